@@ -13,6 +13,7 @@ import { manifestOrNone } from './sources.ts';
 const MAX_MANIFESTS = 200;
 /** Lines that a job keeps of what is lost; a last one counts the others. */
 const MAX_LOST = 50;
+const MAX_TYPE = 120;
 
 /** What is attached to a source. */
 export interface Attached {
@@ -36,8 +37,7 @@ export async function attachedTo(
   const look = async (digest: Digest, of: string): Promise<ReferrerEntry[]> => {
     const referrers = await referrersOf(proxies, task, digest, signal);
     for (const one of referrers)
-      if (one.annotations?.[SOURCE_ANNOTATION] === undefined)
-        lost.push(`${one.artifactType ?? 'unknown'} ${one.digest}${of}`);
+      if (one.annotations?.[SOURCE_ANNOTATION] === undefined) lost.push(`${typeOf(one)} ${one.digest}${of}`);
     for (const { tag, what } of cosignTags(digest))
       if ((await manifestOrNone(source, tag, signal)) !== undefined) lost.push(`${what} ${tag}${of}`);
     return referrers;
@@ -53,4 +53,8 @@ export async function attachedTo(
   if (lost.length > shown.length) shown.push(`${lost.length - shown.length} more`);
   if (unseen > 0) shown.push(`what is attached to ${unseen} further manifests of the index: not looked at`);
   return { referrers, lost: shown };
+}
+
+function typeOf({ artifactType = 'unknown' }: ReferrerEntry): string {
+  return artifactType.length <= MAX_TYPE ? artifactType : `${artifactType.slice(0, MAX_TYPE)}…`;
 }

@@ -9,6 +9,7 @@ import { type RouteCall, to } from '@sepia/cluster/api/route';
 import type { Proxies } from './proxies.ts';
 
 const CALL_MS = 20_000;
+const MAX_LINE = 300;
 
 /** The cluster's queue of conversions, through its proxies. Every call @throws what a proxy named, `NO_PEERS` */
 export class QueueClient {
@@ -40,7 +41,7 @@ export class QueueClient {
   }
 
   async finish(id: string, holder: string, result: ConversionOutcome): Promise<void> {
-    await this.#change(id, 'finish', { holder, result });
+    await this.#change(id, 'finish', { holder, result: shortened(result) });
   }
 
   async fail(id: string, holder: string, error: string, isFinal: boolean): Promise<void> {
@@ -66,4 +67,20 @@ export class QueueClient {
   async #post<T>(call: RouteCall, json: unknown): Promise<T> {
     return await this.#proxies.json<T>({ ...call, json, headersTimeoutMs: CALL_MS });
   }
+}
+
+/** What an image says of itself, as the types of what is attached to it, may be of any length: a job keeps the begin of each line. */
+function shortened(result: ConversionOutcome): ConversionOutcome {
+  const { reason, lost, notLazy, ...rest } = result;
+  const lines = (list: readonly string[]): string[] => list.map(line);
+  return {
+    ...rest,
+    ...(reason === undefined ? {} : { reason: line(reason) }),
+    ...(lost === undefined ? {} : { lost: lines(lost) }),
+    ...(notLazy === undefined ? {} : { notLazy: lines(notLazy) }),
+  };
+}
+
+function line(text: string): string {
+  return text.length <= MAX_LINE ? text : `${text.slice(0, MAX_LINE)}…`;
 }

@@ -201,6 +201,14 @@ t.test(
   },
 );
 
+t.test('what is attached may call itself what it likes: a job keeps the begin of that', async (t) => {
+  const { world, deps, job } = start(t);
+  const image = world.image('1', 'content');
+  const one = { mediaType: OCI_MANIFEST, digest: digestOf(Buffer.from('spdx')), size: 4 };
+  world.referrers.set(image.digest, [{ ...one, artifactType: `application/${'x'.repeat(100_000)}` }]);
+  t.same((await convert(deps, job, SIGNAL)).lost, [`application/${'x'.repeat(108)}… ${one.digest}`]);
+});
+
 t.test('a registry that lists no referrers is told apart by its answer', async (t) => {
   const { world, deps, job } = start(t, { result: 'referrer' });
   world.image('1', 'x');

@@ -1,12 +1,11 @@
 import { createHash } from 'node:crypto';
+import type { Job, JobLane } from './core/job.ts';
 import {
   addJob,
   cancelJob,
   failJob,
   finishJob,
   hasDueJob,
-  type Job,
-  type JobLane,
   type OwnerOf,
   type RetryRules,
   releaseJob,
@@ -14,6 +13,7 @@ import {
   retryJob,
   takeJobs,
 } from './core/job-lane.ts';
+import { fitted } from './core/lane-room.ts';
 
 /** Registers on a quorum of origins. */
 export interface Registers {
@@ -138,7 +138,10 @@ export class JobQueue<T> {
     lane: number,
     change: (jobs: JobLane<T> | undefined) => JobLane<T> | undefined,
   ): Promise<void> {
-    await this.#deps.registers.change<JobLane<T>>(this.#register(lane), change);
+    await this.#deps.registers.change<JobLane<T>>(this.#register(lane), (jobs) => {
+      const next = change(jobs);
+      return next === jobs || next === undefined ? next : fitted(next);
+    });
   }
 
   #register(lane: number): string {

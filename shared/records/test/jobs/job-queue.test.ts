@@ -1,7 +1,11 @@
+import { CodedError } from '@sepia/base/errors';
 import t from 'tap';
 import { JobQueue, type Registers } from '../../src/jobs/job-queue.ts';
 
-/** Registers in memory whose changes may have to be made twice, as those of a quorum. */
+/** What an origin takes as a value, about. */
+const MOST_BYTES = 250 * 1024;
+
+/** Registers in memory whose changes may have to be made twice, as those of a quorum, and that take so much and no more. */
 function memoryRegisters(): Registers {
   const values = new Map<string, unknown>();
   return {
@@ -9,7 +13,9 @@ function memoryRegisters(): Registers {
     change: async <T>(key: string, change: (current: T | undefined) => T | undefined) => {
       change(structuredClone(values.get(key)) as T | undefined);
       const next = change(structuredClone(values.get(key)) as T | undefined);
-      values.set(key, JSON.parse(JSON.stringify(next)));
+      const text = JSON.stringify(next);
+      if (text.length > MOST_BYTES) throw new CodedError('QUORUM_LOST');
+      values.set(key, JSON.parse(text));
       return next;
     },
   };
@@ -72,4 +78,20 @@ t.test('failure, release, cancel and retry by id', async (t) => {
   await t.rejects(queue.cancel('7-unknown'), { code: 'COMMAND_UNKNOWN' });
   await t.rejects(queue.retry('nonsense'), { code: 'COMMAND_UNKNOWN' });
   t.same(await open('other').list(), [], 'queues of other names share nothing');
+});
+
+t.test('jobs that have much to say do not make their lane too long to change', async (t) => {
+  const { open, wait } = setup();
+  const queue = open();
+  for (let n = 0; n < 60; n += 1) {
+    wait(1);
+    const { id } = await queue.add('of one lane', { n });
+    t.equal((await queue.take('a', 1))[0]?.id, id);
+    const line = `${n}`.padEnd(300, '.');
+    if (n % 2 === 0) await queue.finish(id, 'a', { lost: Array.from({ length: 50 }, () => line) });
+    else await queue.fail(id, 'a', 'why'.repeat(1_300), true);
+  }
+  const jobs = await queue.list();
+  t.equal(jobs[0]?.payload.n, 59);
+  t.ok(jobs.length > 10, `${jobs.length} are still shown`);
 });

@@ -1,5 +1,8 @@
 import { backoffMs } from '@sepia/base/async/backoff';
 import { CodedError } from '@sepia/base/errors';
+import { hasNoPlace } from './fair-share.ts';
+import { isOpen, type Job, type JobLane, type JobState } from './job.ts';
+import { isRoomFor } from './lane-room.ts';
 
 /** Jobs that one lane holds before they end; more are refused. */
 export const MAX_OPEN = 200;
@@ -12,37 +15,6 @@ export const HOLD_MS = 60_000;
 /** Holders that may go away with one job: then it is dead, for it may be what ends them (as one that takes too much memory). */
 export const MAX_LOSSES = 8;
 
-export type JobState = 'waiting' | 'running' | 'done' | 'dead' | 'cancelled';
-
-/** A job as it stands on record. What is in `payload`, `progress` and `result` is the caller's; all are JSON. */
-export interface Job<T> {
-  readonly id: string;
-  /** What the job is about: of one key at most one job is open. */
-  readonly key: string;
-  readonly payload: T;
-  readonly state: JobState;
-  readonly addedAtMs: number;
-  /** A waiting job is not taken before this. */
-  readonly notBeforeMs: number;
-  /** Failures so far. */
-  readonly tries: number;
-  /** Holders that went away while they held it, since it was put in or begun anew. */
-  readonly losses?: number;
-  readonly holder?: string;
-  readonly heldUntilMs?: number;
-  /** A newer payload that came while the job ran: it runs again with that one. */
-  readonly next?: T;
-  readonly progress?: unknown;
-  readonly result?: unknown;
-  readonly error?: string;
-  readonly endedAtMs?: number;
-}
-
-/** The value of one register: jobs in the order in which they came. */
-export interface JobLane<T> {
-  readonly jobs: readonly Job<T>[];
-}
-
 /** How failures are answered. */
 export interface RetryRules {
   readonly firstMs: number;
@@ -53,14 +25,10 @@ export interface RetryRules {
 
 const EMPTY: JobLane<never> = { jobs: [] };
 
-export function isOpen(job: { readonly state: JobState }): boolean {
-  return job.state === 'waiting' || job.state === 'running';
-}
-
 /**
  * Takes a job in. Of a key that is open already the newest payload wins: a waiting job gets it, a running one runs again
- * with it. Of one owner it takes at most as many as it leaves places free: one alone has half of them, two a third each,
- * and whoever comes next still gets in. @returns the id of the job that now stands for the key @throws {CodedError} `OVERLOADED`
+ * with it. Of one owner it takes as many as {@link hasNoPlace} allows. @returns the id of the job that now stands for the key
+ * @throws {CodedError} `OVERLOADED`
  */
 export function addJob<T>(
   lane: JobLane<T> = EMPTY,
@@ -76,18 +44,24 @@ export function addJob<T>(
       before.state === 'running'
         ? { ...before, next: added.payload }
         : { ...before, payload: added.payload, tries: 0, losses: 0, notBeforeMs: nowMs };
-    return { lane: replace(lane, newer), id: before.id, isNew: false };
+    return { lane: withRoom(replace(lane, newer)), id: before.id, isNew: false };
   }
   const open = lane.jobs.filter(isOpen);
-  const free = MAX_OPEN - open.length;
   const owner = ownerOf?.(added.key);
-  const own = owner === undefined ? [] : open.filter((job) => ownerOf?.(job.key) === owner);
-  if (free <= 0 || own.length >= free) {
-    const whose = free > 0 ? ` of ${owner}` : '';
+  const owners = open.map(({ key }) => ownerOf?.(key));
+  const isFull = open.length >= MAX_OPEN;
+  if (isFull || hasNoPlace(MAX_OPEN, owners, owner)) {
+    const whose = isFull ? '' : ` of ${owner}`;
     throw new CodedError('OVERLOADED', { message: `too many jobs${whose} wait; try again later` });
   }
   const job: Job<T> = { ...added, state: 'waiting', addedAtMs: nowMs, notBeforeMs: nowMs, tries: 0 };
-  return { lane: swept({ jobs: [...lane.jobs, job] }), id: job.id, isNew: true };
+  return { lane: withRoom(swept({ jobs: [...lane.jobs, job] })), id: job.id, isNew: true };
+}
+
+/** @throws {CodedError} `OVERLOADED` where the open jobs need more than a register can hold, as with very long names */
+function withRoom<T>(lane: JobLane<T>): JobLane<T> {
+  if (isRoomFor(lane)) return lane;
+  throw new CodedError('OVERLOADED', { message: 'too many jobs wait; try again later' });
 }
 
 /**
@@ -200,14 +174,14 @@ export function cancelJob<T>(lane: JobLane<T> = EMPTY, id: string, nowMs: number
   throw new CodedError('CONFLICT', { message: `the job ${id} has ended already: it is ${job.state}` });
 }
 
-/** Runs an ended job again, a waiting one at once. @throws {CodedError} `COMMAND_UNKNOWN`, `CONFLICT` if a newer job of its key is open */
+/** Runs an ended job again, a waiting one at once. @throws {CodedError} `COMMAND_UNKNOWN`, `CONFLICT` if a newer job of its key is open, `OVERLOADED` */
 export function retryJob<T>(lane: JobLane<T> = EMPTY, id: string, nowMs: number): JobLane<T> {
   const job = known(lane, id);
   if (job.state === 'running') return lane;
   if (lane.jobs.some((other) => other.id !== id && other.key === job.key && isOpen(other)))
     throw new CodedError('CONFLICT', { message: `a newer job is about the same as ${id}; it runs instead` });
   const { endedAtMs: _ended, result: _result, losses: _losses, ...rest } = job;
-  return replace(lane, { ...rest, state: 'waiting', tries: 0, notBeforeMs: nowMs });
+  return withRoom(replace(lane, { ...rest, state: 'waiting', tries: 0, notBeforeMs: nowMs }));
 }
 
 function isDue<T>(job: Job<T>, nowMs: number): boolean {

@@ -1,15 +1,13 @@
 import { isCoded } from '@sepia/base/errors';
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
+import { isOpen, type Job, type JobLane } from '../../../src/jobs/core/job.ts';
 import {
   addJob,
   cancelJob,
   failJob,
   finishJob,
   HOLD_MS,
-  isOpen,
-  type Job,
-  type JobLane,
   MAX_LOSSES,
   MAX_OPEN,
   releaseJob,

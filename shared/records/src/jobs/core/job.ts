@@ -1,0 +1,34 @@
+export type JobState = 'waiting' | 'running' | 'done' | 'dead' | 'cancelled';
+
+/** A job as it stands on record. What is in `payload`, `progress` and `result` is the caller's; all are JSON. */
+export interface Job<T> {
+  readonly id: string;
+  /** What the job is about: of one key at most one job is open. */
+  readonly key: string;
+  readonly payload: T;
+  readonly state: JobState;
+  readonly addedAtMs: number;
+  /** A waiting job is not taken before this. */
+  readonly notBeforeMs: number;
+  /** Failures so far. */
+  readonly tries: number;
+  /** Holders that went away while they held it, since it was put in or begun anew. */
+  readonly losses?: number;
+  readonly holder?: string;
+  readonly heldUntilMs?: number;
+  /** A newer payload that came while the job ran: it runs again with that one. */
+  readonly next?: T;
+  readonly progress?: unknown;
+  readonly result?: unknown;
+  readonly error?: string;
+  readonly endedAtMs?: number;
+}
+
+/** The value of one register: jobs in the order in which they came. */
+export interface JobLane<T> {
+  readonly jobs: readonly Job<T>[];
+}
+
+export function isOpen(job: { readonly state: JobState }): boolean {
+  return job.state === 'waiting' || job.state === 'running';
+}
