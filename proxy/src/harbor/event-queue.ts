@@ -3,6 +3,7 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
+import type { Registers } from '@sepia/records/jobs/job-queue';
 import {
   addEvent,
   finish,
@@ -13,7 +14,6 @@ import {
   renew,
   takeDue,
 } from './core/event-lane.ts';
-import type { Records } from './records.ts';
 
 /** Registers that events are spread over. */
 const LANES = 8;
@@ -24,12 +24,14 @@ const LOOK_EVERY_MS = 5_000;
 const RENEW_MS = 20_000;
 
 interface EventQueueDeps<T> {
-  readonly records: Records;
+  readonly records: Registers;
   readonly memberId: string;
   readonly log: Logger;
   readonly dateMs: () => number;
   /** Carries an event out; what it throws puts the event back. */
   readonly work: (payload: T, key: string, signal: AbortSignal) => Promise<void>;
+  /** Whose an event is: nobody takes all places, nor the time of the proxies. */
+  readonly ownerOf: (payload: T) => string;
 }
 
 /**
@@ -42,6 +44,8 @@ export class EventQueue<T> {
   readonly #holder: string;
   readonly #stopped = new AbortController();
   readonly #running = new Set<Promise<void>>();
+  /** Events that this proxy carried out. */
+  #ended = 0;
   #loop: Promise<void> | undefined;
 
   constructor(deps: EventQueueDeps<T>, options: { readonly lookEveryMs?: number } = {}) {
@@ -79,12 +83,12 @@ export class EventQueue<T> {
     register: string,
     events: readonly { readonly key: string; readonly payload: T }[],
   ): Promise<void> {
-    const { records, dateMs } = this.#deps;
+    const { records, dateMs, ownerOf } = this.#deps;
     let added: typeof events = [];
     await records.change<Lane<T>>(register, (lane) => {
       let next = lane;
       added = events.filter((event) => {
-        const found = addEvent(next, event, this.#holder, dateMs());
+        const found = addEvent(next, event, this.#holder, dateMs(), ownerOf);
         next = found.lane;
         return found.isNew;
       });
@@ -95,25 +99,39 @@ export class EventQueue<T> {
 
   async #look(): Promise<void> {
     const { signal } = this.#stopped;
-    const { records, dateMs, log } = this.#deps;
-    while (!signal.aborted) {
-      await pause(this.#lookEveryMs, signal);
-      for (let lane = 0; lane < LANES && !signal.aborted && this.#running.size < PARALLEL; lane++) {
-        const register = `events\0${lane}`;
-        try {
-          if (!hasDue(await records.read<Lane<T>>(register), dateMs())) continue;
-          let taken: LaneEvent<T>[] = [];
-          await records.change<Lane<T>>(register, (current) => {
-            const found = takeDue(current, this.#holder, dateMs(), PARALLEL - this.#running.size);
-            taken = found.taken;
-            return found.lane;
-          });
-          for (const { key, payload } of taken) this.#begin(key, payload);
-        } catch (error) {
-          if (!signal.aborted) logFailure(log, error, 'events that wait were not looked for', { lane });
-        }
+    while (await pause(this.#lookEveryMs, signal)) {
+      for (let isMoving = true; isMoving; ) {
+        const before = this.#ended;
+        let isMore = false;
+        for (let lane = 0; lane < LANES; lane++) isMore = (await this.#lookAt(lane)) || isMore;
+        // What fails waits for its own time; while events end well there is no reason to wait.
+        isMoving = isMore && this.#ended > before;
       }
     }
+  }
+
+  /** Takes what is due in a lane, as much as there is room for; waits until there is some. True if more may be due. */
+  async #lookAt(lane: number): Promise<boolean> {
+    const { signal } = this.#stopped;
+    const { records, dateMs, log, ownerOf } = this.#deps;
+    while (this.#running.size >= PARALLEL) await Promise.race(this.#running);
+    if (signal.aborted) return false;
+    const register = `events\0${lane}`;
+    const room = PARALLEL - this.#running.size;
+    let taken: LaneEvent<T>[] = [];
+    try {
+      if (!hasDue(await records.read<Lane<T>>(register), dateMs())) return false;
+      await records.change<Lane<T>>(register, (current) => {
+        const found = takeDue(current, this.#holder, dateMs(), room, ownerOf);
+        taken = found.taken;
+        return found.lane;
+      });
+    } catch (error) {
+      if (!signal.aborted) logFailure(log, error, 'events that wait were not looked for', { lane });
+      return false;
+    }
+    for (const { key, payload } of taken) this.#begin(key, payload);
+    return taken.length === room;
   }
 
   #begin(key: string, payload: T): void {
@@ -143,6 +161,7 @@ export class EventQueue<T> {
       over.abort(new CodedError('TIMEOUT', { message: 'event is over' }));
       await renewing;
     }
+    this.#ended += 1;
     await records.change<Lane<T>>(laneKey(key), (lane) => finish(lane, key));
   }
 

@@ -4,6 +4,7 @@ import type { Logger } from '@sepia/base/log';
 import { matcherOf } from '@sepia/base/names/pattern';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import { upstreamOfHost } from '@sepia/base/names/upstream-name';
+import { projectOf } from '@sepia/cluster/api/conversions';
 import { H_STALE } from '@sepia/cluster/api/headers';
 import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { headTo } from '@sepia/cluster/api/route';
@@ -59,6 +60,7 @@ export class Webhooks {
     this.#queue = new EventQueue(
       {
         ...deps,
+        ownerOf: (task: Task) => projectOf(task),
         work: async (task, key, signal) =>
           await (task.kind === 'push' ? this.#pushed(task, key, signal) : this.#deleted(task, key, signal)),
       },

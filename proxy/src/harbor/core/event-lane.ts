@@ -1,5 +1,6 @@
 import { backoffMs } from '@sepia/base/async/backoff';
 import { CodedError } from '@sepia/base/errors';
+import { hasNoPlace } from '@sepia/records/jobs/core/fair-share';
 
 /** Events that one lane holds; more are refused, and Harbor sends them again. */
 export const MAX_EVENTS = 256;
@@ -31,17 +32,26 @@ export interface Lane<T> {
 
 const EMPTY: Lane<never> = { events: [], done: [] };
 
-/** Takes an event in, held by `holder` from the start. `isNew` is false for one that is known. @throws `OVERLOADED` */
+/**
+ * Takes an event in, held by `holder` from the start; of one owner as many as {@link hasNoPlace} allows. `isNew` is false for
+ * one that is known. @throws `OVERLOADED`
+ */
 export function addEvent<T>(
   lane: Lane<T> = EMPTY,
   event: { readonly key: string; readonly payload: T },
   holder: string,
   nowMs: number,
+  ownerOf?: (payload: T) => string,
 ): { lane: Lane<T>; isNew: boolean } {
   if (lane.done.includes(event.key) || lane.events.some(({ key }) => key === event.key))
     return { lane, isNew: false };
-  if (lane.events.length >= MAX_EVENTS)
-    throw new CodedError('OVERLOADED', { message: 'too many events wait; send it again later' });
+  const owner = ownerOf?.(event.payload);
+  const owners = lane.events.map(({ payload }) => ownerOf?.(payload));
+  const isFull = lane.events.length >= MAX_EVENTS;
+  if (isFull || hasNoPlace(MAX_EVENTS, owners, owner)) {
+    const whose = isFull ? '' : ` of ${owner}`;
+    throw new CodedError('OVERLOADED', { message: `too many events${whose} wait; send it again later` });
+  }
   const added: LaneEvent<T> = {
     ...event,
     addedAtMs: nowMs,
@@ -53,21 +63,41 @@ export function addEvent<T>(
   return { lane: { ...lane, events: [...lane.events, added] }, isNew: true };
 }
 
-/** Events that nobody works on and whose time has come, at most `limit`, now held by `holder`. */
+/**
+ * Events that nobody works on and whose time has come, at most `limit`, now held by `holder`: first those of whom the fewest
+ * are worked on, of these the one that waited longest.
+ */
 export function takeDue<T>(
   lane: Lane<T> = EMPTY,
   holder: string,
   nowMs: number,
   limit: number,
+  ownerOf?: (payload: T) => string,
 ): { lane: Lane<T>; taken: LaneEvent<T>[] } {
-  const taken: LaneEvent<T>[] = [];
-  const events = lane.events.map((event) => {
-    if (taken.length >= limit || !isDue(event, nowMs)) return event;
-    const held = { ...event, takenBy: holder, takenUntilMs: nowMs + TAKEN_MS };
-    taken.push(held);
-    return held;
+  const due = new Set(lane.events.filter((event) => isDue(event, nowMs)));
+  const inWork = new Map<string | undefined, number>();
+  const owner = ({ payload }: LaneEvent<T>): string | undefined => ownerOf?.(payload);
+  const begin = (event: LaneEvent<T>): void =>
+    void inWork.set(owner(event), (inWork.get(owner(event)) ?? 0) + 1);
+  for (const event of lane.events) if ((event.takenUntilMs ?? 0) > nowMs) begin(event);
+  const chosen = new Set<LaneEvent<T>>();
+  while (chosen.size < limit && due.size > 0) {
+    const rank = (event: LaneEvent<T>): number => inWork.get(owner(event)) ?? 0;
+    const next = [...due].reduce((best, one) =>
+      (rank(one) - rank(best) || one.notBeforeMs - best.notBeforeMs) < 0 ? one : best,
+    );
+    due.delete(next);
+    chosen.add(next);
+    begin(next);
+  }
+  if (chosen.size === 0) return { lane, taken: [] };
+  const held = (event: LaneEvent<T>): LaneEvent<T> => ({
+    ...event,
+    takenBy: holder,
+    takenUntilMs: nowMs + TAKEN_MS,
   });
-  return { lane: taken.length === 0 ? lane : { ...lane, events }, taken };
+  const events = lane.events.map((event) => (chosen.has(event) ? held(event) : event));
+  return { lane: { ...lane, events }, taken: [...chosen].map(held) };
 }
 
 export function hasDue<T>(lane: Lane<T> | undefined, nowMs: number): boolean {

@@ -64,6 +64,47 @@ t.test('a lane is bounded', async (t) => {
   t.equal(done.done.length, 512);
 });
 
+const owned = (owner: string, name: string) => ({ key: `${owner}/${name}`, payload: `${owner}/${name}` });
+const ownerOf = (payload: string): string => payload.split('/')[0]!;
+
+t.test('nobody fills a lane alone', async (t) => {
+  let lane: Lane<string> | undefined;
+  /** How many are taken in until the next one is refused. */
+  const fill = (owner: string): number => {
+    for (let taken = 0; ; taken += 1)
+      try {
+        ({ lane } = addEvent(lane, owned(owner, `${taken}`), 'p1', 0, ownerOf));
+      } catch (error) {
+        t.match(error, {
+          code: 'OVERLOADED',
+          message: `too many events of ${owner} wait; send it again later`,
+        });
+        return taken;
+      }
+  };
+  t.equal(fill('a'), MAX_EVENTS / 2);
+  t.equal(fill('b'), MAX_EVENTS / 4);
+  t.equal(fill('c'), MAX_EVENTS / 8);
+});
+
+t.test('what failed is taken in turn of its owners, of one the oldest first', async (t) => {
+  let lane: Lane<string> | undefined;
+  for (let at = 0; at < 20; at += 1) ({ lane } = addEvent(lane, owned('a', `${at}`), 'p1', at, ownerOf));
+  for (let at = 0; at < 2; at += 1) ({ lane } = addEvent(lane, owned('b', `${at}`), 'p1', 50 + at, ownerOf));
+  for (const key of keys(lane!)) ({ lane } = putBack(lane, key, 'p1', 100));
+  const first = takeDue(lane, 'p2', 10_000, 3, ownerOf);
+  t.same(
+    first.taken.map((one) => one.key),
+    ['a/0', 'b/0', 'a/1'],
+  );
+  const second = takeDue(first.lane, 'p3', 10_000, 2, ownerOf);
+  t.same(
+    second.taken.map((one) => one.key),
+    ['b/1', 'a/2'],
+    'who has fewer in work comes first',
+  );
+});
+
 t.test('property: every event that was taken in is worked on at least once, whoever dies', async () => {
   const step = fc.record({
     proxy: fc.constantFrom('p1', 'p2', 'p3'),

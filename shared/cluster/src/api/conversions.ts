@@ -29,10 +29,15 @@ export function conversionKey(
   return [task.rule, task.upstream, task.repository, task.tag].join('\n');
 }
 
-/** Whose the job of a key is: an upstream's project, by the first part of its repositories' names. */
+/** Whose the job of a key is. */
 export function conversionOwner(key: string): string {
   const [, upstream = '', repository = ''] = key.split('\n');
-  return `${upstream}/${repository.split('/')[0]}`;
+  return projectOf({ upstream, repository });
+}
+
+/** An upstream's project, by the first part of its repositories' names. */
+export function projectOf(image: { readonly upstream: string; readonly repository: string }): string {
+  return `${image.upstream}/${image.repository.split('/')[0]}`;
 }
 
 const HOLDER = z.string().min(1).max(160);
