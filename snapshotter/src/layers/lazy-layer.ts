@@ -19,6 +19,7 @@ import { readSpan } from '@sepia/lazy/index/read-span';
 import type { ByteString } from '@sepia/lazy/tar/byte-string';
 import type { AgentSource, LayerName } from './agent-source.ts';
 import { firstReads, turnBytes } from './core/first-reads.ts';
+import { joinedWrites } from './core/joined-writes.ts';
 import { Presence } from './core/presence.ts';
 import { type Run, runsOf } from './core/runs.ts';
 import type { ImageMaker, IndexAt } from './image-process.ts';
@@ -337,8 +338,8 @@ export class LazyLayer {
   }
 
   async #store(span: number, bytes: Buffer): Promise<void> {
-    for (const { from, to, length } of this.presence.placements(span))
-      await this.#image.write(bytes, from, length, to);
+    for (const { to, bytes: part } of joinedWrites(this.presence.placements(span), bytes))
+      await this.#image.write(part, 0, part.length, to);
     this.presence.add(span);
     await this.#map.note(this.presence.spans, span);
     // Runs in parallel can all see the last span there: it is said once.

@@ -17,6 +17,8 @@ const FIXED_EMPTY = '0' + '10' + '0000000';
 const DYNAMIC_EMPTY = dynamicEmpty();
 const PREFIXES = Array.from({ length: 8 }, (_none, bit) => prefixOf(bit));
 const MEMBER_TRAILER = 8;
+/** The last block of a span may go on: what comes out behind it. One piece of room: zlib goes to its thread once for each. */
+const OVER_BYTES = 64 * 1024;
 
 /**
  * Uncompressed bytes of one span, from the compressed bytes that begin with the byte of its first bit. zlib can only
@@ -50,7 +52,7 @@ interface Inflated {
 }
 
 async function inflateSome(input: Buffer, window: Uint8Array, length: number): Promise<Inflated> {
-  const options = { finishFlush: constants.Z_SYNC_FLUSH, maxOutputLength: roomFor(length), info: true };
+  const options = { ...optionsFor(length), info: true };
   const run = promisify(inflateRaw) as unknown as (bytes: Buffer, options: object) => Promise<unknown>;
   const answer = await orInvalid(
     run(input, window.length === 0 ? options : { ...options, dictionary: window }),
@@ -61,14 +63,16 @@ async function inflateSome(input: Buffer, window: Uint8Array, length: number): P
 
 async function gunzipSome(input: Buffer, length: number): Promise<Buffer> {
   const run = promisify(gunzip) as (bytes: Buffer, options: object) => Promise<Buffer>;
-  return await orInvalid(
-    run(input, { finishFlush: constants.Z_SYNC_FLUSH, maxOutputLength: roomFor(length) }),
-  );
+  return await orInvalid(run(input, optionsFor(length)));
 }
 
 /** Input may reach a little beyond the span: other blocks' first bytes. */
-function roomFor(length: number): number {
-  return length + 1024 * 1024;
+function optionsFor(length: number): { finishFlush: number; chunkSize: number; maxOutputLength: number } {
+  return {
+    finishFlush: constants.Z_SYNC_FLUSH,
+    chunkSize: length + OVER_BYTES,
+    maxOutputLength: length + 1024 * 1024,
+  };
 }
 
 async function orInvalid<T>(answer: Promise<T>): Promise<T> {
