@@ -1,5 +1,5 @@
 import { Bitfield } from '@sepia/base/bitfield';
-import { CodedError } from '@sepia/base/errors';
+import { CodedError, type ErrorCode } from '@sepia/base/errors';
 import t from 'tap';
 import { locate } from '../src/blobs/core/quorum.ts';
 import { FetchPace } from '../src/fetch/core/fetch-pace.ts';
@@ -192,21 +192,29 @@ t.test('a plan knows whether the upstream thinks: nothing that is open has been 
   t.end();
 });
 
+const NO_BYTE = { avoiding: false, came: false, keptBytes: 0, missingBytes: 4_000_000 };
+
 t.test('pace: retries with growing pauses, ends without progress, lingers for readers', (t) => {
   const pace = new FetchPace({ progressMs: 10_000, firstByteMs: 60_000, lingerMs: 60_000 }, 0);
+  const failed = (code: ErrorCode, nowMs: number, more: { after?: number; avoiding?: boolean } = {}) =>
+    pace.failed(
+      { code, detail: { retryAfterSeconds: more.after } },
+      { ...NO_BYTE, avoiding: more.avoiding === true },
+      nowMs,
+    );
   t.equal(pace.mayTry(0), true);
-  t.same(pace.failed('BACKEND_DOWN', undefined, false, 1_000), { type: 'retry', inMs: 100 });
+  t.same(failed('BACKEND_DOWN', 1_000), { type: 'retry', inMs: 100 });
   t.equal(pace.mayTry(1_050), false);
   t.equal(pace.hasFailed, true);
-  t.same(pace.failed('BACKEND_DOWN', undefined, false, 1_100), { type: 'retry', inMs: 200 });
+  t.same(failed('BACKEND_DOWN', 1_100), { type: 'retry', inMs: 200 });
   pace.landed(1_200, false);
   t.equal(pace.hasFailed, false, 'a piece came since');
-  t.same(pace.failed('BACKEND_DOWN', undefined, false, 1_200), { type: 'retry', inMs: 100 });
-  t.same(pace.failed('UPSTREAM_LIMITED', 3, false, 1_200), { type: 'retry', inMs: 3_000 });
-  t.same(pace.failed('UPSTREAM_LIMITED', 30, false, 1_200), { type: 'fail' });
-  t.same(pace.failed('BLOB_UNKNOWN', undefined, false, 1_200), { type: 'fail' });
-  t.equal(pace.failed('BLOB_UNKNOWN', undefined, true, 1_200).type, 'retry', 'the swarm may still have it');
-  t.same(pace.failed('DISK_FULL', undefined, true, 1_200), { type: 'fail' });
+  t.same(failed('BACKEND_DOWN', 1_200), { type: 'retry', inMs: 100 });
+  t.same(failed('UPSTREAM_LIMITED', 1_200, { after: 3 }), { type: 'retry', inMs: 3_000 });
+  t.same(failed('UPSTREAM_LIMITED', 1_200, { after: 30 }), { type: 'fail' });
+  t.same(failed('BLOB_UNKNOWN', 1_200), { type: 'fail' });
+  t.equal(failed('BLOB_UNKNOWN', 1_200, { avoiding: true }).type, 'retry', 'the swarm may still have it');
+  t.same(failed('DISK_FULL', 1_200, { avoiding: true }), { type: 'fail' });
   const hungry = { hungry: true, readers: 1, avoiding: false, thinking: false };
   t.equal(pace.tick(hungry, 11_000), 'go-on');
   t.equal(pace.tick(hungry, 11_300), 'late');
@@ -222,11 +230,11 @@ t.test('pace: retries with growing pauses, ends without progress, lingers for re
   t.equal(pace.tick({ ...hungry, hungry: false, readers: 0 }, 150_000), 'go-on');
   t.equal(pace.tick({ ...hungry, hungry: false, readers: 0 }, 160_001), 'unwanted');
   pace.conflict();
-  t.equal(pace.failed('UPSTREAM_LIES', undefined, false, 160_001).type, 'retry');
+  t.equal(failed('UPSTREAM_LIES', 160_001).type, 'retry');
   pace.conflict();
-  t.same(pace.failed('UPSTREAM_LIES', undefined, false, 160_001), { type: 'new-attempt' });
+  t.same(failed('UPSTREAM_LIES', 160_001), { type: 'new-attempt' });
   pace.newAttempt(160_002);
-  t.equal(pace.failed('UPSTREAM_LIES', undefined, false, 160_002).type, 'retry');
+  t.equal(failed('UPSTREAM_LIES', 160_002).type, 'retry');
   t.equal(errorWeight('BACKEND_DOWN'), 'passing');
   t.equal(errorWeight('UPSTREAM_DENIED'), 'certain');
   t.equal(retryDelayMs(50, undefined), 2_000);

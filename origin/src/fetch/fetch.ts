@@ -25,7 +25,7 @@ import {
 } from './fetch-parts.ts';
 import { FetchReaders, type OpenFetch } from './fetch-reader.ts';
 import { firstSize, isSizeTold, Sizing } from './fetch-sizing.ts';
-import type { PieceTail } from './piece-stream.ts';
+import { held, type PieceTail } from './piece-stream.ts';
 import { WaitedFor } from './waited-for.ts';
 
 /** Attempts whose whole digest may be wrong before the upstream counts as lying. */
@@ -211,10 +211,9 @@ export class Fetch {
     }
     const next = () => (this.#state === 'sizing' ? plan.first(this.#options.firstPiece) : plan.next());
     for (let job = next(); job !== undefined; job = next()) {
-      const id = this.#nextId++;
-      plan.opened(id, job);
-      const one = job;
-      void this.#run(async (signal) => await this.#fetchJob(id, one, signal)).finally(() => {
+      const [id, one] = [this.#nextId++, job];
+      plan.opened(id, one);
+      void this.#run(async (...way) => await this.#fetchJob(id, one, ...way)).finally(() => {
         plan.closed(id);
         this.#pump();
       });
@@ -223,27 +222,33 @@ export class Fetch {
 
   #pumpUnsized(): void {
     if (this.#sizing.isRunning) return;
-    const ask = async () => await this.#run(async (signal) => await this.#fetchUnsized(signal));
+    const ask = async () => await this.#run(async (...way) => await this.#fetchUnsized(...way));
     void this.#sizing.run(ask).finally(() => this.#pump());
   }
 
-  async #run(part: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  async #run(part: (signal: AbortSignal, onBytes: (bytes: number) => void) => Promise<void>): Promise<void> {
     const signal = AbortSignal.any([this.#stopped.signal, this.#connections.signal]);
+    let came = false;
+    const onBytes = (bytes: number): void => {
+      came = true;
+      this.#deps.onUpstreamBytes(bytes);
+      this.#pace.progress(this.#deps.nowMs());
+    };
     try {
-      await part(signal);
+      await part(signal, onBytes);
     } catch (error) {
       const failure = failedWith(error, this.name, this.#deps.log);
-      if (!signal.aborted) this.#connectionFailed(failure);
+      if (!signal.aborted) this.#connectionFailed(failure, came);
     }
   }
 
-  #jobParts(id: number, job?: FetchJob) {
+  #jobParts(id: number, onBytes: (bytes: number) => void, job?: FetchJob) {
     return {
       turn: async () => await this.#waitedFor.turn(job, this.#stopped.signal),
       sizeBytes: this.#partial!.sizeBytes,
       plan: this.#plan!,
       id,
-      onBytes: (bytes: number) => this.#gotBytes(bytes),
+      onBytes,
       onPiece: async (piece: number, bytes: Uint8Array) => await this.#pieceArrived(piece, bytes),
       onTail: (tail: PieceTail) => {
         this.#tail = tail;
@@ -252,19 +257,19 @@ export class Fetch {
     };
   }
 
-  async #fetchJob(id: number, job: FetchJob, signal: AbortSignal): Promise<void> {
-    const parts = { ...this.#jobParts(id, job), ...this.#deps, name: this.name, signal };
+  async #fetchJob(id: number, job: FetchJob, signal: AbortSignal, onBytes: (bytes: number) => void) {
+    const parts = { ...this.#jobParts(id, onBytes, job), ...this.#deps, name: this.name, signal };
     await this.#waitedFor.during(job, async () => await runFetchJob(parts, job, this.#tail));
   }
 
   #answered(found: number | undefined): void {
     const known = this.#partial!.sizeBytes;
     const verdict = this.#size.answered(known, this.#state !== 'sizing', found);
-    if (verdict === 'goes') this.#sized(false);
+    if (verdict === 'goes') return void this.#sized(false);
     if (verdict === 'begin-anew') void this.#alone(async () => await this.#resize(found));
-    const error = verdict === 'goes' ? undefined : wrongSize(this.name, known, found);
+    const error = wrongSize(this.name, known, found);
     if (verdict === 'fails') this.#fail(error);
-    if (error !== undefined) throw error;
+    throw error;
   }
 
   /** The size that a manifest told was not the blob's; nobody was shown anything by it. */
@@ -285,14 +290,15 @@ export class Fetch {
   }
 
   #landed(piece: number, fromSwarm: boolean): void {
-    this.#pace.landed(this.#deps.nowMs(), fromSwarm);
-    if (this.#plan!.landed(piece) && !fromSwarm) this.#deps.events.landed(this, piece);
+    const isNew = this.#plan!.landed(piece);
+    if (isNew) this.#pace.landed(this.#deps.nowMs(), fromSwarm);
+    if (isNew && !fromSwarm) this.#deps.events.landed(this, piece);
     this.#news.tell();
     if (this.#plan!.complete) void this.#finish();
   }
 
   /** Nothing told the size before: the answer does, or nothing is shown before the whole blob is here. */
-  async #fetchUnsized(signal: AbortSignal): Promise<void> {
+  async #fetchUnsized(signal: AbortSignal, onBytes: (bytes: number) => void): Promise<void> {
     const onSize = async (sizeBytes: number): Promise<ReceiveParts | undefined> => {
       await this.#openPartial(sizeBytes);
       const plan = this.#plan!;
@@ -300,19 +306,14 @@ export class Fetch {
       const id = this.#nextId++;
       if (usable) plan.opened(id, { start: 0, end: plan.pieceCount });
       this.#sized(false);
-      return usable ? this.#jobParts(id) : undefined;
+      return usable ? this.#jobParts(id, onBytes) : undefined;
     };
     const parts = { ...this.#deps, name: this.name, signal, asSent: this.#attempts > 1, onSize };
-    const outcome = await runUnsized({ ...parts, onBytes: (bytes) => this.#gotBytes(bytes) });
+    const outcome = await runUnsized({ ...parts, onBytes });
     if (outcome === 'stored') this.#end('final');
     if (outcome !== 'wrong') return;
     if (++this.#attempts > MAX_ATTEMPTS) this.#fail(liesError(this.name));
     throw liesError(this.name);
-  }
-
-  #gotBytes(bytes: number): void {
-    this.#deps.onUpstreamBytes(bytes);
-    this.#pace.progress(this.#deps.nowMs());
   }
 
   async #finish(): Promise<void> {
@@ -354,14 +355,13 @@ export class Fetch {
     this.#news.tell();
   }
 
-  #connectionFailed(error: CodedError): void {
+  #connectionFailed(error: CodedError, came: boolean): void {
     if (this.#state === 'final' || this.#state === 'failed') return;
     this.#lastError = error;
-    const nowMs = this.#deps.nowMs();
     this.#deps.log.debug({ ...this.name, code: error.code, reason: error.message }, 'connection failed');
     if (error.code === 'RANGE_INVALID') this.#plan?.setRanges(false);
-    const { code, detail } = error;
-    const next = this.#pace.failed(code, detail['retryAfterSeconds'], this.#plan?.avoiding === true, nowMs);
+    const facts = { avoiding: this.#plan?.avoiding === true, came, ...held(this.#partial, this.#tail) };
+    const next = this.#pace.failed(error, facts, this.#deps.nowMs());
     if (next.type === 'fail' || (this.isSizeTold && error.code === 'UPSTREAM_LIES')) this.#fail(error);
     else if (next.type === 'retry') setTimeout(() => this.#pump(), next.inMs).unref();
     else if (this.#state === 'running') void this.#alone(async () => await this.#newAttempt());

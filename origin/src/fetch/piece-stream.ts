@@ -1,12 +1,23 @@
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { PIECE_BYTES, pieceCount, pieceLength } from '@sepia/metainfo/tree';
+import type { PartialBlob } from '@sepia/store/partial-blob';
 import type { UpstreamBlob } from '@sepia/upstream/upstream-client';
 
 /** Bytes of a piece whose connection was cut: the next one begins behind them. */
 export interface PieceTail {
   readonly piece: number;
   readonly bytes: Uint8Array;
+}
+
+/** Bytes of a blob that are here, with what a cut connection left of a piece, and bytes that are not. */
+export function held(
+  partial: PartialBlob | undefined,
+  tail: PieceTail | undefined,
+): { readonly keptBytes: number; readonly missingBytes: number } {
+  if (partial === undefined) return { keptBytes: 0, missingBytes: Number.POSITIVE_INFINITY };
+  const keptBytes = Math.min(partial.sizeBytes, partial.have.count * PIECE_BYTES + (tail?.bytes.length ?? 0));
+  return { keptBytes, missingBytes: partial.sizeBytes - keptBytes };
 }
 
 interface PieceStreamParts {

@@ -1,5 +1,5 @@
 import type { ErrorCode } from '@sepia/base/errors';
-import { errorWeight, retryDelayMs } from './fetch-retry.ts';
+import { advanceOf, errorWeight, retryDelayMs } from './fetch-retry.ts';
 
 /** Time that the swarm gets for pieces that agents hold before the upstream is asked, in ms. */
 const SWARM_GRACE_MS = 2_000;
@@ -7,6 +7,8 @@ const SWARM_GRACE_MS = 2_000;
 const LEFT_MS = 2_000;
 /** Pieces that came different from before until the attempt is given up. */
 const MAX_CONFLICTS = 2;
+/** Connections in a row that sent bytes and were cut, none of which was new, until the fetch is given up. */
+const MAX_FUTILE = 8;
 
 interface PaceOptions {
   /** Longest time without a byte, in ms. */
@@ -27,6 +29,23 @@ interface PaceFacts {
   readonly thinking: boolean;
 }
 
+/** What a connection failed with. */
+interface Failed {
+  readonly code: ErrorCode;
+  readonly detail?: Readonly<Record<string, unknown>>;
+}
+
+/** What a connection that failed left. */
+interface FailureFacts {
+  /** Pieces are left to the swarm. */
+  readonly avoiding: boolean;
+  /** The connection had sent bytes. */
+  readonly came: boolean;
+  /** Bytes of the blob that are here. */
+  readonly keptBytes: number;
+  readonly missingBytes: number;
+}
+
 /** What a failed connection means for the fetch. */
 export type AfterFailure =
   | { readonly type: 'fail' }
@@ -44,6 +63,8 @@ export class FetchPace {
   #busyAtMs: number;
   #retryAtMs = 0;
   #failures = 0;
+  #futile = 0;
+  #keptBytes = 0;
   #conflicts = 0;
 
   constructor(options: PaceOptions, nowMs: number) {
@@ -58,7 +79,7 @@ export class FetchPace {
     this.#progressAtMs = nowMs;
   }
 
-  /** A whole piece came: failures before it do not count any more. */
+  /** A piece came that was missing: failures before it do not count any more. */
   landed(nowMs: number, fromSwarm: boolean): void {
     this.#progressAtMs = nowMs;
     this.#failures = 0;
@@ -72,6 +93,8 @@ export class FetchPace {
 
   newAttempt(nowMs: number): void {
     this.#conflicts = 0;
+    this.#futile = 0;
+    this.#keptBytes = 0;
     this.#progressAtMs = nowMs;
   }
 
@@ -93,11 +116,21 @@ export class FetchPace {
     return nowMs >= this.#retryAtMs;
   }
 
-  failed(code: ErrorCode, retryAfterSeconds: unknown, avoiding: boolean, nowMs: number): AfterFailure {
+  /**
+   * A connection that was cut on its way and brought much is resumed at once, one that brought little after a short pause;
+   * pauses grow, and connections are counted, only where nothing new came.
+   */
+  failed({ code, detail }: Failed, facts: FailureFacts, nowMs: number): AfterFailure {
     if (code === 'DISK_FULL' || code === 'INTERNAL') return { type: 'fail' };
     if (this.#conflicts >= MAX_CONFLICTS) return { type: 'new-attempt' };
-    if (errorWeight(code) === 'certain' && !avoiding) return { type: 'fail' };
-    const inMs = retryDelayMs(this.#failures, retryAfterSeconds);
+    if (errorWeight(code) === 'certain' && !facts.avoiding) return { type: 'fail' };
+    const advance = facts.came ? advanceOf(facts.keptBytes - this.#keptBytes, facts.missingBytes) : 'none';
+    this.#keptBytes = Math.max(this.#keptBytes, facts.keptBytes);
+    if (advance !== 'none') this.#failures = this.#futile = 0;
+    else if (facts.came && ++this.#futile >= MAX_FUTILE && !facts.avoiding) return { type: 'fail' };
+    const retryAfterSeconds = detail?.['retryAfterSeconds'];
+    const isResumed = advance === 'much' && retryAfterSeconds === undefined;
+    const inMs = isResumed ? 0 : retryDelayMs(this.#failures, retryAfterSeconds);
     this.#failures += 1;
     const tooLate = nowMs + inMs > this.#progressAtMs + this.#options.progressMs;
     if (tooLate && code === 'UPSTREAM_LIMITED') return { type: 'fail' };

@@ -3,6 +3,10 @@ import type { ErrorCode } from '@sepia/base/errors';
 
 const FIRST_DELAY_MS = 100;
 const MAX_DELAY_MS = 2_000;
+/** New bytes of one connection that are much, whatever is missing. */
+const MUCH_BYTES = 64 * 1024;
+/** So much of what was missing is much as well: the rest of a blob that is small. */
+const MUCH_SHARE = 0.1;
 
 /** `certain`: asking the upstream again would bring the same answer. */
 export function errorWeight(code: ErrorCode): 'certain' | 'passing' {
@@ -22,4 +26,13 @@ export function errorWeight(code: ErrorCode): 'certain' | 'passing' {
 export function retryDelayMs(failures: number, retryAfterSeconds: unknown): number {
   if (typeof retryAfterSeconds === 'number') return retryAfterSeconds * 1000;
   return backoffMs(failures + 1, FIRST_DELAY_MS, MAX_DELAY_MS);
+}
+
+/**
+ * How far a connection that was cut brought a blob on. `much`: as many further ones as are to come at this rate are few
+ * beside what they carry, so there is no need to wait.
+ */
+export function advanceOf(newBytes: number, missingBytes: number): 'none' | 'little' | 'much' {
+  if (newBytes <= 0) return 'none';
+  return newBytes >= MUCH_BYTES || newBytes >= (missingBytes + newBytes) * MUCH_SHARE ? 'much' : 'little';
 }
