@@ -102,6 +102,15 @@ const ONES: readonly OneOfEach[] = [
     ],
   },
   {
+    what: 'the fault of a message that does not fit its schema, in words; the others are of files that are read',
+    copy: /\.issues\b|\{ issues \}/,
+    homes: [
+      'cli/src/config/guess-role.ts',
+      'shared/base/src/config/load.ts',
+      'shared/cluster/src/message.ts',
+    ],
+  },
+  {
     what: 'who could hold a copy',
     copy: /\[\.\.\.(?:\w+\.)?owners, \.\.\.(?:\w+\.)?standIns/,
     homes: ['shared/cluster/src/ring.ts'],

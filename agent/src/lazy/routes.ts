@@ -1,8 +1,8 @@
 import type Router from '@koa/router';
 import { boundedMs } from '@sepia/base/bounded-ms';
-import { CodedError } from '@sepia/base/errors';
 import { AGENT } from '@sepia/cluster/api/agent';
 import { LAZY_ANSWER, LAZY_COMPLAINT } from '@sepia/cluster/api/lazy-offers';
+import { fits } from '@sepia/cluster/message';
 import { goneSignal } from '@sepia/http/client-gone';
 import { serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
@@ -30,10 +30,5 @@ export function lazyRoutes(router: Router, offers: Offers, images: Pick<LazyImag
 }
 
 async function jsonOf<T extends z.ZodType>(ctx: Context, schema: T): Promise<z.output<T>> {
-  return await readJson(ctx, AGENT.complaint.body.maxBytes, (value) => {
-    const checked = schema.safeParse(value);
-    if (checked.success) return checked.data;
-    const [issue] = checked.error.issues;
-    throw new CodedError('REQUEST_INVALID', { message: `lazy: ${issue?.path.join('.')} ${issue?.message}` });
-  });
+  return await readJson(ctx, AGENT.complaint.body.maxBytes, fits(schema, 'lazy'));
 }

@@ -5,6 +5,7 @@ import { ORIGIN_FLOORS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import { isMoving } from '@sepia/cluster/membership';
+import { toldBy } from '@sepia/cluster/message';
 import { mayGo } from '@sepia/records/core/floor';
 import { canonicalJson } from '@sepia/records/core/join';
 import { counted, type Sender } from '@sepia/records/core/standing';
@@ -16,7 +17,7 @@ import { askMember } from '../records/ask-owners.ts';
 import type { ShardName } from '../records/own-records.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
 import { restOf, setOf } from './floor-pages.ts';
-import { PROMISED, toldBy } from './messages.ts';
+import { PROMISED } from './messages.ts';
 
 /** An owner reads all of the repository before it answers, or takes its tombstones off the disk, in ms. */
 const ASK_MS = 60_000;
@@ -109,7 +110,7 @@ export class FloorRounds {
               }),
           },
         );
-        return { sender: said.sender, digest: toldBy(id, PROMISED, said.answer).digest };
+        return { sender: said.sender, digest: toldBy(`origin ${id}`, PROMISED, said.answer).digest };
       },
       { signal },
     );

@@ -1,6 +1,7 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { ORIGIN_FLOORS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
+import { toldBy } from '@sepia/cluster/message';
 import { type Floor, isGoneBy } from '@sepia/records/core/floor';
 import type { Sender } from '@sepia/records/core/standing';
 import type { RecordEntry, RecordSet } from '@sepia/records/set/record-set';
@@ -8,7 +9,7 @@ import { FLOOR_SPACE, FLOORED_SPACES, type FlooredSpace } from '@sepia/records/s
 import type { RecordStore } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
 import { type FloorBuckets, restOf, setOf, type ToldFloor } from './floor-pages.ts';
-import { FLOOR_LIST, FLOOR_PAGE, toldBy } from './messages.ts';
+import { FLOOR_LIST, FLOOR_PAGE } from './messages.ts';
 
 const ASK_MS = 30_000;
 /** Entries that are taken off the disk in one step. */
@@ -81,7 +82,7 @@ export class FloorTakeover {
       if (told === undefined) return new TheirFloors(0, []);
       generation ??= told.sender.generation;
       if (told.sender.generation !== generation) throw changed(id);
-      const page = toldBy(id, FLOOR_LIST, told.answer);
+      const page = toldBy(`origin ${id}`, FLOOR_LIST, told.answer);
       floors.push(...page.floors);
       after = page.next;
     } while (after !== undefined);
@@ -119,7 +120,7 @@ export class FloorTakeover {
     do {
       const call = { ...to(ORIGIN_FLOORS.page, { upstream, repository }), json: { how, space, after } };
       const told = await members.counted(id, { ...call, headersTimeoutMs: ASK_MS, signal });
-      const page = toldBy(id, FLOOR_PAGE, told.answer);
+      const page = toldBy(`origin ${id}`, FLOOR_PAGE, told.answer);
       // Another folder in its place, or a floor that went with the repository, says nothing of what is not there.
       if (told.sender.generation !== generation || page.floor.agreedMs < floor.agreedMs) throw changed(id);
       const entries = page.entries.map(

@@ -1,4 +1,3 @@
-import { CodedError } from '@sepia/base/errors';
 import { FLOORED_SPACES } from '@sepia/records/store/floors';
 import { z } from 'zod';
 
@@ -57,14 +56,3 @@ export const FLOOR_PAGE = z.object({
     .max(MAX_LISTED),
   next: KEY.optional(),
 });
-
-/** What an origin answered. @throws `PEER_HTTP` for an answer that is none */
-export function toldBy<T extends z.ZodType>(id: string, schema: T, value: unknown): z.output<T> {
-  const found = schema.safeParse(value);
-  if (found.success) return found.data;
-  const [issue] = found.error.issues;
-  throw new CodedError('PEER_HTTP', {
-    message: `origin ${id}: ${issue?.path.join('.')}: ${issue?.message}`,
-    detail: { status: 200 },
-  });
-}

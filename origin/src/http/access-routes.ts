@@ -4,6 +4,7 @@ import { type AccessItem, TOKEN_REQUEST } from '@sepia/cluster/api/access';
 import { H_CLIENT_AUTH } from '@sepia/cluster/api/headers';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { shardKey } from '@sepia/cluster/cluster';
+import { fits } from '@sepia/cluster/message';
 import { parseBasic } from '@sepia/face/access/authorization';
 import { serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
@@ -32,11 +33,7 @@ export function accessRoutes(
     ctx.body = { authorizations: known.map(({ authorization }) => authorization) };
   });
   serve(router, ORIGIN_RECORDS.token, async (ctx) => {
-    const request = await readJson(ctx, ORIGIN_RECORDS.token.body.maxBytes, (value) => {
-      const checked = TOKEN_REQUEST.safeParse(value);
-      if (checked.success) return checked.data;
-      throw new CodedError('REQUEST_INVALID', { message: `token: ${checked.error.issues[0]?.message}` });
-    });
+    const request = await readJson(ctx, ORIGIN_RECORDS.token.body.maxBytes, fits(TOKEN_REQUEST, 'token'));
     const credentials = parseBasic(ctx.get(H_CLIENT_AUTH));
     if (credentials === undefined) throw new CodedError('AUTH_REQUIRED');
     ctx.body = await deps.access.token(request.upstream, request.scopes, credentials);

@@ -3,6 +3,7 @@ import { isDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { parseRepositoryName, parseTag } from '@sepia/base/names/repository';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { fits } from '@sepia/cluster/message';
 import { serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
 import { RECORD_SPACES, type RecordSpace, shardOfRecord } from '@sepia/records/core/record-space';
@@ -69,12 +70,7 @@ export function backupRoutes(router: Router, deps: BackupRouteDeps): void {
     );
   });
   serve(router, ORIGIN_RECORDS.restore, async (ctx) => {
-    const { space, entries } = await readJson(ctx, ORIGIN_RECORDS.restore.body.maxBytes, (value) => {
-      const found = RESTORE_BODY.safeParse(value);
-      if (found.success) return found.data;
-      const [issue] = found.error.issues;
-      throw new CodedError('REQUEST_INVALID', { message: `${issue?.path.join('.')}: ${issue?.message}` });
-    });
+    const { space, entries } = await readJson(ctx, ORIGIN_RECORDS.restore.body.maxBytes, fits(RESTORE_BODY));
     deps.owedTags.restoring();
     if (space === 'r1')
       for (let at = 0; at < entries.length; at += AT_ONCE)
@@ -101,17 +97,12 @@ async function restoreTag(
   if (shard === undefined) throw new CodedError('REQUEST_INVALID', { message: 'r1: a key names no tag' });
   const state = settledValue<TagState>(key, (stored as { value?: unknown } | null)?.value);
   if (state === undefined) return;
-  const checked = TAG_STATE.safeParse(state);
-  if (!checked.success)
-    throw new CodedError('REQUEST_INVALID', {
-      message: `r1: ${shard.repository}: ${checked.error.issues[0]?.path.join('.')} ${checked.error.issues[0]?.message}`,
-    });
+  const backup = fits(TAG_STATE, `r1: ${shard.repository}`)(state) as TagState;
   const name = {
     upstream: shard.upstream,
     repository: parseRepositoryName(shard.repository),
     tag: parseTag(shard.rest[0]!),
   };
-  const backup = checked.data as TagState;
   await tags.restore(name, backup);
   const { digest } = backup;
   const movedMs = backup.history?.at(-1)?.atMs ?? backup.checkedAtMs;

@@ -2,6 +2,7 @@ import type Router from '@koa/router';
 import { type Digest, isDigest, parseDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { ORIGIN_GC } from '@sepia/cluster/api/origin';
+import { fits } from '@sepia/cluster/message';
 import { serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
 import { z } from 'zod';
@@ -43,7 +44,7 @@ interface GcRouteDeps {
 /** Garbage collection: an operator begins one and looks at it; its leader asks every origin. */
 export function gcRoutes(router: Router, { collector, own }: GcRouteDeps): void {
   serve(router, ORIGIN_GC.begin, async (ctx) => {
-    ctx.body = await collector.begin(await readJson(ctx, ORIGIN_GC.begin.body.maxBytes, checker(BEGIN)));
+    ctx.body = await collector.begin(await readJson(ctx, ORIGIN_GC.begin.body.maxBytes, fits(BEGIN)));
     ctx.status = 202;
   });
   serve(router, ORIGIN_GC.report, (ctx) => {
@@ -60,7 +61,7 @@ export function gcRoutes(router: Router, { collector, own }: GcRouteDeps): void 
     const kind = required(ctx, 'kind');
     if (kind !== 'links' && kind !== 'referrers')
       throw new CodedError('REQUEST_INVALID', { message: 'kind: is neither links nor referrers' });
-    const after = checker(AFTER_KEY)(jsonOf(queryValue(ctx, 'after') ?? '[]'));
+    const after = fits(AFTER_KEY)(jsonOf(queryValue(ctx, 'after') ?? '[]'));
     ctx.body = await own.content.records(repositoryOf(ctx), kind, after);
   });
   serve(router, ORIGIN_GC.tags, async (ctx) => {
@@ -76,43 +77,34 @@ export function gcRoutes(router: Router, { collector, own }: GcRouteDeps): void 
     ctx.body = await own.content.candidates(after === undefined ? undefined : parseDigest(after), graceMs);
   });
   serve(router, ORIGIN_GC.condemn, async (ctx) => {
-    const { generation, keys } = await readJson(ctx, ORIGIN_GC.condemn.body.maxBytes, checker(CONDEMN));
+    const { generation, keys } = await readJson(ctx, ORIGIN_GC.condemn.body.maxBytes, fits(CONDEMN));
     ctx.body = { busy: own.condemn(generation, keys) };
   });
   serve(router, ORIGIN_GC.release, async (ctx) => {
-    own.release((await readJson(ctx, ORIGIN_GC.release.body.maxBytes, checker(RELEASE))).generation);
+    own.release((await readJson(ctx, ORIGIN_GC.release.body.maxBytes, fits(RELEASE))).generation);
     ctx.body = {};
   });
   serve(router, ORIGIN_GC.bury, async (ctx) => {
     const { generation, upstream, repository, ...dead } = await readJson(
       ctx,
       ORIGIN_GC.bury.body.maxBytes,
-      checker(BURY),
+      fits(BURY),
     );
     await own.bury(generation, { upstream, repository }, dead);
     ctx.body = {};
   });
   serve(router, ORIGIN_GC.linked, async (ctx) => {
-    const { digests } = await readJson(ctx, ORIGIN_GC.linked.body.maxBytes, checker(LINKED));
+    const { digests } = await readJson(ctx, ORIGIN_GC.linked.body.maxBytes, fits(LINKED));
     ctx.body = { digests: await own.content.linked(digests) };
   });
   serve(router, ORIGIN_GC.remove, async (ctx) => {
     const { generation, digests, withCached } = await readJson(
       ctx,
       ORIGIN_GC.remove.body.maxBytes,
-      checker(REMOVE),
+      fits(REMOVE),
     );
     ctx.body = await own.content.remove(generation, digests, withCached);
   });
-}
-
-function checker<T extends z.ZodType>(schema: T): (value: unknown) => z.output<T> {
-  return (value) => {
-    const found = schema.safeParse(value);
-    if (found.success) return found.data;
-    const [issue] = found.error.issues;
-    throw new CodedError('REQUEST_INVALID', { message: `${issue?.path.join('.')}: ${issue?.message}` });
-  };
 }
 
 function jsonOf(text: string): unknown {

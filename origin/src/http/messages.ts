@@ -1,7 +1,7 @@
 import { hostPort } from '@sepia/base/config/units';
 import { type Digest, isDigest } from '@sepia/base/digest';
-import { CodedError } from '@sepia/base/errors';
 import { isTag, type Tag } from '@sepia/base/names/repository';
+import { fits } from '@sepia/cluster/message';
 import { z } from 'zod';
 import type { Wanted } from '../records/core/quota.ts';
 import { BATCH_RECORDS, MAX_RECORDS } from '../records/own-records.ts';
@@ -81,10 +81,7 @@ const PURGE_BODY = z
 
 /** Body of `POST /v1/purge`. @throws {CodedError} `REQUEST_INVALID` */
 export function parsePurge(value: unknown): { digest?: Digest; tag?: Tag } {
-  const checked = PURGE_BODY.safeParse(value);
-  if (checked.success) return checked.data as { digest?: Digest; tag?: Tag };
-  const [issue] = checked.error.issues;
-  throw new CodedError('REQUEST_INVALID', { message: `${issue?.path.join('.')}: ${issue?.message}` });
+  return fits(PURGE_BODY)(value) as { digest?: Digest; tag?: Tag };
 }
 
 const WANTED_BODY = z.strictObject({
@@ -96,8 +93,5 @@ const WANTED_BODY = z.strictObject({
 
 /** Body of `POST /v1/usage/hold`. @throws {CodedError} `REQUEST_INVALID` */
 export function parseWanted(value: unknown): Wanted {
-  const checked = WANTED_BODY.safeParse(value);
-  if (checked.success) return checked.data;
-  const [issue] = checked.error.issues;
-  throw new CodedError('REQUEST_INVALID', { message: `${issue?.path.join('.')}: ${issue?.message}` });
+  return fits(WANTED_BODY)(value);
 }

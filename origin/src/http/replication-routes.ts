@@ -1,6 +1,7 @@
 import type Router from '@koa/router';
 import { CodedError } from '@sepia/base/errors';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { fits } from '@sepia/cluster/message';
 import { serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
 import { z } from 'zod';
@@ -62,9 +63,7 @@ export function replicationRoutes(
 ): void {
   const { replication, intake, queue } = deps;
   serve(router, ORIGIN_RECORDS.replicationJobsPut, async (ctx) => {
-    const body = await readJson(ctx, ORIGIN_RECORDS.replicationJobsPut.body.maxBytes, (value) =>
-      checked(JOBS_BODY, value),
-    );
+    const body = await readJson(ctx, ORIGIN_RECORDS.replicationJobsPut.body.maxBytes, fits(JOBS_BODY));
     ctx.body = { later: await queue.take(body.jobs as JobEntry[]) };
     replication.wake();
   });
@@ -81,8 +80,10 @@ export function replicationRoutes(
     ctx.body = { counts: replication.counts, jobs: shown };
   });
   serve(router, ORIGIN_RECORDS.replicationRun, async (ctx) => {
-    const { rule, id, atMs } = await readJson(ctx, ORIGIN_RECORDS.replicationRun.body.maxBytes, (value) =>
-      checked(RUN_BODY, value),
+    const { rule, id, atMs } = await readJson(
+      ctx,
+      ORIGIN_RECORDS.replicationRun.body.maxBytes,
+      fits(RUN_BODY),
     );
     ctx.body = { queued: await intake.runAll(rule, { id, atMs }) };
   });
@@ -98,7 +99,7 @@ export function replicationRoutes(
 
 /** Jobs that a body names by rule, id, or being dead; it must name something. */
 function whichOf(value: unknown): { which: WhichJobs; atMs: number } {
-  const { rule, job: wanted, dead, atMs } = checked(WHICH_BODY, value);
+  const { rule, job: wanted, dead, atMs } = fits(WHICH_BODY)(value);
   if (rule === undefined && wanted === undefined && dead !== true)
     throw new CodedError('REQUEST_INVALID', { message: 'name a rule, a job, or dead: true' });
   const which: WhichJobs = (job, id) =>
@@ -107,11 +108,4 @@ function whichOf(value: unknown): { which: WhichJobs; atMs: number } {
     (wanted === undefined || id === wanted) &&
     (dead !== true || job.state === 'dead');
   return { which, atMs };
-}
-
-function checked<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
-  const found = schema.safeParse(value);
-  if (found.success) return found.data;
-  const [issue] = found.error.issues;
-  throw new CodedError('REQUEST_INVALID', { message: `${issue?.path.join('.')}: ${issue?.message}` });
 }

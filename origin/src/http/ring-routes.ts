@@ -2,13 +2,13 @@ import type Router from '@koa/router';
 import { CodedError } from '@sepia/base/errors';
 import { H_EPOCH } from '@sepia/cluster/api/headers';
 import { ORIGIN_RING } from '@sepia/cluster/api/ring';
+import { fits } from '@sepia/cluster/message';
 import { MEMBERSHIP_SCHEMA, RING_CHANGE, type RingAnswer } from '@sepia/cluster/ring-messages';
 import type { RequestState } from '@sepia/http/app';
 import { serve } from '@sepia/http/router';
 import { readJson } from '@sepia/http/signed';
 import { parseRegisterRequest } from '@sepia/records/register/acceptor-store';
 import type { Middleware } from 'koa';
-import type { z } from 'zod';
 import type { OwnStanding } from '../records/own-standing.ts';
 import type { Agreement } from '../ring/agreement.ts';
 import type { Ring } from '../ring/ring.ts';
@@ -26,7 +26,7 @@ export function ringRoutes(
   serve(router, ORIGIN_RING.learn, async (ctx) => {
     const { maxBytes } = ORIGIN_RING.learn.body;
     const { caller } = ctx.state as RequestState;
-    await ring.follow(await readJson(ctx, maxBytes, (one) => check(MEMBERSHIP_SCHEMA, one)), caller);
+    await ring.follow(await readJson(ctx, maxBytes, fits(MEMBERSHIP_SCHEMA)), caller);
     ctx.status = 204;
   });
   serve(router, ORIGIN_RING.register, async (ctx) => {
@@ -38,9 +38,7 @@ export function ringRoutes(
     ctx.body = ring.status();
   });
   serve(router, ORIGIN_RING.change, async (ctx) => {
-    const { epoch, ...change } = await readJson(ctx, ORIGIN_RING.change.body.maxBytes, (one) =>
-      check(RING_CHANGE, one),
-    );
+    const { epoch, ...change } = await readJson(ctx, ORIGIN_RING.change.body.maxBytes, fits(RING_CHANGE));
     ctx.body = await ring.change(change, epoch);
   });
 }
@@ -66,11 +64,4 @@ export function epochGate(ring: Ring, standing: Pick<OwnStanding, 'requireEpoch'
       if (!ctx.res.headersSent) ctx.set(H_EPOCH, String(ring.membership.epoch));
     }
   };
-}
-
-function check<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
-  const found = schema.safeParse(value);
-  if (found.success) return found.data;
-  const [issue] = found.error.issues;
-  throw new CodedError('REQUEST_INVALID', { message: `${issue?.path.join('.')}: ${issue?.message}` });
 }

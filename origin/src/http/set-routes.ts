@@ -3,9 +3,9 @@ import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { ORIGIN_NAMES, ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { REVOCATIONS_BODY, type Revocation } from '@sepia/cluster/api/revocation';
+import { fits } from '@sepia/cluster/message';
 import { serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
-import type { z } from 'zod';
 import type { QuorumSet } from '../records/quorum-set.ts';
 import type { Invalidation } from '../removal/invalidation.ts';
 import { isRecordSetName, KEYS_BODY, RECORD_KEY, type RecordSetName, recordsBody } from './messages.ts';
@@ -37,18 +37,18 @@ export function setRoutes(router: Router, deps: SetRouteDeps): void {
   serve(router, ORIGIN_RECORDS.recordsPut, async (ctx, params) => {
     const name = setName(params.set);
     const { maxBytes } = ORIGIN_RECORDS.recordsPut.body;
-    const { records } = await readJson(ctx, maxBytes, (value) => check(recordsBody(name), value));
+    const { records } = await readJson(ctx, maxBytes, fits(recordsBody(name)));
     ctx.body = await deps.sets[name].here.putOwn(repositoryOf(ctx), records);
   });
   serve(router, ORIGIN_RECORDS.recordsRead, async (ctx, params) => {
     const set = deps.sets[setName(params.set)];
     const { maxBytes } = ORIGIN_RECORDS.recordsRead.body;
-    const { keys } = await readJson(ctx, maxBytes, (value) => check(KEYS_BODY, value));
+    const { keys } = await readJson(ctx, maxBytes, fits(KEYS_BODY));
     ctx.body = await set.here.ownMany(repositoryOf(ctx), keys);
   });
   serve(router, ORIGIN_NAMES.revocations, async (ctx) => {
     const { maxBytes } = ORIGIN_NAMES.revocations.body;
-    const { revoked } = await readJson(ctx, maxBytes, (value) => check(REVOCATIONS_BODY, value));
+    const { revoked } = await readJson(ctx, maxBytes, fits(REVOCATIONS_BODY));
     deps.invalidation.take(revoked as Revocation[]);
     ctx.status = 204;
   });
@@ -70,11 +70,4 @@ function checkedKey(name: string, text: string): string[] {
   const found = RECORD_KEY.safeParse(value);
   if (found.success) return found.data;
   throw new CodedError('REQUEST_INVALID', { message: `query value ${name} is not a list of digests` });
-}
-
-function check<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
-  const found = schema.safeParse(value);
-  if (found.success) return found.data;
-  const [issue] = found.error.issues;
-  throw new CodedError('REQUEST_INVALID', { message: `${issue?.path.join('.')}: ${issue?.message}` });
 }

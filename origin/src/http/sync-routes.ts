@@ -2,6 +2,7 @@ import type Router from '@koa/router';
 import { CodedError } from '@sepia/base/errors';
 import { ORIGIN_FLOORS, ORIGIN_SYNC } from '@sepia/cluster/api/origin';
 import { shardKey } from '@sepia/cluster/cluster';
+import { fits } from '@sepia/cluster/message';
 import { serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
 import { z } from 'zod';
@@ -66,7 +67,7 @@ export function syncRoutes(router: Router, deps: SyncRouteDeps): void {
     ctx.body = answer;
   });
   serve(router, ORIGIN_SYNC.handover, async (ctx) => {
-    const asker = await readJson(ctx, ORIGIN_SYNC.handover.body.maxBytes, (value) => check(HANDOVER, value));
+    const asker = await readJson(ctx, ORIGIN_SYNC.handover.body.maxBytes, fits(HANDOVER));
     other(members, asker.id);
     startUp.soon(asker.id);
     // What is handed over is read after the generation is on record, and after all that is here was counted.
@@ -82,16 +83,12 @@ export function syncRoutes(router: Router, deps: SyncRouteDeps): void {
     ctx.body = answer;
   });
   serve(router, ORIGIN_SYNC.closing, async (ctx) => {
-    const { id, ...closing } = await readJson(ctx, ORIGIN_SYNC.closing.body.maxBytes, (value) =>
-      check(CLOSING, value),
-    );
+    const { id, ...closing } = await readJson(ctx, ORIGIN_SYNC.closing.body.maxBytes, fits(CLOSING));
     await standing.noteClosing(other(members, id), closing);
     ctx.status = 204;
   });
   serve(router, ORIGIN_SYNC.closingConfirm, async (ctx) => {
-    const { id, ...closing } = await readJson(ctx, ORIGIN_SYNC.closing.body.maxBytes, (value) =>
-      check(CLOSING, value),
-    );
+    const { id, ...closing } = await readJson(ctx, ORIGIN_SYNC.closing.body.maxBytes, fits(CLOSING));
     ctx.body = { same: await standing.confirmClosing(other(members, id), closing) };
     antiEntropy.soon(id);
   });
@@ -100,9 +97,7 @@ export function syncRoutes(router: Router, deps: SyncRouteDeps): void {
     ctx.body = digests.with(other(members, queryValue(ctx, 'with') ?? ''));
   });
   serve(router, ORIGIN_SYNC.page, async (ctx) => {
-    const { space, after, buckets, how } = await readJson(ctx, ORIGIN_SYNC.page.body.maxBytes, (value) =>
-      check(PAGE, value),
-    );
+    const { space, after, buckets, how } = await readJson(ctx, ORIGIN_SYNC.page.body.maxBytes, fits(PAGE));
     // A set's entries of a disk that was set back go, where nobody else has them, before it counts.
     const isWhole = how === 'handover' || space === 'r1' || space === 'b1' || standing.isSettled;
     const isServed = (key: string): boolean => {
@@ -112,9 +107,7 @@ export function syncRoutes(router: Router, deps: SyncRouteDeps): void {
     ctx.body = await pages.page(space, new Set(buckets), { after }, isServed);
   });
   serve(router, ORIGIN_SYNC.covers, async (ctx) => {
-    const { space, records } = await readJson(ctx, ORIGIN_SYNC.covers.body.maxBytes, (value) =>
-      check(COVERS, value),
-    );
+    const { space, records } = await readJson(ctx, ORIGIN_SYNC.covers.body.maxBytes, fits(COVERS));
     const isOwned = ({ key }: { readonly key: string }): boolean => {
       const shard = members.shard(shardOf(space, key) ?? key);
       const [owners = []] = shard.sets;
@@ -124,9 +117,7 @@ export function syncRoutes(router: Router, deps: SyncRouteDeps): void {
     ctx.body = { covered: records.map((one, index) => isOwned(one) && covered[index] === true) };
   });
   serve(router, ORIGIN_SYNC.owe, async (ctx) => {
-    const { to, digests: wanted } = await readJson(ctx, ORIGIN_SYNC.owe.body.maxBytes, (value) =>
-      check(OWE, value),
-    );
+    const { to, digests: wanted } = await readJson(ctx, ORIGIN_SYNC.owe.body.maxBytes, fits(OWE));
     ctx.body = await copies.add(other(members, to), wanted);
   });
 }
@@ -138,26 +129,26 @@ export function floorRoutes(router: Router, deps: FloorRouteDeps): void {
     members.shard(shardKey(upstream, repository));
   serve(router, ORIGIN_FLOORS.promise, async (ctx) => {
     const { maxBytes } = ORIGIN_FLOORS.promise.body;
-    const { atMs, epoch } = await readJson(ctx, maxBytes, (value) => check(PROMISE_BODY, value));
+    const { atMs, epoch } = await readJson(ctx, maxBytes, fits(PROMISE_BODY));
     const shard = repositoryOf(ctx);
     ctx.body = await standing.within(epoch, async () => await floorRounds.promise(shard, atMs));
   });
   serve(router, ORIGIN_FLOORS.agree, async (ctx) => {
     const { maxBytes } = ORIGIN_FLOORS.agree.body;
-    const { atMs, epoch, generation } = await readJson(ctx, maxBytes, (value) => check(AGREE_BODY, value));
+    const { atMs, epoch, generation } = await readJson(ctx, maxBytes, fits(AGREE_BODY));
     const shard = repositoryOf(ctx);
     await standing.within(epoch, async () => await floorRounds.agree(shard, atMs, generation));
     ctx.body = {};
   });
   serve(router, ORIGIN_FLOORS.list, async (ctx) => {
     const { maxBytes } = ORIGIN_FLOORS.list.body;
-    const { how, after, buckets } = await readJson(ctx, maxBytes, (value) => check(LIST_BODY, value));
+    const { how, after, buckets } = await readJson(ctx, maxBytes, fits(LIST_BODY));
     const isServed = (shard: ShardName): boolean => how === 'handover' || standing.counts(ownersOf(shard));
     ctx.body = floorPages.list(new Set(buckets), after, isServed);
   });
   serve(router, ORIGIN_FLOORS.page, async (ctx) => {
     const { maxBytes } = ORIGIN_FLOORS.page.body;
-    const { how, space, after } = await readJson(ctx, maxBytes, (value) => check(PAGE_BODY, value));
+    const { how, space, after } = await readJson(ctx, maxBytes, fits(PAGE_BODY));
     const shard = repositoryOf(ctx);
     if (how === 'repair') standing.require(ownersOf(shard));
     ctx.body = await floorPages.page(shard, space, after);
@@ -171,11 +162,4 @@ function other(members: Members, id: string): string {
     message: `"${id}" is no other origin of this cluster`,
     detail: { id },
   });
-}
-
-function check<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
-  const found = schema.safeParse(value);
-  if (found.success) return found.data;
-  const [issue] = found.error.issues;
-  throw new CodedError('REQUEST_INVALID', { message: `${issue?.path.join('.')}: ${issue?.message}` });
 }

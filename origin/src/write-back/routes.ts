@@ -1,7 +1,8 @@
 import type Router from '@koa/router';
-import { CodedError, type ErrorCode } from '@sepia/base/errors';
+import type { ErrorCode } from '@sepia/base/errors';
 import { ORIGIN_WRITE_BACK } from '@sepia/cluster/api/origin';
-import type { WriteBackJob, WriteBackRetry, WriteBackStatus } from '@sepia/cluster/api/write-back';
+import type { WriteBackJob, WriteBackStatus } from '@sepia/cluster/api/write-back';
+import { fits } from '@sepia/cluster/message';
 import { serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
 import { z } from 'zod';
@@ -50,7 +51,7 @@ export function writeBackRoutes(router: Router, deps: WriteBackRouteDeps): void 
     const { job, upstream, dead, take, atMs } = await readJson(
       ctx,
       ORIGIN_WRITE_BACK.retry.body.maxBytes,
-      retryOf,
+      fits(RETRY_BODY),
     );
     const which: WhichJobs = (one, id) =>
       isWriteBackRule(one.rule) &&
@@ -74,11 +75,4 @@ function viewOf(
     ...(nextTryAtMs === undefined ? {} : { againInMs: Math.max(0, Math.round(nextTryAtMs - nowMs)) }),
     ...(progress === undefined ? {} : { sentBytes: progress.sentBytes, missingBytes: progress.missingBytes }),
   };
-}
-
-function retryOf(value: unknown): WriteBackRetry {
-  const found = RETRY_BODY.safeParse(value);
-  if (found.success) return found.data;
-  const [issue] = found.error.issues;
-  throw new CodedError('REQUEST_INVALID', { message: `${issue?.path.join('.')}: ${issue?.message}` });
 }

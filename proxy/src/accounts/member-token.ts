@@ -3,6 +3,7 @@ import { CodedError } from '@sepia/base/errors';
 import { TOKEN_REQUEST } from '@sepia/cluster/api/access';
 import { H_CLIENT_AUTH } from '@sepia/cluster/api/headers';
 import { PROXY } from '@sepia/cluster/api/proxy';
+import { fits } from '@sepia/cluster/message';
 import { parseBasic } from '@sepia/face/access/authorization';
 import type { RequestState } from '@sepia/http/app';
 import { serve } from '@sepia/http/router';
@@ -20,11 +21,7 @@ export function memberLoginRoutes(router: Router, logins: Logins): void {
     ctx.body = { isOwn: logins.isOwn(name) };
   });
   serve(router, PROXY.token, async (ctx) => {
-    const request = await readJson(ctx, PROXY.token.body.maxBytes, (value) => {
-      const checked = TOKEN_REQUEST.safeParse(value);
-      if (checked.success) return checked.data;
-      throw new CodedError('REQUEST_INVALID', { message: `token: ${checked.error.issues[0]?.message}` });
-    });
+    const request = await readJson(ctx, PROXY.token.body.maxBytes, fits(TOKEN_REQUEST, 'token'));
     const credentials = parseBasic(ctx.get(H_CLIENT_AUTH));
     if (credentials === undefined) throw new CodedError('AUTH_REQUIRED');
     const caller = (ctx.state as RequestState).caller ?? '';

@@ -2,6 +2,7 @@ import type Router from '@koa/router';
 import { CodedError } from '@sepia/base/errors';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import { PROXY } from '@sepia/cluster/api/proxy';
+import { fits } from '@sepia/cluster/message';
 import type { GuardCheck } from '@sepia/http/gate';
 import { routed, serve } from '@sepia/http/router';
 import { readJson } from '@sepia/http/signed';
@@ -70,11 +71,7 @@ export function harborRoutes(router: Router, parts: HarborParts, defaultUpstream
     });
   }
   serve(router, PROXY.purge, async (ctx) => {
-    const order = await readJson(ctx, PROXY.purge.body.maxBytes, (value) => {
-      const checked = PURGE_BODY.safeParse(value);
-      if (checked.success) return checked.data;
-      throw new CodedError('REQUEST_INVALID', { message: `purge: ${checked.error.issues[0]?.message}` });
-    });
+    const order = await readJson(ctx, PROXY.purge.body.maxBytes, fits(PURGE_BODY, 'purge'));
     parts.purger.purgeHere(
       order as Parameters<typeof parts.purger.purgeHere>[0] & { repository: RepositoryName },
     );

@@ -1,4 +1,4 @@
-import { CodedError } from '@sepia/base/errors';
+import { fits } from '@sepia/cluster/message';
 import { readJson } from '@sepia/http/signed';
 import type { Context } from 'koa';
 import type { z } from 'zod';
@@ -9,12 +9,5 @@ export async function jsonBody<T extends z.ZodType>(
   schema: T,
   options: { readonly limitBytes: number; readonly what: string },
 ): Promise<z.output<T>> {
-  return await readJson(ctx, options.limitBytes, (value) => {
-    const checked = schema.safeParse(value);
-    if (checked.success) return checked.data;
-    const [issue] = checked.error.issues;
-    throw new CodedError('REQUEST_INVALID', {
-      message: `${options.what}: ${issue?.path.join('.')} ${issue?.message}`,
-    });
-  });
+  return await readJson(ctx, options.limitBytes, fits(schema, options.what));
 }

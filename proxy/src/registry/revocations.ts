@@ -1,7 +1,7 @@
 import type Router from '@koa/router';
-import { CodedError } from '@sepia/base/errors';
 import { PROXY } from '@sepia/cluster/api/proxy';
 import { REVOCATIONS_BODY, type Revocation } from '@sepia/cluster/api/revocation';
+import { fits } from '@sepia/cluster/message';
 import { serve } from '@sepia/http/router';
 import { readJson } from '@sepia/http/signed';
 import type { ManifestCache } from './core/manifest-cache.ts';
@@ -9,12 +9,7 @@ import type { ManifestCache } from './core/manifest-cache.ts';
 /** An origin revokes: what was deleted is forgotten here. */
 export function revocationRoute(router: Router, cache: ManifestCache): void {
   serve(router, PROXY.revocations, async (ctx) => {
-    const { revoked } = await readJson(ctx, PROXY.revocations.body.maxBytes, (value) => {
-      const found = REVOCATIONS_BODY.safeParse(value);
-      if (found.success) return found.data;
-      const [issue] = found.error.issues;
-      throw new CodedError('REQUEST_INVALID', { message: `${issue?.path.join('.')}: ${issue?.message}` });
-    });
+    const { revoked } = await readJson(ctx, PROXY.revocations.body.maxBytes, fits(REVOCATIONS_BODY));
     cache.revoke(revoked as Revocation[]);
     ctx.status = 204;
   });

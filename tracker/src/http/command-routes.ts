@@ -2,11 +2,11 @@ import type Router from '@koa/router';
 import { CodedError } from '@sepia/base/errors';
 import { COMMAND_REQUEST, type CommandState } from '@sepia/cluster/api/commands';
 import { TRACKER } from '@sepia/cluster/api/tracker';
+import { fits } from '@sepia/cluster/message';
 import { serve } from '@sepia/http/router';
 import { readJson } from '@sepia/http/signed';
 import type { CommandBook, CommandNode } from '../commands/core/command-book.ts';
 import type { SwarmTable } from '../swarms/core/swarm-table.ts';
-import { checked } from './messages.ts';
 
 interface CommandRouteDeps {
   readonly table: SwarmTable;
@@ -19,7 +19,7 @@ export function commandRoutes(router: Router, deps: CommandRouteDeps): void {
   const { table, commands, nowMs } = deps;
   serve(router, TRACKER.command, async (ctx) => {
     const { maxBytes } = TRACKER.command.body;
-    const request = await readJson(ctx, maxBytes, (value) => checked(COMMAND_REQUEST, value));
+    const request = await readJson(ctx, maxBytes, fits(COMMAND_REQUEST));
     const leased = { count: table.nodeCount, ids: () => leasedIds(table) };
     const found = commands.submit(request, leased, nowMs());
     if (found === 'other')

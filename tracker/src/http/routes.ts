@@ -15,6 +15,7 @@ import { REVOCATIONS_BODY, type Revocation } from '@sepia/cluster/api/revocation
 import { setHash } from '@sepia/cluster/api/set-hash';
 import { TRACKER } from '@sepia/cluster/api/tracker';
 import type { Cluster } from '@sepia/cluster/cluster';
+import { fits } from '@sepia/cluster/message';
 import { PROTOCOL_VERSION } from '@sepia/http/app';
 import { goneSignal } from '@sepia/http/client-gone';
 import { createRouter, routesOf, serve } from '@sepia/http/router';
@@ -29,7 +30,6 @@ import type { LiveFigures } from '../swarms/core/live-figures.ts';
 import { leaseMsOf, type Pace, paceOf, rejoinMs } from '../swarms/core/pace.ts';
 import type { SwarmTable } from '../swarms/core/swarm-table.ts';
 import { commandRoutes } from './command-routes.ts';
-import { checked } from './messages.ts';
 
 /** Longest wait of a metainfo long-poll, in ms. */
 const MAX_WAIT_MS = 25_000;
@@ -54,7 +54,7 @@ export function memberRoutes(deps: RouteDeps): Middleware {
   const router = createRouter();
   serve(router, TRACKER.join, async (ctx, params) => {
     const digest = parseDigest(params.digest);
-    const request = await readJson(ctx, TRACKER.join.body.maxBytes, (value) => checked(JOIN_REQUEST, value));
+    const request = await readJson(ctx, TRACKER.join.body.maxBytes, fits(JOIN_REQUEST));
     ctx.body = await join(deps, digest, request);
   });
   serve(router, TRACKER.metainfo, async (ctx, params) => {
@@ -62,7 +62,7 @@ export function memberRoutes(deps: RouteDeps): Middleware {
   });
   serve(router, TRACKER.lease, async (ctx, { id }) => {
     const { maxBytes } = TRACKER.lease.body;
-    ctx.body = renew(deps, id, await readJson(ctx, maxBytes, (value) => checked(LEASE_REQUEST, value)));
+    ctx.body = renew(deps, id, await readJson(ctx, maxBytes, fits(LEASE_REQUEST)));
   });
   serve(router, TRACKER.leave, (ctx, { id }) => {
     deps.table.forget(id);
@@ -72,7 +72,7 @@ export function memberRoutes(deps: RouteDeps): Middleware {
   commandRoutes(router, deps);
   serve(router, TRACKER.revocations, async (ctx) => {
     const { maxBytes } = TRACKER.revocations.body;
-    const { revoked } = await readJson(ctx, maxBytes, (value) => checked(REVOCATIONS_BODY, value));
+    const { revoked } = await readJson(ctx, maxBytes, fits(REVOCATIONS_BODY));
     deps.keeper.revoke(revoked as Revocation[]);
     deps.revocations.add(revoked as Revocation[], deps.nowMs());
     ctx.status = 204;
