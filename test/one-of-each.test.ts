@@ -78,6 +78,24 @@ const ONES: readonly OneOfEach[] = [
     homes: ['shared/base/src/async/backoff.ts'],
   },
   {
+    what: 'a loop of passes and rests that a service runs by itself',
+    copy: /while \((?:await pause\(|!\w*\.?signal\.aborted)|\basync #\w*[fF]orever\b/,
+    // Beside it: what is kept up while something is held or watched, or rests in its own way.
+    homes: [
+      'accelerator/src/events/job-watch.ts',
+      'accelerator/src/worker.ts',
+      'proxy/src/cluster/origins.ts',
+      'proxy/src/harbor/event-queue.ts',
+      'proxy/src/harbor/jobs.ts',
+      'shared/base/src/async/passes.ts',
+      'shared/store/src/scrubber.ts',
+      'snapshotter/src/layers/cache-keeper.ts',
+      'snapshotter/src/layers/filler.ts',
+      'snapshotter/src/offers/publisher.ts',
+      'snapshotter/src/readiness.ts',
+    ],
+  },
+  {
     what: 'members that are asked, all or one after the other',
     copy: /\blet last: unknown\b|Promise\.(?:all|allSettled|any)\(\s*[\w.#()]*\b(?:ids|[a-z]+Ids|allIds\(\)|others|members|owners|origins|trackers|proxies|candidates)\.map\(/,
     // The other two try the addresses of one member, and the names to ask one registry as.

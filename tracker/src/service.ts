@@ -1,4 +1,5 @@
 import { randomInt, randomUUID } from 'node:crypto';
+import { Passes } from '@sepia/base/async/passes';
 import { MemberClock } from '@sepia/base/clock/member-clock';
 import { readClusterKey } from '@sepia/base/config/load';
 import { CodedError } from '@sepia/base/errors';
@@ -141,8 +142,16 @@ function createRooms(ground: Ground, client: InternalClient, reach: Reach): Room
   const nowMs = steadyMs;
   const table = new SwarmTable(() => randomInt(2 ** 32) / 2 ** 32);
   const origins = new Origins({ cluster, client });
-  const look = setInterval(() => void origins.look(reach, stopping.signal), LOOK_MS);
-  stops.push('look', () => clearInterval(look));
+  const look = new Passes({
+    name: 'origins',
+    pass: async (signal) => await origins.look(reach, signal),
+    firstMs: LOOK_MS,
+    rest: () => LOOK_MS,
+    log,
+    failed: 'origins were not looked at',
+  });
+  look.start();
+  stops.push('look', async () => await look.stop());
   const keeper = new MetainfoKeeper(
     { cluster, origins, log, nowMs, holders: (digest) => table.holders(digest, 50).map(peerEntry) },
     { budgetBytes: config['metainfo-cache'] },

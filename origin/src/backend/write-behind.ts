@@ -1,9 +1,9 @@
 import { type BlobBackend, type BlobContent, isBlob } from '@sepia/backend/blob-backend';
 import { fewAtOnce } from '@sepia/base/async/few-at-once';
+import { Passes } from '@sepia/base/async/passes';
 import type { Digest } from '@sepia/base/digest';
-import { CodedError, type ErrorCode, isCoded } from '@sepia/base/errors';
+import { type ErrorCode, isCoded } from '@sepia/base/errors';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
-import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import type { BlobHandle } from '@sepia/store/blob-handle';
@@ -20,6 +20,7 @@ const MAX_KNOWN = 10_000;
 const WRITES_AT_ONCE = 2;
 /** With nothing owed nothing is looked at, beside a look for what is on record, this often, in ms. */
 const REST_MS = 60_000;
+const MIN_REST_MS = 50;
 /** After a turn that failed for another reason than a backend, in ms. */
 const FAILED_MS = 1_000;
 /** What writers left half and nobody goes on with is removed after this, looked for this often, in ms. */
@@ -96,9 +97,8 @@ export interface BackendState {
 export class WriteBehind {
   readonly #deps: WriteBehindDeps;
   readonly #plan = new OwedPlan({ times: TIMES, maxKnown: MAX_KNOWN });
-  readonly #stopped = new AbortController();
-  #wake = new AbortController();
-  #running: Promise<unknown>[] = [];
+  readonly #passes: Passes;
+  readonly #tidying: Passes;
   #writing = 0;
   #hasSettled = false;
   /** What the last failure of an upstream's backend said. */
@@ -108,9 +108,29 @@ export class WriteBehind {
 
   constructor(deps: WriteBehindDeps) {
     this.#deps = deps;
+    const { nowMs, log } = deps;
+    this.#passes = new Passes({
+      name: 'write-behind',
+      pass: async () => await this.#turn(),
+      rest: ({ isFailed }) => {
+        const deafMs = isFailed ? FAILED_MS : 0;
+        const restMs = Math.min(this.#plan.nextMs(nowMs()) ?? REST_MS, REST_MS);
+        return { ms: deafMs + Math.max(MIN_REST_MS, restMs), deafMs };
+      },
+      log,
+      failed: 'what is owed to backends was not looked through; it is again',
+    });
+    this.#tidying = new Passes({
+      name: 'backend-tidying',
+      pass: async (signal) => await this.#tidy(signal),
+      firstMs: TIDY_EVERY_MS,
+      rest: () => TIDY_EVERY_MS,
+      log,
+      failed: 'backends were not tidied',
+    });
     if (deps.backends.size === 0) return;
     deps.index.onAdded((digest, sizeBytes) => {
-      if (this.#plan.add(digest, sizeBytes, deps.nowMs())) this.#wake.abort();
+      if (this.#plan.add(digest, sizeBytes, deps.nowMs())) this.#passes.wake();
     });
   }
 
@@ -153,36 +173,12 @@ export class WriteBehind {
 
   start(): void {
     if (this.#deps.backends.size === 0) return;
-    this.#running = [this.#forever(), this.#tidyForever()].map(
-      async (one) =>
-        await one.catch((error: unknown) => {
-          if (!this.#stopped.signal.aborted)
-            logFailure(this.#deps.log, error, 'writing to the backend stopped', {}, 'error');
-        }),
-    );
+    this.#passes.start();
+    this.#tidying.start();
   }
 
   async stop(): Promise<void> {
-    this.#stopped.abort(new CodedError('DRAINING'));
-    await Promise.all(this.#running);
-  }
-
-  async #forever(): Promise<void> {
-    const { signal } = this.#stopped;
-    const { nowMs, log } = this.#deps;
-    while (!signal.aborted) {
-      this.#wake = new AbortController();
-      try {
-        await this.#turn();
-      } catch (error) {
-        if (signal.aborted) return;
-        // Whatever ends a turn ends no other: what is owed would be owed for ever.
-        logFailure(log, error, 'what is owed to backends was not looked through; it is again', {}, 'error');
-        await pause(FAILED_MS, signal);
-      }
-      const restMs = Math.max(50, Math.min(this.#plan.nextMs(nowMs()) ?? REST_MS, REST_MS));
-      await pause(restMs, AbortSignal.any([signal, this.#wake.signal]));
-    }
+    await Promise.all([this.#passes.stop(), this.#tidying.stop()]);
   }
 
   async #turn(): Promise<void> {
@@ -196,7 +192,7 @@ export class WriteBehind {
       this.#plan.due(nowMs()) as Digest[],
       WRITES_AT_ONCE,
       async (digest) => await this.#look(digest),
-      this.#stopped.signal,
+      this.#passes.signal,
     );
     // What is cached since may be more than the disk is to hold.
     if (this.#hasSettled) await store.evict();
@@ -206,7 +202,7 @@ export class WriteBehind {
   async #readOwed(): Promise<void> {
     const { index, store, nowMs } = this.#deps;
     for await (const digest of index.list()) {
-      if (this.#stopped.signal.aborted) return;
+      if (this.#passes.signal.aborted) return;
       const stat = await store.stat(digest);
       if (stat === undefined) continue;
       const { attrs } = stat;
@@ -238,7 +234,7 @@ export class WriteBehind {
     try {
       await this.#lookAt(digest);
     } catch (error) {
-      if (this.#stopped.signal.aborted) return;
+      if (this.#passes.signal.aborted) return;
       const failures = this.#plan.failed(digest, patienceOf(error), this.#deps.nowMs());
       const isTold = failures % TOLD_EVERY === 1 && !(isCoded(error) && WHOLE.has(error.code));
       const message = 'blob was not written to its backend; it is tried again';
@@ -283,7 +279,7 @@ export class WriteBehind {
     };
     this.#writing += 1;
     try {
-      const { signal } = this.#stopped;
+      const { signal } = this.#passes;
       await this.#claim(upstream, backend);
       if (step === 'look' && !(await isThere(backend, content, signal))) {
         this.#answered(upstream, backend.place);
@@ -306,7 +302,7 @@ export class WriteBehind {
       await onSeen(upstream);
       await this.#settle(digest);
     } catch (error) {
-      if (!this.#stopped.signal.aborted) {
+      if (!this.#passes.signal.aborted) {
         onFailed(upstream);
         this.#noteFailure(upstream, backend.place, error);
       }
@@ -320,7 +316,7 @@ export class WriteBehind {
   async #claim(upstream: string, backend: BlobBackend): Promise<void> {
     const { owner, nowMs } = this.#deps;
     if ((this.#ownedUntilMs.get(upstream) ?? 0) > nowMs()) return;
-    await backend.claim(owner, this.#stopped.signal);
+    await backend.claim(owner, this.#passes.signal);
     this.#ownedUntilMs.set(upstream, nowMs() + OWNED_MS);
   }
 
@@ -357,18 +353,15 @@ export class WriteBehind {
       this.#plan.add(digest, stat.sizeBytes, nowMs());
   }
 
-  async #tidyForever(): Promise<void> {
-    const { signal } = this.#stopped;
+  async #tidy(signal: AbortSignal): Promise<void> {
     const { backends, dateMs, log } = this.#deps;
-    while (await pause(TIDY_EVERY_MS, signal)) {
-      for (const [upstream, backend] of backends) {
-        try {
-          const count = await backend.tidy(dateMs() - HALF_MS, signal);
-          if (count > 0) log.info({ upstream, count }, 'uploads that nobody went on with were ended');
-        } catch (error) {
-          throwIfBug(error);
-          log.debug({ upstream, err: error }, 'backend was not tidied');
-        }
+    for (const [upstream, backend] of backends) {
+      try {
+        const count = await backend.tidy(dateMs() - HALF_MS, signal);
+        if (count > 0) log.info({ upstream, count }, 'uploads that nobody went on with were ended');
+      } catch (error) {
+        throwIfBug(error);
+        log.debug({ upstream, err: error }, 'backend was not tidied');
       }
     }
   }

@@ -1,11 +1,11 @@
 import { backoffMs } from '@sepia/base/async/backoff';
 import { fewAtOnce } from '@sepia/base/async/few-at-once';
+import { Passes } from '@sepia/base/async/passes';
 import { SingleFlight } from '@sepia/base/async/single-flight';
 import { Verdict } from '@sepia/base/async/verdict';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { isBug, logFailure, throwIfBug } from '@sepia/base/failure';
-import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { H_BROUGHT, H_CLASS } from '@sepia/cluster/api/headers';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
@@ -47,28 +47,32 @@ interface ReplicatorDeps {
 export class Replicator {
   readonly #deps: ReplicatorDeps;
   readonly #stragglerMs: number;
-  readonly #stopped = new AbortController();
+  readonly #passes: Passes;
   readonly #backoff = new Map<string, { failures: number; untilMs: number }>();
   /** Copies under way, by digest, target and upstream: who wants one of them joins it. */
   readonly #copies = new SingleFlight<string, void>();
   /** Pushes and copies that need the blob in this store: it is not handed over meanwhile. */
   readonly #held = new Map<Digest, number>();
-  #loop: Promise<void> | undefined;
-  /** Ends the rest before the next round of owed copies. */
-  #rested: AbortController | undefined;
 
   constructor(deps: ReplicatorDeps, options: { readonly stragglerMs: number }) {
     this.#deps = deps;
     this.#stragglerMs = options.stragglerMs;
+    this.#passes = new Passes({
+      name: 'owed-copies',
+      pass: async (signal) => await this.#retry(signal),
+      firstMs: RETRY_EVERY_MS,
+      rest: async ({ isFailed }, signal) => await this.#rest(isFailed, signal),
+      log: deps.log,
+      failed: 'owed copies were not looked through; they are again',
+    });
   }
 
   start(): void {
-    this.#loop = this.#retryForever();
+    this.#passes.start();
   }
 
   async stop(): Promise<void> {
-    this.#stopped.abort(new CodedError('DRAINING'));
-    await this.#loop;
+    await this.#passes.stop();
   }
 
   /** Runs `work`, while which a blob that this origin keeps for others alone stays in its store. */
@@ -184,7 +188,7 @@ export class Replicator {
   async copyTo(name: CopyName, id: string): Promise<void> {
     const { hints } = this.#deps;
     await hints.add({ ...name, target: id });
-    await this.#copy(name, id, false, this.#stopped.signal);
+    await this.#copy(name, id, false, this.#passes.signal);
     hints.done({ digest: name.digest, target: id });
   }
 
@@ -199,7 +203,7 @@ export class Replicator {
   /** Copies for `target` that failed are tried again at once: it came back, or asks for them. */
   retrySoon(target: string): void {
     for (const key of this.#backoff.keys()) if (key.endsWith(`\n${target}`)) this.#backoff.delete(key);
-    this.#rested?.abort();
+    this.#passes.wake();
   }
 
   /** How many copies are owed, for metrics and status. */
@@ -233,7 +237,7 @@ export class Replicator {
           throw error;
         });
       },
-      AbortSignal.any([signal, this.#stopped.signal]),
+      AbortSignal.any([signal, this.#passes.signal]),
     );
   }
 
@@ -271,27 +275,16 @@ export class Replicator {
     }
   }
 
-  async #retryForever(): Promise<void> {
-    const { signal } = this.#stopped;
-    while (!signal.aborted)
-      try {
-        await this.#retry(signal);
-      } catch (error) {
-        if (signal.aborted) return;
-        // Whatever ends a round ends no other: what is owed would be owed for ever.
-        logFailure(this.#deps.log, error, 'owed copies were not looked through; they are again', {}, 'error');
-        await pause(RETRY_EVERY_MS, signal);
-      }
+  /** An origin that owes nothing does nothing. */
+  async #rest(isFailed: boolean, signal: AbortSignal): Promise<{ ms: number; deafMs: number }> {
+    const { hints } = this.#deps;
+    if (isFailed) return { ms: RETRY_EVERY_MS, deafMs: RETRY_EVERY_MS };
+    if ((await hints.all()).length === 0) await hints.news.next(signal);
+    return { ms: RETRY_EVERY_MS, deafMs: 0 };
   }
 
   async #retry(signal: AbortSignal): Promise<void> {
-    const { hints } = this.#deps;
-    // An origin that owes nothing does nothing.
-    if ((await hints.all()).length === 0) await hints.news.next(signal);
-    this.#rested = new AbortController();
-    await pause(RETRY_EVERY_MS, AbortSignal.any([signal, this.#rested.signal]));
-    signal.throwIfAborted();
-    const due = (await hints.all()).filter((hint) => this.#isDue(hint));
+    const due = (await this.#deps.hints.all()).filter((hint) => this.#isDue(hint));
     const handBack = async (hint: Hint): Promise<void> =>
       await this.#handBack(hint).catch((error: unknown) =>
         logFailure(this.#deps.log, error, 'owed copy not made', { digest: hint.digest }),
@@ -308,7 +301,7 @@ export class Replicator {
     }
     try {
       await this.hold(hint.digest, async () => {
-        await this.#copy(hint, hint.target, false, this.#stopped.signal);
+        await this.#copy(hint, hint.target, false, this.#passes.signal);
         hints.done(hint);
       });
       this.#backoff.delete(key);

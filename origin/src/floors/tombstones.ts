@@ -1,6 +1,5 @@
 import { answersOf, askAll } from '@sepia/base/async/ask-many';
-import { CodedError } from '@sepia/base/errors';
-import { logFailure } from '@sepia/base/failure';
+import { Passes } from '@sepia/base/async/passes';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { ORIGIN_RING, type RingStatus } from '@sepia/cluster/api/ring';
@@ -46,13 +45,22 @@ interface TombstonesDeps {
 export class Tombstones {
   readonly #deps: TombstonesDeps;
   readonly #graceMs: number;
-  readonly #stopped = new AbortController();
-  #running: Promise<void> | undefined;
+  readonly #passes: Passes;
   #count = Number.NaN;
 
   constructor(deps: TombstonesDeps, options: { readonly graceMs: number }) {
     this.#deps = deps;
     this.#graceMs = options.graceMs;
+    const everyMs = Math.min(MAX_EVERY_MS, Math.max(MIN_EVERY_MS, this.#graceMs / GRACE_PARTS));
+    this.#passes = new Passes({
+      name: 'tombstones',
+      pass: async (signal) => await this.#pass(signal),
+      firstMs: Math.min(FIRST_MS, everyMs),
+      rest: () => everyMs,
+      log: deps.log,
+      failed: 'tombstones were not looked through',
+      level: 'debug',
+    });
   }
 
   /** Tombstones here, as the last pass found them; NaN before it. */
@@ -61,29 +69,11 @@ export class Tombstones {
   }
 
   start(): void {
-    this.#running = this.#run().catch((error: unknown) => {
-      if (!this.#stopped.signal.aborted)
-        logFailure(this.#deps.log, error, 'tombstones are not looked through any more', {}, 'error');
-    });
+    this.#passes.start();
   }
 
   async stop(): Promise<void> {
-    this.#stopped.abort(new CodedError('DRAINING'));
-    await this.#running;
-  }
-
-  async #run(): Promise<void> {
-    const { signal } = this.#stopped;
-    const everyMs = Math.min(MAX_EVERY_MS, Math.max(MIN_EVERY_MS, this.#graceMs / GRACE_PARTS));
-    for (let restMs = Math.min(FIRST_MS, everyMs); ; restMs = everyMs) {
-      await delay(restMs, signal);
-      try {
-        await this.#pass(signal);
-      } catch (error) {
-        signal.throwIfAborted();
-        logFailure(this.#deps.log, error, 'tombstones were not looked through', {}, 'debug');
-      }
-    }
+    await this.#passes.stop();
   }
 
   async #pass(signal: AbortSignal): Promise<void> {

@@ -1,4 +1,4 @@
-import { logFailure } from '@sepia/base/failure';
+import { Passes } from '@sepia/base/async/passes';
 import type { Logger } from '@sepia/base/log';
 import type { RecordStore } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
@@ -30,28 +30,29 @@ interface GcScheduleOptions {
 export class GcSchedule {
   readonly #deps: GcScheduleDeps;
   readonly #options: GcScheduleOptions;
-  #timer: NodeJS.Timeout | undefined;
+  readonly #passes: Passes;
 
   constructor(deps: GcScheduleDeps, options: GcScheduleOptions) {
     this.#deps = deps;
     this.#options = options;
+    const restMs = Math.min(LOOK_EVERY_MS, options.everyMs);
+    this.#passes = new Passes({
+      name: 'gc-schedule',
+      pass: async () => await this.#look(),
+      firstMs: restMs,
+      rest: () => restMs,
+      log: deps.log,
+      failed: 'scheduled garbage collection did not begin',
+      level: 'warn',
+    });
   }
 
   start(): void {
-    const { everyMs } = this.#options;
-    if (everyMs === 0) return;
-    this.#timer = setInterval(
-      () =>
-        void this.#look().catch((error: unknown) =>
-          logFailure(this.#deps.log, error, 'scheduled garbage collection did not begin'),
-        ),
-      Math.min(LOOK_EVERY_MS, everyMs),
-    );
-    this.#timer.unref();
+    if (this.#options.everyMs > 0) this.#passes.start();
   }
 
-  stop(): void {
-    clearInterval(this.#timer);
+  async stop(): Promise<void> {
+    await this.#passes.stop();
   }
 
   async #look(): Promise<void> {

@@ -101,8 +101,7 @@ export function createGc(deps: GcDeps, options: GcOptions) {
   const everyMs = options.every === 'never' ? 0 : options.every;
   const schedule = new GcSchedule({ ...deps, collector }, { everyMs, graceMs: options.grace });
   const stop = async (): Promise<void> => {
-    schedule.stop();
-    await collector.stop();
+    await Promise.all([schedule.stop(), collector.stop()]);
   };
   return { own, peers, collector, schedule, stop };
 }

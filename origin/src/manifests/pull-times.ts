@@ -1,7 +1,6 @@
-import { CodedError } from '@sepia/base/errors';
+import { Passes } from '@sepia/base/async/passes';
 import { logFailure } from '@sepia/base/failure';
 import { LatestMap } from '@sepia/base/latest-map';
-import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import { parseReference } from '@sepia/oci/route';
@@ -33,23 +32,26 @@ interface Image {
  */
 export class PullTimes {
   readonly #deps: PullTimesDeps;
-  readonly #pauseMs: number;
   readonly #images = new LatestMap<string, Image>(MAX_IMAGES);
-  readonly #stopped = new AbortController();
-  #loop: Promise<void> | undefined;
+  readonly #passes: Passes;
 
   constructor(deps: PullTimesDeps, options: { readonly pauseMs?: number } = {}) {
     this.#deps = deps;
-    this.#pauseMs = options.pauseMs ?? PAUSE_MS;
+    this.#passes = new Passes({
+      name: 'pull-times',
+      pass: async () => await this.#pass(),
+      rest: () => options.pauseMs ?? PAUSE_MS,
+      log: deps.log,
+      failed: 'pull times were not looked through',
+    });
   }
 
   start(): void {
-    this.#loop = this.#run();
+    this.#passes.start();
   }
 
   async stop(): Promise<void> {
-    this.#stopped.abort(new CodedError('DRAINING'));
-    await this.#loop;
+    await this.#passes.stop();
   }
 
   /** A manifest was served. Its first GET went upstream, or was counted there before. */
@@ -66,13 +68,9 @@ export class PullTimes {
     });
   }
 
-  async #run(): Promise<void> {
-    const { signal } = this.#stopped;
-    while (!signal.aborted) {
-      const due = this.#due();
-      if (due !== undefined) await this.#refresh(due);
-      await pause(this.#pauseMs, signal);
-    }
+  async #pass(): Promise<void> {
+    const due = this.#due();
+    if (due !== undefined) await this.#refresh(due);
   }
 
   #due(): Image | undefined {
@@ -97,7 +95,7 @@ export class PullTimes {
         .client(upstream)
         ?.getManifest(
           { repository, reference: parseReference(reference) },
-          AbortSignal.any([AbortSignal.timeout(ASK_MS), this.#stopped.signal]),
+          AbortSignal.any([AbortSignal.timeout(ASK_MS), this.#passes.signal]),
         );
     } catch (error) {
       logFailure(

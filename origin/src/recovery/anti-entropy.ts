@@ -1,7 +1,7 @@
 import { backoffMs } from '@sepia/base/async/backoff';
-import { CodedError, isCoded } from '@sepia/base/errors';
-import { ignoreFailure, logFailure, throwIfBug } from '@sepia/base/failure';
-import { delay } from '@sepia/base/lifecycle';
+import { Passes } from '@sepia/base/async/passes';
+import { isCoded } from '@sepia/base/errors';
+import { logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { BlobIndex } from '../blobs/blob-index.ts';
 import type { Members } from '../cluster/members.ts';
@@ -14,6 +14,7 @@ import type { SyncPull } from './sync-pull.ts';
 /** The first comparison after the start or a change, in ms; each that finds the same difference waits longer. */
 const FIRST_REST_MS = 500;
 const MAX_REST_MS = 30_000;
+const MIN_REST_MS = 20;
 /** Comparisons that find a difference and nothing to take: then the digests are counted anew. */
 const FRUITLESS = 8;
 /** Rest after a pull that was not asked for: so many times as long as it took, up to a limit in ms. */
@@ -59,14 +60,19 @@ export class AntiEntropy {
   readonly #deps: AntiEntropyDeps;
   readonly #everyMs: number;
   readonly #others = new Map<string, Other>();
-  readonly #stopped = new AbortController();
+  readonly #passes: Passes;
   #askAgainMs = 0;
-  #wake: () => void = () => undefined;
-  #running: Promise<void> | undefined;
 
   constructor(deps: AntiEntropyDeps, options: { readonly everyMs: number }) {
     this.#deps = deps;
     this.#everyMs = options.everyMs;
+    this.#passes = new Passes({
+      name: 'comparison',
+      pass: async (signal) => await this.#pass(signal),
+      rest: () => this.#restMs(),
+      log: deps.log,
+      failed: 'owners were not compared',
+    });
   }
 
   /** Buckets of records that differ from some other owner's, as far as compared; undefined before the first whole round. */
@@ -91,15 +97,11 @@ export class AntiEntropy {
   }
 
   start(): void {
-    this.#running = this.#run().catch((error: unknown) => {
-      if (!this.#stopped.signal.aborted)
-        logFailure(this.#deps.log, error, 'comparison of owners stopped', {}, 'error');
-    });
+    this.#passes.start();
   }
 
   async stop(): Promise<void> {
-    this.#stopped.abort(new CodedError('DRAINING'));
-    await this.#running;
+    await this.#passes.stop();
   }
 
   /** Compares with one soon: it came back, or took something over. */
@@ -108,7 +110,7 @@ export class AntiEntropy {
     other.slow = 0;
     other.isUrgent = true;
     other.dueMs = Math.min(other.dueMs, this.#deps.nowMs() + FIRST_REST_MS);
-    this.#wake();
+    this.#passes.wake();
   }
 
   get #ids(): string[] {
@@ -134,30 +136,24 @@ export class AntiEntropy {
     return other;
   }
 
-  async #run(): Promise<void> {
-    const { signal } = this.#stopped;
-    while (!signal.aborted) {
-      for (const id of this.#ids) {
-        const other = this.#other(id);
-        if (other.dueMs > this.#deps.nowMs() || signal.aborted) continue;
-        await this.#compare(id, other);
-      }
-      await this.#askAgain();
-      const dueMs = Math.min(...this.#ids.map((id) => this.#other(id).dueMs), Number.MAX_SAFE_INTEGER);
-      const waitMs = Math.min(this.#everyMs, Math.max(20, dueMs - this.#deps.nowMs()));
-      const woken = new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
-      const rested = new AbortController();
-      const either = AbortSignal.any([signal, rested.signal]);
-      await Promise.race([woken, delay(waitMs, either).catch(ignoreFailure)]);
-      rested.abort(new CodedError('TIMEOUT'));
+  async #pass(signal: AbortSignal): Promise<void> {
+    for (const id of this.#ids) {
+      const other = this.#other(id);
+      if (other.dueMs > this.#deps.nowMs() || signal.aborted) continue;
+      await this.#compare(id, other);
     }
+    await this.#askAgain();
+  }
+
+  /** Until the next comparison is due. */
+  #restMs(): number {
+    const dueMs = Math.min(...this.#ids.map((id) => this.#other(id).dueMs), Number.MAX_SAFE_INTEGER);
+    return Math.min(this.#everyMs, Math.max(MIN_REST_MS, dueMs - this.#deps.nowMs()));
   }
 
   async #compare(id: string, other: Other): Promise<void> {
     const { pull, standing, blobs, log, nowMs } = this.#deps;
-    const { signal } = this.#stopped;
+    const { signal } = this.#passes;
     // A start hands over; what it takes is not repaired at the same time.
     if (!standing.isSettled) return this.#plan(other, 'slower');
     try {
@@ -207,9 +203,9 @@ export class AntiEntropy {
     if (blobs.wanted === 0 || !standing.isSettled || nowMs() < this.#askAgainMs) return;
     this.#askAgainMs = nowMs() + MAX_REST_MS;
     try {
-      await pull.askAgain(this.#stopped.signal);
+      await pull.askAgain(this.#passes.signal);
     } catch (error) {
-      if (!this.#stopped.signal.aborted)
+      if (!this.#passes.signal.aborted)
         logFailure(log, error, 'wanted blobs were not asked for', {}, 'debug');
     }
   }

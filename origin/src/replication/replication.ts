@@ -1,9 +1,10 @@
 import { answersOf, askAll } from '@sepia/base/async/ask-many';
+import { Passes } from '@sepia/base/async/passes';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { isBug, logFailure, throwIfBug } from '@sepia/base/failure';
 import { LatestMap } from '@sepia/base/latest-map';
-import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
+import type { PassEnd } from '@sepia/base/metrics';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { headTo, to } from '@sepia/cluster/api/route';
 import type { Members } from '../cluster/members.ts';
@@ -71,7 +72,7 @@ interface ReplicationDeps {
  */
 export class Replication {
   readonly #deps: ReplicationDeps;
-  readonly #stopped = new AbortController();
+  readonly #passes: Passes;
   readonly #running = new Map<string, Running>();
   readonly #look: QueueLook;
   /** What the last look found to begin, in its order. */
@@ -83,12 +84,19 @@ export class Replication {
   readonly #copies = new Set<Promise<void>>();
   #counts = { waiting: 0, dead: 0 };
   #backlogs: ReadonlyMap<string, Backlog> = new Map();
-  #wake = new AbortController();
-  #loop: Promise<void> | undefined;
 
   constructor(deps: ReplicationDeps) {
     this.#deps = deps;
     this.#look = new QueueLook({ ...deps, rules: deps.targets });
+    this.#passes = new Passes({
+      name: 'replication',
+      pass: async () => {
+        this.#isLong = (await this.#scan()) > LONG_QUEUE;
+      },
+      rest: (last) => this.#restAfter(last),
+      log: deps.log,
+      failed: 'replication queue cannot be read',
+    });
   }
 
   /** Of the replication rules. */
@@ -103,12 +111,11 @@ export class Replication {
   }
 
   start(): void {
-    this.#loop = this.#forever();
+    this.#passes.start();
   }
 
   async stop(): Promise<void> {
-    this.#stopped.abort(new CodedError('DRAINING'));
-    await this.#loop;
+    await this.#passes.stop();
     await Promise.allSettled(this.#copies);
     await Promise.all([...this.#deps.targets.values()].map(async ({ client }) => await client.close()));
   }
@@ -162,7 +169,7 @@ export class Replication {
 
   /** Looks at the queue at once; at a long one when it is time. */
   wake(): void {
-    if (!this.#isLong) this.#wake.abort();
+    if (!this.#isLong) this.#passes.wake();
   }
 
   /** Every owner is asked the same with the same clock: what one has done since then stays done. */
@@ -183,28 +190,14 @@ export class Replication {
       some.push({ ...to(one), atMs: Math.max(atMs, one.atMs + 1) });
     }
     await write();
-    this.#wake.abort();
+    this.#passes.wake();
     return changed;
   }
 
-  async #forever(): Promise<void> {
-    const { signal } = this.#stopped;
-    while (!signal.aborted) {
-      this.#wake = new AbortController();
-      let waitMs = SCAN_MS;
-      const beganMs = this.#deps.nowMs();
-      try {
-        this.#isLong = (await this.#scan()) > LONG_QUEUE;
-        const tookMs = this.#deps.nowMs() - beganMs;
-        if (this.#isLong) waitMs = Math.max(LONG_SCAN_MS, LONG_SCAN_SHARE * tookMs);
-        // Pushes wake it all the time: it must not do nothing else.
-        if (this.#isLong) await pause(tookMs, signal);
-      } catch (error) {
-        if (!signal.aborted)
-          logFailure(this.#deps.log, error, 'replication queue cannot be read', {}, 'error');
-      }
-      await pause(waitMs, AbortSignal.any([signal, this.#wake.signal]));
-    }
+  #restAfter({ isFailed, tookMs }: PassEnd): { ms: number; deafMs: number } {
+    if (isFailed || !this.#isLong) return { ms: SCAN_MS, deafMs: 0 };
+    // Pushes wake it all the time: it must not do nothing else.
+    return { ms: tookMs + Math.max(LONG_SCAN_MS, LONG_SCAN_SHARE * tookMs), deafMs: tookMs };
   }
 
   /** One look at the queue: begins what is due and led by this origin, tells leaders of what is theirs. */
@@ -262,7 +255,7 @@ export class Replication {
   #begin(group: Group): void {
     const { rule } = group.jobs[0]!.job;
     const stop = new AbortController();
-    const signal = AbortSignal.any([stop.signal, this.#stopped.signal]);
+    const signal = AbortSignal.any([stop.signal, this.#passes.signal]);
     let copy: ImageCopy | undefined;
     const ids = new Set(group.jobs.map(({ id }) => id));
     this.#running.set(group.key, { stop, ids, progress: () => copy?.progress });
@@ -275,7 +268,7 @@ export class Replication {
       this.#copies.delete(work);
       this.#beginReady();
       // Of a long queue all that was found is begun first.
-      if (!this.#isLong || this.#ready.length === 0) this.#wake.abort();
+      if (!this.#isLong || this.#ready.length === 0) this.#passes.wake();
     });
     this.#copies.add(work);
   }

@@ -1,7 +1,8 @@
 import { answersOf, askAll } from '@sepia/base/async/ask-many';
+import { Passes } from '@sepia/base/async/passes';
 import { SingleFlight } from '@sepia/base/async/single-flight';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { ignoreFailure, isBug, logFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
+import { ignoreFailure, logFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { ORIGIN_RING, type RingStatus } from '@sepia/cluster/api/ring';
@@ -60,10 +61,8 @@ interface RingDeps {
 export class Ring {
   readonly #deps: RingDeps;
   readonly #flights = new SingleFlight<string, void>();
-  readonly #stopped = new AbortController();
+  readonly #passes: Passes;
   #turn: Promise<void> = Promise.resolve();
-  #running: Promise<void> | undefined;
-  #rested: AbortController | undefined;
   #waits: readonly string[] = [];
   /** Newest epochs that others named, while they are asked for, and a while after one was not got. */
   readonly #heard = new Map<string, number>();
@@ -73,6 +72,14 @@ export class Ring {
   constructor(deps: RingDeps) {
     this.#deps = deps;
     this.#otherRings = new OtherRings(deps.log);
+    this.#passes = new Passes({
+      name: 'ring',
+      pass: async (signal) => await this.#pass(signal),
+      rest: () => this.#restMs,
+      log: deps.log,
+      failed: 'the ring was not looked after; it is again',
+      level: 'debug',
+    });
   }
 
   get membership(): Membership {
@@ -119,15 +126,11 @@ export class Ring {
   }
 
   start(): void {
-    this.#running = this.#run().catch((error: unknown) => {
-      if (!this.#stopped.signal.aborted)
-        logFailure(this.#deps.log, error, 'ring changes stopped', {}, 'error');
-    });
+    this.#passes.start();
   }
 
   async stop(): Promise<void> {
-    this.#stopped.abort(new CodedError('DRAINING'));
-    await this.#running;
+    await this.#passes.stop();
   }
 
   /**
@@ -150,7 +153,7 @@ export class Ring {
     // Who knows none yet follows the ring that most name, not that of whoever is heard first.
     const asked = this.isFounded ? ids : [...new Set([...ids, ...this.#others])];
     const ask = async (): Promise<void> => {
-      const { signal } = this.#stopped;
+      const { signal } = this.#passes;
       const said = await askAll(asked, async (id, over) => await this.#askedOf(id, over), { signal });
       const told = said.flatMap((one) =>
         one.type === 'answer' && one.answer !== undefined ? [{ by: one.by, membership: one.answer }] : [],
@@ -160,7 +163,7 @@ export class Ring {
         await this.follow(newest);
       if (this.isFounded) for (const one of told) this.#otherRings.compare(this.membership, one);
     };
-    await this.#flights.run(asked.join('\n'), ask, this.#stopped.signal);
+    await this.#flights.run(asked.join('\n'), ask, this.#passes.signal);
   }
 
   /** Returns once this origin's membership is at least that of a message. @throws `RECORDS_PENDING` if it does not get it */
@@ -183,7 +186,7 @@ export class Ring {
     };
     const getting = this.reach(epoch, from).then(again, (error: unknown) => {
       logFailure(this.#deps.log, error, 'membership not got', {}, 'debug');
-      readElsewhere(pause(HEARD_REST_MS, this.#stopped.signal).then(again));
+      readElsewhere(pause(HEARD_REST_MS, this.#passes.signal).then(again));
     });
     this.#deps.members.awaits(getting);
   }
@@ -204,7 +207,7 @@ export class Ring {
         detail: { epoch },
       });
     const next = beginChange(current, change);
-    await checkReady(this.#deps, { current, next }, this.#stopped.signal);
+    await checkReady(this.#deps, { current, next }, this.#passes.signal);
     const hold = `ring-${next.epoch}-${members.selfId}`;
     const decided = await this.#withoutSweeps(hold, async () => {
       const one = await this.#decide(current, next);
@@ -268,7 +271,7 @@ export class Ring {
     this.#waits = [];
     this.#otherRings.clear();
     this.#deps.onFollow();
-    this.#rested?.abort();
+    this.#passes.wake();
   }
 
   async #askedOf(id: string, signal: AbortSignal): Promise<Membership | undefined> {
@@ -319,27 +322,15 @@ export class Ring {
     await askAll(this.#others, async (id) => await this.#tellOne(id, membership));
   }
 
-  async #run(): Promise<void> {
-    const { signal } = this.#stopped;
-    const { log } = this.#deps;
-    while (!signal.aborted) {
-      const isBusy = isMoving(this.membership);
-      if (isBusy)
-        await this.#advance(this.membership).catch((error: unknown) => {
-          if (!signal.aborted)
-            logFailure(log, error, 'ring change does not go on yet', {}, isBug(error) ? 'error' : 'debug');
-        });
-      else
-        await this.#settled(signal).catch((error: unknown) => {
-          if (!signal.aborted) logFailure(log, error, 'what moved away was not looked through', {}, 'debug');
-        });
-      this.#rested = new AbortController();
-      const isBusyNow = isMoving(this.membership);
-      const isTidy = this.#deps.leftovers.count === 0 && this.formerRecords !== undefined;
-      const idleMs = isTidy ? IDLE_REST_MS : LEFTOVERS_REST_MS;
-      const restMs = isBusyNow ? MOVING_REST_MS : idleMs;
-      await pause(restMs, AbortSignal.any([signal, this.#rested.signal]));
-    }
+  async #pass(signal: AbortSignal): Promise<void> {
+    if (isMoving(this.membership)) await this.#advance(this.membership);
+    else await this.#settled(signal);
+  }
+
+  get #restMs(): number {
+    if (isMoving(this.membership)) return MOVING_REST_MS;
+    const isTidy = this.#deps.leftovers.count === 0 && this.formerRecords !== undefined;
+    return isTidy ? IDLE_REST_MS : LEFTOVERS_REST_MS;
   }
 
   /** While no change is under way: whether the others are of the same mind, and what moved away. */
@@ -354,14 +345,14 @@ export class Ring {
   async #advance(membership: Membership): Promise<void> {
     const { standing, move, members } = this.#deps;
     if (!standing.isSettled || this.isOutside) return;
-    await move.run(membership, this.#stopped.signal);
+    await move.run(membership, this.#passes.signal);
     const ids = members.ids;
     const call = to(ORIGIN_RING.status);
     const said = await askAll(
       ids,
       async (id, signal) =>
         id === members.selfId ? this.status() : await members.json<RingStatus>(id, { ...call, signal }),
-      { signal: this.#stopped.signal },
+      { signal: this.#passes.signal },
     );
     const told = answersOf(said);
     const newer = told.find(({ epoch }) => epoch > membership.epoch);

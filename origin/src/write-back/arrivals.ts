@@ -1,8 +1,8 @@
 import { fewAtOnce } from '@sepia/base/async/few-at-once';
+import { Passes } from '@sepia/base/async/passes';
 import type { Digest } from '@sepia/base/digest';
-import { CodedError, type ErrorCode } from '@sepia/base/errors';
+import type { ErrorCode } from '@sepia/base/errors';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
-import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import { isManifestType } from '@sepia/oci/manifest';
@@ -13,7 +13,9 @@ import type { Upstreams } from '../upstream/upstreams.ts';
 import { arrivalOf, arrived, type Keeping } from './core/arrival.ts';
 import { ArrivalBook } from './core/arrival-book.ts';
 
+/** Between two looks, in ms. */
 const LOOK_MS = 2_000;
+const MIN_LOOK_MS = 1_000;
 /** A registry that says so has not got it. */
 const UNKNOWN: ReadonlySet<ErrorCode> = new Set(['BLOB_UNKNOWN', 'MANIFEST_UNKNOWN', 'REPOSITORY_UNKNOWN']);
 /** Blobs that are held in memory; what is more waits on record. */
@@ -22,7 +24,6 @@ const LOOKS_AT_ONCE = 4;
 /** A registry that does not answer is not asked for this long, in ms. */
 const AWAY_MS = 30_000;
 const ASK_MS = 15_000;
-const REST_MS = 60_000;
 
 interface ArrivalsDeps {
   readonly upstreams: Pick<Upstreams, 'client'>;
@@ -47,14 +48,20 @@ export class Arrivals {
   /** What is looked for in this round, and was not kept by a push since the round began. */
   #looking = new Set<Digest>();
   readonly #awayUntilMs = new Map<string, number>();
-  readonly #stopped = new AbortController();
+  readonly #passes: Passes;
   readonly #isOn: boolean;
   #hasArrived = false;
-  #loop: Promise<void> | undefined;
 
   constructor(deps: ArrivalsDeps, options: { readonly isOn: boolean }) {
     this.#deps = deps;
     this.#isOn = options.isOn;
+    this.#passes = new Passes({
+      name: 'arrivals',
+      pass: async () => await this.#pass(),
+      rest: () => Math.max(MIN_LOOK_MS, Math.min(this.#book.nextMs(deps.nowMs()) ?? LOOK_MS, LOOK_MS)),
+      log: deps.log,
+      failed: 'what came to the registry was not looked through; it is again',
+    });
     if (options.isOn)
       deps.index.onAdded((digest, sizeBytes) => {
         this.kept(digest);
@@ -68,36 +75,22 @@ export class Arrivals {
   }
 
   start(): void {
-    if (this.#isOn)
-      this.#loop = this.#forever().catch((error: unknown) => {
-        if (!this.#stopped.signal.aborted)
-          logFailure(this.#deps.log, error, 'what came to the registry is not looked for', {}, 'error');
-      });
+    if (this.#isOn) this.#passes.start();
   }
 
   async stop(): Promise<void> {
-    this.#stopped.abort(new CodedError('DRAINING'));
-    await this.#loop;
+    await this.#passes.stop();
   }
 
-  async #forever(): Promise<void> {
+  async #pass(): Promise<void> {
     const { store, nowMs, log } = this.#deps;
-    const { signal } = this.#stopped;
-    do {
-      await this.#read().catch((error: unknown) =>
-        logFailure(log, error, 'pushed blobs cannot be read', {}, 'error'),
-      );
-      this.#hasArrived = false;
-      try {
-        await this.#round(this.#book.due(nowMs()));
-        // What is cached since may be more than the disk is to hold.
-        if (this.#hasArrived) await store.evict();
-      } catch (error) {
-        if (signal.aborted) return;
-        // Whatever ends a round ends no other.
-        logFailure(log, error, 'what came to the registry was not looked through; it is again', {}, 'error');
-      }
-    } while (await pause(Math.max(1_000, Math.min(this.#book.nextMs(nowMs()) ?? REST_MS, LOOK_MS)), signal));
+    await this.#read().catch((error: unknown) =>
+      logFailure(log, error, 'pushed blobs cannot be read', {}, 'error'),
+    );
+    this.#hasArrived = false;
+    await this.#round(this.#book.due(nowMs()));
+    // What is cached since may be more than the disk is to hold.
+    if (this.#hasArrived) await store.evict();
   }
 
   async #read(): Promise<void> {
@@ -105,7 +98,7 @@ export class Arrivals {
     const from = this.#book.readFrom(nowMs());
     if (from === undefined) return;
     for await (const digest of index.list(from.after)) {
-      if (this.#stopped.signal.aborted) return;
+      if (this.#passes.signal.aborted) return;
       const stat = await store.stat(digest);
       if (stat === undefined || arrivalOf(stat.attrs, keeping).type === 'never') continue;
       if (!this.#book.read(digest, stat.sizeBytes, nowMs())) return;
@@ -124,7 +117,7 @@ export class Arrivals {
       return found;
     };
     const look = async (digest: Digest): Promise<void> => await this.#look(digest, owes);
-    await fewAtOnce(digests, LOOKS_AT_ONCE, look, this.#stopped.signal);
+    await fewAtOnce(digests, LOOKS_AT_ONCE, look, this.#passes.signal);
   }
 
   async #look(digest: Digest, owes: (place: Provenance) => Promise<boolean>): Promise<void> {
@@ -146,7 +139,7 @@ export class Arrivals {
       this.#hasArrived = true;
       this.#book.done(digest);
     } catch (error) {
-      if (this.#stopped.signal.aborted) return;
+      if (this.#passes.signal.aborted) return;
       throwIfBug(error);
       this.#book.failed(digest, nowMs());
       log.debug({ digest, err: error }, 'it cannot be said whether the registry has a pushed blob');
@@ -164,7 +157,7 @@ export class Arrivals {
       if ((this.#awayUntilMs.get(upstream) ?? 0) > nowMs()) return 'away';
       const repository = parseRepositoryName(text);
       const client = upstreams.client(upstream)!;
-      const signal = AbortSignal.any([this.#stopped.signal, AbortSignal.timeout(ASK_MS)]);
+      const signal = AbortSignal.any([this.#passes.signal, AbortSignal.timeout(ASK_MS)]);
       try {
         const told = isManifestType(attrs.mediaType ?? '')
           ? await client.headManifest({ repository, reference: { kind: 'digest', digest } }, signal)

@@ -1,8 +1,7 @@
 import { backoffMs } from '@sepia/base/async/backoff';
-import { CodedError } from '@sepia/base/errors';
-import { logFailure, throwIfBug } from '@sepia/base/failure';
+import { Passes } from '@sepia/base/async/passes';
+import { throwIfBug } from '@sepia/base/failure';
 import { LatestMap } from '@sepia/base/latest-map';
-import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { isRepositoryName, isTag, parseRepositoryName, parseTag } from '@sepia/base/names/repository';
 import { shardKey } from '@sepia/cluster/cluster';
@@ -55,27 +54,33 @@ export interface OwedTagsDeps {
 export class OwedTags {
   readonly #deps: OwedTagsDeps;
   readonly #noted = new LatestMap<string, Noted>(MAX_NOTED);
-  readonly #stopped = new AbortController();
+  readonly #passes: Passes;
   #wholeDueMs = 0;
   #wholeEpoch: number | undefined;
   #unfinished = 0;
   #restoringUntilMs = Number.NEGATIVE_INFINITY;
-  #loop: Promise<void> | undefined;
 
   constructor(deps: OwedTagsDeps) {
     this.#deps = deps;
+    this.#passes = new Passes({
+      name: 'owed-tags',
+      pass: async () => await this.#pass(),
+      rest: () => LOOK_MS,
+      log: deps.log,
+      failed: 'tags that await write-back were not looked at; tried again',
+      level: 'debug',
+    });
     deps.records.onRecord((space, _key, before, after) => {
       if (space === 'j1') this.#jobChanged(before, after);
     });
   }
 
   start(): void {
-    if (this.#deps.upstreams.length > 0) this.#loop = this.#forever();
+    if (this.#deps.upstreams.length > 0) this.#passes.start();
   }
 
   async stop(): Promise<void> {
-    this.#stopped.abort(new CodedError('DRAINING'));
-    await this.#loop;
+    await this.#passes.stop();
   }
 
   /** Records of a backup come: tags first, their jobs last. Until none came for a while no tag is said to lack its job. */
@@ -109,7 +114,7 @@ export class OwedTags {
     for (const one of upstreams) {
       if (upstream !== undefined && one !== upstream) continue;
       for (const repository of await records.repositories(one)) {
-        this.#stopped.signal.throwIfAborted();
+        this.#passes.signal.throwIfAborted();
         if (members.leaderOf(shardKey(one, repository)) !== members.selfId) continue;
         const name = { upstream: one, repository: parseRepositoryName(repository) };
         if (!queue.mayRun(name)) {
@@ -148,27 +153,27 @@ export class OwedTags {
     this.#note({ upstream, repository, tag: reference }, { inMs: CHECK_MS, isRestored: false });
   }
 
-  async #forever(): Promise<void> {
+  async #pass(): Promise<void> {
+    try {
+      await this.#lookAtAll();
+      await this.#lookAtNoted();
+    } catch (error) {
+      this.#wholeDueMs = Math.max(this.#wholeDueMs, this.#deps.nowMs() + UNFINISHED_MS);
+      throw error;
+    }
+  }
+
+  /** When that is due. */
+  async #lookAtAll(): Promise<void> {
     const { nowMs, members, log } = this.#deps;
-    const { signal } = this.#stopped;
-    do {
-      try {
-        const { epoch } = members;
-        if (this.#wholeEpoch !== epoch || nowMs() >= this.#wholeDueMs) {
-          const { count, isWhole } = await this.oweAll();
-          if (count > 0) log.warn({ count }, 'tags that await write-back had lost their jobs; queued again');
-          this.#wholeEpoch = epoch;
-          this.#unfinished = isWhole ? 0 : this.#unfinished + 1;
-          const againMs = backoffMs(this.#unfinished, UNFINISHED_MS, MAX_UNFINISHED_MS);
-          this.#wholeDueMs = nowMs() + (isWhole ? WHOLE_EVERY_MS : againMs);
-        }
-        await this.#lookAtNoted();
-      } catch (error) {
-        if (signal.aborted) return;
-        this.#wholeDueMs = Math.max(this.#wholeDueMs, nowMs() + UNFINISHED_MS);
-        logFailure(log, error, 'tags that await write-back were not looked at; tried again', {}, 'debug');
-      }
-    } while (await pause(LOOK_MS, signal));
+    const { epoch } = members;
+    if (this.#wholeEpoch === epoch && nowMs() < this.#wholeDueMs) return;
+    const { count, isWhole } = await this.oweAll();
+    if (count > 0) log.warn({ count }, 'tags that await write-back had lost their jobs; queued again');
+    this.#wholeEpoch = epoch;
+    this.#unfinished = isWhole ? 0 : this.#unfinished + 1;
+    const againMs = backoffMs(this.#unfinished, UNFINISHED_MS, MAX_UNFINISHED_MS);
+    this.#wholeDueMs = nowMs() + (isWhole ? WHOLE_EVERY_MS : againMs);
   }
 
   async #lookAtNoted(): Promise<void> {
@@ -218,7 +223,7 @@ export class OwedTags {
     const owed: OwedTag[] = [];
     for (const name of names) {
       // Each may take until its quorum is given up.
-      this.#stopped.signal.throwIfAborted();
+      this.#passes.signal.throwIfAborted();
       try {
         const state = await this.#deps.tags.state(name);
         const digest = state?.digest === undefined ? {} : { digest: state.digest };

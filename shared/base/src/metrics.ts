@@ -5,6 +5,20 @@ import { logLinesLost } from './log-sink.ts';
 
 export { Counter, Gauge, Histogram, Registry } from 'prom-client';
 
+/** How a pass of work ended that a service does over and over. */
+export interface PassEnd {
+  readonly isFailed: boolean;
+  readonly tookMs: number;
+}
+
+/** The last pass of each loop of this process, by its name. */
+const lastPasses = new Map<string, PassEnd>();
+
+/** A pass of a loop ended. */
+export function notePass(loop: string, end: PassEnd): void {
+  lastPasses.set(loop, end);
+}
+
 /** A service's metrics: Node's own, HTTP requests, and what the service adds. One per service instance. */
 export class Metrics {
   readonly registry = new Registry();
@@ -32,6 +46,7 @@ export class Metrics {
         this.inc(logLinesLost());
       },
     });
+    this.#showPasses();
     this.#requests = new Histogram({
       name: `sepia_${service}_http_request_seconds`,
       help: 'Time to answer a request, by route and status.',
@@ -51,6 +66,31 @@ export class Metrics {
 
   counter<L extends string>(name: string, help: string, labelNames: readonly L[] = []): Counter<L> {
     return new Counter<L>({ name, help, labelNames: [...labelNames], registers: [this.registry] });
+  }
+
+  /** How the last pass of each background loop ended. */
+  #showPasses(): void {
+    const show = (name: string, help: string, figure: (end: PassEnd) => number): void => {
+      new Gauge({
+        name,
+        help,
+        labelNames: ['loop'],
+        registers: [this.registry],
+        collect() {
+          for (const [loop, end] of lastPasses) this.set({ loop }, figure(end));
+        },
+      });
+    };
+    show(
+      'sepia_pass_seconds',
+      'Time that the last pass of a background loop took.',
+      (end) => end.tookMs / 1e3,
+    );
+    show(
+      'sepia_pass_failed',
+      '1 where the last pass of a background loop failed; the log says why.',
+      (end) => (end.isFailed ? 1 : 0),
+    );
   }
 
   gauge(name: string, help: string, collect: () => number): Gauge {
