@@ -78,6 +78,16 @@ const ONES: readonly OneOfEach[] = [
     homes: ['shared/base/src/async/backoff.ts'],
   },
   {
+    what: 'a wait for what an upstream may have to answer first; the others are of idle sockets, and of heartbeats',
+    copy: /\b(?:75|80|85)_000[,;]/,
+    homes: ['agent/src/node/heartbeat.ts', 'shared/cluster/src/deadlines.ts', 'shared/http/src/sockets.ts'],
+  },
+  {
+    what: 'the longest time that timers take; the other is a number of FUSE',
+    copy: /\b2 \*\* 31 - 1\b|\b2147483647\b|\b0x7fffffff\b/,
+    homes: ['shared/base/src/bounded-ms.ts', 'snapshotter/src/fuse/worker.ts'],
+  },
+  {
     what: 'a loop of passes and rests that a service runs by itself',
     copy: /while \((?:await pause\(|!\w*\.?signal\.aborted)|\basync #\w*[fF]orever\b/,
     // Beside it: what is kept up while something is held or watched, or rests in its own way.

@@ -1,10 +1,8 @@
 import { CACHE_KEYS, COMMON_KEYS, SCRUB_KEYS } from '@sepia/base/config/member-keys';
 import { bytes, duration, hostPort } from '@sepia/base/config/units';
+import { FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
 import { MAX_BLOB_BYTES } from '@sepia/metainfo/metainfo';
 import { z } from 'zod';
-
-/** The rest of the cluster waits a little longer than this for an origin, in ms. */
-const MOST_FIRST_BYTE_MS = 60_000;
 
 const DEADLINES = z
   .strictObject({
@@ -13,7 +11,7 @@ const DEADLINES = z
       .describe('A fetch from an upstream that gets no byte for this long fails with 503.'),
     'first-byte': duration()
       .prefault('60s')
-      .refine((ms) => ms <= MOST_FIRST_BYTE_MS, { message: 'is at most 60s: members wait no longer' })
+      .refine((ms) => ms <= FIRST_ANSWER_MS.upstream, { message: 'is at most 60s: members wait no longer' })
       .describe(
         'An upstream that has not begun to answer may think this long, as registries do that fetch from another one first; while its connection lives that is progress. At most 60s.',
       ),

@@ -10,6 +10,7 @@ import { PROXY } from '@sepia/cluster/api/proxy';
 import { to } from '@sepia/cluster/api/route';
 import { type Cluster, shardKey } from '@sepia/cluster/cluster';
 import { isDecisive } from '@sepia/cluster/core/answers';
+import { FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
 import { candidatesOf, ownersOf } from '@sepia/cluster/ring';
 import {
   type BasicCredentials,
@@ -30,12 +31,8 @@ import { type CallWatch, type Target, targetsOf } from './members.ts';
 
 /** A member that is silent for this long is passed over, in ms. */
 const HEDGE_MS = 1_000;
-/** An origin may have to ask a slow upstream, in ms. */
-const TIMEOUT_MS = 80_000;
 /** Whoever is shown a password first answers a small question within this, in ms. */
 const AWAKE_MS = 6_000;
-/** Longest wait for what becomes of a password, in ms: a slow token service is waited for. */
-const PASSWORD_MS = 85_000;
 /** What the agent found out alone is believed for this long, in ms. */
 const OWN_TTL_MS = 60_000;
 const ASK_UPSTREAM_MS = 10_000;
@@ -84,7 +81,11 @@ export class AccessClient {
         targets = [await this.#awake(targets, to(ORIGIN_RECORDS.cluster))];
         isShown = true;
       }
-      const answer = await this.#ask<AccessAnswer>(targets, call, isShown ? PASSWORD_MS : TIMEOUT_MS);
+      const answer = await this.#ask<AccessAnswer>(
+        targets,
+        call,
+        isShown ? FIRST_ANSWER_MS.join : FIRST_ANSWER_MS.agent,
+      );
       gate.note(true, nowMs());
       return answer;
     } catch (error) {
@@ -108,7 +109,7 @@ export class AccessClient {
     };
     const question = to(PROXY.accounts, { name: credentials.username });
     const proxy = await this.#awake(this.#proxies(), question);
-    return await this.#ask<TokenAnswer>([proxy], call, PASSWORD_MS);
+    return await this.#ask<TokenAnswer>([proxy], call, FIRST_ANSWER_MS.join);
   }
 
   /** True for an account of the cluster. Where no proxy says so it counts as one: its password goes nowhere. */
@@ -150,10 +151,10 @@ export class AccessClient {
   async #ask<T>(
     targets: readonly Target[],
     call: Omit<InternalRequest, 'url' | 'to' | 'headersTimeoutMs'>,
-    headersTimeoutMs = TIMEOUT_MS,
+    headersTimeoutMs: number = FIRST_ANSWER_MS.agent,
   ): Promise<T> {
     const { client, health } = this.#deps;
-    const silentMs = headersTimeoutMs === TIMEOUT_MS ? HEDGE_MS * 3 : headersTimeoutMs;
+    const silentMs = headersTimeoutMs === FIRST_ANSWER_MS.agent ? HEDGE_MS * 3 : headersTimeoutMs;
     const ask = async (target: Target, signal: AbortSignal): Promise<T> =>
       await health.watch(target, silentMs, async () => {
         const { bytes } = await client.bytes({

@@ -8,6 +8,7 @@ import { ORIGIN_BLOBS, ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { isDecisive } from '@sepia/cluster/core/answers';
+import { COMPLAINT_MS, FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
 import { candidatesOf } from '@sepia/cluster/ring';
 import { answeredRange, type RangeBody } from '@sepia/http/bodies/range-stream';
 import { type InternalClient, readLimited } from '@sepia/http/client';
@@ -18,16 +19,9 @@ import { type MetainfoNews, newsOf } from './tracker-client.ts';
 import type { Wish } from './wish.ts';
 
 const HEDGE_MS = 800;
-/** A cold small blob waits for the upstream, in ms. */
-const SMALL_TIMEOUT_MS = 80_000;
 /** One piece from an origin: it may have to fetch it from the upstream first, in ms. */
 const PIECE_TIMEOUT_MS = 20_000;
-/** A complaint is heard within this, in ms. */
-const COMPLAINT_MS = 2_000;
-/** An origin thinks no longer about a piece than an upstream may before its first byte, in ms. */
-const VOUCHED_TIMEOUT_MS = 60_000;
 const WHERE_TIMEOUT_MS = 2_000;
-const METAINFO_TIMEOUT_MS = 80_000;
 
 /** A piece as the fetching origin vouches for it; its bytes, if given, match `hash`. */
 export interface VouchedPiece {
@@ -71,13 +65,13 @@ export class OriginClient {
    */
   async small(name: BlobName, targets: readonly Target[], signal: AbortSignal): Promise<Buffer> {
     const ask = (target: Target, abort: AbortSignal): Promise<Buffer> =>
-      this.#health.watch(target, SMALL_TIMEOUT_MS, async () => {
+      this.#health.watch(target, FIRST_ANSWER_MS.agent, async () => {
         const answer = await this.#client.call({
           url: target.url,
           to: target.id,
           method: 'GET',
           path: to(ORIGIN_BLOBS.blob, name).path,
-          headersTimeoutMs: SMALL_TIMEOUT_MS,
+          headersTimeoutMs: FIRST_ANSWER_MS.agent,
           signal: abort,
         });
         const found = Number(answer.headers['content-length'] ?? 0);
@@ -200,13 +194,13 @@ export class OriginClient {
     signal: AbortSignal,
   ): Promise<VouchedPiece> {
     const { index, lastPiece, sizeBytes } = span;
-    return await this.#health.watch(target, VOUCHED_TIMEOUT_MS, async () => {
+    return await this.#health.watch(target, FIRST_ANSWER_MS.upstream, async () => {
       const { bytes, headers } = await this.#client.bytes(
         {
           url: target.url,
           to: target.id,
           ...to(ORIGIN_BLOBS.piece, { ...name, index, last: lastPiece }),
-          headersTimeoutMs: VOUCHED_TIMEOUT_MS,
+          headersTimeoutMs: FIRST_ANSWER_MS.upstream,
           bodyTimeoutMs: 5_000,
           signal,
         },
@@ -236,7 +230,7 @@ export class OriginClient {
           to: target.id,
           method: 'HEAD',
           path: to(ORIGIN_BLOBS.blob, name).path,
-          headersTimeoutMs: SMALL_TIMEOUT_MS,
+          headersTimeoutMs: FIRST_ANSWER_MS.agent,
           signal: abort,
         });
         await answer.body.dump();
@@ -280,7 +274,7 @@ export class OriginClient {
           url: target.url,
           to: target.id,
           ...to(ORIGIN_BLOBS.metainfo, asked),
-          headersTimeoutMs: METAINFO_TIMEOUT_MS,
+          headersTimeoutMs: FIRST_ANSWER_MS.agent,
           signal: abort,
         });
         return { metainfo: Metainfo.decode(bytes), target };
@@ -330,7 +324,7 @@ export class OriginClient {
           to: target.id,
           method,
           path,
-          headersTimeoutMs: SMALL_TIMEOUT_MS,
+          headersTimeoutMs: FIRST_ANSWER_MS.agent,
           signal: abort,
         }),
       );

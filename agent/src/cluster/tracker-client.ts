@@ -8,14 +8,13 @@ import { to } from '@sepia/cluster/api/route';
 import { TRACKER } from '@sepia/cluster/api/tracker';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { isDecisive, isDefinite } from '@sepia/cluster/core/answers';
+import { FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
 import type { InternalClient } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { type CallWatch, type Target, targetsOf } from './members.ts';
 
 /** A silent tracker is passed over after this, in ms. */
 const HEDGE_MS = 800;
-/** A cold blob's join waits for the upstream's first headers, in ms. */
-const JOIN_TIMEOUT_MS = 85_000;
 const LEASE_TIMEOUT_MS = 3_000;
 
 /** What a long-poll told: hashes from where the asker's gapless prefix ended, and the mark for the next poll. */
@@ -64,7 +63,7 @@ export class TrackerClient {
           to: target.id,
           ...to(TRACKER.join, { digest }),
           json: request,
-          headersTimeoutMs: JOIN_TIMEOUT_MS,
+          headersTimeoutMs: FIRST_ANSWER_MS.join,
           signal: abort,
         }),
       );
@@ -88,7 +87,7 @@ export class TrackerClient {
           to: target.id,
           ...call,
           headers: { 'if-none-match': etag },
-          headersTimeoutMs: waitMs + JOIN_TIMEOUT_MS,
+          headersTimeoutMs: waitMs + FIRST_ANSWER_MS.join,
           signal: abort,
         }),
       );

@@ -2,6 +2,7 @@ import type Router from '@koa/router';
 import { boundedMs } from '@sepia/base/bounded-ms';
 import { AGENT } from '@sepia/cluster/api/agent';
 import { LAZY_ANSWER, LAZY_COMPLAINT } from '@sepia/cluster/api/lazy-offers';
+import { LONG_POLL_MS } from '@sepia/cluster/deadlines';
 import { fits } from '@sepia/cluster/message';
 import { goneSignal } from '@sepia/http/client-gone';
 import { serve } from '@sepia/http/router';
@@ -11,12 +12,10 @@ import type { z } from 'zod';
 import type { LazyImages } from './lazy-images.ts';
 import type { Offers } from './offers.ts';
 
-const MAX_WAIT_MS = 25_000;
-
 /** For the snapshotter of this node, whose calls are signed with the node's secret. */
 export function lazyRoutes(router: Router, offers: Offers, images: Pick<LazyImages, 'complain'>): void {
   serve(router, AGENT.offers, async (ctx) => {
-    const waitMs = boundedMs(Number(queryValue(ctx, 'wait') ?? 0), 0, MAX_WAIT_MS);
+    const waitMs = boundedMs(Number(queryValue(ctx, 'wait') ?? 0), 0, LONG_POLL_MS);
     ctx.body = { offers: await offers.next(waitMs, goneSignal(ctx)) };
   });
   serve(router, AGENT.offerAnswer, async (ctx, params) => {

@@ -9,6 +9,7 @@ import type { Cluster } from '@sepia/cluster/cluster';
 import { shardKey } from '@sepia/cluster/cluster';
 import { isDecisive } from '@sepia/cluster/core/answers';
 import type { LookUp } from '@sepia/cluster/core/link-ledger';
+import { FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
 import { candidatesOf, ownersOf } from '@sepia/cluster/ring';
 import type { ManifestAnswer } from '@sepia/face/manifest-answer';
 import type { InternalClient, InternalResponse } from '@sepia/http/client';
@@ -26,8 +27,6 @@ import type { TagMemory } from './tag-memory.ts';
 
 /** A proxy that is silent for this long is passed over, in ms. */
 const HEDGE_MS = 1_000;
-/** A proxy may have to ask origin and upstream, in ms. */
-const TIMEOUT_MS = 80_000;
 /** Longest list of tags, referrers or repositories that is passed on. */
 const MAX_LIST_BYTES = 32 * 1024 * 1024;
 
@@ -142,7 +141,7 @@ export class Manifests {
             method: 'GET',
             path,
             headers: { [H_UPSTREAM]: target.upstream },
-            headersTimeoutMs: TIMEOUT_MS,
+            headersTimeoutMs: FIRST_ANSWER_MS.agent,
             signal: abort,
           },
           limitBytes,

@@ -2,10 +2,11 @@ import type Router from '@koa/router';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
-import { type BlobFetchState, MAX_FETCH_WAIT_MS } from '@sepia/cluster/api/blob-fetch';
+import type { BlobFetchState } from '@sepia/cluster/api/blob-fetch';
 import { H_ATTEMPT, H_BLOB_SIZE, H_BROUGHT, H_CLASS, H_PIECE_HASH } from '@sepia/cluster/api/headers';
 import type { PeerEntry } from '@sepia/cluster/api/join';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
+import { FIRST_ANSWER_MS, LONG_POLL_MS } from '@sepia/cluster/deadlines';
 import { rightLeaves } from '@sepia/http/bodies/checked-body';
 import { goneSignal } from '@sepia/http/client-gone';
 import { serve } from '@sepia/http/router';
@@ -38,8 +39,6 @@ import {
   numberOf,
 } from './request.ts';
 
-/** Longest wait of a metainfo long-poll, in ms. */
-const MAX_WAIT_MS = 25_000;
 /** To one that waits for more, the first hashes are told one by one, later ones gathered for this long, in ms. */
 const GATHER_MS = 50;
 const EAGER_HASHES = 8;
@@ -49,8 +48,6 @@ const MAX_PIECES = 2 ** 24;
 const RELAY_MS = 20_000;
 /** Pieces whose leaf hashes one answer tells. */
 const MAX_LEAVES_PIECES = 256;
-/** A fetch fails by itself after 10 s without progress; this ends what hangs all the same. */
-const FIRST_PIECE_MS = 75_000;
 
 export interface BlobRouteDeps {
   readonly blobs: Blobs;
@@ -125,7 +122,7 @@ async function answerMetainfo(
   signal: AbortSignal,
 ): Promise<void> {
   if (source.type === 'remote') return await relay(ctx, deps.members, source.id, signal);
-  const waitMs = numberOf(ctx, 'wait', MAX_WAIT_MS) ?? 0;
+  const waitMs = numberOf(ctx, 'wait', LONG_POLL_MS) ?? 0;
   const from = numberOf(ctx, 'from', Number.MAX_SAFE_INTEGER) ?? 0;
   const known = ctx.get('if-none-match');
   let { metainfo } = source;
@@ -159,7 +156,7 @@ async function answerMetainfo(
 async function fetchWhole(deps: BlobRouteDeps, ctx: Context): Promise<void> {
   const name = blobNameOf(ctx);
   const signal = AbortSignal.any([goneSignal(ctx), deps.stopping]);
-  const waitMs = numberOf(ctx, 'wait', MAX_FETCH_WAIT_MS) ?? 0;
+  const waitMs = numberOf(ctx, 'wait', LONG_POLL_MS) ?? 0;
   const wait = AbortSignal.timeout(waitMs);
   const authorization = broughtAuthorization(ctx);
   const copies = queryValue(ctx, 'copies') === 'all' ? 'all' : 'one';
@@ -234,7 +231,7 @@ async function getBlob(deps: BlobRouteDeps, ctx: Context): Promise<void> {
     await serveBlob(ctx, blob, {
       contentType: mediaType ?? 'application/octet-stream',
       stallMs: deps.stallMs,
-      firstPieceMs: FIRST_PIECE_MS,
+      firstPieceMs: FIRST_ANSWER_MS.origin,
       onBytes: deps.onBytes,
     });
   } finally {

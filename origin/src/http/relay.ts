@@ -1,12 +1,11 @@
 import { once } from 'node:events';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import { FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
 import type { InternalResponse } from '@sepia/http/client';
 import type { Context } from 'koa';
 import { H_HOP, type Members } from '../cluster/members.ts';
 
-/** Until another origin answers a passed-on request, in ms; it may have to fetch first. */
-const RELAY_HEADERS_MS = 75_000;
 /** A passed-on body that is silent for this long is cut, in ms. */
 const RELAY_STALL_MS = 35_000;
 
@@ -44,7 +43,7 @@ export async function relay(
     method,
     path,
     headers,
-    headersTimeoutMs: RELAY_HEADERS_MS,
+    headersTimeoutMs: FIRST_ANSWER_MS.origin,
     bodyTimeoutMs: RELAY_STALL_MS,
   } as const;
   const answer = await members.attended(

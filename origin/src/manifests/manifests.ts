@@ -8,6 +8,7 @@ import type { RepositoryName, Tag } from '@sepia/base/names/repository';
 import { ORIGIN_BLOBS, ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
+import { FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
 import {
   claimsToBeManifest,
   isManifestType,
@@ -47,8 +48,6 @@ export interface ManifestAnswer extends StoredManifest {
 
 /** The upstream may take this long for a tag when a record could be served instead, in ms. */
 const REVALIDATE_MS = 3_000;
-/** A leader may wait for the first byte of the upstream, in ms. */
-const FORWARD_MS = 70_000;
 const COPY_MS = 15_000;
 /** Once it began to answer, a manifest comes within this, in ms. */
 const BODY_MS = 5_000;
@@ -154,7 +153,7 @@ export class Manifests {
       const asked = to(ORIGIN_NAMES.manifest, { ...name, reference: name.tag, fresh: wish.fresh });
       const { members } = this.#deps;
       const sent = { [H_HOP]: '1', ...broughtHeader(wish.authorization) };
-      const call = { ...asked, headers: sent, headersTimeoutMs: FORWARD_MS };
+      const call = { ...asked, headers: sent, headersTimeoutMs: FIRST_ANSWER_MS.leader };
       const ask = async (signal: AbortSignal) =>
         await members.bytes(leader, { ...call, signal }, MAX_MANIFEST_BYTES);
       const { bytes, headers } = await members.attended(leader, ask);

@@ -9,6 +9,7 @@ import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import { isDecisive } from '@sepia/cluster/core/answers';
+import { FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
 import type { BasicCredentials } from '@sepia/face/access/authorization';
 import { parseRepositoryScope } from '@sepia/face/access/scope';
 import { accessCall } from '@sepia/face/door/upstream-access';
@@ -20,9 +21,6 @@ import type { OriginRequest, Origins } from '../cluster/origins.ts';
 
 /** An origin may have to ask a slow upstream; the next is asked beside a silent one after this, in ms. */
 const HEDGE_MS = 1_000;
-const TIMEOUT_MS = 75_000;
-/** Longest wait for the upstream's answer to a password, in ms: a slow token service is waited for. */
-const PASSWORD_MS = 75_000;
 /** Whoever is shown a password first answers a small question within this, in ms. */
 const AWAKE_MS = 4_000;
 /** It counts as gone after so many unanswered ones in a row: the password cannot be shown to another. */
@@ -69,7 +67,7 @@ export class OriginAccess {
   /** A question without a password: the next origin is asked beside a silent one. */
   async #ask<T>(key: string, call: AccessCall): Promise<T> {
     const ask = async (id: string, signal: AbortSignal): Promise<T> =>
-      await this.#send<T>(id, { ...call, headersTimeoutMs: TIMEOUT_MS, signal });
+      await this.#send<T>(id, { ...call, headersTimeoutMs: FIRST_ANSWER_MS.origin, signal });
     return await firstAnswer(this.#order(key), ask, { hedgeAfterMs: HEDGE_MS, isFinal: isDecisive });
   }
 
@@ -85,7 +83,7 @@ export class OriginAccess {
     };
     const id = await firstAnswer(this.#order(key), awake, { hedgeAfterMs: HEDGE_MS });
     const run = async (signal: AbortSignal): Promise<T> =>
-      await this.#send<T>(id, { ...call, headersTimeoutMs: PASSWORD_MS, once: true, signal });
+      await this.#send<T>(id, { ...call, headersTimeoutMs: FIRST_ANSWER_MS.origin, once: true, signal });
     return await whileAlive(origins, id, new AbortController().signal, run, MISSES);
   }
 

@@ -1,4 +1,5 @@
 import { firstAnswer } from '@sepia/base/async/ask-many';
+import { MAX_TIMER_MS } from '@sepia/base/bounded-ms';
 import { CodedError } from '@sepia/base/errors';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
@@ -18,7 +19,6 @@ const PROBE_EVERY_MS = 250;
 const MISSES = 2;
 /** For reads: another origin is asked in its place, and a frozen one costs at most 1.5 s. */
 export const READ_MISSES = 1;
-const NEVER_MS = 2 ** 31 - 1;
 /** Undici's own guard on a silent body; our deadlines are shorter. */
 const BODY_TIMEOUT_MS = 60_000;
 
@@ -58,7 +58,7 @@ export async function openBlob(
       answer: isLeader ? await whileAlive(origins, originId, either, run, READ_MISSES) : await run(either),
     };
   };
-  const hedgeAfterMs = isLeader ? NEVER_MS : HOLDER_HEDGE_MS;
+  const hedgeAfterMs = isLeader ? MAX_TIMER_MS : HOLDER_HEDGE_MS;
   return await firstAnswer(origins.health.order(plan.originIds), ask, {
     hedgeAfterMs,
     signal,

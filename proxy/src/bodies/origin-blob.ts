@@ -1,6 +1,7 @@
 import { firstAnswer } from '@sepia/base/async/ask-many';
 import { LinkedAbort } from '@sepia/base/async/linked-abort';
 import { SingleFlight } from '@sepia/base/async/single-flight';
+import { MAX_TIMER_MS } from '@sepia/base/bounded-ms';
 import { digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
@@ -10,6 +11,7 @@ import { SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { isDecisive, isDefinite } from '@sepia/cluster/core/answers';
+import { COMPLAINT_MS } from '@sepia/cluster/deadlines';
 import type { BlobHolders } from '@sepia/http/bodies/core/source-order';
 import { MemoryBlob } from '@sepia/http/bodies/memory-blob';
 import { answeredRange } from '@sepia/http/bodies/range-stream';
@@ -32,12 +34,9 @@ const PROGRESS_MS = 10_000;
 const BODY_TIMEOUT_MS = 60_000;
 /** An answer to a long-poll may be this late, in ms. */
 const POLL_SLACK_MS = 2_000;
-/** An origin that sent wrong bytes is told within this, in ms. */
-const COMPLAINT_MS = 2_000;
 /** Who has a blob, and its leaf hashes, are questions that others join for this long: one that hangs is not for all who come. In ms. */
 export const JOIN_MS = 1_000;
 const MAX_LEAVES_BYTES = 1024 * 1024;
-const NEVER_MS = 2 ** 31 - 1;
 
 interface OriginBlobDeps {
   readonly origins: Origins;
@@ -74,7 +73,7 @@ export async function openOriginBlob(
   const begin = async (running: AbortSignal): Promise<Metainfo> => {
     const ask = async (id: string, abort: AbortSignal) =>
       (await source.metainfo(id, undefined, 0, AbortSignal.any([running, abort])))!;
-    const hedgeAfterMs = areWhole ? HOLDER_HEDGE_MS : NEVER_MS;
+    const hedgeAfterMs = areWhole ? HOLDER_HEDGE_MS : MAX_TIMER_MS;
     return (await firstAnswer(ids, ask, { hedgeAfterMs, signal: running, isFinal: isDecisive })).metainfo;
   };
   const { beginnings } = flightsOf(deps.origins);
@@ -258,7 +257,7 @@ async function smallBlob(
     throw new CodedError('PIECE_BAD', { detail: { digest, origin: originId } });
   };
   const isFinal = (error: unknown): boolean => isDecisive(error) && !isCoded(error, 'PIECE_BAD');
-  const hedgeAfterMs = plan.type === 'leader' ? NEVER_MS : HOLDER_HEDGE_MS;
+  const hedgeAfterMs = plan.type === 'leader' ? MAX_TIMER_MS : HOLDER_HEDGE_MS;
   try {
     const ids = origins.health.order(plan.originIds);
     const bytes = await firstAnswer(ids, ask, { hedgeAfterMs, signal, isFinal });

@@ -8,6 +8,7 @@ import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { type RouteCall, to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import { isDefinite } from '@sepia/cluster/core/answers';
+import { FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
 import { type ManifestAnswer, sendManifest } from '@sepia/face/manifest-answer';
 import type { RegistryHandler } from '@sepia/face/registry-app';
 import { type InternalResponse, readLimited } from '@sepia/http/client';
@@ -25,8 +26,6 @@ import type { PushGate, PushTurn } from './push-gate.ts';
 
 /** The next origin is asked beside a silent one after this, in ms. */
 const HEDGE_MS = 500;
-/** An origin may have to ask a slow upstream, in ms. */
-const READ_TIMEOUT_MS = 75_000;
 /** A manifest that is stored on a quorum within this is stored, in ms. */
 const WRITE_TIMEOUT_MS = 30_000;
 
@@ -62,7 +61,7 @@ export function readManifest(deps: ManifestDeps): RegistryHandler<'manifest'> {
       const answer = await deps.origins.call(id, {
         method,
         path,
-        headersTimeoutMs: READ_TIMEOUT_MS,
+        headersTimeoutMs: FIRST_ANSWER_MS.origin,
         signal: either,
       });
       return await manifestOf(answer, id, method, wanted);

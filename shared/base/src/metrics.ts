@@ -1,5 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import { NEVER_MS, showLoopLag } from './event-loop/lag.ts';
+import { MAX_TIMER_MS } from './bounded-ms.ts';
+import { showLoopLag } from './event-loop/lag.ts';
 import { bugsSeen } from './failure.ts';
 import { logLinesLost } from './log-sink.ts';
 
@@ -26,7 +27,8 @@ export class Metrics {
 
   constructor(service: string, member: string) {
     this.registry.setDefaultLabels({ service, member });
-    collectDefaultMetrics({ register: this.registry, eventLoopMonitoringPrecision: NEVER_MS });
+    // The library's own histogram never looks: `showLoopLag` does.
+    collectDefaultMetrics({ register: this.registry, eventLoopMonitoringPrecision: MAX_TIMER_MS });
     showLoopLag(this.registry);
     new Counter({
       name: 'sepia_bugs_total',

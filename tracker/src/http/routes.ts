@@ -15,6 +15,7 @@ import { REVOCATIONS_BODY, type Revocation } from '@sepia/cluster/api/revocation
 import { setHash } from '@sepia/cluster/api/set-hash';
 import { TRACKER } from '@sepia/cluster/api/tracker';
 import type { Cluster } from '@sepia/cluster/cluster';
+import { LONG_POLL_MS } from '@sepia/cluster/deadlines';
 import { fits } from '@sepia/cluster/message';
 import { PROTOCOL_VERSION } from '@sepia/http/app';
 import { goneSignal } from '@sepia/http/client-gone';
@@ -30,9 +31,6 @@ import type { LiveFigures } from '../swarms/core/live-figures.ts';
 import { leaseMsOf, type Pace, paceOf, rejoinMs } from '../swarms/core/pace.ts';
 import type { SwarmTable } from '../swarms/core/swarm-table.ts';
 import { commandRoutes } from './command-routes.ts';
-
-/** Longest wait of a metainfo long-poll, in ms. */
-const MAX_WAIT_MS = 25_000;
 
 export interface RouteDeps {
   readonly id: string;
@@ -115,7 +113,7 @@ async function join(
 async function metainfo(deps: RouteDeps, ctx: Context, digest: Digest): Promise<void> {
   const repository = parseRepositoryName(needed(ctx, 'repository'));
   const name: BlobName = { digest, upstream: needed(ctx, 'upstream'), repository };
-  const waitMs = Math.min(MAX_WAIT_MS, Number(queryValue(ctx, 'wait') ?? 0) || 0);
+  const waitMs = Math.min(LONG_POLL_MS, Number(queryValue(ctx, 'wait') ?? 0) || 0);
   const from = Math.max(0, Number(queryValue(ctx, 'from') ?? 0) || 0);
   const etag = ctx.get('if-none-match');
   const found = await deps.keeper.wait(name, etag, waitMs, AbortSignal.any([goneSignal(ctx), deps.stopping]));

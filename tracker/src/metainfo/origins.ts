@@ -8,6 +8,7 @@ import type { PeerEntry } from '@sepia/cluster/api/join';
 import { ORIGIN_BLOBS, ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
+import { FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
 import { candidatesOf } from '@sepia/cluster/ring';
 import { AnswerPace } from '@sepia/http/answer-pace';
 import type { InternalClient } from '@sepia/http/client';
@@ -17,8 +18,6 @@ import type { Whereabouts } from './core/locate.ts';
 /** An origin that does not say within this what it has counts as silent, in ms; measured between the two. */
 const LEAST_SILENCE_MS = 900;
 const MOST_SILENCE_MS = 4_000;
-/** The leader may think this long before it knows the size, in ms: it has its own deadline (60 s for the first byte). */
-const FETCH_HEADERS_MS = 75_000;
 /** Least slack over the wait of a long-poll before the leader counts as gone, in ms. */
 const LEAST_POLL_SLACK_MS = 700;
 
@@ -106,7 +105,7 @@ export class Origins {
       url: this.url(originId),
       to: originId,
       ...to(ORIGIN_BLOBS.metainfo, { ...name, ...wished(wish), fetch }),
-      headersTimeoutMs: fetch ? FETCH_HEADERS_MS : 10_000,
+      headersTimeoutMs: fetch ? FIRST_ANSWER_MS.origin : 10_000,
       signal,
     });
     return Metainfo.decode(bytes);
@@ -150,7 +149,7 @@ export class Origins {
       ...to(ORIGIN_BLOBS.adopt, { ...name, ...wished(wish) }),
       body,
       headers: { 'content-type': 'application/json' },
-      headersTimeoutMs: FETCH_HEADERS_MS,
+      headersTimeoutMs: FIRST_ANSWER_MS.origin,
       signal,
     });
     return Metainfo.decode(bytes);

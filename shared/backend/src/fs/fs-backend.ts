@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
+import { MAX_TIMER_MS } from '@sepia/base/bounded-ms';
 import { type Digest, Digester, digestAlgorithm, digestHex } from '@sepia/base/digest';
 import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
 import { ignoreFailure, isBug, throwIfBug } from '@sepia/base/failure';
@@ -20,8 +21,6 @@ const MARKS = 'clusters';
 /** Half-written blobs. */
 const WRITING = 'writing';
 const QUEUE_LIMIT = 1_000;
-/** Files that nobody wants any more wait to be closed for as long as a mount hangs, in ms: 24 days. */
-const NEVER_MS = 2 ** 31 - 1;
 const ALGORITHMS = ['sha256', 'sha512'] as const;
 
 interface FsBackendDeps {
@@ -63,7 +62,7 @@ export class FsBackend implements BlobBackend {
     this.#mayBegin = options.mayBegin;
     this.#layout = new Layout(options.path);
     this.#folders = new Folders(deps.files, { durable: true });
-    this.#gate = new SlotGate({ slots: options.threads, queueLimit: QUEUE_LIMIT, waitMs: NEVER_MS });
+    this.#gate = new SlotGate({ slots: options.threads, queueLimit: QUEUE_LIMIT, waitMs: MAX_TIMER_MS });
   }
 
   async headBlob({ digest }: BlobQuery, signal: AbortSignal): Promise<{ readonly sizeBytes: number }> {

@@ -3,8 +3,6 @@ import { Gauge, type Registry } from 'prom-client';
 
 /** How often it is looked, in ms: an idle process wakes four times a second for it, where the library's way wakes it 100 times. */
 const LOOK_MS = 250;
-/** What nobody can wait for: so the library's own histogram never looks. */
-export const NEVER_MS = 2 ** 31 - 1;
 
 const lateNs = createHistogram();
 let isLooking = false;

@@ -1,6 +1,3 @@
-/** Longest wait of one `POST /v1/blobs/<digest>/fetch`, in ms. */
-export const MAX_FETCH_WAIT_MS = 25_000;
-
 /** Answer of `POST /v1/blobs/<digest>/fetch`. */
 export interface BlobFetchState {
   /** `final`: stored wherever it was wanted, or failed there; `running`: ask again. */
