@@ -178,6 +178,11 @@ const ONES: readonly OneOfEach[] = [
     ],
   },
   {
+    what: 'body that is read to memory, up to a limit',
+    copy: />\s*\w*(?:limit|max|LIMIT|MAX)\w*\)\s*throw\b[\s\S]{0,160}?\.push\(chunk\)/,
+    homes: ['shared/http/src/bodies/whole-body.ts'],
+  },
+  {
     what: 'pool of sockets',
     copy: /\bnew (?:Agent|Pool|BalancedPool|ProxyAgent|EnvHttpProxyAgent|RetryAgent)\(/,
     homes: ['shared/http/src/sockets.ts'],

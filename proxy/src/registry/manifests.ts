@@ -11,6 +11,7 @@ import { isDefinite } from '@sepia/cluster/core/answers';
 import { FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
 import { type ManifestAnswer, sendManifest } from '@sepia/face/manifest-answer';
 import type { RegistryHandler } from '@sepia/face/registry-app';
+import { wholeBody } from '@sepia/http/bodies/whole-body';
 import { type InternalResponse, readLimited } from '@sepia/http/client';
 import { IDLE_PROGRESS_MS } from '@sepia/http/sockets';
 import { MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
@@ -194,16 +195,8 @@ async function readManifestBody(ctx: Context, turn: PushTurn): Promise<Buffer> {
   const stop = AbortSignal.any([turn.signal, idle.signal]);
   const cut = (): void => void body.destroy(stop.reason as Error);
   stop.addEventListener('abort', cut, { once: true });
-  const chunks: Buffer[] = [];
-  let sizeBytes = 0;
   try {
-    for await (const chunk of body as AsyncIterable<Buffer>) {
-      sizeBytes += chunk.length;
-      if (sizeBytes > MAX_MANIFEST_BYTES) throw tooLarge();
-      turn.hold(sizeBytes);
-      chunks.push(chunk);
-    }
-    return Buffer.concat(chunks);
+    return await wholeBody(body, MAX_MANIFEST_BYTES, tooLarge, (sizeBytes) => turn.hold(sizeBytes));
   } finally {
     endWatch();
     stop.removeEventListener('abort', cut);

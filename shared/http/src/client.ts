@@ -4,6 +4,7 @@ import { CodedError, isErrorCode } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import { request } from 'undici';
 import { PROTOCOL_VERSION } from './app.ts';
+import { wholeBody } from './bodies/whole-body.ts';
 import { clockOf, hashOf, SIGN_SKEW_MS, type SignedBody, signCall } from './sign.ts';
 import { signOld } from './sign-old.ts';
 import type { Dispatcher } from './sockets.ts';
@@ -185,25 +186,19 @@ export async function readLimited(
   limitBytes: number,
   from: string,
 ): Promise<Buffer> {
-  const chunks: Uint8Array[] = [];
-  let sizeBytes = 0;
+  const tooLarge = (): CodedError =>
+    new CodedError('PEER_HTTP', {
+      message: `answer of ${from} is larger than ${limitBytes} bytes`,
+      // It did answer.
+      detail: { status: 200, limitBytes },
+    });
   try {
-    for await (const chunk of body) {
-      sizeBytes += chunk.length;
-      if (sizeBytes > limitBytes)
-        throw new CodedError('PEER_HTTP', {
-          message: `answer of ${from} is larger than ${limitBytes} bytes`,
-          // It did answer.
-          detail: { status: 200, limitBytes },
-        });
-      chunks.push(chunk);
-    }
+    return await wholeBody(body, limitBytes, tooLarge);
   } catch (cause) {
     throwIfBug(cause);
     if (cause instanceof CodedError) throw cause;
     throw new CodedError('PEER_HTTP', { message: `answer of ${from} was cut`, cause });
   }
-  return Buffer.concat(chunks);
 }
 
 async function errorOf(call: InternalRequest, answer: InternalResponse): Promise<CodedError> {

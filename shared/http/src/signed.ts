@@ -4,6 +4,7 @@ import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { Context } from 'koa';
 import type { RequestState } from './app.ts';
+import { wholeBody } from './bodies/whole-body.ts';
 import { type CallVerifier, type SignedBody, signatureFault } from './sign.ts';
 
 /** Most bytes of a signed body that is hashed before its route runs: metainfo of a 1 TiB blob in base64. */
@@ -74,14 +75,7 @@ export async function readBody(
     if (body.length > limitBytes) throw tooLarge();
     return body;
   }
-  const chunks: Uint8Array[] = [];
-  let sizeBytes = 0;
-  for await (const chunk of bodyOf(ctx)) {
-    sizeBytes += chunk.length;
-    if (sizeBytes > limitBytes) throw tooLarge();
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
+  return await wholeBody(bodyOf(ctx), limitBytes, tooLarge);
 }
 
 /** Reads a JSON request body; `check` turns it into its type or throws. @throws {CodedError} `REQUEST_INVALID` */

@@ -4,6 +4,7 @@ import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import type { ClusterUpstream } from '@sepia/cluster/cluster';
+import { wholeBody } from '@sepia/http/bodies/whole-body';
 import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, OCI_INDEX } from '@sepia/oci/manifest';
 import { referenceText } from '@sepia/oci/route';
 import type { BearerChallenge } from '@sepia/oci/www-authenticate';
@@ -234,18 +235,12 @@ export class UpstreamClient {
     body: BlobStream,
     { digest, limitBytes }: BlobQuery & { readonly limitBytes: number },
   ): Promise<Buffer> {
-    const chunks: Uint8Array[] = [];
-    let sizeBytes = 0;
-    for await (const chunk of body) {
-      sizeBytes += chunk.length;
-      if (sizeBytes > limitBytes)
-        throw new CodedError('SIZE_MISMATCH', {
-          message: `blob is larger than ${limitBytes} bytes`,
-          detail: { digest },
-        });
-      chunks.push(chunk);
-    }
-    const bytes = Buffer.concat(chunks);
+    const tooLarge = (): CodedError =>
+      new CodedError('SIZE_MISMATCH', {
+        message: `blob is larger than ${limitBytes} bytes`,
+        detail: { digest },
+      });
+    const bytes = await wholeBody(body, limitBytes, tooLarge);
     checkBytes(this.#name, bytes, digest);
     return bytes;
   }
@@ -374,23 +369,17 @@ export class UpstreamClient {
     signal: AbortSignal,
     body: AsyncIterable<Uint8Array> = contentOf(answer),
   ): Promise<Buffer> {
-    const chunks: Uint8Array[] = [];
-    let sizeBytes = 0;
+    const tooLarge = (): CodedError =>
+      new CodedError('UPSTREAM_LIES', {
+        message: `answer of ${answer.url.host} is larger than ${limitBytes} bytes`,
+        detail: { upstream: this.#name, limitBytes },
+      });
     try {
-      for await (const chunk of body) {
-        sizeBytes += chunk.length;
-        if (sizeBytes > limitBytes)
-          throw new CodedError('UPSTREAM_LIES', {
-            message: `answer of ${answer.url.host} is larger than ${limitBytes} bytes`,
-            detail: { upstream: this.#name, limitBytes },
-          });
-        chunks.push(chunk);
-      }
+      return await wholeBody(body, limitBytes, tooLarge);
     } catch (error) {
       throwIfBug(error);
       if (signal.aborted) throw signal.reason;
       throw error instanceof CodedError ? error : down(answer.url, error);
     }
-    return Buffer.concat(chunks, sizeBytes);
   }
 }
