@@ -230,6 +230,26 @@ t.test('every workspace says what it is in a README.md', async (t) => {
   );
 });
 
+t.test('the README of a workspace names every room of its sources', async (t) => {
+  const rooms = new Set(
+    FILES.filter(({ path }) => isSource(path)).flatMap(({ path, workspace }) => {
+      const [room, ...below] = path.slice(`${workspace}/src/`.length).split('/');
+      return below.length === 0 ? [] : [`${workspace} ${room}`];
+    }),
+  );
+  t.ok(rooms.size > 50, 'there are rooms');
+  const readmes = new Map(
+    WORKSPACES.map((home) => [home, readFileSync(join(ROOT, home, 'README.md'), 'utf8')]),
+  );
+  t.same(
+    [...rooms].filter((one) => {
+      const [home = '', room = ''] = one.split(' ');
+      return !new RegExp(`\\b${room}[/\`]`).test(readmes.get(home) ?? '');
+    }),
+    [],
+  );
+});
+
 t.test(`prose has lines of at most ${MAX_COLUMNS} columns`, async (t) => {
   const long = globSync(['*.md', '*/**/*.md'], {
     cwd: ROOT,
