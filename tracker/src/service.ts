@@ -8,6 +8,7 @@ import { createLogger, type Logger } from '@sepia/base/log';
 import { Metrics } from '@sepia/base/metrics';
 import { Reach, steadyMs } from '@sepia/base/reach';
 import { H_CLUSTER } from '@sepia/cluster/api/headers';
+import { digestHash } from '@sepia/cluster/api/set-hash';
 import { Cluster } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/load-document';
 import { followingClient } from '@sepia/cluster/ring-follower';
@@ -140,7 +141,7 @@ async function build(ground: Ground): Promise<Tracker> {
 function createRooms(ground: Ground, client: InternalClient, reach: Reach): Rooms {
   const { config, cluster, log, metrics, stops, stopping } = ground;
   const nowMs = steadyMs;
-  const table = new SwarmTable(() => randomInt(2 ** 32) / 2 ** 32);
+  const table = new SwarmTable(() => randomInt(2 ** 32) / 2 ** 32, digestHash);
   const origins = new Origins({ cluster, client });
   const look = new Passes({
     name: 'origins',

@@ -12,7 +12,6 @@ import {
 } from '@sepia/cluster/api/join';
 import { LEASE_REQUEST, type LeaseAnswer } from '@sepia/cluster/api/lease';
 import { REVOCATIONS_BODY, type Revocation } from '@sepia/cluster/api/revocation';
-import { setHash } from '@sepia/cluster/api/set-hash';
 import { TRACKER } from '@sepia/cluster/api/tracker';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { LONG_POLL_MS } from '@sepia/cluster/deadlines';
@@ -93,7 +92,7 @@ async function join(
   const { metainfo, originIds } = await deps.keeper.get(name, wish);
   const owners = ownerEntries(deps.cluster, digest, originIds);
   if (metainfo.sizeBytes <= SMALL_BLOB_BYTES) return { kind: 'small', sizeBytes: metainfo.sizeBytes, owners };
-  deps.table.join(facts, digest, request.leeching, request.attempt, leaseMsOf(0, pace(deps)), deps.nowMs());
+  deps.table.join(facts, digest, request.leeching, leaseMsOf(0, pace(deps)), deps.nowMs());
   const peers: PeerEntry[] = [
     ...originPeers(deps.cluster, originIds),
     ...deps.table.handout(digest, facts, request.numwant).map(peerEntry),
@@ -130,7 +129,6 @@ async function metainfo(deps: RouteDeps, ctx: Context, digest: Digest): Promise<
 function renew(deps: RouteDeps, nodeId: string, request: z.output<typeof LEASE_REQUEST>): LeaseAnswer {
   const { resync, refused } = deps.table.renew(
     { nodeId, ...request, ttlMs: leaseMsOf(request.ttlMs, pace(deps)) },
-    setHash,
     deps.nowMs(),
   );
   if (refused) throw new CodedError('OVERLOADED', { message: 'too many nodes have a lease here' });

@@ -1,6 +1,6 @@
 import { silentLogger } from '@sepia/base/log';
 import type { LeaseAnswer, LeaseRequest } from '@sepia/cluster/api/lease';
-import { setHash } from '@sepia/cluster/api/set-hash';
+import { digestHash, setHash } from '@sepia/cluster/api/set-hash';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { createApp } from '@sepia/http/app';
 import { createGate } from '@sepia/http/gate';
@@ -17,7 +17,7 @@ import { SwarmTable } from '../../src/swarms/core/swarm-table.ts';
 /** A tracker's routes without a cluster around them; the test moves the clock. */
 async function start(t: Test, heartbeatMs: number) {
   const clock = { nowMs: 1_000_000 };
-  const table = new SwarmTable(Math.random);
+  const table = new SwarmTable(Math.random, digestHash);
   const deps: RouteDeps = {
     id: 't1',
     cluster: { version: 1 } as Cluster,
@@ -68,7 +68,7 @@ async function start(t: Test, heartbeatMs: number) {
 t.test('a lease outlasts the heartbeat that its node is told, however many there are', async (t) => {
   const { clock, table, beat } = await start(t, 10_000);
   for (let at = 0; at < 45_000; at++)
-    table.join({ nodeId: `n${at}`, addresses: [] }, 'd', true, undefined, 3_600_000, clock.nowMs);
+    table.join({ nodeId: `n${at}`, addresses: [] }, 'd', true, 3_600_000, clock.nowMs);
   for (let round = 0; round < 3; round++) {
     const { heartbeatMs } = await beat('me');
     t.ok(heartbeatMs > 25_000, 'longer than what it asks for');

@@ -1,9 +1,10 @@
 import { MAX_LEASE_MS } from '@sepia/cluster/api/lease';
 
-/** Heartbeats that a tracker bears in one second, all nodes together; and those of nodes that somebody watches. */
-const HEARTBEATS_PER_SECOND = 1_500;
+/** Heartbeats that a tracker is sent in one second, all nodes together: a small part of what one core answers. */
+const HEARTBEATS_PER_SECOND = 500;
+/** Of them those of nodes that somebody watches. */
 const WATCHED_PER_SECOND = 500;
-/** Joins that it bears beside them. */
+/** Joins that one core bears beside them. */
 const JOINS_PER_SECOND = 1_000;
 const MIN_WATCHED_MS = 1_000;
 /** While pieces are lacking, a node joins again after this, in ms; later in a big swarm. */

@@ -1,4 +1,5 @@
 import { type Chance, preferZone, sample } from './handout.ts';
+import { Lot } from './lot.ts';
 
 /** Most seeds remembered per blob; further ones replace a random one (design, "Tracker"). */
 export const MAX_SEEDS_PER_BLOB = 100;
@@ -26,14 +27,19 @@ interface Node {
   seq: number;
   heardAtMs: number;
   expiresAtMs: number;
-  setHash: string;
-  readonly seeds: Set<string>;
-  readonly leeching: Map<string, string | undefined>;
+  /** Of the digests of `seeds`, kept up with each change: 15,000 heartbeats need not hash 500 digests each. */
+  setHash: bigint;
+  readonly seeds: Set<Blob>;
+  readonly leeching: Set<Blob>;
 }
 
 interface Blob {
-  readonly seeds: Set<string>;
-  readonly leechers: Set<string>;
+  readonly digest: string;
+  readonly hash: bigint;
+  /** Nodes that say they have it, whether or not they are remembered as its seeds. */
+  holders: number;
+  readonly seeds: Lot<Node>;
+  readonly leechers: Lot<Node>;
 }
 
 interface Renewal extends NodeFacts {
@@ -43,17 +49,24 @@ interface Renewal extends NodeFacts {
   readonly add: readonly string[];
   readonly drop: readonly string[];
   readonly leeching: readonly string[];
+  /** 16 hex digits, see {@link SwarmTable}. */
   readonly setHash: string;
 }
 
-/** Who has what: node leases and the seeds and leechers of each blob. Pure; time and chance are passed in. */
+/**
+ * Who has what: node leases and the seeds and leechers of each blob. No step takes longer the more nodes or blobs there
+ * are, but {@link SwarmTable.expire}. Pure; time, chance and the hash of a digest are passed in.
+ */
 export class SwarmTable {
   readonly #nodes = new Map<string, Node>();
   readonly #blobs = new Map<string, Blob>();
   readonly #chance: Chance;
+  readonly #hashOf: (digest: string) => bigint;
 
-  constructor(chance: Chance) {
+  /** `hashOf`: what a digest brings to the hash of a set, as `digestHash` of `@sepia/cluster/api/set-hash`. */
+  constructor(chance: Chance, hashOf: (digest: string) => bigint) {
     this.#chance = chance;
+    this.#hashOf = hashOf;
   }
 
   get nodeCount(): number {
@@ -61,14 +74,10 @@ export class SwarmTable {
   }
 
   /**
-   * A heartbeat. Answers `resync` when the node's set is not the one known here (restart of either side, a lost
-   * message): the node then sends its full set. An older `seq` of the same boot changes nothing.
+   * A heartbeat. Answers `resync`, and forgets the node's set, when that is not the one known here (restart of either
+   * side, a lost message): the node then sends its full set. An older `seq` of the same boot changes nothing.
    */
-  renew(
-    renewal: Renewal,
-    hashOf: (digests: Iterable<string>) => string,
-    nowMs: number,
-  ): { resync: boolean; refused: boolean } {
+  renew(renewal: Renewal, nowMs: number): { resync: boolean; refused: boolean } {
     let node = this.#nodes.get(renewal.nodeId);
     if (node === undefined && this.#nodes.size >= MAX_NODES) return { resync: false, refused: true };
     if (node !== undefined && node.bootId === renewal.bootId && renewal.seq < node.seq)
@@ -85,21 +94,16 @@ export class SwarmTable {
     for (const digest of renewal.drop) this.#dropSeed(node, digest);
     for (const digest of renewal.add) this.#addSeed(node, digest);
     const leeching = new Set(renewal.leeching);
-    for (const digest of node.leeching.keys()) if (!leeching.has(digest)) this.#dropLeecher(node, digest);
-    for (const digest of leeching) this.#addLeecher(node, digest, node.leeching.get(digest));
-    node.setHash = hashOf(node.seeds);
-    return { resync: node.setHash !== renewal.setHash, refused: false };
+    for (const blob of node.leeching) if (!leeching.has(blob.digest)) this.#dropLeecher(node, blob);
+    for (const digest of leeching) this.#addLeecher(node, digest);
+    if (node.setHash === BigInt(`0x${renewal.setHash}`)) return { resync: false, refused: false };
+    // What it will send is the whole: what is known here beside that would ask for it again, for ever.
+    for (const { digest } of node.seeds) this.#dropSeed(node, digest);
+    return { resync: true, refused: false };
   }
 
   /** A join outside the heartbeat. `ttlMs` applies if the node has no lease yet. */
-  join(
-    facts: NodeFacts,
-    digest: string,
-    leeching: boolean,
-    attempt: string | undefined,
-    ttlMs: number,
-    nowMs: number,
-  ): void {
+  join(facts: NodeFacts, digest: string, leeching: boolean, ttlMs: number, nowMs: number): void {
     let node = this.#nodes.get(facts.nodeId);
     if (node === undefined) {
       if (this.#nodes.size >= MAX_NODES) return;
@@ -109,10 +113,10 @@ export class SwarmTable {
     node.facts = factsOf(facts);
     node.heardAtMs = nowMs;
     node.expiresAtMs = Math.max(node.expiresAtMs, nowMs + ttlMs);
-    if (leeching) this.#addLeecher(node, digest, attempt);
+    if (leeching) this.#addLeecher(node, digest);
     else {
-      this.#dropLeecher(node, digest);
       this.#addSeed(node, digest);
+      this.#dropLeecher(node, this.#blob(digest));
     }
   }
 
@@ -123,16 +127,18 @@ export class SwarmTable {
   handout(digest: string, asker: NodeFacts, numwant: number): Handout[] {
     const blob = this.#blobs.get(digest);
     if (blob === undefined) return [];
+    // Where a zone is preferred there is to be a choice; the asker itself may be drawn.
+    const take = asker.zone === undefined ? numwant + 1 : numwant * 2;
     const entries: Handout[] = [];
-    const add = (ids: Iterable<string>, reason: Handout['reason']): void => {
-      for (const id of ids) {
-        const node = this.#nodes.get(id);
-        if (node === undefined || id === asker.nodeId || node.facts.addresses.length === 0) continue;
-        entries.push({ nodeId: id, addresses: node.facts.addresses, zone: node.facts.zone, reason });
+    const add = (nodes: readonly Node[], reason: Handout['reason']): void => {
+      for (const { facts } of nodes) {
+        const { nodeId, addresses, zone } = facts;
+        if (nodeId !== asker.nodeId && addresses.length > 0)
+          entries.push({ nodeId, addresses, zone, reason });
       }
     };
-    add(sample([...blob.leechers], numwant * 2, this.#chance), 'leecher');
-    add(sample([...blob.seeds], numwant * 2, this.#chance), 'seed');
+    add(blob.leechers.draw(take, this.#chance), 'leecher');
+    add(blob.seeds.draw(take, this.#chance), 'seed');
     return preferZone(sample(entries, entries.length, this.#chance), asker.zone, numwant);
   }
 
@@ -143,8 +149,9 @@ export class SwarmTable {
 
   /** True if the node seeds or downloads the blob. */
   isIn(digest: string, nodeId: string): boolean {
-    const blob = this.#blobs.get(digest);
-    return blob !== undefined && (blob.seeds.has(nodeId) || blob.leechers.has(nodeId));
+    const [blob, node] = [this.#blobs.get(digest), this.#nodes.get(nodeId)];
+    if (blob === undefined || node === undefined) return false;
+    return blob.seeds.has(node) || blob.leechers.has(node);
   }
 
   leecherCount(digest: string): number {
@@ -160,8 +167,8 @@ export class SwarmTable {
   forget(nodeId: string): void {
     const node = this.#nodes.get(nodeId);
     if (node === undefined) return;
-    for (const digest of node.seeds) this.#dropSeed(node, digest);
-    for (const digest of node.leeching.keys()) this.#dropLeecher(node, digest);
+    for (const { digest } of node.seeds) this.#dropSeed(node, digest);
+    for (const blob of node.leeching) this.#dropLeecher(node, blob);
     this.#nodes.delete(nodeId);
   }
 
@@ -180,9 +187,9 @@ export class SwarmTable {
       seq: -1,
       heardAtMs: 0,
       expiresAtMs: 0,
-      setHash: '',
+      setHash: 0n,
       seeds: new Set(),
-      leeching: new Map(),
+      leeching: new Set(),
     };
     this.#nodes.set(facts.nodeId, node);
     return node;
@@ -191,43 +198,47 @@ export class SwarmTable {
   #blob(digest: string): Blob {
     let blob = this.#blobs.get(digest);
     if (blob === undefined) {
-      blob = { seeds: new Set(), leechers: new Set() };
+      blob = { digest, hash: this.#hashOf(digest), holders: 0, seeds: new Lot(), leechers: new Lot() };
       this.#blobs.set(digest, blob);
     }
     return blob;
   }
 
   #addSeed(node: Node, digest: string): void {
-    node.seeds.add(digest);
     const blob = this.#blob(digest);
-    if (blob.seeds.has(node.facts.nodeId)) return;
-    if (blob.seeds.size >= MAX_SEEDS_PER_BLOB) {
-      const [victim] = sample([...blob.seeds], 1, this.#chance);
-      blob.seeds.delete(victim!);
+    if (!node.seeds.has(blob)) {
+      node.seeds.add(blob);
+      node.setHash ^= blob.hash;
+      blob.holders += 1;
     }
-    blob.seeds.add(node.facts.nodeId);
+    if (blob.seeds.has(node)) return;
+    if (blob.seeds.size >= MAX_SEEDS_PER_BLOB) blob.seeds.delete(blob.seeds.draw(1, this.#chance)[0]!);
+    blob.seeds.add(node);
   }
 
   #dropSeed(node: Node, digest: string): void {
-    node.seeds.delete(digest);
-    this.#blobs.get(digest)?.seeds.delete(node.facts.nodeId);
-    this.#tidy(digest);
-  }
-
-  #addLeecher(node: Node, digest: string, attempt: string | undefined): void {
-    node.leeching.set(digest, attempt);
-    this.#blob(digest).leechers.add(node.facts.nodeId);
-  }
-
-  #dropLeecher(node: Node, digest: string): void {
-    node.leeching.delete(digest);
-    this.#blobs.get(digest)?.leechers.delete(node.facts.nodeId);
-    this.#tidy(digest);
-  }
-
-  #tidy(digest: string): void {
     const blob = this.#blobs.get(digest);
-    if (blob !== undefined && blob.seeds.size === 0 && blob.leechers.size === 0) this.#blobs.delete(digest);
+    if (blob === undefined || !node.seeds.delete(blob)) return;
+    node.setHash ^= blob.hash;
+    blob.holders -= 1;
+    blob.seeds.delete(node);
+    this.#tidy(blob);
+  }
+
+  #addLeecher(node: Node, digest: string): void {
+    const blob = this.#blob(digest);
+    node.leeching.add(blob);
+    blob.leechers.add(node);
+  }
+
+  #dropLeecher(node: Node, blob: Blob): void {
+    node.leeching.delete(blob);
+    blob.leechers.delete(node);
+    this.#tidy(blob);
+  }
+
+  #tidy(blob: Blob): void {
+    if (blob.holders === 0 && blob.leechers.size === 0) this.#blobs.delete(blob.digest);
   }
 }
 
