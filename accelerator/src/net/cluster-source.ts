@@ -56,14 +56,25 @@ async function readBlob(
   let fruitless = 0;
   while (offset < blob.sizeBytes) {
     const before = offset;
-    const answer = await proxies.call({
-      method: 'GET',
+    const call = {
+      method: 'GET' as const,
       path: `/v2/${repository}/blobs/${blob.digest}`,
       headers: { ...upstreamHeader(upstream), ...(offset === 0 ? {} : { range: `bytes=${offset}-` }) },
       headersTimeoutMs: HEADERS_MS,
       bodyTimeoutMs: BODY_MS,
       ...(signal === undefined ? {} : { signal }),
-    });
+    };
+    let answer: Awaited<ReturnType<Proxies['call']>>;
+    try {
+      answer = await proxies.call(call);
+    } catch (error) {
+      if (!isCoded(error, 'RANGE_INVALID')) throw error;
+      // There is nothing behind what came: the manifest says more than there is.
+      throw new CodedError('SIZE_MISMATCH', {
+        message: `blob ${blob.digest} has ${offset} bytes, the manifest says ${blob.sizeBytes}`,
+        cause: error,
+      });
+    }
     let skip = answer.status === 206 ? 0 : offset;
     const iterator = (answer.body as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
     for (;;) {
@@ -74,7 +85,7 @@ async function readBlob(
       offset += chunk.length;
       if (offset > blob.sizeBytes)
         throw new CodedError('SIZE_MISMATCH', {
-          message: `blob ${blob.digest} is longer than ${blob.sizeBytes} bytes`,
+          message: `blob ${blob.digest} is longer than the ${blob.sizeBytes} bytes that the manifest says`,
         });
       digester.update(chunk);
       await take(chunk);

@@ -6,11 +6,9 @@ import { type Digest, Digester } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { ended, readElsewhere, throwIfBug } from '@sepia/base/failure';
 import { createZstdFrames } from '@sepia/base/zstd/zstd-stream';
+import { EntryBudget } from '../tar/entry-budget.ts';
 import type { TarEntry } from '../tar/tar-entry.ts';
 import { TarReader } from '../tar/tar-reader.ts';
-
-/** Entries of one layer that are taken; each is about 0.5 KiB of memory. As many as an index takes. */
-const MAX_ENTRIES = 2_000_000;
 
 /** A layer that was read whole: uncompressed on disk, with its entries. */
 export interface ReadLayer {
@@ -30,7 +28,7 @@ interface Spool {
 export class LayerReader {
   readonly #spool: Spool;
   readonly #maxBytes: number;
-  readonly #maxEntries: number;
+  readonly #budget: EntryBudget;
   readonly #digester = new Digester();
   readonly #entries: TarEntry[] = [];
   readonly #reader = new TarReader({ entry: (entry) => this.#addEntry(entry) });
@@ -41,10 +39,10 @@ export class LayerReader {
   #isBegun = false;
 
   /** @param maxBytes longest uncompressed layer that is taken */
-  constructor(spool: Spool, maxBytes: number, maxEntries = MAX_ENTRIES) {
+  constructor(spool: Spool, maxBytes: number, budget = new EntryBudget()) {
     this.#spool = spool;
     this.#maxBytes = maxBytes;
-    this.#maxEntries = maxEntries;
+    this.#budget = budget;
   }
 
   /** @throws {CodedError} `LAYER_INVALID`, `LAYER_NOT_LAZY` where it is too long */
@@ -71,10 +69,8 @@ export class LayerReader {
   }
 
   #addEntry(entry: TarEntry): void {
-    if (this.#entries.length >= this.#maxEntries)
-      throw new CodedError('LAYER_NOT_LAZY', {
-        message: `the layer has more than ${this.#maxEntries} entries`,
-      });
+    const over = this.#budget.add(entry);
+    if (over !== undefined) throw new CodedError('LAYER_NOT_LAZY', { message: over.message });
     this.#entries.push(entry);
   }
 

@@ -2,6 +2,8 @@ import { createHash } from 'node:crypto';
 import { type Digest, Digester } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { GZIP_SPANS_DEFAULTS, GzipSpans } from '../gzip/gzip-spans.ts';
+import { EntryBudget } from '../tar/entry-budget.ts';
+import type { TarEntry } from '../tar/tar-entry.ts';
 import { TarReader } from '../tar/tar-reader.ts';
 import { ZSTD_SPANS_DEFAULTS, ZstdSpans } from '../zstd/zstd-spans.ts';
 import { type LayerEntry, layerEntry } from './layer-entry.ts';
@@ -22,9 +24,6 @@ export interface MadeIndex {
   readonly compression: LayerCompression;
 }
 
-/** More entries than any image has in one layer; they are held in memory. */
-const MAX_ENTRIES = 2_000_000;
-
 interface Decompressor {
   push(chunk: Uint8Array): void;
   end(): void;
@@ -40,7 +39,8 @@ export class LayerIndexer {
   readonly #diffId = new Digester();
   readonly #entries: LayerEntry[] = [];
   readonly #spans: SpanToWrite[] = [];
-  readonly #tar = new TarReader({ entry: (entry) => this.#addEntry(layerEntry(entry)) });
+  readonly #tar = new TarReader({ entry: (entry) => this.#addEntry(entry) });
+  readonly #budget = new EntryBudget();
   #first: Uint8Array = new Uint8Array();
   #compression: LayerCompression = 'none';
   #decompressor: Decompressor | undefined;
@@ -76,10 +76,11 @@ export class LayerIndexer {
     return { bytes, layer, diffId, compression: this.#compression };
   }
 
-  #addEntry(entry: LayerEntry): void {
-    if (this.#entries.length >= MAX_ENTRIES)
-      throw new CodedError('LAYER_NOT_LAZY', { detail: { reason: 'too-many-entries', limit: MAX_ENTRIES } });
-    this.#entries.push(entry);
+  #addEntry(entry: TarEntry): void {
+    const over = this.#budget.add(entry);
+    if (over !== undefined)
+      throw new CodedError('LAYER_NOT_LAZY', { message: over.message, detail: { reason: over.reason } });
+    this.#entries.push(layerEntry(entry));
   }
 
   #begin(): void {

@@ -36,6 +36,18 @@ export function parsePax(bytes: Uint8Array, offset: number): PaxRecords {
   return records;
 }
 
+/**
+ * Records whose attributes keep little else in memory: an entry has views of them, and beside them a header may be full of
+ * what nobody keeps. Where that is most of it they are copied.
+ */
+export function keptOnly(records: PaxRecords, header: Uint8Array): PaxRecords {
+  const xattrs = xattrsOf(records);
+  let keptBytes = 0;
+  for (const value of xattrs.values()) keptBytes += value.length;
+  if (xattrs.size === 0 || keptBytes * 2 >= header.length) return records;
+  return new Map([...records].map(([key, value]) => [key, key.startsWith(XATTR) ? new Uint8Array(value) : value]));
+}
+
 /** What most entries have: one for all of them, for a layer may have a million. */
 const NO_XATTRS: ReadonlyMap<ByteString, Uint8Array> = new Map();
 

@@ -1,7 +1,7 @@
 import { CodedError } from '@sepia/base/errors';
 import { type ByteString, byteString } from './byte-string.ts';
 import { BLOCK, isZeroBlock, parseHeader, type TarHeader, typeOf } from './header.ts';
-import { isSparse, type PaxRecords, parsePax, paxNumber, paxTime, xattrsOf } from './pax.ts';
+import { isSparse, keptOnly, type PaxRecords, parsePax, paxNumber, paxTime, xattrsOf } from './pax.ts';
 import { isPlainHeader } from './plain-header.ts';
 import type { TarEntry } from './tar-entry.ts';
 
@@ -166,8 +166,9 @@ export class TarReader {
 
   #endExtended(): void {
     const { typeFlag, offset, bytes } = this.#extended!;
-    if (typeFlag === 'x') this.#records = merged(this.#records, parsePax(bytes, offset));
-    else if (typeFlag === 'g') this.#setGlobals(parsePax(bytes, offset), offset);
+    const records = (): PaxRecords => keptOnly(parsePax(bytes, offset), bytes);
+    if (typeFlag === 'x') this.#records = merged(this.#records, records());
+    else if (typeFlag === 'g') this.#setGlobals(records(), offset);
     else if (typeFlag === 'L') this.#longName = untilNul(bytes);
     else this.#longLink = untilNul(bytes);
     this.#extended = undefined;

@@ -1,15 +1,47 @@
 import t from 'tap';
 import { LayerReader } from '../../src/convert/read-layer.ts';
+import { byteStringOf } from '../../src/tar/byte-string.ts';
+import { EntryBudget } from '../../src/tar/entry-budget.ts';
+import { tarEntries } from '../../src/tar/tar-reader.ts';
 import { writeTar } from '../support/tar-writer.ts';
 
 t.test('a layer of too many entries is not read on', async (t) => {
   const tar = writeTar([{ name: 'a' }, { name: 'b' }, { name: 'c' }]);
   const read = async (maxEntries?: number): Promise<number> => {
-    const reader = new LayerReader({ append: async () => undefined }, 1 << 20, maxEntries);
+    const reader = new LayerReader({ append: async () => undefined }, 1 << 20, new EntryBudget(maxEntries));
     await reader.push(tar);
     return (await reader.end()).entries.length;
   };
   t.equal(await read(), 3);
   t.equal(await read(3), 3);
   await t.rejects(read(2), { code: 'LAYER_NOT_LAZY', message: 'the layer has more than 2 entries' });
+});
+
+t.test('nor is one whose names and attributes are longer than usual, all together', async (t) => {
+  const xattrs = new Map([['user.a', Buffer.alloc(300)]]);
+  const tar = writeTar([{ name: 'a', xattrs }, { name: 'b'.repeat(250) }, { name: 'c'.repeat(400) }]);
+  const read = async (maxLongBytes?: number): Promise<number> => {
+    const budget = new EntryBudget(9, maxLongBytes);
+    const reader = new LayerReader({ append: async () => undefined }, 1 << 20, budget);
+    await reader.push(tar);
+    return (await reader.end()).entries.length;
+  };
+  const longBytes = 1 + 'user.a'.length + 300 - 256 + (400 - 256);
+  t.equal(await read(), 3);
+  t.equal(await read(longBytes), 3);
+  await t.rejects(read(longBytes - 1), { code: 'LAYER_NOT_LAZY', message: /bytes longer than usual/ });
+});
+
+t.test('an attribute does not keep the rest of its header in memory', async (t) => {
+  const comment = new Map([['comment', 'x'.repeat(500_000)]]);
+  const xattrs = new Map([['user.a', Buffer.from('small')]]);
+  const [kept, whole] = tarEntries(
+    writeTar([
+      { name: 'a', pax: comment, xattrs },
+      { name: 'b', xattrs: new Map([['user.a', Buffer.alloc(500_000, 1)]]) },
+    ]),
+  );
+  t.equal(Buffer.from(kept!.xattrs.get(byteStringOf('user.a'))!).toString(), 'small');
+  t.equal(kept!.xattrs.get(byteStringOf('user.a'))!.buffer.byteLength, 5);
+  t.ok(whole!.xattrs.get(byteStringOf('user.a'))!.byteOffset > 0, 'what is most of it is not copied');
 });

@@ -186,3 +186,11 @@ t.test('a head is small: what it takes for ten thousand files', async (t) => {
   const index = readIndexHead(indexer.end().bytes);
   t.ok(index.headBytes <= 0.005 * blob.length, `${index.headBytes} of ${blob.length}`);
 });
+
+t.test('a layer full of attributes gets no index: they would be held in memory', async (t) => {
+  const indexer = new LayerIndexer();
+  const xattrs = new Map([['user.a', Buffer.alloc(1_000_000)]]);
+  const part = writeTar([{ name: 'a', xattrs }]).subarray(0, -1024);
+  for (let at = 0; at < 67; at += 1) indexer.push(part);
+  t.throws(() => indexer.push(part), { code: 'LAYER_NOT_LAZY', detail: { reason: 'too-long-entries' } });
+});

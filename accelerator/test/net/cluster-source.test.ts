@@ -1,0 +1,32 @@
+import { digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import t from 'tap';
+import { clusterSource } from '../../src/net/cluster-source.ts';
+import type { Proxies } from '../../src/net/proxies.ts';
+
+const BYTES = Buffer.from('a layer');
+
+/** A cluster that has one blob, and answers ranges of it as a registry does. */
+const proxies = {
+  call: async ({ headers }: { readonly headers: { readonly range?: string } }) => {
+    const from = Number(/bytes=(\d+)-/.exec(headers.range ?? '')?.[1] ?? 0);
+    if (from >= BYTES.length) throw new CodedError('RANGE_INVALID');
+    const body = (async function* () {
+      yield BYTES.subarray(from);
+    })();
+    return { status: from === 0 ? 200 : 206, headers: {}, body };
+  },
+} as unknown as Proxies;
+
+const read = async (sizeBytes: number): Promise<string> => {
+  const source = clusterSource(proxies, { upstream: 'local', repository: 'team/app' });
+  const chunks: Uint8Array[] = [];
+  await source.blob({ digest: digestOf(BYTES), sizeBytes }, async (chunk) => void chunks.push(chunk));
+  return Buffer.concat(chunks).toString();
+};
+
+t.test('a manifest that lies about the length of a blob is told so', async (t) => {
+  t.equal(await read(BYTES.length), 'a layer');
+  await t.rejects(read(BYTES.length + 1), { code: 'SIZE_MISMATCH', message: /has 7 bytes, the manifest says 8/ });
+  await t.rejects(read(2), { code: 'SIZE_MISMATCH', message: /longer than the 2 bytes/ });
+});
