@@ -57,7 +57,11 @@ t.test(
       type: 'PUSH_ARTIFACT',
       event_data: { resources: [{ resource_url: 'harbor.test/team/app:told' }] },
     };
-    t.equal((await call('POST', `${api}/conversions`, body)).status, 401);
+    t.match(await call('POST', `${api}/conversions`, body), {
+      status: 401,
+      json: { code: 'ERR_UNAUTHORIZED', message: 'the Authorization header is missing or wrong' },
+    });
+    t.match(await call('GET', `${api}/elsewhere`), { status: 404, json: { code: 'ERR_INVALID_ENDPOINT' } });
     t.equal((await call('POST', `${api}/conversions`, body, { authorization: 'wrong' })).status, 401);
     t.match(await call('POST', `${api}/conversions?sync=false`, body, { authorization: SECRET }), {
       status: 200,

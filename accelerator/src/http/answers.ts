@@ -12,9 +12,20 @@ export async function answered(ctx: Context, work: (ctx: Context) => Promise<unk
   } catch (error) {
     if (!isCoded(error)) throw error;
     ctx.status = error.facts.status;
-    const code = error.code === 'REQUEST_INVALID' ? 'ILLEGAL_PARAMETER' : error.code;
-    ctx.body = JSON.stringify({ code: `ERR_${code}`, message: error.message });
+    ctx.body = JSON.stringify(acceldError(error));
   }
+}
+
+/** What acceleration-service calls our codes; it has no others that would fit. */
+const ACCELD_CODES: Readonly<Record<string, string>> = {
+  AUTH_REQUIRED: 'UNAUTHORIZED',
+  REQUEST_INVALID: 'ILLEGAL_PARAMETER',
+  ROUTE_UNKNOWN: 'INVALID_ENDPOINT',
+};
+
+/** An error of the API: its clients show `message` and nothing else. */
+export function acceldError(error: CodedError): { readonly code: string; readonly message: string } {
+  return { code: `ERR_${ACCELD_CODES[error.code] ?? error.code}`, message: error.message };
 }
 
 /** The job of this id. @throws {CodedError} `COMMAND_UNKNOWN` */

@@ -1,4 +1,5 @@
 import type { MemberClock } from '@sepia/base/clock/member-clock';
+import type { CodedError } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
 import type { Metrics } from '@sepia/base/metrics';
 import { steadyMs } from '@sepia/base/reach';
@@ -13,6 +14,7 @@ import type Koa from 'koa';
 import { JobWatch } from '../events/job-watch.ts';
 import type { QueueClient } from '../net/queue-client.ts';
 import { type AcceldTask, acceldTask } from './acceld.ts';
+import { acceldError } from './answers.ts';
 import { eventRoutes } from './event-routes.ts';
 import { apiRoutes } from './routes.ts';
 import { SyncRequests } from './sync-requests.ts';
@@ -51,11 +53,16 @@ export function apiApp(deps: ApiDeps): Koa {
     () => watch.watching,
   );
   const gate = createMemberGate({ ...deps, role: 'accelerator', guards: { webhook: guard } });
-  const app = createApp({ log, gate, onRequest: metrics.onRequest });
+  const app = createApp({ log, gate, onRequest: metrics.onRequest, wordError: worded });
   const router = createRouter();
   eventRoutes(router, { list, watch, nowMs: steadyMs, stopping });
   apiRoutes(router, { cluster, queue, list, sync: new SyncRequests({ watch, stopping }) });
   pageFiles(router, new URL('../../ui/', import.meta.url));
   app.use(routesOf(router));
   return app;
+}
+
+/** What the gate refuses, and what is not there: clients of the API read it as its other errors. */
+function worded(path: string, error: CodedError): object | undefined {
+  return path.startsWith('/api/v1/') ? acceldError(error) : undefined;
 }

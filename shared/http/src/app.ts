@@ -35,6 +35,8 @@ interface AppDeps {
   readonly gate: Gate;
   /** Proxies whose `X-Forwarded-For` is believed; default none. */
   readonly trustedProxies?: readonly string[];
+  /** The body of an error where a listener words them otherwise; undefined: as always. What is `INTERNAL` says nothing more. */
+  readonly wordError?: (path: string, error: CodedError) => object | undefined;
   /** Called once per finished request, for metrics. */
   readonly onRequest?: (facts: { method: string; route: string; status: number; seconds: number }) => void;
 }
@@ -71,7 +73,7 @@ export function createApp(deps: AppDeps): Koa {
     ctx.set(SAFETY_HEADERS);
     ctx.set('X-Request-Id', state.requestId);
     ctx.set('Sepia-Version', String(PROTOCOL_VERSION));
-    await mapErrors(ctx, next, deps.log);
+    await mapErrors(ctx, next, deps);
     const seconds = (performance.now() - startedMs) / 1000;
     deps.onRequest?.({ method: ctx.method, route: state.route ?? 'other', status: ctx.status, seconds });
     deps.log.debug(
@@ -89,7 +91,11 @@ export function createApp(deps: AppDeps): Koa {
   return app;
 }
 
-async function mapErrors(ctx: Context, next: Next, log: Logger): Promise<void> {
+async function mapErrors(
+  ctx: Context,
+  next: Next,
+  { log, wordError }: Pick<AppDeps, 'log' | 'wordError'>,
+): Promise<void> {
   try {
     if (ctx.url.length > MAX_URL_CHARS)
       throw new CodedError('REQUEST_INVALID', { message: 'request path is too long' });
@@ -108,7 +114,7 @@ async function mapErrors(ctx: Context, next: Next, log: Logger): Promise<void> {
     }
     if (error.facts.status >= 500 && !error.facts.retryable)
       log.error({ err: thrown, url: ctx.url }, error.message);
-    writeError(ctx, withoutPlaces(ctx, error, log));
+    writeError(ctx, withoutPlaces(ctx, error, log), wordError);
   }
 }
 
@@ -144,7 +150,7 @@ function withoutPlaces(ctx: Context, error: CodedError, log: Logger): CodedError
 const CONTENT_HEADERS = ['Content-Length', 'Docker-Content-Digest', 'ETag', 'Cache-Control', 'Accept-Ranges'];
 
 /** Writes the OCI error body of `error`; HEAD gets the headers that GET would. */
-function writeError(ctx: Context, error: CodedError): void {
+function writeError(ctx: Context, error: CodedError, wordError: AppDeps['wordError']): void {
   const { oci, status } = error.facts;
   ctx.status = status;
   ctx.set('Sepia-Error', error.code);
@@ -152,10 +158,9 @@ function writeError(ctx: Context, error: CodedError): void {
   const retryAfter = error.detail['retryAfterSeconds'] ?? (status === 503 ? RETRY_AFTER_SECONDS : undefined);
   if (typeof retryAfter === 'number') ctx.set('Retry-After', String(Math.max(1, Math.ceil(retryAfter))));
   const hidden = error.code === 'INTERNAL';
-  const body = {
-    errors: [
-      { code: oci, message: hidden ? 'internal error' : error.message, detail: hidden ? null : error.detail },
-    ],
+  const shown = hidden ? new CodedError('INTERNAL', { message: 'internal error' }) : error;
+  const body = wordError?.(ctx.path, shown) ?? {
+    errors: [{ code: oci, message: shown.message, detail: hidden ? null : error.detail }],
   };
   ctx.type = 'application/json; charset=utf-8';
   // HEAD gets the headers of it alone.
