@@ -27,6 +27,9 @@ const read = async (sizeBytes: number): Promise<string> => {
 
 t.test('a manifest that lies about the length of a blob is told so', async (t) => {
   t.equal(await read(BYTES.length), 'a layer');
-  await t.rejects(read(BYTES.length + 1), { code: 'SIZE_MISMATCH', message: /has 7 bytes, the manifest says 8/ });
+  await t.rejects(read(BYTES.length + 1), {
+    code: 'SIZE_MISMATCH',
+    message: /has 7 bytes, the manifest says 8/,
+  });
   await t.rejects(read(2), { code: 'SIZE_MISMATCH', message: /longer than the 2 bytes/ });
 });

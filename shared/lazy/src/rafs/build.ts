@@ -75,16 +75,18 @@ export async function buildRafs(
     const { reason, path } = error.detail as { reason: string; path: string };
     return { unfit: `${reason}: ${path}` };
   }
-  const { files, missing } = inOrder(root, options.prioritized, byOffset, sparse);
-  if (files.reduce((sum, { node }) => sum + Math.ceil(node.size / options.chunkBytes), 0) >= MAX_CHUNKS)
+  const { nodes, missing } = inOrder(root, options.prioritized);
+  if (nodes.reduce((sum, node) => sum + Math.ceil(node.size / options.chunkBytes), 0) >= MAX_CHUNKS)
     return { unfit: `it has more than ${MAX_CHUNKS} chunks` };
+  const files = layerFiles(nodes, byOffset, sparse);
   const out = new BlobOutput(deps.take);
-  const { chunks, table, rawBytes } = await writeChunks(deps, files, options, out);
-  const blob = await writeTables(out, table, rawBytes, options);
-  const made = table.map((chunk) => ({ ...chunk, blob }));
+  // Chunks name their blob, of which the rest is known once they are written: nothing is made twice, there may be a million.
+  const blob = { id: ID_INSIDE } as RafsBlob;
+  const { chunks, table, rawBytes } = await writeChunks(deps, files, options, out, blob);
+  Object.assign(blob, await writeTables(out, table, rawBytes, options));
   const bytes = encodeBootstrap({
     ...{ root, chunkBytes: options.chunkBytes, compressor: options.compressor, prefetch: [] },
-    chunks: new Map([...chunks].map(([node, own]) => [node, own.map(({ index }) => made[index]!)])),
+    chunks,
     blobs: table.length === 0 ? [] : [blob],
   });
   const bootstrap = await out.endWith(bytes);
@@ -116,9 +118,7 @@ function* layerEntries(
 function inOrder(
   root: TreeNode,
   prioritized: readonly string[],
-  byOffset: ReadonlyMap<number, TarEntry>,
-  sparse: ReadonlyMap<TarEntry, SparseFile>,
-): { files: readonly LayerFile[]; missing: readonly string[] } {
+): { nodes: readonly TreeNode[]; missing: readonly string[] } {
   const missing: string[] = [];
   const front = new Set<TreeNode>();
   for (const name of prioritized) {
@@ -127,30 +127,35 @@ function inOrder(
     else if (node.type === 'file') front.add(node);
   }
   const rest = [...filesOf(root)].sort((one, other) => one.offset - other.offset);
-  const files = [...new Set([...front, ...rest])]
-    .filter((node) => node.size > 0)
-    .map((node) => {
-      const entry = byOffset.get(node.offset)!;
-      return { node, entry, parts: sparse.get(entry)?.parts ?? wholeFile(entry) };
-    });
-  return { files, missing };
+  return { nodes: [...new Set([...front, ...rest])].filter((node) => node.size > 0), missing };
 }
 
-type PlacedChunk = Omit<RafsChunk, 'blob'>;
+/** Where the content of files lies; made one by one, for there may be a million. */
+function* layerFiles(
+  nodes: readonly TreeNode[],
+  byOffset: ReadonlyMap<number, TarEntry>,
+  sparse: ReadonlyMap<TarEntry, SparseFile>,
+): Generator<LayerFile> {
+  for (const node of nodes) {
+    const entry = byOffset.get(node.offset)!;
+    yield { node, entry, parts: sparse.get(entry)?.parts ?? wholeFile(entry) };
+  }
+}
 
 /** Writes each chunk that was not there before. */
 async function writeChunks(
   deps: WriteDeps,
-  files: readonly LayerFile[],
+  files: Iterable<LayerFile>,
   { chunkBytes, compressor, level }: RafsOptions,
   out: BlobOutput,
+  blob: RafsBlob,
 ): Promise<{
-  chunks: ReadonlyMap<TreeNode, PlacedChunk[]>;
-  table: readonly PlacedChunk[];
+  chunks: ReadonlyMap<TreeNode, RafsChunk[]>;
+  table: readonly RafsChunk[];
   rawBytes: number;
 }> {
-  const chunks = new Map<TreeNode, PlacedChunk[]>();
-  const byDigest = new Map<string, PlacedChunk>();
+  const chunks = new Map<TreeNode, RafsChunk[]>();
+  const byDigest = new Map<string, RafsChunk>();
   let rawBytes = 0;
   let doneBytes = 0;
   for await (const { batch, packed } of packBatches(deps, cutChunks(files, chunkBytes), {
@@ -170,7 +175,7 @@ async function writeChunks(
       if (chunk === undefined) {
         const stored = small.length < sizeBytes ? small : raw;
         const at = { packedOffset: out.sizeBytes, packedBytes: stored.length, offset: rawBytes, sizeBytes };
-        chunk = { index: byDigest.size, digest, ...at };
+        chunk = { blob, index: byDigest.size, digest, ...at };
         byDigest.set(digest, chunk);
         rawBytes = roundUp(rawBytes + sizeBytes, EROFS_BLOCK);
         await out.put(stored);
@@ -188,7 +193,7 @@ async function writeChunks(
 /** Writes what follows the chunks, if there are any: their table and their digests. */
 async function writeTables(
   out: BlobOutput,
-  chunks: readonly PlacedChunk[],
+  chunks: readonly RafsChunk[],
   rawBytes: number,
   { chunkBytes, compressor }: RafsOptions,
 ): Promise<RafsBlob> {

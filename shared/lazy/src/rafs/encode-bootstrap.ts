@@ -83,7 +83,8 @@ function chunkIndexes(
   blobIndex: ReadonlyMap<RafsBlob, number>,
 ): { indexes: Uint8Array; format: number } {
   const own = chunks.get(file) ?? [];
-  const indexes = Buffer.alloc(own.length * CHUNK_INDEX_BYTES);
+  // Out of the pool: most files have one index, and memory of its own would be ten times that.
+  const indexes = Buffer.allocUnsafe(own.length * CHUNK_INDEX_BYTES);
   for (const [slot, { index, blob, offset }] of own.entries()) {
     const at = slot * CHUNK_INDEX_BYTES;
     indexes.writeUInt16LE(index & 0xffff, at);

@@ -45,7 +45,9 @@ export function keptOnly(records: PaxRecords, header: Uint8Array): PaxRecords {
   let keptBytes = 0;
   for (const value of xattrs.values()) keptBytes += value.length;
   if (xattrs.size === 0 || keptBytes * 2 >= header.length) return records;
-  return new Map([...records].map(([key, value]) => [key, key.startsWith(XATTR) ? new Uint8Array(value) : value]));
+  return new Map(
+    [...records].map(([key, value]) => [key, key.startsWith(XATTR) ? new Uint8Array(value) : value]),
+  );
 }
 
 /** What most entries have: one for all of them, for a layer may have a million. */
