@@ -126,7 +126,6 @@ const ONES: readonly OneOfEach[] = [
       'shared/lazy/src/convert/convert-image.ts',
       'shared/store/src/folders.ts',
       'snapshotter/src/layers/layers.ts',
-      'snapshotter/src/layers/lazy-layer.ts',
     ],
   },
   {

@@ -22,6 +22,9 @@ export interface AgentSourceOptions {
   readonly secret?: Uint8Array | undefined;
 }
 
+/** More bytes of a range came: the first `length` of these are there. */
+export type Arrived = (bytes: Buffer, length: number) => void;
+
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 2_000;
 /** Silence of a running request. */
@@ -40,14 +43,21 @@ export class AgentSource {
 
   /**
    * The bytes `[start, end)` of a layer. An agent that is gone or has no source is asked again until the deadline.
+   * @param arrived told how many of them are in the buffer by now; where they had to be asked for again, of another buffer
    * @throws {CodedError} `TIMEOUT` with the last failure as cause, `AUTH_DENIED`, or the signal's reason
    */
-  async read(layer: LayerName, start: number, end: number, signal: AbortSignal): Promise<Buffer> {
+  async read(
+    layer: LayerName,
+    start: number,
+    end: number,
+    signal: AbortSignal,
+    arrived: Arrived = () => undefined,
+  ): Promise<Buffer> {
     const deadline = AbortSignal.any([signal, AbortSignal.timeout(this.#options.deadlineMs)]);
     for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
       let failure: unknown;
       try {
-        return await this.#once(layer, start, end, deadline);
+        return await this.#once(layer, start, end, deadline, arrived);
       } catch (error) {
         if (!isOutside(error)) throw error;
         if (isCoded(error) && FINAL.includes(error.code)) throw error;
@@ -67,7 +77,13 @@ export class AgentSource {
     }
   }
 
-  async #once(layer: LayerName, start: number, end: number, signal: AbortSignal): Promise<Buffer> {
+  async #once(
+    layer: LayerName,
+    start: number,
+    end: number,
+    signal: AbortSignal,
+    arrived: Arrived,
+  ): Promise<Buffer> {
     const path = `/v2/${layer.repository}/blobs/${layer.digest}?ns=${encodeURIComponent(layer.host)}`;
     const asked = { range: `bytes=${start}-${end - 1}`, 'accept-encoding': 'identity' };
     const { statusCode, headers, body } = await this.#dispatcher.request({
@@ -85,7 +101,7 @@ export class AgentSource {
       await body.dump({ limit: 64 * 1024 });
       throw refusalOf(statusCode, layer);
     }
-    return await take(body, isPart ? 0 : start, end - start);
+    return await take(body, isPart ? 0 : start, end - start, arrived);
   }
 
   #signature(path: string, headers: Readonly<Record<string, string>>): { authorization?: string } {
@@ -98,7 +114,12 @@ export class AgentSource {
 }
 
 /** Takes `length` bytes after `skip`; the rest of the body is not read. */
-async function take(body: AsyncIterable<Uint8Array>, skip: number, length: number): Promise<Buffer> {
+async function take(
+  body: AsyncIterable<Uint8Array>,
+  skip: number,
+  length: number,
+  arrived: Arrived,
+): Promise<Buffer> {
   const bytes = Buffer.alloc(length);
   let at = -skip;
   for await (const chunk of body) {
@@ -107,6 +128,7 @@ async function take(body: AsyncIterable<Uint8Array>, skip: number, length: numbe
     if (at + chunk.length > 0) bytes.set(part, Math.max(0, at));
     at += chunk.length;
     if (at >= length) return bytes;
+    if (at > 0) arrived(bytes, at);
   }
   throw new CodedError('SIZE_MISMATCH', { detail: { expected: length, found: Math.max(0, at) } });
 }

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { type Digest, digestHex } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
-import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
+import { ignoreFailure, logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { EROFS_LAYOUT } from '@sepia/lazy/erofs/encode';
 import type { FileToShow } from '../fuse/fuse-server.ts';
@@ -267,7 +267,10 @@ export class Layers {
     const onMismatch = (layer: LazyLayer, error: CodedError): void => {
       for (const { mismatched } of this.#followers) mismatched?.(layer, error);
     };
-    const layer = await LazyLayer.open({ ...this.#deps, images: this.#images, onMismatch }, options);
+    const onAheadFailure = ({ index }: LazyLayer, error: unknown): void =>
+      logFailure(this.#deps.log, error, 'reading ahead in a layer failed', { layer: index.layer }, 'debug');
+    const deps = { ...this.#deps, images: this.#images, onMismatch, onAheadFailure };
+    const layer = await LazyLayer.open(deps, options);
     this.#byName.set(name, layer);
     for (const { opened } of this.#followers) opened?.(fileOf(name, layer));
     return layer;

@@ -1,29 +1,28 @@
 import { type FileHandle, mkdir, open, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Digest } from '@sepia/base/digest';
-import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
+import { CodedError, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { FilePart } from '@sepia/cluster/core/path-line';
 import type { Extents } from '@sepia/lazy/erofs/extents';
 import type { TreeNode } from '@sepia/lazy/erofs/layer-tree';
 import {
-  compressedRange,
   INDEX_HEADER_BYTES,
   indexEntries,
   indexHeadBytes,
   type LayerHead,
   readIndexSpans,
-  type SpanRange,
-  spanRanges,
 } from '@sepia/lazy/index/layer-index';
-import { readSpan } from '@sepia/lazy/index/read-span';
 import type { ByteString } from '@sepia/lazy/tar/byte-string';
 import type { AgentSource, LayerName } from './agent-source.ts';
 import { firstReads, turnBytes } from './core/first-reads.ts';
 import { joinedWrites } from './core/joined-writes.ts';
-import { Presence } from './core/presence.ts';
-import { type Run, runsOf } from './core/runs.ts';
+import { IMAGE_BLOCK, Presence } from './core/presence.ts';
+import { ReadAhead } from './core/read-ahead.ts';
+import type { Run } from './core/runs.ts';
 import type { ImageMaker, IndexAt } from './image-process.ts';
 import type { FilePlace } from './made-image.ts';
+import { SpanFetches } from './span-fetches.ts';
 import { SpanMap } from './span-map.ts';
 
 interface LayerDeps {
@@ -35,6 +34,8 @@ interface LayerDeps {
   readonly onComplete: (layer: LazyLayer) => void;
   /** What the agent sends does not fit the index, again and again. */
   readonly onMismatch?: (layer: LazyLayer, error: CodedError) => void;
+  /** What comes next did not come; nobody waits for it yet. */
+  readonly onAheadFailure?: (layer: LazyLayer, error: unknown) => void;
 }
 
 interface LayerOptions {
@@ -54,11 +55,6 @@ export interface ReadFile {
   /** Of a large file: what of it was read. */
   readonly part?: FilePart;
 }
-
-/** Spans that are fetched by one request, at most. */
-const MAX_RUN = 8;
-/** Bytes that do not fit their index are fetched again: a source may have lied. */
-const MISMATCH_TRIES = 3;
 
 /**
  * One layer on this node: its EROFS image as a sparse file that fills span by span. Bytes come into the file only after
@@ -82,7 +78,13 @@ export class LazyLayer {
   readonly #map: SpanMap;
   readonly #indexFile: FileHandle;
   readonly #indexPath: string;
-  readonly #running = new Map<number, Promise<void>>();
+  readonly #fetches: SpanFetches;
+  readonly #ahead = new ReadAhead();
+  readonly #spansNow = {
+    isHere: (span: number): boolean => this.hasOrFetches(span),
+    wasRead: (span: number): boolean => this.#wasRead(span),
+  };
+  #isAhead = false;
   readonly #abort = new AbortController();
   #completed: Promise<void> | undefined;
 
@@ -109,6 +111,17 @@ export class LazyLayer {
     this.#image = files.image;
     this.#map = files.map;
     this.#indexFile = files.indexFile;
+    this.#fetches = new SpanFetches({
+      index: this.index,
+      source: deps.source,
+      name: () => this.#name,
+      isStored: (span) => this.presence.has(span),
+      window: async (span) => await this.#window(span),
+      store: async (span, bytes) => await this.#store(span, bytes),
+      onFetched: deps.onFetched,
+      onMismatch: (error) => deps.onMismatch?.(this, error),
+      signal: this.#abort.signal,
+    });
   }
 
   /** @throws {CodedError} `INDEX_INVALID`, `LAYER_NOT_LAZY` */
@@ -179,7 +192,8 @@ export class LazyLayer {
    * @throws {CodedError} `TIMEOUT`, `AUTH_DENIED`, `DIGEST_MISMATCH`, `LAYER_INVALID`
    */
   async read(offset: number, length: number): Promise<Buffer> {
-    await this.#need(this.presence.missing(offset, length));
+    const missing = this.presence.missing(offset, length);
+    if (missing.length > 0) await this.#readNow(missing);
     const bytes = Buffer.allocUnsafe(length);
     const { bytesRead } = await this.#image.read(bytes, 0, length, offset);
     if (bytesRead !== length)
@@ -191,7 +205,7 @@ export class LazyLayer {
 
   /** The span is on disk, or on its way there. */
   hasOrFetches(span: number): boolean {
-    return this.presence.has(span) || this.#running.has(span);
+    return this.presence.has(span) || this.#fetches.has(span);
   }
 
   /** Bytes of the uncompressed layer within one file's content. @throws {CodedError} as {@link read} */
@@ -243,7 +257,7 @@ export class LazyLayer {
   /** Fetches spans that are not there and not on their way. @throws {CodedError} as {@link read} */
   async fetch(run: Run): Promise<void> {
     const spans = Array.from({ length: run.last - run.first + 1 }, (_none, index) => run.first + index);
-    await this.#need(spans.filter((span) => !this.presence.has(span)));
+    await this.#fetches.need(spans.filter((span) => !this.presence.has(span)));
   }
 
   /** What of it is on disk: its image is sparse. */
@@ -255,7 +269,7 @@ export class LazyLayer {
   /** Gives up what runs; its files on this disk go, except the index. */
   async remove(): Promise<void> {
     this.#abort.abort(new CodedError('DRAINING'));
-    await Promise.allSettled([...this.#running.values(), this.#completed]);
+    await Promise.allSettled([this.#fetches.ended(), this.#completed]);
     await rm(dirname(this.imagePath), { recursive: true, force: true });
     await Promise.all([this.#map.close(), this.#image.close(), this.#indexFile.close()]);
   }
@@ -263,7 +277,7 @@ export class LazyLayer {
   /** Gives up what runs, syncs the image and closes. */
   async close(): Promise<void> {
     this.#abort.abort(new CodedError('DRAINING'));
-    await Promise.allSettled(this.#running.values());
+    await this.#fetches.ended();
     await this.#image.datasync();
     await this.#map.markClean();
     await this.#map.close();
@@ -271,53 +285,33 @@ export class LazyLayer {
     await this.#indexFile.close();
   }
 
-  async #need(spans: readonly number[]): Promise<void> {
-    const waits = spans.map((span) => this.#running.get(span)).filter((one) => one !== undefined);
-    const runs = runsOf(
-      spans.filter((span) => !this.#running.has(span)),
-      MAX_RUN,
-    );
-    for (const run of runs) {
-      const fetched = this.#fetch(run.first, run.last);
-      for (let span = run.first; span <= run.last; span++) this.#running.set(span, fetched);
-      waits.push(fetched);
-      const done = (): void => {
-        for (let span = run.first; span <= run.last; span++) this.#running.delete(span);
-      };
-      fetched.then(done, done);
-    }
-    await Promise.all(waits);
+  /** Fetches what somebody waits for; then, where the layer is read in order, what comes next. */
+  async #readNow(missing: readonly number[]): Promise<void> {
+    this.#ahead.waited(missing[0]!, missing.at(-1)!, this.#spansNow);
+    await this.#fetches.need(missing);
+    if (!this.#isAhead) void this.#goAhead();
   }
 
-  async #fetch(first: number, last: number): Promise<void> {
-    for (let tries = 1; ; tries++) {
-      try {
-        return await this.#fetchOnce(first, last);
-      } catch (error) {
-        if (!isCoded(error, 'DIGEST_MISMATCH') && !isCoded(error, 'LAYER_INVALID')) throw error;
-        if (tries < MISMATCH_TRIES) continue;
-        this.#deps.onMismatch?.(this, error);
-        throw error;
-      }
+  /** One run after the other, for as long as its reader comes after. */
+  async #goAhead(): Promise<void> {
+    this.#isAhead = true;
+    const { signal } = this.#abort;
+    const next = (): Run | undefined => this.#ahead.ahead(this.index.spans.length, this.#spansNow);
+    try {
+      for (let run = next(); run !== undefined && !signal.aborted; run = next()) await this.fetch(run);
+    } catch (error) {
+      throwIfBug(error);
+      // Whoever reads what did not come fetches it again.
+      if (!signal.aborted) this.#deps.onAheadFailure?.(this, error);
+    } finally {
+      this.#isAhead = false;
     }
   }
 
-  async #fetchOnce(first: number, last: number): Promise<void> {
-    for (const range of spanRanges(this.index, first, last)) await this.#fetchRange(range);
-  }
-
-  async #fetchRange({ first, last, start, end, source }: SpanRange): Promise<void> {
-    const missing = Array.from({ length: last - first + 1 }, (_none, step) => first + step);
-    if (missing.every((span) => this.presence.has(span))) return;
-    const name = source === undefined ? this.#name : { ...this.#name, digest: source };
-    const compressed = await this.#deps.source.read(name, start, end, this.#abort.signal);
-    this.#deps.onFetched(compressed.length);
-    for (const span of missing) {
-      if (this.presence.has(span)) continue;
-      const range = compressedRange(this.index, span);
-      const bytes = compressed.subarray(range.start - start, range.end - start);
-      await this.#store(span, await readSpan(this.index, span, bytes, await this.#window(span)));
-    }
+  #wasRead(span: number): boolean {
+    const turns = new Int32Array(this.turns);
+    const pieces = this.presence.placements(span);
+    return pieces.length === 0 || pieces.some(({ to }) => turns[Math.floor(to / IMAGE_BLOCK)] !== 0);
   }
 
   async #complete(): Promise<void> {

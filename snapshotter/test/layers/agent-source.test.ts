@@ -41,6 +41,21 @@ t.test('an agent that sends the whole blob is read as far as needed', async (t) 
   t.ok((await source.read(LAYER, 990, 1000, NEVER)).equals(BLOB.subarray(990)));
 });
 
+t.test('how much is there is told while it comes', async (t) => {
+  const rest = Promise.withResolvers<void>();
+  const source = await sourceOf(t, (_request, response) => {
+    response.writeHead(206, { 'content-range': 'bytes 10-19/1000' }).write(BLOB.subarray(10, 14));
+    void rest.promise.then(() => response.end(BLOB.subarray(14, 20)));
+  });
+  const told: [length: number, bytes: string][] = [];
+  const whole = await source.read(LAYER, 10, 20, NEVER, (bytes, length) => {
+    told.push([length, bytes.toString('hex', 0, length)]);
+    rest.resolve();
+  });
+  t.same(told, [[4, BLOB.toString('hex', 10, 14)]]);
+  t.ok(whole.equals(BLOB.subarray(10, 20)));
+});
+
 t.test('an agent without a source, that cuts or that sends another range is asked again', async (t) => {
   let calls = 0;
   const source = await sourceOf(t, (request, response) => {

@@ -1,15 +1,17 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import { CodedError } from '@sepia/base/errors';
 import { layerImage } from '@sepia/lazy/erofs/layer-image';
-import { readIndexHead } from '@sepia/lazy/index/layer-index';
+import { compressedRange, readIndexHead } from '@sepia/lazy/index/layer-index';
 import { LayerIndexer } from '@sepia/lazy/index/layer-indexer';
 import t from 'tap';
 import { noise } from '../../../shared/lazy/test/support/arbitrary-gzip.ts';
 import { materialize } from '../../../shared/lazy/test/support/erofs-reader.ts';
 import { writeTar } from '../../../shared/lazy/test/support/tar-writer.ts';
 import { noteRead } from '../../src/fuse/shown-file.ts';
+import type { AgentSource, Arrived } from '../../src/layers/agent-source.ts';
 import { LazyLayer } from '../../src/layers/lazy-layer.ts';
 import { answerFrom, type FilePlace } from '../../src/layers/made-image.ts';
 import { spansOfPaths } from '../../src/layers/named-files.ts';
@@ -25,7 +27,7 @@ const BLOB = gzipSync(TAR, { memLevel: 1 });
 interface Source {
   reads: { start: number; end: number }[];
   completed: number;
-  answer: (start: number, end: number) => Promise<Buffer>;
+  answer: (start: number, end: number, arrived: Arrived) => Promise<Buffer>;
 }
 
 function made(t: { testdir(): string }): {
@@ -40,9 +42,9 @@ function made(t: { testdir(): string }): {
   const { bytes } = indexer.end();
   writeFileSync(join(dir, 'index'), bytes);
   const source: Source = { reads: [], completed: 0, answer: async (start, end) => BLOB.subarray(start, end) };
-  const read = async (_layer: unknown, start: number, end: number): Promise<Buffer> => {
+  const read: AgentSource['read'] = async (_layer, start, end, _signal, arrived = () => undefined) => {
     source.reads.push({ start, end });
-    return await source.answer(start, end);
+    return await source.answer(start, end, arrived);
   };
   const open = (bootId = 'b'.repeat(36)): Promise<LazyLayer> =>
     LazyLayer.open(
@@ -63,6 +65,21 @@ function made(t: { testdir(): string }): {
       },
     );
   return { dir, whole: materialize(layerImage(readIndexHead(bytes)), TAR), source, open };
+}
+
+/** Resolves when nothing of a layer is on its way. */
+async function quiet(layer: LazyLayer): Promise<void> {
+  const isOnItsWay = (_span: unknown, number: number): boolean =>
+    layer.hasOrFetches(number) && !layer.presence.has(number);
+  while (layer.index.spans.some(isOnItsWay)) await setImmediate();
+}
+
+/** Where the content of each file is in the image. */
+function contents(whole: Buffer): { at: number; length: number }[] {
+  return Array.from({ length: 30 }, (_none, number) => {
+    const length = 9000 + 700 * number;
+    return { at: whole.indexOf(noise(number, length, 30).subarray(0, 4096)), length };
+  });
 }
 
 t.test(
@@ -112,7 +129,9 @@ t.test(
   async (t) => {
     const { dir, whole, source, open } = made(t);
     const first = await open();
-    await first.read(0, whole.length >> 1);
+    // Too little in order for anything to come ahead.
+    const parts = [0, whole.length >> 1];
+    for (const at of parts) await first.read(at, 40_000);
     const { count } = first.presence;
     t.ok(count > 3 && !first.presence.isComplete);
     const noted = readFileSync(join(dir, 'layer/map'));
@@ -120,7 +139,7 @@ t.test(
     const fetched = source.reads.length;
     const clean = await open('c'.repeat(36));
     t.equal(clean.presence.count, count, 'closed cleanly: another boot believes it');
-    t.ok((await clean.read(0, whole.length >> 1)).equals(whole.subarray(0, whole.length >> 1)));
+    for (const at of parts) t.ok((await clean.read(at, 40_000)).equals(whole.subarray(at, at + 40_000)));
     t.equal(source.reads.length, fetched);
     await clean.close();
     writeFileSync(join(dir, 'layer/map'), noted);
@@ -189,5 +208,78 @@ t.test('content of a file is read by where it lies in the layer', async (t) => {
   t.ok(bytes.equals(TAR.subarray(entry.offset + 10, entry.offset + 510)));
   await t.rejects(layer.readContent(entry.offset, entry.size + 1), /in no file/);
   await t.rejects(layer.readContent(0, 10), /in no file/);
+  await layer.close();
+});
+
+t.test('who reads a layer in order waits ever more rarely', async (t) => {
+  const { whole, source, open } = made(t);
+  const layer = await open();
+  const turns = new Int32Array(layer.turns);
+  let waited = 0;
+  for (const [turn, { at, length }] of contents(whole).entries()) {
+    noteRead(turns, turn + 1, at, length);
+    if (layer.presence.missing(at, length).length > 0) waited += 1;
+    t.ok((await layer.read(at, length)).equals(whole.subarray(at, at + length)), `file ${turn}`);
+    await quiet(layer);
+  }
+  t.ok(waited <= 15, `${waited} of 30 files were waited for`);
+  const asked = source.reads.map(({ start }) => start);
+  t.equal(new Set(asked).size, asked.length, 'nothing is fetched twice');
+  await layer.close();
+});
+
+t.test('reads that jump fetch nothing else', async (t) => {
+  const { whole, open } = made(t);
+  const layer = await open();
+  const needed = new Set<number>();
+  for (const number of [20, 4, 25, 11, 2, 28, 7, 15]) {
+    const { at, length } = contents(whole)[number]!;
+    for (const span of layer.presence.missing(at, length)) needed.add(span);
+    await layer.read(at, length);
+    await quiet(layer);
+  }
+  t.equal(layer.presence.count, needed.size);
+  await layer.close();
+});
+
+t.test('a span is there as soon as its own bytes came', async (t) => {
+  const { source, open } = made(t);
+  const layer = await open();
+  const rest = Promise.withResolvers<void>();
+  source.answer = async (start, end, arrived) => {
+    const bytes = Buffer.alloc(end - start);
+    const here = compressedRange(layer.index, 3).end - start;
+    BLOB.copy(bytes, 0, start, start + here);
+    arrived(bytes, here);
+    await rest.promise;
+    BLOB.copy(bytes, 0, start, end);
+    return bytes;
+  };
+  const all = layer.fetch({ first: 0, last: 6 });
+  await layer.fetch({ first: 0, last: 3 });
+  t.equal(layer.presence.count, 4);
+  t.equal(source.reads.length, 1);
+  rest.resolve();
+  await all;
+  t.equal(layer.presence.count, 7);
+  await layer.close();
+});
+
+t.test('what is half way when a source fails is asked for again, what came stays', async (t) => {
+  const { source, open } = made(t);
+  const layer = await open();
+  const right = source.answer;
+  source.answer = async (start, end, arrived) => {
+    const bytes = Buffer.alloc(end - start);
+    const here = compressedRange(layer.index, 1).end - start;
+    BLOB.copy(bytes, 0, start, start + here);
+    arrived(bytes, here);
+    throw new CodedError('TIMEOUT');
+  };
+  await t.rejects(layer.fetch({ first: 0, last: 6 }), { code: 'TIMEOUT' });
+  t.equal(layer.presence.count, 2);
+  source.answer = right;
+  await layer.fetch({ first: 0, last: 6 });
+  t.equal(layer.presence.count, 7);
   await layer.close();
 });

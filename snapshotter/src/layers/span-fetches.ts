@@ -1,0 +1,131 @@
+import { type CodedError, isCoded } from '@sepia/base/errors';
+import { ignoreFailure } from '@sepia/base/failure';
+import { compressedRange, type LayerHead, type SpanRange, spanRanges } from '@sepia/lazy/index/layer-index';
+import { readSpan } from '@sepia/lazy/index/read-span';
+import type { AgentSource, LayerName } from './agent-source.ts';
+import { type Run, runsOf } from './core/runs.ts';
+
+interface SpanFetchesDeps {
+  readonly index: LayerHead;
+  readonly source: Pick<AgentSource, 'read'>;
+  /** Where reads go now. */
+  readonly name: () => LayerName;
+  readonly isStored: (span: number) => boolean;
+  /** What the index has stored of the span's window. */
+  readonly window: (span: number) => Promise<Buffer>;
+  readonly store: (span: number, bytes: Buffer) => Promise<void>;
+  /** Bytes that came from the agent. */
+  readonly onFetched: (bytes: number) => void;
+  /** What the agent sends does not fit the index, again and again. */
+  readonly onMismatch: (error: CodedError) => void;
+  readonly signal: AbortSignal;
+}
+
+/** Spans that are fetched by one request, at most. */
+const MAX_RUN = 8;
+/** Bytes that do not fit their index are fetched again: a source may have lied. */
+const MISMATCH_TRIES = 3;
+
+/** The spans of one layer that are on their way: each is fetched once, verified, and there as soon as it is stored. */
+export class SpanFetches {
+  readonly #deps: SpanFetchesDeps;
+  readonly #running = new Map<number, PromiseWithResolvers<void>>();
+
+  constructor(deps: SpanFetchesDeps) {
+    this.#deps = deps;
+  }
+
+  has(span: number): boolean {
+    return this.#running.has(span);
+  }
+
+  /** Resolves when nothing is on its way any more. */
+  async ended(): Promise<void> {
+    await Promise.allSettled([...this.#running.values()].map(({ promise }) => promise));
+  }
+
+  /**
+   * Resolves when these spans, ascending, are stored.
+   * @throws {CodedError} `TIMEOUT`, `AUTH_DENIED`, `DIGEST_MISMATCH`, `LAYER_INVALID`, or the signal's reason
+   */
+  async need(spans: readonly number[]): Promise<void> {
+    const waits = spans.flatMap((span) => this.#running.get(span)?.promise ?? []);
+    const fresh = spans.filter((span) => !this.#running.has(span));
+    for (const run of runsOf(fresh, MAX_RUN)) waits.push(...this.#begin(run));
+    await Promise.all(waits);
+  }
+
+  #begin({ first, last }: Run): Promise<void>[] {
+    const spans = Array.from({ length: last - first + 1 }, () => Promise.withResolvers<void>());
+    for (const [step, one] of spans.entries()) {
+      this.#running.set(first + step, one);
+      // Not every span has a reader.
+      one.promise.catch(ignoreFailure);
+    }
+    const end = (span: number): PromiseWithResolvers<void> => {
+      const one = spans[span - first]!;
+      if (this.#running.get(span) === one) this.#running.delete(span);
+      return one;
+    };
+    const stored = (span: number): void => end(span).resolve();
+    this.#fetch({ first, last }, stored).then(
+      () => spans.forEach((_one, step) => void stored(first + step)),
+      (error: unknown) => spans.forEach((_one, step) => void end(first + step).reject(error)),
+    );
+    return spans.map(({ promise }) => promise);
+  }
+
+  async #fetch({ first, last }: Run, stored: (span: number) => void): Promise<void> {
+    for (let tries = 1; ; tries++) {
+      try {
+        for (const range of spanRanges(this.#deps.index, first, last)) await this.#fetchRange(range, stored);
+        return;
+      } catch (error) {
+        if (!isCoded(error, 'DIGEST_MISMATCH') && !isCoded(error, 'LAYER_INVALID')) throw error;
+        if (tries < MISMATCH_TRIES) continue;
+        this.#deps.onMismatch(error);
+        throw error;
+      }
+    }
+  }
+
+  /** Spans are stored one after the other, each as soon as its bytes came. */
+  async #fetchRange(range: SpanRange, stored: (span: number) => void): Promise<void> {
+    const { first, last, start, end, source: blob } = range;
+    const { index, source, name, isStored, onFetched, signal } = this.#deps;
+    const spans = Array.from({ length: last - first + 1 }, (_none, step) => first + step);
+    if (spans.every((span) => isStored(span))) return;
+    let next = first;
+    let storing = Promise.resolve();
+    const arrived = (bytes: Buffer, length: number): void => {
+      for (; next <= last && compressedRange(index, next).end - start <= length; next++) {
+        const span = next;
+        storing = storing.then(async () => {
+          await this.#take(span, bytes, start);
+          stored(span);
+        });
+        // It is told below, once nothing more comes.
+        storing.catch(ignoreFailure);
+      }
+    };
+    const from = blob === undefined ? name() : { ...name(), digest: blob };
+    try {
+      const bytes = await source.read(from, start, end, signal, arrived);
+      onFetched(bytes.length);
+      arrived(bytes, bytes.length);
+    } finally {
+      // Whoever gives up closes the files: nothing may be under way then.
+      await storing.catch(ignoreFailure);
+    }
+    await storing;
+  }
+
+  /** One span from the bytes of a range that begins at `start`. */
+  async #take(span: number, compressed: Buffer, start: number): Promise<void> {
+    const { index, isStored, window, store } = this.#deps;
+    if (isStored(span)) return;
+    const range = compressedRange(index, span);
+    const bytes = compressed.subarray(range.start - start, range.end - start);
+    await store(span, await readSpan(index, span, bytes, await window(span)));
+  }
+}
