@@ -1,16 +1,17 @@
+import { Slots } from '@sepia/base/async/slots';
 import { CodedError } from '@sepia/base/errors';
 
 const MAX_WAITING = 256;
 
 /** How many blobs may come straight from upstreams at once, and since when the cluster has been silent. */
 export class SourceGate {
-  readonly #slots: number;
-  #busy = 0;
+  readonly #slots: Slots;
   #silentSinceMs: number | undefined;
-  readonly #waiting: (() => void)[] = [];
 
   constructor(slots: number) {
-    this.#slots = slots;
+    const refusal = (): CodedError =>
+      new CodedError('NO_PEERS', { message: 'too many blobs wait for the upstream' });
+    this.#slots = new Slots({ slots, limits: { queueLimit: MAX_WAITING, refusal } });
   }
 
   /** Some member answered, or none did. */
@@ -23,24 +24,8 @@ export class SourceGate {
     return this.#silentSinceMs === undefined ? 0 : nowMs - this.#silentSinceMs;
   }
 
-  /** Waits for a slot; call the result once to give it back. */
+  /** Waits for a slot; call the result to give it back. @throws `NO_PEERS` when too many wait; the signal's reason */
   async enter(signal: AbortSignal): Promise<() => void> {
-    if (this.#waiting.length >= MAX_WAITING)
-      throw new CodedError('NO_PEERS', { message: 'too many blobs wait for the upstream' });
-    while (this.#busy >= this.#slots) {
-      await new Promise<void>((resolve, reject) => {
-        if (signal.aborted) return reject(signal.reason);
-        signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-        this.#waiting.push(resolve);
-      });
-    }
-    this.#busy += 1;
-    let left = false;
-    return () => {
-      if (left) return;
-      left = true;
-      this.#busy -= 1;
-      this.#waiting.shift()?.();
-    };
+    return await this.#slots.acquire(signal);
   }
 }
