@@ -138,6 +138,11 @@ const ONES: readonly OneOfEach[] = [
     ],
   },
   {
+    what: 'so many at once, the others in the order in which they came',
+    copy: /const \[first\] = this\.#wait\w*;|\(\(\) => void\)\[\] = \[\]|\.shift\(\)\?\.\(\)/,
+    homes: ['shared/base/src/async/slots.ts'],
+  },
+  {
     what: 'who could hold a copy',
     copy: /\[\.\.\.(?:\w+\.)?owners, \.\.\.(?:\w+\.)?standIns/,
     homes: ['shared/cluster/src/ring.ts'],

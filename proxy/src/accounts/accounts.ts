@@ -1,6 +1,7 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import { SingleFlight } from '@sepia/base/async/single-flight';
+import { Slots } from '@sepia/base/async/slots';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { ExpiringMap } from '@sepia/base/expiring-map';
 import { logFailure, throwIfBug, tryParse } from '@sepia/base/failure';
@@ -37,8 +38,10 @@ export class Accounts {
   readonly #right = new ExpiringMap<true>(MAX_REMEMBERED);
   readonly #running = new SingleFlight<string, boolean>();
   readonly #former = new ExpiringMap<true>(MAX_REMEMBERED);
-  readonly #waiting: (() => void)[] = [];
-  #computing = 0;
+  readonly #slots = new Slots({
+    slots: MAX_COMPUTING,
+    limits: { queueLimit: MAX_WAITING, refusal: tooMany },
+  });
   #hashes: ReadonlyMap<string, string>;
   #version = '';
   #lookedAtMs: number;
@@ -97,23 +100,11 @@ export class Accounts {
   }
 
   async #compute({ username, password }: BasicCredentials): Promise<boolean> {
-    while (this.#computing >= MAX_COMPUTING) {
-      if (this.#waiting.length >= MAX_WAITING)
-        throw new CodedError('OVERLOADED', {
-          message: 'too many logins at once; try again later',
-          detail: { retryAfterSeconds: 2 },
-        });
-      await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    }
-    this.#computing += 1;
-    try {
+    return await this.#slots.run(async () => {
       const known = this.#hashes.get(username);
       const isRight = await bcrypt().verify(password, known ?? (await this.#nobody));
       return isRight && known !== undefined;
-    } finally {
-      this.#computing -= 1;
-      this.#waiting.shift()?.();
-    }
+    });
   }
 
   #memoryKey({ username, password }: BasicCredentials): string {
@@ -191,4 +182,11 @@ function versionOf(file: string): string {
 
 function invalid(message: string, cause?: unknown): CodedError {
   return new CodedError('CONFIG_INVALID', { message: `accounts-file: ${message}`, cause });
+}
+
+function tooMany(): CodedError {
+  return new CodedError('OVERLOADED', {
+    message: 'too many logins at once; try again later',
+    detail: { retryAfterSeconds: 2 },
+  });
 }

@@ -94,3 +94,9 @@ export class Slots {
     });
   }
 }
+
+/** Waits for all, also where one fails, so that nothing works on behind the caller's back. @throws the first failure */
+export async function settleAll<T>(tasks: readonly Promise<T>[]): Promise<T[]> {
+  await Promise.allSettled(tasks);
+  return await Promise.all(tasks);
+}

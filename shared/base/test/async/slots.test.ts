@@ -1,5 +1,5 @@
 import t from 'tap';
-import { Slots } from '../../src/async/slots.ts';
+import { Slots, settleAll } from '../../src/async/slots.ts';
 import { CodedError } from '../../src/errors.ts';
 
 const limits = {
@@ -80,4 +80,15 @@ t.test('a task begins at once where there is a slot; its failure gives it back',
   await t.rejects(failing, { message: 'no' });
   t.equal(await next, 1);
   t.equal(slots.held, 0);
+});
+
+t.test('all have ended where one failed', async (t) => {
+  let isOver = false;
+  const slow = turns().then(() => {
+    isOver = true;
+    return 2;
+  });
+  await t.rejects(settleAll([slow, Promise.reject(new Error('no'))]), { message: 'no' });
+  t.ok(isOver);
+  t.same(await settleAll([slow, Promise.resolve(3)]), [2, 3]);
 });

@@ -1,4 +1,5 @@
 import { Readable } from 'node:stream';
+import { Slots, settleAll } from '@sepia/base/async/slots';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { isManifestType, MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
@@ -26,7 +27,6 @@ import { nydusImage } from './nydus-image.ts';
 import { optionsMark } from './options-mark.ts';
 import { isNydusLayer } from './results.ts';
 import type { MakeScratch } from './scratch.ts';
-import { Slots, settleAll } from './slots.ts';
 import { smallBlob } from './small-blob.ts';
 import { tocImageOf } from './toc-image.ts';
 
@@ -137,7 +137,7 @@ class Conversion {
     this.#deps = deps;
     this.#options = options;
     this.#abort = abort;
-    this.#slots = new Slots(options.parallel);
+    this.#slots = new Slots({ slots: options.parallel });
     this.#marks = {
       format: options.format,
       options: optionsMark({ ...options, form: undefined }),
