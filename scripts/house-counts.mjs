@@ -25,6 +25,10 @@ const COPIES = {
   'waits that double, written out':
     /[mM]s\w* \* 2 \*\*|_MS \* 2 \*\*|\b(\w*Ms) = Math\.min\([^)]*\b\1 \* 2\)/,
   'least recently used by hand': /\.keys\(\)\.next\(\)\.value/,
+  'loops of passes and rests': /while \((?:await pause\(|!\w*\.?signal\.aborted)|\basync #\w*[fF]orever\b/,
+  'messages checked against a schema, by hand': /\.issues\b|\{ issues \}/,
+  'slots and who waits for them':
+    /const \[first\] = this\.#wait\w*;|\(\(\) => void\)\[\] = \[\]|\.shift\(\)\?\.\(\)/,
   'timeouts by constant (_MS = …)': /^(?:export )?const \w+_MS = /m,
 };
 
