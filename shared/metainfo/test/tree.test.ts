@@ -3,12 +3,16 @@ import { fc } from '@sepia/test-support/property';
 import { seededBytes } from '@sepia/test-support/upstream/fake-upstream';
 import t from 'tap';
 import {
+  foldLeaves,
   HASH_BYTES,
+  isLeaf,
   LEAF_BYTES,
+  leafCount,
   PIECE_BYTES,
   PieceHasher,
   pieceCount,
   pieceHash,
+  pieceLeaves,
   pieceLength,
 } from '../src/tree.ts';
 
@@ -141,5 +145,45 @@ t.test('pieces cover a blob without gap', async (t) => {
         ) && lengths.reduce((a, b) => a + b, 0) === sizeBytes
       );
     }),
+  );
+});
+
+t.test('the leaves of a piece fold to its hash, and tell which bytes are right', async (t) => {
+  for (const size of [
+    1,
+    LEAF_BYTES,
+    LEAF_BYTES + 1,
+    PIECE_BYTES - LEAF_BYTES,
+    PIECE_BYTES - 1,
+    PIECE_BYTES,
+  ]) {
+    const piece = seededBytes(size, `leaves of ${size}`);
+    const leaves = Buffer.from(pieceLeaves(piece));
+    t.equal(leaves.length, leafCount(size) * HASH_BYTES, `${size}`);
+    t.same(
+      Buffer.from(foldLeaves(leaves)),
+      Buffer.from(pieceHash(piece)),
+      `${size} bytes fold to their hash`,
+    );
+    const last = leafCount(size) - 1;
+    const bytes = Buffer.from(piece.subarray(last * LEAF_BYTES));
+    t.ok(isLeaf(leaves, last, bytes));
+    t.notOk(isLeaf(leaves, last + 1, bytes), 'there is no such leaf');
+    bytes[0] = bytes[0]! ^ 1;
+    t.notOk(isLeaf(leaves, last, bytes));
+  }
+});
+
+t.test('a hasher lends the leaves of each piece at its end', async (t) => {
+  const bytes = seededBytes(PIECE_BYTES + LEAF_BYTES + 5, 'lent');
+  const lent: Buffer[] = [];
+  const hasher = new PieceHasher((leaves) => lent.push(Buffer.from(leaves)));
+  hasher.update(bytes);
+  hasher.finish();
+  t.same(
+    lent,
+    [bytes.subarray(0, PIECE_BYTES), bytes.subarray(PIECE_BYTES)].map((piece) =>
+      Buffer.from(pieceLeaves(piece)),
+    ),
   );
 });

@@ -210,3 +210,27 @@ t.test('backends are gathered by upstream: copies that wait everywhere, the olde
     },
   ]);
 });
+
+t.test('what waits for the registries behind is summed over the origins that lead it', async (t) => {
+  const origin = (id: string, writeBack: unknown) => ({
+    id,
+    role: 'origin' as const,
+    answer: { version: 1, writeBack },
+  });
+  const { writeBack } = clusterView(
+    [
+      origin('o1', [
+        { upstream: 'hub', waiting: 3, dead: 1, oldestMs: 90_000 },
+        { upstream: 'far', waiting: 1 },
+      ]),
+      origin('o2', [{ upstream: 'hub', waiting: 2, oldestMs: 30_000 }, { waiting: 7 }, 'odd']),
+      origin('o3', 'odd'),
+    ],
+    3,
+    1000,
+  );
+  t.same(writeBack, [
+    { upstream: 'far', waiting: 1, dead: 0, oldestSeconds: 0 },
+    { upstream: 'hub', waiting: 5, dead: 1, oldestSeconds: 90 },
+  ]);
+});

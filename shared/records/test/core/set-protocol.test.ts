@@ -5,7 +5,10 @@ import {
   clockOf,
   inTheWay,
   isAlone,
+  isCovered,
+  isWitness,
   standingOf,
+  standsLater,
   taken,
   tryStep,
   writeStep,
@@ -81,4 +84,36 @@ t.test('an entry is alone once all others lack it', async (t) => {
     isAlone(OWNERS, 'A', (id) => id !== 'A'),
     true,
   );
+});
+
+t.test('an owner covers what it has, and what something later hides', async (t) => {
+  const own: Entry = { atMs: 3, value: { size: 1 } };
+  t.ok(isCovered(own, own, joinWhole));
+  t.ok(isCovered(own, { atMs: 2, value: { size: 2 } }, joinWhole));
+  t.notOk(isCovered(own, { atMs: 4 }, joinWhole));
+  t.notOk(isCovered(undefined, { atMs: 1 }, joinWhole), 'who has nothing covers nothing');
+});
+
+t.test(
+  'what stands under a later clock already is told, field by field where fields have clocks',
+  async (t) => {
+    const wanted: Entry = { atMs: 3, value: { size: 1 } };
+    t.equal(standsLater(wanted, undefined, false), undefined);
+    t.equal(standsLater(wanted, { atMs: 3, value: { size: 1 } }, false), undefined, 'it is no later');
+    t.equal(standsLater(wanted, { atMs: 5, value: { size: 1 } }, false), 5);
+    t.equal(standsLater(wanted, { atMs: 5 }, true), 5, 'a tombstone has no fields');
+    t.equal(
+      standsLater(wanted, { atMs: 5, value: { size: 1 } }, true),
+      5,
+      'a field without a clock has that of the whole',
+    );
+    const other = { atMs: 5, value: { size: 1, type: 'x' }, fieldMs: { size: 2, type: 5 } };
+    t.equal(standsLater(wanted, other, true), undefined, 'only another field is later');
+    t.equal(standsLater(wanted, { ...other, fieldMs: { size: 4, type: 5 } }, true), 4);
+  },
+);
+
+t.test('only who counts shows by what it lacks that it is gone', async (t) => {
+  t.ok(isWitness({ settled: true }));
+  t.notOk(isWitness({ settled: false }));
 });

@@ -1,6 +1,12 @@
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
-import { decideEvictions, type EvictionCandidate, keepReason, mustEvict } from '../../src/core/eviction.ts';
+import {
+  budgetOf,
+  decideEvictions,
+  type EvictionCandidate,
+  keepReason,
+  mustEvict,
+} from '../../src/core/eviction.ts';
 
 const BUDGET = { budgetBytes: 1000, highWatermark: 0.9, lowWatermark: 0.5 };
 
@@ -16,6 +22,10 @@ function candidate(
     attrs: { class: 'cached', provenance: [], writtenBack: false, ...attrs },
   };
 }
+
+t.test('a config names bytes, and its watermarks as shares of them', async (t) => {
+  t.same(budgetOf({ budget: 1_000, high: 0.9, low: 0.5 }), BUDGET);
+});
 
 t.test('eviction begins above the high watermark', async (t) => {
   t.notOk(mustEvict(900, BUDGET));
