@@ -16,7 +16,7 @@ import { accessCall } from '@sepia/face/door/upstream-access';
 import { readLimited } from '@sepia/http/client';
 import { basic } from '@sepia/upstream/credentials/basic';
 import { carriesPassword } from '@sepia/upstream/transport';
-import { whileAlive } from '../bodies/blob-source.ts';
+import { BESIDE_MISSES, whileAlive } from '../bodies/blob-source.ts';
 import type { OriginRequest, Origins } from '../cluster/origins.ts';
 
 /** An origin may have to ask a slow upstream; the next is asked beside a silent one after this, in ms. */
@@ -67,7 +67,14 @@ export class OriginAccess {
   /** A question without a password: the next origin is asked beside a silent one. */
   async #ask<T>(key: string, call: AccessCall): Promise<T> {
     const ask = async (id: string, signal: AbortSignal): Promise<T> =>
-      await this.#send<T>(id, { ...call, headersTimeoutMs: FIRST_ANSWER_MS.origin, signal });
+      await whileAlive(
+        this.#origins,
+        id,
+        signal,
+        (running) =>
+          this.#send<T>(id, { ...call, headersTimeoutMs: FIRST_ANSWER_MS.origin, signal: running }),
+        BESIDE_MISSES,
+      );
     return await firstAnswer(this.#order(key), ask, { hedgeAfterMs: HEDGE_MS, isFinal: isDecisive });
   }
 

@@ -19,6 +19,8 @@ const PROBE_EVERY_MS = 250;
 const MISSES = 2;
 /** For reads: another origin is asked in its place, and a frozen one costs at most 1.5 s. */
 export const READ_MISSES = 1;
+/** For what others are asked beside anyway: who is busy gets time, and one that hangs costs some 5 s only where all do. */
+export const BESIDE_MISSES = 5;
 /** Undici's own guard on a silent body; our deadlines are shorter. */
 const BODY_TIMEOUT_MS = 60_000;
 

@@ -6,6 +6,7 @@ import { to } from '@sepia/cluster/api/route';
 import { isDefinite } from '@sepia/cluster/core/answers';
 import type { CatalogHandler } from '@sepia/face/registry-app';
 import { queryValue } from '@sepia/http/signed';
+import { BESIDE_MISSES, whileAlive } from '../bodies/blob-source.ts';
 import type { Origins } from '../cluster/origins.ts';
 import { clientSignal } from './answers.ts';
 import { nextLink } from './core/page-link.ts';
@@ -29,12 +30,9 @@ export function listCatalog(deps: { readonly origins: Origins }): CatalogHandler
       abort: AbortSignal,
     ): Promise<{ repositories: string[]; more: boolean }> => {
       const either = AbortSignal.any([abort, signal]);
-      const page = await deps.origins.quick<{ repositories?: unknown; more?: unknown }>(
-        id,
-        TIMEOUT_MS,
-        call,
-        either,
-      );
+      const run = (running: AbortSignal): Promise<{ repositories?: unknown; more?: unknown }> =>
+        deps.origins.quick(id, TIMEOUT_MS, call, running);
+      const page = await whileAlive(deps.origins, id, either, run, BESIDE_MISSES);
       if (!Array.isArray(page.repositories))
         throw new CodedError('PEER_HTTP', { message: `origin ${id} answered without repositories` });
       return { repositories: page.repositories as string[], more: page.more === true };

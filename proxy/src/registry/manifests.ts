@@ -18,7 +18,7 @@ import { MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
 import { parsePushedManifest } from '@sepia/oci/pushed-manifest';
 import { type Reference, referenceText } from '@sepia/oci/route';
 import type { Context } from 'koa';
-import { whileAlive } from '../bodies/blob-source.ts';
+import { BESIDE_MISSES, whileAlive } from '../bodies/blob-source.ts';
 import { RequestBody, watchFlow } from '../bodies/request-body.ts';
 import { headerOf, newChange, type Origins } from '../cluster/origins.ts';
 import { clientSignal, locationOf, sendEmpty } from './answers.ts';
@@ -58,13 +58,11 @@ export function readManifest(deps: ManifestDeps): RegistryHandler<'manifest'> {
     const { path } = to(ORIGIN_NAMES.manifest, { ...target, reference: referenceText(reference) });
     const wanted = reference.kind === 'digest' ? reference.digest : undefined;
     const ask = async (id: string, abort: AbortSignal): Promise<ManifestAnswer> => {
+      const call = { method, path, headersTimeoutMs: FIRST_ANSWER_MS.origin } as const;
       const either = AbortSignal.any([abort, signal]);
-      const answer = await deps.origins.call(id, {
-        method,
-        path,
-        headersTimeoutMs: FIRST_ANSWER_MS.origin,
-        signal: either,
-      });
+      const run = (running: AbortSignal): Promise<InternalResponse> =>
+        deps.origins.call(id, { ...call, signal: running });
+      const answer = await whileAlive(deps.origins, id, either, run, BESIDE_MISSES);
       return await manifestOf(answer, id, method, wanted);
     };
     const order = deps.origins.health.order(deps.origins.placement(shard).candidates);

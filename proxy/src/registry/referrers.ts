@@ -6,9 +6,10 @@ import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import { isDefinite } from '@sepia/cluster/core/answers';
 import type { RegistryHandler } from '@sepia/face/registry-app';
-import { readLimited } from '@sepia/http/client';
+import { type InternalResponse, readLimited } from '@sepia/http/client';
 import { queryValue } from '@sepia/http/signed';
 import { OCI_INDEX } from '@sepia/oci/manifest';
+import { BESIDE_MISSES, whileAlive } from '../bodies/blob-source.ts';
 import type { Origins } from '../cluster/origins.ts';
 import { clientSignal } from './answers.ts';
 import { nextLink } from './core/page-link.ts';
@@ -29,11 +30,10 @@ export function listReferrers(deps: { readonly origins: Origins }): RegistryHand
     const call = to(ORIGIN_NAMES.referrers, { ...target, digest, artifactType, last });
     const signal = clientSignal(ctx);
     const ask = async (id: string, abort: AbortSignal): Promise<{ manifests: unknown[]; next?: string }> => {
-      const answer = await deps.origins.call(id, {
-        ...call,
-        headersTimeoutMs: TIMEOUT_MS,
-        signal: AbortSignal.any([abort, signal]),
-      });
+      const either = AbortSignal.any([abort, signal]);
+      const run = (running: AbortSignal): Promise<InternalResponse> =>
+        deps.origins.call(id, { ...call, headersTimeoutMs: TIMEOUT_MS, signal: running });
+      const answer = await whileAlive(deps.origins, id, either, run, BESIDE_MISSES);
       return pageOf(await readLimited(answer.body, MAX_PAGE_BYTES, id), id);
     };
     const { candidates } = deps.origins.placement(shardKey(target.upstream, target.repository));

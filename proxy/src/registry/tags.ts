@@ -6,8 +6,9 @@ import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import { isDefinite } from '@sepia/cluster/core/answers';
 import type { RegistryHandler } from '@sepia/face/registry-app';
-import { readLimited } from '@sepia/http/client';
+import { type InternalResponse, readLimited } from '@sepia/http/client';
 import { queryValue } from '@sepia/http/signed';
+import { BESIDE_MISSES, whileAlive } from '../bodies/blob-source.ts';
 import type { Origins } from '../cluster/origins.ts';
 import { clientSignal } from './answers.ts';
 import { parsePageSize, tagPage } from './core/tag-page.ts';
@@ -27,11 +28,10 @@ export function listTags(deps: { readonly origins: Origins }): RegistryHandler<'
     const call = to(ORIGIN_NAMES.tags, { ...target, n: n === undefined ? undefined : n + 1, last });
     const signal = clientSignal(ctx);
     const ask = async (id: string, abort: AbortSignal): Promise<string[]> => {
-      const answer = await deps.origins.call(id, {
-        ...call,
-        headersTimeoutMs: TIMEOUT_MS,
-        signal: AbortSignal.any([abort, signal]),
-      });
+      const either = AbortSignal.any([abort, signal]);
+      const run = (running: AbortSignal): Promise<InternalResponse> =>
+        deps.origins.call(id, { ...call, headersTimeoutMs: TIMEOUT_MS, signal: running });
+      const answer = await whileAlive(deps.origins, id, either, run, BESIDE_MISSES);
       return tagsOf(await readLimited(answer.body, MAX_LIST_BYTES, id), id);
     };
     const { candidates } = deps.origins.placement(shardKey(target.upstream, target.repository));

@@ -164,6 +164,22 @@ t.test('reads and writes go on when an origin stops', async (t) => {
   t.ok(performance.now() - writeMs < 4_000, `write: ${Math.round(performance.now() - writeMs)} ms`);
 });
 
+t.test(
+  'origins that hang all together are 503 for every read, long before their own deadlines',
+  async (t) => {
+    const { cluster, url, manifest, layer } = await image(t);
+    await put(url, 'v1', manifest);
+    for (const origin of cluster.origins) origin.freeze();
+    const reads = ['manifests/v1', 'tags/list', `referrers/${layer.digest}`].map((path) => `app/${path}`);
+    const answers = await Promise.all([...reads, '_catalog'].map((path) => ask(`${url}/v2/${path}`)));
+    for (const [index, { status, code, headers }] of answers.entries()) {
+      t.equal(status, 503, reads[index] ?? 'catalog');
+      t.equal(code, 'UNAVAILABLE');
+      t.ok(headers['retry-after'], 'and when to come again');
+    }
+  },
+);
+
 t.test('tags are listed in pages', async (t) => {
   const { url, manifest } = await image(t);
   for (const tag of ['c', 'a', 'e', 'b', 'd']) await put(url, tag, manifest);
