@@ -4,14 +4,12 @@ import type { Command } from 'commander';
 import { LayoutWriter } from '../image/layout-writer.ts';
 import { urlOption } from '../options/option-values.ts';
 import { addCredentialOptions, type CredentialFlags, credentialsFor } from '../registry/credentials.ts';
-import { type ImageReference, isThisMachine, parseImageReference } from '../registry/image-reference.ts';
+import { type ImageReference, parseImageReference } from '../registry/image-reference.ts';
 import { eachBlob, resolveImage } from '../registry/pull-image.ts';
+import { DEFAULT_AGENT, sourceOf } from '../registry/pull-source.ts';
 import { RegistryClient } from '../registry/registry-client.ts';
 import { bytesText, durationText, rateText } from '../terminal/format.ts';
 import { Transfers } from '../terminal/transfers.ts';
-import { DEFAULT_PORTS_FROM, HOST } from '../up/plan.ts';
-
-export const DEFAULT_AGENT = `http://${HOST}:${DEFAULT_PORTS_FROM}`;
 
 /** `sepia pull`. */
 export function addPull(program: Command): void {
@@ -73,15 +71,4 @@ async function pull(
   process.stdout.write(
     `${bytesText(sizeBytes)} in ${durationText(ms)} (${rateText(sizeBytes, ms)}), every digest is right\n`,
   );
-}
-
-/** A host of this machine in the reference is the registry itself; any other names the upstream, as containerd does with `ns`. */
-export function sourceOf(
-  image: ImageReference,
-  agent: string | undefined,
-): { url: string; ns: string | undefined } {
-  const { host } = image;
-  const isHere = host !== undefined && isThisMachine(host);
-  if (agent === undefined && isHere) return { url: `http://${host}`, ns: undefined };
-  return { url: agent ?? DEFAULT_AGENT, ns: host };
 }

@@ -9,11 +9,11 @@ import { urlOption, wholeNumber } from '../options/option-values.ts';
 import { addCredentialOptions, type CredentialFlags, credentialsFor } from '../registry/credentials.ts';
 import { type ImageReference, isThisMachine, parseImageReference } from '../registry/image-reference.ts';
 import { resolveImage } from '../registry/pull-image.ts';
+import { sourceOf } from '../registry/pull-source.ts';
 import { RegistryClient } from '../registry/registry-client.ts';
 import { TorrentClient } from '../registry/torrent-client.ts';
 import { bytesText } from '../terminal/format.ts';
 import { DEFAULT_PORTS_FROM, HOST } from '../up/plan.ts';
-import { sourceOf } from './pull.ts';
 
 const DEFAULT_TRACKER = `http://${HOST}:${DEFAULT_PORTS_FROM + 100}`;
 /** Blobs asked for at once: each is read once by an origin. */

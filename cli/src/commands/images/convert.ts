@@ -12,18 +12,23 @@ import { besideSource, placeText, sourcePlace, targetPlace } from '../../convert
 import { defaultWorkDir, runConvert } from '../../convert/run-convert.ts';
 import { recordedProfile } from '../../lazy/recorded-profile.ts';
 import { DEFAULT_SNAPSHOTTER } from '../../lazy/snapshotter-status.ts';
+import { type OperatorFlags, operatorOptions } from '../../operator/operator.ts';
 import { urlOption, wholeNumber } from '../../options/option-values.ts';
 import { platformOption } from '../../options/platform-option.ts';
 import { addCredentialOptions, type CredentialFlags } from '../../registry/credentials.ts';
 import { DEFAULT_PORTS_FROM, HOST } from '../../up/plan.ts';
+import { makeIndex } from './lazy-index.ts';
 
 /** The proxy that names without a host are looked up at. */
 export const DEFAULT_PROXY = `http://${HOST}:${DEFAULT_PORTS_FROM + 300}`;
 const EXIT_INTERRUPTED = 130;
 const MAX_THREADS = 256;
 
-interface Flags extends CredentialFlags {
-  readonly to: (typeof FORMATS)[number];
+/** Nothing is converted: the image starts lazily as it is. */
+const INDEX = 'index';
+
+interface Flags extends CredentialFlags, OperatorFlags {
+  readonly to: (typeof FORMATS)[number] | typeof INDEX;
   readonly platform?: string[];
   readonly prioritize?: string;
   readonly profile?: string;
@@ -46,7 +51,14 @@ export function addConvert(program: Command): void {
   const command = program
     .command('convert <src> [dst]')
     .description('convert an image so that containers start before it is downloaded')
-    .addOption(new Option('--to <format>', 'what to convert to').choices(FORMATS).default('estargz'))
+    .addOption(
+      new Option(
+        '--to <format>',
+        'what to convert to; index: nothing is converted, as by "sepia lazy index SRC [--out DST]"',
+      )
+        .choices([...FORMATS, INDEX])
+        .default('estargz'),
+    )
     .option(
       '--platform <os/arch>',
       'convert this platform only; may be given again (default: all)',
@@ -83,8 +95,39 @@ export function addConvert(program: Command): void {
     )
     .option('--json', 'print the result as JSON')
     .addHelpText('after', HELP);
-  addCredentialOptions(command).action(async (src: string, dst: string | undefined, flags: Flags) => {
-    await convert(src, dst, flags);
+  operatorOptions(addCredentialOptions(command)).action(
+    async (src: string, dst: string | undefined, flags: Flags) => {
+      const { to } = flags;
+      if (to === INDEX) await index(src, dst, flags);
+      else await convert(src, dst, { ...flags, to });
+    },
+  );
+}
+
+/** Options that say how a layer is written: an index has none of them. */
+const OF_CONVERSIONS = [
+  'platform',
+  'prioritize',
+  'profile',
+  'level',
+  'compressor',
+  'chunkSize',
+  'externalToc',
+  'sourceTag',
+] as const satisfies readonly (keyof Flags)[];
+
+async function index(src: string, dst: string | undefined, flags: Flags): Promise<void> {
+  const idle = OF_CONVERSIONS.find((name) => flags[name] !== undefined);
+  if (idle !== undefined)
+    throw new CodedError('CONFIG_INVALID', {
+      message: `--to index: nothing is converted, so --${idle.replace(/[A-Z]/g, (one) => `-${one.toLowerCase()}`)} means nothing`,
+    });
+  const { proxy } = flags;
+  await makeIndex(src, {
+    ...flags,
+    spanMib: 1,
+    ...(dst === undefined ? {} : { out: dst }),
+    ...(proxy === undefined ? {} : { agent: proxy }),
   });
 }
 
@@ -106,7 +149,9 @@ Names with a host are read from that registry; names without one from the proxy 
 Stopped by ^C or otherwise, the same command goes on where it was.
 `;
 
-async function convert(src: string, dst: string | undefined, flags: Flags): Promise<void> {
+type ConvertFlags = Flags & { readonly to: (typeof FORMATS)[number] };
+
+async function convert(src: string, dst: string | undefined, flags: ConvertFlags): Promise<void> {
   const where = {
     proxy: flags.proxy,
     defaultProxy: DEFAULT_PROXY,
@@ -156,7 +201,7 @@ async function prioritizedOf({ prioritize, profile, admin }: Flags): Promise<str
 }
 
 function optionsOf(
-  flags: Flags,
+  flags: ConvertFlags,
   prioritized: readonly string[],
 ): Parameters<typeof runConvert>[0]['options'] {
   const usual = layerDefaults(flags.to);

@@ -1,0 +1,16 @@
+import { DEFAULT_PORTS_FROM, HOST } from '../up/plan.ts';
+import { type ImageReference, isThisMachine } from './image-reference.ts';
+
+/** The first agent of a cluster of this machine. */
+export const DEFAULT_AGENT = `http://${HOST}:${DEFAULT_PORTS_FROM}`;
+
+/** A host of this machine in the reference is the registry itself; any other names the upstream, as containerd does with `ns`. */
+export function sourceOf(
+  image: ImageReference,
+  agent: string | undefined,
+): { url: string; ns: string | undefined } {
+  const { host } = image;
+  const isHere = host !== undefined && isThisMachine(host);
+  if (agent === undefined && isHere) return { url: `http://${host}`, ns: undefined };
+  return { url: agent ?? DEFAULT_AGENT, ns: host };
+}

@@ -1,0 +1,32 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import t from 'tap';
+import { writeTar } from '../../../shared/lazy/test/support/tar-writer.ts';
+
+const MAIN = join(import.meta.dirname, '../../src/main.ts');
+
+async function sepia(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
+  const child = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const text = { out: '', err: '' };
+  child.stdout.on('data', (data) => (text.out += String(data)));
+  child.stderr.on('data', (data) => (text.err += String(data)));
+  const [code] = (await once(child, 'close')) as [number | null];
+  return { code, ...text };
+}
+
+t.test('to index: nothing is converted, the layer is indexed', async (t) => {
+  const dir = t.testdir();
+  const [layer, made] = [join(dir, 'layer.tar.gz'), join(dir, 'made.lazy')];
+  writeFileSync(layer, gzipSync(writeTar([{ name: 'a' }])));
+  const done = await sepia('convert', layer, made, '--to', 'index');
+  t.equal(done.code, 0, done.err);
+  t.match((await sepia('lazy', 'show', made)).out, /entries +1\n/);
+  const idle = await sepia('convert', layer, made, '--to', 'index', '--chunk-size', '4096');
+  t.equal(idle.code, 2);
+  t.match(idle.err, /CONFIG_INVALID: --to index: .*--chunk-size/);
+  const image = await sepia('convert', 'team/app:1', '--to', 'index', '--cluster', join(dir, 'none'));
+  t.match(image.err, /CONFIG_INVALID: .* no cluster is ready here/, 'an image: the cluster is asked');
+});
