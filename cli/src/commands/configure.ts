@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { CodedError } from '@sepia/base/errors';
+import { loadClusterDocument } from '@sepia/cluster/load-document';
 import type { Command } from 'commander';
 import { applyChanges, type Change } from '../lazy/changed-files.ts';
 import {
@@ -10,10 +11,12 @@ import {
 } from '../lazy/configure-containerd.ts';
 import { chooseDoor } from '../lazy/door.ts';
 import { lazyContainersHere } from '../lazy/lazy-containers.ts';
+import { plannedMirrors } from '../lazy/mirror-hosts.ts';
 import { effectiveConfig, probeNode, whyNotUnderstood } from '../lazy/node-facts.ts';
-import { hostsDirs, plannedHosts, restoreHosts } from '../lazy/registry-hosts.ts';
+import { hostsDirs, namesHostsDir, plannedHosts, restoreHosts } from '../lazy/registry-hosts.ts';
 import { urlOption } from '../options/option-values.ts';
-import { DEFAULT_AGENT } from './pull.ts';
+import { DEFAULT_AGENT } from '../registry/pull-source.ts';
+import { readClusterFile } from '../up/cluster-file.ts';
 
 interface Flags {
   readonly lazy: boolean;
@@ -25,6 +28,8 @@ interface Flags {
   readonly door?: string;
   readonly agent: string;
   readonly hostsDir?: string;
+  readonly cluster: string;
+  readonly clusterDocument?: string;
 }
 
 /** `sepia configure containerd`. */
@@ -32,7 +37,9 @@ export function addConfigure(program: Command): void {
   const configure = program.command('configure').description('set up this node’s container engine');
   configure
     .command('containerd')
-    .description('let containerd start images before they are downloaded, or undo that')
+    .description(
+      'put this node’s agent in front of the registries of the cluster; with --lazy also let containerd start images before they are downloaded; or undo that',
+    )
     .option(
       '--lazy',
       'show layers to its erofs snapshotter (containerd 2.4, Linux 6.12, erofs-utils 1.7), or put ours behind it (containerd 1.6, Linux 6.9)',
@@ -41,7 +48,7 @@ export function addConfigure(program: Command): void {
     .option('--dry-run', 'probe and print what would be written', false)
     .option(
       '--restore',
-      'take back what --lazy wrote, and name the containers that still need the snapshotter',
+      'take back what was written, and name the containers that still need the snapshotter',
       false,
     )
     .option('--config <file>', 'containerd’s config', '/etc/containerd/config.toml')
@@ -54,10 +61,18 @@ export function addConfigure(program: Command): void {
     .option('--door <n>', '1: erofs snapshotter, 2: ours; left out: 1 where it can be')
     .option('--agent <url>', 'registry endpoint of this node’s agent', urlOption('--agent'), DEFAULT_AGENT)
     .option('--hosts-dir <dir>', 'folder of hosts.toml files (default: containerd’s config_path)')
+    .option(
+      '--cluster <file>',
+      'without --lazy: cluster.json, which names the registries',
+      './sepia-data/cluster.json',
+    )
+    .option('--cluster-document <file>', 'cluster document, where there is no cluster.json')
     .action(async (flags: Flags) => {
       const files = { config: resolve(flags.config), contentCache: resolve(flags.contentCache) };
-      if (flags.lazy === flags.restore)
-        throw new CodedError('CONFIG_INVALID', { message: 'configure containerd: give --lazy or --restore' });
+      if (flags.lazy && flags.restore)
+        throw new CodedError('CONFIG_INVALID', {
+          message: 'configure containerd: give --lazy or --restore, not both',
+        });
       if (flags.restore) {
         const dirs =
           flags.hostsDir === undefined
@@ -67,20 +82,45 @@ export function addConfigure(program: Command): void {
         process.stdout.write(await whatToStop(files.contentCache));
         return;
       }
-      const { changes, note } = await changesFor(files, flags);
-      if (flags.dryRun)
-        return say(
+      const { changes, note } = flags.lazy
+        ? await changesFor(files, flags)
+        : await mirrorsFor(files.config, flags);
+      if (flags.dryRun) {
+        say(
           changes.map(({ path, after }) => `--- ${path}\n${after}`),
           'nothing to write',
         );
+        process.stdout.write(note);
+        return;
+      }
       await applyChanges(changes);
       say(
         changes.map(({ path }) => `${path}: written`),
         'nothing to write',
       );
       process.stdout.write(note);
-      if (changes.length > 0) process.stdout.write('restart containerd now; running containers stay\n');
+      if (flags.lazy && changes.length > 0)
+        process.stdout.write('restart containerd now; running containers stay\n');
     });
+}
+
+/** A `hosts.toml` for each registry of the cluster; containerd reads them at each pull. @throws {CodedError} `CONFIG_INVALID` */
+async function mirrorsFor(
+  config: string,
+  { agent, hostsDir, cluster, clusterDocument }: Flags,
+): Promise<{ changes: readonly Change[]; note: string }> {
+  const { upstreams } =
+    clusterDocument === undefined ? readClusterFile(cluster) : loadClusterDocument(clusterDocument);
+  const dump = hostsDir === undefined ? await effectiveConfig(config) : undefined;
+  const dir = hostsDir === undefined ? hostsDirs(dump)[0]! : resolve(hostsDir);
+  const { changes, warnings } = await plannedMirrors(dir, agent, upstreams);
+  const unread =
+    hostsDir === undefined && !namesHostsDir(dump)
+      ? [
+          `${config}: config_path is not set: containerd reads no hosts.toml until its registry section has config_path = "${dir}" and it was restarted`,
+        ]
+      : [];
+  return { changes, note: [...warnings, ...unread].map((one) => `${one}\n`).join('') };
 }
 
 /** What the door of this node would write, and what else is to be done. @throws {CodedError} `START_FAILED`, `CONFIG_INVALID` */

@@ -4,7 +4,7 @@ import { dirname } from 'node:path';
 import { systemCode } from '@sepia/base/errors';
 import { diskFiles } from '@sepia/store/files/disk-files';
 import { replaceWhole } from '@sepia/store/files/file-port';
-import { OUR_MARK } from './containerd-toml.ts';
+import { HOSTS_MARK, OUR_MARK } from './containerd-toml.ts';
 
 /** A file that is to be written, and what is there now. */
 export interface Change {
@@ -52,7 +52,8 @@ export async function restoreFile(
   const isWritten = current !== undefined && (await wroteThere(path, current));
   let done: string;
   if (backup === undefined) {
-    if (!isWritten || !current.startsWith(OUR_MARK)) return undefined;
+    const isMarked = [OUR_MARK, HOSTS_MARK].some((mark) => current?.startsWith(mark) === true);
+    if (!isWritten || !isMarked) return undefined;
     await rm(path);
     done = `${path}: removed`;
   } else if (isWritten || current === backup || (current !== undefined && isOurs(current, backup))) {

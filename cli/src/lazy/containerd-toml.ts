@@ -2,6 +2,8 @@ import { CodedError } from '@sepia/base/errors';
 
 /** First line of a file that we wrote: nothing else is replaced or taken away. */
 export const OUR_MARK = '# Written by "sepia configure containerd --lazy"; "--restore" takes it away.';
+/** First line of a `hosts.toml` that we wrote where there was none. */
+export const HOSTS_MARK = '# Written by "sepia configure containerd"; "--restore" takes it away.';
 
 /** What containerd reads beside its own config: deep-merged, lists are added to. */
 export function dropIn(contentCache: string): string {

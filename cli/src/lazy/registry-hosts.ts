@@ -39,8 +39,8 @@ export async function plannedHosts(dirs: readonly string[], agent: string): Prom
   return { changes, warnings };
 }
 
-/** A `hosts.toml` whose `server` is the agent, where it names the agent at all; all else stays byte for byte. */
-export function throughAgent(text: string, agent: string): { after: string; ways: string[] } {
+/** A `hosts.toml` whose `server` is the agent, where it `names` the agent at all; all else stays byte for byte. */
+export function throughAgent(text: string, agent: string): { after: string; ways: string[]; names: boolean } {
   const lines = text.split('\n');
   const firstTable = lines.findIndex((line) => /^\s*\[/.test(line));
   const top = firstTable < 0 ? lines.length : firstTable;
@@ -53,14 +53,14 @@ export function throughAgent(text: string, agent: string): { after: string; ways
     hosts.find((host) => isSame(host, agent)) ??
     (server !== undefined && isSame(server, agent) ? server : undefined);
   if (own === undefined)
-    return { after: text, ways: ['does not name the agent: its pulls are judged by nobody'] };
+    return { after: text, ways: ['does not name the agent: its pulls are judged by nobody'], names: false };
   const ways = hosts
     .filter((host) => !isSame(host, agent))
     .map((host) => `names ${host} beside the agent: take it out, or give it no "pull" and "resolve"`);
-  if (server !== undefined && isSame(server, agent)) return { after: text, ways };
+  if (server !== undefined && isSame(server, agent)) return { after: text, ways, names: true };
   const line = `server = ${JSON.stringify(own)}`;
   const after = at < 0 ? [line, ...lines] : lines.with(at, line);
-  return { after: after.join('\n'), ways };
+  return { after: after.join('\n'), ways, names: true };
 }
 
 /** Takes back what was written into `hosts.toml` files. @returns one line each */
@@ -76,9 +76,18 @@ export async function restoreHosts(dirs: readonly string[]): Promise<string[]> {
 
 /** The folders of `config_path` in what `containerd config dump` prints. */
 export function hostsDirs(dump: string | undefined): string[] {
+  const dirs = namedDirs(dump);
+  return dirs.length === 0 ? [HOSTS_DIR] : dirs;
+}
+
+/** True if containerd's config has a `config_path`: without one it reads no `hosts.toml`. */
+export function namesHostsDir(dump: string | undefined): boolean {
+  return namedDirs(dump).length > 0;
+}
+
+function namedDirs(dump: string | undefined): string[] {
   const found = [...(dump ?? '').matchAll(/^\s*config_path\s*=\s*(["'])(.+?)\1\s*$/gm)];
-  const dirs = found.flatMap((one) => one[2]!.split(':')).filter((dir) => dir.startsWith('/'));
-  return dirs.length === 0 ? [HOSTS_DIR] : [...new Set(dirs)];
+  return [...new Set(found.flatMap((one) => one[2]!.split(':')).filter((dir) => dir.startsWith('/')))];
 }
 
 /** Names in a folder of `config_path`. */
