@@ -66,9 +66,11 @@ export function createContent(ground: Ground, wires: Wires, { links, proofs }: N
   const { config, cluster, clusterKey, log, stops } = given;
   const { members, upstreams, engine } = wires;
   const { deadlines, scrub } = config;
-  const { fetched, servedBytes } = byteCounters(metrics);
+  const { fetched, servedBytes } = byteCounters(metrics, cluster.upstreams);
   const swarms = new Swarms({ engine, store, log, nowMs }, { idleMs: deadlines['swarm-idle'] });
   stops.push('swarms', async () => await swarms.stop());
+  const bad = metrics.counter('sepia_swarm_pieces_bad_total', 'Pieces that did not match their hash.');
+  swarms.onBadPiece(() => bad.inc());
   store.onEvicted((digest) => swarms.forget(digest));
   const fetches = new Fetches({ store, upstreams, room, log, nowMs, events: swarms, ...fetched }, pace);
   stops.push('fetches', async () => fetches.stop());

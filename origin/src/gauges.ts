@@ -73,13 +73,14 @@ export function originGauges(metrics: Metrics, parts: GaugedParts): void {
   metrics.gauge('sepia_origin_suspects', 'Origins that did not answer lately.', () => health.suspects.length);
 }
 
-/** Counters of blobs: what upstreams sent and failed, and what was answered. */
-export function byteCounters(metrics: Metrics) {
+/** Counters of blobs: what upstreams sent and failed, and what was answered. Those of `upstreams` are there from the start. */
+export function byteCounters(metrics: Metrics, upstreams: readonly { readonly name: string }[]) {
   const bytes = metrics.counter(
     'sepia_origin_upstream_bytes_total',
     'Bytes of blobs that came from an upstream.',
     ['upstream'],
   );
+  for (const { name } of upstreams) bytes.inc({ upstream: name }, 0);
   const failures = metrics.counter(
     'sepia_origin_upstream_failures_total',
     'Fetches of blobs from an upstream or backend that failed, by code: UPSTREAM_LIES is wrong content, BLOB_UNKNOWN is none.',

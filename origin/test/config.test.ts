@@ -68,7 +68,9 @@ t.test('ready, metrics, and a clean stop', async (t) => {
   const file = write(t, ['id: o1', ...BASE].join('\n'), [ORIGIN]);
   const origin = await createOrigin(loadOriginConfig(file), { log: silentLogger() });
   t.equal((await fetch(`${origin.adminUrl}/readyz`)).status, 200);
-  t.match(await (await fetch(`${origin.adminUrl}/metrics`)).text(), /sepia_origin_upstream_bytes_total/);
+  const metrics = await (await fetch(`${origin.adminUrl}/metrics`)).text();
+  t.match(metrics, /^sepia_origin_upstream_bytes_total\{[^}]*upstream="[^}]*\} 0$/m, 'from the start');
+  t.match(metrics, /^sepia_swarm_pieces_bad_total\{[^}]*\} 0$/m);
   t.match(origin.peerAddresses[0], /^127\.0\.0\.1:\d+$/);
   await origin.stop();
   await origin.stop();

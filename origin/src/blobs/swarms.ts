@@ -34,6 +34,7 @@ export class Swarms implements FetchEvents {
   readonly #idleMs: number;
   readonly #entries = new Map<Digest, Entry>();
   #onComplaint: (digest: Digest, piece: number) => void = () => undefined;
+  #onBadPiece: () => void = () => undefined;
   readonly #sweep: NodeJS.Timeout;
 
   constructor(deps: SwarmsDeps, options: { readonly idleMs: number }) {
@@ -123,6 +124,11 @@ export class Swarms implements FetchEvents {
     this.#onComplaint = listener;
   }
 
+  /** Calls `listener` when a member sent a piece that was wrong. */
+  onBadPiece(listener: () => void): void {
+    this.#onBadPiece = listener;
+  }
+
   async stop(): Promise<void> {
     clearInterval(this.#sweep);
     for (const digest of [...this.#entries.keys()]) this.#drop(digest);
@@ -148,6 +154,7 @@ export class Swarms implements FetchEvents {
         complained: (piece) => this.#onComplaint(digest, piece),
       },
     });
+    link.onBadPiece(() => this.#onBadPiece());
     const entry: Entry = { link, fetch, handle: undefined, askedAtMs: this.#deps.nowMs() };
     this.#entries.set(digest, entry);
     return entry;
