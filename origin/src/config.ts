@@ -4,6 +4,9 @@ import { FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
 import { MAX_BLOB_BYTES } from '@sepia/metainfo/metainfo';
 import { z } from 'zod';
 
+/** Clocks of members may be this far apart, in ms: signatures are as patient. */
+const LEAST_TOMBSTONES_MS = 60_000;
+
 const DEADLINES = z
   .strictObject({
     'fetch-progress': duration()
@@ -123,8 +126,11 @@ export const ORIGIN_CONFIG = z.strictObject({
         ),
       tombstones: duration()
         .prefault('7d')
+        .refine((ms) => ms >= LEAST_TOMBSTONES_MS, {
+          message: 'is at least 1m: so far may the clocks of members be apart',
+        })
         .describe(
-          'So long records of deletes are kept at least: a member whose clock is further behind needs one more round for a write. Engine embedded.',
+          'So long records of deletes are kept at least: a member whose clock is further behind needs one more round for a write. At least 1m. Engine embedded.',
         ),
     })
     .superRefine((one, ctx) => {

@@ -51,6 +51,8 @@ t.test('what is wrong is named', async (t) => {
     [['id: o1', ...BASE, 'typo: 1'], [ORIGIN], /unknown key typo/],
     [['id: o1', ...BASE, "deadlines: {fetch-progress: '10'}"], [ORIGIN], /deadlines\.fetch-progress/],
     [['id: o1', ...BASE, "deadlines: {first-byte: '61s'}"], [ORIGIN], /deadlines\.first-byte.*at most 60s/],
+    [['id: o1', ...BASE, 'records: {tombstones: 0s}'], [ORIGIN], /records\.tombstones: is at least 1m/],
+    [['id: o1', ...BASE, 'records: {tombstones: 59s}'], [ORIGIN], /records\.tombstones: is at least 1m/],
     [
       ['id: o1', ...BASE.filter((line) => !line.startsWith('peer')), 'peer-listen: []'],
       [ORIGIN],

@@ -7,7 +7,7 @@ import { startCluster, type TestCluster } from '../support/cluster.ts';
 import { untilNothingOwed } from '../support/images.ts';
 import { change, memberOf, untilEpoch } from '../support/ring.ts';
 
-const CONFIG = ['compare-every: 1s', 'records: { tombstones: 2s }'].join('\n');
+const SOON = { config: 'compare-every: 1s', tombstonesMs: 2_000 };
 const REPOSITORY = 'team/app';
 /** As many as make a floor worth while, and some. */
 const DELETES = 120;
@@ -92,7 +92,7 @@ async function untilGone(c: TestCluster, repository: string): Promise<void> {
 }
 
 t.test('old deletes go from all disks, and a disk that is set back brings none back', async (t) => {
-  const c = await startCluster(t, { origins: 3, config: CONFIG });
+  const c = await startCluster(t, { origins: 3, ...SOON });
   const atMs = Date.now() - 20_000;
   await fill(c, REPOSITORY, atMs);
   await untilNothingOwed(c);
@@ -115,7 +115,7 @@ t.test('old deletes go from all disks, and a disk that is set back brings none b
 });
 
 t.test('a disk that is lost gets floors with the entries, and old messages stay refused', async (t) => {
-  const c = await startCluster(t, { origins: 3, config: CONFIG });
+  const c = await startCluster(t, { origins: 3, ...SOON });
   const atMs = Date.now() - 20_000;
   await fill(c, REPOSITORY, atMs);
   await deleteAll(c, c.ids, REPOSITORY, atMs + 1_000);
@@ -135,7 +135,7 @@ t.test('a disk that is lost gets floors with the entries, and old messages stay 
 });
 
 t.test('a member that is added meanwhile takes floors over with what is above them', async (t) => {
-  const c = await startCluster(t, { origins: 4, ring: 3, config: CONFIG });
+  const c = await startCluster(t, { origins: 4, ring: 3, ...SOON });
   const repositories = ['team/a', 'team/b', 'team/c', 'team/d', 'team/e', 'team/f'];
   const atMs = Date.now() - 20_000;
   c.cluster.follow({ ...c.cluster.membership, epoch: 0, origins: c.cluster.membership.origins.slice(0, 3) });

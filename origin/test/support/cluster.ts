@@ -22,6 +22,8 @@ export interface ClusterOptions {
   readonly document?: object;
   /** Lines added to every origin's config. */
   readonly config?: string;
+  /** Tombstones may go after this long, in ms; a file may not say less than a minute. */
+  readonly tombstonesMs?: number;
 }
 
 export interface TestCluster {
@@ -94,7 +96,9 @@ export async function startCluster(t: Test, options: ClusterOptions): Promise<Te
       options.config ?? '',
     ].join('\n');
     writeFileSync(file, text);
-    const origin = await createOrigin(loadOriginConfig(file), { log: silentLogger(), ...deps });
+    const read = loadOriginConfig(file);
+    const records = { ...read.records, tombstones: options.tombstonesMs ?? read.records.tombstones };
+    const origin = await createOrigin({ ...read, records }, { log: silentLogger(), ...deps });
     origins.set(id, origin);
     return origin;
   };

@@ -7,6 +7,8 @@ import { throwIfBug, tryParse } from '../failure.ts';
 
 /** Mode bit: users who are neither the owner nor of the group may read. */
 const OTHERS_READ = 0o004;
+/** Faults of one file that are told at once. */
+const MOST_ISSUES = 20;
 
 /**
  * Reads a YAML file and checks it against a strict schema. The result is frozen.
@@ -34,7 +36,7 @@ export function checkConfig<T>(text: string, file: string, schema: z.ZodType<T>)
   }
   const checked = schema.safeParse(read.value ?? {}, { reportInput: true });
   if (checked.success) return Object.freeze(checked.data);
-  throw invalid(`${file}: ${checked.error.issues.slice(0, 5).map(issueText).join('; ')}`);
+  throw invalid(`${file}: ${issuesText(checked.error.issues)}`);
 }
 
 /** Resolves a path named in a config file against that file's folder. */
@@ -77,6 +79,15 @@ export function readClusterKey(path: string, key = 'cluster-key-file'): Uint8Arr
   if ((mode & OTHERS_READ) !== 0)
     throw invalid(`${key}: ${path} can be read by everybody on this machine; run: chmod o= ${path}`);
   return Buffer.from(text, 'hex');
+}
+
+/** Unknown keys first: where others are missing, one of them is often what was meant. */
+function issuesText(issues: readonly z.core.$ZodIssue[]): string {
+  const isUnknown = ({ code }: z.core.$ZodIssue): boolean => code === 'unrecognized_keys';
+  const sorted = [...issues.filter(isUnknown), ...issues.filter((issue) => !isUnknown(issue))];
+  const more = sorted.length - MOST_ISSUES;
+  const told = sorted.slice(0, MOST_ISSUES).map(issueText);
+  return [...told, ...(more > 0 ? [`and ${more} more`] : [])].join('; ');
 }
 
 function issueText(issue: z.core.$ZodIssue): string {

@@ -34,6 +34,10 @@ t.test('everything that is wrong is named, in one line, with the file', async (t
     [GOOD.replace('./d', '5'), /^f: data: .*expected string, received number/],
     [`${GOOD}log: 7\n`, /^f: log: .*expected object/],
     ['', /^f: data: is missing.*; cluster-key-file: is missing/],
+    [
+      'dta: ./d\ncache: {low: 2, hgih: 1}\nlog: {level: loud}\nzone: 7\n',
+      /^f: unknown key cache\.hgih; .*unknown key dta; .*data: is missing.*key-file.*document.*admin.*zone.*log\.level.*cache\.low/,
+    ],
     ['- a\n- b\n', /^f: \(root\): /],
     ['just text', /^f: \(root\): /],
     ['a: [1,', /^f: /],
@@ -43,6 +47,12 @@ t.test('everything that is wrong is named, in one line, with the file', async (t
     t.throws(() => checkConfig(text, 'f', SCHEMA), { code: 'CONFIG_INVALID', message }, String(message));
     t.throws(() => checkConfig(text, 'f', SCHEMA), { message: /^[^\n]+$/ }, 'one line');
   }
+});
+
+t.test('faults without end are counted', async (t) => {
+  const list = z.strictObject({ ports: z.array(z.number()) });
+  const text = `ports: [${Array(100).fill('x').join(', ')}]`;
+  t.throws(() => checkConfig(text, 'f', list), { message: /^f: ports\.0: .*ports\.19: [^;]*; and 80 more$/ });
 });
 
 t.test('a file that cannot be read says why', async (t) => {
