@@ -261,3 +261,28 @@ t.test('an owner that did not tell the same, or is silent, leaves all as it is',
   t.ok(await world.of('a').rounds.seek(SHARD, 1_000, NEVER));
   t.ok((await world.of('b').records.linkSet.entry(fullKey('k')))?.value, 'what is live stays');
 });
+
+t.test('an owner that started since it told does not agree', async (t) => {
+  const world = new World();
+  world.fates.set('b', 'is lost');
+  await world.of('a').set.write(SHARD, [{ key: ['k'], value: { sizeBytes: 1 } }]);
+  world.fates.clear();
+  t.notOk(await world.of('a').rounds.seek(SHARD, 1_000, NEVER), 'one is lacking, but all promised');
+  world.snapshot('b');
+  await world.pull('b', 'a', 'repair');
+  const before = world.of('b');
+  t.equal(
+    (await before.rounds.promise(SHARD, 1_000)).digest,
+    (await world.of('a').rounds.promise(SHARD, 1_000)).digest,
+    'it tells the same',
+  );
+  await world.start('b', world.snapshots.get('b'));
+  const b = world.of('b');
+  b.standing = { ...b.standing, settled: true };
+  const { promisedMs } = b.records.floors.of(fullKey('k'));
+  t.equal(promisedMs, 1_000, 'its disk of before knows the promise, but not what it told');
+  await t.rejects(b.rounds.agree(SHARD, 1_000, before.standing.generation), { code: 'CONFLICT' });
+  t.equal(b.records.floors.of(fullKey('k')).agreedMs, 0);
+  await b.rounds.agree(SHARD, 1_000, b.standing.generation);
+  t.equal(b.records.floors.of(fullKey('k')).agreedMs, 1_000, 'of its own generation it does');
+});
