@@ -4,7 +4,7 @@ import type { BindingFacts } from '@sepia/cluster/api/layer-binding';
 import { MAX_INDEX_BYTES } from '@sepia/cluster/api/layer-binding';
 import { isReadableLayer } from '@sepia/lazy/convert/documents';
 import type { ImageSource } from '@sepia/lazy/convert/ends';
-import { layerImage } from '@sepia/lazy/erofs/layer-image';
+import { indexWithImage } from '@sepia/lazy/erofs/image-part';
 import { readIndexHead } from '@sepia/lazy/index/layer-index';
 import { LayerIndexer, type MadeIndex } from '@sepia/lazy/index/layer-indexer';
 import { BOOTSTRAP_NAME } from '@sepia/lazy/rafs/bootstrap-layer';
@@ -45,10 +45,10 @@ export async function indexLayer(
   let made: MadeIndex | undefined;
   let isBootstrap = false;
   refusal ??= refusalOf(() => {
-    made = indexer.end();
-    const index = readIndexHead(made.bytes);
+    const plain = indexer.end();
+    const index = readIndexHead(plain.bytes);
     isBootstrap = index.entries.some(({ path, type }) => type === 'file' && path === BOOTSTRAP_NAME);
-    layerImage(index);
+    made = { ...plain, bytes: indexWithImage(plain.bytes, index) };
   });
   if (refusal !== undefined || made === undefined) return { reason: reasonOf(refusal) };
   // Shown as a tar, it would stand in the way of the image whose bootstrap it has.

@@ -7,9 +7,8 @@ import {
   verifyBootstrap,
   verifyNydusBlob,
 } from '@sepia/lazy/convert/verify-nydus';
-import { layerImage } from '@sepia/lazy/erofs/layer-image';
+import { indexWithImage } from '@sepia/lazy/erofs/image-part';
 import type { VerifyResult } from '@sepia/lazy/estargz/check-layer';
-import { readIndexHead } from '@sepia/lazy/index/layer-index';
 import type { MadeIndex } from '@sepia/lazy/index/layer-indexer';
 import { blobIndex, NydusIndexer } from '@sepia/lazy/rafs/nydus-index';
 import type { Image, ImageLayer } from './images.ts';
@@ -120,8 +119,8 @@ function indexOf({ bootstrap, indexer, sizes }: Reading, { digest, sizeBytes }: 
   const { diffId } = bootstrap.read!;
   let made: MadeIndex | undefined;
   const refusal = refusalOf(() => {
-    made = indexer!.end({ layer: digest, diffId, sizeBytes }, sizes);
-    layerImage(readIndexHead(made.bytes));
+    const plain = indexer!.end({ layer: digest, diffId, sizeBytes }, sizes);
+    made = { ...plain, bytes: indexWithImage(plain.bytes) };
   });
   if (refusal !== undefined || made === undefined) return { diffId, reason: reasonOf(refusal) };
   return learnedOf(made);

@@ -3,7 +3,7 @@ import { type Digest, digestHex, parseDigest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { NYDUS_BOOTSTRAP_ANNOTATION } from '@sepia/lazy/convert/nydus-marks';
 import { imageConflicts } from '@sepia/lazy/erofs/image-conflicts';
-import { layerImage } from '@sepia/lazy/erofs/layer-image';
+import { indexWithImage } from '@sepia/lazy/erofs/image-part';
 import { layerTree } from '@sepia/lazy/erofs/layer-tree';
 import { readIndexHead } from '@sepia/lazy/index/layer-index';
 import { assertLayer, LayerIndexer, type MadeIndex } from '@sepia/lazy/index/layer-indexer';
@@ -63,8 +63,7 @@ async function indexLayer(
     await client.pullBlob(repository, layer, async (chunk) => indexer.push(chunk));
     const made = indexer.end();
     assertLayer(made, { layer: layer.digest, diffId: layer.diffId });
-    layerImage(readIndexHead(made.bytes));
-    return made;
+    return { ...made, bytes: indexWithImage(made.bytes) };
   } catch (error) {
     if (!isCoded(error, 'LAYER_NOT_LAZY') && !isCoded(error, 'LAYER_INVALID')) throw error;
     const why = [error.detail['reason'], error.detail['path']].filter((one) => one !== undefined).join(': ');

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import { layerImage } from '@sepia/lazy/erofs/layer-image';
+import { indexWithImage } from '@sepia/lazy/erofs/image-part';
 import { type LayerIndex, readIndexHead } from '@sepia/lazy/index/layer-index';
 import { LayerIndexer, type MadeIndex } from '@sepia/lazy/index/layer-indexer';
 import { diskFiles } from '@sepia/store/files/disk-files';
@@ -21,8 +21,7 @@ export async function indexFile(file: string, options: { spanBytes: number }): P
     for await (const chunk of createReadStream(file, { highWaterMark: READ_BYTES }))
       indexer.push(chunk as Buffer);
     const made = indexer.end();
-    layerImage(readIndexHead(made.bytes));
-    return made;
+    return { ...made, bytes: indexWithImage(made.bytes) };
   } catch (error) {
     throwIfBug(error);
     if (isCoded(error, 'LAYER_NOT_LAZY'))

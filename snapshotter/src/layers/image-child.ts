@@ -1,8 +1,9 @@
 import { closeSync, openSync, readSync, rmSync, writevSync } from 'node:fs';
 import { isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import type { MadeImage } from '@sepia/lazy/erofs/image-part';
 import type { ImageDone, ImageInFile, ImageJob } from './image-process.ts';
-import { answerFrom, type MadeImage } from './made-image.ts';
+import { answerFrom } from './made-image.ts';
 
 /** The process of an `ImageProcess`: one job after the other, until the daemon is gone. */
 process.on('message', ({ indexFile, headBytes, question, into }: ImageJob) => {

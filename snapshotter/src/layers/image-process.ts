@@ -3,8 +3,9 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { CodedError, type ErrorCode, type ErrorDetail } from '@sepia/base/errors';
+import type { MadeImage } from '@sepia/lazy/erofs/image-part';
 import { indexEntries } from '@sepia/lazy/index/layer-index';
-import { answerFrom, type ImageAnswers, type ImageQuestion, type MadeImage } from './made-image.ts';
+import { answerFrom, type ImageAnswers, type ImageQuestion } from './made-image.ts';
 
 /** An index, open here and in that file: its head is `head`. */
 export interface IndexAt {

@@ -5,6 +5,7 @@ import { CodedError, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { FilePart } from '@sepia/cluster/core/path-line';
 import type { Extents } from '@sepia/lazy/erofs/extents';
+import { type MadeImage, readImagePart } from '@sepia/lazy/erofs/image-part';
 import type { TreeNode } from '@sepia/lazy/erofs/layer-tree';
 import {
   INDEX_HEADER_BYTES,
@@ -139,7 +140,7 @@ export class LazyLayer {
     const head = await readHead(indexFile);
     const index = readIndexSpans(head);
     const at = { file: options.indexFile, head };
-    const erofs = await deps.images.ask(at, { type: 'image' });
+    const erofs = (await imageBehind(indexFile, index)) ?? (await deps.images.ask(at, { type: 'image' }));
     const { extents } = erofs;
     const dir = options.dir(index.diffId);
     const isFolderNew = (await mkdir(dir, { recursive: true, mode: 0o700 })) !== undefined;
@@ -363,6 +364,14 @@ export async function readIndexFacts(path: string): Promise<LayerHead> {
   } finally {
     await file.close();
   }
+}
+
+/** The image that who made the index put behind it. @throws {CodedError} `INDEX_INVALID` */
+async function imageBehind(file: FileHandle, index: LayerHead): Promise<MadeImage | undefined> {
+  const { size } = await file.stat();
+  const part = Buffer.alloc(Math.max(0, size - index.indexBytes));
+  const { bytesRead } = await file.read(part, 0, part.length, index.indexBytes);
+  return await readImagePart(part.subarray(0, bytesRead), index);
 }
 
 /** The head of an index, in memory of its own. @throws {CodedError} `INDEX_INVALID` */

@@ -1,8 +1,6 @@
 import { readPathLine } from '@sepia/cluster/core/path-line';
-import { encodeErofs } from '@sepia/lazy/erofs/encode';
-import type { Extents } from '@sepia/lazy/erofs/extents';
-import { impliedDirectories, outlineOf } from '@sepia/lazy/erofs/image-conflicts';
-import { imageUuid } from '@sepia/lazy/erofs/layer-image';
+import { outlineOf } from '@sepia/lazy/erofs/image-conflicts';
+import { imageOf, type MadeImage } from '@sepia/lazy/erofs/image-part';
 import { layerTree, type TreeNode } from '@sepia/lazy/erofs/layer-tree';
 import { type LayerIndex, readIndexHead } from '@sepia/lazy/index/layer-index';
 import { type ByteString, byteStringOf, textOf } from '@sepia/lazy/tar/byte-string';
@@ -23,16 +21,6 @@ export interface FilePlace {
   readonly size: number;
 }
 
-/** A layer as an image, and what of its entries is needed again and again. */
-export interface MadeImage {
-  /** The first bytes of the image: all but the content of files. */
-  readonly meta: Uint8Array;
-  readonly sizeBytes: number;
-  readonly extents: Extents;
-  /** Directories that only other paths name: see `imageConflicts`. */
-  readonly implied: readonly ByteString[];
-}
-
 /** The answer to each question: an image; its tree, or what of it lies on the ways to some paths; files with content by where that begins; those of a list. */
 export interface ImageAnswers {
   readonly image: MadeImage;
@@ -50,14 +38,9 @@ export function answerFrom<Q extends ImageQuestion>(head: Buffer, question: Q): 
 function answerOf(index: LayerIndex, question: ImageQuestion): ImageAnswers[ImageQuestion['type']] {
   if (question.type === 'files') return contentFiles(index);
   if (question.type === 'places') return placesOf(index, question.paths);
+  if (question.type === 'image') return imageOf(index);
   const tree = layerTree(index.entries);
-  if (question.type === 'tree') return tree;
-  if (question.type === 'outline') return outlineOf(tree, question.paths);
-  const { meta, sizeBytes, extents } = encodeErofs(tree, { uuid: imageUuid(index.diffId) });
-  return {
-    ...{ meta, sizeBytes, extents },
-    implied: impliedDirectories(tree),
-  };
+  return question.type === 'tree' ? tree : outlineOf(tree, question.paths);
 }
 
 function contentFiles(index: LayerIndex): Map<number, string> {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import { CodedError } from '@sepia/base/errors';
+import { indexWithImage } from '@sepia/lazy/erofs/image-part';
 import { layerImage } from '@sepia/lazy/erofs/layer-image';
 import { compressedRange, readIndexHead } from '@sepia/lazy/index/layer-index';
 import { LayerIndexer } from '@sepia/lazy/index/layer-indexer';
@@ -34,7 +35,7 @@ function made(t: { testdir(): string }): {
   dir: string;
   whole: Buffer;
   source: Source;
-  open: (bootId?: string) => Promise<LazyLayer>;
+  open: (bootId?: string, asked?: string[]) => Promise<LazyLayer>;
 } {
   const dir = t.testdir();
   const indexer = new LayerIndexer({ spanBytes: 20_000 });
@@ -46,10 +47,15 @@ function made(t: { testdir(): string }): {
     source.reads.push({ start, end });
     return await source.answer(start, end, arrived);
   };
-  const open = (bootId = 'b'.repeat(36)): Promise<LazyLayer> =>
+  const open = (bootId = 'b'.repeat(36), asked: string[] = []): Promise<LazyLayer> =>
     LazyLayer.open(
       {
-        images: { ask: async ({ head }, question) => answerFrom(head, question) },
+        images: {
+          ask: async ({ head }, question) => {
+            asked.push(question.type);
+            return answerFrom(head, question);
+          },
+        },
         source: { read },
         onFetched: () => undefined,
         onComplete: () => {
@@ -281,5 +287,20 @@ t.test('what is half way when a source fails is asked for again, what came stays
   source.answer = right;
   await layer.fetch({ first: 0, last: 6 });
   t.equal(layer.presence.count, 7);
+  await layer.close();
+});
+
+t.test('the image that is behind an index is not made again', async (t) => {
+  const { dir, whole, source, open } = made(t);
+  const plain = readFileSync(join(dir, 'index'));
+  writeFileSync(join(dir, 'index'), indexWithImage(plain));
+  const asked: string[] = [];
+  const layer = await open(undefined, asked);
+  t.same(asked, []);
+  t.ok((await layer.read(0, whole.length)).equals(whole));
+  t.same(await layer.filesRead(), []);
+  t.ok(source.reads.length > 0);
+  t.same((await layer.places(['file-7'])).length, 1, 'entries are read where somebody asks for names');
+  t.same(asked, ['places']);
   await layer.close();
 });
