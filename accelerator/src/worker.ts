@@ -1,4 +1,4 @@
-import { CodedError, isCoded } from '@sepia/base/errors';
+import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
 import { isBug, logFailure, throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
@@ -140,9 +140,7 @@ export class Worker {
       } else {
         logFailure(log, error, 'conversion failed', facts);
         onEnd('failed');
-        const text = isCoded(error)
-          ? `${error.code}: ${error.message}`
-          : 'INTERNAL: see the log of the accelerator';
+        const text = reasonOf(error);
         // A bug fails each time alike; a disk or socket may be better next time.
         end = () => queue.fail(job.id, holder, text, isCoded(error) ? !error.facts.retryable : isBug(error));
       }
@@ -184,4 +182,12 @@ export class Worker {
       }
     }
   }
+}
+
+/** What a job says of its failure to whoever may see it. */
+function reasonOf(error: unknown): string {
+  if (isCoded(error)) return `${error.code}: ${error.message}`;
+  if (systemCode(error) === 'ENOSPC')
+    return 'DISK_FULL: the data folder of the accelerator has no room for the layer';
+  return 'INTERNAL: see the log of the accelerator';
 }

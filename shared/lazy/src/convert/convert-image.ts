@@ -299,6 +299,7 @@ class Conversion {
     const { record, blob } = await convertLayer(
       {
         pull: (take, until) => this.#pull(layer, take, until),
+        sizeBytes: layer.sizeBytes,
         diffId,
         scratch: this.#deps.scratch,
         packer: this.#deps.packer,

@@ -61,7 +61,7 @@ export function optionsFault(
 }
 
 /** Raised when the same input and options would give other bytes: records of another version are not used. */
-const CONVERTER_VERSION = 3;
+const CONVERTER_VERSION = 4;
 const OCI_GZIP = 'application/vnd.oci.image.layer.v1.tar+gzip';
 const OCI_ZSTD = 'application/vnd.oci.image.layer.v1.tar+zstd';
 
@@ -111,6 +111,8 @@ interface Job {
     take: (chunk: Uint8Array) => Promise<void>,
     signal: AbortSignal | undefined,
   ) => Promise<void>;
+  /** Length of what is pulled, as the manifest says it. */
+  readonly sizeBytes: number;
   /** What the config says of the layer. */
   readonly diffId: Digest;
   readonly scratch: MakeScratch;
@@ -126,13 +128,23 @@ export interface ConvertedLayer {
   readonly blob: Scratch | undefined;
 }
 
+/** Layers up to this length are written whatever they were before, bytes. */
+const ANY_RATIO_BYTES = 16 * 1024 ** 3;
+/** Longer ones may be so many times their compressed length: real ones are 2 to 20 times, made of zeros 1,000 times. */
+const MOST_RATIO = 200;
+
+/** How long a layer of this compressed length may be: a small blob must not fill a disk. */
+export function mostUncompressed(compressedBytes: number): number {
+  return Math.max(ANY_RATIO_BYTES, compressedBytes * MOST_RATIO);
+}
+
 /**
  * Pulls one layer to disk, checks its DiffID, and converts it on disk.
  * @throws {CodedError} what the pull throws, `LAYER_INVALID`, `DIGEST_MISMATCH` where the config lies
  */
 export async function convertLayer(job: Job, options: LayerOptions): Promise<ConvertedLayer> {
   await using tar = await job.scratch();
-  const reader = new LayerReader(tar, options.maxBytes);
+  const reader = new LayerReader(tar, Math.min(options.maxBytes, mostUncompressed(job.sizeBytes)));
   let layer: Awaited<ReturnType<LayerReader['end']>>;
   try {
     await pullInto(job, reader);
