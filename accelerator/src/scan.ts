@@ -95,7 +95,7 @@ interface Scanned {
  * Looks at every tag that a rule names and puts into the queue what no webhook told: tags that moved, images from before
  * the rule, results whose source is gone. It asks the cluster for repositories, so a repository that nobody ever pulled or
  * pushed here is not seen. What is refused of a repository or tag, as a manifest that is not valid, is logged and left out;
- * so is, silently, a source whose job was cancelled or is dead since less than an hour.
+ * so is, silently, a source whose job was cancelled or is dead since less than an hour, and a result that could not be taken away.
  */
 export async function scanOnce(deps: ScanDeps, signal: AbortSignal): Promise<Scanned> {
   const { conversions } = deps.cluster.document;
@@ -153,7 +153,7 @@ async function scanRepository(
 
 /** Results in this repository whose source tag is not there any more. */
 async function scanResults(
-  deps: ScanDeps,
+  deps: ScanDeps & { readonly settled: Settled },
   looks: Looks,
   rule: ConversionRule,
   place: Repository,
@@ -168,11 +168,11 @@ async function scanResults(
     if (source === undefined) continue;
     const from = { upstream: place.upstream, repository: source.repository };
     sourceTags ??= source.repository === place.repository ? tags : await tagsOf(deps, from, signal);
-    if (sourceTags.has(source.tag)) continue;
+    const task = { kind: 'remove', rule: rule.name, ...from, tag: source.tag } as const;
+    if (sourceTags.has(source.tag) || deps.settled.has(task)) continue;
     added += await looks.at({ ...place, tag, rule: rule.name }, async () => {
       const result = await manifestOrNone(clusterSource(deps.proxies, place), tag, signal);
       if (result === undefined || madeFrom(result) === undefined) return 0;
-      const task = { kind: 'remove', rule: rule.name, ...from, tag: source.tag } as const;
       return await looks.put(async () => await deps.queue.add(task));
     });
   }

@@ -6,11 +6,15 @@ const REST_MS = 3_600_000;
 /** What a scan need not put into the queue again: the same source would end the same way, or somebody said no. */
 export class Settled {
   readonly #digests = new Map<string, Set<string>>();
+  /** Results that were to be taken away lately and cannot be, as where another tag has the same. */
+  readonly #stays = new Set<string>();
 
   /** @param nowMs by the clock that dates the jobs */
   constructor(jobs: readonly ConversionJob[], nowMs: number) {
-    for (const { payload, state, endedAtMs = nowMs } of jobs) {
-      const rests = state === 'cancelled' || (state === 'dead' && nowMs - endedAtMs < REST_MS);
+    for (const { payload, state, result, endedAtMs = nowMs } of jobs) {
+      const isRecent = nowMs - endedAtMs < REST_MS;
+      if (result?.stays === true && isRecent) this.#stays.add(keyOf(payload));
+      const rests = state === 'cancelled' || (state === 'dead' && isRecent);
       if (!rests || payload.digest === undefined) continue;
       const key = keyOf(payload);
       const digests = this.#digests.get(key) ?? new Set();
@@ -18,8 +22,9 @@ export class Settled {
     }
   }
 
-  /** True if a job about this very source was cancelled, or died lately; false where the source is not known. */
+  /** True if a job about this very source was cancelled, or died lately (false where it is not known), or a result could not be taken away lately. */
   has(task: ConversionTask): boolean {
+    if (task.kind === 'remove') return this.#stays.has(keyOf(task));
     return task.digest !== undefined && (this.#digests.get(keyOf(task))?.has(task.digest) ?? false);
   }
 }

@@ -1,3 +1,4 @@
+import { digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import type { ConversionJob, ConversionTask } from '@sepia/cluster/api/conversions';
 import type { Cluster } from '@sepia/cluster/cluster';
@@ -22,7 +23,7 @@ class World {
   readonly failures = new Map<string, CodedError>();
   readonly log = new LogLines();
   /** What the queue has on record. */
-  jobs: Pick<ConversionJob, 'payload' | 'state' | 'endedAtMs'>[] = [];
+  jobs: Pick<ConversionJob, 'payload' | 'state' | 'result' | 'endedAtMs'>[] = [];
   /** What the last scan put in. */
   tasks: ConversionTask[] = [];
   /** What the last scan came to. */
@@ -117,6 +118,23 @@ t.test('a scan puts in only what a job would do', async (t) => {
   t.same(await world.scanned(), [], 'converted');
   world.put('1', fileImage('newer').manifest);
   t.same(await world.scanned(), ['1'], 'moved');
+});
+
+t.test('a result that cannot be taken away is left alone for an hour', async (t) => {
+  const world = new World();
+  const rule = { 'delete-with-source': true };
+  const image = fileImage('x').manifest;
+  world.put('1-estargz', { ...image, annotations: sourceMarks(digestOf(Buffer.from('gone')), 'estargz') });
+  t.same(await world.scanned(rule), ['1']);
+  const payload = world.tasks[0]!;
+  t.equal(payload.kind, 'remove');
+  const skipped = { outcome: 'skipped', reason: 'why' } as const;
+  world.jobs = [{ payload, state: 'done', result: skipped, endedAtMs: 0 }];
+  t.same(await world.scanned(rule), ['1'], 'as when the source came back and went again');
+  world.jobs = [{ payload, state: 'done', result: { ...skipped, stays: true }, endedAtMs: 0 }];
+  t.same(await world.scanned(rule), []);
+  world.nowMs = 3_600_000;
+  t.same(await world.scanned(rule), ['1']);
 });
 
 t.test('a result that the rule would make otherwise now counts as none', async (t) => {

@@ -24,7 +24,7 @@ export async function remove(deps: Deps, job: ConvertJob, signal: AbortSignal): 
     return skipped(`${name.repository}:${name.tag} is not a result of a conversion`);
   const { host } = deps.registryOf(task.upstream);
   const reason = await removeTag(deps, job, result.digest, signal);
-  if (reason !== undefined) return skipped(reason);
+  if (reason !== undefined) return { ...skipped(reason), stays: true };
   return { outcome: 'removed', target: `${host}/${name.repository}:${name.tag}`, digest: result.digest };
 }
 

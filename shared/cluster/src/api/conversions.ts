@@ -85,6 +85,8 @@ export interface ConversionOutcome {
   readonly reason?: string;
   /** There was nothing to convert: the tag is not there. */
   readonly isSourceGone?: true;
+  /** A result that cannot be taken away at this registry, though its source is gone. */
+  readonly stays?: true;
   readonly source?: string;
   readonly target?: string;
   readonly digest?: string;
