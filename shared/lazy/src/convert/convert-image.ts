@@ -288,7 +288,7 @@ class Conversion {
   }
 
   async #convert(layer: RawDescriptor, diffId: Digest): Promise<LayerOutcome> {
-    const { cache, target, signal, report } = this.#deps;
+    const { cache, target, signal, report, scratch, packer } = this.#deps;
     signal.throwIfAborted();
     const key = layerKey(layer.digest, layerOptionsOf(this.#options));
     const known = await cache.get(key);
@@ -300,11 +300,8 @@ class Conversion {
       {
         pull: (take, until) => this.#pull(layer, take, until),
         sizeBytes: layer.sizeBytes,
-        diffId,
-        scratch: this.#deps.scratch,
-        packer: this.#deps.packer,
+        ...{ diffId, scratch, packer, signal },
         onProgress: (phase, done, of) => report.layer(layer, phase, done, of),
-        signal,
       },
       layerOptionsOf(this.#options),
     );
