@@ -176,11 +176,18 @@ export class RegistryClient {
     signal: AbortSignal | undefined,
   ): Promise<AsyncIterable<Buffer>> {
     const headers: Record<string, string> = offset === 0 ? {} : { range: `bytes=${offset}-` };
-    const answer = await this.#ask('GET', `/v2/${repository}/blobs/${digest}`, {
+    const answer = await this.#raw('GET', `/v2/${repository}/blobs/${digest}`, {
       repository,
       headers,
       signal,
     });
+    if (answer.statusCode === 416) {
+      await answer.body.dump();
+      throw new CodedError('SIZE_MISMATCH', {
+        message: `blob ${digest} has ${offset} bytes; the manifest says more`,
+      });
+    }
+    if (answer.statusCode >= 400) throw await errorOf(this.#options, answer);
     return skipping(answer.body as AsyncIterable<Buffer>, answer.statusCode === 206 ? 0 : offset);
   }
 

@@ -62,6 +62,10 @@ t.test('wrong bytes and wrong sizes are refused', async (t) => {
     client.pullBlob('a/b', { digest, sizeBytes: 1_000 }, () => undefined),
     { code: 'SIZE_MISMATCH' },
   );
+  await t.rejects(
+    client.pullBlob('a/b', { digest, sizeBytes: BYTES.length + 1 }, () => undefined),
+    { code: 'SIZE_MISMATCH', message: `blob ${digest} has 300000 bytes; the manifest says more` },
+  );
 });
 
 t.test('an empty blob', async (t) => {

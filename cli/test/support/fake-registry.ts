@@ -86,6 +86,8 @@ export class FakeRegistry {
     const fault = this.#faults.get(digest)?.(count);
     const from =
       fault?.ignoreRange === true ? 0 : Number(/^bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0);
+    if (from > 0 && from >= blob.length)
+      return void refuse(response, 416, 'RANGE_INVALID', 'there is nothing there');
     const part = Buffer.from(blob.subarray(from));
     if (fault?.corrupt === true) part[part.length - 1]! ^= 1;
     response.writeHead(from === 0 ? 200 : 206, { 'content-length': part.length });
