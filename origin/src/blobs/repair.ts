@@ -3,6 +3,7 @@ import { SingleFlight } from '@sepia/base/async/single-flight';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
+import { LatestMap } from '@sepia/base/latest-map';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { parseRepositoryName } from '@sepia/base/names/repository';
@@ -20,6 +21,12 @@ const PIECE_MS = 15_000;
 const RETRY_MS = 1_000;
 /** Pieces that are looked at because somebody complained, at once; further complaints are dropped. */
 const MAX_LOOKS = 8;
+/**
+ * A piece that nobody had a right copy of is not looked at behind again for this long, in ms: origins that hold the same
+ * damage would set each other looking for ever. Whoever reads it has it looked for all the same.
+ */
+const HOPELESS_MS = 60_000;
+const MAX_HOPELESS = 10_000;
 
 interface RepairDeps {
   readonly members: Members;
@@ -40,6 +47,8 @@ export class Repair {
   readonly #deps: RepairDeps;
   readonly #mending = new SingleFlight<string, Uint8Array>();
   readonly #looking = new Set<string>();
+  /** Pieces that nobody had, and until when that is believed. */
+  readonly #hopeless = new LatestMap<string, number>(MAX_HOPELESS);
   readonly #stopped = new AbortController();
 
   readonly #mendMs: number;
@@ -59,10 +68,18 @@ export class Repair {
    * @throws `NO_PEERS` when nobody has one, `BLOB_UNKNOWN` when the blob is gone meanwhile
    */
   async mend(digest: Digest, piece: number): Promise<Uint8Array> {
-    return await this.#mending.share(`${digest}/${piece}`, async () => {
+    const key = `${digest}/${piece}`;
+    return await this.#mending.share(key, async () => {
       this.#deps.onRotten();
       this.#deps.log.error({ digest, piece }, 'a piece is damaged on disk; mending it');
-      return await this.#mend(digest, piece);
+      try {
+        const bytes = await this.#mend(digest, piece);
+        this.#hopeless.delete(key);
+        return bytes;
+      } catch (error) {
+        if (isCoded(error, 'NO_PEERS')) this.#hopeless.set(key, this.#deps.nowMs() + HOPELESS_MS);
+        throw error;
+      }
     });
   }
 
@@ -82,7 +99,7 @@ export class Repair {
 
   /**
    * Looks whether a piece here is damaged, and mends it: a receiver complained, or a reader that could not wait.
-   * Without `piece`: the whole blob.
+   * Without `piece`: the whole blob. Pieces that nobody had a right copy of just now are left out.
    */
   async look(digest: Digest, piece?: number): Promise<void> {
     const key = `${digest}/${piece ?? 'all'}`;
@@ -95,6 +112,7 @@ export class Repair {
       const [first, end] = piece === undefined ? [0, pieceCount] : [piece, Math.min(piece + 1, pieceCount)];
       for (let index = first; index < end; index++) {
         this.#stopped.signal.throwIfAborted();
+        if ((this.#hopeless.get(`${digest}/${index}`) ?? 0) > this.#deps.nowMs()) continue;
         await handle.readPieceVerified(index).catch(async (error: unknown) => {
           if (!isCoded(error, 'DISK_CORRUPT')) throw error;
           await this.mend(digest, index);
@@ -179,9 +197,11 @@ export class Repair {
       headers: { range: `bytes=${start}-${end}`, [H_HOP]: '1' },
       headersTimeoutMs: PIECE_MS,
     } as const;
-    return await this.#inTime(
-      async (signal) => (await this.#deps.members.bytes(id, { ...call, signal }, PIECE_BYTES)).bytes,
-    );
+    return await this.#inTime(async (signal) => {
+      const { body } = await this.#deps.members.call(id, { ...call, signal });
+      // A body that is cut where the other's copy is damaged too is no silence of that origin.
+      return await readLimited(body, PIECE_BYTES, id);
+    });
   }
 
   async #fromUpstream(

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Digest, digestHex, digestOf } from '@sepia/base/digest';
+import { delay } from '@sepia/base/lifecycle';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import { request } from 'undici';
@@ -81,6 +82,37 @@ t.test('what nobody can mend is never completed, and not lost either', async (t)
     const again = await c.call('o2', { method: 'GET', path }).catch(() => undefined);
     return again?.bytes.equals(blob) === true;
   }, 'mended once there is a right copy');
+});
+
+t.test('origins whose copies are all damaged do not set each other looking for ever', async (t) => {
+  const blob = randomBytes(4 * MIB);
+  const { c, digest } = await pushed(t, blob);
+  const ids = ['o1', 'o2', 'o3'];
+  const pieces = [0, 1, 2, 3];
+  for (const id of ids) await rot(c, id, digest, ...pieces.map((piece) => piece * MIB + 500_000));
+  const path = `/v1/blobs/${digest}?${LOCAL}`;
+  const read = async (id: string, piece: number): Promise<void> => {
+    const range = `bytes=${piece * MIB}-${(piece + 1) * MIB - 1}`;
+    const answer = await c.call(id, { method: 'GET', path, headers: { range } }).catch(() => undefined);
+    t.not(answer?.bytes.length, MIB, `${id} gives no whole piece ${piece}`);
+  };
+  await Promise.all(ids.flatMap((id) => pieces.map(async (piece) => await read(id, piece))));
+  const found = async (): Promise<string[]> => {
+    const all = await Promise.all(ids.map(async (id) => await metrics(c, id)));
+    return all.flatMap((text) => text.match(/^sepia_origin_pieces_rotten_total.*$/gm) ?? []);
+  };
+  let before = await found();
+  await until(async () => {
+    // Longer than damage is looked for.
+    await delay(3_000);
+    const now = await found();
+    const isSame = String(now) === String(before);
+    before = now;
+    return isSame;
+  }, 'nobody looks any more');
+  const other = randomBytes(1000);
+  const put = { method: 'PUT', path: `/v1/blobs/${digestOf(other)}?${LOCAL}`, body: other } as const;
+  for (const id of ids) t.equal((await c.call(id, put)).status, 201, `${id} takes a push`);
 });
 
 t.test('a complaint makes the sender look at its copy', async (t) => {
