@@ -113,7 +113,9 @@ export async function openOwn(
   adopt: Metainfo | undefined,
 ): Promise<PartialBlob> {
   const init = adopt === undefined ? {} : { metainfo: Metainfo.decode(adopt.encode()) };
-  return await store.openPartial(digest, sizeBytes, { source, ...init });
+  const partial = await store.openPartial(digest, sizeBytes, { source, ...init });
+  if (adopt !== undefined) await partial.learn(adopt);
+  return partial;
 }
 
 /** Drops a partial that nobody else has seen. */

@@ -1,6 +1,5 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
 import type { BlobName } from '@sepia/base/names/blob-name';
-import { News } from '@sepia/base/news';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { PartialBlob } from '@sepia/store/partial-blob';
@@ -8,6 +7,7 @@ import { FetchPace } from './core/fetch-pace.ts';
 import { type FetchJob, FetchPlan } from './core/fetch-plan.ts';
 import { FetchSize } from './core/fetch-size.ts';
 import { doubtfulSize, failedWith, liesError, silentError, unwantedError, wrongSize } from './failures.ts';
+import { FetchCourse } from './fetch-course.ts';
 import { type ReceiveParts, runFetchJob, runUnsized } from './fetch-job.ts';
 import {
   beginAnew,
@@ -42,11 +42,8 @@ export class Fetch {
   readonly #options: FetchOptions;
   readonly #pace: FetchPace;
   readonly #size: FetchSize;
-  readonly #news = new News();
-  readonly #stopped = new AbortController();
+  readonly #course = new FetchCourse();
   #connections = new AbortController();
-  #state: FetchView['state'] = 'sizing';
-  #error: CodedError | undefined;
   #lastError: CodedError | undefined;
   #partial: PartialBlob | undefined;
   #plan: FetchPlan | undefined;
@@ -74,11 +71,11 @@ export class Fetch {
   }
 
   get state(): FetchView['state'] {
-    return this.#state;
+    return this.#course.state;
   }
 
   get error(): CodedError | undefined {
-    return this.#error;
+    return this.#course.error;
   }
 
   get isSizeTold(): boolean {
@@ -121,22 +118,14 @@ export class Fetch {
   }
 
   /** Resolves when the size is known, or at once `final` (then the blob is in the store). @throws what the fetch failed with */
-  async whenSized(signal: AbortSignal): Promise<void> {
-    while (this.#state === 'sizing') await this.#news.next(signal);
-    if (this.#error !== undefined) throw this.#error;
-  }
-
-  async whenFinal(signal: AbortSignal): Promise<void> {
-    while (this.#state !== 'final' && this.#state !== 'failed') await this.#news.next(signal);
-    if (this.#error !== undefined) throw this.#error;
-  }
-
+  readonly whenSized = this.#course.whenSized;
+  readonly whenFinal = this.#course.whenFinal;
   /** Resolves at the next change of anything. */
-  readonly changed = (signal: AbortSignal): Promise<void> => this.#news.next(signal);
+  readonly changed = this.#course.changed;
 
   /** A verified piece of the swarm; `bytes` must not change before it resolves. */
   async pieceFromSwarm(piece: number, bytes: Uint8Array, leaves?: Uint8Array): Promise<void> {
-    if (this.#partial === undefined || this.#state !== 'running') throw new CodedError('STALE_ATTEMPT');
+    if (this.#partial === undefined || this.state !== 'running') throw new CodedError('STALE_ATTEMPT');
     await this.#partial.writePiece(piece, bytes, leaves).catch((error: unknown) => {
       if (isCoded(error, 'DISK_FULL')) this.#fail(error);
       throw error;
@@ -146,10 +135,10 @@ export class Fetch {
 
   /** Another leader's hashes of the same attempt; with `hasPeers` agents hold their pieces. */
   learn(known: Metainfo, hasPeers: boolean): void {
-    if (this.#state !== 'running' || !mergeSame(this.#partial!.metainfo, known)) return;
+    if (this.state !== 'running' || !mergeSame(this.#partial!.metainfo, known)) return;
     if (hasPeers) this.#plan!.avoid(knownPieces(known));
     this.#deps.events.started(this, hasPeers);
-    this.#news.tell();
+    this.#course.tell();
   }
 
   /** The blob as a reader sees it that reads no further than `lastPiece`. Close it. Only once sized. */
@@ -171,7 +160,7 @@ export class Fetch {
   async #begin(): Promise<void> {
     const { adopt, hasPeers } = this.#options;
     await this.#sizing.run(async () => {
-      const sizeBytes = await firstSize(this.#deps, this.name, this.#options, this.#stopped.signal);
+      const sizeBytes = await firstSize(this.#deps, this.name, this.#options, this.#course.over);
       if (sizeBytes !== undefined) await this.#openPartial(sizeBytes, adopt);
     });
     if (adopt === undefined) return this.#pump();
@@ -181,11 +170,10 @@ export class Fetch {
 
   async #openPartial(sizeBytes: number, adopt?: Metainfo): Promise<void> {
     const partial = await openOwn(this.#deps.store, this.name, sizeBytes, adopt);
-    if (this.#state === 'failed') {
+    if (this.#course.isOver) {
       await partial.release();
-      throw this.#error;
+      throw this.error;
     }
-    if (adopt !== undefined) await partial.learn(adopt);
     this.#partial = partial;
     if (this.#wantAll) this.#deps.room.require(missingBytes(partial));
     this.#plan = new FetchPlan(sizeBytes, { wantAll: this.#wantAll, have: partial.have.clone() });
@@ -193,15 +181,14 @@ export class Fetch {
 
   /** `sizing → running` */
   #sized(leech: boolean): void {
-    if (this.#state !== 'sizing') return;
-    this.#state = 'running';
+    if (!this.#course.run()) return;
     this.#deps.events.started(this, leech);
-    this.#news.tell();
+    this.#course.tell();
     this.#pump();
   }
 
   #pump(): void {
-    if (this.#state === 'final' || this.#state === 'failed' || this.#finishing) return;
+    if (this.#course.isOver || this.#finishing) return;
     if (!this.#pace.mayTry(this.#deps.nowMs())) return;
     const plan = this.#plan;
     if (plan === undefined) return void this.#pumpUnsized();
@@ -209,7 +196,7 @@ export class Fetch {
       this.#sized(false); // Empty, or all of it was on disk.
       return void this.#finish();
     }
-    const next = () => (this.#state === 'sizing' ? plan.first(this.#options.firstPiece) : plan.next());
+    const next = () => (this.state === 'sizing' ? plan.first(this.#options.firstPiece) : plan.next());
     for (let job = next(); job !== undefined; job = next()) {
       const [id, one] = [this.#nextId++, job];
       plan.opened(id, one);
@@ -227,7 +214,7 @@ export class Fetch {
   }
 
   async #run(part: (signal: AbortSignal, onBytes: (bytes: number) => void) => Promise<void>): Promise<void> {
-    const signal = AbortSignal.any([this.#stopped.signal, this.#connections.signal]);
+    const signal = AbortSignal.any([this.#course.over, this.#connections.signal]);
     let came = false;
     const onBytes = (bytes: number): void => {
       came = true;
@@ -244,7 +231,7 @@ export class Fetch {
 
   #jobParts(id: number, onBytes: (bytes: number) => void, job?: FetchJob) {
     return {
-      turn: async () => await this.#waitedFor.turn(job, this.#stopped.signal),
+      turn: async () => await this.#waitedFor.turn(job, this.#course.over),
       sizeBytes: this.#partial!.sizeBytes,
       plan: this.#plan!,
       id,
@@ -264,7 +251,7 @@ export class Fetch {
 
   #answered(found: number | undefined): void {
     const known = this.#partial!.sizeBytes;
-    const verdict = this.#size.answered(known, this.#state !== 'sizing', found);
+    const verdict = this.#size.answered(known, this.state !== 'sizing', found);
     if (verdict === 'goes') return void this.#sized(false);
     if (verdict === 'begin-anew') void this.#alone(async () => await this.#resize(found));
     const error = wrongSize(this.name, known, found);
@@ -293,7 +280,7 @@ export class Fetch {
     const isNew = this.#plan!.landed(piece);
     if (isNew) this.#pace.landed(this.#deps.nowMs(), fromSwarm);
     if (isNew && !fromSwarm) this.#deps.events.landed(this, piece);
-    this.#news.tell();
+    this.#course.tell();
     if (this.#plan!.complete) void this.#finish();
   }
 
@@ -310,18 +297,20 @@ export class Fetch {
     };
     const parts = { ...this.#deps, name: this.name, signal, asSent: this.#attempts > 1, onSize };
     const outcome = await runUnsized({ ...parts, onBytes });
-    if (outcome === 'stored') this.#end('final');
+    if (outcome === 'stored') this.#end();
     if (outcome !== 'wrong') return;
     if (++this.#attempts > MAX_ATTEMPTS) this.#fail(liesError(this.name));
     throw liesError(this.name);
   }
 
   async #finish(): Promise<void> {
-    if (this.#state !== 'running') return;
+    if (this.state !== 'running') return;
     await this.#alone(async () => {
-      if (!(await this.#partial!.verifyWhole())) return await this.#newAttempt();
+      const isWhole = await this.#partial!.verifyWhole();
+      if (this.#course.isOver) return;
+      if (!isWhole) return await this.#newAttempt();
       await this.#partial!.commit(cachedAttrs(this.name));
-      this.#end('final');
+      this.#end();
     });
   }
 
@@ -349,14 +338,16 @@ export class Fetch {
     }
     this.#tail = undefined;
     await beginAnew(this.#partial!);
+    if (this.#course.isOver) return;
     this.#plan!.reset();
     this.#pace.newAttempt(this.#deps.nowMs());
     this.#deps.events.restarted(this);
-    this.#news.tell();
+    this.#course.tell();
   }
 
   #connectionFailed(error: CodedError, came: boolean): void {
-    if (this.#state === 'final' || this.#state === 'failed') return;
+    // Where every piece is here the whole digest says whether they are the blob, not what came behind them.
+    if (this.#course.isOver || this.#plan?.complete === true) return;
     this.#lastError = error;
     this.#deps.log.debug({ ...this.name, code: error.code, reason: error.message }, 'connection failed');
     if (error.code === 'RANGE_INVALID') this.#plan?.setRanges(false);
@@ -364,14 +355,14 @@ export class Fetch {
     const next = this.#pace.failed(error, facts, this.#deps.nowMs());
     if (next.type === 'fail' || (this.isSizeTold && error.code === 'UPSTREAM_LIES')) this.#fail(error);
     else if (next.type === 'retry') setTimeout(() => this.#pump(), next.inMs).unref();
-    else if (this.#state === 'running') void this.#alone(async () => await this.#newAttempt());
+    else if (this.state === 'running') void this.#alone(async () => await this.#newAttempt());
   }
 
   #tick(): void {
     const plan = this.#plan;
     if (this.#finishing) return;
-    const hungry = this.#state === 'sizing' || (plan?.connections ?? 0) > 0 || plan?.hungry === true;
-    const isFirst = this.#state === 'sizing' && this.upstreamConnections > 0;
+    const hungry = this.state === 'sizing' || (plan?.connections ?? 0) > 0 || plan?.hungry === true;
+    const isFirst = this.state === 'sizing' && this.upstreamConnections > 0;
     const thinking = isFirst || (plan?.thinking === true && !this.#pace.hasFailed);
     const facts = { hungry, readers: this.#readers.count, avoiding: plan?.avoiding ?? false, thinking };
     const verdict = this.#pace.tick(facts, this.#deps.nowMs());
@@ -382,19 +373,17 @@ export class Fetch {
   }
 
   #fail(cause: unknown): void {
-    if (this.#state === 'final' || this.#state === 'failed') return;
+    if (this.#course.isOver) return;
     const error = failedWith(cause, this.name, this.#deps.log);
     const isDoubtful = this.isSizeTold && error.code === 'UPSTREAM_LIES';
-    this.#error = isDoubtful ? doubtfulSize(this.name, this.sizeBytes, error) : error;
-    this.#end('failed');
+    this.#end(isDoubtful ? doubtfulSize(this.name, this.sizeBytes, error) : error);
   }
 
-  #end(state: 'final' | 'failed'): void {
-    this.#state = state;
+  /** `final`, or `failed` with an error. Others are told once, and the partial is let go once. */
+  #end(error?: CodedError): void {
+    if (!this.#course.end(error)) return;
     clearInterval(this.#ticker);
-    this.#stopped.abort(this.#error ?? new CodedError('STALE_ATTEMPT'));
-    this.#news.tell();
     this.#deps.events.ended(this);
-    if (this.#partial !== undefined) letGo(this.#partial, this.#error, this.#deps.log);
+    if (this.#partial !== undefined) letGo(this.#partial, error, this.#deps.log);
   }
 }
