@@ -1,12 +1,11 @@
 import { createHash } from 'node:crypto';
+import type { OwnerOf } from './core/fair-share.ts';
 import type { Job, JobLane } from './core/job.ts';
 import {
   addJob,
   cancelJob,
   failJob,
   finishJob,
-  hasDueJob,
-  type OwnerOf,
   type RetryRules,
   releaseJob,
   renewJob,
@@ -14,6 +13,7 @@ import {
   takeJobs,
 } from './core/job-lane.ts';
 import { fitted } from './core/lane-room.ts';
+import { inTurn } from './core/turns.ts';
 
 /** Registers on a quorum of origins. */
 export interface Registers {
@@ -34,12 +34,14 @@ interface JobQueueOptions {
   /** Names the queue's registers: `jobs NAME N`. */
   readonly name: string;
   readonly retry: RetryRules;
-  /** Whose a job is: nobody takes all places. Default: the places are for whoever comes first. */
+  /** Whose a job is: nobody takes all places, nor all turns. Default: they are for whoever comes first. */
   readonly ownerOf?: OwnerOf;
 }
 
 /** Registers that the jobs of one queue are spread over, by their key. */
 const LANES = 8;
+/** Looks of one {@link JobQueue.take}: others may have taken what this one wanted. */
+const MAX_LOOKS = 4;
 
 /**
  * A queue of jobs on a quorum of origins: what it took is carried out whoever dies, by one holder at a time (two, where
@@ -72,21 +74,23 @@ export class JobQueue<T> {
     return added;
   }
 
-  /** Gives up to `limit` due jobs to `holder`; lanes are looked at in another order each time. */
+  /** Gives up to `limit` due jobs to `holder`, to each owner in its turn (see {@link inTurn}). */
   async take(holder: string, limit: number): Promise<Job<T>[]> {
-    const { registers, nowMs, chance } = this.#deps;
+    const { nowMs } = this.#deps;
     const taken: Job<T>[] = [];
-    const first = Math.floor(chance() * LANES);
-    for (let step = 0; step < LANES && taken.length < limit; step += 1) {
-      const lane = (first + step) % LANES;
-      if (!hasDueJob(await registers.read<JobLane<T>>(this.#register(lane)), nowMs())) continue;
-      let found: readonly Job<T>[] = [];
-      await this.#change(lane, (jobs) => {
-        const next = takeJobs(jobs, holder, nowMs(), limit - taken.length);
-        found = next.taken;
-        return next.lane;
-      });
-      taken.push(...found);
+    for (let look = 0; look < MAX_LOOKS && taken.length < limit; look += 1) {
+      const turns = inTurn(await this.list(), nowMs(), limit - taken.length, this.#options.ownerOf);
+      if (turns.length === 0) break;
+      for (const lane of new Set(turns.map(({ id }) => laneOfId(id)))) {
+        const ids = new Set(turns.filter(({ id }) => laneOfId(id) === lane).map(({ id }) => id));
+        let found: readonly Job<T>[] = [];
+        await this.#change(lane, (jobs) => {
+          const next = takeJobs(jobs, holder, nowMs(), ids.size, ids);
+          found = next.taken;
+          return next.lane;
+        });
+        taken.push(...found);
+      }
     }
     return taken;
   }

@@ -26,10 +26,13 @@ function setup() {
   let seed = 0;
   const chance = (): number => (seed = (seed + 0.37) % 1);
   const registers = memoryRegisters();
-  const open = (name = 'test'): JobQueue<{ n: number }> =>
+  const open = (name = 'test', ownerOf?: (key: string) => string): JobQueue<{ n: number }> =>
     new JobQueue(
       { registers, nowMs: () => nowMs, chance },
-      { name, retry: { firstMs: 100, maxMs: 1_000, tries: 2 } },
+      {
+        ...{ name, retry: { firstMs: 100, maxMs: 1_000, tries: 2 } },
+        ...(ownerOf === undefined ? {} : { ownerOf }),
+      },
     );
   return { open, wait: (ms: number) => (nowMs += ms) };
 }
@@ -54,6 +57,22 @@ t.test('every job is done once, by whichever queue object', async (t) => {
     Array.from({ length: 30 }, (_, n) => n),
   );
   t.ok((await one.list()).every((job) => job.state === 'done'));
+});
+
+t.test('jobs of one owner in all lanes do not hold up those of another', async (t) => {
+  const { open, wait } = setup();
+  const queue = open('test', (key) => key.split('/')[0]!);
+  for (let n = 0; n < 200; n += 1) await queue.add(`many/${n}`, { n });
+  wait(10);
+  for (let n = 0; n < 5; n += 1) await queue.add(`few/${n}`, { n });
+  const order: string[] = [];
+  for (let turn = 0; turn < 10; turn += 1) {
+    wait(10);
+    const [job] = await queue.take('a', 1);
+    order.push(job!.key.split('/')[0]!);
+    await queue.finish(job!.id, 'a', {});
+  }
+  t.same(order, Array.from({ length: 5 }, () => ['many', 'few']).flat());
 });
 
 t.test('failure, release, cancel and retry by id', async (t) => {

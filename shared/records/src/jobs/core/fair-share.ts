@@ -1,3 +1,6 @@
+/** Whose a job is, by its key: nobody takes all places, nor all turns. */
+export type OwnerOf = (key: string) => string;
+
 /**
  * True if `owner` may not take one more of `places`, of which each of `owners` has one. An owner gets at most as many as it
  * leaves free: one alone has half of them, two a third each, and whoever comes next still gets in. Nobody's

@@ -1,13 +1,12 @@
 import { backoffMs } from '@sepia/base/async/backoff';
 import { CodedError } from '@sepia/base/errors';
-import { hasNoPlace } from './fair-share.ts';
+import { hasNoPlace, type OwnerOf } from './fair-share.ts';
 import { isOpen, type Job, type JobLane, type JobState } from './job.ts';
 import { isRoomFor } from './lane-room.ts';
+import { isDue } from './turns.ts';
 
 /** Jobs that one lane holds before they end; more are refused. */
 export const MAX_OPEN = 200;
-/** Whose a job is, by its key: nobody fills a lane alone. */
-export type OwnerOf = (key: string) => string;
 /** Jobs that ended and are still shown; the oldest go first. */
 const MAX_ENDED = 100;
 /** A worker that took a job has to renew or end it within this, in ms. */
@@ -67,17 +66,19 @@ function withRoom<T>(lane: JobLane<T>): JobLane<T> {
 /**
  * Gives jobs whose time has come, and those whose holder went away, to `holder`; at most `limit`, the oldest first. A job
  * that {@link MAX_LOSSES} holders went away with is dead instead, unless a newer payload waits.
+ * @param ids jobs whose turn it is; left out: all
  */
 export function takeJobs<T>(
   lane: JobLane<T> = EMPTY,
   holder: string,
   nowMs: number,
   limit: number,
+  ids?: ReadonlySet<string>,
 ): { readonly lane: JobLane<T>; readonly taken: readonly Job<T>[] } {
   const taken: Job<T>[] = [];
   let next = lane;
   for (const due of lane.jobs) {
-    if (taken.length >= limit || !isDue(due, nowMs)) continue;
+    if (taken.length >= limit || !isDue(due, nowMs) || ids?.has(due.id) === false) continue;
     const losses = (due.losses ?? 0) + (due.state === 'running' ? 1 : 0);
     if (losses >= MAX_LOSSES && due.next === undefined) {
       const error = `${losses} workers went away while they held this job; it may be what ends them`;
@@ -86,15 +87,12 @@ export function takeJobs<T>(
     }
     const { progress: _progress, losses: _losses, ...rest } = due;
     const counted = losses === 0 ? rest : { ...rest, losses };
-    const held: Job<T> = { ...counted, state: 'running', holder, heldUntilMs: nowMs + HOLD_MS };
+    const hold = { holder, heldUntilMs: nowMs + HOLD_MS, takenAtMs: nowMs };
+    const held: Job<T> = { ...counted, ...hold, state: 'running' };
     taken.push(held);
     next = replace(next, held);
   }
   return { lane: next, taken };
-}
-
-export function hasDueJob<T>(lane: JobLane<T> | undefined, nowMs: number): boolean {
-  return lane?.jobs.some((job) => isDue(job, nowMs)) ?? false;
 }
 
 /** Goes on holding a job. `isHeld` is false if it was cancelled, ended, or another has it: the holder must stop. */
@@ -182,11 +180,6 @@ export function retryJob<T>(lane: JobLane<T> = EMPTY, id: string, nowMs: number)
     throw new CodedError('CONFLICT', { message: `a newer job is about the same as ${id}; it runs instead` });
   const { endedAtMs: _ended, result: _result, losses: _losses, ...rest } = job;
   return withRoom(replace(lane, { ...rest, state: 'waiting', tries: 0, notBeforeMs: nowMs }));
-}
-
-function isDue<T>(job: Job<T>, nowMs: number): boolean {
-  if (job.state === 'waiting') return job.notBeforeMs <= nowMs;
-  return job.state === 'running' && (job.heldUntilMs ?? 0) <= nowMs;
 }
 
 function heldBy<T>(lane: JobLane<T>, id: string, holder: string): Job<T> | undefined {

@@ -16,6 +16,8 @@ export interface Job<T> {
   readonly losses?: number;
   readonly holder?: string;
   readonly heldUntilMs?: number;
+  /** When it was last taken; stays when it ends. */
+  readonly takenAtMs?: number;
   /** A newer payload that came while the job ran: it runs again with that one. */
   readonly next?: T;
   readonly progress?: unknown;
