@@ -1,4 +1,5 @@
 import { COMMON_KEYS } from '@sepia/base/config/member-keys';
+import { checkOwnAddresses } from '@sepia/base/config/own-addresses';
 import { duration, hostPort } from '@sepia/base/config/units';
 import { z } from 'zod';
 
@@ -22,8 +23,7 @@ const API = z
   })
   .prefault({});
 
-/** Config file of an accelerator. */
-export const ACCELERATOR_CONFIG = z.strictObject({
+const KEYS = z.strictObject({
   ...COMMON_KEYS,
   listen: hostPort().describe('Address of /api/v1.'),
   workers: z.number().int().min(1).max(16).default(1).describe('Images converted at once.'),
@@ -43,6 +43,17 @@ export const ACCELERATOR_CONFIG = z.strictObject({
     .describe('Accounts by upstream name; without one, results are written without credentials.'),
   api: API.describe("Harbor's acceleration-service API."),
 });
+
+/** Config file of an accelerator. */
+export const ACCELERATOR_CONFIG = KEYS.superRefine((config, ctx) =>
+  checkOwnAddresses(
+    [
+      [['listen'], config.listen],
+      [['admin-listen'], config['admin-listen']],
+    ],
+    ctx,
+  ),
+);
 
 export type AcceleratorConfig = z.infer<typeof ACCELERATOR_CONFIG>;
 

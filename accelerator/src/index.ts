@@ -3,6 +3,7 @@ import type { z } from 'zod';
 import { ACCELERATOR_CONFIG, type AcceleratorConfig } from './config.ts';
 import { type Accelerator, type AcceleratorDeps, startAccelerator } from './service.ts';
 
+export { checkAccelerator } from './check.ts';
 export { ACCELERATOR_CONFIG, type AcceleratorConfig, RELOADED } from './config.ts';
 export type { Accelerator } from './service.ts';
 

@@ -2,15 +2,13 @@ import { randomInt, randomUUID } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { MemberClock } from '@sepia/base/clock/member-clock';
-import { readClusterKey } from '@sepia/base/config/load';
 import { CodedError } from '@sepia/base/errors';
 import { StopStack, startAll } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
 import { processMemoryBytes } from '@sepia/base/memory/process-memory';
 import { Metrics } from '@sepia/base/metrics';
 import { Reach, steadyMs } from '@sepia/base/reach';
-import { Cluster } from '@sepia/cluster/cluster';
-import { loadClusterDocument } from '@sepia/cluster/load-document';
+import type { Cluster } from '@sepia/cluster/cluster';
 import { followingClient } from '@sepia/cluster/ring-follower';
 import { startAdmin } from '@sepia/http/admin';
 import { HttpListener } from '@sepia/http/listener';
@@ -21,9 +19,10 @@ import { fittingThreads } from '@sepia/lazy/pack/threads';
 import { DataFolder } from '@sepia/store/data-folder';
 import { JsonFolder } from '@sepia/store/scratch/json-folder';
 import { ScratchFile, sweepScratch } from '@sepia/store/scratch/scratch';
+import { checkAccelerator } from './check.ts';
 import type { AcceleratorConfig } from './config.ts';
 import { apiApp } from './http/api-app.ts';
-import { apiGuard } from './http/routes.ts';
+import type { ApiGuard } from './http/routes.ts';
 import { LayerRecords } from './net/layer-records.ts';
 import { Proxies } from './net/proxies.ts';
 import { QueueClient } from './net/queue-client.ts';
@@ -57,13 +56,12 @@ export async function startAccelerator(
   config: AcceleratorConfig,
   deps: AcceleratorDeps = {},
 ): Promise<Accelerator> {
-  const cluster = new Cluster(loadClusterDocument(config['cluster-document']));
-  const clusterKey = readClusterKey(config['cluster-key-file']);
+  const { env = {} } = deps;
+  const { cluster, clusterKey, guard } = await checkAccelerator(config, env);
   const id = config.id ?? 'accelerator';
   const log = deps.log ?? createLogger('accelerator', id, config.log.level);
-  const guard = apiGuard(config.api);
   const stops = new StopStack();
-  const given = { config, env: deps.env ?? {}, cluster, clusterKey, id, log, guard, stops };
+  const given = { config, env, cluster, clusterKey, id, log, guard, stops };
   return await startAll(stops, async () => {
     const parts = await openParts(given);
     const { worker } = parts;
@@ -84,7 +82,7 @@ interface Given {
   readonly clusterKey: Uint8Array;
   readonly id: string;
   readonly log: Logger;
-  readonly guard: ReturnType<typeof apiGuard>;
+  readonly guard: ApiGuard;
   readonly stops: StopStack;
 }
 

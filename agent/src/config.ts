@@ -1,4 +1,5 @@
 import { CACHE_KEYS, COMMON_KEYS, LISTENER_KEYS, SCRUB_KEYS } from '@sepia/base/config/member-keys';
+import { checkOwnAddresses, endpointAddresses, ownAddresses } from '@sepia/base/config/own-addresses';
 import { baseUrl, duration, hostPort } from '@sepia/base/config/units';
 import { z } from 'zod';
 
@@ -39,8 +40,7 @@ const DEADLINES = z
   })
   .prefault({});
 
-/** Config file of an agent. */
-export const AGENT_CONFIG = z.strictObject({
+const KEYS = z.strictObject({
   ...COMMON_KEYS,
   listeners: z
     .array(
@@ -84,6 +84,18 @@ export const AGENT_CONFIG = z.strictObject({
     .optional()
     .describe('File for lines about refusals; default: marked lines in the log.'),
 });
+
+/** Config file of an agent. */
+export const AGENT_CONFIG = KEYS.superRefine((config, ctx) =>
+  checkOwnAddresses(
+    [
+      ...endpointAddresses(config.listeners),
+      ...ownAddresses('peer-listen', config['peer-listen']),
+      [['admin-listen'], config['admin-listen']],
+    ],
+    ctx,
+  ),
+);
 
 export type AgentConfig = z.infer<typeof AGENT_CONFIG>;
 

@@ -1,7 +1,4 @@
 import { openAudit } from '@sepia/base/audit';
-import { readClusterKey } from '@sepia/base/config/load';
-import { CodedError } from '@sepia/base/errors';
-import type { Logger } from '@sepia/base/log';
 import { DOCKER_HUB_HOSTS, isDockerHub } from '@sepia/base/names/upstream-name';
 import { AGENT_OF_NODE } from '@sepia/cluster/api/lazy-offers';
 import type { Cluster } from '@sepia/cluster/cluster';
@@ -14,7 +11,6 @@ import { CallVerifier } from '@sepia/http/sign';
 import type Koa from 'koa';
 import { AccessClient } from './cluster/access-client.ts';
 import { ProxyClient } from './cluster/proxy-client.ts';
-import type { AgentConfig } from './config.ts';
 import { entranceOf } from './entrance.ts';
 import type { Ground, Outside } from './ground.ts';
 import { backToSource, type Holdings } from './holdings.ts';
@@ -38,7 +34,7 @@ export async function startFace(ground: Ground, outside: Outside, holdings: Hold
   const doorOf = entrance(ground, outside);
   const proxyUrls = cluster.members('proxy').map((proxy) => proxy.urls[0]!);
   const { offers, lazy } = lazySide(ground, outside);
-  const forNode = snapshotterSide(config, log);
+  const forNode = snapshotterSide(ground);
   const handlers = handlersOf(ground, holdings, lazy);
   const apps: Koa[] = [];
   const listeners: HttpListener[] = [];
@@ -73,16 +69,6 @@ export async function startFace(ground: Ground, outside: Outside, holdings: Hold
     stops.push('listener', () => listener.stop(STOP_GRACE_MS));
   }
   return { listeners, apps };
-}
-
-/** @throws {CodedError} `CONFIG_INVALID` for a listener whose upstream is none of the cluster's */
-export function checkListeners(config: AgentConfig, cluster: Cluster): void {
-  for (const [index, { 'default-upstream': name }] of config.listeners.entries()) {
-    if (name === undefined || cluster.upstreams.some((upstream) => upstream.name === name)) continue;
-    throw new CodedError('CONFIG_INVALID', {
-      message: `listeners.${index}.default-upstream: no upstream "${name}" in the cluster document`,
-    });
-  }
 }
 
 /** Makes the door of each listener. */
@@ -135,11 +121,9 @@ function* ownNames(upstreams: Cluster['upstreams'], publicUrl: string | undefine
 }
 
 /** Who may call what is for the snapshotter: whoever has the node's secret. Without a secret nobody. */
-function snapshotterSide(config: AgentConfig, log: Logger): { verifier?: CallVerifier } {
-  const file = config['node-secret-file'];
-  if (file === undefined) return {};
-  const clusterKey = readClusterKey(file, 'node-secret-file');
-  return { verifier: new CallVerifier({ clusterKey, selfId: AGENT_OF_NODE, log }) };
+function snapshotterSide({ nodeSecret, log }: Ground): { verifier?: CallVerifier } {
+  if (nodeSecret === undefined) return {};
+  return { verifier: new CallVerifier({ clusterKey: nodeSecret, selfId: AGENT_OF_NODE, log }) };
 }
 
 function lazyRouter(offers: Offers, images: LazyImages): Koa.Middleware {

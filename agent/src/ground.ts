@@ -1,12 +1,10 @@
 import { join } from 'node:path';
 import { MemberClock } from '@sepia/base/clock/member-clock';
-import { readClusterKey } from '@sepia/base/config/load';
 import { logFailure } from '@sepia/base/failure';
 import type { StopStack } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
 import { type Counter, Metrics } from '@sepia/base/metrics';
 import { steadyMs } from '@sepia/base/reach';
-import type { Cluster } from '@sepia/cluster/cluster';
 import { followingClient } from '@sepia/cluster/ring-follower';
 import type { InternalClient } from '@sepia/http/client';
 import { createDispatcher } from '@sepia/http/sockets';
@@ -16,6 +14,7 @@ import { DataFolder } from '@sepia/store/data-folder';
 import { diskFiles } from '@sepia/store/files/disk-files';
 import type { FilePort } from '@sepia/store/files/file-port';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
+import type { AgentFiles } from './check.ts';
 import { CallWatch } from './cluster/members.ts';
 import { OriginClient } from './cluster/origin-client.ts';
 import { TrackerClient } from './cluster/tracker-client.ts';
@@ -34,10 +33,8 @@ export interface AgentGiven {
 }
 
 /** What every part of an agent stands on: who it is, its disk, its clock, its log and its figures. */
-export interface Ground {
+export interface Ground extends AgentFiles {
   readonly config: AgentConfig;
-  readonly cluster: Cluster;
-  readonly clusterKey: Uint8Array;
   readonly nodeId: string;
   /** `DIR/v1`. */
   readonly dir: string;
@@ -58,12 +55,11 @@ export interface Ground {
 
 /** Opens the data folder and what lies in it. @throws {CodedError} `CONFIG_INVALID`, `START_FAILED`, `DISK_FORMAT` */
 export async function layGround(
-  cluster: Cluster,
+  named: AgentFiles,
   config: AgentConfig,
   given: AgentGiven,
   stops: StopStack,
 ): Promise<Ground> {
-  const clusterKey = readClusterKey(config['cluster-key-file']);
   const clock = new MemberClock();
   const nowMs = steadyMs;
   const dateMs = clock.nowMs;
@@ -93,7 +89,8 @@ export async function layGround(
   const tags = await TagMemory.open(join(dir, 'tags.json'), log);
   stops.push('tags', () => tags.stop());
   return {
-    ...{ config, cluster, clusterKey, nodeId, dir, files, store, tags },
+    ...named,
+    ...{ config, nodeId, dir, files, store, tags },
     ...{ log, clock, nowMs, dateMs, metrics, bytes, stops },
   };
 }

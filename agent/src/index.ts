@@ -4,6 +4,7 @@ import { AGENT_CONFIG, type AgentConfig } from './config.ts';
 import type { AgentGiven } from './ground.ts';
 import { type Agent, startAgent } from './service.ts';
 
+export { checkAgent } from './check.ts';
 export { AGENT_CONFIG, type AgentConfig, RELOADED } from './config.ts';
 export type { Agent } from './service.ts';
 

@@ -1,11 +1,10 @@
 import { StopStack, startAll } from '@sepia/base/lifecycle';
 import type { Lack } from '@sepia/base/reach';
-import { Cluster } from '@sepia/cluster/cluster';
-import { loadClusterDocument } from '@sepia/cluster/load-document';
 import { startAdmin } from '@sepia/http/admin';
 import { budgetOf } from '@sepia/store/core/eviction';
+import { checkAgent } from './check.ts';
 import type { AgentConfig } from './config.ts';
-import { checkListeners, STOP_GRACE_MS, startFace } from './face.ts';
+import { STOP_GRACE_MS, startFace } from './face.ts';
 import { type AgentGiven, layGround, reachOut } from './ground.ts';
 import { openHoldings } from './holdings.ts';
 import { startLease } from './lease.ts';
@@ -25,11 +24,10 @@ export interface Agent {
 
 /** Builds and starts an agent. Paths in `config` are absolute. @throws {CodedError} `CONFIG_INVALID`, `START_FAILED`, `DISK_FORMAT` */
 export async function startAgent(config: AgentConfig, given: AgentGiven = {}): Promise<Agent> {
-  const cluster = new Cluster(loadClusterDocument(config['cluster-document']));
+  const named = checkAgent(config);
   const stops = new StopStack();
   return await startAll(stops, async () => {
-    checkListeners(config, cluster);
-    const ground = await layGround(cluster, config, given, stops);
+    const ground = await layGround(named, config, given, stops);
     const outside = reachOut(ground, given.env);
     const holdings = await openHoldings(ground, outside);
     const { blobs, scrubber, listening } = holdings;

@@ -1,4 +1,5 @@
 import { CACHE_KEYS, COMMON_KEYS, SCRUB_KEYS } from '@sepia/base/config/member-keys';
+import { checkOwnAddresses, ownAddresses } from '@sepia/base/config/own-addresses';
 import { bytes, duration, hostPort } from '@sepia/base/config/units';
 import { FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
 import { MAX_BLOB_BYTES } from '@sepia/metainfo/metainfo';
@@ -92,8 +93,7 @@ const PAIRS = [
   ['proxy-username', 'proxy-password-file'],
 ] as const;
 
-/** Config file of an origin. */
-export const ORIGIN_CONFIG = z.strictObject({
+const KEYS = z.strictObject({
   ...COMMON_KEYS,
   listen: hostPort().describe('Address of the signed routes.'),
   'peer-listen': z.array(hostPort()).min(1).max(16).describe('Addresses of the swarm ports.'),
@@ -176,6 +176,18 @@ export const ORIGIN_CONFIG = z.strictObject({
   deadlines: DEADLINES.describe('How long things may take.'),
 });
 
+/** Config file of an origin. */
+export const ORIGIN_CONFIG = KEYS.superRefine((config, ctx) =>
+  checkOwnAddresses(
+    [
+      [['listen'], config.listen],
+      ...ownAddresses('peer-listen', config['peer-listen']),
+      [['admin-listen'], config['admin-listen']],
+    ],
+    ctx,
+  ),
+);
+
 export type OriginConfig = z.infer<typeof ORIGIN_CONFIG>;
 
 /** Keys that SIGHUP puts in force. */
@@ -186,6 +198,14 @@ export const RELOADED = [
   'max-blob',
   'deadlines.upload-idle',
 ] as const;
+
+/** How patient an origin is with upstreams. */
+export function paceOf({ deadlines }: OriginConfig): {
+  readonly progressMs: number;
+  readonly firstByteMs: number;
+} {
+  return { progressMs: deadlines['fetch-progress'], firstByteMs: deadlines['first-byte'] };
+}
 
 /** What it says about uploads. */
 export function uploadOptions(config: OriginConfig): {

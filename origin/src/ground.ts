@@ -8,7 +8,7 @@ import { DiskRoom, type FreeBytes } from '@sepia/store/disk-room';
 import { openBackends } from './backend/start.ts';
 import { BlobIndex } from './blobs/blob-index.ts';
 import { openStore } from './blobs/open-store.ts';
-import type { OriginConfig } from './config.ts';
+import { type OriginConfig, paceOf } from './config.ts';
 import { openRecordEngine } from './records/record-engine.ts';
 import { openRecords } from './recovery/open-records.ts';
 
@@ -32,8 +32,7 @@ export type Ground = Awaited<ReturnType<typeof openGround>>;
 /** First: clocks, records, the disk with its blobs, the backends. @throws {CodedError} as their `open` */
 export async function openGround(given: OriginGiven) {
   const { config, cluster, clusterKey, selfId, log, stops, env, acceptLoss, freeBytes } = given;
-  const { deadlines } = config;
-  const pace = { progressMs: deadlines['fetch-progress'], firstByteMs: deadlines['first-byte'] };
+  const pace = paceOf(config);
   const clock = new MemberClock();
   const [nowMs, dateMs] = [steadyMs, clock.nowMs];
   const startedMs = nowMs();

@@ -1,5 +1,5 @@
 import { configArgument, reloadable, runService } from '@sepia/base/process';
-import { createOrigin, loadOriginConfig, RELOADED } from './index.ts';
+import { checkOrigin, createOrigin, loadOriginConfig, type OriginConfig, RELOADED } from './index.ts';
 
 const acceptLoss = process.argv.includes('--accept-loss');
 
@@ -7,5 +7,6 @@ await runService('origin', async () => {
   const file = configArgument('origin');
   const start: typeof createOrigin = async (config) =>
     await createOrigin(config, { acceptLoss, env: process.env });
-  return await reloadable(() => loadOriginConfig(file), start, RELOADED);
+  const check = async (config: OriginConfig) => await checkOrigin(config, process.env);
+  return await reloadable({ load: () => loadOriginConfig(file), check, start }, RELOADED);
 });

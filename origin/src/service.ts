@@ -1,11 +1,8 @@
-import { readClusterKey } from '@sepia/base/config/load';
 import { logFailure } from '@sepia/base/failure';
 import { StopStack, startAll } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
-import { Cluster } from '@sepia/cluster/cluster';
-import { loadClusterDocument } from '@sepia/cluster/load-document';
 import type { FreeBytes } from '@sepia/store/disk-room';
-import { checkedId } from './cluster/own-id.ts';
+import { checkOrigin } from './check.ts';
 import { type OriginConfig, uploadOptions } from './config.ts';
 import { createContent, createNames } from './content.ts';
 import { type OriginParts, openDoors } from './doors.ts';
@@ -39,12 +36,10 @@ export interface OriginDeps {
 
 /** Builds and starts an origin. Paths in `config` are absolute. @throws {CodedError} `CONFIG_INVALID`, `START_FAILED` */
 export async function startOrigin(config: OriginConfig, deps: OriginDeps = {}): Promise<Origin> {
-  const cluster = new Cluster(loadClusterDocument(config['cluster-document']));
-  const clusterKey = readClusterKey(config['cluster-key-file']);
-  const selfId = checkedId(config, cluster);
+  const { freeBytes, env = {}, acceptLoss = false } = deps;
+  const { cluster, clusterKey, id: selfId } = await checkOrigin(config, env);
   const log = deps.log ?? createLogger('origin', selfId, config.log.level);
   const stops = new StopStack();
-  const { freeBytes, env = {}, acceptLoss = false } = deps;
   const given = { config, cluster, clusterKey, selfId, log, stops, freeBytes, env, acceptLoss };
   return await startAll(stops, async () => await build(given));
 }

@@ -1,4 +1,5 @@
 import { COMMON_KEYS, LISTENER_KEYS } from '@sepia/base/config/member-keys';
+import { checkOwnAddresses, endpointAddresses } from '@sepia/base/config/own-addresses';
 import { baseUrl, bytes, duration, hostPort } from '@sepia/base/config/units';
 import { z } from 'zod';
 import { HARBOR_CONFIG } from './harbor/config.ts';
@@ -59,8 +60,7 @@ const LIMITS = z
   })
   .prefault({});
 
-/** Config file of a proxy. */
-export const PROXY_CONFIG = z.strictObject({
+const KEYS = z.strictObject({
   ...COMMON_KEYS,
   listeners: z
     .array(LISTENER)
@@ -80,6 +80,14 @@ export const PROXY_CONFIG = z.strictObject({
     .describe('File for lines about pushes, deletes, logins and refusals; default: marked lines in the log.'),
   harbor: HARBOR_CONFIG.describe('Preheat drivers and webhooks of Harbor; see docs/harbor.md.'),
 });
+
+/** Config file of a proxy. */
+export const PROXY_CONFIG = KEYS.superRefine((config, ctx) =>
+  checkOwnAddresses(
+    [...endpointAddresses(config.listeners), [['admin-listen'], config['admin-listen']]],
+    ctx,
+  ),
+);
 
 export type ProxyConfig = z.infer<typeof PROXY_CONFIG>;
 

@@ -1,5 +1,4 @@
 import { type Audit, openAudit } from '@sepia/base/audit';
-import { CodedError } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { takesPushes } from '@sepia/cluster/write-back';
@@ -89,19 +88,11 @@ export function openEntrance(parts: EntranceParts): Entrance {
   };
 }
 
-/** Rules stand in the document, passwords in the file: one without the other is a mistake. */
+/** A config that was checked has both, rules and passwords, or neither. */
 function ownAccounts({ config, cluster, clusterKey, log, nowMs }: EntranceParts) {
   const { accounts: document } = cluster.document;
   const file = config['accounts-file'];
-  if (document === undefined && file === undefined) return undefined;
-  if (document === undefined)
-    throw new CodedError('CONFIG_INVALID', {
-      message: 'accounts-file: the cluster document has no section accounts with the rules for them',
-    });
-  if (file === undefined)
-    throw new CodedError('CONFIG_INVALID', {
-      message: 'accounts-file: is missing; the cluster document has a section accounts',
-    });
+  if (document === undefined || file === undefined) return undefined;
   return {
     accounts: new Accounts({ log, nowMs, clusterKey }, file),
     rules: new AccessRules(document),

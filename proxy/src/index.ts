@@ -4,6 +4,7 @@ import type { z } from 'zod';
 import { PROXY_CONFIG, type ProxyConfig } from './config.ts';
 import { type RunningProxy, startProxy } from './service.ts';
 
+export { checkProxy } from './check.ts';
 export { PROXY_CONFIG, type ProxyConfig, RELOADED } from './config.ts';
 export type { RunningProxy } from './service.ts';
 

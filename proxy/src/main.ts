@@ -1,7 +1,10 @@
 import { configArgument, reloadable, runService } from '@sepia/base/process';
-import { createProxy, loadProxyConfig, RELOADED } from './index.ts';
+import { checkProxy, createProxy, loadProxyConfig, RELOADED } from './index.ts';
 
 await runService('proxy', async () => {
   const file = configArgument('proxy');
-  return await reloadable(() => loadProxyConfig(file), createProxy, RELOADED);
+  return await reloadable(
+    { load: () => loadProxyConfig(file), check: checkProxy, start: createProxy },
+    RELOADED,
+  );
 });

@@ -1,17 +1,15 @@
 import { MemberClock } from '@sepia/base/clock/member-clock';
-import { readClusterKey } from '@sepia/base/config/load';
 import { CodedError } from '@sepia/base/errors';
 import { StopStack, startAll } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
 import { steadyMs } from '@sepia/base/reach';
-import { Cluster } from '@sepia/cluster/cluster';
 import { Health, UNTIL_IT_ANSWERS } from '@sepia/cluster/core/health';
-import { loadClusterDocument } from '@sepia/cluster/load-document';
 import { followingClient } from '@sepia/cluster/ring-follower';
 import { startAdmin } from '@sepia/http/admin';
 import type { InternalClient } from '@sepia/http/client';
 import { HttpListener } from '@sepia/http/listener';
 import { createDispatcher } from '@sepia/http/sockets';
+import { checkProxy } from './check.ts';
 import { Origins } from './cluster/origins.ts';
 import type { ProxyConfig } from './config.ts';
 import { openEntrance } from './entrance.ts';
@@ -39,9 +37,7 @@ export async function startProxy(
   config: ProxyConfig,
   deps: { readonly log?: Logger } = {},
 ): Promise<RunningProxy> {
-  const cluster = new Cluster(loadClusterDocument(config['cluster-document']));
-  const clusterKey = readClusterKey(config['cluster-key-file']);
-  const id = checkedId(config, cluster);
+  const { cluster, clusterKey, id } = checkProxy(config);
   const log = deps.log ?? createLogger('proxy', id, config.log.level);
   const stops = new StopStack();
   return await startAll(stops, async () => {
@@ -129,21 +125,4 @@ async function serve(
     await Promise.all(listeners.map((listener) => listener.stop(state.limits.drain)));
   });
   return { urls: listeners.map((listener) => listener.url), admin };
-}
-
-function checkedId(config: ProxyConfig, cluster: Cluster): string {
-  const id = config.id ?? '';
-  if (cluster.findMember(id)?.role !== 'proxy') {
-    throw new CodedError('CONFIG_INVALID', {
-      message: `id: "${id}" is not a proxy of the cluster document; add it there or correct the id`,
-    });
-  }
-  for (const [index, one] of config.listeners.entries()) {
-    const upstream = one['default-upstream'];
-    if (upstream === undefined || cluster.upstreams.some((known) => known.name === upstream)) continue;
-    throw new CodedError('CONFIG_INVALID', {
-      message: `listeners.${index}.default-upstream: "${upstream}" is not an upstream of the cluster document`,
-    });
-  }
-  return id;
 }

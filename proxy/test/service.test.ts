@@ -101,7 +101,7 @@ t.test('a wrong config stops the start and names the key', async (t) => {
   };
   await t.resolves(start({}));
   const cases: [object, RegExp][] = [
-    [{ id: 'other' }, /id: "other" is not a proxy/],
+    [{ id: 'other' }, /id: "other" is not in .*role proxy/],
     [{ colour: 1 }, /unknown key colour/],
     [{ listeners: [] }, /listeners/],
     [{ listeners: [{ listen: 'x' }] }, /listeners\.0\.listen/],

@@ -2,6 +2,7 @@ import { loadConfig, withPaths } from '@sepia/base/config/load';
 import type { z } from 'zod';
 import { SNAPSHOTTER_CONFIG, type SnapshotterConfig } from './config.ts';
 
+export { checkSnapshotter } from './check.ts';
 export { RELOADED, SNAPSHOTTER_CONFIG, type SnapshotterConfig } from './config.ts';
 export { type Snapshotter, startSnapshotter } from './service.ts';
 

@@ -1,6 +1,12 @@
 import { resolve } from 'node:path';
 import { configArgument, reloadable, runService } from '@sepia/base/process';
-import { loadSnapshotterConfig, RELOADED, type SnapshotterConfig, startSnapshotter } from './index.ts';
+import {
+  checkSnapshotter,
+  loadSnapshotterConfig,
+  RELOADED,
+  type SnapshotterConfig,
+  startSnapshotter,
+} from './index.ts';
 import { ensureHolder } from './launch.ts';
 
 /** Tells the holder that the mount is gone. */
@@ -13,16 +19,19 @@ if (Number.isSafeInteger(fd) && fd > 2) {
   const onEnd = (why: 'unmounted' | 'failed'): void =>
     process.exit(why === 'unmounted' ? NOTHING_TO_HOLD : 1);
   const start = async (config: SnapshotterConfig) => await startSnapshotter(config, fd, onEnd);
-  await runService('snapshotter', () => reloadable(() => loadSnapshotterConfig(file), start, RELOADED));
+  const load = (): SnapshotterConfig => loadSnapshotterConfig(file);
+  await runService('snapshotter', () => reloadable({ load, check: checkSnapshotter, start }, RELOADED));
 } else {
   await runService('snapshotter', async () => {
     const command = [process.execPath, import.meta.filename, '--config', file];
-    const holder = await ensureHolder(loadSnapshotterConfig(file), command);
+    const config = loadSnapshotterConfig(file);
+    checkSnapshotter(config);
+    const holder = await ensureHolder(config, command);
     return {
       stop: async () => await holder.stop(),
       reload: async () => {
         // A config that is wrong is refused here, where somebody reads it.
-        loadSnapshotterConfig(file);
+        checkSnapshotter(loadSnapshotterConfig(file));
         return (await holder.reload?.()) ?? '';
       },
     };

@@ -4,6 +4,7 @@ import type { z } from 'zod';
 import { TRACKER_CONFIG, type TrackerConfig } from './config.ts';
 import { startTracker, type Tracker } from './service.ts';
 
+export { checkTracker } from './check.ts';
 export { TRACKER_CONFIG, type TrackerConfig } from './config.ts';
 export type { Tracker } from './service.ts';
 

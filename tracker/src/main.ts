@@ -1,7 +1,10 @@
 import { configArgument, reloadable, runService } from '@sepia/base/process';
-import { createTracker, loadTrackerConfig } from './index.ts';
+import { checkTracker, createTracker, loadTrackerConfig } from './index.ts';
 
 await runService('tracker', async () => {
   const file = configArgument('tracker');
-  return await reloadable(() => loadTrackerConfig(file), createTracker, ['log.level']);
+  return await reloadable(
+    { load: () => loadTrackerConfig(file), check: checkTracker, start: createTracker },
+    ['log.level'],
+  );
 });

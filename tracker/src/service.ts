@@ -1,7 +1,6 @@
 import { randomInt, randomUUID } from 'node:crypto';
 import { Passes } from '@sepia/base/async/passes';
 import { MemberClock } from '@sepia/base/clock/member-clock';
-import { readClusterKey } from '@sepia/base/config/load';
 import { CodedError } from '@sepia/base/errors';
 import { StopStack, startAll } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
@@ -9,8 +8,7 @@ import { Metrics } from '@sepia/base/metrics';
 import { Reach, steadyMs } from '@sepia/base/reach';
 import { H_CLUSTER } from '@sepia/cluster/api/headers';
 import { digestHash } from '@sepia/cluster/api/set-hash';
-import { Cluster } from '@sepia/cluster/cluster';
-import { loadClusterDocument } from '@sepia/cluster/load-document';
+import type { Cluster } from '@sepia/cluster/cluster';
 import { followingClient } from '@sepia/cluster/ring-follower';
 import { startAdmin } from '@sepia/http/admin';
 import { createApp } from '@sepia/http/app';
@@ -20,6 +18,7 @@ import { createMemberGate } from '@sepia/http/member-gate';
 import { createDispatcher } from '@sepia/http/sockets';
 import { DataFolder } from '@sepia/store/data-folder';
 import type Koa from 'koa';
+import { checkTracker } from './check.ts';
 import { CommandBook } from './commands/core/command-book.ts';
 import { Revocations } from './commands/core/revocations.ts';
 import type { TrackerConfig } from './config.ts';
@@ -78,13 +77,7 @@ export async function startTracker(
   config: TrackerConfig,
   deps: { readonly log?: Logger } = {},
 ): Promise<Tracker> {
-  const cluster = new Cluster(loadClusterDocument(config['cluster-document']));
-  const clusterKey = readClusterKey(config['cluster-key-file']);
-  const id = config.id ?? '';
-  if (cluster.findMember(id)?.role !== 'tracker')
-    throw new CodedError('CONFIG_INVALID', {
-      message: `id: "${id}" is not a tracker of the cluster document; add it there or correct the id`,
-    });
+  const { cluster, clusterKey, id } = checkTracker(config);
   const log = deps.log ?? createLogger('tracker', id, config.log.level);
   const metrics = new Metrics('tracker', id);
   const stops = new StopStack();

@@ -90,6 +90,9 @@ function tasksOf(cluster: Cluster, rules: ConversionRules, url: string): Convers
   return isUntagged ? [] : rules.tasksOf({ kind: 'push', upstream: upstream.name, repository, tag });
 }
 
+/** Passes a request that is not signed, or throws. */
+export type ApiGuard = (ctx: Context) => void;
+
 /**
  * Who may come in without a signature: whoever knows the header may convert; who may read says the config.
  * @throws {CodedError} `CONFIG_INVALID` that names the key
@@ -97,10 +100,10 @@ function tasksOf(cluster: Cluster, rules: ConversionRules, url: string): Convers
 export function apiGuard(api: {
   readonly 'authorization-file'?: string | undefined;
   readonly read: 'anyone' | 'members';
-}) {
+}): ApiGuard {
   const file = api['authorization-file'];
   const wanted = file === undefined ? undefined : hash(secretOf(file));
-  return (ctx: Context): void => {
+  return (ctx) => {
     if (ctx.method === 'GET' || ctx.method === 'HEAD') {
       if (api.read === 'anyone') return;
       throw new CodedError('SIGNATURE_INVALID', {

@@ -27,14 +27,14 @@ export function addConfig(program: Command): void {
     });
   config
     .command('check <file>')
-    .description('check a config file or cluster document, and the files that it names')
+    .description('check a config file as the start does, with the files that it names, or a cluster document')
     .option('--role <role>', 'whose config it is (default: the role that its keys fit best)')
     .action(async (file: string, flags: { role?: string }) => {
       if (flags.role !== undefined && !isRole(flags.role))
         throw new CodedError('CONFIG_INVALID', {
           message: `--role: "${flags.role}" is not one of ${ROLES.join(', ')}`,
         });
-      process.stdout.write(`${file}: ${await checkFile(resolve(file), flags.role)} is valid\n`);
+      process.stdout.write(`${file}: ${await checkFile(resolve(file), process.env, flags.role)} is valid\n`);
     });
 }
 

@@ -1,42 +1,37 @@
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
-import { besideConfig, loadConfig, readClusterKey } from '@sepia/base/config/load';
+import { loadConfig } from '@sepia/base/config/load';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { loadClusterDocument } from '@sepia/cluster/load-document';
 import { z } from 'zod';
 import { ROLES, type Role } from '../up/plan.ts';
 import { guessRole, type RoleGuess } from './guess-role.ts';
-import { roleSchema } from './role-schemas.ts';
-
-/** Files that a config may name. */
-interface NamedFiles {
-  readonly 'cluster-key-file'?: string;
-  readonly 'cluster-document'?: string;
-  readonly 'node-secret-file'?: string;
-}
+import { checkAsRole, roleSchema } from './role-schemas.ts';
 
 /**
- * Checks a config file or a cluster document, and the keys and documents that it names.
+ * Checks a config file as the start of its role does, with the files that it names, or a cluster document.
+ * @param env of the process; the start of an origin and an accelerator asks it too
  * @param given its role; left out: guessed
  * @returns what the file is
  * @throws {CodedError} `CONFIG_INVALID` naming file and key, and the role that was guessed
  */
-export async function checkFile(file: string, given?: Role): Promise<string> {
+export async function checkFile(file: string, env: NodeJS.ProcessEnv, given?: Role): Promise<string> {
   const guess = given === undefined ? await guessAt(file) : { role: given, others: [] };
   if (guess === undefined) {
     loadClusterDocument(file);
     return 'cluster document';
   }
   const { role, others } = guess;
-  checkNamed(file, loadAs(file, role, await roleSchema(role), given === undefined));
+  loadAs(file, role, await roleSchema(role), given === undefined);
+  await checkAsRole(role, file, env);
   const doubt =
     others.length === 0 ? '' : ` (or ${others.map(withArticle).join(', ')}: --role says whose it is)`;
   return `config of ${withArticle(role)}${doubt}`;
 }
 
-function loadAs(file: string, role: Role, schema: z.ZodType, isGuessed: boolean): NamedFiles {
+function loadAs(file: string, role: Role, schema: z.ZodType, isGuessed: boolean): void {
   try {
-    return loadConfig(file, schema) as NamedFiles;
+    loadConfig(file, schema);
   } catch (error) {
     if (!isGuessed || !isCoded(error, 'CONFIG_INVALID')) throw error;
     throw new CodedError('CONFIG_INVALID', {
@@ -44,15 +39,6 @@ function loadAs(file: string, role: Role, schema: z.ZodType, isGuessed: boolean)
       cause: error,
     });
   }
-}
-
-function checkNamed(file: string, named: NamedFiles): void {
-  for (const key of ['cluster-key-file', 'node-secret-file'] as const) {
-    const path = named[key];
-    if (path !== undefined) readClusterKey(besideConfig(file, path), key);
-  }
-  const document = named['cluster-document'];
-  if (document !== undefined) loadClusterDocument(besideConfig(file, document));
 }
 
 /** @throws {CodedError} `CONFIG_INVALID` for a file that cannot be read, or is no YAML */

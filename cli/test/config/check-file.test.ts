@@ -8,8 +8,12 @@ import { roleSchema } from '../../src/config/role-schemas.ts';
 import { ROLES, type Role } from '../../src/up/plan.ts';
 
 const KEY = 'ab'.repeat(32);
-const DOCUMENT = 'version: 1\nmembers: []\nupstreams: [{ name: local, mode: none }]\n';
+const MEMBERS = ['origin', 'tracker', 'proxy'].map(
+  (role, index) => `  - { id: ${role}-1, role: ${role}, urls: ['http://127.0.0.1:${index + 1}'] }\n`,
+);
+const DOCUMENT = `version: 1\nmembers:\n${MEMBERS.join('')}upstreams: [{ name: local, mode: none }]\n`;
 const MEMBER = [
+  'id: tracker-1',
   'data: ./d',
   'cluster-key-file: ./cluster-key',
   'cluster-document: ./cluster-document.yaml',
@@ -24,14 +28,16 @@ function folder(t: Test): string {
   return dir;
 }
 
+/** With the id that the document gives it: a start needs that too. */
 async function printed(role: Role): Promise<string> {
-  return defaultConfig(role, configKeys(await roleSchema(role)));
+  const id = /origin|tracker|proxy/.test(role) ? `id: ${role}-1\n` : '';
+  return `${defaultConfig(role, configKeys(await roleSchema(role)))}${id}`;
 }
 
 async function checked(t: Test, text: string, name = 's.yaml'): Promise<string> {
   const file = join(folder(t), name);
   writeFileSync(file, text);
-  return await checkFile(file);
+  return await checkFile(file, {});
 }
 
 t.test('what is printed for a role is taken for its config, with and without its name', async (t) => {
@@ -40,10 +46,10 @@ t.test('what is printed for a role is taken for its config, with and without its
     const file = join(dir, 's.yaml');
     writeFileSync(file, await printed(role));
     const said = `config of ${/^[ao]/.test(role) ? 'an' : 'a'} ${role}`;
-    t.equal(await checkFile(file), said);
-    t.equal(await checkFile(file, role), said, 'with --role');
+    t.equal(await checkFile(file, {}), said);
+    t.equal(await checkFile(file, {}, role), said, 'with --role');
   }
-  t.equal(await checkFile(join(dir, 'cluster-document.yaml')), 'cluster document');
+  t.equal(await checkFile(join(dir, 'cluster-document.yaml'), {}), 'cluster document');
 });
 
 t.test('a key with a typo does not make it the config of another role', async (t) => {
@@ -76,8 +82,8 @@ t.test('what fits two roles says so, unless its name tells', async (t) => {
 
 t.test('a file that cannot be read or is no YAML is taken for nothing', async (t) => {
   await t.rejects(checked(t, 'a: [', 's.yaml'), { message: /^(?!.*taken for)/ });
-  await t.rejects(checkFile(join(t.testdir(), 'none')), { message: /none: cannot be read \(ENOENT\)$/ });
+  await t.rejects(checkFile(join(t.testdir(), 'none'), {}), { message: /none: cannot be read \(ENOENT\)$/ });
   const noKey = join(t.testdir({ 's.yaml': await printed('snapshotter') }), 's.yaml');
   writeFileSync(noKey, `${await printed('snapshotter')}\nnode-secret-file: ./none\n`);
-  await t.rejects(checkFile(noKey), { message: /^node-secret-file: .*cannot be read/ });
+  await t.rejects(checkFile(noKey, {}), { message: /^node-secret-file: .*cannot be read/ });
 });

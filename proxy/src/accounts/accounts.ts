@@ -52,7 +52,7 @@ export class Accounts {
   constructor(deps: AccountsDeps, file: string) {
     this.#deps = deps;
     this.#file = file;
-    this.#hashes = parseHtpasswd(readText(file), file);
+    this.#hashes = readAccounts(file);
     this.#version = versionOf(file);
     this.#lookedAtMs = deps.nowMs();
     const cost = Math.max(4, ...[...this.#hashes.values()].map((one) => bcrypt().parseOptions(one).cost));
@@ -120,7 +120,7 @@ export class Accounts {
     try {
       const version = versionOf(this.#file);
       if (version === this.#version) return;
-      const found = parseHtpasswd(readText(this.#file), this.#file);
+      const found = readAccounts(this.#file);
       // A file that is rewritten in place is empty for a moment.
       if (found.size === 0 && this.#hashes.size > 0) throw invalid(`${this.#file}: has no account left`);
       for (const name of this.#hashes.keys())
@@ -133,6 +133,11 @@ export class Accounts {
       logFailure(this.#deps.log, error, 'accounts-file is not usable; the old accounts stay', facts, 'error');
     }
   }
+}
+
+/** The accounts of an htpasswd file by name. @throws {CodedError} `CONFIG_INVALID` that names the line */
+export function readAccounts(file: string): ReadonlyMap<string, string> {
+  return parseHtpasswd(readText(file), file);
 }
 
 /** Accounts by name. @throws {CodedError} `CONFIG_INVALID` that names the line, never its content */

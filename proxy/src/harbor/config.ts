@@ -25,6 +25,14 @@ const DRIVER_AUTH = z
       .optional()
       .describe('File with the password, token or header value, relative to this file.'),
   })
+  .superRefine(({ mode, username, header, 'secret-file': file }, ctx) => {
+    const needs = (key: string): void =>
+      ctx.addIssue({ code: 'custom', path: [key], message: `is missing; mode ${mode} needs it` });
+    if (mode === 'off' || mode === 'none') return;
+    if (file === undefined) needs('secret-file');
+    if (mode === 'basic' && username === undefined) needs('username');
+    if (mode === 'custom' && header === undefined) needs('header');
+  })
   .prefault({});
 
 const KRAKEN = z
@@ -59,6 +67,10 @@ const WEBHOOK = z
       .describe(
         'What pushed images are brought along for; the first that matches counts, none: only the tag moves.',
       ),
+  })
+  .refine((one) => one.auth !== 'header' || one['authorization-file'] !== undefined, {
+    message: 'is missing; auth header needs it',
+    path: ['authorization-file'],
   })
   .prefault({});
 

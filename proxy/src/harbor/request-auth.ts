@@ -16,13 +16,10 @@ export function driverAuth(config: Harbor['driver-auth']): RequestAuth {
   const key = 'harbor.driver-auth';
   if (mode === 'none') return () => undefined;
   if (mode === 'off') return isOff(`preheat drivers are off; set ${key}.mode in the config of this proxy`);
-  const secret = readSecret(config['secret-file'], `${key}.secret-file`);
+  const secret = readSecret(config['secret-file']!, `${key}.secret-file`);
   if (mode === 'bearer') return exactly('authorization', `Bearer ${secret}`, 'Bearer realm="sepia"');
-  if (mode === 'custom') {
-    if (config.header === undefined) throw invalid(`${key}.header: is missing (mode custom)`);
-    return exactly(config.header.toLowerCase(), secret);
-  }
-  if (config.username === undefined) throw invalid(`${key}.username: is missing (mode basic)`);
+  // What a mode needs is there: the schema asks for it.
+  if (mode === 'custom') return exactly(config.header!.toLowerCase(), secret);
   const basic = Buffer.from(`${config.username}:${secret}`, 'utf8').toString('base64');
   return exactly('authorization', `Basic ${basic}`, 'Basic realm="sepia"');
 }
@@ -32,7 +29,7 @@ export function webhookAuth(config: Harbor['webhook']): RequestAuth {
   if (config.auth === 'none') return () => undefined;
   if (config.auth === 'off')
     return isOff('webhooks are off; set harbor.webhook.auth in the config of this proxy');
-  const secret = readSecret(config['authorization-file'], 'harbor.webhook.authorization-file');
+  const secret = readSecret(config['authorization-file']!, 'harbor.webhook.authorization-file');
   return exactly('authorization', secret);
 }
 
@@ -56,8 +53,7 @@ function hash(text: string): Buffer {
   return createHash('sha256').update(text, 'utf8').digest();
 }
 
-function readSecret(file: string | undefined, key: string): string {
-  if (file === undefined) throw invalid(`${key}: is missing`);
+function readSecret(file: string, key: string): string {
   let text: string;
   try {
     text = readFileSync(file, 'utf8').trim();

@@ -1,6 +1,8 @@
 import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { type Logger, pino } from 'pino';
+import { CodedError, systemCode } from './errors.ts';
+import { throwIfBug } from './failure.ts';
 import { LogSink, writtenAtOnce } from './log-sink.ts';
 
 /** One line of the audit log: who did what to which content. Never a secret. */
@@ -32,6 +34,7 @@ export interface Audit {
  * The audit log of a member: `file` gets lines of its own, whatever the log level; without it they go to the member's
  * log, level info, marked `audit: true`. Lines for which the disk has no room are lost and counted, and the member's log
  * says how many: requests go on.
+ * @throws {CodedError} `CONFIG_INVALID` for a file that cannot be opened
  */
 export function openAudit(
   member: { readonly service: string; readonly id: string; readonly log: Logger },
@@ -41,8 +44,7 @@ export function openAudit(
     const log = member.log.child({ audit: true });
     return { note: (event) => log.info(event, event.event), close: () => undefined };
   }
-  mkdirSync(dirname(file), { recursive: true });
-  const fd = openSync(file, 'a', 0o600);
+  const fd = openForLines(file);
   const sink = new LogSink(writtenAtOnce(fd));
   sink.onRoom = (lost) =>
     member.log.warn({ lost, file }, 'lines of the audit log were lost: it could not be written');
@@ -66,4 +68,17 @@ export function openAudit(
       closeSync(fd);
     },
   };
+}
+
+function openForLines(file: string): number {
+  try {
+    mkdirSync(dirname(file), { recursive: true });
+    return openSync(file, 'a', 0o600);
+  } catch (cause) {
+    throwIfBug(cause);
+    throw new CodedError('CONFIG_INVALID', {
+      message: `audit-log: ${file} cannot be opened (${systemCode(cause)})`,
+      cause,
+    });
+  }
 }

@@ -72,21 +72,29 @@ export interface Adjustable<C> extends Stoppable {
   adjust(config: C): void;
 }
 
+/** What a service is started and reloaded by. */
+interface Reloading<C> {
+  readonly load: () => C;
+  /** Refuses a config as `start` does, with the files that it names. */
+  readonly check: (config: C) => unknown;
+  readonly start: (config: C) => Promise<Adjustable<C>>;
+}
+
 /**
- * Starts a service from its config and reads that again at SIGHUP. `inForce`: the keys that it then adjusts by,
- * `part.key` for those of a section; what else has changed counts after a restart, and is named.
+ * Starts a service from its config and reads that again at SIGHUP; what a start would refuse changes nothing. `inForce`: the
+ * keys that it then adjusts by, `part.key` for those of a section; what else has changed counts after a restart, and is named.
  */
 export async function reloadable<C extends object>(
-  load: () => C,
-  start: (config: C) => Promise<Adjustable<C>>,
+  { load, check, start }: Reloading<C>,
   inForce: readonly string[],
 ): Promise<Service> {
   let config = load();
   const running = await start(config);
   return {
     stop: async () => await running.stop(),
-    reload: () => {
+    reload: async () => {
       const next = load();
+      await check(next);
       running.adjust(next);
       const changed = changedKeys(config, next);
       config = next;

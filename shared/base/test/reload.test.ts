@@ -15,37 +15,56 @@ t.test('a reload says what is in force and what counts after a restart', async (
   const seen: unknown[] = [];
   let isStopped = false;
   const service = await reloadable(
-    () => config,
-    async () => ({
-      adjust: (next) => void seen.push(next),
-      stop: async () => {
-        isStopped = true;
-      },
-    }),
+    {
+      load: () => config,
+      check: () => undefined,
+      start: async () => ({
+        adjust: (next) => void seen.push(next),
+        stop: async () => {
+          isStopped = true;
+        },
+      }),
+    },
     ['limits.open'],
   );
-  t.equal(service.reload?.(), 'config reloaded; in force: nothing new');
+  t.equal(await service.reload?.(), 'config reloaded; in force: nothing new');
   config = { id: 'b', limits: { open: 2, cache: 2 } };
-  t.equal(service.reload?.(), 'config reloaded; in force: limits.open; after a restart: id, limits.cache');
+  t.equal(
+    await service.reload?.(),
+    'config reloaded; in force: limits.open; after a restart: id, limits.cache',
+  );
   t.equal(seen.at(-1), config);
   await service.stop();
   t.ok(isStopped);
 });
 
 t.test('a config that is wrong changes nothing', async (t) => {
-  let isWrong = false;
-  const seen: unknown[] = [];
-  const service = await reloadable(
-    () => {
-      if (isWrong) throw new CodedError('CONFIG_INVALID', { message: 'limits.open: is missing' });
-      return { limits: {} };
-    },
-    async () => ({ adjust: (next) => void seen.push(next), stop: async () => undefined }),
-    [],
-  );
-  isWrong = true;
-  t.throws(() => service.reload?.(), { code: 'CONFIG_INVALID' });
-  t.same(seen, []);
+  const refusals = {
+    load: 'limits.open: is missing',
+    check: 'credentials.hub: the cluster document has no upstream of this name',
+  };
+  for (const at of ['load', 'check'] as const) {
+    let isWrong = false;
+    const seen: unknown[] = [];
+    const refuse = (where: typeof at): void => {
+      if (isWrong && where === at) throw new CodedError('CONFIG_INVALID', { message: refusals[at] });
+    };
+    const service = await reloadable(
+      {
+        load: () => {
+          refuse('load');
+          return { limits: {} };
+        },
+        check: () => refuse('check'),
+        start: async () => ({ adjust: (next) => void seen.push(next), stop: async () => undefined }),
+      },
+      [],
+    );
+    await service.reload?.();
+    isWrong = true;
+    await t.rejects(async () => await service.reload?.(), { code: 'CONFIG_INVALID', message: refusals[at] });
+    t.equal(seen.length, 1, `what ${at} refuses`);
+  }
 });
 
 t.test('SIGHUP reloads, and a wrong file ends nothing', async (t) => {
@@ -61,7 +80,10 @@ const load = () => {
   return { log: { level } };
 };
 await runService('test', async () =>
-  await reloadable(load, async () => ({ adjust: () => undefined, stop: async () => undefined }), ['log.level']),
+  await reloadable(
+    { load, check: () => undefined, start: async () => ({ adjust: () => undefined, stop: async () => undefined }) },
+    ['log.level'],
+  ),
 );
 console.log('ready');
 process.stdin.on('data', () => undefined);

@@ -1,5 +1,4 @@
 import { MemberClock } from '@sepia/base/clock/member-clock';
-import { readClusterKey } from '@sepia/base/config/load';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
@@ -22,7 +21,6 @@ import { Publisher } from './publisher.ts';
 interface AgentAt {
   readonly agent: string;
   readonly nydus: 'mount' | 'leave';
-  readonly 'node-secret-file'?: string | undefined;
 }
 
 interface Parts {
@@ -48,12 +46,6 @@ export interface OfferSide {
   refusal(): string | undefined;
   complain(layer: LazyLayer, error: CodedError): void;
   stop(): Promise<void>;
-}
-
-/** The secret that this node's agent knows its snapshotter by, or undefined. @throws {CodedError} `CONFIG_INVALID` */
-export function nodeSecretOf(config: Pick<AgentAt, 'node-secret-file'>): Uint8Array | undefined {
-  const file = config['node-secret-file'];
-  return file === undefined ? undefined : readClusterKey(file, 'node-secret-file');
 }
 
 /** Begins to take images that are pulled from the agent. */
