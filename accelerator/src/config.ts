@@ -34,7 +34,7 @@ const KEYS = z.strictObject({
     .max(256)
     .optional()
     .describe('Compression threads for all of them; left out: one per core, fewer where memory is short.'),
-  scan: duration()
+  scan: duration({ least: '1s', most: '24d' })
     .prefault('1h')
     .describe('How often all tags that rules name are looked at, for what no webhook told.'),
   credentials: z

@@ -9,7 +9,7 @@ const BACK_TO_SOURCE = z
       .enum(['never', 'auto'])
       .default('auto')
       .describe('auto: ask the upstream itself when no proxy, tracker or origin answers.'),
-    after: duration()
+    after: duration({ least: '100ms', most: '1h' })
       .prefault('5s')
       .describe('How long nobody must have answered; starts are spread over the same time.'),
     'max-parallel': z
@@ -24,17 +24,17 @@ const BACK_TO_SOURCE = z
 
 const DEADLINES = z
   .strictObject({
-    'first-piece': duration()
+    'first-piece': duration({ least: '1s', most: '24h' })
       .prefault('15m')
       .describe(
         'Longest wait for the first verified piece of an answer; downloads without progress fail long before.',
       ),
-    'download-progress': duration()
+    'download-progress': duration({ least: '1s', most: '1h' })
       .prefault('10s')
       .describe(
         'A download of which no byte was read fails when nothing of it comes, here or at the fetching origin, for this long; keep it below body-stall.',
       ),
-    'body-stall': duration()
+    'body-stall': duration({ least: '1s', most: '1h' })
       .prefault('30s')
       .describe('An answer that has begun and makes no verified progress for this long is cut.'),
   })
@@ -74,7 +74,7 @@ const KEYS = z.strictObject({
     .describe(
       'File with the secret of this node (64 hex digits), which its snapshotter has too, relative to this file; left out: no image is lazy here.',
     ),
-  'lazy-wait': duration()
+  'lazy-wait': duration({ least: '0s', most: '1m' })
     .prefault('1s')
     .describe(
       'The config of an image waits at most this long for the snapshotter; then it is pulled the ordinary way.',

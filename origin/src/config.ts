@@ -5,37 +5,40 @@ import { FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
 import { MAX_BLOB_BYTES } from '@sepia/metainfo/metainfo';
 import { z } from 'zod';
 
-/** Clocks of members may be this far apart, in ms: signatures are as patient. */
-const LEAST_TOMBSTONES_MS = 60_000;
+/** Clocks of members may be this far apart: signatures are as patient. */
+const LEAST_TOMBSTONES = '1m';
+/** As long as members wait for one who asks an upstream. */
+const MOST_FIRST_BYTE = `${FIRST_ANSWER_MS.upstream / 1_000}s`;
 
 const DEADLINES = z
   .strictObject({
-    'fetch-progress': duration()
+    'fetch-progress': duration({ least: '500ms', most: '1h' })
       .prefault('10s')
       .describe('A fetch from an upstream that gets no byte for this long fails with 503.'),
-    'first-byte': duration()
+    'first-byte': duration({ least: '500ms', most: MOST_FIRST_BYTE, because: 'members wait no longer' })
       .prefault('60s')
-      .refine((ms) => ms <= FIRST_ANSWER_MS.upstream, { message: 'is at most 60s: members wait no longer' })
       .describe(
-        'An upstream that has not begun to answer may think this long, as registries do that fetch from another one first; while its connection lives that is progress. At most 60s.',
+        'An upstream that has not begun to answer may think this long, as registries do that fetch from another one first; while its connection lives that is progress.',
       ),
-    'body-stall': duration()
+    'body-stall': duration({ least: '1s', most: '1h' })
       .prefault('30s')
       .describe('An answer that makes no verified progress for this long is cut.'),
-    'copy-straggler': duration()
+    'copy-straggler': duration({ least: '1s', most: '1h' })
       .prefault('10s')
       .describe(
         'A copy that is this much slower than the one that made the write quorum is cut and made later.',
       ),
-    'upload-idle': duration()
+    'upload-idle': duration({ least: '1s', most: '24d' })
       .prefault('1h')
       .describe(
         'An upload session that gets no request for this long ends; one without a byte after 5 minutes.',
       ),
-    'swarm-idle': duration()
+    'swarm-idle': duration({ least: '1s', most: '24d' })
       .prefault('10m')
       .describe('A swarm that nobody asked about for this long is left.'),
-    drain: duration().prefault('10s').describe('How long requests under way may take at a stop.'),
+    drain: duration({ least: '0s', most: '1h' })
+      .prefault('10s')
+      .describe('How long requests under way may take at a stop.'),
   })
   .prefault({});
 
@@ -105,7 +108,7 @@ const KEYS = z.strictObject({
     .record(z.string(), CREDENTIALS)
     .default({})
     .describe('Credentials by upstream name, or by the name that a replication rule gives.'),
-  'compare-every': duration()
+  'compare-every': duration({ least: '1s', most: '24d' })
     .prefault('1m')
     .describe(
       'How often records and pushed blobs are compared with each other origin, beside starts and returns.',
@@ -124,13 +127,14 @@ const KEYS = z.strictObject({
         .describe(
           'File with postgres://user:password@host:port/database, relative to this file; engine postgres needs it.',
         ),
-      tombstones: duration()
+      tombstones: duration({
+        least: LEAST_TOMBSTONES,
+        most: '3660d',
+        because: 'so far may the clocks of members be apart',
+      })
         .prefault('7d')
-        .refine((ms) => ms >= LEAST_TOMBSTONES_MS, {
-          message: 'is at least 1m: so far may the clocks of members be apart',
-        })
         .describe(
-          'So long records of deletes are kept at least: a member whose clock is further behind needs one more round for a write. At least 1m. Engine embedded.',
+          'So long records of deletes are kept at least: a member whose clock is further behind needs one more round for a write. Engine embedded.',
         ),
     })
     .superRefine((one, ctx) => {
@@ -147,12 +151,14 @@ const KEYS = z.strictObject({
   'garbage-collection': z
     .strictObject({
       every: z
-        .union([z.literal('never'), duration()], { error: 'is neither "never" nor a duration such as 24h' })
+        .union([z.literal('never'), duration({ least: '1m', most: '24d' })], {
+          error: 'is neither "never" nor a duration such as 24h',
+        })
         .prefault('never')
         .describe(
           'How often pushed content that nothing refers to is collected; `never`: only by `sepia gc`.',
         ),
-      grace: duration()
+      grace: duration({ least: '10m', most: '366d' })
         .prefault('24h')
         .describe('What was written within this time stays, whether something refers to it or not.'),
     })
@@ -172,7 +178,9 @@ const KEYS = z.strictObject({
     .max(100_000)
     .default(250)
     .describe('As max-uploads, of one account or, without one, of one client address; counted before it.'),
-  'max-blob': bytes().prefault('1TiB').describe('Largest blob that a push may bring; more is 413.'),
+  'max-blob': bytes({ least: '1MiB' })
+    .prefault('1TiB')
+    .describe('Largest blob that a push may bring; more is 413.'),
   deadlines: DEADLINES.describe('How long things may take.'),
 });
 

@@ -51,6 +51,10 @@ t.test('what is wrong is named', async (t) => {
     [['id: o1', ...BASE, 'typo: 1'], [ORIGIN], /unknown key typo/],
     [['id: o1', ...BASE, "deadlines: {fetch-progress: '10'}"], [ORIGIN], /deadlines\.fetch-progress/],
     [['id: o1', ...BASE, "deadlines: {first-byte: '61s'}"], [ORIGIN], /deadlines\.first-byte.*at most 60s/],
+    [['id: o1', ...BASE, 'compare-every: 0s'], [ORIGIN], /compare-every: is at least 1s, not 0s/],
+    [['id: o1', ...BASE, 'compare-every: 30d'], [ORIGIN], /compare-every: is at most 24d, not 30d/],
+    [['id: o1', ...BASE, 'scrub: {every: 0s}'], [ORIGIN], /scrub\.every: is at least 1s, not 0s/],
+    [['id: o1', ...BASE, 'cache: {budget: 0}'], [ORIGIN], /cache\.budget: is at least 64KiB, not 0/],
     [['id: o1', ...BASE, 'records: {tombstones: 0s}'], [ORIGIN], /records\.tombstones: is at least 1m/],
     [['id: o1', ...BASE, 'records: {tombstones: 59s}'], [ORIGIN], /records\.tombstones: is at least 1m/],
     [

@@ -184,7 +184,7 @@ t.test('recheck never asks nobody', async (t) => {
 t.test(
   'pull times: what is served is asked for by GET once per interval, what is not is left alone',
   async (t) => {
-    const { upstream, c } = await setUp(t, { 'refresh-pull-times': '300ms', tags: { ttl: '1h' } }, 1);
+    const { upstream, c } = await setUp(t, { 'refresh-pull-times': '1s', tags: { ttl: '1h' } }, 1);
     upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
     upstream.addManifest('lib/x', 'v2', manifest('two'), OCI_MANIFEST);
     const gets = (tag: string): number =>

@@ -49,14 +49,16 @@ const LIMITS = z
       .max(1_000_000)
       .default(2_000)
       .describe('Requests per second of one client address; more wait a little, then get 429. 0: no limit.'),
-    'manifest-cache': bytes().prefault('64MiB').describe('Memory for manifests by digest.'),
-    'upload-idle': duration()
+    'manifest-cache': bytes({ least: '1MiB' }).prefault('64MiB').describe('Memory for manifests by digest.'),
+    'upload-idle': duration({ least: '500ms', most: '1h' })
       .prefault('60s')
       .describe('A request body without progress for this long is cut.'),
-    'body-stall': duration()
+    'body-stall': duration({ least: '1s', most: '1h' })
       .prefault('30s')
       .describe('A blob that makes no progress at any origin for this long is cut.'),
-    drain: duration().prefault('10s').describe('How long requests under way may take at a stop.'),
+    drain: duration({ least: '0s', most: '1h' })
+      .prefault('10s')
+      .describe('How long requests under way may take at a stop.'),
   })
   .prefault({});
 

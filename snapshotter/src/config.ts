@@ -32,7 +32,7 @@ export const SNAPSHOTTER_CONFIG = z.strictObject({
     .describe(
       'Unix socket of a snapshotter for containerd 1.6 to 2.3 (proxy_plugins); then nothing is shown in content-cache.',
     ),
-  'read-deadline': duration()
+  'read-deadline': duration({ least: '1s', most: '1h' })
     .prefault('60s')
     .describe('A read that gets no bytes from the agent for this long fails with EIO.'),
   readahead: z

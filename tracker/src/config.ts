@@ -6,8 +6,12 @@ import { z } from 'zod';
 const KEYS = z.strictObject({
   ...COMMON_KEYS,
   listen: hostPort().describe('Address of the tracker (signed calls; announce and scrape).'),
-  heartbeat: duration().prefault('10s').describe('How often nodes renew their lease.'),
-  'metainfo-cache': bytes().prefault('256MiB').describe('Memory for metainfo of finished blobs.'),
+  heartbeat: duration({ least: '1s', most: '10m' })
+    .prefault('10s')
+    .describe('How often nodes renew their lease.'),
+  'metainfo-cache': bytes({ least: '1MiB' })
+    .prefault('256MiB')
+    .describe('Memory for metainfo of finished blobs.'),
 });
 
 /** Config file of a tracker. */

@@ -29,6 +29,8 @@ interface Shape {
   readonly items?: Shape;
   readonly anyOf?: readonly Shape[];
   readonly additionalProperties?: boolean | Shape;
+  /** What a size or a duration may be, in words. */
+  readonly range?: string;
 }
 
 /** The keys of a schema, in the order in which it has them. */
@@ -59,8 +61,8 @@ function valuesOf(shape: Shape): string {
   if (shape.const !== undefined) return String(shape.const);
   if (shape.type === 'array') return `list of ${valuesOf(shape.items ?? {})}`;
   if (shape.anyOf?.some((one) => one.const !== undefined)) return shape.anyOf.map(valuesOf).join(', ');
-  if (shape.anyOf !== undefined) return 'size';
-  if (Array.isArray(shape.type)) return 'duration';
+  if (shape.anyOf !== undefined) return `size${shape.range ?? ''}`;
+  if (Array.isArray(shape.type)) return `duration${shape.range ?? ''}`;
   if (shape.type === 'object')
     return typeof shape.additionalProperties === 'object' ? 'map of sections' : 'section';
   if (shape.type === 'integer' || shape.type === 'number')

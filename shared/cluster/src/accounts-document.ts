@@ -28,7 +28,7 @@ export const ACCOUNTS_SCHEMA = z
       .boolean()
       .default(false)
       .describe('Everybody may read what no rule speaks of, without logging in.'),
-    'token-life': duration().prefault('5m').describe('How long a token is valid, at most 1h.'),
+    'token-life': duration({ least: '1m', most: '1h' }).prefault('5m').describe('How long a token is valid.'),
     groups: z
       .record(z.string(), z.array(z.string().regex(ACCOUNT, 'is not an account')))
       .default({})
@@ -40,10 +40,6 @@ export const ACCOUNTS_SCHEMA = z
       .describe(
         'The first rule that fits account and repository decides; where none fits, nothing is allowed.',
       ),
-  })
-  .refine((one) => one['token-life'] >= 60_000 && one['token-life'] <= 3_600_000, {
-    message: 'must be between 1m and 1h',
-    path: ['token-life'],
   })
   .superRefine((accounts, ctx) => {
     for (const [index, rule] of accounts.rules.entries())

@@ -69,8 +69,10 @@ export const CONVERSION_RULE = z.strictObject({
     .describe(
       'Put first what a recorded start of the image, or else of its repository, read (sepia lazy profile REF --keep). Of eStargz, zstd:chunked and Nydus results.',
     ),
-  'max-size': bytes().optional().describe('Larger images (compressed) are left alone; left out: no limit.'),
-  'min-size': bytes()
+  'max-size': bytes({ least: '0B' })
+    .optional()
+    .describe('Larger images (compressed) are left alone; left out: no limit.'),
+  'min-size': bytes({ least: '0B' })
     .optional()
     .describe('Smaller images (compressed) are left alone; left out: 10 MiB for index, else no limit.'),
   'delete-with-source': z

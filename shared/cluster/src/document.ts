@@ -14,7 +14,7 @@ import { checkWriteBack, UPSTREAM_MODES, WRITE_BACK } from './write-back.ts';
 const QUOTA = z
   .strictObject({
     repositories: patterns().describe('Doublestar globs of repositories, e.g. team/**.'),
-    size: bytes().optional().describe('Bytes that each of them may have, e.g. 50GiB.'),
+    size: bytes({ least: '0B' }).optional().describe('Bytes that each of them may have, e.g. 50GiB.'),
     records: z.number().int().min(1).optional().describe('Blobs and manifests that each of them may have.'),
     tags: z.number().int().min(1).optional().describe('Tags that each of them may have.'),
   })
@@ -59,7 +59,7 @@ export const UPSTREAM_SCHEMA = z
       .describe(
         'When it is asked (HEAD) before a cached manifest is served by digest: never, when it was last asked `tags.ttl` ago, or always. For policy gates and permissions upstream.',
       ),
-    'refresh-pull-times': duration()
+    'refresh-pull-times': duration({ least: '1s', most: '366d' })
       .optional()
       .describe(
         'Its pull time of images that are served here is kept fresh by one manifest GET in this time, e.g. 6h; left out: never.',

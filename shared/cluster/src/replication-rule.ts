@@ -42,7 +42,7 @@ export const REPLICATION_RULE = z.strictObject({
     .optional()
     .describe("Name of an entry of every origin's `credentials`; left out: none are sent."),
   'max-parallel': z.number().int().min(1).max(64).default(4).describe('Blobs that one origin sends at once.'),
-  rate: bytes()
+  rate: bytes({ least: '1KiB' })
     .optional()
     .describe('Bytes per second that one origin sends, e.g. 50MiB; left out: no limit.'),
   delete: z.boolean().default(false).describe('Take a tag away at the target when it is deleted here.'),
@@ -61,8 +61,10 @@ export const REPLICATION_RULE = z.strictObject({
     .describe('Signatures, SBOMs and the like that name an image as their subject.'),
   retry: z
     .strictObject({
-      first: duration().prefault('2s').describe('Wait after the first failure; doubled after each.'),
-      max: duration().prefault('15m').describe('Longest wait.'),
+      first: duration({ least: '10ms', most: '1h' })
+        .prefault('2s')
+        .describe('Wait after the first failure; doubled after each.'),
+      max: duration({ least: '10ms', most: '24h' }).prefault('15m').describe('Longest wait.'),
       tries: z.number().int().min(1).max(1_000).default(20).describe('Failures after which a job is dead.'),
     })
     .prefault({})

@@ -20,14 +20,13 @@ export const POLICIES = z.strictObject({
     .max(100)
     .default(8)
     .describe('Standard clients that each origin and agent serves at once; the others wait their turn.'),
-  'stranger-rate': bytes()
+  'stranger-rate': bytes({ least: '64KiB' })
     .prefault('32MiB')
     .describe(
       'Bytes per second that each origin and agent serves them, all together; while it serves a member, a sixteenth.',
     ),
-  'stranger-interval': duration()
+  'stranger-interval': duration({ least: '5s', most: '1h' })
     .prefault('1m')
-    .refine((ms) => ms >= 5_000 && ms <= 3_600_000, { message: 'must be between 5s and 1h' })
     .describe(
       'How often they are to announce themselves; who is silent for two and a half times as long is forgotten.',
     ),

@@ -2,13 +2,17 @@ import { duration } from '@sepia/base/config/units';
 import { patterns } from '@sepia/base/names/pattern';
 import { z } from 'zod';
 
+/** 0s: asked each time. */
+const TTL = { least: '0s', most: '366d' };
+/** 0s: never. */
+const STALE_LIMIT = { least: '0s', most: '3660d' };
 const POLICY = z.enum(['mutable', 'revalidate', 'immutable', 'pinned']);
 
 /** `tags` of an upstream; docs are made from it. */
 export const TAG_POLICIES = z.strictObject({
   policy: POLICY.optional().describe('Freshness of tags; default mutable for mode none, revalidate else.'),
-  ttl: duration().prefault('60s').describe('How long a revalidated tag is believed.'),
-  'stale-limit': duration()
+  ttl: duration(TTL).prefault('60s').describe('How long a revalidated tag is believed.'),
+  'stale-limit': duration(STALE_LIMIT)
     .prefault('24h')
     .describe('How old a tag may be served while the upstream does not answer.'),
   overrides: z
@@ -17,8 +21,8 @@ export const TAG_POLICIES = z.strictObject({
         repositories: patterns().describe('Doublestar globs of repositories, e.g. library/*, team/**.'),
         tags: patterns().optional().describe('Globs of tags; left out: all.'),
         policy: POLICY.describe('Policy of the tags that match.'),
-        ttl: duration().optional().describe("Left out: the upstream's."),
-        'stale-limit': duration().optional().describe("Left out: the upstream's."),
+        ttl: duration(TTL).optional().describe("Left out: the upstream's."),
+        'stale-limit': duration(STALE_LIMIT).optional().describe("Left out: the upstream's."),
       }),
     )
     .max(1_000)

@@ -14,13 +14,15 @@ export const WRITE_BACK = z.strictObject({
     .default(true)
     .describe('Take tags and manifests away at the registry when they are deleted here; false: no deletes.'),
   'max-parallel': z.number().int().min(1).max(64).default(4).describe('Blobs that one origin sends at once.'),
-  rate: bytes()
+  rate: bytes({ least: '1KiB' })
     .optional()
     .describe('Bytes per second that one origin sends, e.g. 50MiB; left out: no limit.'),
   retry: z
     .strictObject({
-      first: duration().prefault('2s').describe('Wait after the first failure; doubled after each.'),
-      max: duration().prefault('1m').describe('Longest wait.'),
+      first: duration({ least: '10ms', most: '1h' })
+        .prefault('2s')
+        .describe('Wait after the first failure; doubled after each.'),
+      max: duration({ least: '10ms', most: '24h' }).prefault('1m').describe('Longest wait.'),
       tries: z
         .number()
         .int()
@@ -37,7 +39,7 @@ export const WRITE_BACK = z.strictObject({
     .describe(
       'The url of before, where url names the same registry anew, or one that has all that it had: pushes that wait go there. Without it another url is refused while pushes wait.',
     ),
-  'warn-after': duration()
+  'warn-after': duration({ least: '1s', most: '366d' })
     .prefault('15m')
     .describe('How old the oldest waiting push may be before /readyz warns.'),
 });

@@ -4,6 +4,7 @@ import { parse } from 'yaml';
 import type { z } from 'zod';
 import { CodedError, systemCode } from '../errors.ts';
 import { throwIfBug, tryParse } from '../failure.ts';
+import { yamlFault } from './yaml-fault.ts';
 
 /** Mode bit: users who are neither the owner nor of the group may read. */
 const OTHERS_READ = 0o004;
@@ -30,10 +31,7 @@ export function checkConfig<T>(text: string, file: string, schema: z.ZodType<T>)
   const read = tryParse<unknown>(() =>
     parse(text, { uniqueKeys: true, maxAliasCount: 20, logLevel: 'error' }),
   );
-  if (!read.ok) {
-    const [line = 'not valid YAML'] = String((read.cause as Error).message).split('\n');
-    throw invalid(`${file}: ${line}`, read.cause);
-  }
+  if (!read.ok) throw invalid(`${file}: ${yamlFault(read.cause, text)}`, read.cause);
   const checked = schema.safeParse(read.value ?? {}, { reportInput: true });
   if (checked.success) return Object.freeze(checked.data);
   throw invalid(`${file}: ${issuesText(checked.error.issues)}`);

@@ -43,7 +43,7 @@ export const LISTENER_KEYS = {
 /** Keys of the roles that keep blobs. */
 export const CACHE_KEYS = z
   .strictObject({
-    budget: bytes().prefault('50GiB').describe('Bytes of blobs kept on disk.'),
+    budget: bytes({ least: '64KiB' }).prefault('50GiB').describe('Bytes of blobs kept on disk.'),
     high: z.number().min(0.1).max(1).default(0.95).describe('Share of the budget at which eviction begins.'),
     low: z.number().min(0.05).max(1).default(0.85).describe('Share of the budget at which eviction ends.'),
   })
@@ -53,10 +53,10 @@ export const CACHE_KEYS = z
 /** Keys of the roles that keep blobs: how they look for damage on their disk. */
 export const SCRUB_KEYS = z
   .strictObject({
-    rate: bytes()
+    rate: bytes({ least: '1KiB', orZero: true })
       .prefault('1MiB')
       .describe('Bytes a second that are read again and checked; 0 turns it off.'),
-    every: duration()
+    every: duration({ least: '1s', most: '366d' })
       .prefault('7d')
       .describe(
         'From the beginning of a pass over all blobs to that of the next; a slower pass is finished first.',

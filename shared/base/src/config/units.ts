@@ -43,27 +43,71 @@ function parseUnit(
   return Number.isSafeInteger(value) ? value : undefined;
 }
 
-/** Config value in bytes, e.g. `10GiB`. */
-export function bytes(): z.ZodType<number> {
-  return z.union([z.number().int().nonnegative(), z.string()]).transform((value, ctx) => {
-    const parsed = typeof value === 'number' ? value : parseBytes(value);
-    if (parsed === undefined)
-      ctx.addIssue({
-        code: 'custom',
-        message: `"${value}" is not a size; write 512MiB, 10GiB or a number of bytes`,
-      });
-    return parsed ?? 0;
-  }) as unknown as z.ZodType<number>;
+/** What a value may be, as it is written: `5s`, `1GiB`. */
+interface Bounds {
+  readonly least: string;
+  readonly most?: string;
+  /** 0 may be written although it is less: it has a meaning of its own. */
+  readonly orZero?: true;
+  /** Why, for who is refused. */
+  readonly because?: string;
 }
 
-/** Config value in milliseconds, e.g. `5s`. */
-export function duration(): z.ZodType<number> {
-  return z.union([z.number(), z.string()]).transform((value, ctx) => {
-    const parsed = typeof value === 'number' ? undefined : parseDuration(value);
-    if (parsed === undefined)
-      ctx.addIssue({ code: 'custom', message: `"${value}" is not a duration; write 500ms, 5s, 2m or 1h` });
-    return parsed ?? 0;
-  }) as unknown as z.ZodType<number>;
+/** Config value in bytes, e.g. `10GiB`. */
+export function bytes(bounds: Bounds): z.ZodType<number> {
+  const check = boundsCheck(bounds, parseBytes);
+  return z
+    .union([z.number().int().nonnegative(), z.string()])
+    .meta({ range: rangeText(bounds) })
+    .transform((value, ctx) => {
+      const parsed = typeof value === 'number' ? value : parseBytes(value);
+      const fault =
+        parsed === undefined
+          ? `"${value}" is not a size; write 512MiB, 10GiB or a number of bytes`
+          : check(parsed, value);
+      if (fault !== undefined) ctx.addIssue({ code: 'custom', message: fault });
+      return parsed ?? 0;
+    }) as unknown as z.ZodType<number>;
+}
+
+/** Config value in milliseconds, e.g. `5s`. What is waited for has a `most` that timers take: beyond 24 days they fire at once. */
+export function duration(bounds: Bounds & { readonly most: string }): z.ZodType<number> {
+  const check = boundsCheck(bounds, parseDuration);
+  return z
+    .union([z.number(), z.string()])
+    .meta({ range: rangeText(bounds) })
+    .transform((value, ctx) => {
+      const parsed = typeof value === 'number' ? undefined : parseDuration(value);
+      const fault =
+        parsed === undefined
+          ? `"${value}" is not a duration; write 500ms, 5s, 2m or 1h`
+          : check(parsed, value);
+      if (fault !== undefined) ctx.addIssue({ code: 'custom', message: fault });
+      return parsed ?? 0;
+    }) as unknown as z.ZodType<number>;
+}
+
+/** Bounds in words, for docs: of a floor of 0 nothing is said. */
+function rangeText({ least, most, orZero }: Bounds): string {
+  const isFloor = !/^0[a-z]*$/i.test(least);
+  const from = isFloor ? ` ${orZero === true ? '0 or ' : ''}from ${least}` : '';
+  return most === undefined ? from : `${from} to ${most}`;
+}
+
+/** Tells what is wrong with a value that was read; `written` is how it stands in the file. */
+function boundsCheck(
+  { least, most, orZero, because }: Bounds,
+  parse: (text: string) => number | undefined,
+): (value: number, written: number | string) => string | undefined {
+  const [from, to] = [parse(least), most === undefined ? Number.MAX_SAFE_INTEGER : parse(most)];
+  if (from === undefined || to === undefined || from > to)
+    throw new TypeError(`no bounds: ${least}, ${most}`);
+  const reason = because === undefined ? '' : `: ${because}`;
+  return (value, written) => {
+    if (orZero === true && value === 0) return undefined;
+    if (value < from) return `is ${orZero === true ? '0 or ' : ''}at least ${least}, not ${written}${reason}`;
+    return value > to ? `is at most ${most}, not ${written}${reason}` : undefined;
+  };
 }
 
 /** Config value `host:port`. */

@@ -97,6 +97,30 @@ t.test('every text is a whole number of units, or none', async (t) => {
   t.pass('held');
 });
 
+t.test('a value out of its bounds is told them, and why', async (t) => {
+  const schema = z.strictObject({
+    rate: bytes({ least: '1KiB', most: '1GiB', orZero: true }).optional(),
+    room: bytes({ least: '1MiB' }).optional(),
+    every: duration({ least: '1s', most: '24d', because: 'others wait no longer' }).optional(),
+  });
+  for (const good of [
+    { rate: 0, room: '1MiB', every: '1s' },
+    { rate: '1KiB', room: '8TiB', every: '24d' },
+    { rate: '1GiB', room: 2 ** 20, every: '1.5s' },
+  ])
+    t.ok(checkConfig(JSON.stringify(good), 'f', schema));
+  for (const [bad, message] of [
+    [{ rate: 1023 }, /^f: rate: is 0 or at least 1KiB, not 1023$/],
+    [{ rate: '2GiB' }, /^f: rate: is at most 1GiB, not 2GiB$/],
+    [{ room: '1KiB' }, /^f: room: is at least 1MiB, not 1KiB$/],
+    [{ every: '0s' }, /^f: every: is at least 1s, not 0s: others wait no longer$/],
+    [{ every: '25d' }, /^f: every: is at most 24d, not 25d: others wait no longer$/],
+  ] as const)
+    t.throws(() => checkConfig(JSON.stringify(bad), 'f', schema), { code: 'CONFIG_INVALID', message });
+  t.throws(() => duration({ least: '2s', most: '1s' }), TypeError);
+  t.throws(() => bytes({ least: '1s' }), TypeError);
+});
+
 t.test('base URLs', async (t) => {
   for (const good of [
     'http://a',
@@ -125,7 +149,7 @@ t.test('base URLs', async (t) => {
 
 t.test('a bad value names its key and says what is right', async (t) => {
   const schema = z.strictObject({
-    cache: z.strictObject({ budget: bytes(), age: duration() }),
+    cache: z.strictObject({ budget: bytes({ least: '0B' }), age: duration({ least: '0s', most: '1d' }) }),
     listen: hostPort(),
     url: baseUrl(),
   });

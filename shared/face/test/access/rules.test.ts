@@ -78,7 +78,7 @@ t.test('a mistake in the document is named by its key', async (t) => {
       { accounts: { rules: [{ ...rule, upstream: 'x' }] } },
       /accounts\.rules\.0\.upstream: there is no upstream x/,
     ],
-    [{ accounts: { 'token-life': '1s' } }, /accounts\.token-life: must be between/],
+    [{ accounts: { 'token-life': '1s' } }, /accounts\.token-life: is at least 1m, not 1s/],
     [{ accounts: { token: 1 } }, /unknown key accounts\.token/],
     [
       { upstreams: [{ name: 'l', mode: 'none', access: 'accounts' }] },
