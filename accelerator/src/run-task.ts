@@ -49,10 +49,10 @@ async function index(
   const source = clusterSource(deps.proxies, task);
   const progress = new ProgressBook();
   const onProgress = (): void => deps.onProgress(progress);
-  const { clusterKey, memberId, records, nowMs, scratch } = deps;
+  const { clusterKey, memberId, records, nowMs, scratch, largeLayers } = deps;
   try {
     return await runIndex(
-      { source, scratch, records, clusterKey, memberId, nowMs, progress, onProgress },
+      { source, scratch, largeLayers, records, clusterKey, memberId, nowMs, progress, onProgress },
       task,
       rule,
       signal,

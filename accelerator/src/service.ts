@@ -13,6 +13,7 @@ import { followingClient } from '@sepia/cluster/ring-follower';
 import { startAdmin } from '@sepia/http/admin';
 import { HttpListener } from '@sepia/http/listener';
 import { createDispatcher } from '@sepia/http/sockets';
+import { LargeLayers } from '@sepia/lazy/convert/large-layers';
 import { isLayerRecord } from '@sepia/lazy/convert/layer-job';
 import { PackPool } from '@sepia/lazy/pack/pool';
 import { fittingThreads } from '@sepia/lazy/pack/threads';
@@ -112,6 +113,7 @@ async function openParts({ config, env, cluster, clusterKey, id, log, stops }: G
     registryOf: (upstream: string) => registries.of(upstream),
     cache: new JsonFolder(join(config.data, 'layers'), isLayerRecord),
     packer: pool,
+    largeLayers: new LargeLayers(),
     scratch: () => ScratchFile.create(work),
   };
   const ended = metrics.counter('sepia_accelerator_conversions_total', 'Conversions by how they ended.', [

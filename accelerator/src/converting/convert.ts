@@ -4,6 +4,7 @@ import type { ConversionRule } from '@sepia/cluster/conversion-rule';
 import { type ConvertResult, convertImage, type LayerCache } from '@sepia/lazy/convert/convert-image';
 import type { Document } from '@sepia/lazy/convert/documents';
 import type { ImageSource, ImageTarget } from '@sepia/lazy/convert/ends';
+import type { LargeLayers } from '@sepia/lazy/convert/large-layers';
 import { type ConvertFormat, layerDefaults } from '@sepia/lazy/convert/layer-job';
 import type { MakeScratch } from '@sepia/lazy/convert/scratch';
 import type { Packer } from '@sepia/lazy/pack/batch';
@@ -21,6 +22,7 @@ export interface ConvertDeps {
   readonly registryOf: (upstream: string) => ResultRegistry;
   readonly cache: LayerCache;
   readonly packer: Packer;
+  readonly largeLayers: LargeLayers;
   readonly scratch: MakeScratch;
   readonly onProgress: (progress: ProgressBook) => void;
 }
@@ -107,9 +109,9 @@ async function convertOnce(
   };
   let result: ConvertResult;
   try {
-    const { cache, packer, scratch } = deps;
+    const { cache, packer, scratch, largeLayers } = deps;
     result = await convertImage(
-      { source, target: guarded, cache, packer, scratch, report, signal },
+      { source, target: guarded, cache, packer, scratch, largeLayers, report, signal },
       top.digest,
       {
         ...layerDefaults(format),

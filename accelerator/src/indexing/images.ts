@@ -2,6 +2,7 @@ import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { diffIdsOf, isAttestation, type RawDescriptor, readDocument } from '@sepia/lazy/convert/documents';
 import type { ImageSource } from '@sepia/lazy/convert/ends';
+import { WorkLimits } from '@sepia/lazy/convert/work-limits';
 import { isManifestType } from '@sepia/oci/manifest';
 
 /** A layer as its image names it. */
@@ -30,11 +31,15 @@ export async function imagesOf(
   source: ImageSource,
   reference: string,
   signal: AbortSignal,
+  limits = new WorkLimits(),
+  depth = 0,
 ): Promise<Image[]> {
+  limits.document(depth);
   const top = await source.manifest(reference, signal);
   const document = readDocument(top.bytes, top.mediaType);
   if (document.kind === 'other') return [];
   if (document.kind === 'image') {
+    limits.image(document.layers);
     const diffIds = diffIdsOf(await configOf(source, document.config, signal), document.layers.length);
     const layers = document.layers.map((descriptor, index): ImageLayer => {
       const { digest, sizeBytes, mediaType } = descriptor;
@@ -45,7 +50,7 @@ export async function imagesOf(
   const images: Image[] = [];
   for (const child of document.children.slice(0, MAX_IMAGES))
     if (isManifestType(child.mediaType) && !isAttestation(child))
-      images.push(...(await imagesOf(source, child.digest, signal)));
+      images.push(...(await imagesOf(source, child.digest, signal, limits, depth + 1)));
   return images;
 }
 

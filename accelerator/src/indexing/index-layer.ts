@@ -1,9 +1,12 @@
+import { setImmediate } from 'node:timers/promises';
 import { digestOf } from '@sepia/base/digest';
 import { type CodedError, isCoded } from '@sepia/base/errors';
 import type { BindingFacts } from '@sepia/cluster/api/layer-binding';
 import { MAX_INDEX_BYTES } from '@sepia/cluster/api/layer-binding';
 import { isReadableLayer } from '@sepia/lazy/convert/documents';
 import type { ImageSource } from '@sepia/lazy/convert/ends';
+import type { LargeLayers } from '@sepia/lazy/convert/large-layers';
+import type { WorkLimits } from '@sepia/lazy/convert/work-limits';
 import { indexWithImage } from '@sepia/lazy/erofs/image-part';
 import { readIndexHead } from '@sepia/lazy/index/layer-index';
 import { LayerIndexer, type MadeIndex } from '@sepia/lazy/index/layer-indexer';
@@ -18,27 +21,43 @@ export type Learned = Pick<BindingFacts, 'kind' | 'diffId' | 'index' | 'indexByt
 /** Longest reason of a record. */
 export const MAX_REASON = 1_000;
 
+interface Deps {
+  readonly source: ImageSource;
+  readonly largeLayers: LargeLayers;
+  readonly limits: Pick<WorkLimits, 'unpacked'>;
+  readonly onProgress: (bytes: number) => void;
+}
+
+/** A layer is read in parts of this length, for a part may become a thousand times as long and more while nothing else runs. */
+const PART_BYTES = 16 * 1024;
+const TURN_BYTES = 1024 * 1024;
+
 /**
  * Reads a whole layer, checks its digest, and makes its index. What is wrong with the layer itself is an answer, not an
  * error: it would be the same the next time.
  * @throws {CodedError} what the source throws, `DIGEST_MISMATCH` too
  */
-export async function indexLayer(
-  source: ImageSource,
-  layer: ImageLayer,
-  onProgress: (bytes: number) => void,
-  signal: AbortSignal,
-): Promise<Learned> {
+export async function indexLayer(deps: Deps, layer: ImageLayer, signal: AbortSignal): Promise<Learned> {
   if (!isReadableLayer(layer.mediaType)) return { reason: `it is no tar: ${layer.mediaType.slice(0, 200)}` };
+  using claim = deps.largeLayers.claim(signal);
   const indexer = new LayerIndexer();
   let refusal: CodedError | undefined;
   let bytes = 0;
-  await source.blob(
+  const read = async (part: Uint8Array): Promise<void> => {
+    const before = indexer.uncompressedBytes;
+    refusal = refusalOf(() => indexer.push(part));
+    const unpacked = indexer.uncompressedBytes - before;
+    deps.limits.unpacked(unpacked);
+    if (unpacked > TURN_BYTES) await setImmediate();
+    if (indexer.isLarge) await claim.take();
+  };
+  await deps.source.blob(
     layer,
     async (chunk) => {
       bytes += chunk.length;
-      onProgress(bytes);
-      if (refusal === undefined) refusal = refusalOf(() => indexer.push(chunk));
+      deps.onProgress(bytes);
+      for (let at = 0; at < chunk.length && refusal === undefined; at += PART_BYTES)
+        await read(chunk.subarray(at, at + PART_BYTES));
     },
     signal,
   );

@@ -1,5 +1,6 @@
 import type { Digest } from '@sepia/base/digest';
 import type { ImageSource } from '@sepia/lazy/convert/ends';
+import type { LargeLayers } from '@sepia/lazy/convert/large-layers';
 import type { MakeScratch, Scratch } from '@sepia/lazy/convert/scratch';
 import {
   bootstrapOf,
@@ -17,6 +18,7 @@ import { type Learned, learnedOf, MAX_REASON, reasonOf, refusalOf } from './inde
 interface Deps {
   readonly source: ImageSource;
   readonly scratch: MakeScratch;
+  readonly largeLayers: LargeLayers;
 }
 
 /** What a layer is in a Nydus image; undefined for all layers of other images. */
@@ -48,6 +50,9 @@ export async function indexNydus(
   onProgress: (layer: ImageLayer, bytes: number) => void,
   signal: AbortSignal,
 ): Promise<ReadonlyMap<Digest, Learned>> {
+  // A small layer may hold tables of any number of files.
+  using claim = deps.largeLayers.claim(signal);
+  await claim.take();
   const last = image.layers.at(-1)!;
   const fetched = async (layer: ImageLayer): Promise<Scratch> => {
     const packed = await deps.scratch();

@@ -5,7 +5,9 @@ import { BY_HAND, type ConversionOutcome, type ConversionTask } from '@sepia/clu
 import { type BindingFacts, type LayerBinding, signBinding } from '@sepia/cluster/api/layer-binding';
 import { type ConversionRule, sizeFault } from '@sepia/cluster/conversion-rule';
 import type { ImageSource } from '@sepia/lazy/convert/ends';
+import type { LargeLayers } from '@sepia/lazy/convert/large-layers';
 import type { MakeScratch } from '@sepia/lazy/convert/scratch';
+import { type WorkBounds, WorkLimits } from '@sepia/lazy/convert/work-limits';
 import type { LayerRecords } from '../net/layer-records.ts';
 import { type Image, type ImageLayer, imagesOf } from './images.ts';
 import { indexLayer, type Learned } from './index-layer.ts';
@@ -15,6 +17,8 @@ interface RunIndexDeps {
   readonly source: ImageSource;
   /** Room for the layers of Nydus images. */
   readonly scratch: MakeScratch;
+  readonly largeLayers: LargeLayers;
+  readonly bounds?: WorkBounds;
   readonly records: Pick<LayerRecords, 'get' | 'bind' | 'store'>;
   readonly clusterKey: Uint8Array;
   /** Id of this accelerator. */
@@ -36,7 +40,8 @@ export async function runIndex(
   rule: ConversionRule | undefined,
   signal: AbortSignal,
 ): Promise<ConversionOutcome> {
-  const images = await imagesOf(deps.source, task.tag, signal);
+  const limits = new WorkLimits(deps.bounds);
+  const images = await imagesOf(deps.source, task.tag, signal, limits);
   const wanted = images.filter((image) => whyNot(image, rule) === undefined);
   const [first] = images;
   if (first === undefined) return { outcome: 'skipped', reason: 'it is not an image of layers' };
@@ -60,7 +65,7 @@ export async function runIndex(
       if (known.has(layer.digest)) continue;
       signal.throwIfAborted();
       known.add(layer.digest);
-      const { binding, isNew } = await bindingOf(deps, task, layer, signal);
+      const { binding, isNew } = await bindingOf(deps, task, { layer, limits }, signal);
       note(layer, binding.reason, isNew);
     }
   }
@@ -130,14 +135,14 @@ function isOnRecord(known: LayerBinding | undefined, kind: BindingFacts['kind'])
 async function bindingOf(
   deps: RunIndexDeps,
   task: ConversionTask,
-  layer: ImageLayer,
+  { layer, limits }: { readonly layer: ImageLayer; readonly limits: WorkLimits },
   signal: AbortSignal,
 ): Promise<{ binding: LayerBinding; isNew: boolean }> {
   const known = await deps.records.get(nameOf(task, layer), signal);
   const isToRenew = task.rule === BY_HAND && known?.bad !== undefined;
   if (isOnRecord(known, undefined) && !isToRenew) return { binding: known, isNew: false };
   const onProgress = (bytes: number): void => noteBytes(deps, layer, bytes);
-  const learned = await indexLayer(deps.source, layer, onProgress, signal);
+  const learned = await indexLayer({ ...deps, limits, onProgress }, layer, signal);
   return { binding: await bind(deps, task, layer, learned, signal), isNew: true };
 }
 

@@ -3,6 +3,7 @@ import { CodedError } from '@sepia/base/errors';
 import { CONVERSION_RULE, type ConversionRule } from '@sepia/cluster/conversion-rule';
 import { type Document, documentOf, SOURCE_ANNOTATION } from '@sepia/lazy/convert/documents';
 import type { ImageSource } from '@sepia/lazy/convert/ends';
+import { LargeLayers } from '@sepia/lazy/convert/large-layers';
 import { inlinePacker } from '@sepia/lazy/pack/batch';
 import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
 import { ScratchFile } from '@sepia/store/scratch/scratch';
@@ -102,6 +103,7 @@ function start(t: Test, keys: object = {}) {
     registryOf: () => registry as unknown as ResultRegistry,
     cache: { get: async () => undefined, put: async () => undefined },
     packer: inlinePacker,
+    largeLayers: new LargeLayers(),
     scratch: () => ScratchFile.create(dir),
     onProgress: () => undefined,
   };

@@ -1,10 +1,12 @@
-import { gunzipSync } from 'node:zlib';
-import type { Digest } from '@sepia/base/digest';
+import { gunzipSync, gzipSync } from 'node:zlib';
+import { type Digest, digestOf } from '@sepia/base/digest';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { BY_HAND, type ConversionTask } from '@sepia/cluster/api/conversions';
 import { isSignedBinding, type LayerBinding } from '@sepia/cluster/api/layer-binding';
 import { convertImage } from '@sepia/lazy/convert/convert-image';
+import { LargeLayers } from '@sepia/lazy/convert/large-layers';
 import { layerDefaults } from '@sepia/lazy/convert/layer-job';
+import { WORK_BOUNDS } from '@sepia/lazy/convert/work-limits';
 import { readIndexHead } from '@sepia/lazy/index/layer-index';
 import { inlinePacker } from '@sepia/lazy/pack/batch';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
@@ -18,6 +20,7 @@ import {
 import { writeTar } from '../../../shared/lazy/test/support/tar-writer.ts';
 import { runIndex } from '../../src/indexing/run-index.ts';
 
+const GZIP_LAYER = 'application/vnd.oci.image.layer.v1.tar+gzip';
 const KEY = Buffer.alloc(32, 7);
 const BASE = writeTar([
   { name: 'bin/', typeFlag: '5', mode: 0o755 },
@@ -56,12 +59,14 @@ class Here {
     return this.images.json<Manifest>(tag).layers;
   }
 
-  async index(tag: string, rule = 'index') {
+  async index(tag: string, rule = 'index', unpackedBytes = WORK_BOUNDS.unpackedBytes) {
     const task: ConversionTask = { kind: 'index', rule, upstream: 'local', repository: 'team/app', tag };
     const outcome = await runIndex(
       {
         source: this.images,
         scratch: this.#scratch.make,
+        largeLayers: new LargeLayers(),
+        bounds: { ...WORK_BOUNDS, unpackedBytes },
         records: {
           get: async ({ digest }: BlobName) => this.records.get(digest),
           bind: async ({ digest }: BlobName, binding) => void this.records.set(digest, binding),
@@ -190,4 +195,34 @@ t.test('ordinary images are indexed layer by layer, once', async (t) => {
   t.equal(here.images.reads.length, reads + 1, 'the config alone is read again');
   t.ok([...here.records.values()].every(({ kind, index }) => kind === undefined && index !== undefined));
   t.equal(here.stored.size, 2);
+});
+
+t.test('what asks for work without end is refused: layers, manifests, blobs that grow', async (t) => {
+  const here = new Here();
+  const absent = Array.from({ length: 3_000 }, (_, at) => {
+    const digest = digestOf(Buffer.from(`layer ${at}`));
+    return { mediaType: GZIP_LAYER, digest, size: 100 };
+  });
+  here.push('many', absent);
+  await t.rejects(here.index('many'), {
+    code: 'MANIFEST_SYNTAX',
+    message: /has 3000 layers; no system stacks more/,
+  });
+  let below = here.images.addImage([APP]);
+  for (let depth = 0; depth < 4; depth += 1)
+    below = here.images.addIndex(
+      Array.from({ length: 100 }, () => below),
+      'again',
+    );
+  await t.rejects(here.index('again'), { code: 'MANIFEST_SYNTAX', message: /more than 2000 manifests/ });
+
+  const zeros = Buffer.alloc(32 * 1024 * 1024);
+  const blob = gzipSync(writeTar([{ name: 'zeros', payload: zeros }]));
+  here.push('bomb', [here.images.addBlob(blob, GZIP_LAYER)]);
+  await t.rejects(here.index('bomb', 'index', 16 * 1024 * 1024), {
+    code: 'MANIFEST_SYNTAX',
+    message: /uncompressed/,
+  });
+  t.equal(here.records.size, 0);
+  t.match(await here.index('bomb'), { outcome: 'indexed', layers: 1 });
 });

@@ -1,4 +1,5 @@
-import type { ConvertReport, ConvertResult } from '@sepia/lazy/convert/convert-image';
+import type { ConvertResult } from '@sepia/lazy/convert/convert-image';
+import type { ConvertReport } from '@sepia/lazy/convert/ends';
 import { bytesText, durationText } from '../terminal/format.ts';
 import { type Transfer, Transfers } from '../terminal/transfers.ts';
 

@@ -20,15 +20,17 @@ import {
   readDocument,
   type SourceDocument,
 } from './documents.ts';
-import type { ImageSource, ImageTarget } from './ends.ts';
+import type { ConvertReport, ImageSource, ImageTarget } from './ends.ts';
 import { besideSource, type ResultForm } from './image-index.ts';
-import { convertLayer, type LayerOptions, type LayerPhase, type LayerRecord, layerKey } from './layer-job.ts';
-import { nydusImage } from './nydus-image.ts';
+import { LargeLayers } from './large-layers.ts';
+import { convertLayer, type LayerOptions, type LayerRecord, layerKey } from './layer-job.ts';
+import { hasLargeTables, nydusAlready, nydusImage } from './nydus-image.ts';
 import { optionsMark } from './options-mark.ts';
 import { isNydusLayer } from './results.ts';
 import type { MakeScratch } from './scratch.ts';
 import { smallBlob } from './small-blob.ts';
 import { tocImageOf } from './toc-image.ts';
+import { type WorkBounds, WorkLimits } from './work-limits.ts';
 
 /** Remembers converted layers between runs, by {@link layerKey}. */
 export interface LayerCache {
@@ -43,13 +45,10 @@ export interface ConvertDeps {
   readonly packer: Packer;
   readonly scratch: MakeScratch;
   readonly report: ConvertReport;
+  readonly bounds?: WorkBounds;
+  /** Of the whole process; left out: of this conversion alone. */
+  readonly largeLayers?: LargeLayers;
   readonly signal?: AbortSignal | undefined;
-}
-
-/** Told what happens, as it happens. */
-export interface ConvertReport {
-  layer(layer: RawDescriptor, phase: LayerPhase, doneBytes: number, ofBytes: number): void;
-  layerDone(layer: RawDescriptor, outcome: LayerRecord, isFromCache: boolean): void;
 }
 
 export interface ConvertOptions extends LayerOptions {
@@ -81,8 +80,6 @@ export interface ConvertResult {
   /** The image with the TOCs, where they are not in the layers; it is stored by digest, its tag is the caller's. */
   readonly tocImage?: Document;
 }
-
-const MAX_DEPTH = 4;
 
 /**
  * Converts an image: every platform that is wanted, each layer once, everything else of the source kept; media types
@@ -126,6 +123,8 @@ class Conversion {
   readonly #layers = new Map<Digest, Promise<LayerOutcome>>();
   readonly #done = new Map<Digest, LayerOutcome>();
   readonly #slots: Slots;
+  readonly #limits: WorkLimits;
+  readonly #largeLayers: LargeLayers;
   readonly #marks: ResultMarks;
   readonly copied: Digest[] = [];
 
@@ -138,6 +137,8 @@ class Conversion {
     this.#options = options;
     this.#abort = abort;
     this.#slots = new Slots({ slots: options.parallel });
+    this.#limits = new WorkLimits(deps.bounds);
+    this.#largeLayers = deps.largeLayers ?? new LargeLayers();
     this.#marks = {
       format: options.format,
       options: optionsMark({ ...options, form: undefined }),
@@ -152,8 +153,7 @@ class Conversion {
 
   /** The converted form of a manifest or index, its parts stored; undefined if nothing of it is wanted. */
   async document(source: Document, depth: number): Promise<Document | undefined> {
-    if (depth > MAX_DEPTH)
-      throw new CodedError('MANIFEST_SYNTAX', { message: `indexes are nested deeper than ${MAX_DEPTH}` });
+    this.#limits.document(depth);
     const parsed = readDocument(source.bytes, source.mediaType);
     if (parsed.kind === 'index') return await this.#index(source, parsed, depth);
     if (parsed.kind === 'image') return await this.#image(source, parsed);
@@ -216,9 +216,8 @@ class Conversion {
   /** A manifest with all that it names, unchanged. */
   async #copied(document: Document, depth: number): Promise<Document> {
     const parsed = readDocument(document.bytes, document.mediaType);
+    this.#limits.document(parsed.kind === 'index' ? depth : 0);
     if (parsed.kind === 'index') {
-      if (depth > MAX_DEPTH)
-        throw new CodedError('MANIFEST_SYNTAX', { message: 'an index is nested too deep' });
       for (const child of parsed.children)
         if (isManifestType(child.mediaType)) {
           const inner = await this.#copied(await this.#manifestOf(child), depth + 1);
@@ -231,6 +230,7 @@ class Conversion {
 
   async #image(source: Document, image: Extract<SourceDocument, { kind: 'image' }>): Promise<Document> {
     if (image.layers.some(isNydusLayer)) throw nydusAlready(source);
+    this.#limits.image(image.layers);
     const config = await this.#small(image.config);
     const diffIds = diffIdsOf(config, image.layers.length);
     const outcomes = await settleAll(image.layers.map((layer, index) => this.#layer(layer, diffIds[index]!)));
@@ -252,6 +252,8 @@ class Conversion {
     const marks = this.#marks;
     const { chunkBytes, compressor = 'zstd', prioritized } = this.#options;
     const records = outcomes.map((outcome) => outcome?.record);
+    using claim = this.#largeLayers.claim(this.#deps.signal);
+    if (hasLargeTables(records)) await claim.take();
     const how = { chunkBytes, compressor, prioritized, packer: this.#deps.packer };
     const made = await nydusImage({ source, image, config, records, marks, ...how });
     if ('unfit' in made) {
@@ -300,7 +302,8 @@ class Conversion {
       {
         pull: (take, until) => this.#pull(layer, take, until),
         sizeBytes: layer.sizeBytes,
-        ...{ diffId, scratch, packer, signal },
+        ...{ diffId, scratch, packer, signal, largeLayers: this.#largeLayers },
+        onUnpacked: (bytes) => this.#limits.unpacked(bytes),
         onProgress: (phase, done, of) => report.layer(layer, phase, done, of),
       },
       layerOptionsOf(this.#options),
@@ -383,12 +386,6 @@ function layerOptionsOf({
   ...layer
 }: ConvertOptions): LayerOptions {
   return layer;
-}
-
-function nydusAlready({ digest }: Document): CodedError {
-  return new CodedError('REQUEST_INVALID', {
-    message: `${digest} is a Nydus image; convert the image that it was made from`,
-  });
 }
 
 function nothingWanted(platforms: readonly string[]): CodedError {

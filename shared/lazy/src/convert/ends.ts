@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream';
 import type { Digest } from '@sepia/base/digest';
-import type { Document } from './documents.ts';
+import type { Document, RawDescriptor } from './documents.ts';
+import type { LayerPhase, LayerRecord } from './layer-job.ts';
 
 /** Where the image comes from. Everything that it gives matches its digest. */
 export interface ImageSource {
@@ -28,4 +29,10 @@ export interface ImageTarget {
   ): Promise<void>;
   /** Stores a manifest under its digest, or under this tag. */
   putManifest(document: Document, tag: string | undefined, signal?: AbortSignal): Promise<void>;
+}
+
+/** Told what happens, as it happens. */
+export interface ConvertReport {
+  layer(layer: RawDescriptor, phase: LayerPhase, doneBytes: number, ofBytes: number): void;
+  layerDone(layer: RawDescriptor, outcome: LayerRecord, isFromCache: boolean): void;
 }

@@ -9,12 +9,15 @@ import type { Packer } from '../pack/batch.ts';
 import type { Compressor } from '../pack/unpack.ts';
 import { type BuiltRafs, buildRafs } from '../rafs/build.ts';
 import { LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES } from '../rafs/format.ts';
+import { EntryBudget } from '../tar/entry-budget.ts';
 import type { TarEntry } from '../tar/tar-entry.ts';
 import { buildZstdChunked } from '../zstdchunked/build.ts';
+import type { LargeLayers } from './large-layers.ts';
 import { NYDUS_BLOB } from './nydus-image.ts';
 import { NYDUS_BLOB_ANNOTATION } from './nydus-marks.ts';
 import { LayerReader } from './read-layer.ts';
 import type { MakeScratch, Scratch } from './scratch.ts';
+import { mostUncompressed } from './work-limits.ts';
 
 /** What layers are converted to. */
 export const FORMATS = ['estargz', 'zstdchunked', 'nydus'] as const;
@@ -117,7 +120,10 @@ interface Job {
   readonly diffId: Digest;
   readonly scratch: MakeScratch;
   readonly packer: Packer;
+  readonly largeLayers: LargeLayers;
   readonly onProgress: (phase: LayerPhase, doneBytes: number, ofBytes: number) => void;
+  /** Told of uncompressed bytes that are more than was known; throws where they are too many. */
+  readonly onUnpacked: (bytes: number) => void;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -128,23 +134,19 @@ export interface ConvertedLayer {
   readonly blob: Scratch | undefined;
 }
 
-/** Layers up to this length are written whatever they were before, bytes. */
-const ANY_RATIO_BYTES = 16 * 1024 ** 3;
-/** Longer ones may be so many times their compressed length: real ones are 2 to 20 times, made of zeros 1,000 times. */
-const MOST_RATIO = 200;
-
-/** How long a layer of this compressed length may be: a small blob must not fill a disk. */
-export function mostUncompressed(compressedBytes: number): number {
-  return Math.max(ANY_RATIO_BYTES, compressedBytes * MOST_RATIO);
-}
-
 /**
  * Pulls one layer to disk, checks its DiffID, and converts it on disk.
  * @throws {CodedError} what the pull throws, `LAYER_INVALID`, `DIGEST_MISMATCH` where the config lies
  */
 export async function convertLayer(job: Job, options: LayerOptions): Promise<ConvertedLayer> {
+  using claim = job.largeLayers.claim(job.signal);
   await using tar = await job.scratch();
-  const reader = new LayerReader(tar, Math.min(options.maxBytes, mostUncompressed(job.sizeBytes)));
+  const maxBytes = Math.min(options.maxBytes, mostUncompressed(job.sizeBytes));
+  const append = async (bytes: Uint8Array): Promise<void> => {
+    job.onUnpacked(bytes.length);
+    await tar.append(bytes);
+  };
+  const reader = new LayerReader({ append }, maxBytes, new EntryBudget(), () => claim.take());
   let layer: Awaited<ReturnType<LayerReader['end']>>;
   try {
     await pullInto(job, reader);
@@ -161,15 +163,21 @@ export async function convertLayer(job: Job, options: LayerOptions): Promise<Con
       detail: { expected: job.diffId, found: layer.diffId },
     });
   const blob = await job.scratch();
+  // Holes of sparse files are written, too.
+  let known = layer.sizeBytes;
+  const progress = (done: number): void => {
+    job.onUnpacked(Math.max(0, done - known));
+    known = Math.max(known, done);
+    job.onProgress('convert', done, known);
+  };
   try {
     const deps = {
       source: tar,
       packer: job.packer,
       take: (bytes: Uint8Array) => blob.append(bytes),
-      progress: (done: number) => job.onProgress('convert', done, Math.max(done, layer.sizeBytes)),
-      signal: job.signal,
+      ...{ progress, signal: job.signal },
     };
-    const made = await build(deps, layer.entries, options);
+    const made = await build(deps, layer.entries, { ...options, maxBytes });
     if (typeof made === 'string') {
       await blob[Symbol.asyncDispose]();
       return { record: { kind: 'kept', reason: made, missing: options.prioritized }, blob: undefined };

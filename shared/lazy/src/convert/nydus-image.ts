@@ -1,5 +1,6 @@
 import { zstdDecompressSync } from 'node:zlib';
 import { type Digest, digestOf, parseDigest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
 import type { Packer } from '../pack/batch.ts';
 import type { Compressor } from '../pack/unpack.ts';
 import { bootstrapLayer } from '../rafs/bootstrap-layer.ts';
@@ -22,6 +23,10 @@ import { NYDUS_BOOTSTRAP_ANNOTATION } from './nydus-marks.ts';
 /** Media type of a data blob. */
 export const NYDUS_BLOB = 'application/vnd.oci.image.layer.nydus.blob.v1';
 const NYDUS_VERSION_ANNOTATION = 'containerd.io/snapshot/nydus-fs-version';
+/** Bootstraps of all layers of an image; their trees take some times as much memory. */
+const MAX_TABLE_BYTES = 512 * 1024 * 1024;
+/** Bootstraps as they are on record: those of some ten thousand files. */
+const LARGE_TABLE_CHARS = 512 * 1024;
 const OCI_GZIP = 'application/vnd.oci.image.layer.v1.tar+gzip';
 
 interface Wanted {
@@ -54,11 +59,16 @@ export async function nydusImage(wanted: Wanted): Promise<NydusImage | { readonl
     converted.push(record);
   }
   const known = new Map<string, LayerPart>();
-  const layers = converted.map((record) => {
-    const part = known.get(record.digest) ?? layerPart(record);
-    known.set(record.digest, part);
-    return part;
-  });
+  let tableBytes = 0;
+  for (const record of converted) {
+    if (known.has(record.digest)) continue;
+    const bytes = bootstrapOf(record);
+    tableBytes += bytes.length;
+    if (tableBytes > MAX_TABLE_BYTES)
+      return { unfit: `its layers have more than ${MAX_TABLE_BYTES} bytes of tables` };
+    known.set(record.digest, layerPart(record, bytes));
+  }
+  const layers = converted.map((record) => known.get(record.digest)!);
   const merged = mergeLayers(layers, wanted);
   if ('unfit' in merged) return merged;
   const { bytes, diffId } = await bootstrapLayer(
@@ -79,11 +89,27 @@ export async function nydusImage(wanted: Wanted): Promise<NydusImage | { readonl
   return { manifest, parts: [blob, config] };
 }
 
-function layerPart({ digest, nydus }: ConvertedRecord): LayerPart {
-  const { bootstrap, implied, outside } = nydus!;
-  const bytes = zstdDecompressSync(Buffer.from(bootstrap, 'base64'), {
+/** What is said of an image that is one already. */
+export function nydusAlready({ digest }: Document): CodedError {
+  return new CodedError('REQUEST_INVALID', {
+    message: `${digest} is a Nydus image; convert the image that it was made from`,
+  });
+}
+
+/** True where the tables of these layers together take much memory. */
+export function hasLargeTables(records: readonly (LayerRecord | undefined)[]): boolean {
+  const lengths = records.map((one) => (one?.kind === 'converted' ? (one.nydus?.bootstrap.length ?? 0) : 0));
+  return lengths.reduce((sum, length) => sum + length, 0) > LARGE_TABLE_CHARS;
+}
+
+function bootstrapOf({ nydus }: ConvertedRecord): Buffer {
+  return zstdDecompressSync(Buffer.from(nydus!.bootstrap, 'base64'), {
     maxOutputLength: MAX_BOOTSTRAP_BYTES,
   });
+}
+
+function layerPart({ digest, nydus }: ConvertedRecord, bytes: Buffer): LayerPart {
+  const { implied, outside } = nydus!;
   return {
     bootstrap: readBootstrap(bytes, { insideOf: digest.slice('sha256:'.length) }),
     implied: new Set(implied),

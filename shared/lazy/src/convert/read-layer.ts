@@ -29,6 +29,7 @@ export class LayerReader {
   readonly #spool: Spool;
   readonly #maxBytes: number;
   readonly #budget: EntryBudget;
+  readonly #onLarge: () => Promise<void>;
   readonly #digester = new Digester();
   readonly #entries: TarEntry[] = [];
   readonly #reader = new TarReader({ entry: (entry) => this.#addEntry(entry) });
@@ -38,11 +39,20 @@ export class LayerReader {
   #unpacking: { readonly stream: Duplex; readonly done: Promise<void> } | undefined;
   #isBegun = false;
 
-  /** @param maxBytes longest uncompressed layer that is taken */
-  constructor(spool: Spool, maxBytes: number, budget = new EntryBudget()) {
+  /**
+   * @param maxBytes longest uncompressed layer that is taken
+   * @param onLarge awaited before more is read of a layer of very many entries, again and again
+   */
+  constructor(
+    spool: Spool,
+    maxBytes: number,
+    budget = new EntryBudget(),
+    onLarge: () => Promise<void> = async () => undefined,
+  ) {
     this.#spool = spool;
     this.#maxBytes = maxBytes;
     this.#budget = budget;
+    this.#onLarge = onLarge;
   }
 
   /** @throws {CodedError} `LAYER_INVALID`, `LAYER_NOT_LAZY` where it is too long */
@@ -125,6 +135,7 @@ export class LayerReader {
       });
     this.#digester.update(bytes);
     this.#reader.push(bytes);
+    if (this.#budget.isLarge) await this.#onLarge();
     await this.#spool.append(bytes);
   }
 }

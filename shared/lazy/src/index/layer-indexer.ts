@@ -51,6 +51,16 @@ export class LayerIndexer {
     this.#options = options;
   }
 
+  /** What was read so far, uncompressed. */
+  get uncompressedBytes(): number {
+    return this.#uncompressedBytes;
+  }
+
+  /** See `LargeLayers`. */
+  get isLarge(): boolean {
+    return this.#budget.isLarge;
+  }
+
   /** The next bytes of the blob. @throws {CodedError} `LAYER_INVALID`, `LAYER_NOT_LAZY` (detail.reason says why) */
   push(chunk: Uint8Array): void {
     this.#layer.update(chunk);

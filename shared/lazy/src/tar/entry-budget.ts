@@ -4,6 +4,9 @@ import type { TarEntry } from './tar-entry.ts';
 const MAX_ENTRIES = 2_000_000;
 /** What names, targets of links and attributes of an entry may be long together, bytes; the rest counts. */
 const USUAL_BYTES = 256;
+/** From so many on only one layer at a time is held, see `LargeLayers`. */
+const LARGE_ENTRIES = 100_000;
+const LARGE_LONG_BYTES = 8 * 1024 * 1024;
 /** All that is longer, of all entries of a layer. A layer of 1 MiB compressed may have gigabytes of attributes. */
 const MAX_LONG_BYTES = 64 * 1024 * 1024;
 
@@ -17,6 +20,11 @@ export class EntryBudget {
   constructor(maxEntries = MAX_ENTRIES, maxLongBytes = MAX_LONG_BYTES) {
     this.#maxEntries = maxEntries;
     this.#maxLongBytes = maxLongBytes;
+  }
+
+  /** True if what was counted so far takes some 50 MiB or more. */
+  get isLarge(): boolean {
+    return this.#entries >= LARGE_ENTRIES || this.#longBytes >= LARGE_LONG_BYTES;
   }
 
   /** Counts one more entry. @returns why the layer cannot be held, in code and text; undefined if it can */
