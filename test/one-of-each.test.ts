@@ -139,7 +139,7 @@ const ONES: readonly OneOfEach[] = [
   },
   {
     what: 'so many at once, the others in the order in which they came',
-    copy: /const \[first\] = this\.#wait\w*;|\(\(\) => void\)\[\] = \[\]|\.shift\(\)\?\.\(\)/,
+    copy: /const \[first\] = this\.#(?:wait|lane)\w*;|\(\(\) => void\)\[\] = \[\]|\.shift\(\)\?\.\(\)/,
     homes: ['shared/base/src/async/slots.ts'],
   },
   {

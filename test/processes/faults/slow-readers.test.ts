@@ -3,7 +3,7 @@ import { get, type IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import { pushBlob } from '@sepia/test-support/clients/registry-calls';
 import { until } from '@sepia/test-support/until';
-import { Up, type UpMember } from '@sepia/test-support/up';
+import { metricBySource, Up, type UpMember } from '@sepia/test-support/up';
 import { seededBytes } from '@sepia/test-support/upstream/fake-upstream';
 import t from 'tap';
 
@@ -15,6 +15,10 @@ const SLOW = { readers: 100, takes: 64 * 1024 };
 const SILENT = { readers: 300, takes: 0 };
 /** Growth of a process while they hold their bodies; without a bound a reader held 2 MiB, so 200 or 600. In MiB. */
 const MOST_MIB = 96;
+/** Of another blob, read from beginning to end while they take what their sockets hold: some 4 MiB each. */
+const OTHER_SIZE = 3 * MIB;
+/** What a door gives them meanwhile: without turns of its own who reads the other is the last of 300, window by window. In MiB. */
+const MOST_MEANWHILE_MIB = 512;
 /** What may be left of it when they have gone, and how long that may take to go: a minute, on a busy machine more. */
 const LEFT_MIB = 32;
 const LEFT_MS = 240_000;
@@ -33,6 +37,8 @@ t.test(
     const { origins, proxies, agents } = up.cluster;
     const content = Buffer.from(seededBytes(SIZE, 'slow'));
     const digest = await pushBlob(proxies[0]!.url, 'team/app', content);
+    const other = Buffer.from(seededBytes(OTHER_SIZE, 'other'));
+    const otherDigest = await pushBlob(proxies[0]!.url, 'team/app', other);
     const members = [...origins, ...proxies, ...agents];
 
     for (const { pid, name } of members)
@@ -64,6 +70,15 @@ t.test(
           [],
           'nobody was refused',
         );
+        const given = await sentMiB(door);
+        const [honest, catalog] = await Promise.all([
+          fetch(`${door.url}/v2/team/app/blobs/${otherDigest}`),
+          fetch(`${proxies[0]!.url}/v2/_catalog`),
+        ]);
+        t.ok(Buffer.from(await honest.arrayBuffer()).equals(other), 'who reads another blob gets it');
+        const meanwhile = Math.round((await sentMiB(door)) - given);
+        t.ok(meanwhile < MOST_MEANWHILE_MIB, `and is not the last: ${meanwhile} MiB went to the others`);
+        t.same(((await catalog.json()) as { repositories: unknown }).repositories, ['team/app']);
         t.ok(
           slow.every(({ bytes }) => bytes.equals(content.subarray(0, bytes.length))),
           'right bytes',
@@ -106,6 +121,13 @@ async function take(url: string, atLeast: number): Promise<Taken> {
     });
   });
   return { response, bytes: Buffer.concat(chunks) };
+}
+
+/** What a door has sent so far; of an agent, what it read for its clients. */
+async function sentMiB({ adminUrl, name }: UpMember): Promise<number> {
+  const metric = name.startsWith('proxy') ? 'sepia_proxy_bytes_total' : 'sepia_agent_bytes_total';
+  const sent = Object.values(await metricBySource(adminUrl, metric));
+  return sent.reduce((sum, bytes) => sum + bytes, 0) / MIB;
 }
 
 function rssMiB({ pid }: UpMember): number {

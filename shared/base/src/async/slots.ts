@@ -14,12 +14,14 @@ interface SlotsOptions {
 }
 
 /**
- * So many at once, first come, first served. A slot that is given back passes to the first waiter without becoming free in
- * between; a waiter that leaves, by its signal or because it waited too long, is passed over.
+ * So many at once, first come, first served; where waiters name a lane, lanes take turns, and it is so within each. A slot that is
+ * given back passes to the next waiter without becoming free in between; one that leaves, by its signal or too late, is passed over.
  */
 export class Slots {
   readonly #options: SlotsOptions;
-  readonly #waiters = new Set<() => void>();
+  /** Lanes with waiters; whose turn is next comes first. */
+  readonly #lanes = new Map<string, Set<() => void>>();
+  #waiting = 0;
   #held = 0;
 
   constructor(options: SlotsOptions) {
@@ -38,11 +40,11 @@ export class Slots {
   }
 
   /** Resolves to what gives the slot back, to be called once or more. @throws the refusal; the signal's reason */
-  async acquire(signal?: AbortSignal): Promise<() => void> {
+  async acquire(signal?: AbortSignal, lane = ''): Promise<() => void> {
     signal?.throwIfAborted();
     const free = this.take();
     if (free !== undefined) return free;
-    await this.#wait(signal);
+    await this.#wait(signal, lane);
     return this.#release();
   }
 
@@ -61,20 +63,33 @@ export class Slots {
     return () => {
       if (isReleased) return;
       isReleased = true;
-      const [first] = this.#waiters;
-      if (first === undefined) this.#held -= 1;
-      else first();
+      const grant = this.#next();
+      if (grant === undefined) this.#held -= 1;
+      else grant();
     };
   }
 
-  async #wait(signal: AbortSignal | undefined): Promise<void> {
+  /** The first waiter of the lane whose turn it is; that lane is last then. */
+  #next(): (() => void) | undefined {
+    const [first] = this.#lanes;
+    if (first === undefined) return undefined;
+    const [lane, waiters] = first;
+    this.#lanes.delete(lane);
+    this.#lanes.set(lane, waiters);
+    const [grant] = waiters;
+    return grant;
+  }
+
+  async #wait(signal: AbortSignal | undefined, lane: string): Promise<void> {
     const { limits } = this.#options;
-    if (limits !== undefined && this.#waiters.size >= limits.queueLimit) throw limits.refusal('full');
+    if (limits !== undefined && this.#waiting >= limits.queueLimit) throw limits.refusal('full');
     await new Promise<void>((resolve, reject) => {
       const leave = (): void => {
         clearTimeout(timer);
         signal?.removeEventListener('abort', onAbort);
-        this.#waiters.delete(grant);
+        waiters.delete(grant);
+        if (waiters.size === 0) this.#lanes.delete(lane);
+        this.#waiting -= 1;
       };
       const onAbort = (): void => {
         leave();
@@ -89,7 +104,9 @@ export class Slots {
         reject(limits?.refusal('late'));
       };
       const timer = limits?.waitMs === undefined ? undefined : setTimeout(onLate, boundedMs(limits.waitMs));
-      this.#waiters.add(grant);
+      const waiters = this.#lanes.get(lane) ?? new Set<() => void>();
+      this.#lanes.set(lane, waiters.add(grant));
+      this.#waiting += 1;
       signal?.addEventListener('abort', onAbort, { once: true });
     });
   }

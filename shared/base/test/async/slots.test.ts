@@ -38,6 +38,31 @@ t.test('so many at once, the others in the order in which they came', async (t) 
   t.equal(slots.held, 0);
 });
 
+t.test('lanes take turns, and who waits in one is served in order', async (t) => {
+  const slots = new Slots({ slots: 1 });
+  const order: string[] = [];
+  const first = slots.take();
+  const wait = async (name: string, lane: string, signal?: AbortSignal): Promise<void> => {
+    const release = await slots.acquire(signal, lane);
+    order.push(name);
+    await Promise.resolve();
+    release();
+  };
+  const gone = new AbortController();
+  const waiting = [
+    ...['a1', 'a2', 'a3', 'a4'].map((name) => wait(name, 'a')),
+    ...['b1', 'b2'].map((name) => wait(name, 'b')),
+    wait('c1', 'c'),
+  ];
+  const left = wait('d1', 'd', gone.signal);
+  gone.abort(new Error('left'));
+  await t.rejects(left, { message: 'left' });
+  first?.();
+  await Promise.all(waiting);
+  t.same(order, ['a1', 'b1', 'c1', 'a2', 'b2', 'a3', 'a4']);
+  t.equal(slots.held, 0);
+});
+
 t.test('a waiter that left is passed over, and none after it is forgotten', async (t) => {
   const slots = new Slots({ slots: 1 });
   const release = slots.take()!;

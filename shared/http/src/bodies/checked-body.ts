@@ -88,7 +88,7 @@ export class CheckedBody {
     await this.#untilThere(first.piece);
     const lent = mayBorrow ? this.#lent(windowAt(range, at, PIECE_BYTES)) : undefined;
     if (lent !== undefined) return lent;
-    return await readTurns.run(async () => {
+    return await readTurns.run(this.#blob.digest, async () => {
       const size = sizeOf();
       const buffer = readBuffers.take(size);
       const window = windowAt(range, at, BUFFER_BYTES[size]);

@@ -1,12 +1,13 @@
+import { until } from '@sepia/test-support/until';
 import t from 'tap';
 import { ReadTurns } from '../../src/bodies/read-turns.ts';
 
 t.test('as many as may run at once, in the order asked', async (t) => {
-  const turns = new ReadTurns({ most: 2, turnMs: 60_000 });
+  const turns = new ReadTurns({ most: 2, mostOfBlob: 4, turnMs: 60_000 });
   const begun: number[] = [];
   const ends: (() => void)[] = [];
   const all = [0, 1, 2, 3].map((n) =>
-    turns.run(async () => {
+    turns.run('a', async () => {
       begun.push(n);
       await new Promise<void>((resolve) => ends.push(resolve));
       return n;
@@ -22,12 +23,65 @@ t.test('as many as may run at once, in the order asked', async (t) => {
 });
 
 t.test('one that fails hands its turn on; one that takes long does before its end', async (t) => {
-  const turns = new ReadTurns({ most: 1, turnMs: 20 });
-  await t.rejects(turns.run(() => Promise.reject(new Error('no'))));
+  const turns = new ReadTurns({ most: 1, mostOfBlob: 2, turnMs: 20 });
+  await t.rejects(turns.run('a', () => Promise.reject(new Error('no'))));
   let finish = (): void => undefined;
-  const slow = turns.run(() => new Promise<void>((resolve) => (finish = resolve)));
-  t.equal(await turns.run(() => Promise.resolve('next')), 'next', 'while the slow one runs');
+  const slow = turns.run('a', () => new Promise<void>((resolve) => (finish = resolve)));
+  t.equal(await turns.run('a', () => Promise.resolve('next')), 'next', 'while the slow one runs');
   finish();
   await slow;
-  t.equal(await turns.run(() => Promise.resolve('last')), 'last');
+  t.equal(await turns.run('a', () => Promise.resolve('last')), 'last');
+});
+
+/** What began so far, in order, and what ends the first that has not ended. */
+function readers(turns: ReadTurns): {
+  begun: string[];
+  read: (blob: string) => void;
+  end: () => Promise<void>;
+} {
+  const begun: string[] = [];
+  const running: { end: () => void; ended: Promise<void> }[] = [];
+  const read = (blob: string): void => {
+    const ended = turns.run(blob, async () => {
+      begun.push(blob);
+      const { promise, resolve } = Promise.withResolvers<void>();
+      running.push({ end: resolve, ended: Promise.resolve().then(() => ended) });
+      await promise;
+    });
+  };
+  const end = async (): Promise<void> => {
+    const first = running.shift();
+    first?.end();
+    await first?.ended;
+  };
+  return { begun, read, end };
+}
+
+t.test('who reads another blob waits for few of those that read one', async (t) => {
+  const { begun, read, end } = readers(new ReadTurns({ most: 2, mostOfBlob: 300, turnMs: 60_000 }));
+  for (let n = 0; n < 300; n++) read('one');
+  read('another');
+  read('third');
+  for (let ends = 0; ends < 4; ends++) await end();
+  t.same(begun.slice(0, 2), ['one', 'one'], 'at once');
+  t.same(begun.slice(2).toSorted(), ['another', 'one', 'one', 'third'], 'each blob in its turn');
+  for (let ends = 4; ends < 302; ends++) await end();
+  t.equal(begun.length, 302, 'all have read');
+});
+
+t.test('reads that are late count to their blob, and not to the others', async (t) => {
+  const { begun, read, end } = readers(new ReadTurns({ most: 1, mostOfBlob: 3, turnMs: 1 }));
+  for (let n = 0; n < 6; n++) read('one');
+  read('another');
+  await until(() => begun.length === 4, 'three and the other have begun');
+  await t.rejects(
+    until(() => begun.length > 4, 'no more', 50),
+    'the other three wait',
+  );
+  t.same(begun.toSorted(), ['another', 'one', 'one', 'one']);
+  for (let ends = 0; ends < 7; ends++) {
+    await until(() => begun.length >= Math.min(7, ends + 1), 'the next has begun');
+    await end();
+  }
+  t.equal(begun.length, 7);
 });
