@@ -10,6 +10,8 @@ import type { Ground } from './ground.ts';
 import { Upstreams } from './upstream/upstreams.ts';
 
 const CONNECT_TIMEOUT_MS = 1_000;
+/** Sockets to each member for the question whether it lives. */
+const PROBE_CONNECTIONS = 2;
 /** How long a member that failed is passed over. */
 const REST: Rest = { firstMs: 1_000, maxMs: 15_000 };
 
@@ -21,10 +23,13 @@ export async function openWires(ground: Ground) {
   const { given, pace, clock, nowMs, dateMs, backends, recordEngine } = ground;
   const { config, cluster, clusterKey, selfId, log, stops, env } = given;
   const dispatcher = createDispatcher({ connectTimeoutMs: CONNECT_TIMEOUT_MS });
+  const probes = createDispatcher({ connections: PROBE_CONNECTIONS, connectTimeoutMs: CONNECT_TIMEOUT_MS });
   const health = new Health(nowMs, REST);
-  const oldSignatures = config['old-signatures'];
-  const client = new InternalClient({ dispatcher, clusterKey, memberId: selfId, clock, oldSignatures });
-  const members = new Members({ cluster, selfId, client, health, nowMs, records: config.records.engine });
+  const own = { clusterKey, memberId: selfId, clock, oldSignatures: config['old-signatures'] };
+  const client = new InternalClient({ ...own, dispatcher });
+  const prober = new InternalClient({ ...own, dispatcher: probes });
+  const records = config.records.engine;
+  const members = new Members({ cluster, selfId, client, prober, health, nowMs, records });
   const recordMembers = recordEngine.seenBy(members);
   const sessions = new Sessions({ nowMs, dateMs });
   const privates = new PrivateRepositories(nowMs);
@@ -39,6 +44,7 @@ export async function openWires(ground: Ground) {
   );
   stops.push('upstreams', async () => await upstreams.close());
   stops.push('sockets', async () => await dispatcher.destroy());
+  stops.push('sockets of probes', async () => await probes.destroy());
   const { policies } = cluster.document;
   const engine = memberEngine({ clusterKey, log, policies }, { id: selfId, zone: config.zone, origin: true });
   stops.push('swarm engine', async () => await engine.stop());

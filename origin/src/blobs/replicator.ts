@@ -12,7 +12,7 @@ import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { majority } from '@sepia/cluster/ring';
 import type { BlobStore } from '@sepia/store/blob-store';
-import type { Members } from '../cluster/members.ts';
+import { type Members, PATIENT_MISSES } from '../cluster/members.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { broughtText, knowsPushes } from './core/brought-by.ts';
 import type { Where } from './core/quorum.ts';
@@ -25,7 +25,7 @@ type CopyName = Pick<Hint, 'digest' | 'upstream' | 'repository'>;
 const BACKGROUND_COPIES = 2;
 const RETRY_EVERY_MS = 2_000;
 const MAX_RETRY_MS = 60_000;
-/** Until the receiving member answers after the last byte, in ms: it syncs first. */
+/** Until the receiving member answers after the last byte, in ms: it syncs first. One that hangs is given up sooner. */
 const COPY_HEADERS_MS = 60_000;
 /** Memberships that one push may see. */
 const MAX_EPOCHS = 5;
@@ -256,7 +256,8 @@ export class Replicator {
     const { sizeBytes, attrs } = handle;
     const sent = sizeBytes <= CHUNK_BYTES ? undefined : watched(handle, id, stall);
     try {
-      await members.json(id, {
+      const body = sent?.chunks ?? (await wholeOf(handle));
+      const call = {
         ...to(ORIGIN_BLOBS.blobPut, { ...name, copy: true, hint: isStandIn }),
         headers: {
           [H_CLASS]: attrs.class,
@@ -264,11 +265,15 @@ export class Replicator {
           'content-length': String(sizeBytes),
           ...(attrs.mediaType === undefined ? {} : { 'sepia-media-type': attrs.mediaType }),
         },
-        ...({ body: sent?.chunks ?? (await wholeOf(handle)) } as object),
+        ...({ body } as object),
         headersTimeoutMs: COPY_HEADERS_MS,
         epoch,
-        signal: sent === undefined ? signal : AbortSignal.any([signal, stall.signal]),
-      });
+      };
+      const put = async (alive: AbortSignal): Promise<void> => {
+        await members.json(id, { ...call, signal: alive });
+      };
+      const either = sent === undefined ? signal : AbortSignal.any([signal, stall.signal]);
+      await members.attended(id, put, either, PATIENT_MISSES);
     } finally {
       sent?.end();
       await handle.close();

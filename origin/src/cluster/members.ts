@@ -1,3 +1,4 @@
+import { SingleFlight } from '@sepia/base/async/single-flight';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
@@ -19,6 +20,8 @@ export const QUICK_MS = 800;
 const ATTEND_EVERY_MS = 250;
 /** So many small questions in a row without an answer, and a long call is given up: one is missed by a busy member too. */
 const MISSES = 2;
+/** For what nobody else can do in the member's place: who is busy gets time, and one that hangs costs some 5 s. */
+export const PATIENT_MISSES = 5;
 /** An aborted small question that was silent for this long counts as a failure as well, in ms. */
 const SILENT_MS = 400;
 
@@ -35,6 +38,8 @@ interface MembersDeps {
   readonly cluster: Cluster;
   readonly selfId: string;
   readonly client: InternalClient;
+  /** Sockets of its own: who asks whether a member lives never queues behind what it is asked for. */
+  readonly prober?: Pick<InternalClient, 'raw'>;
   readonly health: Health;
   readonly nowMs: () => number;
   /** Where this origin keeps records: told with every call, for those that keep theirs elsewhere are no cluster of ours. */
@@ -45,6 +50,8 @@ interface MembersDeps {
 export class Members {
   readonly selfId: string;
   readonly #deps: MembersDeps;
+  /** One small question to a member at a time, however many wait for it. */
+  readonly #asking = new SingleFlight<string, void>();
   #news: Promise<unknown> = Promise.resolve();
   readonly #returnListeners: Set<(id: string) => void>;
   readonly #isAlone: boolean;
@@ -166,16 +173,19 @@ export class Members {
   }
 
   /**
-   * Runs a call that may take long; gives it up with `PEER_HTTP` when the member leaves {@link MISSES} small questions in a
-   * row without an answer meanwhile, so that a hung one costs about two seconds, and a busy one nothing.
+   * Runs a call that may take long; gives it up with `PEER_HTTP` when the member leaves so many small questions in a row
+   * without an answer meanwhile: with {@link MISSES} a hung one costs about two seconds, and a busy one nothing.
    */
-  async attended<T>(id: string, run: (signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
+  async attended<T>(
+    id: string,
+    run: (signal: AbortSignal) => Promise<T>,
+    signal?: AbortSignal,
+    misses = MISSES,
+  ): Promise<T> {
     const gone = new AbortController();
     const done = new AbortController();
-    const ask = async (): Promise<void> => {
-      const answer = await this.raw(id, { ...headTo(ORIGIN_RECORDS.cluster), signal: done.signal });
-      await answer.body.dump();
-    };
+    const ask = async (): Promise<void> =>
+      await this.#asking.run(id, async (running) => await this.#ask(id, running), done.signal);
     const attend = async (): Promise<void> => {
       for (let missed = 0; ; ) {
         await delay(ATTEND_EVERY_MS, done.signal);
@@ -185,7 +195,7 @@ export class Members {
         } catch (error) {
           throwIfBug(error);
           missed += 1;
-          if (missed >= MISSES || done.signal.aborted) throw error;
+          if (missed >= misses || done.signal.aborted) throw error;
         }
       }
     };
@@ -197,6 +207,13 @@ export class Members {
     } finally {
       done.abort(new CodedError('TIMEOUT', { message: 'call is over' }));
     }
+  }
+
+  async #ask(id: string, signal: AbortSignal): Promise<void> {
+    const { client, prober = client } = this.#deps;
+    const call = { ...headTo(ORIGIN_RECORDS.cluster), signal };
+    const answer = await this.#watch(id, call, async (request) => await prober.raw(request));
+    await answer.body.dump();
   }
 
   #answered(id: string): void {
