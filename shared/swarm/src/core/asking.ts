@@ -1,7 +1,7 @@
 import type { Dialling } from './dialling.ts';
-import type { LinkId } from './events.ts';
 import type { CoreLimits } from './limits.ts';
 import type { Link } from './link.ts';
+import type { LinkTable } from './link-table.ts';
 import type { PieceTable } from './pieces.ts';
 import type { Readers } from './readers.ts';
 import type { ZoneMeter } from './zone-meter.ts';
@@ -11,7 +11,7 @@ export interface AskingState {
   readonly limits: CoreLimits;
   readonly zone: string;
   readonly origin: boolean;
-  readonly links: ReadonlyMap<LinkId, Link>;
+  readonly links: LinkTable;
   readonly pieces: PieceTable;
   readonly readers: Readers;
   readonly dialling: Dialling;
@@ -35,9 +35,7 @@ export class Asking {
 
   /** Members on wires that are no origins. */
   peerCount(): number {
-    let count = 0;
-    for (const link of this.#state.links.values()) if (isMember(link) && !link.origin) count += 1;
-    return count;
+    return this.#state.links.peers;
   }
 
   soonest(index: number, nowMs: number, urgent: boolean): Link | undefined {
@@ -62,19 +60,23 @@ export class Asking {
     if (link.kind === 'http') return this.#mayAskHttp(index, urgent, nowMs);
     if (!urgent && link.zone !== this.#state.zone && !this.#mayCross(nowMs)) return false;
     if (!link.origin || link.suggested.has(index) || this.#state.origin) return true;
-    const peers = this.#peersWith(index, nowMs);
-    if (urgent) return this.#state.pieces.inFlight.has(index) || this.#readerMay(index, peers, nowMs);
+    if (urgent) return this.#state.pieces.inFlight.has(index) || this.#readerMay(index, nowMs);
+    if (this.#state.pieces.inFlight.size === 0) {
+      // Nothing moves: whoever has it is asked.
+      if (!this.#hasPeers() || !this.#originBusy()) return true;
+      return this.#isWithPeers(index, nowMs);
+    }
     // A member that no origin gives anything may take what its peers do not have; the origin's budget has the last word.
-    if (peers === 0) return !this.#hasPeers() || !this.#originBusy();
-    return this.#state.pieces.inFlight.size === 0;
+    return (!this.#hasPeers() || !this.#originBusy()) && !this.#isWithPeers(index, nowMs);
   }
 
   /** A reader's first piece comes from an origin at once, later ones if the swarm is late with them. */
-  #readerMay(index: number, peers: number, nowMs: number): boolean {
+  #readerMay(index: number, nowMs: number): boolean {
     const { limits, readers } = this.#state;
     const waitedMs = readers.waitedMs(index, nowMs);
     if (waitedMs >= limits.readerHttpMs) return true;
-    return peers === 0 && (readers.fresh(index) || waitedMs >= limits.originGraceMs || !this.#hasPeers());
+    const isDue = readers.fresh(index) || waitedMs >= limits.originGraceMs || !this.#hasPeers();
+    return isDue && !this.#isWithPeers(index, nowMs);
   }
 
   /** HTTP serves what no wire can: little while wires are dialled, all if there are none; else a reader's late piece. */
@@ -86,9 +88,11 @@ export class Asking {
     }
     const stuck = urgent && (pieces.inFlight.has(index) || this.#waits(index, limits.stallMs, nowMs));
     if (stuck && this.#waits(index, limits.readerHttpMs, nowMs)) return true;
+    if (!stuck && nowMs - this.#state.wireByteMs() < limits.stallMs) return false;
+    if (pieces.rarity(index) === 0) return true;
     for (const link of this.#state.links.values())
       if (isMember(link) && !link.stalled && link.has.has(index)) return false;
-    return stuck || nowMs - this.#state.wireByteMs() >= limits.stallMs;
+    return true;
   }
 
   #waits(index: number, ms: number, nowMs: number): boolean {
@@ -101,12 +105,12 @@ export class Asking {
     return count;
   }
 
-  #peersWith(index: number, nowMs: number): number {
-    if (this.#state.pieces.peerHolders[index] === 0) return 0;
-    let count = 0;
+  /** Whether a peer that is no origin has it and serves now. */
+  #isWithPeers(index: number, nowMs: number): boolean {
+    if (this.#state.pieces.peerHolders[index] === 0) return false;
     for (const link of this.#state.links.values())
-      if (isMember(link) && !link.origin && link.canServe(index, nowMs)) count += 1;
-    return count;
+      if (isMember(link) && !link.origin && link.canServe(index, nowMs)) return true;
+    return false;
   }
 
   /** Across zones within the share; beyond it only when nothing else moves: zones are preferred, never exclusive. */
@@ -131,8 +135,7 @@ export class Asking {
   }
 
   #hasPeers(): boolean {
-    for (const link of this.#state.links.values()) if (isMember(link) && !link.origin) return true;
-    return false;
+    return this.#state.links.peers > 0;
   }
 
   #noWires(): boolean {

@@ -10,11 +10,14 @@ export class Bans {
   }
 
   has(peerId: string, nowMs: number): boolean {
-    const untilMs = this.#untilMs.get(peerId);
-    if (untilMs === undefined) return false;
-    if (untilMs > nowMs) return true;
-    this.#untilMs.delete(peerId);
-    return false;
+    return this.untilMs(peerId, nowMs) > nowMs;
+  }
+
+  /** Until when it is left alone; 0: it is not. */
+  untilMs(peerId: string, nowMs: number): number {
+    const untilMs = this.#untilMs.get(peerId) ?? 0;
+    if (untilMs > 0 && untilMs <= nowMs) this.#untilMs.delete(peerId);
+    return untilMs > nowMs ? untilMs : 0;
   }
 
   add(peerId: string, untilMs: number): void {

@@ -26,6 +26,11 @@ export class Dialling {
   readonly #zone: string;
   readonly #peers = new Map<string, PeerState>();
   readonly #bans: Bans;
+  /** Peers that are being dialled, and known ones that are members and no origins. */
+  #pending = 0;
+  #sharing = 0;
+  /** Before this nobody can be dialled who could not be when it was last looked: nothing is to be gone through. */
+  #nextMs = 0;
 
   constructor(init: { limits: CoreLimits; chance: Chance; ownId: string; zone: string; bans: Bans }) {
     this.#bans = init.bans;
@@ -36,27 +41,27 @@ export class Dialling {
   }
 
   get pending(): number {
-    let count = 0;
-    for (const one of this.#peers.values()) if (one.state === 'dialling') count += 1;
-    return count;
+    return this.#pending;
   }
 
   /** True if there is anybody to share with: a member that is no origin. */
   get knowsPeers(): boolean {
-    for (const { peer } of this.#peers.values()) if (!peer.origin && !isStrangerId(peer.peerId)) return true;
-    return false;
+    return this.#sharing > 0;
   }
 
   learn(peers: readonly KnownPeer[]): void {
+    this.#nextMs = 0;
     for (const peer of peers) {
       if (peer.peerId === this.#ownId || peer.addresses.length === 0) continue;
       const known = this.#peers.get(peer.peerId);
       if (known !== undefined) {
         if (known.peer.addresses.join() !== peer.addresses.join()) known.notBeforeMs = 0;
+        this.#sharing += sharing(peer) - sharing(known.peer);
         known.peer = peer;
         continue;
       }
       if (this.#peers.size >= this.#limits.knownPeers && !this.#forgetOne()) return;
+      this.#sharing += sharing(peer);
       this.#peers.set(peer.peerId, {
         peer,
         state: 'idle',
@@ -89,19 +94,26 @@ export class Dialling {
 
   /** Dials what may be dialled now, up to the limit of wires. */
   dial(wires: number, nowMs: number, draw: () => LinkId, emit: Emit): void {
-    let room = this.#limits.dialledWires - wires - this.pending;
-    if (room <= 0) return;
+    let room = this.#limits.dialledWires - wires - this.#pending;
+    if (room <= 0 || nowMs < this.#nextMs) return;
     const ready: { one: PeerState; order: number }[] = [];
+    let nextMs = Number.POSITIVE_INFINITY;
     for (const one of this.#peers.values()) {
-      if (one.state !== 'idle' || one.notBeforeMs > nowMs || this.banned(one.peer.peerId, nowMs)) continue;
+      if (one.state !== 'idle') continue;
+      const fromMs = Math.max(one.notBeforeMs, this.#bans.untilMs(banIdOf(one.peer.peerId), nowMs));
+      if (fromMs > nowMs) {
+        nextMs = Math.min(nextMs, fromMs);
+        continue;
+      }
       const near = one.peer.zone === this.#zone ? 0 : 1;
       const rank = one.peer.origin ? 0 : isStrangerId(one.peer.peerId) ? 4 : 2;
       ready.push({ one, order: rank + near + this.#chance.next() });
     }
+    this.#nextMs = ready.length > room ? nowMs : nextMs;
     ready.sort((a, b) => a.order - b.order);
     for (const { one } of ready) {
       if (room-- <= 0) return;
-      one.state = 'dialling';
+      this.#to(one, 'dialling');
       one.link = draw();
       const address = one.peer.addresses[one.nextAddress++ % one.peer.addresses.length]!;
       emit({ type: 'dial', link: one.link, peerId: one.peer.peerId, address });
@@ -112,7 +124,7 @@ export class Dialling {
   onUp(peerId: string, link: LinkId): void {
     const one = this.#peers.get(peerId);
     if (one === undefined) return;
-    one.state = 'linked';
+    this.#to(one, 'linked');
     one.link = link;
     one.failures = 0;
   }
@@ -121,7 +133,8 @@ export class Dialling {
     for (const one of this.#peers.values()) {
       if (one.link !== link) continue;
       one.link = undefined;
-      one.state = 'idle';
+      this.#to(one, 'idle');
+      this.#nextMs = 0;
       if (reason === 'duplicate') {
         one.notBeforeMs = nowMs + this.#limits.backoffMinMs;
         return;
@@ -139,8 +152,20 @@ export class Dialling {
     for (const [peerId, one] of this.#peers) {
       if (one.state !== 'idle' || one.failures === 0) continue;
       this.#peers.delete(peerId);
+      this.#sharing -= sharing(one.peer);
       return true;
     }
     return false;
   }
+
+  #to(one: PeerState, state: PeerState['state']): void {
+    if (one.state === 'dialling') this.#pending -= 1;
+    if (state === 'dialling') this.#pending += 1;
+    one.state = state;
+  }
+}
+
+/** 1 for a member that is no origin. */
+function sharing(peer: KnownPeer): number {
+  return peer.origin || isStrangerId(peer.peerId) ? 0 : 1;
 }

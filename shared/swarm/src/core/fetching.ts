@@ -33,6 +33,7 @@ export class Fetching {
     const { limits, pieces, asking } = this.#deps;
     if (this.noBuffers) return;
     if (pieces.wanted.list.length > 0 || pieces.inFlight.size > 0) this.#readerHeads(nowMs, emit);
+    if (!this.#mayAskMore()) return;
     const view: PickView = {
       limits,
       chance: this.#deps.chance,
@@ -83,7 +84,6 @@ export class Fetching {
   /** Links that have room, the busiest first, ties by lot (the caller takes them from the end). */
   #byLoad(): Link[] {
     const { limits, links, chance } = this.#deps;
-    if (!this.#mayAskMore()) return [];
     const open: { link: Link; order: number }[] = [];
     for (const link of links.values())
       if (link.room(limits) > 0) open.push({ link, order: link.fetches.size + chance.next() });

@@ -80,8 +80,9 @@ export class Link {
   }
 
   canServe(index: number, nowMs: number): boolean {
-    if (this.stalled || this.choked || nowMs < this.notBeforeMs || this.fetches.has(index)) return false;
     if (!(this.httpHas === undefined ? this.has.has(index) : this.httpHas(index))) return false;
+    if (this.stalled || this.choked || nowMs < this.notBeforeMs || this.fetches.has(index)) return false;
+    if (this.refused.size === 0) return true;
     const until = this.refused.get(index);
     if (until === undefined) return true;
     if (nowMs < until) return false;
@@ -157,11 +158,4 @@ export class Link {
 export function wireOf(links: Iterable<Link>, peerId: string): Link | undefined {
   for (const link of links) if (link.kind === 'wire' && link.peerId === peerId) return link;
   return undefined;
-}
-
-/** How many wires there are to strangers, or to members. */
-export function wiresOf(links: Iterable<Link>, strangers: boolean): number {
-  let count = 0;
-  for (const link of links) if (link.kind === 'wire' && link.isStranger === strangers) count += 1;
-  return count;
 }

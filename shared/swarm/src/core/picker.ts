@@ -67,8 +67,11 @@ function rarest(view: PickView, link: Link, from: readonly number[], start: numb
   let best = -1;
   let bestRarity = Number.POSITIVE_INFINITY;
   let ties = 0;
+  const { length } = from;
+  let at = start % Math.max(1, length);
   for (let i = 0; i < count; i++) {
-    const index = from[(start + i) % from.length]!;
+    const index = from[at]!;
+    at = at + 1 === length ? 0 : at + 1;
     const rarity = view.rarity(index);
     if (rarity > bestRarity || !view.mayAsk(link, index, false)) continue;
     if (rarity < bestRarity) {

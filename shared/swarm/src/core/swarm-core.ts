@@ -8,7 +8,8 @@ import { Fetching } from './fetching.ts';
 import { Lack } from './lack.ts';
 import type { CoreLimits } from './limits.ts';
 import { CORE_LIMITS } from './limits.ts';
-import { Link, wireOf, wiresOf } from './link.ts';
+import { Link, wireOf } from './link.ts';
+import { LinkTable } from './link-table.ts';
 import { PieceTable } from './pieces.ts';
 import { Chance } from './random.ts';
 import { Rate } from './rate.ts';
@@ -26,7 +27,7 @@ type Of<T extends SwarmEvent['type']> = Extract<SwarmEvent, { type: T }>;
  * A piece comes from one link as a whole, so a bad one is its sender's.
  */
 export class SwarmCore {
-  readonly links = new Map<LinkId, Link>();
+  readonly links = new LinkTable();
   readonly have: Bitfield;
   readonly limits: CoreLimits;
   readonly #init: CoreInit;
@@ -40,6 +41,7 @@ export class SwarmCore {
   readonly #rate: Rate;
   readonly #zones: ZoneMeter;
   #nextLink = 0;
+  readonly #draw = (): LinkId => this.drawLink();
   readonly #wish: Wish;
   #timerSet = false;
   readonly #lack: Lack;
@@ -99,7 +101,7 @@ export class SwarmCore {
 
   /** Wires to members. */
   get wireCount(): number {
-    return wiresOf(this.links.values(), false);
+    return this.links.members;
   }
 
   /** Draws a link id; the shell uses it for what comes in and for HTTP sources. */
@@ -112,7 +114,7 @@ export class SwarmCore {
     if (this.#dialling.banned(peerId, nowMs)) return 'banned';
     const isStranger = isStrangerId(peerId);
     const limit = isStranger ? this.limits.strangerWires : this.limits.wires;
-    return wiresOf(this.links.values(), isStranger) >= limit ? 'full' : 'yes';
+    return (isStranger ? this.links.strangers : this.links.members) >= limit ? 'full' : 'yes';
   }
 
   handle(event: SwarmEvent, nowMs: number, emit: Emit): void {
@@ -380,7 +382,7 @@ export class SwarmCore {
   #work(nowMs: number, emit: Emit): void {
     const wanting = this.#wish.isWanting(this.#pieces);
     if (wanting) {
-      this.#dialling.dial(this.wireCount, nowMs, () => this.drawLink(), emit);
+      this.#dialling.dial(this.links.members, nowMs, this.#draw, emit);
       this.#fetching.schedule(nowMs, emit);
     }
     this.#superSeed?.offer(this.links.values(), emit);

@@ -1,0 +1,31 @@
+import type { LinkId } from './events.ts';
+import type { Link } from './link.ts';
+
+/** The links of a swarm by id, and how many there are of each kind: asked after every event, so they are not counted anew. */
+export class LinkTable extends Map<LinkId, Link> {
+  /** Wires to members, origins among them. */
+  members = 0;
+  /** Wires to members that are no origins. */
+  peers = 0;
+  /** Wires to peers that are no members. */
+  strangers = 0;
+
+  override set(id: LinkId, link: Link): this {
+    this.delete(id);
+    this.#count(link, 1);
+    return super.set(id, link);
+  }
+
+  override delete(id: LinkId): boolean {
+    const link = this.get(id);
+    if (link !== undefined) this.#count(link, -1);
+    return super.delete(id);
+  }
+
+  #count(link: Link, by: number): void {
+    if (link.kind !== 'wire') return;
+    if (link.isStranger) this.strangers += by;
+    else this.members += by;
+    if (!link.isStranger && !link.origin) this.peers += by;
+  }
+}
