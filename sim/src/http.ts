@@ -39,7 +39,13 @@ export class HttpPort {
 
   /** A GET of one piece. `done` is told once, never after giving up. Returns how to give up. */
   get(client: string, index: number, done: (ok: boolean) => void): () => void {
-    const get: Get = { index, flow: newFlow(client), done, open: true, giveUp: undefined };
+    const get: Get = {
+      index,
+      flow: newFlow(this.#network.port(client)),
+      done,
+      open: true,
+      giveUp: undefined,
+    };
     this.asked += 1;
     this.#network.message(() => this.#serve(get));
     return () => {

@@ -2,8 +2,8 @@ import type { Chance } from '@sepia/swarm/core/random';
 import type { VirtualClock } from './clock.ts';
 import { KRAKEN_LIMITS } from './kraken-limits.ts';
 import { choosePieces, type KrakenPolicy } from './kraken-requests.ts';
-import type { Network } from './network.ts';
-import { BLOCK_BYTES, BLOCKS, type Flow, newFlow, Uplink } from './uplink.ts';
+import type { Network, Port } from './network.ts';
+import { type Flow, newFlow, PIECE_BYTES, Uplink } from './uplink.ts';
 
 /** One end of a connection. */
 interface Conn {
@@ -23,17 +23,19 @@ interface PeerInit {
   readonly network: Network;
   /** Length of the blob in the units that the network's uplinks take, 1 MiB. */
   readonly units: number;
+  readonly blockBytes: number;
   readonly policy: KrakenPolicy;
   readonly chance: Chance;
   readonly announce: (asker: KrakenPeer) => readonly KrakenPeer[];
 }
 
-const UNITS = KRAKEN_LIMITS.pieceBytes / (BLOCKS * BLOCK_BYTES);
+const UNITS = KRAKEN_LIMITS.pieceBytes / PIECE_BYTES;
 
 /** An agent or an origin of Kraken in one torrent, after its scheduler: announces, connections, whole pieces from each. */
 export class KrakenPeer {
   readonly name: string;
   readonly origin: boolean;
+  readonly port: Port;
   /** The tracker has heard of it. */
   isKnown = false;
   finishedMs: number | undefined;
@@ -56,7 +58,8 @@ export class KrakenPeer {
     this.#init = init;
     this.name = init.name;
     this.origin = init.origin;
-    this.#uplink = new Uplink(init.name, init.network, init.clock);
+    this.port = init.network.port(init.name);
+    this.#uplink = new Uplink(this.port, init.network, init.blockBytes);
     this.#pieces = Math.ceil(init.units / UNITS);
     this.#have = new Uint8Array(this.#pieces).fill(init.origin ? 1 : 0);
     this.#rarity = new Int32Array(this.#pieces);
@@ -135,7 +138,7 @@ export class KrakenPeer {
   #connect(peer: KrakenPeer): void {
     const there = Uint8Array.from(peer.#have);
     const { nowMs } = this.#init.clock;
-    const conn = { peer, flow: newFlow(peer.name), there, asked: new Map(), lastPieceMs: nowMs };
+    const conn = { peer, flow: newFlow(peer.port), there, asked: new Map(), lastPieceMs: nowMs };
     this.#conns.set(peer.name, conn);
     for (let index = 0; index < this.#pieces; index++) this.#rarity[index]! += there[index]!;
     this.#request(conn);

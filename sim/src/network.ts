@@ -4,7 +4,8 @@ import type { VirtualClock } from './clock.ts';
 export const DEFAULT_LATENCY_MS = 0.5;
 export const DEFAULT_START_MS = 50;
 
-interface Port {
+/** One node's full-duplex line. */
+export interface Port {
   readonly upBytesPerSec: number;
   readonly downBytesPerSec: number;
   upFreeMs: number;
@@ -36,12 +37,16 @@ export class Network {
     });
   }
 
+  port(name: string): Port {
+    return this.#ports.get(name)!;
+  }
+
   silence(name: string): void {
-    this.#ports.get(name)!.deaf = true;
+    this.port(name).deaf = true;
   }
 
   sentBytes(name: string): number {
-    return this.#ports.get(name)!.sentBytes;
+    return this.port(name).sentBytes;
   }
 
   /** A message without weight. */
@@ -50,19 +55,17 @@ export class Network {
   }
 
   /** Sends `bytes`; `sent` when they left, `arrived` when they are there. */
-  transfer(from: string, to: string, bytes: number, sent: () => void, arrived: () => void): void {
-    const up = this.#ports.get(from)!;
-    const down = this.#ports.get(to)!;
-    const now = this.#clock.nowMs;
-    up.upFreeMs = Math.max(up.upFreeMs, now) + (bytes * 1000) / up.upBytesPerSec;
+  transfer(up: Port, down: Port, bytes: number, sent: () => void, arrived: () => void): void {
+    const clock = this.#clock;
+    const leftMs = Math.max(up.upFreeMs, clock.nowMs) + (bytes * 1000) / up.upBytesPerSec;
+    up.upFreeMs = leftMs;
     up.sentBytes += bytes;
-    const leftMs = up.upFreeMs;
-    this.#clock.at(leftMs, sent);
-    this.#clock.at(leftMs + this.latencyMs, () => {
-      if (down.deaf) return;
-      const startMs = Math.max(down.downFreeMs, this.#clock.nowMs - (bytes * 1000) / down.downBytesPerSec);
-      down.downFreeMs = startMs + (bytes * 1000) / down.downBytesPerSec;
-      this.#clock.at(down.downFreeMs, arrived);
+    clock.at(leftMs, () => {
+      // All have the same way across, so whoever leaves first is there first.
+      const tookMs = (bytes * 1000) / down.downBytesPerSec;
+      down.downFreeMs = Math.max(down.downFreeMs, leftMs + this.latencyMs - tookMs) + tookMs;
+      if (!down.deaf) clock.at(down.downFreeMs, arrived);
+      sent();
     });
   }
 }

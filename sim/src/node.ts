@@ -4,11 +4,33 @@ import type { CoreLimits } from '@sepia/swarm/core/limits';
 import { SwarmCore } from '@sepia/swarm/core/swarm-core';
 import type { VirtualClock } from './clock.ts';
 import type { HttpPort } from './http.ts';
-import type { Network } from './network.ts';
-import { BLOCK_BYTES, BLOCKS, type Flow, newFlow, Uplink } from './uplink.ts';
+import type { Network, Port } from './network.ts';
+import type { TraceHash } from './trace.ts';
+import { type Flow, newFlow, PIECE_BYTES, Uplink } from './uplink.ts';
 
 /** HAVEs are collected this long, as the shell does. */
 const HAVE_BATCH_MS = 20;
+
+/** What the effects are called in the trace. */
+const KINDS = Object.fromEntries(
+  [
+    'dial',
+    'close',
+    'sendBitfield',
+    'sendHave',
+    'sendSuggest',
+    'fetch',
+    'cancel',
+    'refuse',
+    'readPiece',
+    'writePiece',
+    'dropPiece',
+    'setTimer',
+    'wantPeers',
+    'finish',
+    'log',
+  ].map((type, at) => [type, at]),
+);
 
 interface Wire {
   readonly node: SimNode;
@@ -19,6 +41,8 @@ interface Wire {
 
 interface NodeInit {
   readonly name: string;
+  /** Of all nodes, in the order in which they were made. */
+  readonly number: number;
   readonly peerId: string;
   readonly zone: string;
   readonly origin: boolean;
@@ -30,7 +54,10 @@ interface NodeInit {
   readonly clock: VirtualClock;
   readonly network: Network;
   readonly nodes: ReadonlyMap<string, SimNode>;
-  readonly trace: (text: string) => void;
+  readonly trace: TraceHash;
+  readonly blockBytes: number;
+  /** It has all, or died. */
+  readonly onEnd: () => void;
   readonly reader: boolean;
   readonly limits: Partial<CoreLimits>;
   readonly dialMs: number;
@@ -59,7 +86,10 @@ export class SimNode {
   /** Our link → the other end. */
   readonly #wires = new Map<LinkId, Wire>();
   readonly #http = new Map<LinkId, { readonly port: HttpPort; readonly gets: Map<number, () => void> }>();
+  readonly port: Port;
   readonly uplink: Uplink;
+  /** Wires with HAVEs that wait to be sent together. */
+  #having: Wire[] = [];
   readonly #events: SwarmEvent[] = [];
   #handling = false;
   #readerAt = 0;
@@ -74,7 +104,8 @@ export class SimNode {
     this.name = init.name;
     this.origin = init.origin;
     this.zone = init.zone;
-    this.uplink = new Uplink(init.name, init.network, init.clock);
+    this.port = init.network.port(init.name);
+    this.uplink = new Uplink(this.port, init.network, init.blockBytes);
     this.#core = new SwarmCore({
       peerId: init.peerId,
       zone: init.zone,
@@ -113,6 +144,7 @@ export class SimNode {
   }
 
   fail(kind: 'kill' | 'stop' | 'corrupt'): void {
+    if (kind !== 'corrupt' && this.alive && !this.done) this.#init.onEnd();
     if (kind === 'corrupt') this.corrupt = true;
     else if (kind === 'stop') {
       this.stopped = true;
@@ -138,11 +170,10 @@ export class SimNode {
   }
 
   #run(effect: SwarmEffect): void {
-    const { clock, trace } = this.#init;
-    const what = 'index' in effect ? effect.index : '';
-    trace(
-      `${clock.nowMs.toFixed(3)} ${this.name} ${effect.type} ${'link' in effect ? effect.link : ''} ${what}\n`,
-    );
+    const { clock, trace, number } = this.#init;
+    const link = 'link' in effect ? effect.link : -1;
+    const piece = 'index' in effect ? effect.index : -1;
+    trace.add(clock.nowMs, number, KINDS[effect.type]!, link, piece);
     switch (effect.type) {
       case 'dial':
         this.#dial(effect.link, effect.address);
@@ -193,6 +224,7 @@ export class SimNode {
       case 'finish':
         this.done = true;
         this.finishedMs = clock.nowMs;
+        this.#init.onEnd();
     }
   }
 
@@ -206,8 +238,8 @@ export class SimNode {
         return network.message(() => this.tell({ type: 'linkDown', link, reason: 'failed' }));
       }
       const theirs = other.#core.drawLink();
-      const ours: Wire = { node: other, link: theirs, flow: newFlow(other.name), haves: [] };
-      other.#wires.set(theirs, { node: this, link, flow: newFlow(this.name), haves: [] });
+      const ours: Wire = { node: other, link: theirs, flow: newFlow(other.port), haves: [] };
+      other.#wires.set(theirs, { node: this, link, flow: newFlow(this.port), haves: [] });
       this.#wires.set(link, ours);
       network.message(() => {
         if (this.#wires.has(link))
@@ -261,10 +293,17 @@ export class SimNode {
     const wire = this.#wires.get(link);
     if (wire === undefined) return;
     if (wire.haves.push(index) > 1) return;
-    this.#init.clock.at(this.#init.clock.nowMs + HAVE_BATCH_MS, () => {
-      const indexes = wire.haves;
-      wire.haves = [];
-      if (this.alive) this.#send(link, (theirs) => ({ type: 'haves', link: theirs, indexes }));
+    if (this.#having.push(wire) > 1) return;
+    const { clock, network } = this.#init;
+    clock.at(clock.nowMs + HAVE_BATCH_MS, () => {
+      const batch = this.#having.map((wire) => ({ wire, indexes: wire.haves }));
+      for (const { wire } of batch) wire.haves = [];
+      this.#having = [];
+      if (!this.alive) return;
+      network.message(() => {
+        for (const { wire, indexes } of batch)
+          if (wire.node.#wires.has(wire.link)) wire.node.tell({ type: 'haves', link: wire.link, indexes });
+      });
     });
   }
 
@@ -280,7 +319,7 @@ export class SimNode {
         this.tell({ type: 'fetchFailed', link, index, busy: false });
         return;
       }
-      this.tell({ type: 'progress', link, index, bytes: BLOCKS * BLOCK_BYTES });
+      this.tell({ type: 'progress', link, index, bytes: PIECE_BYTES });
       this.tell({ type: 'fetched', link, index, good: true });
     });
     http.gets.set(index, giveUp);
@@ -309,7 +348,7 @@ export class SimNode {
       }
       to.node.blocks += 1;
       if (to.node.zone !== this.zone) to.node.farBlocks += 1;
-      to.node.tell({ type: 'progress', link: to.link, index, bytes: BLOCK_BYTES });
+      to.node.tell({ type: 'progress', link: to.link, index, bytes: this.uplink.blockBytes });
       if (last) to.node.tell({ type: 'fetched', link: to.link, index, good: !bad });
     });
   }

@@ -6,10 +6,13 @@ import type { KrakenPolicy } from './kraken-requests.ts';
 import { KrakenTracker } from './kraken-tracker.ts';
 import { DEFAULT_LATENCY_MS, DEFAULT_START_MS, Network } from './network.ts';
 import type { SimulateOptions } from './simulate.ts';
-import { BLOCK_BYTES, BLOCKS } from './uplink.ts';
+import { BLOCK_BYTES, PIECE_BYTES } from './uplink.ts';
 
 /** As of {@link SimulateOptions}; `pieces` are MiB. */
-export type KrakenOptions = Pick<SimulateOptions, 'nodes' | 'pieces' | 'latencyMs' | 'startMs' | 'seed'> &
+export type KrakenOptions = Pick<
+  SimulateOptions,
+  'nodes' | 'pieces' | 'latencyMs' | 'startMs' | 'seed' | 'blockBytes'
+> &
   Required<Pick<SimulateOptions, 'origins' | 'rateBytesPerSec' | 'originRateBytesPerSec' | 'untilMs'>> & {
     /** Default `default`: pieces by lot. */
     readonly policy?: KrakenPolicy;
@@ -37,8 +40,18 @@ export function simulateKraken(options: KrakenOptions): KrakenResult {
     network.add(name, rate, rate);
     const announce = (asker: KrakenPeer): readonly KrakenPeer[] => tracker.announce(asker);
     const policy = options.policy ?? 'default';
-    const units = options.pieces;
-    return new KrakenPeer({ name, origin, clock, network, units, policy, chance, announce });
+    const { pieces: units, blockBytes = BLOCK_BYTES } = options;
+    return new KrakenPeer({
+      name,
+      origin,
+      clock,
+      network,
+      units,
+      blockBytes,
+      policy,
+      chance,
+      announce,
+    });
   };
   const serving = Math.min(options.origins, KRAKEN_LIMITS.origins);
   const origins = Array.from({ length: serving }, (_, at) => add(`o${at}`, true));
@@ -55,7 +68,7 @@ export function simulateKraken(options: KrakenOptions): KrakenResult {
   return {
     finishedMs,
     lastMs: Math.max(0, ...finishedMs.values()),
-    originCopies: sent / (options.pieces * BLOCKS * BLOCK_BYTES),
+    originCopies: sent / (options.pieces * PIECE_BYTES),
     duplicates: agents.reduce((sum, agent) => sum + agent.duplicates, 0),
   };
 }

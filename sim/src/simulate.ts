@@ -6,7 +6,7 @@ import { HttpPort } from './http.ts';
 import { DEFAULT_LATENCY_MS, DEFAULT_START_MS, Network } from './network.ts';
 import { SimNode } from './node.ts';
 import { TraceHash } from './trace.ts';
-import { BLOCK_BYTES, BLOCKS } from './uplink.ts';
+import { BLOCK_BYTES, PIECE_BYTES } from './uplink.ts';
 
 /** Members that a core keeps in mind; of more, each is told by lot what a tracker hands out at most. */
 const KNOWN = CORE_LIMITS.knownPeers;
@@ -28,6 +28,8 @@ export interface SimulateOptions {
   readonly rateBytesPerSec?: number;
   readonly originRateBytesPerSec?: number;
   readonly latencyMs?: number;
+  /** How long the stretches are in which uploads to several peers mix; a part of 1 MiB. Default 128 KiB, as on the wire. */
+  readonly blockBytes?: number;
   /** Piece i lands at the origins at i × this; 0: they have all. */
   readonly landEveryMs?: number;
   /** Which origins have the blob from the start, whatever `landEveryMs` says. */
@@ -87,6 +89,8 @@ class World {
   readonly #options: SimulateOptions;
   readonly #clock = new VirtualClock();
   readonly #trace = new TraceHash();
+  /** Members that live and have not all. */
+  #busy: number;
   readonly #network: Network;
   readonly #chance: Chance;
   readonly #nodes = new Map<string, SimNode>();
@@ -98,6 +102,7 @@ class World {
 
   constructor(options: SimulateOptions) {
     this.#options = options;
+    this.#busy = options.nodes;
     this.#network = new Network(this.#clock, options.latencyMs ?? DEFAULT_LATENCY_MS);
     this.#chance = new Chance(options.seed);
     this.#empty = (options.emptyOrigins ?? []).map((position) => `o${position}`);
@@ -155,9 +160,7 @@ class World {
 
   run(): void {
     const untilMs = this.#options.untilMs ?? 600_000;
-    const members = [...this.#nodes.values()].filter((node) => !node.origin);
-    const busy = (): boolean => members.some((node) => node.alive && !node.done);
-    while (this.#clock.nowMs < untilMs && busy() && this.#clock.step());
+    while (this.#clock.nowMs < untilMs && this.#busy > 0 && this.#clock.step());
   }
 
   summary(): Result {
@@ -166,7 +169,7 @@ class World {
     for (const node of members) if (node.finishedMs !== undefined) finishedMs.set(node.name, node.finishedMs);
     const sum = (of: (node: SimNode) => number): number =>
       members.reduce((total, node) => total + of(node), 0);
-    const blobBytes = this.#options.pieces * BLOCKS * BLOCK_BYTES;
+    const blobBytes = this.#options.pieces * PIECE_BYTES;
     let sentBytes = 0;
     let asked = 0;
     for (const [name, port] of this.#ports) {
@@ -178,7 +181,7 @@ class World {
       lastMs: Math.max(0, ...finishedMs.values()),
       originCopies: sentBytes / blobBytes,
       httpCopies: asked / this.#options.pieces,
-      duplicates: sum((node) => node.duplicates + node.lateBlocks / BLOCKS),
+      duplicates: sum((node) => node.duplicates + (node.lateBlocks * node.uplink.blockBytes) / PIECE_BYTES),
       badPieces: sum((node) => node.badPieces),
       farShare:
         sum((node) => node.farBlocks) /
@@ -205,6 +208,7 @@ class World {
       origin && !this.#empty.includes(name) && (!this.#cold || fullOrigins?.includes(position) === true);
     const node = new SimNode({
       name,
+      number: this.#nodes.size,
       peerId: name,
       zone: `z${origin ? 0 : position % (this.#options.zones ?? 1)}`,
       origin,
@@ -216,7 +220,11 @@ class World {
       clock: this.#clock,
       network: this.#network,
       nodes: this.#nodes,
-      trace: (text) => this.#trace.add(text),
+      trace: this.#trace,
+      blockBytes: this.#options.blockBytes ?? BLOCK_BYTES,
+      onEnd: () => {
+        if (!origin) this.#busy -= 1;
+      },
       reader: readers !== false && !origin,
       limits: limits ?? {},
       dialMs: this.#options.dialMs ?? 0,

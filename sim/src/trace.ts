@@ -1,19 +1,29 @@
-/** FNV-1a, 2 × 32 bit. */
+/** Two hashes of 32 bits over numbers, in order: equal runs give equal ones. */
 export class TraceHash {
   count = 0;
   #a = 0x811c9dc5;
   #b = 0x1000193;
 
-  add(text: string): void {
+  /** One effect: when (ms), whose, which kind, over which link, about which piece; −1 where there is none. */
+  add(atMs: number, node: number, kind: number, link: number, index: number): void {
     this.count += 1;
-    for (let i = 0; i < text.length; i++) {
-      const code = text.charCodeAt(i);
-      this.#a = Math.imul(this.#a ^ code, 0x01000193) >>> 0;
-      this.#b = Math.imul(this.#b ^ (code + i), 0x85ebca6b) >>> 0;
-    }
+    this.#mix(Math.round(atMs * 1_000));
+    this.#mix(node);
+    this.#mix(kind);
+    this.#mix(link);
+    this.#mix(index);
   }
 
   get hex(): string {
-    return this.#a.toString(16).padStart(8, '0') + this.#b.toString(16).padStart(8, '0');
+    return hex(this.#a) + hex(this.#b);
   }
+
+  #mix(value: number): void {
+    this.#a = Math.imul(this.#a ^ value, 0x01000193);
+    this.#b = Math.imul(this.#b ^ value, 0x85ebca6b) ^ (this.#b >>> 15);
+  }
+}
+
+function hex(value: number): string {
+  return (value >>> 0).toString(16).padStart(8, '0');
 }

@@ -1,59 +1,57 @@
-import type { VirtualClock } from './clock.ts';
-import type { Network } from './network.ts';
+import type { Network, Port } from './network.ts';
 
-/** What the wire's blocks are: uploads to several peers mix block by block. */
+/** What the wire's blocks are, unless a run asks for larger ones: uploads to several peers mix block by block. */
 export const BLOCK_BYTES = 128 * 1024;
-export const BLOCKS = 8;
+export const PIECE_BYTES = 1024 * 1024;
 /** Sent and not yet taken, per connection: what TCP's window and the shell's 1 MiB of socket queue let out. */
 const WINDOW_BYTES = 4 * 1024 * 1024;
 
 /** One connection's data in one direction. */
 export interface Flow {
-  readonly to: string;
+  readonly to: Port;
   unackedBytes: number;
 }
 
-interface Block {
+/** One piece that is being sent: its blocks leave one after the other. */
+interface Sending {
   readonly index: number;
-  readonly onArrived: () => void;
+  leftBytes: number;
+  readonly onBlock: (last: boolean) => void;
 }
 
-export function newFlow(to: string): Flow {
+export function newFlow(to: Port): Flow {
   return { to, unackedBytes: 0 };
 }
 
 /** What one node sends: one block at a time, its connections in turn, each only while its window is open: fair TCP. */
 export class Uplink {
-  readonly #name: string;
+  readonly blockBytes: number;
+  readonly #port: Port;
   readonly #network: Network;
-  readonly #clock: VirtualClock;
   /** Connections with something to send, in the order of their turns. */
-  readonly #queues = new Map<Flow, Block[]>();
+  readonly #queues = new Map<Flow, Sending[]>();
   #sending = false;
   #dead = false;
 
-  constructor(name: string, network: Network, clock: VirtualClock) {
-    this.#name = name;
+  constructor(port: Port, network: Network, blockBytes: number = BLOCK_BYTES) {
+    this.#port = port;
     this.#network = network;
-    this.#clock = clock;
+    this.blockBytes = blockBytes;
   }
 
   /** Queues one piece; `onBlock` for each of its blocks as it arrives. */
   send(flow: Flow, index: number, onBlock: (last: boolean) => void): void {
-    let queue = this.#queues.get(flow);
-    if (queue === undefined) {
-      queue = [];
-      this.#queues.set(flow, queue);
-    }
-    for (let block = 0; block < BLOCKS; block++)
-      queue.push({ index, onArrived: () => onBlock(block === BLOCKS - 1) });
+    const sending = { index, leftBytes: PIECE_BYTES, onBlock };
+    const queue = this.#queues.get(flow);
+    if (queue === undefined) this.#queues.set(flow, [sending]);
+    else queue.push(sending);
     this.#pump();
   }
 
   cancel(flow: Flow, index: number): void {
     const queue = this.#queues.get(flow);
     if (queue === undefined) return;
-    const rest = queue.filter((block) => block.index !== index);
+    const rest = queue.filter((sending) => sending.index !== index);
     if (rest.length === 0) this.#queues.delete(flow);
     else this.#queues.set(flow, rest);
   }
@@ -71,28 +69,30 @@ export class Uplink {
   #pump(): void {
     if (this.#sending || this.#dead) return;
     for (const [flow, queue] of this.#queues) {
-      if (flow.unackedBytes + BLOCK_BYTES > WINDOW_BYTES) continue;
-      const block = queue.shift()!;
-      this.#queues.delete(flow);
+      if (flow.unackedBytes + this.blockBytes > WINDOW_BYTES) continue;
+      const sending = queue[0]!;
+      sending.leftBytes -= this.blockBytes;
+      if (sending.leftBytes <= 0) queue.shift();
+      // Alone it needs no turn.
+      if (queue.length === 0 || this.#queues.size > 1) this.#queues.delete(flow);
       if (queue.length > 0) this.#queues.set(flow, queue);
-      this.#transfer(flow, block);
+      this.#transfer(flow, sending, sending.leftBytes <= 0);
       return;
     }
   }
 
-  #transfer(flow: Flow, block: Block): void {
+  readonly #sent = (): void => {
+    this.#sending = false;
+    this.#pump();
+  };
+
+  #transfer(flow: Flow, sending: Sending, last: boolean): void {
     this.#sending = true;
-    flow.unackedBytes += BLOCK_BYTES;
-    const sent = (): void => {
-      this.#sending = false;
+    flow.unackedBytes += this.blockBytes;
+    this.#network.transfer(this.#port, flow.to, this.blockBytes, this.#sent, () => {
+      flow.unackedBytes -= this.blockBytes;
       this.#pump();
-    };
-    this.#network.transfer(this.#name, flow.to, BLOCK_BYTES, sent, () => {
-      this.#clock.at(this.#clock.nowMs + this.#network.latencyMs, () => {
-        flow.unackedBytes -= BLOCK_BYTES;
-        this.#pump();
-      });
-      block.onArrived();
+      sending.onBlock(last);
     });
   }
 }

@@ -38,6 +38,20 @@ export class Asking {
     return this.#state.links.peers;
   }
 
+  /** False if no piece may be asked of it now, whatever it has; true says nothing. */
+  mayAskAny(link: Link, nowMs: number): boolean {
+    const { wireByteMs, limits } = this.#state;
+    if (link.kind !== 'http' || this.#noWires()) return true;
+    return nowMs - wireByteMs() >= limits.stallMs;
+  }
+
+  /** It was asked for nothing though it has room: so it stays until it has more or more is wanted, unless time or policy refused. */
+  noteEmpty(link: Link): void {
+    if (link.kind !== 'wire' || link.origin || link.stalled || link.choked || link.refused.size > 0) return;
+    const { limits, zone, links } = this.#state;
+    if (link.zone === zone || limits.farShare >= 1) links.noteEmpty(link);
+  }
+
   soonest(index: number, nowMs: number, urgent: boolean): Link | undefined {
     let best: Link | undefined;
     let bestCost = Number.POSITIVE_INFINITY;

@@ -2,6 +2,7 @@ import type { Asking } from './asking.ts';
 import type { Emit, LinkId } from './events.ts';
 import type { CoreLimits } from './limits.ts';
 import type { Link } from './link.ts';
+import type { LinkTable } from './link-table.ts';
 import { type PickView, pickPiece } from './picker.ts';
 import type { PieceTable } from './pieces.ts';
 import type { Chance } from './random.ts';
@@ -13,7 +14,7 @@ export interface FetchingDeps {
   readonly limits: CoreLimits;
   readonly chance: Chance;
   readonly pieces: PieceTable;
-  readonly links: ReadonlyMap<LinkId, Link>;
+  readonly links: LinkTable;
   readonly readers: Readers;
   readonly asking: Asking;
   readonly rate: Rate;
@@ -24,15 +25,18 @@ export class Fetching {
   readonly #deps: FetchingDeps;
   /** No slab is free: nothing is asked until one is. */
   noBuffers = false;
+  /** {@link PieceTable.grown} when links were last gone through. */
+  #grown = -1;
 
   constructor(deps: FetchingDeps) {
     this.#deps = deps;
   }
 
-  schedule(nowMs: number, emit: Emit): void {
+  /** `heads`: whether what readers wait for may be had from somebody who had it not. */
+  schedule(nowMs: number, emit: Emit, heads: boolean): void {
     const { limits, pieces, asking } = this.#deps;
     if (this.noBuffers) return;
-    if (pieces.wanted.list.length > 0 || pieces.inFlight.size > 0) this.#readerHeads(nowMs, emit);
+    if (heads && pieces.wanted.list.length > 0) this.#readerHeads(nowMs, emit);
     if (!this.#mayAskMore()) return;
     const view: PickView = {
       limits,
@@ -45,14 +49,19 @@ export class Fetching {
       readers: [...this.#deps.readers.values()].map((reader) => reader.index),
       mayAsk: (link, index, urgent) => asking.mayAsk(link, index, urgent, nowMs),
     };
-    const links = this.#byLoad();
+    const links = this.#byLoad(nowMs);
     while (links.length > 0 && this.#mayAskMore()) {
       // One more piece of each in turn: the load spreads over all that can bear it.
       for (let i = links.length - 1; i >= 0 && this.#mayAskMore(); i--) {
         const link = links[i]!;
-        const index = link.room(limits) > 0 ? pickPiece(view, link) : -1;
-        if (index < 0) links.splice(i, 1);
-        else this.#fetch(link, index, nowMs, emit);
+        const hasRoom = link.room(limits) > 0;
+        const index = hasRoom ? pickPiece(view, link) : -1;
+        if (index >= 0) {
+          this.#fetch(link, index, nowMs, emit);
+          continue;
+        }
+        links.splice(i, 1);
+        if (hasRoom) asking.noteEmpty(link);
       }
     }
   }
@@ -82,12 +91,17 @@ export class Fetching {
   }
 
   /** Links that have room, the busiest first, ties by lot (the caller takes them from the end). */
-  #byLoad(): Link[] {
-    const { limits, links, chance } = this.#deps;
-    const open: { link: Link; order: number }[] = [];
-    for (const link of links.values())
-      if (link.room(limits) > 0) open.push({ link, order: link.fetches.size + chance.next() });
-    return open.sort((a, b) => b.order - a.order).map((one) => one.link);
+  #byLoad(nowMs: number): Link[] {
+    const { limits, links, chance, asking, pieces } = this.#deps;
+    if (this.#grown !== pieces.grown) links.noteWanting();
+    this.#grown = pieces.grown;
+    const open: Link[] = [];
+    for (const link of links.eager) {
+      if (!asking.mayAskAny(link, nowMs) || link.room(limits) <= 0) continue;
+      link.lot = link.fetches.size + chance.next();
+      open.push(link);
+    }
+    return open.length > 1 ? open.sort(byLot) : open;
   }
 
   /** Looks for fetches that are late; called with the tick. */
@@ -152,4 +166,8 @@ export class Fetching {
     this.#deps.pieces.begin(link.id, index);
     emit({ type: 'fetch', link: link.id, index });
   }
+}
+
+function byLot(a: Link, b: Link): number {
+  return b.lot - a.lot;
 }

@@ -9,16 +9,37 @@ export class LinkTable extends Map<LinkId, Link> {
   peers = 0;
   /** Wires to peers that are no members. */
   strangers = 0;
+  /** Those that may have something that is wanted; {@link noteEmpty} takes one away until it has news. */
+  readonly eager = new Set<Link>();
+
+  /** It has nothing that is wanted. */
+  noteEmpty(link: Link): void {
+    this.eager.delete(link);
+  }
+
+  /** It may have something that is wanted. */
+  noteNews(link: Link): void {
+    this.eager.add(link);
+  }
+
+  /** More is wanted than was: anybody may have it. */
+  noteWanting(): void {
+    for (const link of this.values()) this.eager.add(link);
+  }
 
   override set(id: LinkId, link: Link): this {
     this.delete(id);
     this.#count(link, 1);
+    this.eager.add(link);
     return super.set(id, link);
   }
 
   override delete(id: LinkId): boolean {
     const link = this.get(id);
-    if (link !== undefined) this.#count(link, -1);
+    if (link !== undefined) {
+      this.#count(link, -1);
+      this.eager.delete(link);
+    }
     return super.delete(id);
   }
 

@@ -41,6 +41,8 @@ export class Link {
   /** How many pieces we suggested to it; −1: none yet. */
   offered = -1;
   readonly turnedAway = new Map<number, number>();
+  /** Its place among the links that may be asked now: the least first. */
+  lot = 0;
   rttMs = 30;
   lastByteMs: number;
   stalled = false;

@@ -18,6 +18,7 @@ export class PieceTable {
   readonly #knows: (index: number) => boolean;
   readonly #covered: (index: number) => boolean;
   #known = 0;
+  #grown = 0;
 
   /** `have` is copied. `covered`: whether somebody here wants that piece at all. */
   constructor(init: {
@@ -36,6 +37,11 @@ export class PieceTable {
     this.learnHashes();
   }
 
+  /** Goes up whenever a piece is wanted that was not: who had nothing to give may have it now. */
+  get grown(): number {
+    return this.#grown;
+  }
+
   learnHashes(): void {
     for (let index = this.#known; index < this.#pieceCount; index++) {
       if (!this.#knows(index)) continue;
@@ -46,7 +52,9 @@ export class PieceTable {
 
   want(index: number): void {
     if (this.have.has(index) || this.writing.has(index) || this.inFlight.has(index)) return;
-    if (this.#knows(index) && this.#covered(index)) this.wanted.add(index);
+    if (!this.#knows(index) || !this.#covered(index)) return;
+    this.wanted.add(index);
+    this.#grown += 1;
   }
 
   /** What is covered has changed: `from` … `to` (inclusive) may be wanted now, others no more. What is asked for still comes. */

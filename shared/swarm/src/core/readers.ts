@@ -68,6 +68,13 @@ export class Readers {
     return waited;
   }
 
+  /** Whether `index` is among the next `count` pieces of a reader. */
+  isNext(index: number, count: number): boolean {
+    for (const reader of this.#all.values())
+      if (index >= reader.index && index < reader.index + count) return true;
+    return false;
+  }
+
   /** Whether a reader that was just opened stands at `index`. */
   fresh(index: number): boolean {
     for (const reader of this.#all.values()) if (reader.index === index && reader.fresh) return true;

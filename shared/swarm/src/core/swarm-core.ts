@@ -137,7 +137,7 @@ export class SwarmCore {
       case 'bitfield':
       case 'haves':
         this.#onHaves(event.link, event.indexes, nowMs, emit);
-        break;
+        return;
       case 'suggested':
         this.#onSuggested(event);
         break;
@@ -240,16 +240,26 @@ export class SwarmCore {
     this.#superSeed?.onDown(link);
   }
 
+  /** By far the most frequent event: what is not wanted changes nothing, unless something may be given for it. */
   #onHaves(id: LinkId, indexes: Iterable<number>, nowMs: number, emit: Emit): void {
     const link = this.links.get(id);
     if (link === undefined) return;
     const holders = this.#pieces.holders(link);
+    let isNews = false;
+    let isNext = false;
     for (const index of indexes) {
-      if (!link.has.add(index) || holders === undefined) continue;
+      if (!link.has.add(index)) continue;
+      if (this.#pieces.wanted.has(index)) {
+        isNews = true;
+        isNext ||= this.#readers.isNext(index, this.limits.readerHead);
+      }
+      if (holders === undefined) continue;
       holders[index]! += 1;
       this.#superSeed?.settle(link, index);
     }
-    this.#closeDone(link, nowMs, emit);
+    if (isNews) this.links.noteNews(link);
+    const isClosed = this.#closeDone(link, nowMs, emit);
+    if (isNews || isClosed || this.#superSeed !== undefined) this.#work(nowMs, emit, isNext);
   }
 
   #onSuggested(event: Of<'suggested'>): void {
@@ -350,9 +360,10 @@ export class SwarmCore {
   }
 
   /** Two that have everything have nothing to say: the wire makes room. */
-  #closeDone(link: Link, nowMs: number, emit: Emit): void {
-    if (link.kind !== 'wire' || !link.has.complete || !this.have.complete) return;
+  #closeDone(link: Link, nowMs: number, emit: Emit): boolean {
+    if (link.kind !== 'wire' || !link.has.complete || !this.have.complete) return false;
     this.#close(link, 'done', nowMs, emit);
+    return true;
   }
 
   #onTick(nowMs: number, emit: Emit): void {
@@ -379,11 +390,11 @@ export class SwarmCore {
     if (this.#lack.check(this.links.values(), wanting, nowMs)) emit({ type: 'wantPeers' });
   }
 
-  #work(nowMs: number, emit: Emit): void {
+  #work(nowMs: number, emit: Emit, heads = true): void {
     const wanting = this.#wish.isWanting(this.#pieces);
     if (wanting) {
       this.#dialling.dial(this.links.members, nowMs, this.#draw, emit);
-      this.#fetching.schedule(nowMs, emit);
+      this.#fetching.schedule(nowMs, emit, heads);
     }
     this.#superSeed?.offer(this.links.values(), emit);
     if (this.#timerSet || !wanting) return;

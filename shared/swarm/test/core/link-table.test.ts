@@ -1,0 +1,61 @@
+import { fc } from '@sepia/test-support/property';
+import t from 'tap';
+import { Link } from '../../src/core/link.ts';
+import { LinkTable } from '../../src/core/link-table.ts';
+
+const KINDS = ['http', 'member', 'origin', 'stranger'] as const;
+
+function link(id: number, kind: (typeof KINDS)[number]): Link {
+  return new Link({
+    ...{ id, kind: kind === 'http' ? 'http' : 'wire', peerId: `p${id}`, zone: '', dialled: true, nowMs: 0 },
+    ...{ origin: kind === 'origin' || kind === 'http', isStranger: kind === 'stranger', pieceCount: 8 },
+  } as ConstructorParameters<typeof Link>[0]);
+}
+
+t.test('whatever comes and goes, the counts are those of what is there', async (t) => {
+  const step = fc.record({
+    id: fc.nat(5),
+    what: fc.constantFrom('set', 'delete', 'empty', 'news', 'wanting'),
+    kind: fc.constantFrom(...KINDS),
+  });
+  let runs = 0;
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+      const table = new LinkTable();
+      for (const { id, what, kind } of steps) {
+        const there = table.get(id);
+        if (what === 'set') table.set(id, link(id, kind));
+        else if (what === 'delete') table.delete(id);
+        else if (what === 'wanting') table.noteWanting();
+        else if (there !== undefined && what === 'empty') table.noteEmpty(there);
+        else if (there !== undefined) table.noteNews(there);
+        if (what === 'wanting' && table.eager.size !== table.size) return false;
+      }
+      runs += 1;
+      const wires = [...table.values()].filter((one) => one.kind === 'wire');
+      const members = wires.filter((one) => !one.isStranger);
+      return (
+        table.members === members.length &&
+        table.strangers === wires.length - members.length &&
+        table.peers === members.filter((one) => !one.origin).length &&
+        [...table.eager].every((one) => table.get(one.id) === one)
+      );
+    }),
+    { numRuns: 200 },
+  );
+  t.ok(runs >= 200, `${runs} runs`);
+});
+
+t.test('who is new, has news or may have what is wanted anew is asked; who had nothing is not', async (t) => {
+  const table = new LinkTable();
+  const first = link(1, 'member');
+  const second = link(2, 'member');
+  table.set(1, first).set(2, second);
+  table.noteEmpty(first);
+  t.strictSame([...table.eager], [second]);
+  table.noteNews(first);
+  t.strictSame([...table.eager], [second, first]);
+  table.noteEmpty(first);
+  table.noteWanting();
+  t.equal(table.eager.size, 2);
+});
