@@ -191,18 +191,9 @@ export class SwarmCore {
     this.#wish.readersChanged(this.#pieces, index, last);
   }
 
-  #onHttpUp(event: Of<'httpUp'>, nowMs: number): void {
-    this.links.set(
-      event.link,
-      this.#link(event.link, nowMs, {
-        kind: 'http',
-        peerId: '',
-        origin: true,
-        zone: '',
-        dialled: true,
-        httpHas: event.has,
-      }),
-    );
+  #onHttpUp({ link, has }: Of<'httpUp'>, nowMs: number): void {
+    const http = { kind: 'http', peerId: '', origin: true, zone: '', dialled: true, httpHas: has } as const;
+    this.links.set(link, this.#link(link, nowMs, http));
   }
 
   #onWireUp(event: Of<'wireUp'>, nowMs: number, emit: Emit): void {
@@ -213,10 +204,8 @@ export class SwarmCore {
     }
     this.#dialling.onUp(event.peerId, event.link);
     const { peerId, origin, zone, dialled, isStranger = false } = event;
-    this.links.set(
-      event.link,
-      this.#link(event.link, nowMs, { kind: 'wire', peerId, origin, zone, dialled, isStranger }),
-    );
+    const wire = { kind: 'wire', peerId, origin, zone, dialled, isStranger } as const;
+    this.links.set(event.link, this.#link(event.link, nowMs, wire));
     if (other !== undefined) {
       emit({ type: 'close', link: other.id, reason: 'duplicate' });
       this.#down(other.id, 'duplicate', nowMs);
