@@ -41,7 +41,6 @@ export class SwarmCore {
   readonly #rate: Rate;
   readonly #zones: ZoneMeter;
   #nextLink = 0;
-  readonly #draw = (): LinkId => this.drawLink();
   readonly #wish: Wish;
   #timerSet = false;
   readonly #lack: Lack;
@@ -105,9 +104,7 @@ export class SwarmCore {
   }
 
   /** Draws a link id; the shell uses it for what comes in and for HTTP sources. */
-  drawLink(): LinkId {
-    return this.#nextLink++;
-  }
+  readonly drawLink = (): LinkId => this.#nextLink++;
 
   /** Whether a peer that dials may come in. */
   welcome(peerId: string, nowMs: number): 'yes' | 'full' | 'banned' {
@@ -382,7 +379,7 @@ export class SwarmCore {
   #work(nowMs: number, emit: Emit, heads = true): void {
     const wanting = this.#wish.isWanting(this.#pieces);
     if (wanting) {
-      this.#dialling.dial(this.links.members, nowMs, this.#draw, emit);
+      this.#dialling.dial(this.links.members, nowMs, this.drawLink, emit);
       this.#fetching.schedule(nowMs, emit, heads);
     }
     this.#superSeed?.offer(this.links.values(), emit);
