@@ -23,9 +23,11 @@ const RETRY_MS = 1_000;
 const MAX_LOOKS = 8;
 /**
  * A piece that nobody had a right copy of is not looked at behind again for this long, in ms: origins that hold the same
- * damage would set each other looking for ever. Whoever reads it has it looked for all the same.
+ * damage would set each other looking for ever. Whoever reads it meanwhile waits for no copy to turn up.
  */
 const HOPELESS_MS = 60_000;
+/** Who reads it is told so at once for this long, in ms; from then on each source is asked once more. */
+const READ_REST_MS = 5_000;
 const MAX_HOPELESS = 10_000;
 
 interface RepairDeps {
@@ -47,8 +49,10 @@ export class Repair {
   readonly #deps: RepairDeps;
   readonly #mending = new SingleFlight<string, Uint8Array>();
   readonly #looking = new Set<string>();
-  /** Pieces that nobody had, and until when that is believed. */
-  readonly #hopeless = new LatestMap<string, number>(MAX_HOPELESS);
+  /** Pieces that nobody had, since when, and what was said of them. */
+  readonly #hopeless = new LatestMap<string, { readonly sinceMs: number; readonly error: CodedError }>(
+    MAX_HOPELESS,
+  );
   readonly #stopped = new AbortController();
 
   readonly #mendMs: number;
@@ -57,6 +61,8 @@ export class Repair {
   constructor(deps: RepairDeps, options: { readonly mendMs: number }) {
     this.#deps = deps;
     this.#mendMs = options.mendMs;
+    // Who is back may have a right copy.
+    deps.members.onReturn(() => this.#hopeless.clear());
   }
 
   stop(): void {
@@ -64,23 +70,32 @@ export class Repair {
   }
 
   /**
-   * A right copy of a damaged piece, which is on disk then, if the disk takes it; asked for at once it is fetched once.
+   * A right copy of a damaged piece, which is on disk then, if the disk takes it; asked for at once it is fetched once. One
+   * that nobody had just now is not waited for again, and for a while not even asked for.
    * @throws `NO_PEERS` when nobody has one, `BLOB_UNKNOWN` when the blob is gone meanwhile
    */
   async mend(digest: Digest, piece: number): Promise<Uint8Array> {
     const key = `${digest}/${piece}`;
+    const told = this.#believed(key, READ_REST_MS);
+    if (told !== undefined) throw told.error;
+    const patienceMs = this.#believed(key, HOPELESS_MS) === undefined ? this.#mendMs : 0;
     return await this.#mending.share(key, async () => {
       this.#deps.onRotten();
       this.#deps.log.error({ digest, piece }, 'a piece is damaged on disk; mending it');
       try {
-        const bytes = await this.#mend(digest, piece);
+        const bytes = await this.#mend(digest, piece, patienceMs);
         this.#hopeless.delete(key);
         return bytes;
       } catch (error) {
-        if (isCoded(error, 'NO_PEERS')) this.#hopeless.set(key, this.#deps.nowMs() + HOPELESS_MS);
+        if (isCoded(error, 'NO_PEERS')) this.#hopeless.set(key, { sinceMs: this.#deps.nowMs(), error });
         throw error;
       }
     });
+  }
+
+  #believed(key: string, forMs: number): { readonly error: CodedError } | undefined {
+    const known = this.#hopeless.get(key);
+    return known !== undefined && this.#deps.nowMs() - known.sinceMs < forMs ? known : undefined;
   }
 
   /** Something that was read of a blob was damaged: it is mended behind. */
@@ -112,7 +127,7 @@ export class Repair {
       const [first, end] = piece === undefined ? [0, pieceCount] : [piece, Math.min(piece + 1, pieceCount)];
       for (let index = first; index < end; index++) {
         this.#stopped.signal.throwIfAborted();
-        if ((this.#hopeless.get(`${digest}/${index}`) ?? 0) > this.#deps.nowMs()) continue;
+        if (this.#believed(`${digest}/${index}`, HOPELESS_MS) !== undefined) continue;
         await handle.readPieceVerified(index).catch(async (error: unknown) => {
           if (!isCoded(error, 'DISK_CORRUPT')) throw error;
           await this.mend(digest, index);
@@ -126,11 +141,11 @@ export class Repair {
     }
   }
 
-  async #mend(digest: Digest, piece: number): Promise<Uint8Array> {
+  async #mend(digest: Digest, piece: number, patienceMs: number): Promise<Uint8Array> {
     const { store, log, onMended } = this.#deps;
     await using handle = await store.open(digest);
     if (handle === undefined) throw new CodedError('BLOB_UNKNOWN', { detail: { digest } });
-    const bytes = await this.#rightCopy(handle.metainfo(), piece, handle.attrs.provenance);
+    const bytes = await this.#rightCopy(handle.metainfo(), piece, handle.attrs.provenance, patienceMs);
     try {
       if (await store.mendPiece(digest, piece, bytes)) onMended();
       log.info({ digest, piece }, 'a damaged piece was mended');
@@ -146,8 +161,9 @@ export class Repair {
     metainfo: Metainfo,
     piece: number,
     provenance: readonly Provenance[],
+    patienceMs: number,
   ): Promise<Uint8Array> {
-    const untilMs = this.#deps.nowMs() + this.#mendMs;
+    const untilMs = this.#deps.nowMs() + patienceMs;
     const { digest } = metainfo;
     for (;;) {
       let cause: unknown;

@@ -84,6 +84,26 @@ t.test('what nobody can mend is never completed, and not lost either', async (t)
   }, 'mended once there is a right copy');
 });
 
+t.test('a piece that nobody has is looked for once, and not by each read', async (t) => {
+  const blob = randomBytes(2 * MIB);
+  const { c, digest } = await pushed(t, blob);
+  for (const id of ['o1', 'o2', 'o3']) await rot(c, id, digest, MIB + 100);
+  const path = `/v1/blobs/${digest}?${LOCAL}`;
+  const headers = { range: `bytes=${MIB}-${2 * MIB - 1}` };
+  const searches = async (): Promise<number> =>
+    Number(/^sepia_origin_pieces_rotten_total\{[^}]*\} (\d+)$/m.exec(await metrics(c, 'o2'))?.[1]);
+  const read = async (): Promise<void> => {
+    const answer = await c.call('o2', { method: 'GET', path, headers });
+    t.equal(answer.status, 503);
+    t.equal(answer.headers['sepia-error'], 'NO_PEERS');
+  };
+  await read();
+  const before = await searches();
+  for (let reads = 0; reads < 20; reads++) await read();
+  const more = (await searches()) - before;
+  t.ok(more < 10, `20 reads are answered from what the first has found; ${more} looked again`);
+});
+
 t.test('origins whose copies are all damaged do not set each other looking for ever', async (t) => {
   const blob = randomBytes(4 * MIB);
   const { c, digest } = await pushed(t, blob);

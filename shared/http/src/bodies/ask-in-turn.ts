@@ -8,6 +8,8 @@ import type { BlobHolders, SourceOrder } from './core/source-order.ts';
 const LOOK_MS = 250;
 /** Pause before members are looked for again after all have failed, in ms. */
 const RETRY_MS = 250;
+/** So often all holders must say that nobody has a right copy, they themselves neither, until they are believed. */
+const HOPELESS_ROUNDS = 2;
 
 /** Asks one member; `onBytes` is called with every sign of progress. */
 export type Ask<T> = (id: string, signal: AbortSignal, onBytes: () => void) => Promise<T>;
@@ -46,7 +48,7 @@ interface Try<T> {
 /**
  * Asks members in the order's turn until one answers, another beside those that are silent; the rest is aborted.
  * Looks for holders again when all failed. A bug is thrown, silence and refusal go to the next member.
- * @throws `NO_PEERS` without progress for `progressMs`, a definite answer, `STALE_ATTEMPT`
+ * @throws `NO_PEERS` without progress for `progressMs`, or when all holders say that nobody has it, a definite answer, `STALE_ATTEMPT`
  */
 export async function askInTurn<T>(deps: AskDeps, signal: AbortSignal, ask: Ask<T>): Promise<T> {
   const { order, isDefinite } = deps;
@@ -58,6 +60,9 @@ export async function askInTurn<T>(deps: AskDeps, signal: AbortSignal, ask: Ask<
   };
   /** Since when nobody that lives is waited for. */
   let aloneMs = performance.now();
+  /** What was said since holders were found last; and rounds in a row in which all said that nobody has it. */
+  let said: unknown[] = [];
+  let hopeless = 0;
   let tookOver = false;
   try {
     for (;;) {
@@ -68,6 +73,7 @@ export async function askInTurn<T>(deps: AskDeps, signal: AbortSignal, ask: Ask<
         for (const id of step.ids) {
           giveUp(id);
           order.failed(id);
+          said.push(undefined);
         }
         continue;
       }
@@ -75,11 +81,14 @@ export async function askInTurn<T>(deps: AskDeps, signal: AbortSignal, ask: Ask<
         tried.add(step.id);
         running.set(step.id, begin(step.id, signal, ask));
       } else if (step.type === 'nobody') {
+        hopeless = said.length > 0 && said.every(isNowhere) ? hopeless + 1 : 0;
+        if (hopeless >= HOPELESS_ROUNDS) throw said[0];
         if (performance.now() - Math.max(aloneMs, deps.newsMs()) > deps.progressMs)
           throw late(deps.progressMs);
         await delay(RETRY_MS, signal);
         await findAgain(deps, signal);
         tried.clear();
+        said = [];
         continue;
       }
       const done = await firstOf(running, signal);
@@ -90,6 +99,7 @@ export async function askInTurn<T>(deps: AskDeps, signal: AbortSignal, ask: Ask<
       if (kind === undefined) return done.value as T;
       if (kind === 'bug' || isCoded(error, 'STALE_ATTEMPT') || isDefinite(error)) throw error;
       order.failed(done.id);
+      said.push(error);
       // It was alive as long as it was waited for: who takes over from it has the time that it had. Once, or it never ends.
       if (tookOver || kind !== 'silence' || performance.now() - startedMs <= deps.progressMs) continue;
       tookOver = true;
@@ -98,6 +108,11 @@ export async function askInTurn<T>(deps: AskDeps, signal: AbortSignal, ask: Ask<
   } finally {
     for (const id of [...running.keys()]) giveUp(id);
   }
+}
+
+/** A holder has looked for a right copy of the piece, at all that could have one. */
+function isNowhere(error: unknown): boolean {
+  return isCoded(error, 'NO_PEERS') && typeof error.detail['piece'] === 'number';
 }
 
 function late(ms: number): CodedError {

@@ -63,3 +63,27 @@ t.test('refusals, however many, are not waited for longer than progress may take
   });
   t.ok(time.elapsedMs > PROGRESS_MS && time.elapsedMs < PROGRESS_MS + 1_000, `${time.elapsedMs}`);
 });
+
+t.test('a piece that all holders have looked for in vain is not waited for', async (t) => {
+  const time = onVirtualTime(t);
+  const nowhere = new CodedError('NO_PEERS', { message: 'nobody has a right copy', detail: { piece: 3 } });
+  const tries: string[] = [];
+  const ask = async (id: string): Promise<never> => {
+    tries.push(id);
+    throw nowhere;
+  };
+  await t.rejects(time.settle(asked(['origin-1', 'origin-2'], ask)), nowhere);
+  t.same(tries, ['origin-1', 'origin-2', 'origin-1', 'origin-2'], 'each twice: one may have come back');
+});
+
+t.test('while one of them only does not answer, it is waited for', async (t) => {
+  const time = onVirtualTime(t);
+  const nowhere = new CodedError('NO_PEERS', { detail: { piece: 3 } });
+  let rounds = 0;
+  const ask = async (id: string): Promise<string> => {
+    if (id === 'origin-1') throw nowhere;
+    rounds += 1;
+    return rounds < 4 ? await silent(5) : 'bytes';
+  };
+  t.equal(await time.settle(asked(['origin-1', 'origin-2'], ask)), 'bytes');
+});
