@@ -24,7 +24,7 @@ interface CachedBlobsDeps {
   readonly guideOf: (name: BlobName) => ClusterGuide;
   readonly log: Logger;
   readonly onBytes: (source: 'origin', bytes: number) => void;
-  readonly rot: Pick<RotCounts, 'onRotten' | 'onMended'>;
+  readonly rot: Pick<RotCounts, 'onRotten' | 'onMended' | 'onUnmended'>;
 }
 
 /** The blobs that are whole on disk: their links are proven, what rotted is mended. */
@@ -145,13 +145,16 @@ export class CachedBlobs {
     } catch (error) {
       // Other nodes need not find out one by one.
       seeds.drop(digest);
+      // Where nobody waits any more, nobody is known to have no right copy.
+      if (isCoded(error) && !signal.aborted) rot.onUnmended(digest, index);
       throw error;
     }
     this.#deps.onBytes('origin', piece.length);
     try {
-      if (await store.mendPiece(digest, index, piece)) rot.onMended();
+      if (await store.mendPiece(digest, index, piece)) rot.onMended(digest, index);
     } catch (error) {
       throwIfBug(error);
+      rot.onUnmended(digest, index);
       log.error({ err: error, digest, piece: index }, 'a damaged piece could not be written again');
     }
     return piece;

@@ -4,7 +4,8 @@ import type { Metrics } from '@sepia/base/metrics';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { FilePort } from '@sepia/store/files/file-port';
-import { damageGauge, rotCounts } from '@sepia/store/rot/rot-metrics';
+import { DamagedPieces } from '@sepia/store/rot/damaged-pieces';
+import { rotCounts } from '@sepia/store/rot/rot-metrics';
 import { Scrubber, type ScrubberOptions } from '@sepia/store/scrubber';
 import type { ClusterGuide } from '../downloads/guide.ts';
 import { CachedBlobs } from './cached-blobs.ts';
@@ -31,7 +32,8 @@ export function soundness(
   options: Pick<ScrubberOptions, 'rateBytesPerSec' | 'everyMs'>,
 ): { readonly cached: CachedBlobs; readonly scrubber: Scrubber } {
   const { store, files, dir, metrics, stops, log, dateMs } = deps;
-  const rot = rotCounts(metrics, 'agent');
+  const damaged = new DamagedPieces();
+  const rot = rotCounts(metrics, 'agent', damaged);
   const cached = new CachedBlobs({ ...deps, rot });
   const scrubber = new Scrubber(
     {
@@ -39,13 +41,13 @@ export function soundness(
       files,
       dir,
       log,
+      damaged,
       nowMs: dateMs,
       mend: async (...piece) => await cached.mend(...piece),
       onBytes: rot.onScrubbed,
     },
     options,
   );
-  damageGauge(metrics, 'agent', scrubber);
   stops.push('scrub', async () => await scrubber.stop());
   return { cached, scrubber };
 }

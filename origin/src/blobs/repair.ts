@@ -13,6 +13,7 @@ import { readLimited } from '@sepia/http/client';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceHash, pieceLength } from '@sepia/metainfo/tree';
 import type { BlobStore, Provenance } from '@sepia/store/blob-store';
+import type { RotCounts } from '@sepia/store/rot/rot-metrics';
 import { H_HOP, type Members } from '../cluster/members.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 
@@ -36,9 +37,8 @@ interface RepairDeps {
   readonly upstreams: Upstreams;
   readonly log: Logger;
   readonly nowMs: () => number;
-  /** Counts pieces that were found damaged, and those that were mended on disk. */
-  readonly onRotten: () => void;
-  readonly onMended: () => void;
+  /** Tells of pieces that were found damaged, of those that were mended on disk, and of those that were not. */
+  readonly rot: Pick<RotCounts, 'onRotten' | 'onMended' | 'onUnmended'>;
 }
 
 /**
@@ -80,14 +80,18 @@ export class Repair {
     if (told !== undefined) throw told.error;
     const patienceMs = this.#believed(key, HOPELESS_MS) === undefined ? this.#mendMs : 0;
     return await this.#mending.share(key, async () => {
-      this.#deps.onRotten();
+      const { rot } = this.#deps;
+      rot.onRotten();
       this.#deps.log.error({ digest, piece }, 'a piece is damaged on disk; mending it');
       try {
         const bytes = await this.#mend(digest, piece, patienceMs);
         this.#hopeless.delete(key);
         return bytes;
       } catch (error) {
-        if (isCoded(error, 'NO_PEERS')) this.#hopeless.set(key, { sinceMs: this.#deps.nowMs(), error });
+        if (isCoded(error, 'NO_PEERS')) {
+          this.#hopeless.set(key, { sinceMs: this.#deps.nowMs(), error });
+          rot.onUnmended(digest, piece);
+        }
         throw error;
       }
     });
@@ -142,16 +146,17 @@ export class Repair {
   }
 
   async #mend(digest: Digest, piece: number, patienceMs: number): Promise<Uint8Array> {
-    const { store, log, onMended } = this.#deps;
+    const { store, log, rot } = this.#deps;
     await using handle = await store.open(digest);
     if (handle === undefined) throw new CodedError('BLOB_UNKNOWN', { detail: { digest } });
     const bytes = await this.#rightCopy(handle.metainfo(), piece, handle.attrs.provenance, patienceMs);
     try {
-      if (await store.mendPiece(digest, piece, bytes)) onMended();
+      if (await store.mendPiece(digest, piece, bytes)) rot.onMended(digest, piece);
       log.info({ digest, piece }, 'a damaged piece was mended');
     } catch (error) {
       // Whoever waits gets it all the same.
       throwIfBug(error);
+      rot.onUnmended(digest, piece);
       log.error({ digest, piece, err: error }, 'a damaged piece could not be written again');
     }
     return bytes;

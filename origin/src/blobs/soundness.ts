@@ -4,7 +4,8 @@ import type { Metrics } from '@sepia/base/metrics';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import { diskFiles } from '@sepia/store/files/disk-files';
-import { damageGauge, rotCounts } from '@sepia/store/rot/rot-metrics';
+import { DamagedPieces } from '@sepia/store/rot/damaged-pieces';
+import { rotCounts } from '@sepia/store/rot/rot-metrics';
 import { Scrubber, type ScrubberOptions } from '@sepia/store/scrubber';
 import type { Members } from '../cluster/members.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
@@ -33,14 +34,16 @@ export function soundness(
   options: Pick<ScrubberOptions, 'rateBytesPerSec' | 'everyMs'> & { readonly mendMs: number },
 ): { readonly repair: Repair; readonly scrubber: Scrubber } {
   const { members, store, room, index, upstreams, metrics, dir, stops, log, nowMs, dateMs } = deps;
-  const { onScrubbed, ...rot } = rotCounts(metrics, 'origin');
-  const repair = new Repair({ members, store, upstreams, log, nowMs, ...rot }, options);
+  const damaged = new DamagedPieces();
+  const { onScrubbed, ...rot } = rotCounts(metrics, 'origin', damaged);
+  const repair = new Repair({ members, store, upstreams, log, nowMs, rot }, options);
   const scrubber = new Scrubber(
     {
       store,
       files: room.guard(diskFiles),
       dir,
       log,
+      damaged,
       nowMs: dateMs,
       mend: async (digest, piece) => await repair.mend(digest, piece),
       onUnreadable: async (digest) => await index.lost(digest),
@@ -49,7 +52,6 @@ export function soundness(
     },
     options,
   );
-  damageGauge(metrics, 'origin', scrubber);
   stops.push('scrub', async () => await scrubber.stop());
   stops.push('repair', () => repair.stop());
   return { repair, scrubber };

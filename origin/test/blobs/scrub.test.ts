@@ -92,6 +92,31 @@ t.test('where nobody has a right copy the damaged one stays, and is told until t
     await until(async () => !(await admin(c, id, '/readyz')).includes('damaged'), `${id} is quiet again`);
 });
 
+t.test(
+  'damage that a read found is told without a scrub, and mended when there is a right copy',
+  async (t) => {
+    const c = await startCluster(t, {
+      origins: 3,
+      config: "scrub: {rate: 0}\ndeadlines: {body-stall: '1s'}\ncompare-every: '1h'",
+    });
+    const blob = randomBytes(2 * MIB);
+    const [digest] = (await pushed(c, blob)) as [Digest];
+    for (const id of c.ids) await rot(fileOf(c, id, digest), MIB + 100);
+    const read = { method: 'GET', path: `/v1/blobs/${digest}?${LOCAL}` } as const;
+    const damaged = async (): Promise<string | undefined> =>
+      /sepia_origin_pieces_damaged\{[^}]*\} (\d+)\n/.exec(await admin(c, 'o1', '/metrics'))?.[1];
+    t.equal(await damaged(), '0');
+    await t.rejects(c.call('o1', read), 'the body is cut');
+    await until(async () => (await admin(c, 'o1', '/readyz')).includes('warning: damaged: '), 'o1 says so');
+    t.equal((await request(`${c.origins.get('o1')!.adminUrl}/readyz`)).statusCode, 200);
+    t.equal(await damaged(), '1');
+    await writeFile(fileOf(c, 'o2', digest), blob);
+    t.ok((await c.call('o1', read)).bytes.equals(blob));
+    await until(async () => (await damaged()) === '0', 'it counts no more');
+    t.notMatch(await admin(c, 'o1', '/readyz'), /damaged/);
+  },
+);
+
 t.test('a cached blob is mended from its upstream', async (t) => {
   const upstream = await TestUpstream.start(t);
   const hub = { name: 'hub', url: upstream.url, mode: 'pull-through' };

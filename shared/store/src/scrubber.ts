@@ -12,15 +12,12 @@ import type { BlobHandle } from './blob-handle.ts';
 import type { BlobStore } from './blob-store.ts';
 import { nextPass, ScrubPace, type ScrubPlace } from './core/scrub-plan.ts';
 import { type FilePort, readWhole, replaceWhole } from './files/file-port.ts';
+import type { DamagedPieces } from './rot/damaged-pieces.ts';
 
 /** The place of a pass is written this often, in ms: a killed process looks at so much once more. */
 const KEEP_PLACE_MS = 300_000;
-/** Damaged pieces that are remembered; further ones are found by the next pass. */
-const MAX_DAMAGED = 1_000;
 /** Pieces of a blob that are looked at with it open, which keeps it from eviction. */
 const PIECES_OPEN = 16;
-/** Digests that a warning names. */
-const MAX_NAMED = 3;
 /** After a pass that could not go on (the disk does not answer), in ms. */
 const FAILED_MS = 60_000;
 
@@ -30,6 +27,8 @@ interface ScrubberDeps {
   /** `DIR/v1`: the place of the pass is kept there. */
   readonly dir: string;
   readonly log: Logger;
+  /** What nobody could mend yet; also noted by those who read. */
+  readonly damaged: DamagedPieces;
   /** Wall clock: passes are days apart. */
   readonly nowMs: () => number;
   /** Gets a right copy of a piece and writes it over the damaged one. Rejects while nobody has one: nothing changes then. */
@@ -51,23 +50,18 @@ export interface ScrubberOptions {
   readonly maxRetryMs?: number;
 }
 
-/** What a scrub found that nobody could mend yet. */
-interface DamagedPieces {
-  readonly pieces: number;
-  readonly digests: readonly Digest[];
-}
-
 /**
  * Reads every stored blob again, slowly, and checks every leaf: rot is found while other copies are right. A damaged
  * piece is written over with a right one (`BlobFiles.mendPiece`); one that nobody has stays as it is, is named, and is
- * tried again.
+ * tried again, whoever found it and also where nothing is looked for.
  */
 export class Scrubber {
   readonly #deps: ScrubberDeps;
   readonly #options: Required<ScrubberOptions>;
   readonly #pace: ScrubPace;
   readonly #stopped = new AbortController();
-  readonly #damaged = new Map<string, { readonly digest: Digest; readonly piece: number }>();
+  /** Ends a rest: something was noted that is to be tried again, or it stops. */
+  #woken = new AbortController();
   #place: ScrubPlace | undefined;
   #keptMs = Number.NEGATIVE_INFINITY;
   #failures = 0;
@@ -78,21 +72,23 @@ export class Scrubber {
     this.#deps = deps;
     this.#options = { retryMs: 60_000, maxRetryMs: 3_600_000, ...options };
     this.#pace = new ScrubPace(options.rateBytesPerSec);
+    deps.damaged.onNote(() => this.#noted());
   }
 
   start(): void {
-    if (this.#options.rateBytesPerSec > 0) this.#running ??= this.#run();
+    this.#running ??= this.#options.rateBytesPerSec > 0 ? this.#run() : this.#onlyRetry();
   }
 
   /** Ends it and keeps its place. Idempotent. */
   async stop(): Promise<void> {
     this.#stopped.abort();
+    this.#woken.abort();
     await ended(this.#running);
   }
 
-  get damaged(): DamagedPieces {
-    const digests = new Set([...this.#damaged.values()].map(({ digest }) => digest));
-    return { pieces: this.#damaged.size, digests: [...digests] };
+  get damaged(): { readonly pieces: number; readonly digests: readonly Digest[] } {
+    const { size, digests } = this.#deps.damaged;
+    return { pieces: size, digests };
   }
 
   /** When the pass under way began, and whether it is over; undefined before the first. */
@@ -102,11 +98,7 @@ export class Scrubber {
 
   /** In words, for `/readyz`; empty if all that was found is mended. */
   get warnings(): string[] {
-    const { pieces, digests } = this.damaged;
-    if (pieces === 0) return [];
-    const named = digests.slice(0, MAX_NAMED).join(', ');
-    const more = digests.length > MAX_NAMED ? ` and ${digests.length - MAX_NAMED} more` : '';
-    return [`damaged: no right copy is found of ${pieces} pieces on this disk, of ${named}${more}`];
+    return this.#deps.damaged.warnings;
   }
 
   get #path(): string {
@@ -127,6 +119,16 @@ export class Scrubber {
       }
     }
     await this.#keep(true);
+  }
+
+  async #onlyRetry(): Promise<void> {
+    while (!this.#stopped.signal.aborted)
+      try {
+        await this.#rest(this.#options.everyMs);
+      } catch (error) {
+        logFailure(this.#deps.log, error, 'damaged pieces were not tried again', {}, 'error');
+        await pause(FAILED_MS, this.#stopped.signal);
+      }
   }
 
   async #passOver(place: ScrubPlace): Promise<void> {
@@ -166,10 +168,10 @@ export class Scrubber {
 
   async #lookAt(handle: BlobHandle, piece: number, buffer: Buffer): Promise<void> {
     const { digest } = handle;
-    const key = `${digest}/${piece}`;
+    const { damaged } = this.#deps;
     try {
       this.#deps.onBytes?.((await handle.readPieceVerified(piece, buffer)).length);
-      this.#damaged.delete(key);
+      damaged.forget(digest, piece);
       return;
     } catch (error) {
       if (!isCoded(error, 'DISK_CORRUPT')) throw error;
@@ -178,15 +180,20 @@ export class Scrubber {
       await this.#deps.mend(digest, piece, this.#stopped.signal);
       // Whether it is right on the disk now, not whether somebody has it in memory.
       await handle.readPieceVerified(piece, buffer);
-      this.#damaged.delete(key);
+      damaged.forget(digest, piece);
     } catch (error) {
       throwIfBug(error);
       if (this.#stopped.signal.aborted) return;
       this.#deps.log.error({ digest, piece, err: error }, 'a damaged piece could not be mended');
-      if (this.#damaged.size >= MAX_DAMAGED && !this.#damaged.has(key)) return;
-      this.#damaged.set(key, { digest, piece });
-      if (this.#retryAtMs === Number.POSITIVE_INFINITY) this.#retryLater();
+      damaged.note(digest, piece);
     }
+  }
+
+  #noted(): void {
+    if (this.#retryAtMs !== Number.POSITIVE_INFINITY || this.#stopped.signal.aborted) return;
+    this.#retryLater();
+    this.#woken.abort();
+    this.#woken = new AbortController();
   }
 
   #retryLater(): void {
@@ -201,20 +208,20 @@ export class Scrubber {
     for (;;) {
       if (performance.now() >= this.#retryAtMs) await this.#retry();
       const leftMs = Math.min(untilMs, this.#retryAtMs) - performance.now();
-      if (leftMs > 0 && !(await pause(leftMs, this.#stopped.signal))) return;
+      if (leftMs > 0) await pause(leftMs, this.#woken.signal);
       if (performance.now() >= untilMs || this.#stopped.signal.aborted) return;
     }
   }
 
   async #retry(): Promise<void> {
-    const { store } = this.#deps;
-    for (const [key, { digest, piece }] of [...this.#damaged]) {
+    const { store, damaged } = this.#deps;
+    for (const { digest, piece } of damaged) {
       if (this.#stopped.signal.aborted) return;
       await using handle = await store.open(digest, { isLook: true });
-      if (handle === undefined) this.#damaged.delete(key);
+      if (handle === undefined) damaged.forget(digest, piece);
       else await this.#lookAt(handle, piece, Buffer.allocUnsafeSlow(Math.min(PIECE_BYTES, handle.sizeBytes)));
     }
-    if (this.#damaged.size > 0) return this.#retryLater();
+    if (damaged.size > 0) return this.#retryLater();
     this.#failures = 0;
     this.#retryAtMs = Number.POSITIVE_INFINITY;
   }

@@ -7,6 +7,7 @@ import { bytesOf } from '@sepia/test-support/seeded';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import type { BlobStore } from '../src/blob-store.ts';
+import { DamagedPieces } from '../src/rot/damaged-pieces.ts';
 import { Scrubber } from '../src/scrubber.ts';
 import { blobPath, checksOf, PUSHED, pieceOf, readAll, type StoreGround } from './contract.ts';
 import { inMemory, onDisk } from './grounds.ts';
@@ -19,6 +20,7 @@ class Scene {
   readonly blobs = new Map<Digest, Uint8Array>();
   readonly asked: string[] = [];
   readonly unreadable: Digest[] = [];
+  readonly damaged = new DamagedPieces();
   readonly scrubber: Scrubber;
   hasSource = true;
   bytes = 0;
@@ -27,14 +29,15 @@ class Scene {
     t: Test,
     ground: StoreGround,
     store: BlobStore,
-    more: { expected?: Digest[]; everyMs?: number } = {},
+    more: { expected?: Digest[]; everyMs?: number; rate?: number } = {},
   ) {
-    const { expected = [], everyMs = DAY } = more;
+    const { expected = [], everyMs = DAY, rate = 2 ** 40 } = more;
     this.scrubber = new Scrubber(
       {
         store,
         files: ground.files,
         dir: ground.dir,
+        damaged: this.damaged,
         log: silentLogger(),
         nowMs: () => Date.now(),
         mend: async (digest, piece) => {
@@ -50,7 +53,7 @@ class Scene {
           this.bytes += bytes;
         },
       },
-      { rateBytesPerSec: 2 ** 40, everyMs, retryMs: 1, maxRetryMs: 50 },
+      { rateBytesPerSec: rate, everyMs, retryMs: 1, maxRetryMs: 50 },
     );
     t.teardown(async () => await this.scrubber.stop());
   }
@@ -92,6 +95,35 @@ function contract(t: Test, makeGround: (t: Test) => Promise<StoreGround>): void 
     await scene.scrubber.stop();
     await store.close();
   });
+
+  check(
+    'what a read found and nobody mended is told and tried again, without a scrub too',
+    async (t, ground, open) => {
+      const store = await open();
+      const [digest, bytes] = [...(await filled(store))].at(-1)!;
+      await ground.damage(blobPath(ground.dir, digest), MIB + 3);
+      const scene = new Scene(t, ground, store, { rate: 0 });
+      scene.blobs.set(digest, bytes);
+      scene.hasSource = false;
+      scene.scrubber.start();
+      scene.damaged.note(digest, 1);
+      const gone = digestOf(Buffer.from('gone'));
+      scene.damaged.note(gone, 0);
+      t.match(scene.scrubber.warnings, [new RegExp(`of 2 pieces .*${digest}, ${gone}`)]);
+      await until(() => scene.asked.length >= 3, 'asked again and again');
+      t.same(
+        scene.scrubber.damaged,
+        { pieces: 1, digests: [digest] },
+        'a blob that is not here is forgotten',
+      );
+      t.equal(scene.bytes, 0, 'nothing else is read');
+      scene.hasSource = true;
+      await until(() => scene.scrubber.damaged.pieces === 0, 'mended');
+      t.ok(Buffer.from(bytes).equals((await readAll(store, digest))!));
+      await scene.scrubber.stop();
+      await store.close();
+    },
+  );
 
   check('a mend that fails loses nothing, is said, and is tried again', async (t, ground, open) => {
     const store = await open();
@@ -193,7 +225,16 @@ t.test('on the crash file system', async (t) => contract(t, inMemory));
 t.test('without a rate nothing is read', async (t) => {
   const store = { has: t.fail, open: t.fail, list: t.fail } as unknown as BlobStore;
   const { files, dir } = await inMemory();
-  const deps = { store, files, dir, log: silentLogger(), nowMs: () => 0, mend: async () => t.fail() };
+  const damaged = new DamagedPieces();
+  const deps = {
+    store,
+    files,
+    dir,
+    damaged,
+    log: silentLogger(),
+    nowMs: () => 0,
+    mend: async () => t.fail(),
+  };
   const scrubber = new Scrubber(deps, { rateBytesPerSec: 0, everyMs: DAY });
   scrubber.start();
   await scrubber.stop();

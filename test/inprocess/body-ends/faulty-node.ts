@@ -73,7 +73,7 @@ export async function faultyNode({ cluster: client, upstream, files, net, tags }
   const links = new Links({ proofs, hints, origins, store, seeds, log, nowMs });
   const guideDeps = { trackers, origins, nodeId: NODE, addresses: () => [], zone: undefined };
   const guideOf = (name: BlobName, wish?: Wish): ClusterGuide => new ClusterGuide(guideDeps, name, wish);
-  const rot = { onRotten: none, onMended: none };
+  const rot = { onRotten: none, onMended: none, onUnmended: none };
   const cached = new CachedBlobs({ store, seeds, guideOf, log, onBytes: none, rot });
   seeds.onComplaint((digest, index) => cached.lookBehind(digest, index));
   const shared = {
