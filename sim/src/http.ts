@@ -1,5 +1,6 @@
+import type { Machine } from './machine.ts';
 import type { Network } from './network.ts';
-import { type Flow, newFlow, type Uplink } from './uplink.ts';
+import { type Flow, newFlow, PIECE_BYTES } from './uplink.ts';
 
 interface Get {
   readonly index: number;
@@ -13,7 +14,7 @@ interface Get {
 export class HttpPort {
   readonly #name: string;
   readonly #network: Network;
-  readonly #uplink: Uplink;
+  readonly #machine: Machine;
   readonly #has: (index: number) => boolean;
   readonly #holder: () => HttpPort | undefined;
   readonly #gets = new Set<Get>();
@@ -25,14 +26,14 @@ export class HttpPort {
   constructor(init: {
     name: string;
     network: Network;
-    uplink: Uplink;
+    machine: Machine;
     has: (index: number) => boolean;
     /** Who gives what this origin does not have. */
     holder: () => HttpPort | undefined;
   }) {
     this.#name = init.name;
     this.#network = init.network;
-    this.#uplink = init.uplink;
+    this.#machine = init.machine;
     this.#has = init.has;
     this.#holder = init.holder;
   }
@@ -52,7 +53,7 @@ export class HttpPort {
       get.open = false;
       this.#gets.delete(get);
       get.giveUp?.();
-      this.#network.message(() => this.#uplink.drop(get.flow));
+      this.#network.message(() => this.#machine.uplink.drop(get.flow));
     };
   }
 
@@ -88,8 +89,11 @@ export class HttpPort {
 
   #answer(get: Get): void {
     if (!get.open || this.#state !== 'serving') return;
-    this.#uplink.send(get.flow, get.index, (last) => {
-      if (last) this.#end(get, true);
+    this.#machine.sending(PIECE_BYTES, () => {
+      if (!get.open) return;
+      this.#machine.uplink.send(get.flow, get.index, (last) => {
+        if (last) this.#end(get, true);
+      });
     });
   }
 

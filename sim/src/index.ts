@@ -1,2 +1,9 @@
-export { type Fault, type Result, type SimulateOptions, simulate } from './simulate.ts';
-export { type KrakenOptions, simulateKraken } from './simulate-kraken.ts';
+export { CALIBRATED, calibrated } from './calibration.ts';
+export {
+  type Fault,
+  type Result,
+  type SimulateOptions,
+  type SimulateProgress,
+  simulate,
+} from './simulate.ts';
+export { type KrakenOptions, type KrakenResult, simulateKraken } from './simulate-kraken.ts';

@@ -4,9 +4,11 @@ import type { CoreLimits } from '@sepia/swarm/core/limits';
 import { SwarmCore } from '@sepia/swarm/core/swarm-core';
 import type { VirtualClock } from './clock.ts';
 import type { HttpPort } from './http.ts';
-import type { Network, Port } from './network.ts';
+import type { Machine } from './machine.ts';
+import type { Network } from './network.ts';
 import type { TraceHash } from './trace.ts';
-import { type Flow, newFlow, PIECE_BYTES, Uplink } from './uplink.ts';
+import type { SwarmTracker } from './trackers.ts';
+import { type Flow, newFlow, PIECE_BYTES } from './uplink.ts';
 
 /** HAVEs are collected this long, as the shell does. */
 const HAVE_BATCH_MS = 20;
@@ -53,9 +55,9 @@ interface NodeInit {
   readonly seed: number;
   readonly clock: VirtualClock;
   readonly network: Network;
+  readonly machine: Machine;
   readonly nodes: ReadonlyMap<string, SimNode>;
   readonly trace: TraceHash;
-  readonly blockBytes: number;
   /** It has all, or died. */
   readonly onEnd: () => void;
   readonly reader: boolean;
@@ -79,15 +81,16 @@ export class SimNode {
   sentPieces = 0;
   duplicates = 0;
   badPieces = 0;
-  /** Blocks that came after their piece was taken back. */
-  lateBlocks = 0;
+  /** What came after its piece was taken back. */
+  lateBytes = 0;
   readonly #init: NodeInit;
   readonly #core: SwarmCore;
   /** Our link → the other end. */
   readonly #wires = new Map<LinkId, Wire>();
   readonly #http = new Map<LinkId, { readonly port: HttpPort; readonly gets: Map<number, () => void> }>();
-  readonly port: Port;
-  readonly uplink: Uplink;
+  readonly #machine: Machine;
+  #tracker: SwarmTracker | undefined;
+  #peer: KnownPeer | undefined;
   /** Wires with HAVEs that wait to be sent together. */
   #having: Wire[] = [];
   readonly #events: SwarmEvent[] = [];
@@ -104,8 +107,7 @@ export class SimNode {
     this.name = init.name;
     this.origin = init.origin;
     this.zone = init.zone;
-    this.port = init.network.port(init.name);
-    this.uplink = new Uplink(this.port, init.network, init.blockBytes);
+    this.#machine = init.machine;
     this.#core = new SwarmCore({
       peerId: init.peerId,
       zone: init.zone,
@@ -124,10 +126,23 @@ export class SimNode {
     return this.#core.have.has(index);
   }
 
-  /** As agents begin: peers, then HTTP sources that say they have everything. */
-  start(peers: readonly KnownPeer[], ports: readonly HttpPort[]): void {
+  /** How others know it: always the same. */
+  asPeer(): KnownPeer {
+    const { name, origin, zone } = this;
+    this.#peer ??= { peerId: name, addresses: [name], origin, zone };
+    return this.#peer;
+  }
+
+  /** As agents begin: peers, then HTTP sources that say they have everything. With a `tracker` both wait for its answer. */
+  start(peers: readonly KnownPeer[], ports: readonly HttpPort[], tracker?: SwarmTracker): void {
+    this.#tracker = tracker;
     this.#readerSinceMs = this.#init.clock.nowMs;
     if (this.#init.reader) this.tell({ type: 'reader', reader: 0, index: 0 });
+    if (tracker === undefined) this.#begin(peers, ports);
+    else tracker.ask(this.asPeer(), (told) => this.#begin(told, ports));
+  }
+
+  #begin(peers: readonly KnownPeer[], ports: readonly HttpPort[]): void {
     this.tell({ type: 'peers', peers });
     for (const port of ports) {
       const link = this.#core.drawLink();
@@ -149,11 +164,11 @@ export class SimNode {
     else if (kind === 'stop') {
       this.stopped = true;
       this.alive = false;
-      this.uplink.die();
+      this.#machine.uplink.die();
       this.#init.network.silence(this.name);
     } else {
       this.alive = false;
-      this.uplink.die();
+      this.#machine.uplink.die();
       for (const [link] of [...this.#wires]) this.#closed(link, 'closed', true);
     }
   }
@@ -221,11 +236,18 @@ export class SimNode {
       case 'setTimer':
         clock.at(effect.atMs, () => this.tell({ type: 'timer', key: effect.key }));
         return;
+      case 'wantPeers':
+        this.#askTracker();
+        return;
       case 'finish':
         this.done = true;
         this.finishedMs = clock.nowMs;
         this.#init.onEnd();
     }
+  }
+
+  #askTracker(): void {
+    this.#tracker?.ask(this.asPeer(), (peers) => this.tell({ type: 'peers', peers }));
   }
 
   #dial(link: LinkId, address: string): void {
@@ -238,8 +260,8 @@ export class SimNode {
         return network.message(() => this.tell({ type: 'linkDown', link, reason: 'failed' }));
       }
       const theirs = other.#core.drawLink();
-      const ours: Wire = { node: other, link: theirs, flow: newFlow(other.port), haves: [] };
-      other.#wires.set(theirs, { node: this, link, flow: newFlow(this.port), haves: [] });
+      const ours: Wire = { node: other, link: theirs, flow: newFlow(other.#machine.port), haves: [] };
+      other.#wires.set(theirs, { node: this, link, flow: newFlow(this.#machine.port), haves: [] });
       this.#wires.set(link, ours);
       network.message(() => {
         if (this.#wires.has(link))
@@ -281,7 +303,7 @@ export class SimNode {
     const wire = this.#wires.get(link);
     this.#wires.delete(link);
     if (wire === undefined) return;
-    this.uplink.drop(wire.flow);
+    this.#machine.uplink.drop(wire.flow);
     this.tell({ type: 'linkDown', link, reason });
     if (!tellOther) return;
     this.#init.network.message(() =>
@@ -314,13 +336,15 @@ export class SimNode {
       return;
     }
     const giveUp = http.port.get(this.name, index, (ok) => {
-      http.gets.delete(index);
       if (!ok) {
+        http.gets.delete(index);
         this.tell({ type: 'fetchFailed', link, index, busy: false });
         return;
       }
       this.tell({ type: 'progress', link, index, bytes: PIECE_BYTES });
-      this.tell({ type: 'fetched', link, index, good: true });
+      this.#machine.received(PIECE_BYTES, () => {
+        if (http.gets.delete(index)) this.tell({ type: 'fetched', link, index, good: true });
+      });
     });
     http.gets.set(index, giveUp);
   }
@@ -333,23 +357,33 @@ export class SimNode {
     if (wire === undefined) return;
     this.#init.network.message(() => {
       const back = wire.node.#wires.get(wire.link);
-      if (back !== undefined) wire.node.uplink.cancel(back.flow, index);
+      if (back !== undefined) wire.node.#machine.uplink.cancel(back.flow, index);
     });
   }
 
   #upload(to: Wire, index: number): void {
     this.sentPieces += 1;
     const bad = this.corrupt;
-    this.uplink.send(to.flow, index, (last) => {
-      if (!to.node.#wires.has(to.link)) return;
-      if (to.node.#core.links.get(to.link)?.fetches.has(index) !== true) {
-        to.node.lateBlocks += 1;
-        return;
-      }
-      to.node.blocks += 1;
-      if (to.node.zone !== this.zone) to.node.farBlocks += 1;
-      to.node.tell({ type: 'progress', link: to.link, index, bytes: this.uplink.blockBytes });
-      if (last) to.node.tell({ type: 'fetched', link: to.link, index, good: !bad });
+    const { uplink } = this.#machine;
+    this.#machine.sending(PIECE_BYTES, () => {
+      if (!this.alive || to.node.#wires.get(to.link)?.node !== this) return;
+      uplink.send(to.flow, index, (last) => to.node.#onBlock(this, to.link, index, last, bad));
+    });
+  }
+
+  #onBlock(from: SimNode, link: LinkId, index: number, last: boolean, bad: boolean): void {
+    if (!this.#wires.has(link)) return;
+    const { blockBytes } = this.#machine.uplink;
+    if (this.#core.links.get(link)?.fetches.has(index) !== true) {
+      this.lateBytes += blockBytes;
+      return;
+    }
+    this.blocks += 1;
+    if (from.zone !== this.zone) this.farBlocks += 1;
+    this.tell({ type: 'progress', link, index, bytes: blockBytes });
+    if (!last) return;
+    this.#machine.received(PIECE_BYTES, () => {
+      if (this.#wires.has(link)) this.tell({ type: 'fetched', link, index, good: !bad });
     });
   }
 

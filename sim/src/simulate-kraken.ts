@@ -8,7 +8,7 @@ import { DEFAULT_LATENCY_MS, DEFAULT_START_MS, Network } from './network.ts';
 import type { SimulateOptions } from './simulate.ts';
 import { BLOCK_BYTES, PIECE_BYTES } from './uplink.ts';
 
-/** As of {@link SimulateOptions}; `pieces` are MiB. */
+/** As of {@link SimulateOptions}; `pieces` are MiB, several blobs are one as long as all. */
 export type KrakenOptions = Pick<
   SimulateOptions,
   'nodes' | 'pieces' | 'latencyMs' | 'startMs' | 'seed' | 'blockBytes'
@@ -32,6 +32,7 @@ export interface KrakenResult {
  * three of them serve it.
  */
 export function simulateKraken(options: KrakenOptions): KrakenResult {
+  const units = [options.pieces].flat().reduce((total, one) => total + one, 0);
   const clock = new VirtualClock();
   const network = new Network(clock, options.latencyMs ?? DEFAULT_LATENCY_MS);
   const chance = new Chance(options.seed);
@@ -40,7 +41,7 @@ export function simulateKraken(options: KrakenOptions): KrakenResult {
     network.add(name, rate, rate);
     const announce = (asker: KrakenPeer): readonly KrakenPeer[] => tracker.announce(asker);
     const policy = options.policy ?? 'default';
-    const { pieces: units, blockBytes = BLOCK_BYTES } = options;
+    const { blockBytes = BLOCK_BYTES } = options;
     return new KrakenPeer({
       name,
       origin,
@@ -68,7 +69,7 @@ export function simulateKraken(options: KrakenOptions): KrakenResult {
   return {
     finishedMs,
     lastMs: Math.max(0, ...finishedMs.values()),
-    originCopies: sent / (options.pieces * PIECE_BYTES),
+    originCopies: sent / (units * PIECE_BYTES),
     duplicates: agents.reduce((sum, agent) => sum + agent.duplicates, 0),
   };
 }

@@ -1,16 +1,13 @@
-import type { KnownPeer } from '@sepia/swarm/core/events';
-import { CORE_LIMITS, type CoreLimits } from '@sepia/swarm/core/limits';
+import type { CoreLimits } from '@sepia/swarm/core/limits';
 import { Chance } from '@sepia/swarm/core/random';
+import { BlobSwarm } from './blob-swarm.ts';
 import { VirtualClock } from './clock.ts';
-import { HttpPort } from './http.ts';
+import { type CpuCost, Machine } from './machine.ts';
 import { DEFAULT_LATENCY_MS, DEFAULT_START_MS, Network } from './network.ts';
-import { SimNode } from './node.ts';
+import type { SimNode } from './node.ts';
 import { TraceHash } from './trace.ts';
+import { SwarmTracker, TrackerQueue } from './trackers.ts';
 import { BLOCK_BYTES, PIECE_BYTES } from './uplink.ts';
-
-/** Members that a core keeps in mind; of more, each is told by lot what a tracker hands out at most. */
-const KNOWN = CORE_LIMITS.knownPeers;
-const HANDED_OUT = 50;
 
 /** What goes wrong: at `atMs` the node dies (no word to anybody who listens), stops for good, or sends bad pieces from then on. */
 export interface Fault {
@@ -23,7 +20,8 @@ export interface SimulateOptions {
   /** Members that download. Named `a0` …; origins are `o0` …. */
   readonly nodes: number;
   readonly origins?: number;
-  readonly pieces: number;
+  /** Of one blob, or of each of several that all members pull at once over the same lines. */
+  readonly pieces: number | readonly number[];
   /** Each way, per node. */
   readonly rateBytesPerSec?: number;
   readonly originRateBytesPerSec?: number;
@@ -46,6 +44,12 @@ export interface SimulateOptions {
   readonly zones?: number;
   /** Members start within this. */
   readonly startMs?: number;
+  /** Trackers that members ask for each other, blobs in turn, and what a call takes one of them; default: all know all for nothing. */
+  readonly trackers?: { readonly count: number; readonly callMs: number };
+  /** Default: it costs no time. */
+  readonly cpu?: CpuCost;
+  /** This share of the members has a line of so much of the rate. */
+  readonly slow?: { readonly share: number; readonly rate: number };
   readonly readers?: boolean;
   readonly faults?: readonly Fault[];
   readonly seed: number;
@@ -54,10 +58,10 @@ export interface SimulateOptions {
 }
 
 export interface Result {
-  /** Node → ms at which it had all pieces; missing if it never had. */
+  /** Node → ms at which it had all pieces of all blobs; missing if it never had. */
   readonly finishedMs: ReadonlyMap<string, number>;
   readonly lastMs: number;
-  /** Copies of the blob that left the origins. */
+  /** Copies of the blobs that left the origins. */
   readonly originCopies: number;
   /** The same, over HTTP. */
   readonly httpCopies: number;
@@ -75,113 +79,105 @@ export interface Result {
   readonly traceHash: string;
 }
 
+/** How far a run is. */
+export interface SimulateProgress {
+  /** On the virtual clock. */
+  readonly nowMs: number;
+  /** Members, once for each blob, that have not all of it. */
+  readonly busy: number;
+}
+
+/** Steps between two words on how far it is. */
+const STEPS_A_WORD = 2 ** 17;
+
 /** Runs the cores of `shared/swarm/src/core` on a virtual clock and network until all finished or `untilMs`. */
-export function simulate(options: SimulateOptions): Result {
+export function simulate(options: SimulateOptions, tell?: (progress: SimulateProgress) => void): Result {
   const world = new World(options);
-  world.land();
   world.start();
-  world.run();
+  world.run(tell);
   return world.summary();
 }
 
-/** All nodes of one run, on one clock. */
+/** All nodes and blobs of one run, on one clock. */
 class World {
   readonly #options: SimulateOptions;
   readonly #clock = new VirtualClock();
   readonly #trace = new TraceHash();
-  /** Members that live and have not all. */
-  #busy: number;
   readonly #network: Network;
   readonly #chance: Chance;
-  readonly #nodes = new Map<string, SimNode>();
-  readonly #ports = new Map<string, HttpPort>();
-  readonly #empty: readonly string[];
-  /** Pieces whose hash the origins know, and those that members know. */
-  readonly #landed = new Set<number>();
-  readonly #told = new Set<number>();
+  readonly #machines = new Map<string, Machine>();
+  readonly #pieces: readonly number[];
+  readonly #swarms: readonly BlobSwarm[];
+  /** Members, once for each blob, that live and have not all of it. */
+  #busy: number;
 
   constructor(options: SimulateOptions) {
     this.#options = options;
-    this.#busy = options.nodes;
+    this.#pieces = typeof options.pieces === 'number' ? [options.pieces] : options.pieces;
+    this.#busy = options.nodes * this.#pieces.length;
     this.#network = new Network(this.#clock, options.latencyMs ?? DEFAULT_LATENCY_MS);
     this.#chance = new Chance(options.seed);
-    this.#empty = (options.emptyOrigins ?? []).map((position) => `o${position}`);
     const rate = options.rateBytesPerSec ?? 12.5e6;
-    const egress = options.originRateBytesPerSec ?? rate * 4;
-    for (let i = 0; i < (options.origins ?? 1); i++) this.#add(`o${i}`, egress, i);
-    for (let i = 0; i < options.nodes; i++) this.#add(`a${i}`, rate, i);
-  }
-
-  get #cold(): boolean {
-    return (this.#options.landEveryMs ?? 0) > 0;
-  }
-
-  land(): void {
-    const everyMs = this.#options.landEveryMs ?? 0;
-    if (everyMs === 0) return;
-    const newsMs = this.#options.newsMs ?? 0;
-    for (let index = 0; index < this.#options.pieces; index++) {
-      this.#clock.at((index + 1) * everyMs, () => {
-        this.#landed.add(index);
-        for (const node of this.#nodes.values()) if (node.origin) node.onKnown(index, node.name === 'o0');
-        this.#ports.get('o0')?.landed(index);
-      });
-      this.#clock.at((index + 1) * everyMs + newsMs, () => {
-        this.#told.add(index);
-        for (const node of this.#nodes.values()) if (!node.origin) node.onKnown(index, false);
-      });
-    }
+    const { slow = { share: 0, rate: 1 } } = options;
+    for (let i = 0; i < (options.origins ?? 1); i++)
+      this.#add(`o${i}`, options.originRateBytesPerSec ?? rate * 4);
+    for (let i = 0; i < options.nodes; i++)
+      this.#add(`a${i}`, rate * (i < Math.round(slow.share * options.nodes) ? slow.rate : 1));
+    this.#swarms = this.#pieces.map((pieces) => this.#swarm(pieces));
   }
 
   start(): void {
-    const peers = [...this.#nodes.values()]
-      .filter((node) => !this.#empty.includes(node.name))
-      .map(({ name, origin, zone }) => ({ peerId: name, addresses: [name], origin, zone }));
-    const origins = peers.filter(({ origin }) => origin);
-    const ports = this.#options.http === false ? [] : [...this.#ports.values()];
-    for (const node of this.#nodes.values()) {
-      const atMs = this.#chance.next() * (this.#options.startMs ?? DEFAULT_START_MS);
-      const known = peers.length <= KNOWN ? peers : [...origins, ...this.#drawn(peers)];
-      this.#clock.at(atMs, () => node.start(known, node.origin ? [] : ports));
+    const { startMs = DEFAULT_START_MS, trackers } = this.#options;
+    for (const swarm of this.#swarms) swarm.land();
+    const startsAtMs = new Map(
+      [...this.#machines.keys()].map((name) => [name, this.#chance.next() * startMs]),
+    );
+    const queues = Array.from(
+      { length: trackers?.count ?? 0 },
+      () => new TrackerQueue(this.#clock, this.#network, trackers!.callMs),
+    );
+    for (const [at, swarm] of this.#swarms.entries()) {
+      const queue = queues[at % Math.max(1, queues.length)];
+      const origins = swarm.peers().filter(({ origin }) => origin);
+      const tracker = queue === undefined ? undefined : new SwarmTracker(queue, origins, this.#chance);
+      swarm.start(startsAtMs, tracker);
     }
-    for (const fault of this.#options.faults ?? [])
-      this.#clock.at(fault.atMs, () => {
-        this.#nodes.get(fault.node)?.fail(fault.kind);
-        if (fault.kind !== 'corrupt') this.#ports.get(fault.node)?.fail(fault.kind);
+    for (const { atMs, node, kind } of this.#options.faults ?? [])
+      this.#clock.at(atMs, () => {
+        for (const swarm of this.#swarms) {
+          swarm.nodes.get(node)?.fail(kind);
+          if (kind !== 'corrupt') swarm.ports.get(node)?.fail(kind);
+        }
       });
   }
 
-  /** Members as a tracker hands them out: by lot, since nobody keeps more. */
-  #drawn(peers: readonly KnownPeer[]): KnownPeer[] {
-    const drawn = new Set<KnownPeer>();
-    while (drawn.size < HANDED_OUT) drawn.add(peers[this.#chance.below(peers.length)]!);
-    return [...drawn].filter(({ origin }) => !origin);
-  }
-
-  run(): void {
+  run(tell: ((progress: SimulateProgress) => void) | undefined): void {
     const untilMs = this.#options.untilMs ?? 600_000;
-    while (this.#clock.nowMs < untilMs && this.#busy > 0 && this.#clock.step());
+    const clock = this.#clock;
+    let steps = 0;
+    while (clock.nowMs < untilMs && this.#busy > 0 && clock.step()) {
+      steps += 1;
+      if (steps % STEPS_A_WORD === 0) tell?.({ nowMs: clock.nowMs, busy: this.#busy });
+    }
   }
 
   summary(): Result {
-    const members = [...this.#nodes.values()].filter((node) => !node.origin);
-    const finishedMs = new Map<string, number>();
-    for (const node of members) if (node.finishedMs !== undefined) finishedMs.set(node.name, node.finishedMs);
+    const members = this.#swarms.flatMap((swarm) => swarm.members);
+    const finishedMs = this.#finishedMs();
     const sum = (of: (node: SimNode) => number): number =>
       members.reduce((total, node) => total + of(node), 0);
-    const blobBytes = this.#options.pieces * PIECE_BYTES;
+    const blobPieces = this.#pieces.reduce((total, one) => total + one, 0);
     let sentBytes = 0;
+    for (const name of this.#machines.keys())
+      if (name.startsWith('o')) sentBytes += this.#network.sentBytes(name);
     let asked = 0;
-    for (const [name, port] of this.#ports) {
-      sentBytes += this.#network.sentBytes(name);
-      asked += port.asked;
-    }
+    for (const swarm of this.#swarms) for (const port of swarm.ports.values()) asked += port.asked;
     return {
       finishedMs,
       lastMs: Math.max(0, ...finishedMs.values()),
-      originCopies: sentBytes / blobBytes,
-      httpCopies: asked / this.#options.pieces,
-      duplicates: sum((node) => node.duplicates + (node.lateBlocks * node.uplink.blockBytes) / PIECE_BYTES),
+      originCopies: sentBytes / (blobPieces * PIECE_BYTES),
+      httpCopies: asked / blobPieces,
+      duplicates: sum((node) => node.duplicates + node.lateBytes / PIECE_BYTES),
       badPieces: sum((node) => node.badPieces),
       farShare:
         sum((node) => node.farBlocks) /
@@ -199,47 +195,49 @@ class World {
     };
   }
 
-  #add(name: string, rateBytesPerSec: number, position: number): void {
-    const { pieces, fullOrigins, readers, limits } = this.#options;
-    const origin = name.startsWith('o');
-    const known = origin ? this.#landed : this.#told;
-    this.#network.add(name, rateBytesPerSec, rateBytesPerSec);
-    const full =
-      origin && !this.#empty.includes(name) && (!this.#cold || fullOrigins?.includes(position) === true);
-    const node = new SimNode({
-      name,
-      number: this.#nodes.size,
-      peerId: name,
-      zone: `z${origin ? 0 : position % (this.#options.zones ?? 1)}`,
-      origin,
-      full,
-      leech: !origin,
-      pieces,
-      knows: (index) => !this.#cold || known.has(index),
-      seed: this.#chance.below(2 ** 31),
-      clock: this.#clock,
-      network: this.#network,
-      nodes: this.#nodes,
-      trace: this.#trace,
-      blockBytes: this.#options.blockBytes ?? BLOCK_BYTES,
-      onEnd: () => {
-        if (!origin) this.#busy -= 1;
-      },
-      reader: readers !== false && !origin,
-      limits: limits ?? {},
-      dialMs: this.#options.dialMs ?? 0,
-    });
-    this.#nodes.set(name, node);
-    if (!origin) return;
-    this.#ports.set(
-      name,
-      new HttpPort({
-        name,
+  /** Members that have all blobs, and since when. */
+  #finishedMs(): Map<string, number> {
+    const finished = new Map<string, number>();
+    for (const name of this.#machines.keys()) {
+      if (name.startsWith('o')) continue;
+      const times = this.#swarms.map((swarm) => swarm.nodes.get(name)?.finishedMs);
+      if (times.every((time) => time !== undefined)) finished.set(name, Math.max(...times));
+    }
+    return finished;
+  }
+
+  #swarm(pieces: number): BlobSwarm {
+    const options = this.#options;
+    return new BlobSwarm(
+      {
+        clock: this.#clock,
         network: this.#network,
-        uplink: node.uplink,
-        has: (index) => node.has(index),
-        holder: () => (this.#empty.includes(name) ? this.#ports.get('o0') : undefined),
-      }),
+        chance: this.#chance,
+        trace: this.#trace,
+        machines: this.#machines,
+      },
+      {
+        pieces,
+        landEveryMs: options.landEveryMs ?? 0,
+        newsMs: options.newsMs ?? 0,
+        fullOrigins: options.fullOrigins ?? [],
+        emptyOrigins: options.emptyOrigins ?? [],
+        http: options.http ?? true,
+        dialMs: options.dialMs ?? 0,
+        zones: options.zones ?? 1,
+        readers: options.readers ?? true,
+        limits: options.limits ?? {},
+        onEnd: () => {
+          this.#busy -= 1;
+        },
+      },
     );
+  }
+
+  #add(name: string, rateBytesPerSec: number): void {
+    const { cpu, blockBytes = BLOCK_BYTES } = this.#options;
+    this.#network.add(name, rateBytesPerSec, rateBytesPerSec);
+    const init = { name, clock: this.#clock, network: this.#network, blockBytes, cpu };
+    this.#machines.set(name, new Machine(init));
   }
 }

@@ -58,7 +58,6 @@ async function simulated(
   const result = {
     nodes,
     rows,
-    calibrated: 'not there: the simulator has no row with CPU, tracker time and skew',
     seconds: round(seconds, 1),
     cpuSec: round(cpu, 1),
     peakGib: round((peakMiB * MIB) / GIB),

@@ -1,18 +1,21 @@
 import { writeFileSync } from 'node:fs';
 import { parseBytes } from '@sepia/base/config/units';
 import { CodedError } from '@sepia/base/errors';
-import type { Fault } from '@sepia/sim';
+import type { Fault, Result } from '@sepia/sim';
 import type { Command } from 'commander';
 import { wholeNumber } from '../options/option-values.ts';
-import { rowOf, rowsText } from '../simulate/rows.ts';
+import { runRows } from '../simulate/row-runs.ts';
+import { type Row, rowOf, rowsText } from '../simulate/rows.ts';
 import { parseFault, parseRate, SCENARIOS, simulateOptions } from '../simulate/scenarios.ts';
 import { finishSvg, summarise, summaryText } from '../simulate/summary.ts';
+import { durationText } from '../terminal/format.ts';
+import { LiveBlock } from '../terminal/live-block.ts';
 
 interface Flags {
   readonly nodes?: number;
   readonly origins?: number;
   readonly trackers?: number;
-  readonly blob?: number;
+  readonly blob?: readonly number[];
   readonly rate?: number;
   readonly seed: number;
   readonly fault: readonly Fault['kind'][];
@@ -29,8 +32,16 @@ export function addSimulate(program: Command): void {
     )
     .option('--nodes <n>', 'nodes that pull', wholeNumber('--nodes'))
     .option('--origins <n>', 'origins', wholeNumber('--origins'))
-    .option('--trackers <n>', 'not simulated yet: everybody knows everybody', wholeNumber('--trackers'))
-    .option('--blob <size>', 'size of the blob, e.g. 512MiB; only one blob is simulated', oneBlob)
+    .option(
+      '--trackers <n>',
+      'trackers that the blobs share; their time counts in the row `calibrated`',
+      wholeNumber('--trackers'),
+    )
+    .option(
+      '--blob <size>',
+      'size of the blob, e.g. 512MiB; repeated: blobs that all nodes pull at once',
+      blobSizes,
+    )
     .option('--rate <rate>', "each node's link, each way, e.g. 100Mbit", parseRate)
     .option('--seed <n>', 'same seed, same run', wholeNumber('--seed'), 1)
     .option(
@@ -45,53 +56,40 @@ export function addSimulate(program: Command): void {
 }
 
 async function run(scenario: string, flags: Flags): Promise<void> {
-  if (flags.trackers !== undefined)
-    throw new CodedError('METHOD_UNSUPPORTED', { message: '--trackers: trackers are not simulated yet' });
-  const { nodes, origins, blob: blobBytes, rate: rateBytesPerSec, seed, fault: faults } = flags;
-  const { options, ...facts } = simulateOptions(scenario, {
-    nodes,
-    origins,
-    blobBytes,
-    rateBytesPerSec,
-    seed,
-    faults,
-  });
-  const { simulate, simulateKraken } = await import('@sepia/sim');
-  const startedMs = performance.now();
-  const result = simulate(options);
-  const summary = summarise(result, {
-    nodes: options.nodes,
-    ...facts,
-    wallMs: performance.now() - startedMs,
-  });
+  const { nodes, origins, trackers, blob: blobBytes, rate: rateBytesPerSec, seed, fault: faults } = flags;
+  const changes = { nodes, origins, trackers, blobBytes, rateBytesPerSec };
+  const { options, trackers: shared, ...facts } = simulateOptions(scenario, { ...changes, seed, faults });
   // Faults befall members of Sepia only.
   const isCompared = SCENARIOS[scenario]!.besideKraken === true && faults.length === 0;
-  const krakenMs = performance.now();
-  const kraken = isCompared ? simulateKraken(options) : undefined;
-  const rows =
-    kraken === undefined
-      ? []
-      : [
-          rowOf('policy', result, summary),
-          rowOf('kraken', kraken, { limitMs: facts.limitMs, wallMs: performance.now() - krakenMs }),
-        ];
-  const isChanged = [nodes, origins, blobBytes, rateBytesPerSec].some((one) => one !== undefined);
+  const names: Row['row'][] = ['policy', 'calibrated', ...(isCompared ? (['kraken'] as const) : [])];
+  const live = new LiveBlock(process.stderr);
+  const states = new Map<Row['row'], string>();
+  const runs = await runRows(
+    names.map((row) => ({ row, options, trackers: shared })),
+    (row, { nowMs, busy }) => {
+      states.set(row, `${row.padEnd(10)} ${durationText(nowMs)} simulated, ${busy} pulls not at their end`);
+      live.draw([...states.values()]);
+    },
+  );
+  const result = runs[0]!.result as Result;
+  const summary = summarise(result, { nodes: options.nodes, ...facts, wallMs: runs[0]!.wallMs });
+  const rows = names.map((row, at) =>
+    rowOf(row, runs[at]!.result, { limitMs: facts.limitMs, wallMs: runs[at]!.wallMs }),
+  );
+  const isChanged = Object.values(changes).some((one) => one !== undefined);
   const title = `${scenario}${isChanged ? ', changed, was' : ''}: ${SCENARIOS[scenario]!.meaning}`;
-  if (flags.svg !== undefined) writeFileSync(flags.svg, finishSvg(result, summary, kraken));
-  const text = [summaryText(title, summary), ...(rows.length === 0 ? [] : [rowsText(rows)])].join('\n');
-  const told = { scenario, ...summary, ...(rows.length === 0 ? {} : { rows }) };
-  process.stdout.write(`${flags.json ? JSON.stringify(told) : text}\n`);
+  if (flags.svg !== undefined) writeFileSync(flags.svg, finishSvg(result, summary, runs[2]?.result));
+  const text = [summaryText(title, summary), rowsText(rows)].join('\n');
+  process.stdout.write(`${flags.json ? JSON.stringify({ scenario, ...summary, rows }) : text}\n`);
   const lost = faults.filter((kind) => kind !== 'corrupt').length;
-  process.exitCode = summary.finished >= options.nodes - lost ? 0 : 1;
+  process.exitCode = rows.every(({ finished }) => finished >= options.nodes - lost) ? 0 : 1;
 }
 
-function oneBlob(text: string, before: number | undefined): number {
+function blobSizes(text: string, before: readonly number[] | undefined): readonly number[] {
   const sizeBytes = parseBytes(text);
-  if (sizeBytes === undefined)
+  if (sizeBytes === undefined || sizeBytes < 1)
     throw new CodedError('CONFIG_INVALID', {
       message: `--blob: "${text}" is not a size; write 512MiB or 3GB`,
     });
-  if (before !== undefined)
-    throw new CodedError('METHOD_UNSUPPORTED', { message: '--blob: only one blob is simulated yet' });
-  return sizeBytes;
+  return [...(before ?? []), sizeBytes];
 }

@@ -2,8 +2,11 @@ import { durationText } from '../terminal/format.ts';
 
 /** Who decided in a run of the same nodes on the same network, and what it came to; times in ms. */
 export interface Row {
-  /** `policy`: Sepia's core; `kraken`: Kraken's policy. Both with free CPU and a tracker that answers at once. */
-  readonly row: 'policy' | 'kraken';
+  /**
+   * `policy`: Sepia's core; `kraken`: Kraken's policy; both with free CPU and a tracker that answers at once. `calibrated`: Sepia's
+   * core with the CPU time, the trackers and the starts of the bench.
+   */
+  readonly row: 'policy' | 'calibrated' | 'kraken';
   readonly finished: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
@@ -50,7 +53,7 @@ export function rowsText(rows: readonly Row[]): string {
   return rows
     .map(
       (one) =>
-        `  ${one.row.padEnd(7)} p50 ${durationText(one.p50Ms)}, p99 ${durationText(one.p99Ms)}, p99.9 ${durationText(one.p999Ms)} (${one.overLimit.toFixed(2)} × limit), ${one.originCopies.toFixed(2)} copies, ${one.finished} nodes; simulated in ${durationText(one.wallMs)}`,
+        `  ${one.row.padEnd(10)} p50 ${durationText(one.p50Ms)}, p99 ${durationText(one.p99Ms)}, p99.9 ${durationText(one.p999Ms)} (${one.overLimit.toFixed(2)} × limit), ${one.originCopies.toFixed(2)} copies, ${one.finished} nodes; simulated in ${durationText(one.wallMs)}`,
     )
     .join('\n');
 }

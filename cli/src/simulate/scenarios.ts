@@ -9,7 +9,9 @@ const MBIT = 125_000;
 export interface SimulateFlags {
   readonly nodes: number | undefined;
   readonly origins: number | undefined;
-  readonly blobBytes: number | undefined;
+  readonly trackers: number | undefined;
+  /** One or more blobs that all pull at once. */
+  readonly blobBytes: readonly number[] | undefined;
   readonly rateBytesPerSec: number | undefined;
   readonly seed: number;
   readonly faults: readonly Fault['kind'][];
@@ -18,13 +20,17 @@ export interface SimulateFlags {
 interface Scenario {
   readonly nodes: number;
   readonly origins: number;
-  readonly blobBytes: number;
+  /** Default 1. */
+  readonly trackers?: number;
+  readonly blobBytes: number | readonly number[];
   readonly rateBytesPerSec: number;
   readonly originRateBytesPerSec: number;
   /** Rate at which a cold blob arrives from the upstream; undefined: the origins have it. */
   readonly upstreamBytesPerSec: number | undefined;
   /** Kraken's policy is run beside it. */
   readonly besideKraken?: true;
+  /** Of so many nodes that uploads mix in longer stretches than blocks of 128 KiB: a quarter of the events. */
+  readonly blockBytes?: number;
   readonly meaning: string;
 }
 
@@ -70,12 +76,15 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   n5: {
     nodes: 2_600,
     origins: 5,
-    blobBytes: 3_000_000_000,
+    trackers: 5,
+    blobBytes: [1_500_000_000, 1_500_000_000],
     rateBytesPerSec: 300_000_000,
     originRateBytesPerSec: 300_000_000,
     upstreamBytesPerSec: undefined,
     besideKraken: true,
-    meaning: '2,600 nodes and 5 origins with 300 MB/s, 3 GB as one blob (N5); whole it takes hours',
+    blockBytes: 512 * 1024,
+    meaning:
+      '2,600 nodes, 5 origins, 5 trackers, 300 MB/s, 3 GB in two layers (N5); whole it takes many minutes',
   },
   n6: {
     nodes: 15_000,
@@ -85,7 +94,8 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     originRateBytesPerSec: 125_000_000,
     upstreamBytesPerSec: undefined,
     besideKraken: true,
-    meaning: '15,000 nodes and 5 origins with 125 MB/s, 1 GB (N6); whole it takes hours',
+    blockBytes: 512 * 1024,
+    meaning: '15,000 nodes and 5 origins with 125 MB/s, 1 GB (N6); whole it takes half an hour and more',
   },
 };
 
@@ -93,21 +103,26 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
 export function simulateOptions(
   name: string,
   flags: SimulateFlags,
-): { options: SimulateOptions & KrakenOptions; blobBytes: number; limitMs: number } {
+): { options: SimulateOptions & KrakenOptions; trackers: number; blobBytes: number; limitMs: number } {
   const scenario = SCENARIOS[name];
   if (scenario === undefined)
     throw new CodedError('CONFIG_INVALID', {
       message: `simulate: no scenario "${name}"; there are ${Object.keys(SCENARIOS).join(', ')}`,
     });
   const nodes = flags.nodes ?? scenario.nodes;
+  const trackers = flags.trackers ?? scenario.trackers ?? 1;
   const rateBytesPerSec = flags.rateBytesPerSec ?? scenario.rateBytesPerSec;
-  const blobBytes = flags.blobBytes ?? scenario.blobBytes;
-  const pieces = Math.max(1, Math.ceil(blobBytes / PIECE_BYTES));
-  const slowest = Math.min(rateBytesPerSec, scenario.upstreamBytesPerSec ?? Number.POSITIVE_INFINITY);
-  const limitMs = ((pieces * PIECE_BYTES) / slowest) * 1000;
+  const blobs = flags.blobBytes ?? [scenario.blobBytes].flat();
+  const pieces = blobs.map((bytes) => Math.max(1, Math.ceil(bytes / PIECE_BYTES)));
+  const blobBytes = pieces.reduce((total, one) => total + one * PIECE_BYTES, 0);
+  const { upstreamBytesPerSec, blockBytes } = scenario;
+  const slowest = Math.min(rateBytesPerSec, upstreamBytesPerSec ?? Number.POSITIVE_INFINITY);
+  const limitMs = (blobBytes / slowest) * 1000;
+  // Several blobs share what the upstream gives.
   const landEveryMs =
-    scenario.upstreamBytesPerSec === undefined ? 0 : (PIECE_BYTES / scenario.upstreamBytesPerSec) * 1000;
+    upstreamBytesPerSec === undefined ? 0 : ((PIECE_BYTES * blobs.length) / upstreamBytesPerSec) * 1000;
   if (nodes < 1) throw new CodedError('CONFIG_INVALID', { message: '--nodes: at least 1' });
+  if (trackers < 1) throw new CodedError('CONFIG_INVALID', { message: '--trackers: at least 1' });
   return {
     options: {
       nodes,
@@ -119,8 +134,10 @@ export function simulateOptions(
       seed: flags.seed,
       faults: flags.faults.map((kind, index) => ({ kind, node: `a${index % nodes}`, atMs: limitMs / 3 })),
       untilMs: limitMs * 20 + 60_000,
+      ...(blockBytes === undefined ? {} : { blockBytes }),
     },
-    blobBytes: pieces * PIECE_BYTES,
+    trackers,
+    blobBytes,
     limitMs,
   };
 }

@@ -1,0 +1,152 @@
+import type { KnownPeer } from '@sepia/swarm/core/events';
+import { CORE_LIMITS, type CoreLimits } from '@sepia/swarm/core/limits';
+import type { Chance } from '@sepia/swarm/core/random';
+import type { VirtualClock } from './clock.ts';
+import { HttpPort } from './http.ts';
+import type { Machine } from './machine.ts';
+import type { Network } from './network.ts';
+import { SimNode } from './node.ts';
+import type { TraceHash } from './trace.ts';
+import type { SwarmTracker } from './trackers.ts';
+
+/** Peers that a member remembers, and those that a tracker hands out at most. */
+const KNOWN = CORE_LIMITS.knownPeers;
+const HANDED_OUT = 50;
+
+/** What the swarms of one run share. */
+export interface Stage {
+  readonly clock: VirtualClock;
+  readonly network: Network;
+  readonly chance: Chance;
+  readonly trace: TraceHash;
+  readonly machines: ReadonlyMap<string, Machine>;
+}
+
+/** One blob and how it comes: see `SimulateOptions`. */
+export interface BlobPlan {
+  readonly pieces: number;
+  readonly landEveryMs: number;
+  readonly newsMs: number;
+  readonly fullOrigins: readonly number[];
+  readonly emptyOrigins: readonly number[];
+  readonly http: boolean;
+  readonly dialMs: number;
+  readonly zones: number;
+  readonly readers: boolean;
+  readonly limits: Partial<CoreLimits>;
+  /** A member has all of it, or died. */
+  readonly onEnd: () => void;
+}
+
+/** All nodes of one blob: a core each, on the machines of the run. */
+export class BlobSwarm {
+  readonly nodes = new Map<string, SimNode>();
+  readonly ports = new Map<string, HttpPort>();
+  readonly plan: BlobPlan;
+  readonly #stage: Stage;
+  readonly #empty: readonly string[];
+  /** Pieces whose hash the origins know, and those that members know. */
+  readonly #landed = new Set<number>();
+  readonly #told = new Set<number>();
+
+  constructor(stage: Stage, plan: BlobPlan) {
+    this.#stage = stage;
+    this.plan = plan;
+    this.#empty = plan.emptyOrigins.map((position) => `o${position}`);
+    for (const name of stage.machines.keys()) this.#add(name);
+  }
+
+  get members(): SimNode[] {
+    return [...this.nodes.values()].filter((node) => !node.origin);
+  }
+
+  get #cold(): boolean {
+    return this.plan.landEveryMs > 0;
+  }
+
+  /** Pieces come to the first origin in turn. */
+  land(): void {
+    const { landEveryMs: everyMs, newsMs, pieces } = this.plan;
+    if (!this.#cold) return;
+    const { clock } = this.#stage;
+    for (let index = 0; index < pieces; index++) {
+      clock.at((index + 1) * everyMs, () => {
+        this.#landed.add(index);
+        for (const node of this.nodes.values()) if (node.origin) node.onKnown(index, node.name === 'o0');
+        this.ports.get('o0')?.landed(index);
+      });
+      clock.at((index + 1) * everyMs + newsMs, () => {
+        this.#told.add(index);
+        for (const node of this.nodes.values()) if (!node.origin) node.onKnown(index, false);
+      });
+    }
+  }
+
+  /** Each node begins at its time; with no tracker it knows all others, or as many as one would name. */
+  start(startsAtMs: ReadonlyMap<string, number>, tracker?: SwarmTracker): void {
+    const { clock } = this.#stage;
+    const peers = this.peers();
+    const origins = peers.filter(({ origin }) => origin);
+    const ports = this.plan.http ? [...this.ports.values()] : [];
+    for (const node of this.nodes.values()) {
+      const atMs = startsAtMs.get(node.name)!;
+      const known = peers.length <= KNOWN ? peers : [...origins, ...this.#drawn(peers)];
+      if (tracker === undefined) clock.at(atMs, () => node.start(known, node.origin ? [] : ports));
+      else if (node.origin) clock.at(atMs, () => node.start([], []));
+      else clock.at(atMs, () => node.start([], ports, tracker));
+    }
+  }
+
+  /** Whom a member may be told of. */
+  peers(): KnownPeer[] {
+    return [...this.nodes.values()]
+      .filter((node) => !this.#empty.includes(node.name))
+      .map((node) => node.asPeer());
+  }
+
+  /** Members by lot. */
+  #drawn(peers: readonly KnownPeer[]): KnownPeer[] {
+    const drawn = new Set<KnownPeer>();
+    while (drawn.size < HANDED_OUT) drawn.add(peers[this.#stage.chance.below(peers.length)]!);
+    return [...drawn].filter(({ origin }) => !origin);
+  }
+
+  #add(name: string): void {
+    const { clock, network, chance, trace, machines } = this.#stage;
+    const { pieces, fullOrigins, readers, limits, dialMs, zones, onEnd } = this.plan;
+    const origin = name.startsWith('o');
+    const position = Number(name.slice(1));
+    const known = origin ? this.#landed : this.#told;
+    const machine = machines.get(name)!;
+    const full = origin && !this.#empty.includes(name) && (!this.#cold || fullOrigins.includes(position));
+    const node = new SimNode({
+      name,
+      number: this.nodes.size,
+      peerId: name,
+      zone: `z${origin ? 0 : position % zones}`,
+      origin,
+      full,
+      leech: !origin,
+      pieces,
+      knows: (index) => !this.#cold || known.has(index),
+      seed: chance.below(2 ** 31),
+      clock,
+      network,
+      machine,
+      nodes: this.nodes,
+      trace,
+      reader: readers && !origin,
+      limits,
+      dialMs,
+      onEnd: () => {
+        if (!origin) onEnd();
+      },
+    });
+    this.nodes.set(name, node);
+    if (!origin) return;
+    const holder = (): HttpPort | undefined =>
+      this.#empty.includes(name) ? this.ports.get('o0') : undefined;
+    const has = (index: number): boolean => node.has(index);
+    this.ports.set(name, new HttpPort({ name, network, machine, has, holder }));
+  }
+}
