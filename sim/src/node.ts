@@ -13,27 +13,6 @@ import { type Flow, newFlow, PIECE_BYTES } from './uplink.ts';
 /** HAVEs are collected this long, as the shell does. */
 const HAVE_BATCH_MS = 20;
 
-/** What the effects are called in the trace. */
-const KINDS = Object.fromEntries(
-  [
-    'dial',
-    'close',
-    'sendBitfield',
-    'sendHave',
-    'sendSuggest',
-    'fetch',
-    'cancel',
-    'refuse',
-    'readPiece',
-    'writePiece',
-    'dropPiece',
-    'setTimer',
-    'wantPeers',
-    'finish',
-    'log',
-  ].map((type, at) => [type, at]),
-);
-
 interface Wire {
   readonly node: SimNode;
   readonly link: LinkId;
@@ -188,7 +167,7 @@ export class SimNode {
     const { clock, trace, number } = this.#init;
     const link = 'link' in effect ? effect.link : -1;
     const piece = 'index' in effect ? effect.index : -1;
-    trace.add(clock.nowMs, number, KINDS[effect.type]!, link, piece);
+    trace.add(clock.nowMs, number, effect.type, link, piece);
     switch (effect.type) {
       case 'dial':
         this.#dial(effect.link, effect.address);
