@@ -83,13 +83,13 @@ export class BlobSwarm {
   }
 
   /** Each node begins at its time; with no tracker it knows all others, or as many as one would name. */
-  start(startsAtMs: ReadonlyMap<string, number>, tracker?: SwarmTracker): void {
+  start(startOf: ReadonlyMap<string, number>, tracker?: SwarmTracker): void {
     const { clock } = this.#stage;
     const peers = this.peers();
     const origins = peers.filter(({ origin }) => origin);
     const ports = this.plan.http ? [...this.ports.values()] : [];
     for (const node of this.nodes.values()) {
-      const atMs = startsAtMs.get(node.name)!;
+      const atMs = startOf.get(node.name)!;
       const known = peers.length <= KNOWN ? peers : [...origins, ...this.#drawn(peers)];
       if (tracker === undefined) clock.at(atMs, () => node.start(known, node.origin ? [] : ports));
       else if (node.origin) clock.at(atMs, () => node.start([], []));

@@ -6,7 +6,7 @@ import { type CpuCost, Machine } from './machine.ts';
 import { DEFAULT_LATENCY_MS, DEFAULT_START_MS, Network } from './network.ts';
 import type { SimNode } from './node.ts';
 import { TraceHash } from './trace.ts';
-import { SwarmTracker, TrackerQueue } from './trackers.ts';
+import { SwarmTracker, TrackerTurn } from './trackers.ts';
 import { BLOCK_BYTES, PIECE_BYTES } from './uplink.ts';
 
 /** What goes wrong: at `atMs` the node dies (no word to anybody who listens), stops for good, or sends bad pieces from then on. */
@@ -129,18 +129,16 @@ class World {
   start(): void {
     const { startMs = DEFAULT_START_MS, trackers } = this.#options;
     for (const swarm of this.#swarms) swarm.land();
-    const startsAtMs = new Map(
-      [...this.#machines.keys()].map((name) => [name, this.#chance.next() * startMs]),
-    );
-    const queues = Array.from(
+    const startOf = new Map([...this.#machines.keys()].map((name) => [name, this.#chance.next() * startMs]));
+    const turns = Array.from(
       { length: trackers?.count ?? 0 },
-      () => new TrackerQueue(this.#clock, this.#network, trackers!.callMs),
+      () => new TrackerTurn(this.#clock, this.#network, trackers!.callMs),
     );
     for (const [at, swarm] of this.#swarms.entries()) {
-      const queue = queues[at % Math.max(1, queues.length)];
+      const turn = turns[at % Math.max(1, turns.length)];
       const origins = swarm.peers().filter(({ origin }) => origin);
-      const tracker = queue === undefined ? undefined : new SwarmTracker(queue, origins, this.#chance);
-      swarm.start(startsAtMs, tracker);
+      const tracker = turn === undefined ? undefined : new SwarmTracker(turn, origins, this.#chance);
+      swarm.start(startOf, tracker);
     }
     for (const { atMs, node, kind } of this.#options.faults ?? [])
       this.#clock.at(atMs, () => {

@@ -8,20 +8,20 @@ const HANDED_OUT = 50;
 
 /** One blob's tracker: who joined so far, and whom it hands out. Swarms that have the same tracker wait for each other there. */
 export class SwarmTracker {
-  readonly #queue: TrackerQueue;
+  readonly #turn: TrackerTurn;
   readonly #origins: readonly KnownPeer[];
   readonly #chance: Chance;
   readonly #joined: KnownPeer[] = [];
 
-  constructor(queue: TrackerQueue, origins: readonly KnownPeer[], chance: Chance) {
-    this.#queue = queue;
+  constructor(turn: TrackerTurn, origins: readonly KnownPeer[], chance: Chance) {
+    this.#turn = turn;
     this.#origins = origins;
     this.#chance = chance;
   }
 
   /** A call of `asker`, who is a peer from its first one on; `told` runs there when the answer is there. */
   ask(asker: KnownPeer, told: (peers: readonly KnownPeer[]) => void): void {
-    this.#queue.call(() => {
+    this.#turn.call(() => {
       const peers = [...this.#origins, ...this.#some().filter(({ peerId }) => peerId !== asker.peerId)];
       if (!asker.origin && !this.#joined.includes(asker)) this.#joined.push(asker);
       return () => told(peers);
@@ -38,7 +38,7 @@ export class SwarmTracker {
 }
 
 /** One tracker process: it answers one call after the other, each takes it `callMs`. */
-export class TrackerQueue {
+export class TrackerTurn {
   readonly #clock: VirtualClock;
   readonly #network: Network;
   readonly #callMs: number;

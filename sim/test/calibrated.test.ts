@@ -4,7 +4,7 @@ import { VirtualClock } from '../src/clock.ts';
 import { CALIBRATED, calibrated, type SimulateOptions, simulate } from '../src/index.ts';
 import { Machine } from '../src/machine.ts';
 import { Network } from '../src/network.ts';
-import { SwarmTracker, TrackerQueue } from '../src/trackers.ts';
+import { SwarmTracker, TrackerTurn } from '../src/trackers.ts';
 
 const SCENE: SimulateOptions = {
   nodes: 50,
@@ -40,10 +40,10 @@ t.test('what a node receives and sends waits for its one thread', async (t) => {
 
 t.test('calls of one tracker wait for each other, whatever blob they are about', async (t) => {
   const { clock, network, until } = start();
-  const queue = new TrackerQueue(clock, network, 10);
+  const turn = new TrackerTurn(clock, network, 10);
   const chance = new Chance(1);
   const origin = { peerId: 'o', addresses: ['o'], origin: true, zone: 'z' };
-  const swarms = [1, 2].map(() => new SwarmTracker(queue, [origin], chance));
+  const swarms = [1, 2].map(() => new SwarmTracker(turn, [origin], chance));
   const told: string[] = [];
   const ask = (swarm: number, peerId: string): void =>
     swarms[swarm]!.ask({ peerId, addresses: [peerId], origin: false, zone: 'z' }, (peers) =>
