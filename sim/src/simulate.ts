@@ -82,7 +82,7 @@ export interface Result {
 /** How far a run is. */
 export interface SimulateProgress {
   /** On the virtual clock. */
-  readonly nowMs: number;
+  readonly atMs: number;
   /** Members, once for each blob, that have not all of it. */
   readonly busy: number;
 }
@@ -155,7 +155,7 @@ class World {
     let steps = 0;
     while (clock.nowMs < untilMs && this.#busy > 0 && clock.step()) {
       steps += 1;
-      if (steps % STEPS_A_WORD === 0) tell?.({ nowMs: clock.nowMs, busy: this.#busy });
+      if (steps % STEPS_A_WORD === 0) tell?.({ atMs: clock.nowMs, busy: this.#busy });
     }
   }
 

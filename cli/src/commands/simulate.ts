@@ -66,8 +66,8 @@ async function run(scenario: string, flags: Flags): Promise<void> {
   const states = new Map<Row['row'], string>();
   const runs = await runRows(
     names.map((row) => ({ row, options, trackers: shared })),
-    (row, { nowMs, busy }) => {
-      states.set(row, `${row.padEnd(10)} ${durationText(nowMs)} simulated, ${busy} pulls not at their end`);
+    (row, { atMs, busy }) => {
+      states.set(row, `${row.padEnd(10)} ${durationText(atMs)} simulated, ${busy} pulls not at their end`);
       live.draw([...states.values()]);
     },
   );

@@ -6,7 +6,7 @@ import type { RowTask, RowWord } from './row-runs.ts';
 const { row, options, trackers } = workerData as RowTask;
 const tell = (word: RowWord): void => parentPort!.postMessage(word);
 const startedMs = performance.now();
-const onWord = (progress: { nowMs: number; busy: number }): void => tell({ progress });
+const onWord = (progress: { atMs: number; busy: number }): void => tell({ progress });
 const result =
   row === 'kraken'
     ? simulateKraken(options)
