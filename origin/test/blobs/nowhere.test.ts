@@ -41,8 +41,7 @@ function world() {
     upstreams: { blobs: () => undefined },
     log: silentLogger(),
     nowMs: () => clock.ms,
-    onRotten: () => undefined,
-    onMended: () => undefined,
+    rot: { onRotten: () => undefined, onMended: () => undefined, onUnmended: () => undefined },
   };
   const repair = new Repair(deps as unknown as ConstructorParameters<typeof Repair>[0], { mendMs: 0 });
   return { repair, o2, clock };
