@@ -1,4 +1,5 @@
 import { type Chance, preferZone, sample } from './handout.ts';
+import { IdSet } from './id-set.ts';
 import { Lot } from './lot.ts';
 
 /** Most seeds remembered per blob; further ones replace a random one (design, "Tracker"). */
@@ -29,11 +30,14 @@ interface Node {
   expiresAtMs: number;
   /** Of the digests of `seeds`, kept up with each change: 15,000 heartbeats need not hash 500 digests each. */
   setHash: bigint;
-  readonly seeds: Set<Blob>;
+  /** Blobs by their `id`. */
+  readonly seeds: IdSet;
   readonly leeching: Set<Blob>;
 }
 
 interface Blob {
+  /** Of those that are known now; used again once it is forgotten. */
+  readonly id: number;
   readonly digest: string;
   readonly hash: bigint;
   /** Nodes that say they have it, whether or not they are remembered as its seeds. */
@@ -60,6 +64,8 @@ interface Renewal extends NodeFacts {
 export class SwarmTable {
   readonly #nodes = new Map<string, Node>();
   readonly #blobs = new Map<string, Blob>();
+  readonly #blobOf: Blob[] = [];
+  readonly #freeIds: number[] = [];
   readonly #chance: Chance;
   readonly #hashOf: (digest: string) => bigint;
 
@@ -98,7 +104,7 @@ export class SwarmTable {
     for (const digest of leeching) this.#addLeecher(node, digest);
     if (node.setHash === BigInt(`0x${renewal.setHash}`)) return { resync: false, refused: false };
     // What it will send is the whole: what is known here beside that would ask for it again, for ever.
-    for (const { digest } of node.seeds) this.#dropSeed(node, digest);
+    this.#dropSeeds(node);
     return { resync: true, refused: false };
   }
 
@@ -167,7 +173,7 @@ export class SwarmTable {
   forget(nodeId: string): void {
     const node = this.#nodes.get(nodeId);
     if (node === undefined) return;
-    for (const { digest } of node.seeds) this.#dropSeed(node, digest);
+    this.#dropSeeds(node);
     for (const blob of node.leeching) this.#dropLeecher(node, blob);
     this.#nodes.delete(nodeId);
   }
@@ -188,7 +194,7 @@ export class SwarmTable {
       heardAtMs: 0,
       expiresAtMs: 0,
       setHash: 0n,
-      seeds: new Set(),
+      seeds: new IdSet(),
       leeching: new Set(),
     };
     this.#nodes.set(facts.nodeId, node);
@@ -198,16 +204,17 @@ export class SwarmTable {
   #blob(digest: string): Blob {
     let blob = this.#blobs.get(digest);
     if (blob === undefined) {
-      blob = { digest, hash: this.#hashOf(digest), holders: 0, seeds: new Lot(), leechers: new Lot() };
+      const id = this.#freeIds.pop() ?? this.#blobOf.length;
+      blob = { id, digest, hash: this.#hashOf(digest), holders: 0, seeds: new Lot(), leechers: new Lot() };
       this.#blobs.set(digest, blob);
+      this.#blobOf[id] = blob;
     }
     return blob;
   }
 
   #addSeed(node: Node, digest: string): void {
     const blob = this.#blob(digest);
-    if (!node.seeds.has(blob)) {
-      node.seeds.add(blob);
+    if (node.seeds.add(blob.id)) {
       node.setHash ^= blob.hash;
       blob.holders += 1;
     }
@@ -218,7 +225,15 @@ export class SwarmTable {
 
   #dropSeed(node: Node, digest: string): void {
     const blob = this.#blobs.get(digest);
-    if (blob === undefined || !node.seeds.delete(blob)) return;
+    if (blob !== undefined) this.#dropSeedOf(node, blob);
+  }
+
+  #dropSeeds(node: Node): void {
+    for (const id of node.seeds.values()) this.#dropSeedOf(node, this.#blobOf[id]!);
+  }
+
+  #dropSeedOf(node: Node, blob: Blob): void {
+    if (!node.seeds.delete(blob.id)) return;
     node.setHash ^= blob.hash;
     blob.holders -= 1;
     blob.seeds.delete(node);
@@ -238,7 +253,8 @@ export class SwarmTable {
   }
 
   #tidy(blob: Blob): void {
-    if (blob.holders === 0 && blob.leechers.size === 0) this.#blobs.delete(blob.digest);
+    if (blob.holders > 0 || blob.leechers.size > 0 || !this.#blobs.delete(blob.digest)) return;
+    this.#freeIds.push(blob.id);
   }
 }
 
