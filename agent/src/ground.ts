@@ -6,7 +6,7 @@ import { createLogger, type Logger } from '@sepia/base/log';
 import { type Counter, Metrics } from '@sepia/base/metrics';
 import { steadyMs } from '@sepia/base/reach';
 import { followingClient } from '@sepia/cluster/ring-follower';
-import type { InternalClient } from '@sepia/http/client';
+import { InternalClient } from '@sepia/http/client';
 import { createDispatcher } from '@sepia/http/sockets';
 import { BlobStore } from '@sepia/store/blob-store';
 import { budgetOf } from '@sepia/store/core/eviction';
@@ -110,14 +110,11 @@ export function reachOut(ground: Ground, env: AgentGiven['env'] = {}): Outside {
   const { config, cluster, clusterKey, nodeId, log, clock, nowMs, stops } = ground;
   const dispatcher = createDispatcher();
   stops.push('sockets', () => dispatcher.destroy());
-  const client = followingClient(cluster, log, {
-    dispatcher,
-    clusterKey,
-    memberId: nodeId,
-    clock,
-    oldSignatures: config['old-signatures'],
-  });
-  const health = new CallWatch(nowMs);
+  const asking = createDispatcher({ connections: 2 });
+  stops.push('sockets of small questions', () => asking.destroy());
+  const own = { clusterKey, memberId: nodeId, clock, oldSignatures: config['old-signatures'] };
+  const client = followingClient(cluster, log, { ...own, dispatcher });
+  const health = new CallWatch(nowMs, new InternalClient({ ...own, dispatcher: asking }));
   const upstreams = new UpstreamClients({ cluster, log, nowMs, env });
   stops.push('upstreams', () => upstreams.stop());
   return {

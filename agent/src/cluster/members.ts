@@ -1,6 +1,13 @@
+import { SingleFlight } from '@sepia/base/async/single-flight';
+import { CodedError } from '@sepia/base/errors';
+import { readElsewhere, throwIfBug } from '@sepia/base/failure';
+import { pause } from '@sepia/base/lifecycle';
+import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { headTo } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { isSilence } from '@sepia/cluster/core/answers';
 import { Health, type Rest } from '@sepia/cluster/core/health';
+import type { InternalClient } from '@sepia/http/client';
 
 /** A member that failed to answer is tried last for this long. */
 const REST: Rest = { firstMs: 5_000, maxMs: 5_000 };
@@ -11,12 +18,30 @@ export interface Target {
   readonly url: string;
 }
 
+/** A member may think about a call for so long before it is asked anything, in ms, where its silence says nothing yet. */
+export const ASK_AFTER_MS = 1_500;
+/** A member that thinks about a call is asked something small this often, in ms: each node asks, of all who wait. */
+const ASK_EVERY_MS = 5_000;
+/** One that answered anything within this is not asked, in ms. */
+const HEARD_MS = 1_000;
+/** Until a small question counts as unanswered, in ms: a busy member, or a busy node, is late by seconds. */
+const ASK_MS = 5_000;
+/** A member that answers no small question for this long is given up, in ms; one that failed at once is asked again. */
+const GONE_MS = 4_500;
+const RETRY_MS = 500;
+
 /** Calls to members that note who answers, so that the next ones are in the right order. */
 export class CallWatch {
+  readonly #nowMs: () => number;
   readonly #health: Health;
+  readonly #asking = new SingleFlight<string, void>();
+  readonly #asker: Pick<InternalClient, 'raw'> | undefined;
 
-  constructor(nowMs: () => number) {
+  /** `asker`: sockets of their own, for questions that must not queue behind the calls that they are about. */
+  constructor(nowMs: () => number, asker?: Pick<InternalClient, 'raw'>) {
+    this.#nowMs = nowMs;
     this.#health = new Health(nowMs, REST);
+    this.#asker = asker;
   }
 
   /** Healthy members first, the order kept otherwise. */
@@ -24,11 +49,26 @@ export class CallWatch {
     return this.#health.orderBy(targets, ({ id }) => id);
   }
 
-  /** Runs a call and notes whether the member answered. An answer that is an error is an answer. */
-  async watch<T>({ id }: Target, silentAfterMs: number, call: () => Promise<T>): Promise<T> {
+  /**
+   * Runs a call and notes whether the member answered. An answer that is an error is an answer. One that is silent for
+   * `silentAfterMs` is tried last; after `askAfterMs` it is waited for only while it answers small questions.
+   * @throws {CodedError} `PEER_HTTP` when it does not; the call is then left to whoever made it
+   */
+  async watch<T>(
+    target: Target,
+    silentAfterMs: number,
+    call: () => Promise<T>,
+    askAfterMs = silentAfterMs,
+  ): Promise<T> {
+    const { id } = target;
     const late = setTimeout(() => this.#health.failed(id), silentAfterMs);
+    const over = new AbortController();
     try {
-      const value = await call();
+      const answer = call();
+      const gone = this.#untilGone(target, askAfterMs, over.signal);
+      readElsewhere(answer);
+      readElsewhere(gone);
+      const value = await Promise.race([answer, gone]);
       this.#health.answered(id);
       return value;
     } catch (error) {
@@ -36,7 +76,54 @@ export class CallWatch {
       throw error;
     } finally {
       clearTimeout(late);
+      over.abort();
     }
+  }
+
+  /** Never resolves. @throws {CodedError} `PEER_HTTP` once the member does not answer small questions either */
+  async #untilGone(target: Target, afterMs: number, over: AbortSignal): Promise<never> {
+    const { id } = target;
+    const asker = this.#asker;
+    /** Since when nothing that it was asked was answered. */
+    let sinceMs: number | undefined;
+    let waitMs = this.#health.isSuspect(id) ? 0 : afterMs;
+    while (asker !== undefined && (await pause(waitMs, over))) {
+      const askedMs = this.#nowMs();
+      try {
+        waitMs = this.#health.aliveWithin(id, HEARD_MS) ? HEARD_MS : ASK_EVERY_MS;
+        if (waitMs === ASK_EVERY_MS)
+          await this.#asking.run(id, async (signal) => await ask(asker, target, signal), over);
+        sinceMs = undefined;
+      } catch (error) {
+        throwIfBug(error);
+        if (over.aborted) break;
+        sinceMs ??= askedMs;
+        waitMs = RETRY_MS;
+        if (this.#nowMs() - sinceMs >= GONE_MS)
+          throw new CodedError('PEER_HTTP', { message: `${id} stopped answering`, cause: error });
+      }
+    }
+    return await new Promise<never>(() => {});
+  }
+}
+
+/** Any answer counts, also that there is nothing of this name. */
+async function ask(asker: Pick<InternalClient, 'raw'>, target: Target, signal: AbortSignal): Promise<void> {
+  const late = new AbortController();
+  const giveUp = (): void => late.abort(new CodedError('PEER_HTTP', { message: `${target.id} is silent` }));
+  // What has come is looked at first: on a busy machine that is late too, and would be taken for silence.
+  const timer = setTimeout(() => setImmediate(giveUp), ASK_MS);
+  try {
+    const answer = await asker.raw({
+      url: target.url,
+      to: target.id,
+      ...headTo(ORIGIN_RECORDS.cluster),
+      headersTimeoutMs: 2 * ASK_MS,
+      signal: AbortSignal.any([signal, late.signal]),
+    });
+    await answer.body.dump();
+  } finally {
+    clearTimeout(timer);
   }
 }
 

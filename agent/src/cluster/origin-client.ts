@@ -14,7 +14,7 @@ import { answeredRange, type RangeBody } from '@sepia/http/bodies/range-stream';
 import { type InternalClient, readLimited } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceHash, pieceLength } from '@sepia/metainfo/tree';
-import { type CallWatch, type Target, targetsOf } from './members.ts';
+import { ASK_AFTER_MS, type CallWatch, type Target, targetsOf } from './members.ts';
 import { type MetainfoNews, newsOf } from './tracker-client.ts';
 import type { Wish } from './wish.ts';
 
@@ -65,25 +65,30 @@ export class OriginClient {
    */
   async small(name: BlobName, targets: readonly Target[], signal: AbortSignal): Promise<Buffer> {
     const ask = (target: Target, abort: AbortSignal): Promise<Buffer> =>
-      this.#health.watch(target, FIRST_ANSWER_MS.agent, async () => {
-        const answer = await this.#client.call({
-          url: target.url,
-          to: target.id,
-          method: 'GET',
-          path: to(ORIGIN_BLOBS.blob, name).path,
-          headersTimeoutMs: FIRST_ANSWER_MS.agent,
-          signal: abort,
-        });
-        const found = Number(answer.headers['content-length'] ?? 0);
-        if (found > SMALL_BLOB_BYTES) {
-          answer.body.on('error', () => undefined).destroy();
-          throw new CodedError('SIZE_MISMATCH', { detail: { digest: name.digest, found } });
-        }
-        const bytes = await readLimited(answer.body, SMALL_BLOB_BYTES, target.url);
-        if (digestOf(bytes, digestAlgorithm(name.digest)) !== name.digest)
-          throw new CodedError('UPSTREAM_LIES', { detail: { digest: name.digest, origin: target.id } });
-        return bytes;
-      });
+      this.#health.watch(
+        target,
+        FIRST_ANSWER_MS.agent,
+        async () => {
+          const answer = await this.#client.call({
+            url: target.url,
+            to: target.id,
+            method: 'GET',
+            path: to(ORIGIN_BLOBS.blob, name).path,
+            headersTimeoutMs: FIRST_ANSWER_MS.agent,
+            signal: abort,
+          });
+          const found = Number(answer.headers['content-length'] ?? 0);
+          if (found > SMALL_BLOB_BYTES) {
+            answer.body.on('error', () => undefined).destroy();
+            throw new CodedError('SIZE_MISMATCH', { detail: { digest: name.digest, found } });
+          }
+          const bytes = await readLimited(answer.body, SMALL_BLOB_BYTES, target.url);
+          if (digestOf(bytes, digestAlgorithm(name.digest)) !== name.digest)
+            throw new CodedError('UPSTREAM_LIES', { detail: { digest: name.digest, origin: target.id } });
+          return bytes;
+        },
+        ASK_AFTER_MS,
+      );
     const isFinal = (error: unknown): boolean => isDecisive(error) || isCoded(error, 'SIZE_MISMATCH');
     return await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal });
   }
@@ -194,31 +199,36 @@ export class OriginClient {
     signal: AbortSignal,
   ): Promise<VouchedPiece> {
     const { index, lastPiece, sizeBytes } = span;
-    return await this.#health.watch(target, FIRST_ANSWER_MS.upstream, async () => {
-      const { bytes, headers } = await this.#client.bytes(
-        {
-          url: target.url,
-          to: target.id,
-          ...to(ORIGIN_BLOBS.piece, { ...name, index, last: lastPiece }),
-          headersTimeoutMs: FIRST_ANSWER_MS.upstream,
-          bodyTimeoutMs: 5_000,
-          signal,
-        },
-        PIECE_BYTES,
-      );
-      const hash = headers[H_PIECE_HASH];
-      const attempt = headers[H_ATTEMPT];
-      if (typeof hash !== 'string' || !/^[0-9a-f]{64}$/.test(hash) || typeof attempt !== 'string')
-        throw new CodedError('PEER_HTTP', {
-          message: 'piece without its hash',
-          detail: { origin: target.id },
-        });
-      const piece = { hash: Buffer.from(hash, 'hex'), attempt };
-      if (bytes.length === 0) return piece;
-      if (bytes.length !== pieceLength(sizeBytes, index) || !piece.hash.equals(pieceHash(bytes)))
-        throw new CodedError('PIECE_BAD', { detail: { piece: index, origin: target.id } });
-      return { ...piece, bytes };
-    });
+    return await this.#health.watch(
+      target,
+      FIRST_ANSWER_MS.upstream,
+      async () => {
+        const { bytes, headers } = await this.#client.bytes(
+          {
+            url: target.url,
+            to: target.id,
+            ...to(ORIGIN_BLOBS.piece, { ...name, index, last: lastPiece }),
+            headersTimeoutMs: FIRST_ANSWER_MS.upstream,
+            bodyTimeoutMs: 5_000,
+            signal,
+          },
+          PIECE_BYTES,
+        );
+        const hash = headers[H_PIECE_HASH];
+        const attempt = headers[H_ATTEMPT];
+        if (typeof hash !== 'string' || !/^[0-9a-f]{64}$/.test(hash) || typeof attempt !== 'string')
+          throw new CodedError('PEER_HTTP', {
+            message: 'piece without its hash',
+            detail: { origin: target.id },
+          });
+        const piece = { hash: Buffer.from(hash, 'hex'), attempt };
+        if (bytes.length === 0) return piece;
+        if (bytes.length !== pieceLength(sizeBytes, index) || !piece.hash.equals(pieceHash(bytes)))
+          throw new CodedError('PIECE_BAD', { detail: { piece: index, origin: target.id } });
+        return { ...piece, bytes };
+      },
+      ASK_AFTER_MS,
+    );
   }
 
   /** Size of a blob, asked without a download. */

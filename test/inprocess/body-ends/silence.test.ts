@@ -1,8 +1,24 @@
+import { createServer, type Socket } from 'node:net';
 import { pullImage, pushImage, randomImage } from '@sepia/test-support/clients/registry-client';
 import { ociError, watchedGet } from '@sepia/test-support/clients/watched-get';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
 import { MIB, PullThrough } from '@sepia/test-support/cluster/pull-through';
-import t from 'tap';
+import t, { type Test } from 'tap';
+
+/** Sockets that take every connection and say nothing, where members were: as those that are halted, or behind a dead network. */
+async function hangInPlaceOf(t: Test, urls: readonly string[]): Promise<void> {
+  for (const url of urls) {
+    const server = createServer();
+    const { hostname, port } = new URL(url);
+    await new Promise<void>((resolve) => server.listen(Number(port), hostname, resolve));
+    const sockets = new Set<Socket>();
+    server.on('connection', (socket) => void sockets.add(socket.on('error', () => undefined)));
+    t.teardown(() => {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+    });
+  }
+}
 
 const CLUSTER = ['proxy-1', 'tracker-1', 'origin-1', 'origin-2', 'origin-3'];
 
@@ -61,6 +77,20 @@ t.test('nobody answers, back to source: the cache, then the upstream itself', as
     t.equal(ociError(none).code, 'UNAVAILABLE');
     await here.upstream.up();
   });
+});
+
+t.test('everybody hangs: the upstream itself all the same', async (t) => {
+  await using here = await PullThrough.start(t.testdir(), {
+    agent: { 'back-to-source': { mode: 'auto', after: '200ms', 'max-parallel': 2 } },
+  });
+  const layer = await here.hinted(2 * MIB);
+  const { originUrls, proxyUrls, trackerUrls } = here.cluster;
+  await stopAll(here.cluster);
+  await hangInPlaceOf(t, [...originUrls, ...proxyUrls, ...trackerUrls]);
+  const { status, bytes } = await layer.get();
+  t.equal(status, 200);
+  t.ok(bytes.equals(layer.content));
+  t.equal(layer.requests.length, 1, 'from the upstream');
 });
 
 t.test('nobody answers, never back to source: the cache, else 503', async (t) => {

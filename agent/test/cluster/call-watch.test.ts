@@ -1,0 +1,103 @@
+import { CodedError } from '@sepia/base/errors';
+import type { InternalClient, InternalRequest, InternalResponse } from '@sepia/http/client';
+import { VirtualTime } from '@sepia/test-support/virtual-time';
+import t, { type Test } from 'tap';
+import { CallWatch } from '../../src/cluster/members.ts';
+
+const TARGET = { id: 'origin-1', url: 'http://127.0.0.1:1' };
+const ANSWER = {
+  status: 404,
+  headers: {},
+  body: { dump: async () => undefined },
+} as unknown as InternalResponse;
+
+type Asker = Pick<InternalClient, 'raw'> & { asked: number };
+
+/** Small questions and how they end: with an answer, never, or at once without. */
+function asker(how: (asked: number) => 'answer' | 'hang' | 'reset'): Asker {
+  const self: Asker = {
+    asked: 0,
+    raw: async ({ signal }: InternalRequest): Promise<InternalResponse> => {
+      self.asked += 1;
+      const end = how(self.asked);
+      if (end === 'answer') return ANSWER;
+      if (end === 'reset') throw new CodedError('PEER_HTTP', { message: 'reset' });
+      return await new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason)));
+    },
+  };
+  return self;
+}
+
+function watchOf(t: Test, small: Asker): { time: VirtualTime; watch: CallWatch } {
+  const time = new VirtualTime().install();
+  t.teardown(() => time.uninstall());
+  return { time, watch: new CallWatch(() => performance.now(), small) };
+}
+
+const never = (): Promise<never> => new Promise<never>(() => {});
+
+t.test('a member that hangs is given up, however long its call may take', async (t) => {
+  const { time, watch } = watchOf(
+    t,
+    asker(() => 'hang'),
+  );
+  const others = [TARGET, { id: 'origin-2', url: 'http://127.0.0.1:2' }];
+  const stopped = { code: 'PEER_HTTP', message: 'origin-1 stopped answering' };
+  await t.rejects(time.settle(watch.watch(TARGET, 80_000, never, 1_500)), stopped);
+  t.equal(time.elapsedMs, 6_500);
+  t.same(
+    watch.order(others).map(({ id }) => id),
+    ['origin-2', 'origin-1'],
+    'and tried last from then on',
+  );
+  await t.rejects(time.settle(watch.watch(TARGET, 80_000, never, 1_500)), stopped);
+  t.equal(time.elapsedMs, 11_501, 'one that hung just now is asked at once');
+});
+
+t.test('questions that fail at once are asked again, for as long', async (t) => {
+  const small = asker(() => 'reset');
+  const { time, watch } = watchOf(t, small);
+  await t.rejects(time.settle(watch.watch(TARGET, 80_000, never, 1_500)), { code: 'PEER_HTTP' });
+  t.equal(time.elapsedMs, 6_000);
+  t.equal(small.asked, 10);
+});
+
+t.test('one that thinks is waited for: it answers small questions, if not each of them', async (t) => {
+  for (const how of [
+    () => 'answer' as const,
+    (asked: number) => (asked % 9 === 0 ? 'answer' : 'reset') as 'answer' | 'reset',
+  ]) {
+    const { time, watch } = watchOf(t, asker(how));
+    const thinks = async (): Promise<string> => {
+      await new Promise((resolve) => setTimeout(resolve, 79_000));
+      return 'thought';
+    };
+    t.equal(await time.settle(watch.watch(TARGET, 80_000, thinks, 1_500)), 'thought');
+    time.uninstall();
+  }
+});
+
+t.test('one that others hear of is not asked', async (t) => {
+  const small = asker(() => 'hang');
+  const { time, watch } = watchOf(t, small);
+  const calls = async (): Promise<string> => {
+    for (let call = 0; call < 60; call++) {
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      await watch.watch(TARGET, 80_000, async () => 'other');
+    }
+    return 'thought';
+  };
+  t.equal(await time.settle(watch.watch(TARGET, 80_000, calls, 1_500)), 'thought');
+  t.equal(small.asked, 0);
+});
+
+t.test('what a call fails with is told as it is, and nobody is asked when it was quick', async (t) => {
+  const small = asker(() => 'hang');
+  const { time, watch } = watchOf(t, small);
+  const refusal = new CodedError('MANIFEST_UNKNOWN');
+  const refuse = async (): Promise<never> => {
+    throw refusal;
+  };
+  await t.rejects(time.settle(watch.watch(TARGET, 60_000, refuse)), refusal);
+  t.equal(small.asked, 0);
+});
