@@ -6,11 +6,14 @@ const MOST_AT_ONCE = 32;
 const TURN_MS = 250;
 /** Reads of one blob that are under way, with or without a turn: on a busy machine all are slow, and share it with the others. */
 const MOST_OF_BLOB = 2 * MOST_AT_ONCE;
+/** One that goes on for so long behind its turn is not counted any more, in ms. */
+const LATE_MS = 2_000;
 
 interface TurnLimits {
   readonly most: number;
   readonly mostOfBlob: number;
   readonly turnMs: number;
+  readonly lateMs: number;
 }
 
 /**
@@ -33,17 +36,24 @@ export class ReadTurns {
     this.#rooms.set(blob, room);
     const leave = room.take() ?? (await room.acquire());
     const over = this.#slots.take() ?? (await this.#slots.acquire(undefined, blob));
-    const timer = setTimeout(over, this.#limits.turnMs);
+    const { turnMs, lateMs } = this.#limits;
+    let timer = setTimeout(() => {
+      over();
+      timer = setTimeout(leave, lateMs);
+    }, turnMs);
     try {
       return await work();
     } finally {
       clearTimeout(timer);
       over();
       leave();
-      if (room.held === 0) this.#rooms.delete(blob);
+      if (room.held === 0 && this.#rooms.get(blob) === room) this.#rooms.delete(blob);
     }
   }
 }
 
 /** Those of this process. */
-export const readTurns = new ReadTurns({ most: MOST_AT_ONCE, mostOfBlob: MOST_OF_BLOB, turnMs: TURN_MS });
+export const readTurns = new ReadTurns({
+  ...{ most: MOST_AT_ONCE, turnMs: TURN_MS },
+  ...{ mostOfBlob: MOST_OF_BLOB, lateMs: LATE_MS },
+});

@@ -3,7 +3,7 @@ import t from 'tap';
 import { ReadTurns } from '../../src/bodies/read-turns.ts';
 
 t.test('as many as may run at once, in the order asked', async (t) => {
-  const turns = new ReadTurns({ most: 2, mostOfBlob: 4, turnMs: 60_000 });
+  const turns = new ReadTurns({ most: 2, mostOfBlob: 4, turnMs: 60_000, lateMs: 60_000 });
   const begun: number[] = [];
   const ends: (() => void)[] = [];
   const all = [0, 1, 2, 3].map((n) =>
@@ -23,7 +23,7 @@ t.test('as many as may run at once, in the order asked', async (t) => {
 });
 
 t.test('one that fails hands its turn on; one that takes long does before its end', async (t) => {
-  const turns = new ReadTurns({ most: 1, mostOfBlob: 2, turnMs: 20 });
+  const turns = new ReadTurns({ most: 1, mostOfBlob: 2, turnMs: 20, lateMs: 60_000 });
   await t.rejects(turns.run('a', () => Promise.reject(new Error('no'))));
   let finish = (): void => undefined;
   const slow = turns.run('a', () => new Promise<void>((resolve) => (finish = resolve)));
@@ -58,7 +58,9 @@ function readers(turns: ReadTurns): {
 }
 
 t.test('who reads another blob waits for few of those that read one', async (t) => {
-  const { begun, read, end } = readers(new ReadTurns({ most: 2, mostOfBlob: 300, turnMs: 60_000 }));
+  const { begun, read, end } = readers(
+    new ReadTurns({ most: 2, mostOfBlob: 300, turnMs: 60_000, lateMs: 60_000 }),
+  );
   for (let n = 0; n < 300; n++) read('one');
   read('another');
   read('third');
@@ -70,7 +72,7 @@ t.test('who reads another blob waits for few of those that read one', async (t) 
 });
 
 t.test('reads that are late count to their blob, and not to the others', async (t) => {
-  const { begun, read, end } = readers(new ReadTurns({ most: 1, mostOfBlob: 3, turnMs: 1 }));
+  const { begun, read, end } = readers(new ReadTurns({ most: 1, mostOfBlob: 3, turnMs: 1, lateMs: 60_000 }));
   for (let n = 0; n < 6; n++) read('one');
   read('another');
   await until(() => begun.length === 4, 'three and the other have begun');
@@ -84,4 +86,11 @@ t.test('reads that are late count to their blob, and not to the others', async (
     await end();
   }
   t.equal(begun.length, 7);
+});
+
+t.test('a source that hangs holds up nobody for ever, not those of its blob either', async (t) => {
+  const { begun, read } = readers(new ReadTurns({ most: 1, mostOfBlob: 2, turnMs: 1, lateMs: 1 }));
+  for (let n = 0; n < 5; n++) read('one');
+  await until(() => begun.length === 5, 'all have begun, none has ended');
+  t.equal(begun.length, 5);
 });
