@@ -16,7 +16,7 @@ import { openEntrance } from './entrance.ts';
 import { createFace, type Face, type FaceParts } from './face.ts';
 import { ProxyMetrics } from './proxy-metrics.ts';
 
-/** Sockets to each origin; an upload or download holds one while it runs. */
+/** Sockets to each origin, for bodies and once more for questions; an upload or download holds one while it runs. */
 const CONNECTIONS = 256;
 /** Sockets to each origin for the question whether it lives. */
 const PROBE_CONNECTIONS = 2;
@@ -83,8 +83,10 @@ function createParts(
     return followingClient(cluster, log, { dispatcher, clusterKey, memberId: id, clock, oldSignatures });
   };
   const client = clientOf(CONNECTIONS);
+  const bodies = clientOf(CONNECTIONS);
   const prober = clientOf(PROBE_CONNECTIONS);
-  const origins = new Origins({ cluster, client, prober, health: new Health(nowMs, UNTIL_IT_ANSWERS) });
+  const health = new Health(nowMs, UNTIL_IT_ANSWERS);
+  const origins = new Origins({ cluster, client, bodies, prober, health });
   const stopping = new AbortController();
   const entrance = openEntrance({ id, config, cluster, clusterKey, client, origins, log, nowMs, dateMs });
   stops.push('audit log', () => entrance.audit.close());

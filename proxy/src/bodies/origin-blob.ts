@@ -150,6 +150,7 @@ function originSource({ origins, log }: OriginBlobDeps, name: BlobName, wish: Ra
       const call = {
         ...to(ORIGIN_BLOBS.blob, name),
         headers: { range: `bytes=${start}-${end}` },
+        isBody: true,
         headersTimeoutMs: LEADER_TIMEOUT_MS,
         bodyTimeoutMs: BODY_TIMEOUT_MS,
       } as const;

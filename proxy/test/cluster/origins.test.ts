@@ -1,10 +1,16 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
 import { mock } from 'node:test';
+import { MemberClock } from '@sepia/base/clock/member-clock';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { Cluster } from '@sepia/cluster/cluster';
 import { Health, UNTIL_IT_ANSWERS } from '@sepia/cluster/core/health';
 import { parseClusterDocument } from '@sepia/cluster/load-document';
-import type { InternalClient } from '@sepia/http/client';
+import { InternalClient } from '@sepia/http/client';
+import { createDispatcher } from '@sepia/http/sockets';
+import { until } from '@sepia/test-support/until';
 import t from 'tap';
 import { whileAlive } from '../../src/bodies/blob-source.ts';
 import { Origins } from '../../src/cluster/origins.ts';
@@ -126,4 +132,45 @@ t.test('an origin that answers others lives: it is not asked', async (t) => {
   t.equal(asked.probes, 1, 'nothing was heard of it since');
   gone.abort(new CodedError('TIMEOUT'));
   await ended;
+});
+
+t.test('a question never queues behind bodies, however many are under way', async (t) => {
+  let bodies = 0;
+  const server = createServer((req, res) => {
+    if (req.url?.startsWith('/v1/blobs/') === true) bodies += 1;
+    else res.end('{}');
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const document = {
+    version: 1,
+    members: [{ id: 'origin-1', role: 'origin', urls: [url] }],
+    upstreams: [{ name: 'local', mode: 'none', hosts: [] }],
+  };
+  const cluster = new Cluster(parseClusterDocument(JSON.stringify(document), 'cluster.yaml'));
+  const own = { clusterKey: Buffer.alloc(32, 1), memberId: 'proxy-1', clock: new MemberClock() };
+  const dispatchers = [createDispatcher({ connections: 2 }), createDispatcher({ connections: 2 })];
+  const [client, others] = dispatchers.map((dispatcher) => new InternalClient({ ...own, dispatcher }));
+  const health = new Health(() => performance.now(), UNTIL_IT_ANSWERS);
+  const origins = new Origins({ cluster, client: client!, bodies: others!, health });
+  const gone = new AbortController();
+  const path = '/v1/blobs/sha256:0';
+  const reads = [1, 2, 3, 4].map(async () => {
+    const call = {
+      method: 'GET',
+      path,
+      isBody: true,
+      headersTimeoutMs: 60_000,
+      signal: gone.signal,
+    } as const;
+    await origins.call('origin-1', call);
+  });
+  await until(() => bodies === 2, 'two bodies are under way, two wait for a socket');
+  t.same(await origins.quick('origin-1', 20_000, { method: 'GET', path: '/v1/catalog' }), {});
+  gone.abort(new CodedError('TIMEOUT'));
+  t.ok((await Promise.allSettled(reads)).every(({ status }) => status === 'rejected'));
+  t.equal(bodies, 2);
+  await Promise.all(dispatchers.map(async (dispatcher) => await dispatcher.destroy()));
+  server.closeAllConnections();
+  server.close();
 });
