@@ -1,8 +1,9 @@
-import { readFile, rename, writeFile } from 'node:fs/promises';
 import { type Digest, isDigest } from '@sepia/base/digest';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
 import { LatestMap } from '@sepia/base/latest-map';
 import type { Logger } from '@sepia/base/log';
+import { diskFiles } from '@sepia/store/files/disk-files';
+import { readWhole, replaceWhole } from '@sepia/store/files/file-port';
 
 const MAX_TAGS = 10_000;
 const WRITE_DELAY_MS = 500;
@@ -32,7 +33,8 @@ export class TagMemory {
   static async open(path: string, log: Logger): Promise<TagMemory> {
     const memory = new TagMemory(path, log);
     try {
-      const parsed = JSON.parse(await readFile(path, 'utf8')) as {
+      const bytes = await readWhole(diskFiles, path);
+      const parsed = JSON.parse(Buffer.from(bytes ?? 'null').toString('utf8')) as {
         version?: unknown;
         tags?: unknown;
       } | null;
@@ -105,8 +107,10 @@ export class TagMemory {
           version: VERSION,
           tags: [...this.#tags].map(([key, { digest, atMs }]) => [key, digest, atMs]),
         });
-        await writeFile(`${this.#path}.new`, text);
-        await rename(`${this.#path}.new`, this.#path);
+        const target = { path: this.#path, temporary: `${this.#path}.new`, durable: false };
+        // One that was killed left its own.
+        await diskFiles.unlink(target.temporary);
+        await replaceWhole(diskFiles, target, Buffer.from(text));
       } catch (error) {
         logFailure(this.#log, error, 'tags are not remembered');
       }

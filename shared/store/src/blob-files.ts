@@ -141,7 +141,7 @@ export class BlobFiles {
       const sidecar = await this.#readSidecar(digest);
       if (unless(sidecar)) return 0;
       await this.#drop(digest, facts !== undefined);
-      if (facts === undefined) return 0;
+      if (facts?.kind !== 'file') return 0;
       this.changes.removed(digest, facts.sizeBytes);
       await this.changes.gone?.(digest);
       return facts.sizeBytes;
@@ -211,7 +211,11 @@ export class BlobFiles {
 
   async #load(digest: Digest): Promise<Sidecar | undefined> {
     const facts = await this.files.stat(this.layout.blob(digest));
-    if (facts === undefined || facts.isFolder) return undefined;
+    if (facts === undefined) return undefined;
+    if (facts.kind !== 'file') {
+      this.log.warn({ digest }, 'what lies at the place of a blob is no file: treated as missing');
+      return undefined;
+    }
     const sidecar = await this.#readSidecar(digest);
     if (sidecar === undefined) return this.#rebuild(digest);
     if (sidecar.sizeBytes === facts.sizeBytes) return sidecar;

@@ -78,7 +78,7 @@ export class PartialFolder {
       const path = layout.partialData(name);
       await this.#locks.run(digest, async () => {
         const facts = await files.stat(path);
-        if (this.#open.has(digest) || facts === undefined) return;
+        if (this.#open.has(digest) || facts === undefined || facts.kind === 'folder') return;
         if (facts.modifiedMs >= beforeMs) {
           const map = path === layout.pieceMap(digest) ? await this.#readMap(digest) : undefined;
           if (map !== undefined) idleBytes += bytesOf({ have: map.have, sizeBytes: map.metainfo.sizeBytes });

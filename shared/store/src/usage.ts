@@ -25,7 +25,7 @@ export async function* listBlobs(
       const digest = digestOfName(algorithm, name);
       if (digest === undefined || digest <= after) continue;
       const facts = await blobs.files.stat(blobs.layout.blob(digest));
-      if (facts === undefined || facts.isFolder) continue;
+      if (facts?.kind !== 'file') continue;
       yield { digest, sizeBytes: facts.sizeBytes, accessedMs: facts.modifiedMs };
     }
   }

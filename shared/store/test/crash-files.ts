@@ -145,8 +145,8 @@ export class CrashFiles implements FilePort {
     this.#alive();
     const entry = this.#names.get(path);
     if (entry === undefined) return undefined;
-    if (entry === 'folder') return { sizeBytes: 0, modifiedMs: 0, isFolder: true };
-    return { sizeBytes: entry.bytes.length, modifiedMs: entry.modifiedMs, isFolder: false };
+    if (entry === 'folder') return { sizeBytes: 0, modifiedMs: 0, kind: 'folder' };
+    return { sizeBytes: entry.bytes.length, modifiedMs: entry.modifiedMs, kind: 'file' };
   }
 
   async makeFolder(path: string): Promise<void> {

@@ -1,11 +1,11 @@
-import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import { type Digest, digestHex, digestOf } from '@sepia/base/digest';
-import { CodedError, systemCode } from '@sepia/base/errors';
+import { CodedError } from '@sepia/base/errors';
 import { tryParse } from '@sepia/base/failure';
 import { diskFiles } from '@sepia/store/files/disk-files';
-import { replaceWhole } from '@sepia/store/files/file-port';
+import { readWhole, replaceWhole } from '@sepia/store/files/file-port';
 import { z } from 'zod';
 
 const FACTS = z.strictObject({ layer: z.string(), index: z.string(), image: z.string() });
@@ -41,12 +41,13 @@ export class IndexFolder {
     const found: KeptIndex[] = [];
     for (const name of await readdir(this.#dir)) {
       if (!name.endsWith('.json')) continue;
-      const text = await readFile(join(this.#dir, name), 'utf8');
-      const { mtimeMs } = await stat(join(this.#dir, name));
-      const facts = tryParse(() => FACTS.parse(JSON.parse(text)));
+      const written = await diskFiles.stat(join(this.#dir, name));
+      const bytes = await readWhole(diskFiles, join(this.#dir, name));
+      const facts = tryParse(() => FACTS.parse(JSON.parse(Buffer.from(bytes ?? []).toString('utf8'))));
       const file = join(this.#dir, name.replace(/json$/, 'lazy'));
-      if (!facts.ok) continue;
-      const kept = { ...(facts.value as Facts), file, keptMs: mtimeMs };
+      // What is no file is got again when a pull names the layer.
+      if (!facts.ok || written === undefined || !(await isFileOrGone(file))) continue;
+      const kept = { ...(facts.value as Facts), file, keptMs: written.modifiedMs };
       this.#indexes.set(kept.layer, kept.index);
       found.push(kept);
     }
@@ -71,8 +72,8 @@ export class IndexFolder {
       await this.#turns.run(layer, async () => {
         if (this.#asked.get(layer) !== asked) return;
         const stem = join(this.#dir, digestHex(layer));
-        await rm(`${stem}.json`, { force: true });
-        await rm(`${stem}.lazy`, { force: true });
+        await diskFiles.unlink(`${stem}.json`);
+        await diskFiles.unlink(`${stem}.lazy`);
         this.#indexes.delete(layer);
         this.#asked.delete(layer);
       });
@@ -86,7 +87,7 @@ export class IndexFolder {
       const found = digestOf(bytes);
       if (found !== facts.index)
         throw new CodedError('DIGEST_MISMATCH', { detail: { expected: facts.index, found } });
-      await rm(`${stem}.json`, { force: true });
+      await diskFiles.unlink(`${stem}.json`);
       await this.#write(kept.file, bytes);
     }
     await this.#write(`${stem}.json`, Buffer.from(JSON.stringify(facts)));
@@ -95,17 +96,18 @@ export class IndexFolder {
   }
 
   async #has({ index }: Facts, stem: string): Promise<boolean> {
-    try {
-      return digestOf(await readFile(`${stem}.lazy`)) === index;
-    } catch (error) {
-      if (systemCode(error) !== 'ENOENT') throw error;
-      return false;
-    }
+    const bytes = await readWhole(diskFiles, `${stem}.lazy`);
+    return bytes !== undefined && digestOf(bytes) === index;
   }
 
   async #write(path: string, bytes: Buffer): Promise<void> {
     // Left by a process that was killed while it wrote.
-    await rm(`${path}.new`, { force: true });
+    await diskFiles.unlink(`${path}.new`);
     await replaceWhole(diskFiles, { path, temporary: `${path}.new`, durable: true }, bytes);
   }
+}
+
+async function isFileOrGone(path: string): Promise<boolean> {
+  const facts = await diskFiles.stat(path);
+  return facts === undefined || facts.kind === 'file';
 }

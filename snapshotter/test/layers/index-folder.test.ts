@@ -1,4 +1,5 @@
-import { existsSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Digest, digestHex, digestOf } from '@sepia/base/digest';
 import t from 'tap';
@@ -32,6 +33,25 @@ t.test('an index that is asked for again before it is forgotten stays', async (t
   const [kept] = await Promise.all([folder.keep(FACTS, read), forget()]);
   t.ok(existsSync(kept.file));
   t.equal((await new IndexFolder(dir).list()).length, 1);
+});
+
+t.test('what lies in the place of an index and is no file is not opened, and makes room', async (t) => {
+  const dir = t.testdir();
+  const stem = join(dir, digestHex(LAYER));
+  const put = {
+    pipe: (path: string) => execFileSync('mkfifo', [path]),
+    folder: (path: string) => mkdirSync(join(path, 'inner'), { recursive: true }),
+  };
+  for (const place of Object.values(put))
+    for (const part of ['json', 'lazy']) {
+      await new IndexFolder(dir).keep(FACTS, read);
+      rmSync(`${stem}.${part}`);
+      place(`${stem}.${part}`);
+      const next = new IndexFolder(dir);
+      t.same(await next.list(), [], part);
+      await next.keep(FACTS, read);
+      t.equal((await new IndexFolder(dir).list()).length, 1, part);
+    }
 });
 
 t.test('bytes that are another index are not kept', async (t) => {

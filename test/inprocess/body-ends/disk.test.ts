@@ -1,4 +1,5 @@
-import { open, readdir, readFile } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { mkdir, open, readdir, readFile, rm, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CodedError } from '@sepia/base/errors';
 import { diskFiles } from '@sepia/store/files/disk-files';
@@ -43,6 +44,33 @@ t.test('a blob in the cache of an agent rots: the bad piece is fetched again', a
       layer.content.subarray(2 * MIB, 2 * MIB + 100),
     ),
   );
+  t.equal(layer.requests.length, 1, 'the upstream was not asked again');
+});
+
+t.test('a folder, a pipe or a link lies where an agent had a blob: it is fetched again', async (t) => {
+  await using here = await PullThrough.start(t.testdir());
+  const layer = await here.hinted(2 * MIB + 3);
+  t.ok((await layer.get()).bytes.equals(layer.content));
+  const path = blobPath(here.cluster.dataOf('agent-1'), layer.digest);
+  for (const put of [
+    async () => await mkdir(join(path, 'inner'), { recursive: true }),
+    async () => execFileSync('mkfifo', [path]),
+    async () => await symlink('/dev/zero', path),
+  ]) {
+    await until(
+      async () =>
+        await readFile(path).then(
+          (found) => found.equals(layer.content),
+          () => false,
+        ),
+      'it is in the cache',
+    );
+    await rm(path);
+    await put();
+    const answer = await layer.get();
+    t.equal(answer.status, 200);
+    t.ok(answer.bytes.equals(layer.content));
+  }
   t.equal(layer.requests.length, 1, 'the upstream was not asked again');
 });
 

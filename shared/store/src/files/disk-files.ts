@@ -1,19 +1,45 @@
-import { type FileHandle, mkdir, open, readdir, rename, stat, unlink, utimes } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { constants } from 'node:fs';
+import {
+  type FileHandle,
+  lstat,
+  mkdir,
+  open,
+  readdir,
+  rename,
+  rmdir,
+  stat,
+  unlink,
+  utimes,
+} from 'node:fs/promises';
 import { CodedError, systemCode } from '@sepia/base/errors';
-import { ended } from '@sepia/base/failure';
+import { ended, throwIfBug } from '@sepia/base/failure';
 import type { FileFacts, FilePort, OpenFile, OpenMode } from './file-port.ts';
 
-const FLAGS = { read: 'r', update: 'r+', create: 'wx+' } as const satisfies Record<OpenMode, string>;
+const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR } = constants;
+/** A pipe in the place of a file would hold a thread until somebody writes to it, and a link would lead out of the folder. */
+const ONLY_FILES = O_NOFOLLOW | O_NONBLOCK;
+const FLAGS: Readonly<Record<OpenMode, number>> = {
+  read: O_RDONLY | ONLY_FILES,
+  update: O_RDWR | ONLY_FILES,
+  create: O_RDWR | O_CREAT | O_EXCL,
+};
+/** Of what is there and is no file: a link, a folder, a socket, a device without a driver. */
+const NO_FILE = new Set(['ELOOP', 'EISDIR', 'ENXIO', 'ENODEV']);
+/** Of a read, from a folder or from a pipe to which nobody writes: there are no bytes. */
+const NO_BYTES = new Set(['EISDIR', 'EAGAIN', 'ESPIPE']);
+/** Of a name where a folder lies. */
+const FOLDER_THERE = new Set(['EISDIR', 'ENOTEMPTY', 'EEXIST', 'EPERM']);
 const FULL = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 const FAILING = new Set(['EIO', 'EROFS', 'EUCLEAN']);
 
 /** The real file system. */
 export const diskFiles: FilePort = {
   async open(path: string, mode: OpenMode): Promise<OpenFile> {
-    return new DiskFile(await told(path, () => open(path, FLAGS[mode], 0o640)), path);
+    return new DiskFile(await told(path, () => openFile(path, mode)), path);
   },
-  rename: (from, to) => told(to, () => rename(from, to)),
-  unlink: (path) => unlessMissing(undefined, () => told(path, () => unlink(path))),
+  rename: (from, to) => told(to, () => renameOver(from, to)),
+  unlink: (path) => unlessMissing(undefined, () => told(path, () => unlinkFile(path))),
   list: (folder) => unlessMissing<string[]>([], () => told(folder, () => readdir(folder))),
   stat: (path) => unlessMissing<FileFacts | undefined>(undefined, () => told(path, () => facts(path))),
   async makeFolder(path: string): Promise<void> {
@@ -51,7 +77,11 @@ class DiskFile implements OpenFile {
     while (done < into.length) {
       const { bytesRead } = await told(this.#path, () =>
         this.#handle.read(into, done, into.length - done, at + done),
-      );
+      ).catch((error: unknown) => {
+        throwIfBug(error);
+        if (!NO_BYTES.has(systemCode(error) ?? '')) throw error;
+        return { bytesRead: 0 };
+      });
       if (bytesRead === 0) break;
       done += bytesRead;
     }
@@ -94,8 +124,59 @@ class DiskFile implements OpenFile {
 }
 
 async function facts(path: string): Promise<FileFacts> {
-  const found = await stat(path);
-  return { sizeBytes: found.size, modifiedMs: found.mtimeMs, isFolder: found.isDirectory() };
+  const own = await lstat(path);
+  const isFolder = own.isDirectory() || (own.isSymbolicLink() && (await isFolderBehind(path)));
+  const kind = isFolder ? 'folder' : own.isFile() ? 'file' : 'other';
+  return { sizeBytes: own.size, modifiedMs: own.mtimeMs, kind };
+}
+
+async function isFolderBehind(link: string): Promise<boolean> {
+  try {
+    return (await stat(link)).isDirectory();
+  } catch (error) {
+    throwIfBug(error);
+    // It leads nowhere, or to itself.
+    return false;
+  }
+}
+
+async function openFile(path: string, mode: OpenMode): Promise<FileHandle> {
+  try {
+    return await open(path, FLAGS[mode], 0o640);
+  } catch (cause) {
+    throwIfBug(cause);
+    if (mode === 'create' || !NO_FILE.has(systemCode(cause) ?? '')) throw cause;
+    throw Object.assign(new Error(`no file lies at ${path}`, { cause }), { code: 'ENOENT' });
+  }
+}
+
+async function renameOver(from: string, to: string): Promise<void> {
+  try {
+    await rename(from, to);
+  } catch (error) {
+    throwIfBug(error);
+    if (!FOLDER_THERE.has(systemCode(error) ?? '') || !(await isOwnFolder(to))) throw error;
+    // Somebody else's files are in it, maybe: they are not ours to remove.
+    await rename(to, `${to}.aside-${randomBytes(4).toString('hex')}`);
+    await rename(from, to);
+  }
+}
+
+async function unlinkFile(path: string): Promise<void> {
+  try {
+    await unlink(path);
+  } catch (error) {
+    throwIfBug(error);
+    if (!FOLDER_THERE.has(systemCode(error) ?? '') || !(await isOwnFolder(path))) throw error;
+    await rmdir(path).catch((cause: unknown) => {
+      throwIfBug(cause);
+      if (!FOLDER_THERE.has(systemCode(cause) ?? '')) throw cause;
+    });
+  }
+}
+
+async function isOwnFolder(path: string): Promise<boolean> {
+  return (await lstat(path)).isDirectory();
 }
 
 /** Runs `call`; system errors that have a code of ours get it. */

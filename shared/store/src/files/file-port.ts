@@ -7,7 +7,8 @@ export type OpenMode = 'read' | 'update' | 'create';
 export interface FileFacts {
   readonly sizeBytes: number;
   readonly modifiedMs: number;
-  readonly isFolder: boolean;
+  /** What else lies at the place of a file, a link, a pipe or a device, is never opened, nor followed. A link to a folder is that folder. */
+  readonly kind: 'file' | 'folder' | 'other';
 }
 
 /** An open file. Reads and writes name their place; they may overlap in time. */
@@ -26,14 +27,14 @@ export interface OpenFile {
 
 /**
  * All file access of the store goes through here, so that a crash file system can stand under it in tests.
- * A missing path rejects with an error whose `code` is `ENOENT`, as Node's do. A full disk is `DISK_FULL`,
- * a failing one `DISK_CORRUPT`.
+ * A missing path rejects with an error whose `code` is `ENOENT`, as Node's do, and so does one where no file lies. A full disk
+ * is `DISK_FULL`, a failing one `DISK_CORRUPT`.
  */
 export interface FilePort {
   open(path: string, mode: OpenMode): Promise<OpenFile>;
-  /** Atomic; replaces `to`. Survives a power loss only after {@link FilePort.syncFolder} of the folder of `to`. */
+  /** Atomic; replaces `to`; a folder that lies there is moved aside first. Survives a power loss only after {@link FilePort.syncFolder} of the folder of `to`. */
   rename(from: string, to: string): Promise<void>;
-  /** A missing file is no error. */
+  /** A missing file is no error. A folder that lies there goes if it is empty, else it stays. */
   unlink(path: string): Promise<void>;
   /** Names in a folder, in no order; empty if there is no such folder. */
   list(folder: string): Promise<string[]>;
@@ -50,7 +51,7 @@ export interface FilePort {
 /** The whole of a small file, or undefined if there is none. */
 export async function readWhole(files: FilePort, path: string): Promise<Uint8Array | undefined> {
   const facts = await files.stat(path);
-  if (facts === undefined || facts.isFolder) return undefined;
+  if (facts?.kind !== 'file') return undefined;
   const file = await openExisting(files, path);
   if (file === undefined) return undefined;
   try {

@@ -1,6 +1,8 @@
-import { mkdir, open, readFile, rename } from 'node:fs/promises';
+import { randomUUID } from 'node:crypto';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { systemCode } from '@sepia/base/errors';
+import { diskFiles } from '../files/disk-files.ts';
+import { readWhole, replaceWhole } from '../files/file-port.ts';
 
 /**
  * Small values in a folder, a JSON file each, under names that are safe in a path. A value appears by rename after it was
@@ -16,15 +18,10 @@ export class JsonFolder<T> {
   }
 
   async get(name: string): Promise<T | undefined> {
-    let text: string;
+    const bytes = await readWhole(diskFiles, this.#path(name));
+    if (bytes === undefined) return undefined;
     try {
-      text = await readFile(this.#path(name), 'utf8');
-    } catch (error) {
-      if (systemCode(error) !== 'ENOENT') throw error;
-      return undefined;
-    }
-    try {
-      const value = JSON.parse(text) as unknown;
+      const value = JSON.parse(Buffer.from(bytes).toString('utf8')) as unknown;
       return typeof value === 'object' && value !== null && this.#isValue(value) ? value : undefined;
     } catch (error) {
       if (!(error instanceof SyntaxError)) throw error;
@@ -35,15 +32,8 @@ export class JsonFolder<T> {
   async put(name: string, value: T): Promise<void> {
     await mkdir(this.#folder, { recursive: true, mode: 0o700 });
     const path = this.#path(name);
-    const partial = `${path}.${process.pid}`;
-    const file = await open(partial, 'w', 0o600);
-    try {
-      await file.writeFile(JSON.stringify(value));
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(partial, path);
+    const temporary = `${path}.${process.pid}-${randomUUID()}`;
+    await replaceWhole(diskFiles, { path, temporary, durable: true }, Buffer.from(JSON.stringify(value)));
   }
 
   #path(name: string): string {
