@@ -7,7 +7,7 @@ import type { Machine } from './machine.ts';
 import type { Network } from './network.ts';
 import { SimNode } from './node.ts';
 import type { TraceHash } from './trace.ts';
-import type { SwarmTracker } from './trackers.ts';
+import type { Trackers } from './trackers.ts';
 
 /** Peers that a member remembers, and those that a tracker hands out at most. */
 const KNOWN = CORE_LIMITS.knownPeers;
@@ -24,6 +24,8 @@ export interface Stage {
 
 /** One blob and how it comes: see `SimulateOptions`. */
 export interface BlobPlan {
+  /** Which of the run's. */
+  readonly number: number;
   readonly pieces: number;
   readonly landEveryMs: number;
   readonly newsMs: number;
@@ -34,6 +36,7 @@ export interface BlobPlan {
   readonly zones: number;
   readonly readers: boolean;
   readonly limits: Partial<CoreLimits>;
+  readonly checked: boolean;
   /** A member has all of it, or died. */
   readonly onEnd: () => void;
 }
@@ -82,8 +85,8 @@ export class BlobSwarm {
     }
   }
 
-  /** Each node begins at its time; with no tracker it knows all others, or as many as one would name. */
-  start(startOf: ReadonlyMap<string, number>, tracker?: SwarmTracker): void {
+  /** Each node begins at its time; with no trackers it knows all others, or as many as one would name. */
+  start(startOf: ReadonlyMap<string, number>, trackers?: Trackers): void {
     const { clock } = this.#stage;
     const peers = this.peers();
     const origins = peers.filter(({ origin }) => origin);
@@ -91,9 +94,10 @@ export class BlobSwarm {
     for (const node of this.nodes.values()) {
       const atMs = startOf.get(node.name)!;
       const known = peers.length <= KNOWN ? peers : [...origins, ...this.#drawn(peers)];
-      if (tracker === undefined) clock.at(atMs, () => node.start(known, node.origin ? [] : ports));
+      const join = trackers?.join.bind(trackers, this.plan.number);
+      if (join === undefined) clock.at(atMs, () => node.start(known, node.origin ? [] : ports));
       else if (node.origin) clock.at(atMs, () => node.start([], []));
-      else clock.at(atMs, () => node.start([], ports, tracker));
+      else clock.at(atMs, () => node.start(origins, ports, join));
     }
   }
 
@@ -113,7 +117,7 @@ export class BlobSwarm {
 
   #add(name: string): void {
     const { clock, network, chance, trace, machines } = this.#stage;
-    const { pieces, fullOrigins, readers, limits, dialMs, zones, onEnd } = this.plan;
+    const { pieces, fullOrigins, readers, limits, checked, dialMs, zones, onEnd } = this.plan;
     const origin = name.startsWith('o');
     const position = Number(name.slice(1));
     const known = origin ? this.#landed : this.#told;
@@ -137,6 +141,7 @@ export class BlobSwarm {
       trace,
       reader: readers && !origin,
       limits,
+      checked,
       dialMs,
       onEnd: () => {
         if (!origin) onEnd();

@@ -48,7 +48,7 @@ export class HttpPort {
       giveUp: undefined,
     };
     this.asked += 1;
-    this.#network.message(() => this.#serve(get));
+    this.#network.message(() => this.#serve(get), get.flow.to, this.#machine.port);
     return () => {
       get.open = false;
       this.#gets.delete(get);
@@ -101,6 +101,6 @@ export class HttpPort {
     this.#gets.delete(get);
     if (!get.open) return;
     get.open = false;
-    this.#network.message(() => get.done(ok));
+    this.#network.message(() => get.done(ok), this.#machine.port, get.flow.to);
   }
 }

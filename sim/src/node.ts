@@ -4,14 +4,19 @@ import type { CoreLimits } from '@sepia/swarm/core/limits';
 import { SwarmCore } from '@sepia/swarm/core/swarm-core';
 import type { VirtualClock } from './clock.ts';
 import type { HttpPort } from './http.ts';
+import { checkCore } from './invariants.ts';
 import type { Machine } from './machine.ts';
 import type { Network } from './network.ts';
+import { SimReader } from './reader.ts';
 import type { TraceHash } from './trace.ts';
-import type { SwarmTracker } from './trackers.ts';
+import type { JoinAnswer } from './trackers.ts';
 import { type Flow, newFlow, PIECE_BYTES } from './uplink.ts';
 
 /** HAVEs are collected this long, as the shell does. */
 const HAVE_BATCH_MS = 20;
+
+/** Joins a swarm: says who asks and whether pieces are lacking, and is told. */
+type Join = (asker: KnownPeer, leeching: boolean, told: (answer: JoinAnswer) => void) => void;
 
 interface Wire {
   readonly node: SimNode;
@@ -41,6 +46,7 @@ interface NodeInit {
   readonly onEnd: () => void;
   readonly reader: boolean;
   readonly limits: Partial<CoreLimits>;
+  readonly checked: boolean;
   readonly dialMs: number;
 }
 
@@ -68,18 +74,14 @@ export class SimNode {
   readonly #wires = new Map<LinkId, Wire>();
   readonly #http = new Map<LinkId, { readonly port: HttpPort; readonly gets: Map<number, () => void> }>();
   readonly #machine: Machine;
-  #tracker: SwarmTracker | undefined;
+  #join: Join | undefined;
+  #joining = false;
   #peer: KnownPeer | undefined;
   /** Wires with HAVEs that wait to be sent together. */
   #having: Wire[] = [];
   readonly #events: SwarmEvent[] = [];
   #handling = false;
-  #readerAt = 0;
-  #readerSinceMs = 0;
-  /** The longest that the reader stood before a piece whose hash was known. */
-  readerWaitMs = 0;
-  /** When half of the stream had reached the reader. */
-  readerHalfMs: number | undefined;
+  readonly reader: SimReader;
 
   constructor(init: NodeInit) {
     this.#init = init;
@@ -99,6 +101,7 @@ export class SimNode {
       nowMs: 0,
       limits: init.limits,
     });
+    this.reader = new SimReader(this.#core.have, init.knows);
   }
 
   has(index: number): boolean {
@@ -112,13 +115,12 @@ export class SimNode {
     return this.#peer;
   }
 
-  /** As agents begin: peers, then HTTP sources that say they have everything. With a `tracker` both wait for its answer. */
-  start(peers: readonly KnownPeer[], ports: readonly HttpPort[], tracker?: SwarmTracker): void {
-    this.#tracker = tracker;
-    this.#readerSinceMs = this.#init.clock.nowMs;
-    if (this.#init.reader) this.tell({ type: 'reader', reader: 0, index: 0 });
-    if (tracker === undefined) this.#begin(peers, ports);
-    else tracker.ask(this.asPeer(), (told) => this.#begin(told, ports));
+  /** As agents begin: peers, then HTTP sources that say they have everything. Where there is a tracker both wait for its answer. */
+  start(peers: readonly KnownPeer[], ports: readonly HttpPort[], join?: Join): void {
+    this.#join = join;
+    if (this.#init.reader) this.tell(this.reader.open(this.#init.clock.nowMs));
+    if (join === undefined) this.#begin(peers, ports);
+    else this.#askTracker((told) => this.#begin([...peers, ...told], ports));
   }
 
   #begin(peers: readonly KnownPeer[], ports: readonly HttpPort[]): void {
@@ -133,7 +135,7 @@ export class SimNode {
   /** The hash of a piece became known; at the fetching origin the piece lands too. */
   onKnown(index: number, lands: boolean): void {
     if (lands) this.tell({ type: 'landed', index });
-    if (index === this.#readerAt) this.#readerSinceMs = this.#init.clock.nowMs;
+    this.reader.onKnown(index, this.#init.clock.nowMs);
     this.tell({ type: 'hashes' });
   }
 
@@ -159,6 +161,7 @@ export class SimNode {
     this.#handling = true;
     for (let next = this.#events.shift(); next !== undefined; next = this.#events.shift()) {
       this.#core.handle(next, this.#init.clock.nowMs, (effect) => this.#run(effect));
+      if (this.#init.checked) checkCore(this.name, this.#core);
     }
     this.#handling = false;
   }
@@ -216,22 +219,41 @@ export class SimNode {
         clock.at(effect.atMs, () => this.tell({ type: 'timer', key: effect.key }));
         return;
       case 'wantPeers':
-        this.#askTracker();
+        this.#askTracker(this.#learn);
         return;
       case 'finish':
         this.done = true;
         this.finishedMs = clock.nowMs;
+        // Now it is a seed.
+        this.#askTracker(this.#learn);
         this.#init.onEnd();
     }
   }
 
-  #askTracker(): void {
-    this.#tracker?.ask(this.asPeer(), (peers) => this.tell({ type: 'peers', peers }));
+  /** Joins, now and again while pieces are lacking. */
+  #askTracker(told: (peers: readonly KnownPeer[]) => void): void {
+    if (this.#join === undefined || this.#joining) return;
+    this.#joining = true;
+    this.#join(this.asPeer(), !this.done, ({ peers, intervalMs }) => {
+      this.#joining = false;
+      told(peers);
+      const { clock } = this.#init;
+      clock.at(clock.nowMs + intervalMs, () => {
+        if (this.alive && !this.done) this.#askTracker(this.#learn);
+      });
+    });
   }
+
+  readonly #learn = (peers: readonly KnownPeer[]): void => this.tell({ type: 'peers', peers });
 
   #dial(link: LinkId, address: string): void {
     const { clock, network, nodes, dialMs } = this.#init;
     const other = nodes.get(address)!;
+    if (network.isCut(this.#machine.port, other.#machine.port)) {
+      const failed: SwarmEvent = { type: 'linkDown', link, reason: 'failed' };
+      clock.at(clock.nowMs + this.#core.limits.dialMs, () => this.tell(failed));
+      return;
+    }
     clock.at(clock.nowMs + network.latencyMs + dialMs, () => {
       if (other.stopped) return;
       const now = this.#init.clock.nowMs;
@@ -243,25 +265,14 @@ export class SimNode {
       other.#wires.set(theirs, { node: this, link, flow: newFlow(this.#machine.port), haves: [] });
       this.#wires.set(link, ours);
       network.message(() => {
-        if (this.#wires.has(link))
-          this.tell({
-            type: 'wireUp',
-            link,
-            peerId: other.name,
-            origin: other.origin,
-            zone: other.zone,
-            dialled: true,
-          });
+        if (this.#wires.has(link)) this.#up(link, other, true);
       });
-      other.tell({
-        type: 'wireUp',
-        link: theirs,
-        peerId: this.name,
-        origin: this.origin,
-        zone: this.zone,
-        dialled: false,
-      });
+      other.#up(theirs, this, false);
     });
+  }
+
+  #up(link: LinkId, { name: peerId, origin, zone }: SimNode, dialled: boolean): void {
+    this.tell({ type: 'wireUp', link, peerId, origin, zone, dialled });
   }
 
   /** Messages on one wire keep their order: the clock runs equal times in order of asking. Bitfields wait for the other end's `wireUp`. */
@@ -269,9 +280,14 @@ export class SimNode {
     const wire = this.#wires.get(link);
     if (wire === undefined) return;
     const event = make(wire.link);
-    this.#init.network.message(() => {
-      if (wire.node.#wires.has(wire.link)) wire.node.tell(event);
-    });
+    const there = wire.flow.to;
+    this.#init.network.message(
+      () => {
+        if (wire.node.#wires.has(wire.link)) wire.node.tell(event);
+      },
+      this.#machine.port,
+      there,
+    );
   }
 
   #closed(
@@ -285,8 +301,10 @@ export class SimNode {
     this.#machine.uplink.drop(wire.flow);
     this.tell({ type: 'linkDown', link, reason });
     if (!tellOther) return;
-    this.#init.network.message(() =>
-      wire.node.#closed(wire.link, reason === 'banned' ? 'gone' : reason, false),
+    this.#init.network.message(
+      () => wire.node.#closed(wire.link, reason === 'banned' ? 'gone' : reason, false),
+      this.#machine.port,
+      wire.flow.to,
     );
   }
 
@@ -301,10 +319,14 @@ export class SimNode {
       for (const { wire } of batch) wire.haves = [];
       this.#having = [];
       if (!this.alive) return;
-      network.message(() => {
-        for (const { wire, indexes } of batch)
+      const { port } = this.#machine;
+      const arrive = (of: typeof batch): void => {
+        for (const { wire, indexes } of of)
           if (wire.node.#wires.has(wire.link)) wire.node.tell({ type: 'haves', link: wire.link, indexes });
-      });
+      };
+      const held = batch.filter(({ wire }) => network.isCut(port, wire.flow.to));
+      network.message(() => arrive(held.length === 0 ? batch : batch.filter((one) => !held.includes(one))));
+      for (const one of held) network.message(() => arrive([one]), port, one.wire.flow.to);
     });
   }
 
@@ -368,17 +390,7 @@ export class SimNode {
 
   #written(index: number): void {
     this.tell({ type: 'written', index, ok: true });
-    if (this.#init.reader) this.#read();
-  }
-
-  #read(): void {
-    const { clock, pieces, knows } = this.#init;
-    const at = this.#core.have.nextMissing(this.#readerAt);
-    if (at === this.#readerAt) return;
-    this.readerWaitMs = Math.max(this.readerWaitMs, clock.nowMs - this.#readerSinceMs);
-    this.#readerAt = at < 0 ? pieces : at;
-    if (this.#readerAt >= pieces / 2) this.readerHalfMs ??= clock.nowMs;
-    this.#readerSinceMs = at >= 0 && knows(at) ? clock.nowMs : Number.POSITIVE_INFINITY;
-    this.tell(at < 0 ? { type: 'readerClosed', reader: 0 } : { type: 'reader', reader: 0, index: at });
+    const moved = this.#init.reader ? this.reader.read(this.#init.clock.nowMs) : undefined;
+    if (moved !== undefined) this.tell(moved);
   }
 }

@@ -1,20 +1,24 @@
 import type { CoreLimits } from '@sepia/swarm/core/limits';
 import { Chance } from '@sepia/swarm/core/random';
-import { BlobSwarm } from './blob-swarm.ts';
+import { BlobSwarm, type Stage } from './blob-swarm.ts';
 import { VirtualClock } from './clock.ts';
 import { type CpuCost, Machine } from './machine.ts';
 import { DEFAULT_LATENCY_MS, DEFAULT_START_MS, Network } from './network.ts';
 import type { SimNode } from './node.ts';
 import { TraceHash } from './trace.ts';
-import { SwarmTracker, TrackerTurn } from './trackers.ts';
+import { Trackers } from './trackers.ts';
 import { BLOCK_BYTES, PIECE_BYTES } from './uplink.ts';
 
-/** What goes wrong: at `atMs` the node dies (no word to anybody who listens), stops for good, or sends bad pieces from then on. */
-export interface Fault {
-  readonly kind: 'kill' | 'stop' | 'corrupt';
-  readonly node: string;
-  readonly atMs: number;
-}
+/**
+ * What goes wrong at `atMs`: a node dies (no word to anybody who listens), stops for good, or sends bad pieces from then on; the
+ * first blob's tracker dies; some nodes and the rest do not reach each other for a while; of all blocks a share is lost and sent again.
+ */
+export type Fault = { readonly atMs: number } & (
+  | { readonly kind: 'kill' | 'stop' | 'corrupt'; readonly node: string }
+  | { readonly kind: 'tracker' }
+  | { readonly kind: 'partition'; readonly nodes: readonly string[]; readonly untilMs: number }
+  | { readonly kind: 'loss'; readonly share: number }
+);
 
 export interface SimulateOptions {
   /** Members that download. Named `a0` …; origins are `o0` …. */
@@ -55,6 +59,8 @@ export interface SimulateOptions {
   readonly seed: number;
   readonly untilMs?: number;
   readonly limits?: Partial<CoreLimits>;
+  /** Looks after each event whether what must always hold of a node holds: slow, for tests. */
+  readonly checked?: boolean;
 }
 
 export interface Result {
@@ -108,6 +114,7 @@ class World {
   readonly #machines = new Map<string, Machine>();
   readonly #pieces: readonly number[];
   readonly #swarms: readonly BlobSwarm[];
+  readonly #stage: Stage;
   /** Members, once for each blob, that live and have not all of it. */
   #busy: number;
 
@@ -123,30 +130,35 @@ class World {
       this.#add(`o${i}`, options.originRateBytesPerSec ?? rate * 4);
     for (let i = 0; i < options.nodes; i++)
       this.#add(`a${i}`, rate * (i < Math.round(slow.share * options.nodes) ? slow.rate : 1));
-    this.#swarms = this.#pieces.map((pieces) => this.#swarm(pieces));
+    this.#stage = {
+      clock: this.#clock,
+      network: this.#network,
+      chance: this.#chance,
+      trace: this.#trace,
+      machines: this.#machines,
+    };
+    this.#swarms = this.#pieces.map((pieces, number) => this.#swarm(pieces, number));
   }
 
   start(): void {
     const { startMs = DEFAULT_START_MS, trackers } = this.#options;
     for (const swarm of this.#swarms) swarm.land();
     const startOf = new Map([...this.#machines.keys()].map((name) => [name, this.#chance.next() * startMs]));
-    const turns = Array.from(
-      { length: trackers?.count ?? 0 },
-      () => new TrackerTurn(this.#clock, this.#network, trackers!.callMs),
-    );
-    for (const [at, swarm] of this.#swarms.entries()) {
-      const turn = turns[at % Math.max(1, turns.length)];
-      const origins = swarm.peers().filter(({ origin }) => origin);
-      const tracker = turn === undefined ? undefined : new SwarmTracker(turn, origins, this.#chance);
-      swarm.start(startOf, tracker);
-    }
-    for (const { atMs, node, kind } of this.#options.faults ?? [])
-      this.#clock.at(atMs, () => {
-        for (const swarm of this.#swarms) {
-          swarm.nodes.get(node)?.fail(kind);
-          if (kind !== 'corrupt') swarm.ports.get(node)?.fail(kind);
-        }
-      });
+    const shared = trackers === undefined ? undefined : new Trackers(this.#stage, trackers);
+    for (const swarm of this.#swarms) swarm.start(startOf, shared);
+    for (const fault of this.#options.faults ?? [])
+      this.#clock.at(fault.atMs, () => this.#befall(fault, shared));
+  }
+
+  #befall(fault: Fault, trackers: Trackers | undefined): void {
+    if (fault.kind === 'tracker') trackers?.fail('killed');
+    else if (fault.kind === 'loss') this.#network.lose(fault.share);
+    else if (fault.kind === 'partition') this.#network.cut(fault.nodes, fault.untilMs);
+    else
+      for (const swarm of this.#swarms) {
+        swarm.nodes.get(fault.node)?.fail(fault.kind);
+        if (fault.kind !== 'corrupt') swarm.ports.get(fault.node)?.fail(fault.kind);
+      }
   }
 
   run(tell: ((progress: SimulateProgress) => void) | undefined): void {
@@ -183,10 +195,10 @@ class World {
           1,
           sum((node) => node.blocks),
         ),
-      readerWaitMs: Math.max(...members.filter((node) => node.alive).map((node) => node.readerWaitMs)),
+      readerWaitMs: Math.max(...members.filter((node) => node.alive).map((node) => node.reader.waitMs)),
       readerHalfShare: Math.max(
         0,
-        ...members.map(({ readerHalfMs, finishedMs: ended }) => (readerHalfMs ?? 0) / (ended ?? 1)),
+        ...members.map(({ reader, finishedMs: ended }) => (reader.halfMs ?? 0) / (ended ?? 1)),
       ),
       effects: this.#trace.count,
       traceHash: this.#trace.hex,
@@ -204,32 +216,25 @@ class World {
     return finished;
   }
 
-  #swarm(pieces: number): BlobSwarm {
+  #swarm(pieces: number, number: number): BlobSwarm {
     const options = this.#options;
-    return new BlobSwarm(
-      {
-        clock: this.#clock,
-        network: this.#network,
-        chance: this.#chance,
-        trace: this.#trace,
-        machines: this.#machines,
+    return new BlobSwarm(this.#stage, {
+      number,
+      pieces,
+      checked: options.checked ?? false,
+      landEveryMs: options.landEveryMs ?? 0,
+      newsMs: options.newsMs ?? 0,
+      fullOrigins: options.fullOrigins ?? [],
+      emptyOrigins: options.emptyOrigins ?? [],
+      http: options.http ?? true,
+      dialMs: options.dialMs ?? 0,
+      zones: options.zones ?? 1,
+      readers: options.readers ?? true,
+      limits: options.limits ?? {},
+      onEnd: () => {
+        this.#busy -= 1;
       },
-      {
-        pieces,
-        landEveryMs: options.landEveryMs ?? 0,
-        newsMs: options.newsMs ?? 0,
-        fullOrigins: options.fullOrigins ?? [],
-        emptyOrigins: options.emptyOrigins ?? [],
-        http: options.http ?? true,
-        dialMs: options.dialMs ?? 0,
-        zones: options.zones ?? 1,
-        readers: options.readers ?? true,
-        limits: options.limits ?? {},
-        onEnd: () => {
-          this.#busy -= 1;
-        },
-      },
-    );
+    });
   }
 
   #add(name: string, rateBytesPerSec: number): void {

@@ -1,4 +1,4 @@
-import type { Network, Port } from './network.ts';
+import type { Network, Port, Stream } from './network.ts';
 
 /** What the wire's blocks are, unless a run asks for larger ones: uploads to several peers mix block by block. */
 export const BLOCK_BYTES = 128 * 1024;
@@ -7,8 +7,7 @@ export const PIECE_BYTES = 1024 * 1024;
 const WINDOW_BYTES = 4 * 1024 * 1024;
 
 /** One connection's data in one direction. */
-export interface Flow {
-  readonly to: Port;
+export interface Flow extends Stream {
   unackedBytes: number;
 }
 
@@ -20,7 +19,7 @@ interface Sending {
 }
 
 export function newFlow(to: Port): Flow {
-  return { to, unackedBytes: 0 };
+  return { to, arrivedMs: 0, unackedBytes: 0 };
 }
 
 /** What one node sends: one block at a time, its connections in turn, each only while its window is open: fair TCP. */
@@ -89,7 +88,7 @@ export class Uplink {
   #transfer(flow: Flow, sending: Sending, last: boolean): void {
     this.#sending = true;
     flow.unackedBytes += this.blockBytes;
-    this.#network.transfer(this.#port, flow.to, this.blockBytes, this.#sent, () => {
+    this.#network.transfer(this.#port, flow, this.blockBytes, this.#sent, () => {
       flow.unackedBytes -= this.blockBytes;
       this.#pump();
       sending.onBlock(last);

@@ -1,10 +1,15 @@
+import { Bitfield } from '@sepia/base/bitfield';
+import type { Link } from '@sepia/swarm/core/link';
 import { Chance } from '@sepia/swarm/core/random';
+import { SwarmCore } from '@sepia/swarm/core/swarm-core';
 import t from 'tap';
 import { VirtualClock } from '../src/clock.ts';
 import { CALIBRATED, calibrated, type SimulateOptions, simulate } from '../src/index.ts';
+import { checkCore } from '../src/invariants.ts';
 import { Machine } from '../src/machine.ts';
 import { Network } from '../src/network.ts';
-import { SwarmTracker, TrackerTurn } from '../src/trackers.ts';
+import { TraceHash } from '../src/trace.ts';
+import { Trackers } from '../src/trackers.ts';
 
 const SCENE: SimulateOptions = {
   nodes: 50,
@@ -38,22 +43,29 @@ t.test('what a node receives and sends waits for its one thread', async (t) => {
   t.strictSame(done, ['free 0', 'received 4', 'sent 4.5']);
 });
 
-t.test('calls of one tracker wait for each other, whatever blob they are about', async (t) => {
+t.test('calls of one tracker wait for each other; where it is dead the next one is asked', async (t) => {
   const { clock, network, until } = start();
-  const turn = new TrackerTurn(clock, network, 10);
-  const chance = new Chance(1);
-  const origin = { peerId: 'o', addresses: ['o'], origin: true, zone: 'z' };
-  const swarms = [1, 2].map(() => new SwarmTracker(turn, [origin], chance));
+  const stage = { clock, network, chance: new Chance(1), trace: new TraceHash(), machines: new Map() };
+  const trackers = new Trackers(stage, { count: 2, callMs: 10 });
   const told: string[] = [];
-  const ask = (swarm: number, peerId: string): void =>
-    swarms[swarm]!.ask({ peerId, addresses: [peerId], origin: false, zone: 'z' }, (peers) =>
-      told.push(`${peerId} ${clock.nowMs} ${peers.map((peer) => peer.peerId).join('+')}`),
-    );
+  const ask = (blob: number, peerId: string): void =>
+    trackers.join(blob, { peerId, addresses: [peerId], origin: false, zone: 'z' }, true, ({ peers }) => {
+      const named = peers.map((peer) => peer.peerId).sort();
+      told.push(`${peerId} ${clock.nowMs} ${named.join('+')}`);
+    });
   ask(0, 'a');
   ask(1, 'b');
   ask(0, 'c');
+  ask(2, 'd');
   until(40);
-  t.strictSame(told, ['a 11 o', 'b 21 o', 'c 31 o+a']);
+  t.strictSame(told.splice(0), ['a 11 ', 'b 11 ', 'c 21 a', 'd 31 ']);
+  trackers.fail('killed');
+  ask(0, 'a');
+  until(80);
+  t.strictSame(told.splice(0), ['a 43 '], 'the next one knows nobody of that blob yet');
+  ask(0, 'c');
+  until(120);
+  t.strictSame(told, ['c 55 a']);
 });
 
 t.test(
@@ -98,4 +110,72 @@ t.test('a run says how far it is, and a member that dies in one blob is not wait
   t.equal(result.finishedMs.size, 119);
   t.ok(words.length >= 1, `${words.length} words`);
   t.ok(words.every((busy) => busy >= 0 && busy <= 240));
+});
+
+t.test(
+  'whatever goes wrong, all who live have all, and each core holds what must hold after each event',
+  async (t) => {
+    const half = Array.from({ length: 20 }, (_, at) => `a${at}`);
+    const faults = [
+      { kind: 'tracker', atMs: 100 },
+      { kind: 'loss', share: 0.02, atMs: 0 },
+      { kind: 'partition', nodes: half, atMs: 150, untilMs: 4_000 },
+      { kind: 'kill', node: 'a30', atMs: 300 },
+      { kind: 'corrupt', node: 'a31', atMs: 200 },
+      { kind: 'stop', node: 'o1', atMs: 400 },
+    ] as const;
+    const trackers = { count: 2, callMs: 1 };
+    for (const landEveryMs of [0, 20])
+      for (let seed = 1; seed <= 2; seed++) {
+        const run = { ...SCENE, nodes: 40, faults, trackers, landEveryMs, seed, checked: true };
+        const result = simulate({ ...run, fullOrigins: [1], untilMs: 60_000 });
+        t.equal(result.finishedMs.size, 39, `seed ${seed}, a piece every ${landEveryMs} ms`);
+        t.ok(result.lastMs >= 4_000, 'the cut held some up');
+        t.equal(simulate({ ...run, fullOrigins: [1], untilMs: 60_000 }).traceHash, result.traceHash);
+      }
+  },
+);
+
+t.test(
+  'a part that is cut off from the origins gets on with what it has between it, and ends after the cut',
+  async (t) => {
+    const cut = Array.from({ length: 25 }, (_, at) => `a${at}`);
+    const faults = [{ kind: 'partition', nodes: cut, atMs: 120, untilMs: 8_000 }] as const;
+    const result = simulate({ ...SCENE, faults, checked: true, untilMs: 60_000 });
+    t.equal(result.finishedMs.size, 50);
+    const others = [...result.finishedMs].filter(([name]) => !cut.includes(name));
+    t.ok(
+      others.every(([, atMs]) => atMs < 8_000),
+      'those with the origins do not wait for the cut',
+    );
+  },
+);
+
+t.test('the check of a core finds what must not be', async (t) => {
+  const broken = (spoil: (core: SwarmCore, link: Link) => void): (() => void) => {
+    const core = new SwarmCore({
+      ...{ peerId: 'me', zone: 'z', pieceCount: 8, have: new Bitfield(8), knows: () => true },
+      ...{ leech: true, origin: false, seed: 1, nowMs: 0 },
+    });
+    const wire = { peerId: 'p', origin: false, zone: 'z', dialled: true } as const;
+    core.handle({ type: 'wireUp', link: core.drawLink(), ...wire }, 0, () => undefined);
+    core.handle({ type: 'haves', link: 0, indexes: [3] }, 0, () => undefined);
+    spoil(core, core.links.get(0)!);
+    return () => checkCore('me', core);
+  };
+  t.doesNotThrow(broken(() => undefined));
+  t.throws(
+    broken((_, link) => link.begin(4, 0)),
+    { message: /piece 4 asked of p, who has it not/ },
+  );
+  t.throws(
+    broken((core) => core.have.add(3)),
+    { message: /piece 3 is here and asked of p/ },
+  );
+  t.throws(
+    broken((core, link) => core.links.noteNews(Object.assign(Object.create(link), { id: 9 }))),
+    {
+      message: /that is no more/,
+    },
+  );
 });

@@ -132,7 +132,7 @@ export function simulateOptions(
       originRateBytesPerSec: Math.max(scenario.originRateBytesPerSec, rateBytesPerSec),
       landEveryMs,
       seed: flags.seed,
-      faults: flags.faults.map((kind, index) => ({ kind, node: `a${index % nodes}`, atMs: limitMs / 3 })),
+      faults: flags.faults.map((kind, index) => faultOf(kind, index, nodes, limitMs)),
       untilMs: limitMs * 20 + 60_000,
       ...(blockBytes === undefined ? {} : { blockBytes }),
     },
@@ -154,11 +154,27 @@ export function parseRate(text: string): number {
   return rate;
 }
 
+const LOSS = 0.01;
+export const FAULTS = ['kill', 'stop', 'corrupt', 'tracker', 'partition', 'loss'] as const;
+
+/** What `--fault KIND` means in a run of so many nodes: it comes after a third of the time that the line needs. */
+function faultOf(kind: Fault['kind'], index: number, nodes: number, limitMs: number): Fault {
+  const atMs = limitMs / 3;
+  if (kind === 'tracker') return { kind, atMs };
+  if (kind === 'loss') return { kind, share: LOSS, atMs: 0 };
+  if (kind === 'partition') {
+    const half = Array.from({ length: Math.floor(nodes / 2) }, (_, at) => `a${at}`);
+    return { kind, nodes: half, atMs, untilMs: 2 * atMs };
+  }
+  return { kind, node: `a${index % nodes}`, atMs };
+}
+
 /** @throws {CodedError} `CONFIG_INVALID` */
 export function parseFault(text: string, before: readonly Fault['kind'][]): Fault['kind'][] {
-  if (text !== 'kill' && text !== 'stop' && text !== 'corrupt')
+  const kind = FAULTS.find((one) => one === text);
+  if (kind === undefined)
     throw new CodedError('CONFIG_INVALID', {
-      message: `--fault: "${text}" is not one of kill, stop, corrupt`,
+      message: `--fault: "${text}" is not one of ${FAULTS.join(', ')}`,
     });
-  return [...before, text];
+  return [...before, kind];
 }
