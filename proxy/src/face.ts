@@ -125,7 +125,7 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
       profileRoutes(router, new StartProfiles({ registers: harbor.records, nowMs: dateMs }));
       revocationRoute(router, cache);
       memberLoginRoutes(router, parts.entrance.logins);
-      pageRoutes(router, { status, own, clusterVersion: cluster.version });
+      pageRoutes(router, { status, own, origins, clusterVersion: cluster.version });
       const other = routesOf(router);
       return createRegistryApp(
         { log, gate: entry, onRequest: metrics.base.onRequest, upstreams, handlers, admit, door, other },

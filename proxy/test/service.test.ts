@@ -13,13 +13,18 @@ import { startCluster } from './support/fake-cluster.ts';
 t.test('ready means that a majority of origins answers', async (t) => {
   const { proxies, origins } = await startCluster(t);
   const ready = async (): Promise<number> => (await ask(`${proxies[0]!.adminUrl}/readyz`)).status;
+  const readiness = async (): Promise<number> => (await ask(`${proxies[0]!.url}/readiness`)).status;
   await until(async () => (await ready()) === 200, 'ready');
+  t.equal(await readiness(), 200, 'on the main port too');
   origins[0]!.freeze();
   origins[1]!.freeze();
   await until(async () => (await ready()) === 503, 'not ready');
   t.match((await ask(`${proxies[0]!.adminUrl}/readyz`)).text, /1 of 3 origins answer; 2 are needed/);
+  t.equal(await readiness(), 503);
+  t.equal((await ask(`${proxies[0]!.url}/health`)).status, 200, 'it lives');
   origins[0]!.thaw();
   await until(async () => (await ready()) === 200, 'ready again');
+  t.equal(await readiness(), 200);
   t.equal((await ask(`${proxies[0]!.adminUrl}/livez`)).status, 200);
 });
 

@@ -5,18 +5,25 @@ import { PROTOCOL_VERSION } from '@sepia/http/app';
 import { guardPage, pageFiles } from '@sepia/http/page-files';
 import { routed, serve } from '@sepia/http/router';
 import { queryValue } from '@sepia/http/signed';
+import type { Origins } from '../cluster/origins.ts';
 import type { OwnStatus, StatusGatherer } from './status.ts';
 
 interface PageDeps {
   readonly status: StatusGatherer;
   readonly own: () => OwnStatus;
   readonly clusterVersion: number;
+  readonly origins: Pick<Origins, 'lack'>;
 }
 
 /** What the main port serves beside `/v2` and Harbor: health, the page and its data, and `GET /v1/status` for members. */
 export function pageRoutes(router: Router, deps: PageDeps): void {
   router.get('/readiness', (context) => {
-    routed(context, 'health').body = 'ok\n';
+    const ctx = routed(context, 'health');
+    const isReady = deps.origins.lack() === undefined;
+    // As /readyz.
+    ctx.status = isReady ? 200 : 503;
+    // Whoever asks here is told no names of members.
+    ctx.body = isReady ? 'ok\n' : 'not ready; /readyz of the admin port says why\n';
   });
   pageFiles(router, new URL('../../ui/', import.meta.url));
   serve(router, PROXY.status, async (ctx) => {

@@ -85,7 +85,7 @@ t.test('members get the same by a signed call only', async (t) => {
 t.test('health paths answer 200', async (t) => {
   const { proxies } = await startCluster(t);
   for (const path of ['/health', '/readiness', '/healthy'])
-    t.equal((await ask(proxies[0]!.url + path)).status, 200, path);
+    await until(async () => (await ask(proxies[0]!.url + path)).status === 200, path);
   t.equal((await ask(`${proxies[0]!.url}/oapi/v1/jobs`, 'POST')).status, 404);
   t.equal((await ask(`${proxies[0]!.url}/registry/notifications`, 'POST')).status, 404);
 });
