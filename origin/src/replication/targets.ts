@@ -1,3 +1,4 @@
+import { RateBudget } from '@sepia/base/async/rate-budget';
 import { SingleFlight } from '@sepia/base/async/single-flight';
 import { CodedError } from '@sepia/base/errors';
 import { LatestMap } from '@sepia/base/latest-map';
@@ -9,7 +10,7 @@ import { openTargetClient } from '@sepia/upstream/client-setup';
 import type { CredentialConfig } from '@sepia/upstream/credentials/open';
 import { SlotGate } from '@sepia/upstream/slot-gate';
 import type { TargetClient } from '@sepia/upstream/target-client';
-import { ByteBudget, RuleMatcher } from './core/replication.ts';
+import { RuleMatcher } from './core/replication.ts';
 
 /** One rule with what belongs to it in this process. */
 export interface Target {
@@ -18,7 +19,7 @@ export interface Target {
   readonly client: TargetClient;
   /** Blobs that are sent at once. */
   readonly gate: SlotGate;
-  readonly budget: ByteBudget | undefined;
+  readonly budget: RateBudget | undefined;
   /** Where a blob was seen or put at the target: it can be mounted from there. Oldest first out. */
   readonly places: Map<string, string>;
   /** Blobs and manifests on their way, by repository there and digest: two jobs that name one send it once. */
@@ -114,7 +115,7 @@ function openTarget(deps: TargetsDeps, rule: ReplicationRule, path: string): Tar
     matcher: new RuleMatcher(rule),
     client,
     gate: new SlotGate({ slots: rule['max-parallel'], queueLimit: QUEUE_LIMIT, waitMs: QUEUE_MS }),
-    budget: rule.rate === undefined ? undefined : new ByteBudget(rule.rate),
+    budget: rule.rate === undefined ? undefined : new RateBudget(rule.rate),
     places: new LatestMap(MAX_PLACES),
     sending: new SingleFlight(),
   };

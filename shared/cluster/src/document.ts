@@ -65,6 +65,14 @@ export const UPSTREAM_SCHEMA = z
         'Its pull time of images that are served here is kept fresh by one manifest GET in this time, e.g. 6h; left out: never.',
       ),
     'max-connections': MAX_CONNECTIONS,
+    'requests-per-second': z
+      .number()
+      .min(0.001)
+      .max(100_000)
+      .optional()
+      .describe(
+        'Requests that one origin, or a node that has nobody else to ask, sends it in a second, e.g. 0.5; more wait for up to a minute, then fail as when it limits them itself. Left out: no limit.',
+      ),
     access: z
       .enum(['upstream', 'accounts', 'cluster'])
       .optional()

@@ -1,4 +1,6 @@
+import { RateBudget } from '@sepia/base/async/rate-budget';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { ProxyAddress } from '@sepia/http/sockets';
 import type { BearerChallenge } from '@sepia/oci/www-authenticate';
@@ -47,6 +49,8 @@ export interface TransportOptions {
   readonly queueLimit: number;
   readonly queueTimeoutMs: number;
   readonly userAgent: string;
+  /** Requests to the registry itself; undefined: no limit. */
+  readonly perSecond?: number | undefined;
 }
 
 /** A read of the registry. `kind` is what rate limits and pauses apply to. */
@@ -80,6 +84,7 @@ export class Transport {
   readonly #options: TransportOptions;
   readonly #sockets: UpstreamSockets;
   readonly #gate: SlotGate;
+  readonly #budget: RateBudget | undefined;
   readonly #authority: Authority;
   /** As the configured credentials say. */
   readonly own: Authorizer;
@@ -95,6 +100,7 @@ export class Transport {
     });
     const { queueLimit, userAgent } = options;
     this.#gate = new SlotGate({ slots: options.connections, queueLimit, waitMs: options.queueTimeoutMs });
+    if (options.perSecond !== undefined) this.#budget = new RateBudget(options.perSecond);
     this.#authority = new Authority(
       { ...deps, base: deps.home.base, sockets: this.#sockets },
       { timeoutMs: options.headersTimeoutMs, queueLimit, userAgent },
@@ -232,6 +238,7 @@ export class Transport {
     signal: AbortSignal,
   ): Promise<Answer> {
     const { headersTimeoutMs, bodyTimeoutMs, userAgent } = this.#options;
+    if (url.origin === this.#deps.home.base.origin) await this.#turn(signal);
     const headers = {
       ...more,
       'accept-encoding': 'identity',
@@ -245,6 +252,19 @@ export class Transport {
       bodyTimeoutMs,
     };
     return await exchange(deps, { url, method, headers, once: carriesPassword(authorization) }, signal);
+  }
+
+  /** Waits until another request may go to the registry. @throws {CodedError} `UPSTREAM_LIMITED` where that is too long */
+  async #turn(signal: AbortSignal): Promise<void> {
+    if (this.#budget === undefined) return;
+    const { nowMs, upstream } = this.#deps;
+    const neededMs = this.#budget.waitMs(nowMs());
+    if (neededMs > this.#options.queueTimeoutMs)
+      throw new CodedError('UPSTREAM_LIMITED', {
+        message: `${this.#deps.home.base.host} was asked often enough (requests-per-second)`,
+        detail: { upstream, retryAfterSeconds: Math.ceil(neededMs / 1_000) },
+      });
+    await delay(this.#budget.take(1, nowMs()), signal);
   }
 
   #pause(key: string, repository: string, failure: CodedError): void {

@@ -106,7 +106,12 @@ export class UpstreamClient {
     const identity = { credentials, certificate, key };
     this.#transport = new Transport(
       { upstream: name, home, ...identity, ca, insecure, proxyFor, resolve, log, nowMs, names },
-      { ...UPSTREAM_CLIENT_DEFAULTS, ...defined(options), connections: upstream['max-connections'] },
+      {
+        ...UPSTREAM_CLIENT_DEFAULTS,
+        ...defined(options),
+        connections: upstream['max-connections'],
+        perSecond: upstream['requests-per-second'],
+      },
     );
   }
 

@@ -151,20 +151,3 @@ export function failurePlan(failure: JobFailure, rules: RetryRules, isOwed: bool
     pauses: retryAfterMs !== undefined,
   };
 }
-
-/** Bytes per second, smoothed over a second: says how long what is sent must wait. Pure: time is passed in. */
-export class ByteBudget {
-  readonly #bytesPerSec: number;
-  #freeAtMs = 0;
-
-  constructor(bytesPerSec: number) {
-    this.#bytesPerSec = bytesPerSec;
-  }
-
-  /** Takes `bytes`; returns the ms to wait before they are sent. */
-  take(bytes: number, nowMs: number): number {
-    const startMs = Math.max(this.#freeAtMs, nowMs - 1_000);
-    this.#freeAtMs = startMs + (bytes * 1_000) / this.#bytesPerSec;
-    return Math.max(0, Math.round(startMs - nowMs));
-  }
-}

@@ -1,7 +1,7 @@
+import { RateBudget } from '@sepia/base/async/rate-budget';
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import {
-  ByteBudget,
   failurePlan,
   nextTry,
   RuleMatcher,
@@ -48,7 +48,7 @@ t.test('waits double up to a limit, with chance, at least what the target asked 
 });
 
 t.test('bytes are spread over time; what was not used is kept for a second', async (t) => {
-  const budget = new ByteBudget(1_000);
+  const budget = new RateBudget(1_000);
   t.equal(budget.take(1_000, 10_000), 0);
   t.equal(budget.take(500, 10_000), 0, 'a second was saved');
   t.equal(budget.take(500, 10_000), 500);
