@@ -192,7 +192,7 @@ export async function convertLayer(job: Job, options: LayerOptions): Promise<Con
 /** Writes the layer in its format. @returns why it stays as it is, or what is remembered of it */
 async function build(
   deps: WriteDeps,
-  entries: readonly TarEntry[],
+  entries: TarEntry[],
   options: LayerOptions,
 ): Promise<LayerRecord | string> {
   if (options.format === 'nydus') return await buildNydus(deps, entries, options);
@@ -217,7 +217,7 @@ async function build(
 
 async function buildNydus(
   deps: WriteDeps,
-  entries: readonly TarEntry[],
+  entries: TarEntry[],
   options: LayerOptions,
 ): Promise<LayerRecord | string> {
   const built = await buildRafs(deps, entries, { ...options, compressor: options.compressor ?? 'zstd' });

@@ -12,7 +12,7 @@ import { TarReader } from '../tar/tar-reader.ts';
 
 /** A layer that was read whole: uncompressed on disk, with its entries. */
 export interface ReadLayer {
-  readonly entries: readonly TarEntry[];
+  readonly entries: TarEntry[];
   readonly diffId: Digest;
   readonly sizeBytes: number;
 }

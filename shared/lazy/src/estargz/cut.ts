@@ -23,11 +23,22 @@ export interface Member {
   readonly marks: readonly Mark[];
 }
 
-/** Members that are read and compressed in one go. */
-export interface Batch {
+/** A chunk as it is to be hashed: where it lies in its member. */
+export type ChunkSpan = Pick<Extract<Mark, { kind: 'chunk' }>, 'kind' | 'innerOffset' | 'chunkBytes'>;
+
+/** Bytes that are read and compressed in one go. */
+export interface PackBatch {
   readonly parts: readonly Part[];
-  readonly members: readonly Member[];
+  readonly members: readonly {
+    readonly sizeBytes: number;
+    readonly marks: readonly (ChunkSpan | { readonly kind: 'plain' })[];
+  }[];
   readonly sizeBytes: number;
+}
+
+/** Members that are read and compressed in one go. */
+export interface Batch extends PackBatch {
+  readonly members: readonly Member[];
 }
 
 export interface CutOptions {

@@ -12,7 +12,7 @@ export function lengthOf(part: Part): number {
 }
 
 /** Where an entry's content lies in the source. */
-export function wholeFile(entry: TarEntry): Part[] {
+export function wholeFile(entry: Pick<TarEntry, 'payloadOffset' | 'size'>): Part[] {
   return entry.size === 0 ? [] : [{ from: entry.payloadOffset, length: entry.size }];
 }
 

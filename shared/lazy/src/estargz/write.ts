@@ -5,7 +5,7 @@ import { freeOwn, type Packed, type Packer, type PackJob } from '../pack/batch.t
 import type { ByteString } from '../tar/byte-string.ts';
 import { EMPTY_HEADER, encodeHeader, zerosAfter } from '../tar/encode-header.ts';
 import type { OutEntry } from './arrange.ts';
-import { type Batch, type CutOptions, cutMembers } from './cut.ts';
+import { type Batch, type CutOptions, cutMembers, type PackBatch } from './cut.ts';
 import { estargzFooter, externalTocFooter } from './footer.ts';
 import { lengthOf, type Part } from './part.ts';
 import { TOC_NAME } from './toc.ts';
@@ -152,7 +152,7 @@ export async function packTar(
 }
 
 /** Batches compressed, in order; a few are in work at once. What is handed out is good until the next is asked for. */
-export async function* packBatches<B extends Batch>(
+export async function* packBatches<B extends PackBatch>(
   deps: WriteDeps,
   batches: Iterable<B>,
   how: Pick<PackJob, 'format' | 'level'>,
@@ -182,7 +182,7 @@ export async function* packBatches<B extends Batch>(
   }
 }
 
-async function read(source: TarBytes, batch: Batch): Promise<Uint8Array<ArrayBuffer>> {
+async function read(source: TarBytes, batch: PackBatch): Promise<Uint8Array<ArrayBuffer>> {
   const raw = new Uint8Array(batch.sizeBytes);
   let at = 0;
   for (const part of batch.parts) {
@@ -195,7 +195,7 @@ async function read(source: TarBytes, batch: Batch): Promise<Uint8Array<ArrayBuf
 }
 
 /** Places of the chunks in the batch. */
-function digestsOf(batch: Batch): [number, number][] {
+function digestsOf(batch: PackBatch): [number, number][] {
   const places: [number, number][] = [];
   let at = 0;
   for (const member of batch.members) {

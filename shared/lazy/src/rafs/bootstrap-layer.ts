@@ -1,7 +1,8 @@
+import { giveBack } from '@sepia/base/chunk';
 import { digestOf } from '@sepia/base/digest';
 import { EROFS_BLOCK } from '../erofs/inodes.ts';
 import { joined } from '../joined.ts';
-import type { Packer } from '../pack/batch.ts';
+import { freeOwn, type Packer } from '../pack/batch.ts';
 import type { ByteString } from '../tar/byte-string.ts';
 import { EMPTY_HEADER, encodeHeader, zerosAfter } from '../tar/encode-header.ts';
 import { tarEntries } from '../tar/tar-reader.ts';
@@ -39,10 +40,11 @@ export async function bootstrapLayer(
   }));
   const tar = tarOf([{ name: BOOTSTRAP_NAME, bytes: encodeBootstrap(bootstrap) }, ...files]);
   const diffId = digestOf(tar);
-  const { packed } = await packer.pack({
+  const { packed, raw } = await packer.pack({
     ...{ raw: tar, members: [tar.length], digests: [] },
     ...{ format: 'gzip', level: LEVEL },
   });
+  freeOwn(raw);
   return { bytes: packed, diffId };
 }
 
@@ -57,6 +59,7 @@ export function tableFile(blob: RafsBlob, chunks: readonly RafsChunk[]): Uint8Ar
   return joined([infos, gap, encodeChunkHeader(blob)]);
 }
 
+/** A tar of these files, whose memory is free then: a bootstrap may have a hundred megabytes and is not there twice. */
 function tarOf(
   files: readonly { readonly name: string; readonly bytes: Uint8Array }[],
 ): Uint8Array<ArrayBuffer> {
@@ -67,7 +70,9 @@ function tarOf(
     parts.push(encodeHeader(header), bytes, zerosAfter(bytes.length));
   }
   parts.push(new Uint8Array(END_BYTES));
-  return joined(parts) as Uint8Array<ArrayBuffer>;
+  const tar = joined(parts) as Uint8Array<ArrayBuffer>;
+  for (const { bytes } of files) giveBack(bytes);
+  return tar;
 }
 
 /** The bootstrap in an uncompressed layer that is in memory. @throws {CodedError} `LAYER_INVALID` */

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { constants, zstdCompressSync } from 'node:zlib';
+import { giveBack } from '@sepia/base/chunk';
 import { isCoded } from '@sepia/base/errors';
 import { EROFS_BLOCK } from '../erofs/inodes.ts';
 import { layerTree, type TreeNode } from '../erofs/layer-tree.ts';
@@ -52,33 +53,34 @@ const BOOTSTRAP_LEVEL = 9;
 /**
  * Writes the data blob of a layer whose tar was read: chunks, their table and digests, the layer's own bootstrap, a table of
  * contents (see ADR 66). Prioritized files come first; chunks with the same content are there once. The bytes depend on
- * entries, content and options only. Memory: the tree, and a few batches per thread.
+ * entries, content and options only. Memory: the tree, and a few batches per thread; entries are taken out of their list once
+ * the tree is made, for there may be millions.
  * @returns why it cannot be one, where RAFS cannot say what the tar says
  * @throws {CodedError} `LAYER_INVALID`
  */
 export async function buildRafs(
   deps: WriteDeps,
-  entries: readonly TarEntry[],
+  entries: TarEntry[],
   options: RafsOptions,
 ): Promise<BuiltRafs | Unfit> {
   const sparse = await sparseFiles(deps, entries, options.maxBytes);
   if ('unfit' in sparse) return sparse;
   const outside = new Map<ByteString, ByteString>();
-  const byOffset = new Map<number, TarEntry>();
   let tree: TreeNode;
   let root: TreeNode;
   try {
-    tree = layerTree(layerEntries(entries, sparse, byOffset), outside);
+    tree = layerTree(layerEntries(entries, sparse), outside);
     root = withOciMarks(tree);
   } catch (error) {
     if (!isCoded(error, 'LAYER_NOT_LAZY')) throw error;
     const { reason, path } = error.detail as { reason: string; path: string };
     return { unfit: `${reason}: ${path}` };
   }
+  entries.length = 0;
   const { nodes, missing } = inOrder(root, options.prioritized);
   if (nodes.reduce((sum, node) => sum + Math.ceil(node.size / options.chunkBytes), 0) >= MAX_CHUNKS)
     return { unfit: `it has more than ${MAX_CHUNKS} chunks` };
-  const files = layerFiles(nodes, byOffset, sparse);
+  const files = layerFiles(nodes, sparse);
   const out = new BlobOutput(deps.take);
   // Chunks name their blob, of which the rest is known once they are written: nothing is made twice, there may be a million.
   const blob = { id: ID_INSIDE } as RafsBlob;
@@ -90,6 +92,7 @@ export async function buildRafs(
     blobs: table.length === 0 ? [] : [blob],
   });
   const bootstrap = await out.endWith(bytes);
+  giveBack(bytes);
   return {
     ...out.finish(),
     uncompressedBytes: table.reduce((sum, one) => sum + one.sizeBytes, 0),
@@ -97,15 +100,13 @@ export async function buildRafs(
   };
 }
 
-/** Entries as they count for the tree; files can be found by their place in the layer. */
+/** Entries as they count for the tree. */
 function* layerEntries(
   entries: readonly TarEntry[],
   sparse: ReadonlyMap<TarEntry, SparseFile>,
-  byOffset: Map<number, TarEntry>,
 ): Generator<LayerEntry> {
   for (const entry of entries) {
     const filled = sparse.get(entry);
-    if (entry.type === 'file' || filled !== undefined) byOffset.set(entry.payloadOffset, entry);
     yield layerEntry(
       filled === undefined
         ? entry
@@ -133,12 +134,12 @@ function inOrder(
 /** Where the content of files lies; made one by one, for there may be a million. */
 function* layerFiles(
   nodes: readonly TreeNode[],
-  byOffset: ReadonlyMap<number, TarEntry>,
   sparse: ReadonlyMap<TarEntry, SparseFile>,
 ): Generator<LayerFile> {
+  const filled = new Map([...sparse].map(([entry, { parts }]) => [entry.payloadOffset, parts]));
   for (const node of nodes) {
-    const entry = byOffset.get(node.offset)!;
-    yield { node, entry, parts: sparse.get(entry)?.parts ?? wholeFile(entry) };
+    const { offset, size } = node;
+    yield { node, parts: filled.get(offset) ?? wholeFile({ payloadOffset: offset, size }) };
   }
 }
 
