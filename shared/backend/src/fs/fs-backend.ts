@@ -68,7 +68,7 @@ export class FsBackend implements BlobBackend {
   async headBlob({ digest }: BlobQuery, signal: AbortSignal): Promise<{ readonly sizeBytes: number }> {
     await this.#require(signal);
     const facts = await this.#call(() => this.#files.stat(this.#layout.blob(digest)), signal);
-    if (facts?.kind !== 'file') throw await this.#absent(digest, signal);
+    if (facts === undefined) throw await this.#absent(digest, signal);
     return { sizeBytes: facts.sizeBytes };
   }
 
@@ -173,8 +173,7 @@ export class FsBackend implements BlobBackend {
           const digest = digestOfName(algorithm, name);
           if (digest === undefined || (after !== undefined && digest <= after)) continue;
           const facts = await this.#call(() => this.#files.stat(join(folder, name)), signal);
-          if (facts?.kind === 'file')
-            yield { digest, sizeBytes: facts.sizeBytes, writtenMs: facts.modifiedMs };
+          if (facts !== undefined) yield { digest, sizeBytes: facts.sizeBytes, writtenMs: facts.modifiedMs };
         }
       }
     }
@@ -187,7 +186,7 @@ export class FsBackend implements BlobBackend {
     for (const name of await this.#call(() => this.#files.list(folder), signal)) {
       const path = join(folder, name);
       const facts = await this.#call(() => this.#files.stat(path), signal);
-      if (facts?.kind !== 'file' || facts.modifiedMs >= beforeMs) continue;
+      if (facts === undefined || facts.modifiedMs >= beforeMs) continue;
       await this.#call(() => this.#files.unlink(path), signal);
       count += 1;
     }

@@ -1,6 +1,6 @@
 import type { BackendConfig } from '@sepia/cluster/backend-keys';
 import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
-import { diskFiles } from '@sepia/store/files/disk-files';
+import { mountedFiles } from '@sepia/store/files/disk-files';
 import { proxiesOf } from '@sepia/upstream/client-setup';
 import { proxyEnvironment } from '@sepia/upstream/core/proxy-choice';
 import { readText } from '@sepia/upstream/credentials/open';
@@ -51,7 +51,7 @@ export function openBackend(
   const { upstream, firstByteMs, progressMs, mayBegin, threads } = options;
   const { s3, fs } = config;
   if (s3 === undefined)
-    return new FsBackend({ files: diskFiles }, { path: fs!.path, callMs: progressMs, mayBegin, threads });
+    return new FsBackend({ files: mountedFiles }, { path: fs!.path, callMs: progressMs, mayBegin, threads });
   const key = `upstreams: ${upstream}: backend.s3.ca`;
   const ca = s3.ca === undefined ? {} : { ca: readText(s3.ca, key) };
   const proxyFor = proxiesOf(s3.proxy, undefined, proxyEnvironment(deps.env));

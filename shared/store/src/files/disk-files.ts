@@ -61,6 +61,19 @@ export const diskFiles: FilePort = {
     unlessMissing(undefined, () => told(path, () => utimes(path, atMs / 1000, atMs / 1000))),
 };
 
+/**
+ * The files of a mounted file system that is not ours, as a backend's: links in it are followed, and whoever calls bounds how
+ * long a call may hang.
+ */
+export const mountedFiles: FilePort = {
+  ...diskFiles,
+  async open(path: string, mode: OpenMode): Promise<OpenFile> {
+    return new DiskFile(await told(path, () => open(path, FLAGS[mode] & ~ONLY_FILES, 0o640)), path);
+  },
+  stat: (path) =>
+    unlessMissing<FileFacts | undefined>(undefined, () => told(path, () => followedFacts(path))),
+};
+
 class DiskFile implements OpenFile {
   readonly #handle: FileHandle;
   readonly #path: string;
@@ -128,6 +141,12 @@ async function facts(path: string): Promise<FileFacts> {
   const isFolder = own.isDirectory() || (own.isSymbolicLink() && (await isFolderBehind(path)));
   const kind = isFolder ? 'folder' : own.isFile() ? 'file' : 'other';
   return { sizeBytes: own.size, modifiedMs: own.mtimeMs, kind };
+}
+
+async function followedFacts(path: string): Promise<FileFacts> {
+  const found = await stat(path);
+  const kind = found.isDirectory() ? 'folder' : found.isFile() ? 'file' : 'other';
+  return { sizeBytes: found.size, modifiedMs: found.mtimeMs, kind };
 }
 
 async function isFolderBehind(link: string): Promise<boolean> {
