@@ -61,7 +61,8 @@ export class Fetching {
           continue;
         }
         links.splice(i, 1);
-        if (hasRoom) asking.noteEmpty(link);
+        // Who is alone looked at its window only.
+        if (hasRoom && !view.isAlone) asking.noteEmpty(link);
       }
     }
   }
