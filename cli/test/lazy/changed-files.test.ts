@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { systemCode } from '@sepia/base/errors';
 import { fc } from '@sepia/test-support/property';
@@ -57,13 +57,14 @@ const step = fc.oneof(
 );
 
 async function stopped(path: string, changes: readonly Change[]): Promise<void> {
-  mkdirSync(`${path}.sepia-new`);
+  // Nothing of ours: it stays, so the file that would become `path` cannot be made.
+  mkdirSync(join(`${path}.sepia-new`, 'other'), { recursive: true });
   try {
     await applyChanges(changes);
   } catch (error) {
-    if (systemCode(error) !== 'EISDIR') throw error;
+    if (systemCode(error) !== 'EEXIST') throw error;
   } finally {
-    rmdirSync(`${path}.sepia-new`);
+    rmSync(`${path}.sepia-new`, { recursive: true });
   }
 }
 
