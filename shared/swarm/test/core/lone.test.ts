@@ -44,18 +44,21 @@ t.test('who is alone stays near a reader that moves, and runs ahead of one that 
   t.ok(core.have.complete);
 });
 
-t.test('a stranger that had nothing within the window of who is alone is asked once the reader comes to it', async (t) => {
-  const { tell, wire } = start({ limits: { strangerDepth: 4 } });
-  tell({ type: 'reader', reader: 0, index: 0 });
-  const far = loneWindow + 2;
-  const { link } = wire('stranger 10.0.0.9:1', [far], { isStranger: true });
-  t.strictSame(of(tell({ type: 'choked', link, on: false }), 'fetch'), [], 'it has nothing near');
-  const fetched = of(tell({ type: 'reader', reader: 0, index: 5 }, 10), 'fetch');
-  t.strictSame(
-    fetched.map(({ index }) => index),
-    [far],
-  );
-});
+t.test(
+  'a stranger that had nothing within the window of who is alone is asked once the reader comes to it',
+  async (t) => {
+    const { tell, wire } = start({ limits: { strangerDepth: 4 } });
+    tell({ type: 'reader', reader: 0, index: 0 });
+    const far = loneWindow + 2;
+    const { link } = wire('stranger 10.0.0.9:1', [far], { isStranger: true });
+    t.strictSame(of(tell({ type: 'choked', link, on: false }), 'fetch'), [], 'it has nothing near');
+    const fetched = of(tell({ type: 'reader', reader: 0, index: 5 }, 10), 'fetch');
+    t.strictSame(
+      fetched.map(({ index }) => index),
+      [far],
+    );
+  },
+);
 
 t.test('with company nobody waits for a reader', async (t) => {
   const { tell, wire } = start({ limits: { depthMin: 40, depthMax: 40, inFlightMin: 40, inFlight: 40 } });
