@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { throwIfBug } from '@sepia/base/failure';
 import type { OwnerOf } from './core/fair-share.ts';
 import type { Job, JobLane } from './core/job.ts';
 import {
@@ -74,21 +75,31 @@ export class JobQueue<T> {
     return added;
   }
 
-  /** Gives up to `limit` due jobs to `holder`, to each owner in its turn (see {@link inTurn}). */
+  /**
+   * Gives up to `limit` due jobs to `holder`, to each owner in its turn (see {@link inTurn}). Lanes have owners of their own: one
+   * that cannot be read, or changed, holds the others up only where none can. @throws `QUORUM_LOST`, `CONFLICT` if nothing was taken
+   */
   async take(holder: string, limit: number): Promise<Job<T>[]> {
     const { nowMs } = this.#deps;
     const taken: Job<T>[] = [];
     for (let look = 0; look < MAX_LOOKS && taken.length < limit; look += 1) {
-      const turns = inTurn(await this.list(), nowMs(), limit - taken.length, this.#options.ownerOf);
+      const turns = inTurn(await this.#readable(), nowMs(), limit - taken.length, this.#options.ownerOf);
       if (turns.length === 0) break;
       for (const lane of new Set(turns.map(({ id }) => laneOfId(id)))) {
         const ids = new Set(turns.filter(({ id }) => laneOfId(id) === lane).map(({ id }) => id));
         let found: readonly Job<T>[] = [];
-        await this.#change(lane, (jobs) => {
-          const next = takeJobs(jobs, holder, nowMs(), ids.size, ids);
-          found = next.taken;
-          return next.lane;
-        });
+        try {
+          await this.#change(lane, (jobs) => {
+            const next = takeJobs(jobs, holder, nowMs(), ids.size, ids);
+            found = next.taken;
+            return next.lane;
+          });
+        } catch (error) {
+          throwIfBug(error);
+          // What was taken before must be worked on by whoever took it.
+          if (taken.length === 0) throw error;
+          return taken;
+        }
         taken.push(...found);
       }
     }
@@ -132,10 +143,25 @@ export class JobQueue<T> {
 
   /** All jobs on record, the newest first. */
   async list(): Promise<Job<T>[]> {
-    const lanes = await Promise.all(
-      Array.from({ length: LANES }, (_, lane) => this.#deps.registers.read<JobLane<T>>(this.#register(lane))),
+    return jobsOf(await Promise.all(this.#reads()));
+  }
+
+  /** Jobs of the lanes that can be read. @throws what the first read threw, if none can */
+  async #readable(): Promise<Job<T>[]> {
+    const lanes: (JobLane<T> | undefined)[] = [];
+    const failures: unknown[] = [];
+    for (const read of await Promise.allSettled(this.#reads()))
+      if (read.status === 'fulfilled') lanes.push(read.value);
+      else failures.push(read.reason);
+    for (const failure of failures) throwIfBug(failure);
+    if (lanes.length === 0) throw failures[0];
+    return jobsOf(lanes);
+  }
+
+  #reads(): Promise<JobLane<T> | undefined>[] {
+    return Array.from({ length: LANES }, (_, lane) =>
+      this.#deps.registers.read<JobLane<T>>(this.#register(lane)),
     );
-    return lanes.flatMap((lane) => lane?.jobs ?? []).sort((one, other) => other.addedAtMs - one.addedAtMs);
   }
 
   async #change(
@@ -165,4 +191,9 @@ function laneOfId(id: string): number {
 
 function hash(text: string): string {
   return createHash('sha256').update(text).digest('hex');
+}
+
+/** The newest first. */
+function jobsOf<T>(lanes: readonly (JobLane<T> | undefined)[]): Job<T>[] {
+  return lanes.flatMap((lane) => lane?.jobs ?? []).sort((one, other) => other.addedAtMs - one.addedAtMs);
 }

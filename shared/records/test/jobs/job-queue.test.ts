@@ -6,11 +6,15 @@ import { JobQueue, type Registers } from '../../src/jobs/job-queue.ts';
 const MOST_BYTES = 250 * 1024;
 
 /** Registers in memory whose changes may have to be made twice, as those of a quorum, and that take so much and no more. */
-function memoryRegisters(): Registers {
+function memoryRegisters(lost: { read: Set<string>; change: Set<string> }): Registers {
   const values = new Map<string, unknown>();
   return {
-    read: async <T>(key: string) => structuredClone(values.get(key)) as T | undefined,
+    read: async <T>(key: string) => {
+      if (lost.read.has(key)) throw new CodedError('QUORUM_LOST');
+      return structuredClone(values.get(key)) as T | undefined;
+    },
     change: async <T>(key: string, change: (current: T | undefined) => T | undefined) => {
+      if (lost.change.has(key)) throw new CodedError('QUORUM_LOST');
       change(structuredClone(values.get(key)) as T | undefined);
       const next = change(structuredClone(values.get(key)) as T | undefined);
       const text = JSON.stringify(next);
@@ -25,7 +29,8 @@ function setup() {
   let nowMs = 1_000;
   let seed = 0;
   const chance = (): number => (seed = (seed + 0.37) % 1);
-  const registers = memoryRegisters();
+  const lost = { read: new Set<string>(), change: new Set<string>() };
+  const registers = memoryRegisters(lost);
   const open = (name = 'test', ownerOf?: (key: string) => string): JobQueue<{ n: number }> =>
     new JobQueue(
       { registers, nowMs: () => nowMs, chance },
@@ -34,7 +39,7 @@ function setup() {
         ...(ownerOf === undefined ? {} : { ownerOf }),
       },
     );
-  return { open, wait: (ms: number) => (nowMs += ms) };
+  return { open, lost, wait: (ms: number) => (nowMs += ms) };
 }
 
 t.test('every job is done once, by whichever queue object', async (t) => {
@@ -57,6 +62,31 @@ t.test('every job is done once, by whichever queue object', async (t) => {
     Array.from({ length: 30 }, (_, n) => n),
   );
   t.ok((await one.list()).every((job) => job.state === 'done'));
+});
+
+t.test('lanes whose owners are gone hold nobody up; what was taken before one went is given', async (t) => {
+  const { open, lost } = setup();
+  const queue = open();
+  for (let n = 0; n < 40; n += 1) await queue.add(`key ${n}`, { n });
+  const registers = Array.from({ length: 8 }, (_, lane) => `jobs\0test\0${lane}`);
+  lost.read.add(registers[0]!).add(registers[1]!);
+  const first = await queue.take('a', 40);
+  t.ok(first.length > 0 && first.length < 40, `${first.length} of 40`);
+  for (const { id } of first) await queue.release(id, 'a');
+  lost.read.clear();
+  lost.change.add(registers[7]!).add(registers[6]!).add(registers[5]!);
+  const taken: number[] = [];
+  for (let look = 0; look < 40; look += 1) {
+    const jobs = await queue.take('a', 40).catch((error: CodedError) => {
+      t.equal(error.code, 'QUORUM_LOST');
+      return [];
+    });
+    taken.push(...jobs.map(({ payload }) => payload.n));
+  }
+  t.ok(taken.length > 0, `${taken.length} taken`);
+  t.equal(new Set(taken).size, taken.length);
+  for (const register of registers) lost.read.add(register);
+  await t.rejects(queue.take('a', 40), { code: 'QUORUM_LOST' });
 });
 
 t.test('jobs of one owner in all lanes do not hold up those of another', async (t) => {
