@@ -1,6 +1,6 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
-import type { RawDescriptor } from './documents.ts';
+import { isReadableLayer, type RawDescriptor } from './documents.ts';
 
 /** What one conversion takes on at most. */
 export interface WorkBounds {
@@ -63,10 +63,11 @@ export class WorkLimits {
       throw tooMuch(
         `an image of it has ${layers.length} layers; no system stacks more than ${layersOfImage}`,
       );
-    for (const { digest, sizeBytes } of layers) {
+    for (const { digest, sizeBytes, mediaType } of layers) {
       if (this.#layers.has(digest)) continue;
       this.#layers.add(digest);
-      this.#compressedBytes += sizeBytes;
+      // What is left as it is may claim any length: nobody ever sees it.
+      if (isReadableLayer(mediaType)) this.#compressedBytes += sizeBytes;
     }
     if (this.#layers.size > most) throw tooMuch(`its images have more than ${most} different layers`);
   }
