@@ -8,14 +8,13 @@ const REDIRECTS = new Set([301, 302, 303, 307, 308]);
 
 /**
  * Where an answer redirects to; undefined if it is no redirect.
- * @throws {CodedError} `UPSTREAM_DENIED`, which asking again does not change, when the target is not http(s), carries credentials, or
- * leaves https and `allowPlain` is not set; `BACKEND_DOWN` when it is missing or malformed
+ * @throws {CodedError} `BACKEND_DOWN` when the target is missing, malformed, not http(s), carries credentials, or leaves https and `allowPlain` is not set
  */
 export function redirectTarget(answer: Answer, allowPlain: boolean): URL | undefined {
   if (!REDIRECTS.has(answer.status)) return undefined;
   const location = header(answer, 'location');
-  if (location === undefined || location === '') throw broken(answer, 'names no Location');
-  if (!URL.canParse(location, answer.url.href)) throw broken(answer, 'names a malformed Location');
+  if (location === undefined || location === '') throw refused(answer, 'names no Location');
+  if (!URL.canParse(location, answer.url.href)) throw refused(answer, 'names a malformed Location');
   const target = new URL(location, answer.url);
   if (target.protocol !== 'https:' && target.protocol !== 'http:')
     throw refused(answer, `leads to ${target.protocol.slice(0, 20)}, which is not http`);
@@ -27,16 +26,11 @@ export function redirectTarget(answer: Answer, allowPlain: boolean): URL | undef
   return target;
 }
 
-/** Where nobody is sent, however often the registry says so. */
-function refused({ url: { host } }: Answer, why: string): CodedError {
-  return new CodedError('UPSTREAM_DENIED', {
-    message: `redirect of ${host} ${why}; not followed`,
-    detail: { host, reason: 'redirect-refused' },
+function refused(answer: Answer, why: string): CodedError {
+  return new CodedError('BACKEND_DOWN', {
+    message: `redirect of ${answer.url.host} ${why}`,
+    detail: { host: answer.url.host, status: answer.status },
   });
-}
-
-function broken({ url: { host }, status }: Answer, why: string): CodedError {
-  return new CodedError('BACKEND_DOWN', { message: `redirect of ${host} ${why}`, detail: { host, status } });
 }
 
 /** As {@link redirectTarget}; lets go of the answer that is followed or refused. */

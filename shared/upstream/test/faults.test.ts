@@ -305,7 +305,7 @@ t.test('https is not left for http, by redirect or by token realm', async (t) =>
   open.misbehave({ does: { type: 'redirect', to: upstream.storeUrl } });
   const error = await failure(
     clientOf(t, open.url, { ca: FAKE_TLS.cert }).getManifest(V1, soon()),
-    'UPSTREAM_DENIED',
+    'BACKEND_DOWN',
   );
   t.match(error.message, /leaves https/);
 });
