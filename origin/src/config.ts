@@ -151,7 +151,7 @@ const KEYS = z.strictObject({
   'garbage-collection': z
     .strictObject({
       every: z
-        .union([z.literal('never'), duration({ least: '1m', most: '24d' })], {
+        .union([z.literal('never'), duration({ least: '1m', most: '366d' })], {
           error: 'is neither "never" nor a duration such as 24h',
         })
         .prefault('never')
