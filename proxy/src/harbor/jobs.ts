@@ -8,6 +8,7 @@ import type { Cluster } from '@sepia/cluster/cluster';
 import type { NodeCommands } from '@sepia/cluster/node-commands';
 import { parseReference, referenceText } from '@sepia/oci/route';
 import type { Origins } from '../cluster/origins.ts';
+import type { Conversions } from '../conversions/conversions.ts';
 import type { ImageName } from './core/image-url.ts';
 import {
   boundedRows,
@@ -41,6 +42,7 @@ interface JobsDeps {
   readonly cluster: Cluster;
   readonly origins: Origins;
   readonly commands: NodeCommands;
+  readonly conversions: Conversions;
   readonly records: Records;
   readonly memberId: string;
   readonly log: Logger;

@@ -53,7 +53,6 @@ export function createHarbor(face: HarborDeps, cache: ManifestCache, stops: Stop
   const commands = new NodeCommands({ cluster, client });
   const records = new Records({ origins, memberId, dateMs });
   const shared = { cluster, origins, commands, records, memberId, log, nowMs, dateMs };
-  const preheat = (request: PreheatRequest): Preheat => new Preheat(shared, request);
   const upstreams = (): readonly NamedUpstream[] => cluster.upstreams;
   const purger = new Purger({
     audit: face.entrance.audit,
@@ -70,15 +69,24 @@ export function createHarbor(face: HarborDeps, cache: ManifestCache, stops: Stop
     dateMs,
     chance: () => randomInt(2 ** 32) / 2 ** 32,
   });
+  // A pushed image has been through the rules before it is brought along.
+  const preheatPushed = (request: PreheatRequest): Preheat => new Preheat(shared, request);
+  const preheat = (request: PreheatRequest): Preheat => new Preheat({ ...shared, conversions }, request);
   const drivers = driverAuth(config['driver-auth']);
   if (config['driver-auth'].mode === 'none')
     log.warn(
       'harbor.driver-auth.mode is none: whoever reaches this proxy may preheat any image, private ones too',
     );
   const parts = {
-    jobs: new Jobs(shared),
+    jobs: new Jobs({ ...shared, conversions }),
     kraken: new KrakenDriver({ upstreams, preheat, config: config.kraken, log }),
-    webhooks: new Webhooks({ ...shared, purger, preheat, conversions, config: config.webhook }),
+    webhooks: new Webhooks({
+      ...shared,
+      purger,
+      preheat: preheatPushed,
+      conversions,
+      config: config.webhook,
+    }),
     purger,
     conversions,
     records,

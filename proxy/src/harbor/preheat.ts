@@ -3,7 +3,7 @@ import { backoffMs } from '@sepia/base/async/backoff';
 import { fewAtOnce } from '@sepia/base/async/few-at-once';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded, isUpstreamFailure } from '@sepia/base/errors';
-import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
+import { ignoreFailure, logFailure, throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { BlobFetchState } from '@sepia/cluster/api/blob-fetch';
@@ -14,8 +14,10 @@ import type { Cluster } from '@sepia/cluster/cluster';
 import { isDefinite } from '@sepia/cluster/core/answers';
 import type { CommandView, NodeCommands } from '@sepia/cluster/node-commands';
 import { readLimited } from '@sepia/http/client';
+import { referenceText } from '@sepia/oci/route';
 import { whileAlive } from '../bodies/blob-source.ts';
 import type { Origins } from '../cluster/origins.ts';
+import type { Conversions } from '../conversions/conversions.ts';
 import type { ImageName } from './core/image-url.ts';
 import type { JobRow } from './core/job-slots.ts';
 import type { Scope } from './core/messages.ts';
@@ -49,6 +51,8 @@ interface PreheatDeps {
   readonly cluster: Cluster;
   readonly origins: Origins;
   readonly commands: NodeCommands;
+  /** Where the image is to be indexed as well, if the rules say so. */
+  readonly conversions?: Pick<Conversions, 'take'>;
   readonly log: Logger;
   readonly nowMs: () => number;
 }
@@ -114,6 +118,7 @@ export class Preheat {
     );
     await this.#fetchAll(this.#image, signal);
     this.#authorization = undefined;
+    await this.#index();
     if (scope === 'all_peers') await this.#reachNodes(this.#image.top, signal);
   }
 
@@ -125,6 +130,18 @@ export class Preheat {
       if (this.#authorization === undefined || !isCoded(error, 'UPSTREAM_DENIED')) throw error;
       this.#authorization = undefined;
       return await step(undefined);
+    }
+  }
+
+  /** What it takes to start the image before it is there. The first pull asks for it again, so it fails nothing here. */
+  async #index(): Promise<void> {
+    const { upstream, repository, reference } = this.#request.image;
+    try {
+      const event = { kind: 'preheat', upstream, repository, tag: referenceText(reference) } as const;
+      await this.#deps.conversions?.take(event);
+    } catch (error) {
+      throwIfBug(error);
+      logFailure(this.#deps.log, error, 'a preheated image was not handed to be indexed', { repository });
     }
   }
 

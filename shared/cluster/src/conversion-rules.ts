@@ -1,12 +1,14 @@
+import { isDigest } from '@sepia/base/digest';
 import { matcherOf } from '@sepia/base/names/pattern';
 import type { ConversionTask } from './api/conversions.ts';
 import { type ConversionRule, tagSuffix } from './conversion-rule.ts';
 
-/** A tag that was pushed or deleted, or that is there. */
+/** A tag that was pushed or deleted, or that is there; an image that was brought along before anybody pulls it. */
 export interface TagEvent {
-  readonly kind: 'push' | 'delete';
+  readonly kind: 'push' | 'delete' | 'preheat';
   readonly upstream: string;
   readonly repository: string;
+  /** Or a digest, where an image is brought along by it. */
   readonly tag: string;
   readonly digest?: string | undefined;
 }
@@ -34,10 +36,12 @@ export class ConversionRules {
     const { upstream, repository, tag, digest } = event;
     const tasks: ConversionTask[] = [];
     for (const { rule, isRepository, isTag } of this.#rules) {
-      if (rule.from !== upstream || !isRepository(repository) || !isTag(tag)) continue;
+      if (rule.from !== upstream || !isRepository(repository) || !(isDigest(tag) || isTag(tag))) continue;
       // A result gets indexes like any image; they are found by its layers, so they need not go with it.
       const isIndex = rule.to === 'index';
       if (!isIndex && this.isResultTag(upstream, tag)) continue;
+      // Who brings an image along asks for what its start needs, not for another image.
+      if (event.kind === 'preheat' && !isIndex) continue;
       if (event.kind === 'delete' && (isIndex || !rule['delete-with-source'])) continue;
       const kind = event.kind === 'delete' ? 'remove' : isIndex ? 'index' : 'convert';
       const said = digest === undefined ? {} : { digest };

@@ -23,6 +23,18 @@ t.test('each rule that names the tag makes one task', async (t) => {
     t.same(made({ ...push, tag }), [], `${tag} is a result`);
 });
 
+t.test('what is brought along is indexed only, a digest by every rule', async (t) => {
+  const rules = rulesOf(
+    { name: 'team', repositories: ['team/**'] },
+    { name: 'starts', repositories: ['team/**'], tags: ['v*'], to: 'index' },
+  );
+  const made = (tag: string): string[] =>
+    rules.tasksOf({ ...push, kind: 'preheat', tag }).map((task) => `${task.kind} ${task.rule}`);
+  t.same(made('v1'), ['index starts']);
+  t.same(made('1'), []);
+  t.same(made(`sha256:${'1'.repeat(64)}`), ['index starts']);
+});
+
 t.test('only results that have tags are known by their tags', async (t) => {
   const rules = rulesOf(
     { name: 'beside', repositories: ['**'], result: 'referrer', 'tag-suffix': '-a' },

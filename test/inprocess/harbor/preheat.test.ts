@@ -1,3 +1,4 @@
+import type { ConversionJob } from '@sepia/cluster/api/conversions';
 import { pullImage } from '@sepia/test-support/clients/registry-client';
 import { Constellation, type ConstellationOptions } from '@sepia/test-support/cluster/constellation';
 import { LogLines } from '@sepia/test-support/log-lines';
@@ -172,6 +173,26 @@ t.test('dragonfly: scopes, any proxy tells, integer ids, rows by origin', async 
   t.equal(fetchesOf(here, image.layers[0]!), 1, 'copies come from the origins, not from the registry');
   t.equal((await call('GET', `${here.next()}/oapi/v1/jobs/${id + 1}`)).status, 404);
   t.equal((await call('GET', `${here.next()}/oapi/v1/jobs/abc`)).status, 404);
+});
+
+t.test('what is brought along is handed to be indexed, and nothing else of it', async (t) => {
+  const rule = { from: 'harbor', repositories: ['library/**'] };
+  const conversions = [
+    { ...rule, name: 'starts', to: 'index', tags: ['v*'] },
+    { ...rule, name: 'other', to: 'estargz' },
+  ];
+  const here = await setUp(t, { document: { conversions } });
+  const digest = here.harbor.push('library/app', makeImage({ layers: [300 * KIB], seed: 'i1' }), 'v1');
+  here.harbor.push('library/app', makeImage({ layers: [300 * KIB], seed: 'i2' }), 'nightly');
+  const queued = async (): Promise<unknown[]> => {
+    const { jobs } = await here.cluster.ask<{ jobs: ConversionJob[] }>(here.next(), '/v1/conversions');
+    return jobs.map(({ payload: { kind, rule, repository, tag } }) => [kind, rule, repository, tag]);
+  };
+  for (const tag of ['v1', 'nightly'])
+    t.equal((await runJob(here.next, jobBody('harbor.test', 'library/app', tag))).state, 'SUCCESS');
+  t.same(await queued(), [['index', 'starts', 'library/app', 'v1']], 'the rule names its tags');
+  t.equal((await runJob(here.next, jobBody('harbor.test', 'library/app', digest))).state, 'SUCCESS');
+  t.equal((await queued()).length, 2, 'a digest has no tag that could be left out');
 });
 
 t.test('dragonfly: all_peers reaches every node and tells of each; then they need nobody', async (t) => {
