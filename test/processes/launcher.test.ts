@@ -19,4 +19,7 @@ t.test('a conversion keeps its buffers where there is memory; all others give th
   const origin = await started('origin');
   t.equal(origin.code, 0, origin.stderr);
   t.match(origin.stderr, /^32768 --max-semi-space-size=4 --heap-growing-percent=30$/m);
+  const tracker = await started('tracker');
+  t.equal(tracker.code, 0, tracker.stderr);
+  t.match(tracker.stderr, /^32768 --max-semi-space-size=32$/m, 'small things, no buffers');
 });

@@ -6,6 +6,7 @@ export const SEPIA = resolve(import.meta.dirname, '../../../sepia');
 const STOP_MS = 60_000;
 /** As `sepia up` runs members (cli/src/up/member-process.ts). */
 const NODE_FLAGS = ['--max-semi-space-size=4', '--heap-growing-percent=30'];
+const TRACKER_FLAGS = ['--max-semi-space-size=32'];
 const ENV = { UV_THREADPOOL_SIZE: '16', MALLOC_MMAP_THRESHOLD_: '32768' };
 
 export type Role = 'agent' | 'tracker' | 'origin' | 'proxy';
@@ -19,7 +20,7 @@ export interface MemberPlace {
 
 /** One member alone, with the settings that `sepia up` gives; it ends with this process. */
 export function spawnMember(role: Role, place: MemberPlace): ChildProcess {
-  const args = [...NODE_FLAGS, SEPIA, role, '--config', place.config];
+  const args = [...(role === 'tracker' ? TRACKER_FLAGS : NODE_FLAGS), SEPIA, role, '--config', place.config];
   const inside = [`--net=/run/netns/${place.namespace}`, '--', process.execPath, ...args];
   const log = openSync(place.log, 'a');
   try {

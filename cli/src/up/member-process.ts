@@ -28,6 +28,15 @@ interface MemberProcessDeps {
  * `./sepia` and the image give the same to roles that run alone.
  */
 const NODE_FLAGS = ['--max-semi-space-size=4', '--heap-growing-percent=30'];
+/**
+ * A tracker holds no buffers but much that is small and asked for all the time: with the flags above 15,000 nodes waited for
+ * its garbage collector (join p99 196–754 ms, 92 with these; a third less CPU, 460 MiB instead of 257 there).
+ */
+const TRACKER_FLAGS = ['--max-semi-space-size=32'];
+
+function nodeFlags(role: Role): readonly string[] {
+  return role === 'tracker' ? TRACKER_FLAGS : NODE_FLAGS;
+}
 
 /**
  * Memory of a buffer goes back to the system when it is freed. Else glibc keeps it: 500 slow readers that had gone left a
@@ -52,7 +61,7 @@ export class MemberProcess {
     try {
       this.#child = spawn(
         process.execPath,
-        [...NODE_FLAGS, deps.mainOf(deps.plan.role), '--config', deps.config, ...deps.flags],
+        [...nodeFlags(deps.plan.role), deps.mainOf(deps.plan.role), '--config', deps.config, ...deps.flags],
         {
           detached: true,
           stdio: ['ignore', log, log],
