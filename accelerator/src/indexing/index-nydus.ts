@@ -40,7 +40,7 @@ interface Reading {
 /**
  * Reads a whole Nydus image, layer by layer, as `sepia lazy verify` does: every digest of a blob, a chunk and a table. The
  * layer with the bootstrap gets the index of all, data blobs get that of an empty tree. What a layer is, its bytes say: a
- * tar never passes for a data blob, whatever the manifest calls it. One layer at a time is in `scratch`.
+ * tar never passes for a data blob, whatever the manifest calls it. All layers are in `scratch`, pulled before one is read.
  * @returns what was learned of each layer, by its digest: index, or why it has none
  * @throws {CodedError} what the source throws
  */
@@ -50,36 +50,31 @@ export async function indexNydus(
   onProgress: (layer: ImageLayer, bytes: number) => void,
   signal: AbortSignal,
 ): Promise<ReadonlyMap<Digest, Learned>> {
-  // A small layer may hold tables of any number of files.
-  using claim = deps.largeLayers.claim(signal);
-  await claim.take();
-  const last = image.layers.at(-1)!;
-  const fetched = async (layer: ImageLayer): Promise<Scratch> => {
-    const packed = await deps.scratch();
+  await using pulled = new AsyncDisposableStack();
+  const layers = new Map<Digest, { readonly layer: ImageLayer; readonly packed: Scratch }>();
+  for (const layer of image.layers) {
+    if (layers.has(layer.digest)) continue;
+    const packed = pulled.use(await deps.scratch());
+    layers.set(layer.digest, { layer, packed });
     const take = async (chunk: Uint8Array): Promise<void> => {
       await packed.append(chunk);
       onProgress(layer, packed.sizeBytes);
     };
-    try {
-      await deps.source.blob(layer, take, signal);
-      return packed;
-    } catch (error) {
-      await packed[Symbol.asyncDispose]();
-      throw error;
-    }
-  };
-  const bootstrap = await bootstrapIn(image, await fetched(last));
+    await deps.source.blob(layer, take, signal);
+  }
+  // A small layer may hold tables of any number of files. Others have the room as long as an upstream is slow.
+  using claim = deps.largeLayers.claim(signal);
+  await claim.take();
+  const last = image.layers.at(-1)!;
+  const bootstrap = await bootstrapIn(image, layers.get(last.digest)!.packed);
   let indexer: NydusIndexer | undefined;
   const refusal = refusalOf(() => {
     if (bootstrap.read !== undefined) indexer = new NydusIndexer(bootstrap.read.bootstrap);
   });
   const reading: Reading = { image, bootstrap, indexer, sizes: new Map() };
   const learned = new Map<Digest, Learned>();
-  for (const layer of new Map(image.layers.map((one) => [one.digest, one])).values()) {
-    if (layer.digest === last.digest) continue;
-    await using packed = await fetched(layer);
-    learned.set(layer.digest, await blobOf(reading, layer, packed));
-  }
+  for (const { layer, packed } of layers.values())
+    if (layer.digest !== last.digest) learned.set(layer.digest, await blobOf(reading, layer, packed));
   const broken = [...learned].find(([, { reason }]) => reason !== undefined);
   const reason =
     faultOf(bootstrap.result) ??
@@ -93,11 +88,10 @@ export async function indexNydus(
 }
 
 async function bootstrapIn({ layers }: Image, packed: Scratch): Promise<NydusBootstrap> {
-  await using held = packed;
   const { descriptor } = layers.at(-1)!;
   return await verifyBootstrap(
     descriptor,
-    held,
+    packed,
     layers.map((layer) => layer.descriptor),
     undefined,
   );

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { type Digest, digestOf } from '@sepia/base/digest';
 import type { BlobName } from '@sepia/base/names/blob-name';
@@ -38,6 +39,7 @@ class Here {
   readonly images = new MemoryImages();
   readonly records = new Map<Digest, LayerBinding>();
   readonly stored = new Map<Digest, Buffer>();
+  readonly largeLayers = new LargeLayers();
   readonly #scratch = new MemoryScratch();
 
   /** An image of two layers, `source`, and the same as Nydus, `nydus`. */
@@ -65,7 +67,7 @@ class Here {
       {
         source: this.images,
         scratch: this.#scratch.make,
-        largeLayers: new LargeLayers(),
+        largeLayers: this.largeLayers,
         bounds: { ...WORK_BOUNDS, unpackedBytes },
         records: {
           get: async ({ digest }: BlobName) => this.records.get(digest),
@@ -123,6 +125,30 @@ t.test('a Nydus image: its bootstrap gets the index of all, its data blobs that 
     layers.slice(0, 2).map(({ digest }) => digest),
   );
   t.match(await here.index('nydus'), { outcome: 'unchanged' });
+});
+
+t.test('while the layers of a Nydus image are pulled, another large layer has the room', async (t) => {
+  const here = await Here.start();
+  const [blob] = here.layers('nydus');
+  const asked = Promise.withResolvers<void>();
+  const goOn = Promise.withResolvers<void>();
+  const pull = here.images.blob.bind(here.images);
+  here.images.blob = async (layer, take, signal) => {
+    if (layer.digest === blob!.digest) {
+      asked.resolve();
+      await goOn.promise;
+    }
+    await pull(layer, take, signal);
+  };
+  const indexed = here.index('nydus');
+  await asked.promise;
+  const other = here.largeLayers.claim();
+  const taken = other.take().then(() => 'taken');
+  t.equal(await Promise.race([taken, setImmediate('waits')]), 'taken');
+  goOn.resolve();
+  await setImmediate();
+  other[Symbol.dispose]();
+  t.match(await indexed, { outcome: 'indexed', layers: 3 });
 });
 
 t.test('what is not what the manifest calls it takes nothing from the layer that it is', async (t) => {
