@@ -24,7 +24,7 @@ export const MAX_REASON = 1_000;
 interface Deps {
   readonly source: ImageSource;
   readonly largeLayers: LargeLayers;
-  readonly limits: Pick<WorkLimits, 'unpacked'>;
+  readonly limits: Pick<WorkLimits, 'came' | 'unpacked'>;
   readonly onProgress: (bytes: number) => void;
 }
 
@@ -55,6 +55,7 @@ export async function indexLayer(deps: Deps, layer: ImageLayer, signal: AbortSig
     layer,
     async (chunk) => {
       bytes += chunk.length;
+      deps.limits.came(chunk.length);
       deps.onProgress(bytes);
       for (let at = 0; at < chunk.length && refusal === undefined; at += PART_BYTES)
         await read(chunk.subarray(at, at + PART_BYTES));

@@ -244,11 +244,15 @@ t.test('what asks for work without end is refused: layers, manifests, blobs that
 
   const zeros = Buffer.alloc(32 * 1024 * 1024);
   const blob = gzipSync(writeTar([{ name: 'zeros', payload: zeros }]));
-  here.push('bomb', [here.images.addBlob(blob, GZIP_LAYER)]);
-  await t.rejects(here.index('bomb', 'index', 16 * 1024 * 1024), {
-    code: 'MANIFEST_SYNTAX',
-    message: /uncompressed/,
-  });
+  const layer = here.images.addBlob(blob, GZIP_LAYER);
+  for (const size of [blob.length, 9e15]) {
+    here.push('bomb', [{ ...layer, size }]);
+    await t.rejects(here.index('bomb', 'index', 16 * 1024 * 1024), {
+      code: 'MANIFEST_SYNTAX',
+      message: /uncompressed/,
+    });
+  }
+  here.push('bomb', [layer]);
   t.equal(here.records.size, 0);
   t.match(await here.index('bomb'), { outcome: 'indexed', layers: 1 });
 });

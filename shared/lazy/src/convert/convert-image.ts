@@ -329,6 +329,7 @@ class Conversion {
   ): Promise<void> {
     let done = 0;
     const counted = async (chunk: Uint8Array): Promise<void> => {
+      this.#limits.came(chunk.length);
       await take(chunk);
       done += chunk.length;
       this.#deps.report.layer(layer, 'pull', done, layer.sizeBytes);

@@ -1,6 +1,6 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
-import { isReadableLayer, type RawDescriptor } from './documents.ts';
+import type { RawDescriptor } from './documents.ts';
 
 /** What one conversion takes on at most. */
 export interface WorkBounds {
@@ -34,7 +34,7 @@ export function mostUncompressed(compressedBytes: number, { unpackedBytes } = WO
 
 /**
  * Counts what one conversion takes on: an image of a few megabytes, or an index that names itself again and again below, may
- * ask for work without end. Every count is the same in every run, so that what is refused is refused always.
+ * ask for work without end. In the end every count is the same in every run, so that what is refused is refused always.
  * All @throw {CodedError} `MANIFEST_SYNTAX` that says how much would be too much
  */
 export class WorkLimits {
@@ -63,13 +63,13 @@ export class WorkLimits {
       throw tooMuch(
         `an image of it has ${layers.length} layers; no system stacks more than ${layersOfImage}`,
       );
-    for (const { digest, sizeBytes, mediaType } of layers) {
-      if (this.#layers.has(digest)) continue;
-      this.#layers.add(digest);
-      // What is left as it is may claim any length: nobody ever sees it.
-      if (isReadableLayer(mediaType)) this.#compressedBytes += sizeBytes;
-    }
+    for (const { digest } of layers) this.#layers.add(digest);
     if (this.#layers.size > most) throw tooMuch(`its images have more than ${most} different layers`);
+  }
+
+  /** Bytes of layers that were read to be unpacked. What a manifest says of their length is known to be true at their end only. */
+  came(bytes: number): void {
+    this.#compressedBytes += bytes;
   }
 
   /** Bytes of layers that were unpacked, or written where a sparse file has none. */
@@ -77,7 +77,7 @@ export class WorkLimits {
     this.#unpackedBytes += bytes;
     const most = mostUncompressed(this.#compressedBytes, this.#bounds);
     if (this.#unpackedBytes > most)
-      throw tooMuch(`its layers have ${this.#compressedBytes} bytes, and more than ${most} uncompressed`);
+      throw tooMuch(`${this.#compressedBytes} bytes of its layers are more than ${most} uncompressed`);
   }
 }
 
