@@ -295,6 +295,7 @@ class Conversion {
     const key = layerKey(layer.digest, layerOptionsOf(this.#options));
     const known = await cache.get(key);
     if (known !== undefined && (await this.#isThere(known, layer))) {
+      if (known.kind === 'converted') this.#limits.convertedBefore(known);
       report.layerDone(layer, known, true);
       return { source: layer, record: known, isFromCache: true };
     }

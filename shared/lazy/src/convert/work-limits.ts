@@ -79,6 +79,12 @@ export class WorkLimits {
     if (this.#unpackedBytes > most)
       throw tooMuch(`${this.#compressedBytes} bytes of its layers are more than ${most} uncompressed`);
   }
+
+  /** A layer that was converted before. Its result counts for it: nobody reads it again to know how long it is. */
+  convertedBefore(result: { readonly sizeBytes: number; readonly uncompressedBytes: number }): void {
+    this.came(result.sizeBytes);
+    this.unpacked(result.uncompressedBytes);
+  }
 }
 
 function tooMuch(message: string): CodedError {

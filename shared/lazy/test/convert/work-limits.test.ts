@@ -91,6 +91,20 @@ t.test('layers that grow are counted together', async (t) => {
   t.match(await here.run({ unpackedBytes: 4 * MIB }), { layers: [{}, {}, {}] });
 });
 
+t.test('layers that were converted before count with the others', async (t) => {
+  const here = new Here();
+  const [one, two] = ['a', 'b'].map((name) => writeTar([{ name, payload: Buffer.alloc(3 * MIB) }]));
+  for (const tar of [one!, two!]) {
+    here.images.addImage([tar], { tag: 'app' });
+    t.match(await here.run({ unpackedBytes: 4 * MIB }), { layers: [{ isFromCache: false }] });
+  }
+  here.images.addImage([one!, two!], { tag: 'app' });
+  const message = /more than 4194304 uncompressed/;
+  await t.rejects(here.run({ unpackedBytes: 4 * MIB }), { code: 'MANIFEST_SYNTAX', message });
+  const layers = [{ isFromCache: true }, { isFromCache: true }];
+  t.match(await here.run({ unpackedBytes: 7 * MIB }), { layers });
+});
+
 t.test('only what came of layers lets them grow, whatever length a manifest claims', async (t) => {
   const here = new Here();
   const tar = writeTar([{ name: 'a', payload: Buffer.alloc(3 * MIB) }]);
