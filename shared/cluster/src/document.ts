@@ -71,7 +71,7 @@ export const UPSTREAM_SCHEMA = z
       .max(100_000)
       .optional()
       .describe(
-        'Requests that one origin, or a node that has nobody else to ask, sends it in a second, e.g. 0.5; more wait for up to a minute, then fail as when it limits them itself. Left out: no limit.',
+        'Requests that one origin, or a node that has nobody else to ask, sends it in a second, e.g. 0.5; more wait in turn, as many as are sent within 5 s; others fail as when it limits them itself. Left out: no limit.',
       ),
     access: z
       .enum(['upstream', 'accounts', 'cluster'])

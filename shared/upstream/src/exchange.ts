@@ -3,7 +3,7 @@ import { CodedError, systemCode } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import type { Dispatcher } from '@sepia/http/sockets';
 import { request } from 'undici';
-import type { SlotGate } from './slot-gate.ts';
+import type { RequestTurns, SlotGate } from './slot-gate.ts';
 
 /** One answer as it came; its slot is held until the body ended or was destroyed. */
 export interface Answer {
@@ -19,6 +19,10 @@ export type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
 export interface ExchangeDeps {
   readonly dispatcher: Dispatcher;
   readonly gate: SlotGate;
+  /** Taken for each try, once a connection is free. */
+  readonly turns?: RequestTurns | undefined;
+  /** Lanes take turns at both; default: one for all. */
+  readonly lane?: string;
   /** Until the answer's headers, in ms, once a connection is free; with a body, once that was sent. */
   readonly headersTimeoutMs: number;
   /** Longest silence in a body, in ms, while somebody reads it. */
@@ -71,7 +75,7 @@ export async function exchange(
 }
 
 async function once(deps: ExchangeDeps, call: ExchangeRequest, signal: AbortSignal): Promise<Answer> {
-  const release = await deps.gate.acquire(signal);
+  const release = await placeOf(deps, signal);
   const late = new AbortController();
   const hasBody = call.body !== undefined;
   const { headersTimeoutMs, peer } = deps;
@@ -113,6 +117,18 @@ async function once(deps: ExchangeDeps, call: ExchangeRequest, signal: AbortSign
   } finally {
     clearTimeout(timer);
     if (hasBody && !(call.body instanceof Uint8Array)) call.body!.destroy();
+  }
+}
+
+/** A place at the gate, and then a turn: what gives the place back. */
+async function placeOf({ gate, turns, lane }: ExchangeDeps, signal: AbortSignal): Promise<() => void> {
+  const release = await gate.acquire(signal, lane);
+  try {
+    await turns?.take(signal, lane ?? '');
+    return release;
+  } catch (error) {
+    release();
+    throw error;
   }
 }
 

@@ -1,4 +1,5 @@
 import { Slots } from '@sepia/base/async/slots';
+import { boundedMs } from '@sepia/base/bounded-ms';
 import { CodedError } from '@sepia/base/errors';
 
 interface GateOptions {
@@ -14,6 +15,48 @@ interface GateOptions {
 export class SlotGate extends Slots {
   constructor({ slots, queueLimit, waitMs }: GateOptions) {
     super({ slots, limits: { queueLimit, waitMs, refusal: busy } });
+  }
+}
+
+/** So many wait for turns as get one within this, in ms: who would wait longer is better told at once. */
+const TURN_QUEUE_MS = 5_000;
+/** Most requests that are sent at once, whatever the rate. */
+const MOST_AT_ONCE = 100;
+
+interface TurnOptions {
+  readonly perSecond: number;
+  /** Longest wait, in ms. */
+  readonly waitMs: number;
+  /** Whom the turns are for: in errors. */
+  readonly upstream: string;
+  readonly host: string;
+}
+
+/**
+ * So many requests a second, and no more in any one: a turn is over when its share of the time is, not with its request. Who waits
+ * and leaves took none; who finds the queue full, or waits too long, gets `UPSTREAM_LIMITED`.
+ */
+export class RequestTurns {
+  readonly #slots: Slots;
+  readonly #turnMs: number;
+
+  constructor({ perSecond, waitMs, upstream, host }: TurnOptions) {
+    const slots = Math.min(MOST_AT_ONCE, Math.ceil(perSecond));
+    this.#turnMs = boundedMs((slots * 1_000) / perSecond);
+    const queueLimit = Math.max(1, Math.floor((perSecond * TURN_QUEUE_MS) / 1_000));
+    const retryAfterSeconds = Math.ceil(queueLimit / perSecond);
+    const refusal = (): CodedError =>
+      new CodedError('UPSTREAM_LIMITED', {
+        message: `${host} was asked often enough (requests-per-second)`,
+        detail: { upstream, retryAfterSeconds },
+      });
+    this.#slots = new Slots({ slots, limits: { queueLimit, waitMs, refusal } });
+  }
+
+  /** Waits until a request may be sent; lanes take turns. @throws `UPSTREAM_LIMITED`; the signal's reason */
+  async take(signal: AbortSignal, lane: string): Promise<void> {
+    const over = await this.#slots.acquire(signal, lane);
+    setTimeout(over, this.#turnMs).unref();
   }
 }
 

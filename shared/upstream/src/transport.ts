@@ -1,6 +1,4 @@
-import { RateBudget } from '@sepia/base/async/rate-budget';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { ProxyAddress } from '@sepia/http/sockets';
 import type { BearerChallenge } from '@sepia/oci/www-authenticate';
@@ -12,7 +10,7 @@ import { type Answer, discard, exchange } from './exchange.ts';
 import { failureOf, type Subject } from './failure.ts';
 import { followed, MAX_REDIRECTS } from './redirect.ts';
 import { MAX_SHARED_PAUSE_SECONDS, PauseBook, retryAfterOf } from './retry-after.ts';
-import { SlotGate } from './slot-gate.ts';
+import { RequestTurns, SlotGate } from './slot-gate.ts';
 import { type Resolve, UpstreamSockets } from './sockets.ts';
 import type { GivenAnswer } from './token.ts';
 
@@ -84,7 +82,7 @@ export class Transport {
   readonly #options: TransportOptions;
   readonly #sockets: UpstreamSockets;
   readonly #gate: SlotGate;
-  readonly #budget: RateBudget | undefined;
+  readonly #turns: RequestTurns | undefined;
   readonly #authority: Authority;
   /** As the configured credentials say. */
   readonly own: Authorizer;
@@ -98,9 +96,11 @@ export class Transport {
       connections: options.connections + TOKEN_SLOTS,
       connectTimeoutMs: options.connectTimeoutMs,
     });
-    const { queueLimit, userAgent } = options;
-    this.#gate = new SlotGate({ slots: options.connections, queueLimit, waitMs: options.queueTimeoutMs });
-    if (options.perSecond !== undefined) this.#budget = new RateBudget(options.perSecond);
+    const { queueLimit, queueTimeoutMs: waitMs, perSecond, userAgent } = options;
+    this.#gate = new SlotGate({ slots: options.connections, queueLimit, waitMs });
+    const { host } = deps.home.base;
+    if (perSecond !== undefined)
+      this.#turns = new RequestTurns({ perSecond, waitMs, upstream: deps.upstream, host });
     this.#authority = new Authority(
       { ...deps, base: deps.home.base, sockets: this.#sockets },
       { timeoutMs: options.headersTimeoutMs, queueLimit, userAgent },
@@ -127,7 +127,12 @@ export class Transport {
    * @throws {CodedError} `BACKEND_DOWN`, `UPSTREAM_LIMITED` for every other answer, and none
    */
   async baseChallenge(signal: AbortSignal): Promise<UpstreamChallenge | undefined> {
-    const answer = await this.#send('GET', apiUrl(this.#deps.home.base, ''), {}, undefined, signal);
+    const answer = await this.#send(
+      { method: 'GET', headers: {} },
+      apiUrl(this.#deps.home.base, ''),
+      undefined,
+      signal,
+    );
     discard(answer);
     if (answer.status === 200) return undefined;
     if (answer.status !== 401) throw unclear(answer, this.#deps.upstream, this.#deps.nowMs());
@@ -212,7 +217,7 @@ export class Transport {
       trusted &&= url.origin === home.base.origin;
       const answer = trusted
         ? await this.#sendOwn(as, call, url, signal)
-        : await this.#send(call.method, url, call.headers, undefined, signal);
+        : await this.#send(call, url, undefined, signal);
       const target = followed(answer, insecure);
       if (target === undefined) return answer;
       url = target;
@@ -225,22 +230,21 @@ export class Transport {
 
   async #sendOwn(as: Authorizer, call: RegistryRead, url: URL, signal: AbortSignal): Promise<Answer> {
     const send = async (authorization: string | undefined): Promise<Answer> =>
-      await this.#send(call.method, url, call.headers, authorization, signal);
+      await this.#send(call, url, authorization, signal);
     if (call.authorization !== undefined) return await send(call.authorization);
     return await this.#authority.ask(as, scopeOf(url, call.subject.repository), send, signal);
   }
 
   async #send(
-    method: 'GET' | 'HEAD',
+    call: Pick<RegistryRead, 'method' | 'headers'> & { readonly subject?: Subject },
     url: URL,
-    more: Readonly<Record<string, string>>,
     authorization: string | undefined,
     signal: AbortSignal,
   ): Promise<Answer> {
     const { headersTimeoutMs, bodyTimeoutMs, userAgent } = this.#options;
-    if (url.origin === this.#deps.home.base.origin) await this.#turn(signal);
+    const { method, subject } = call;
     const headers = {
-      ...more,
+      ...call.headers,
       'accept-encoding': 'identity',
       'user-agent': userAgent,
       ...(authorization === undefined ? {} : { authorization }),
@@ -248,23 +252,12 @@ export class Transport {
     const deps = {
       dispatcher: this.#sockets.for(url, 'redirect'),
       gate: this.#gate,
+      turns: url.origin === this.#deps.home.base.origin ? this.#turns : undefined,
+      lane: subject?.repository ?? '',
       headersTimeoutMs,
       bodyTimeoutMs,
     };
     return await exchange(deps, { url, method, headers, once: carriesPassword(authorization) }, signal);
-  }
-
-  /** Waits until another request may go to the registry. @throws {CodedError} `UPSTREAM_LIMITED` where that is too long */
-  async #turn(signal: AbortSignal): Promise<void> {
-    if (this.#budget === undefined) return;
-    const { nowMs, upstream } = this.#deps;
-    const neededMs = this.#budget.waitMs(nowMs());
-    if (neededMs > this.#options.queueTimeoutMs)
-      throw new CodedError('UPSTREAM_LIMITED', {
-        message: `${this.#deps.home.base.host} was asked often enough (requests-per-second)`,
-        detail: { upstream, retryAfterSeconds: Math.ceil(neededMs / 1_000) },
-      });
-    await delay(this.#budget.take(1, nowMs()), signal);
   }
 
   #pause(key: string, repository: string, failure: CodedError): void {

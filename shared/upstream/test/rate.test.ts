@@ -1,41 +1,119 @@
+import { mock } from 'node:test';
 import { digestOf } from '@sepia/base/digest';
+import { isCoded } from '@sepia/base/errors';
 import t from 'tap';
+import { RequestTurns } from '../src/slot-gate.ts';
 import { clientOf, failure, REPOSITORY as repository, soon, startUpstream } from './client-fixture.ts';
 
 const BYTES = Buffer.from('a blob');
+const FOR = { waitMs: 60_000, upstream: 'hub', host: 'hub.example.com' };
 
 t.test('a registry is asked no more often than its operator says', async (t) => {
   const upstream = await startUpstream(t);
   const digest = digestOf(BYTES);
   upstream.addBlob(repository, BYTES);
-  let nowMs = 10_000;
   const client = clientOf(t, upstream.url, {
-    upstream: { 'requests-per-second': 2 },
+    upstream: { 'requests-per-second': 0.001 },
     options: { queueTimeoutMs: 0 },
-    nowMs: () => nowMs,
   });
   const ask = async (): Promise<unknown> => await client.headBlob({ repository, digest }, soon());
-  // What was not used in the second before, and one now.
-  for (let count = 0; count < 3; count++) await ask();
+  await ask();
   const error = await failure(ask(), 'UPSTREAM_LIMITED');
   t.match(error.message, /requests-per-second/);
-  t.equal(error.detail['retryAfterSeconds'], 1);
-  t.equal(upstream.log.length, 3, 'it was not asked');
-  nowMs += 500;
-  await ask();
-  await failure(ask(), 'UPSTREAM_LIMITED');
-  t.equal(upstream.log.length, 4);
+  t.match(error.detail, { upstream: 'fake', retryAfterSeconds: 1_000 });
+  t.equal(upstream.log.length, 1, 'it was not asked');
 });
 
 t.test('who may wait is sent later, and without the key nothing is counted', async (t) => {
   const upstream = await startUpstream(t);
   const digest = digestOf(BYTES);
   upstream.addBlob(repository, BYTES);
-  const slow = clientOf(t, upstream.url, { upstream: { 'requests-per-second': 50 }, nowMs: () => 10_000 });
-  const free = clientOf(t, upstream.url, { options: { queueTimeoutMs: 0 }, nowMs: () => 10_000 });
+  const slow = clientOf(t, upstream.url, { upstream: { 'requests-per-second': 50 } });
+  const free = clientOf(t, upstream.url, { options: { queueTimeoutMs: 0 } });
   for (let count = 0; count < 60; count++) {
     await slow.headBlob({ repository, digest }, soon());
     await free.headBlob({ repository, digest }, soon());
   }
   t.equal(upstream.log.length, 120);
+});
+
+t.test('who leaves while it waits leaves its turn to others', async (t) => {
+  const upstream = await startUpstream(t);
+  const digest = digestOf(BYTES);
+  upstream.addBlob(repository, BYTES);
+  const client = clientOf(t, upstream.url, { upstream: { 'requests-per-second': 2 } });
+  for (let round = 0; round < 40; round++) {
+    const gone = new AbortController();
+    const asked = [1, 2, 3, 4].map(() => client.headBlob({ repository, digest }, gone.signal));
+    setImmediate(() => gone.abort(new Error('went away')));
+    await Promise.allSettled(asked);
+  }
+  await client.headBlob({ repository, digest }, soon());
+  t.equal(upstream.log.at(-1)?.method, 'HEAD', 'it waited for few');
+});
+
+/** Turns on a clock of the test's; `sent` says who got one, in order. */
+function turnsOf(perSecond: number): {
+  readonly sent: string[];
+  readonly refused: unknown[];
+  readonly ask: (lane: string, signal?: AbortSignal) => Promise<void>;
+} {
+  const turns = new RequestTurns({ ...FOR, perSecond });
+  const sent: string[] = [];
+  const refused: unknown[] = [];
+  const ask = async (lane: string, signal = soon()): Promise<void> => {
+    await turns.take(signal, lane).then(
+      () => sent.push(lane),
+      (error: unknown) => refused.push(error),
+    );
+  };
+  return { sent, refused, ask };
+}
+
+/** Lets everything settle that waits for no timer. */
+async function settle(): Promise<void> {
+  for (let count = 0; count < 20; count++) await Promise.resolve();
+}
+
+t.test('repositories take turns; no more wait than are sent in 5 s', async (t) => {
+  mock.timers.enable({ apis: ['setTimeout'] });
+  t.teardown(() => mock.timers.reset());
+  const { sent, refused, ask } = turnsOf(2);
+  for (let count = 0; count < 11; count++) void ask('herd');
+  void ask('other');
+  await settle();
+  t.same(sent, ['herd', 'herd'], 'as many as in a second go at once');
+  void ask('third');
+  await settle();
+  t.equal(refused.length, 1);
+  t.ok(isCoded(refused[0], 'UPSTREAM_LIMITED'));
+  t.match(refused[0], { detail: { upstream: 'hub', retryAfterSeconds: 5 } });
+  mock.timers.tick(999);
+  await settle();
+  t.equal(sent.length, 2, 'not before a second is over');
+  mock.timers.tick(1);
+  await settle();
+  t.same(sent.slice(2).sort(), ['herd', 'other']);
+  for (let second = 0; second < 4; second++) {
+    mock.timers.tick(1_000);
+    await settle();
+    t.equal(sent.length, 6 + 2 * second);
+  }
+});
+
+t.test('who goes on its way to a turn holds up nobody', async (t) => {
+  mock.timers.enable({ apis: ['setTimeout'] });
+  t.teardown(() => mock.timers.reset());
+  const { sent, refused, ask } = turnsOf(1);
+  const gone = new AbortController();
+  void ask('first');
+  for (let count = 0; count < 5; count++) void ask('gone', gone.signal);
+  await settle();
+  gone.abort(new Error('went away'));
+  void ask('next');
+  await settle();
+  t.equal(refused.length, 5);
+  mock.timers.tick(1_000);
+  await settle();
+  t.same(sent, ['first', 'next']);
 });

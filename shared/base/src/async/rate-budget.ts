@@ -1,4 +1,4 @@
-/** So much a second, bytes or requests; what was not used in the last second may be used at once. */
+/** So many bytes a second; what was not used in the last second may be used at once. */
 export class RateBudget {
   readonly #perSec: number;
   #freeAtMs = 0;
@@ -9,17 +9,8 @@ export class RateBudget {
 
   /** Takes `amount`; returns the ms to wait before it is used. */
   take(amount: number, nowMs: number): number {
-    const startMs = this.#startMs(nowMs);
+    const startMs = Math.max(this.#freeAtMs, nowMs - 1_000);
     this.#freeAtMs = startMs + (amount * 1_000) / this.#perSec;
     return Math.max(0, Math.round(startMs - nowMs));
-  }
-
-  /** What {@link take} would return now. */
-  waitMs(nowMs: number): number {
-    return Math.max(0, Math.round(this.#startMs(nowMs) - nowMs));
-  }
-
-  #startMs(nowMs: number): number {
-    return Math.max(this.#freeAtMs, nowMs - 1_000);
   }
 }
