@@ -115,6 +115,7 @@ export function reachOut(ground: Ground, env: AgentGiven['env'] = {}): Outside {
   const own = { clusterKey, memberId: nodeId, clock, oldSignatures: config['old-signatures'] };
   const client = followingClient(cluster, log, { ...own, dispatcher });
   const health = new CallWatch(nowMs, new InternalClient({ ...own, dispatcher: asking }));
+  stops.push('small questions', () => health.stop());
   const upstreams = new UpstreamClients({ cluster, log, nowMs, env });
   stops.push('upstreams', () => upstreams.stop());
   return {

@@ -264,7 +264,6 @@ export class BlobTable {
     } catch (error) {
       signal.throwIfAborted();
       if (isDecisive(error) || !isQuiet(error)) throw error;
-      this.#deps.gate.note(false, this.#deps.nowMs());
       return await this.#fromSource(name, error, told);
     }
   }

@@ -91,7 +91,7 @@ export class AccessClient {
     } catch (error) {
       throwIfBug(error);
       if (isDecisive(error) || isShown) throw error;
-      gate.note(false, nowMs());
+      gate.note(false, nowMs(), error);
       return await this.#askUpstream(name, item, authorization, error);
     }
   }
@@ -145,7 +145,9 @@ export class AccessClient {
         await answer.body.dump();
         return target;
       });
-    return await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS });
+    const first = async (signal: AbortSignal): Promise<Target> =>
+      await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS, signal });
+    return await health.attend(targets, first);
   }
 
   async #ask<T>(
@@ -166,7 +168,9 @@ export class AccessClient {
         });
         return JSON.parse(bytes.toString('utf8')) as T;
       });
-    return await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS, isFinal });
+    const first = async (signal: AbortSignal): Promise<T> =>
+      await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS, isFinal, signal });
+    return await health.attend(targets, first);
   }
 
   #proxies(): Target[] {

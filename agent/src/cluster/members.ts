@@ -8,6 +8,7 @@ import type { Cluster } from '@sepia/cluster/cluster';
 import { isSilence } from '@sepia/cluster/core/answers';
 import { Health, type Rest } from '@sepia/cluster/core/health';
 import type { InternalClient } from '@sepia/http/client';
+import { Vigil } from './vigil.ts';
 
 /** A member that failed to answer is tried last for this long. */
 const REST: Rest = { firstMs: 5_000, maxMs: 5_000 };
@@ -29,6 +30,7 @@ const ASK_MS = 5_000;
 /** A member that answers no small question for this long is given up, in ms; one that failed at once is asked again. */
 const GONE_MS = 4_500;
 const RETRY_MS = 500;
+const NEVER = new AbortController().signal;
 
 /** Calls to members that note who answers, so that the next ones are in the right order. */
 export class CallWatch {
@@ -36,17 +38,41 @@ export class CallWatch {
   readonly #health: Health;
   readonly #asking = new SingleFlight<string, void>();
   readonly #asker: Pick<InternalClient, 'raw'> | undefined;
+  readonly #vigil: Vigil<Target> | undefined;
 
   /** `asker`: sockets of their own, for questions that must not queue behind the calls that they are about. */
   constructor(nowMs: () => number, asker?: Pick<InternalClient, 'raw'>) {
     this.#nowMs = nowMs;
     this.#health = new Health(nowMs, REST);
     this.#asker = asker;
+    if (asker === undefined) return;
+    this.#vigil = new Vigil({
+      nowMs,
+      ask: async (target, signal) =>
+        await this.#asking.run(target.id, async (running) => await ask(asker, target, running), signal),
+      heardWithin: (id, ms) => this.#health.aliveWithin(id, ms),
+    });
+  }
+
+  stop(): void {
+    this.#vigil?.stop();
   }
 
   /** Healthy members first, the order kept otherwise. */
   order(targets: readonly Target[]): Target[] {
     return this.#health.orderBy(targets, ({ id }) => id);
+  }
+
+  /**
+   * Runs what needs any of `targets`, for as long as one of them answers anything: {@link Vigil.attend}.
+   * @throws {CodedError} `NO_PEERS` when none does
+   */
+  async attend<T>(
+    targets: readonly Target[],
+    work: (signal: AbortSignal) => Promise<T>,
+    signal = NEVER,
+  ): Promise<T> {
+    return await (this.#vigil?.attend(targets, work, signal) ?? work(signal));
   }
 
   /**

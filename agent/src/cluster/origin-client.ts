@@ -90,7 +90,7 @@ export class OriginClient {
         ASK_AFTER_MS,
       );
     const isFinal = (error: unknown): boolean => isDecisive(error) || isCoded(error, 'SIZE_MISMATCH');
-    return await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal });
+    return await this.#first(targets, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal });
   }
 
   /** One piece, unchecked: the caller has the metainfo. */
@@ -250,7 +250,7 @@ export class OriginClient {
           throw new CodedError('PEER_HTTP', { detail: { status: answer.status, url: target.url } });
         return size;
       });
-    return await firstAnswer(this.targets(name), ask, {
+    return await this.#first(this.targets(name), ask, {
       hedgeAfterMs: HEDGE_MS,
       signal,
       isFinal: isDecisive,
@@ -289,7 +289,7 @@ export class OriginClient {
         });
         return { metainfo: Metainfo.decode(bytes), target };
       });
-    return await firstAnswer(this.targets(name), ask, {
+    return await this.#first(this.targets(name), ask, {
       hedgeAfterMs: HEDGE_MS * 2,
       signal,
       isFinal: isDecisive,
@@ -338,6 +338,17 @@ export class OriginClient {
           signal: abort,
         }),
       );
-    return await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS * 2, signal, isFinal: isDecisive });
+    return await this.#first(targets, ask, { hedgeAfterMs: HEDGE_MS * 2, signal, isFinal: isDecisive });
+  }
+
+  /** The first answer, waited for while any of them is there. */
+  async #first<T>(
+    targets: readonly Target[],
+    ask: (target: Target, signal: AbortSignal) => Promise<T>,
+    { signal, ...how }: Parameters<typeof firstAnswer<Target, T>>[2] & { readonly signal: AbortSignal },
+  ): Promise<T> {
+    const run = async (running: AbortSignal): Promise<T> =>
+      await firstAnswer(targets, ask, { ...how, signal: running });
+    return await this.#health.attend(targets, run, signal);
   }
 }

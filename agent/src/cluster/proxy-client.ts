@@ -36,6 +36,8 @@ export class ProxyClient {
       health.watch(proxy, HEDGE_MS * 3, () =>
         client.json<T>({ ...call, url: proxy.url, to: proxy.id, signal: abort }),
       );
-    return await firstAnswer(proxies, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isDecisive });
+    const first = async (running: AbortSignal): Promise<T> =>
+      await firstAnswer(proxies, ask, { hedgeAfterMs: HEDGE_MS, signal: running, isFinal: isDecisive });
+    return await health.attend(proxies, first, signal);
   }
 }

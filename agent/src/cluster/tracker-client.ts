@@ -49,13 +49,18 @@ export class TrackerClient {
     return this.#cluster.trackers(digest).map((member) => member.id);
   }
 
+  /** The same, healthy ones first. */
+  targets(digest: Digest): Target[] {
+    return this.#health.order(targetsOf(this.#cluster, this.trackerIds(digest)));
+  }
+
   allIds(): string[] {
     return this.#cluster.members('tracker').map((member) => member.id);
   }
 
   /** Joins at the digest's tracker, or the next that answers. */
   async join(digest: Digest, request: JoinRequest, signal: AbortSignal): Promise<JoinAnswer> {
-    const targets = this.#health.order(targetsOf(this.#cluster, this.trackerIds(digest)));
+    const targets = this.targets(digest);
     const ask = (target: Target, abort: AbortSignal): Promise<JoinAnswer> =>
       this.#health.watch(target, HEDGE_MS * 4, () =>
         this.#client.json<JoinAnswer>({
@@ -67,7 +72,9 @@ export class TrackerClient {
           signal: abort,
         }),
       );
-    return await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isDecisive });
+    const join = async (running: AbortSignal): Promise<JoinAnswer> =>
+      await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS, signal: running, isFinal: isDecisive });
+    return await this.#health.attend(targets, join, signal);
   }
 
   /** Waits at most `waitMs` for more than the answer with `etag` said; undefined when there was none. */
@@ -79,7 +86,7 @@ export class TrackerClient {
     signal: AbortSignal,
   ): Promise<MetainfoNews | undefined> {
     const call = to(TRACKER.metainfo, { ...name, wait: waitMs, from: known.knownPrefix });
-    const targets = this.#health.order(targetsOf(this.#cluster, this.trackerIds(name.digest)));
+    const targets = this.targets(name.digest);
     const ask = (target: Target, abort: AbortSignal) =>
       this.#health.watch(target, waitMs + HEDGE_MS, () =>
         this.#client.bytes({

@@ -9,7 +9,7 @@ import type { BlobSource } from '@sepia/http/bodies/remote-blob';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { pieceHash } from '@sepia/metainfo/tree';
 import type { HttpSource } from '@sepia/swarm/shell/engine';
-import type { Target } from '../cluster/members.ts';
+import type { CallWatch, Target } from '../cluster/members.ts';
 import type { OriginClient, VouchedPiece } from '../cluster/origin-client.ts';
 import type { MetainfoNews, TrackerClient } from '../cluster/tracker-client.ts';
 import type { Wish } from '../cluster/wish.ts';
@@ -24,6 +24,7 @@ const COMPLAINT_MS = 3_000;
 const DIRECT_INTERVAL_MS = 2_000;
 
 interface GuideDeps {
+  readonly health: Pick<CallWatch, 'attend'>;
   readonly trackers: TrackerClient;
   readonly origins: OriginClient;
   readonly nodeId: string;
@@ -59,6 +60,12 @@ export class ClusterGuide implements Guide {
 
   /** @throws a certain error (404 and the like), or `NO_PEERS`, `PEER_HTTP` when nobody answers */
   async locate(leeching: boolean, signal: AbortSignal): Promise<Located> {
+    const { health, origins, trackers } = this.#deps;
+    const all = [...trackers.targets(this.#name.digest), ...origins.targets(this.#name)];
+    return await health.attend(all, async (running) => await this.#locate(leeching, running), signal);
+  }
+
+  async #locate(leeching: boolean, signal: AbortSignal): Promise<Located> {
     const { trackers, nodeId, addresses, zone } = this.#deps;
     const { digest, upstream, repository } = this.#name;
     const request = {

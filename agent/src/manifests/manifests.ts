@@ -100,6 +100,21 @@ export class Manifests {
   }
 
   async #fromCluster(target: ResolvedName, reference: Reference, signal: AbortSignal): Promise<Whole> {
+    const { cluster, health } = this.#deps;
+    const key = reference.kind === 'digest' ? reference.digest : shardKey(target.upstream, target.repository);
+    const originIds = candidatesOf(cluster.origins(key));
+    const all = [...this.#proxies(), ...targetsOf(cluster, originIds)];
+    const ask = (running: AbortSignal): Promise<Whole> => this.#ask(target, reference, originIds, running);
+    return await health.attend(all, ask, signal);
+  }
+
+  /** Proxies; where none answers, origins. */
+  async #ask(
+    target: ResolvedName,
+    reference: Reference,
+    originIds: readonly string[],
+    signal: AbortSignal,
+  ): Promise<Whole> {
     const text = referenceText(reference);
     try {
       return answerOf(
@@ -110,14 +125,12 @@ export class Manifests {
       throwIfBug(error);
       signal.throwIfAborted();
       if (isDecisive(error)) throw error;
-      const key =
-        reference.kind === 'digest' ? reference.digest : shardKey(target.upstream, target.repository);
       const answer = await this.#deps.origins.manifest(
         target.upstream,
         target.repository,
         text,
         'GET',
-        candidatesOf(this.#deps.cluster.origins(key)),
+        originIds,
         signal,
       );
       return answerOf(reference, answer);
@@ -130,8 +143,8 @@ export class Manifests {
     signal: AbortSignal,
     limitBytes = MAX_MANIFEST_BYTES,
   ): Promise<{ bytes: Buffer; headers: InternalResponse['headers'] }> {
-    const { cluster, client, health, nodeId, gate, nowMs } = this.#deps;
-    const proxies = health.order(targetsOf(cluster, ownersOf(nodeId, cluster.members('proxy')).order));
+    const { client, health, gate, nowMs } = this.#deps;
+    const proxies = this.#proxies();
     const ask = (proxy: Target, abort: AbortSignal) =>
       health.watch(proxy, HEDGE_MS * 3, () =>
         client.bytes(
@@ -147,9 +160,17 @@ export class Manifests {
           limitBytes,
         ),
       );
-    const answer = await firstAnswer(proxies, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isDecisive });
+    const first = (running: AbortSignal) =>
+      firstAnswer(proxies, ask, { hedgeAfterMs: HEDGE_MS, signal: running, isFinal: isDecisive });
+    const answer = await health.attend(proxies, first, signal);
     gate.note(true, nowMs());
     return answer;
+  }
+
+  /** The proxy of this node, then the others; healthy ones first. */
+  #proxies(): Target[] {
+    const { cluster, health, nodeId } = this.#deps;
+    return health.order(targetsOf(cluster, ownersOf(nodeId, cluster.members('proxy')).order));
   }
 
   /** The last resort, in order: the tag as last seen, the upstream itself. */
@@ -160,7 +181,7 @@ export class Manifests {
     signal: AbortSignal,
   ): Promise<Whole> {
     const { gate, tags, nowMs, dateMs, log } = this.#deps;
-    gate.note(false, nowMs());
+    gate.note(false, nowMs(), cause);
     if (reference.kind === 'digest') {
       const cached = await this.#fromCache(target, reference.digest);
       if (cached !== undefined) return cached;

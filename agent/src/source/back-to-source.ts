@@ -37,6 +37,7 @@ export class BackToSource {
     told?: number,
   ): Promise<{ sizeBytes: number; client: UpstreamClient }> {
     const { gate, cluster, nowMs, nodeId, upstreamClient } = this.#deps;
+    gate.note(false, nowMs(), cause);
     const waitMs = sourceDelayMs(
       this.#policy,
       cluster.upstream(name.upstream).url !== undefined,

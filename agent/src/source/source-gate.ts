@@ -1,5 +1,6 @@
 import { Slots } from '@sepia/base/async/slots';
 import { CodedError } from '@sepia/base/errors';
+import { silentMsOf } from './core/silence.ts';
 
 const MAX_WAITING = 256;
 
@@ -14,10 +15,10 @@ export class SourceGate {
     this.#slots = new Slots({ slots, limits: { queueLimit: MAX_WAITING, refusal } });
   }
 
-  /** Some member answered, or none did. */
-  note(answered: boolean, nowMs: number): void {
+  /** Some member answered, or none did: for how long already, `cause` says. */
+  note(answered: boolean, nowMs: number, cause?: unknown): void {
     if (answered) this.#silentSinceMs = undefined;
-    else this.#silentSinceMs ??= nowMs;
+    else this.#silentSinceMs ??= nowMs - silentMsOf(cause);
   }
 
   silentForMs(nowMs: number): number {

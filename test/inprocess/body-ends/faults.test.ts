@@ -111,6 +111,7 @@ function passage(truth: Truth, chance: Chance): RemoteBlob {
   const health = new CallWatch(Date.now);
   const origins = new OriginClient({ cluster: faulty.cluster, client: faulty, health });
   const deps = {
+    health,
     trackers: undefined as never,
     origins,
     nodeId: 'agent-1',

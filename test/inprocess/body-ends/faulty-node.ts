@@ -71,7 +71,7 @@ export async function faultyNode({ cluster: client, upstream, files, net, tags }
   const book = { touch: () => undefined, drop: none };
   const seeds = new Seeds({ store, engine, book, trackerIds: () => [], log });
   const links = new Links({ proofs, hints, origins, store, seeds, log, nowMs });
-  const guideDeps = { trackers, origins, nodeId: NODE, addresses: () => [], zone: undefined };
+  const guideDeps = { health, trackers, origins, nodeId: NODE, addresses: () => [], zone: undefined };
   const guideOf = (name: BlobName, wish?: Wish): ClusterGuide => new ClusterGuide(guideDeps, name, wish);
   const rot = { onRotten: none, onMended: none, onUnmended: none };
   const cached = new CachedBlobs({ store, seeds, guideOf, log, onBytes: none, rot });
