@@ -1,7 +1,7 @@
-import { type FileHandle, mkdir, open, rm, stat } from 'node:fs/promises';
+import { type FileHandle, mkdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Digest } from '@sepia/base/digest';
-import { CodedError, systemCode } from '@sepia/base/errors';
+import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { FilePart } from '@sepia/cluster/core/path-line';
 import type { Extents } from '@sepia/lazy/erofs/extents';
@@ -15,6 +15,7 @@ import {
   readIndexSpans,
 } from '@sepia/lazy/index/layer-index';
 import type { ByteString } from '@sepia/lazy/tar/byte-string';
+import { diskFiles, newHandle, openHandle } from '@sepia/store/files/disk-files';
 import type { AgentSource, LayerName } from './agent-source.ts';
 import { firstReads, turnBytes } from './core/first-reads.ts';
 import { joinedWrites } from './core/joined-writes.ts';
@@ -127,7 +128,7 @@ export class LazyLayer {
 
   /** @throws {CodedError} `INDEX_INVALID`, `LAYER_NOT_LAZY` */
   static async open(deps: LayerDeps, options: LayerOptions): Promise<LazyLayer> {
-    const indexFile = await open(options.indexFile, 'r');
+    const indexFile = await openHandle(options.indexFile, 'read');
     try {
       return await LazyLayer.#from(deps, options, indexFile);
     } catch (error) {
@@ -145,14 +146,13 @@ export class LazyLayer {
     const dir = options.dir(index.diffId);
     const isFolderNew = (await mkdir(dir, { recursive: true, mode: 0o700 })) !== undefined;
     const imagePath = join(dir, 'image');
-    // Bits without the image that they are about mean nothing.
-    if ((await sizeOf(imagePath)) !== erofs.sizeBytes) await rm(join(dir, 'map'), { force: true });
     const mapPath = join(dir, 'map');
+    // Bits without the image that they are about mean nothing.
+    if ((await sizeOf(imagePath)) !== erofs.sizeBytes) await diskFiles.unlink(mapPath);
     const { map, bits } = await SpanMap.open(mapPath, index.spans.length, options.bootId, isFolderNew);
     const isNew = bits.every((byte) => byte === 0);
     // A new file: the old one may still be mounted.
-    if (isNew) await rm(imagePath, { force: true });
-    const image = await open(imagePath, isNew ? 'wx+' : 'r+', 0o600);
+    const image = isNew ? await newHandle(imagePath) : await openHandle(imagePath, 'update');
     await image.truncate(erofs.sizeBytes);
     await image.write(erofs.meta, 0, erofs.meta.length, 0);
     const presence = new Presence(
@@ -358,7 +358,7 @@ function lastAtMost(sorted: Float64Array, value: number): number {
 
 /** What an index file says of its layer, without its entries. @throws {CodedError} `INDEX_INVALID` */
 export async function readIndexFacts(path: string): Promise<LayerHead> {
-  const file = await open(path, 'r');
+  const file = await openHandle(path, 'read');
   try {
     return readIndexSpans(await readHead(file));
   } finally {
@@ -384,10 +384,6 @@ async function readHead(file: FileHandle): Promise<Buffer> {
 }
 
 async function sizeOf(path: string): Promise<number | undefined> {
-  try {
-    return (await stat(path)).size;
-  } catch (error) {
-    if (systemCode(error) !== 'ENOENT') throw error;
-    return undefined;
-  }
+  const facts = await diskFiles.stat(path);
+  return facts?.kind === 'file' ? facts.sizeBytes : undefined;
 }

@@ -1,5 +1,6 @@
-import { type FileHandle, open } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { systemCode } from '@sepia/base/errors';
+import { newHandle, openHandle } from '@sepia/store/files/disk-files';
 
 const MAGIC = 'SEPIAMAP';
 const HEADER_BYTES = 64;
@@ -83,9 +84,9 @@ function isFull(bits: Uint8Array, spans: number): boolean {
 
 async function openOrMake(path: string): Promise<FileHandle> {
   try {
-    return await open(path, 'r+', 0o600);
+    return await openHandle(path, 'update');
   } catch (error) {
     if (systemCode(error) !== 'ENOENT') throw error;
-    return await open(path, 'w+', 0o600);
+    return await newHandle(path);
   }
 }

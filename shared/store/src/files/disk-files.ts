@@ -74,6 +74,31 @@ export const mountedFiles: FilePort = {
     unlessMissing<FileFacts | undefined>(undefined, () => told(path, () => followedFacts(path))),
 };
 
+/**
+ * As the port opens a file, for who needs its descriptor. @throws as the port: `ENOENT` also where no file lies
+ */
+export async function openHandle(path: string, mode: 'read' | 'update'): Promise<FileHandle> {
+  const handle = await told(path, () => openFile(path, mode));
+  if ((await handle.stat()).isFile()) return handle;
+  await handle.close();
+  throw noFile(path);
+}
+
+/** A new, empty file for who needs its descriptor, in the place of whatever lies there: a folder is moved aside. */
+export async function newHandle(path: string): Promise<FileHandle> {
+  const temporary = `${path}.new`;
+  // One that was killed left its own.
+  await diskFiles.unlink(temporary);
+  const handle = await told(path, () => openFile(temporary, 'create'));
+  try {
+    await diskFiles.rename(temporary, path);
+    return handle;
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+}
+
 class DiskFile implements OpenFile {
   readonly #handle: FileHandle;
   readonly #path: string;
@@ -165,8 +190,12 @@ async function openFile(path: string, mode: OpenMode): Promise<FileHandle> {
   } catch (cause) {
     throwIfBug(cause);
     if (mode === 'create' || !NO_FILE.has(systemCode(cause) ?? '')) throw cause;
-    throw Object.assign(new Error(`no file lies at ${path}`, { cause }), { code: 'ENOENT' });
+    throw noFile(path, cause);
   }
+}
+
+function noFile(path: string, cause?: unknown): Error {
+  return Object.assign(new Error(`no file lies at ${path}`, { cause }), { code: 'ENOENT' });
 }
 
 async function renameOver(from: string, to: string): Promise<void> {

@@ -1,0 +1,100 @@
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { layerImage } from '@sepia/lazy/erofs/layer-image';
+import { readIndexHead } from '@sepia/lazy/index/layer-index';
+import { LayerIndexer } from '@sepia/lazy/index/layer-indexer';
+import t from 'tap';
+import { noise } from '../../../shared/lazy/test/support/arbitrary-gzip.ts';
+import { materialize } from '../../../shared/lazy/test/support/erofs-reader.ts';
+import { writeTar } from '../../../shared/lazy/test/support/tar-writer.ts';
+import { LazyLayer } from '../../src/layers/lazy-layer.ts';
+import { answerFrom } from '../../src/layers/made-image.ts';
+
+const TAR = writeTar([{ name: 'file', payload: noise(1, 90_000, 30) }]);
+const BLOB = gzipSync(TAR, { memLevel: 1 });
+const NOT_OURS = 'not ours';
+
+/** What may lie at the place of a file of a layer, by how it is put there; `outside` is a file that nobody may touch. */
+const THINGS: Readonly<Record<string, (path: string, outside: string) => void>> = {
+  'an empty folder': (path) => mkdirSync(path),
+  'a folder with something in it': (path) => {
+    mkdirSync(path);
+    writeFileSync(join(path, 'kept'), 'x');
+  },
+  'a link to a file outside': (path, outside) => symlinkSync(outside, path),
+  'a link to a folder': (path, outside) => symlinkSync(dirname(outside), path),
+  'a link to nowhere': (path) => symlinkSync('nowhere', path),
+  'a link to itself': (path) => symlinkSync(path, path),
+  'a pipe': (path) => execFileSync('mkfifo', [path]),
+  'a device': (path) => symlinkSync('/dev/zero', path),
+};
+
+function made(t: { testdir(): string }): { dir: string; whole: Buffer; open: () => Promise<LazyLayer> } {
+  const dir = t.testdir();
+  const indexer = new LayerIndexer({ spanBytes: 20_000 });
+  indexer.push(BLOB);
+  const { bytes } = indexer.end();
+  writeFileSync(join(dir, 'index'), bytes);
+  writeFileSync(join(dir, 'outside'), NOT_OURS);
+  const none = (): void => undefined;
+  const deps = {
+    images: { ask: async ({ head }, question) => answerFrom(head, question) },
+    source: { read: async (_layer, start, end) => BLOB.subarray(start, end) },
+    onFetched: none,
+    onComplete: none,
+  } satisfies Parameters<typeof LazyLayer.open>[0];
+  const options = {
+    dir: () => join(dir, 'layer'),
+    indexFile: join(dir, 'index'),
+    host: 'registry.example',
+    repository: 't/x',
+    bootId: 'b'.repeat(36),
+  };
+  const whole = materialize(layerImage(readIndexHead(bytes)), TAR);
+  return { dir, whole, open: async () => await LazyLayer.open(deps, options) };
+}
+
+for (const [thing, put] of Object.entries(THINGS))
+  for (const file of ['image', 'map'])
+    t.test(`${thing} lies where the ${file} of a layer was: it is made again`, async (t) => {
+      const { dir, whole, open } = made(t);
+      const first = await open();
+      t.ok((await first.read(0, whole.length)).equals(whole));
+      await first.close();
+      const path = join(dir, 'layer', file);
+      rmSync(path);
+      put(path, join(dir, 'outside'));
+      const again = await open();
+      t.ok((await again.read(0, whole.length)).equals(whole));
+      await again.close();
+      t.equal(readFileSync(join(dir, 'outside'), 'utf8'), NOT_OURS);
+      const third = await open();
+      t.ok(third.presence.isComplete, 'and is believed from then on');
+      await third.close();
+    });
+
+t.test('an image that was moved away and linked to is not written', async (t) => {
+  const { dir, whole, open } = made(t);
+  const first = await open();
+  await first.read(0, 5_000);
+  await first.close();
+  const path = join(dir, 'layer', 'image');
+  const moved = join(dir, 'moved');
+  renameSync(path, moved);
+  symlinkSync(moved, path);
+  const before = readFileSync(moved);
+  const again = await open();
+  t.ok((await again.read(0, whole.length)).equals(whole));
+  await again.close();
+  t.ok(readFileSync(moved).equals(before));
+});
+
+for (const [thing, put] of Object.entries(THINGS))
+  t.test(`${thing} lies where the index was: the layer is not opened, and nothing hangs`, async (t) => {
+    const { dir, open } = made(t);
+    rmSync(join(dir, 'index'));
+    put(join(dir, 'index'), join(dir, 'outside'));
+    await t.rejects(open(), { code: 'ENOENT' });
+  });
