@@ -43,9 +43,12 @@ export const SNAPSHOTTER_CONFIG = z.strictObject({
     .default(1024)
     .describe('KiB that the kernel reads ahead in a layer.'),
   fill: z
-    .enum(['none', 'all'])
+    .enum(['none', 'profile', 'all'])
     .default('all')
-    .describe('all: what nobody read is fetched too, while nobody waits; none: only what is read.'),
+    .transform((policy) => (policy === 'profile' ? 'all' : policy))
+    .describe(
+      'all: what a start reads (its recorded profile, else program, linker and libraries) at once, then what nobody read, while nobody waits; profile: the same by another name; none: only what is read.',
+    ),
   'fill-first': z
     .string()
     .optional()
