@@ -7,7 +7,7 @@ import { type Counter, Metrics } from '@sepia/base/metrics';
 import { steadyMs } from '@sepia/base/reach';
 import { followingClient } from '@sepia/cluster/ring-follower';
 import { InternalClient } from '@sepia/http/client';
-import { createDispatcher } from '@sepia/http/sockets';
+import { createDispatcher, createMemberSockets } from '@sepia/http/sockets';
 import { BlobStore } from '@sepia/store/blob-store';
 import { budgetOf } from '@sepia/store/core/eviction';
 import { DataFolder } from '@sepia/store/data-folder';
@@ -108,12 +108,12 @@ export interface Outside {
 /** Makes the clients of trackers, origins and upstreams; nobody is asked yet. */
 export function reachOut(ground: Ground, env: AgentGiven['env'] = {}): Outside {
   const { config, cluster, clusterKey, nodeId, log, clock, nowMs, stops } = ground;
-  const dispatcher = createDispatcher();
-  stops.push('sockets', () => dispatcher.destroy());
+  const { sockets, destroy } = createMemberSockets();
+  stops.push('sockets', destroy);
   const asking = createDispatcher({ connections: 2 });
   stops.push('sockets of small questions', () => asking.destroy());
   const own = { clusterKey, memberId: nodeId, clock, oldSignatures: config['old-signatures'] };
-  const client = followingClient(cluster, log, { ...own, dispatcher });
+  const client = followingClient(cluster, log, { ...own, ...sockets });
   const health = new CallWatch(nowMs, new InternalClient({ ...own, dispatcher: asking }));
   stops.push('small questions', () => health.stop());
   const upstreams = new UpstreamClients({ cluster, log, nowMs, env });

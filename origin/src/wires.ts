@@ -1,6 +1,6 @@
 import { Health, type Rest } from '@sepia/cluster/core/health';
 import { InternalClient } from '@sepia/http/client';
-import { createDispatcher } from '@sepia/http/sockets';
+import { createDispatcher, createMemberSockets } from '@sepia/http/sockets';
 import { listenForPeers, memberEngine } from '@sepia/swarm/shell/member-engine';
 import { namesToFetchWith } from './access/names-to-fetch-with.ts';
 import { PrivateRepositories } from './access/private-repositories.ts';
@@ -22,11 +22,11 @@ export type Wires = Awaited<ReturnType<typeof openWires>>;
 export async function openWires(ground: Ground) {
   const { given, pace, clock, nowMs, dateMs, backends, recordEngine } = ground;
   const { config, cluster, clusterKey, selfId, log, stops, env } = given;
-  const dispatcher = createDispatcher({ connectTimeoutMs: CONNECT_TIMEOUT_MS });
+  const { sockets, destroy } = createMemberSockets({ connectTimeoutMs: CONNECT_TIMEOUT_MS });
   const probes = createDispatcher({ connections: PROBE_CONNECTIONS, connectTimeoutMs: CONNECT_TIMEOUT_MS });
   const health = new Health(nowMs, REST);
   const own = { clusterKey, memberId: selfId, clock, oldSignatures: config['old-signatures'] };
-  const client = new InternalClient({ ...own, dispatcher });
+  const client = new InternalClient({ ...own, ...sockets });
   const prober = new InternalClient({ ...own, dispatcher: probes });
   const records = config.records.engine;
   const members = new Members({ cluster, selfId, client, prober, health, nowMs, records });
@@ -43,7 +43,7 @@ export async function openWires(ground: Ground) {
     pace,
   );
   stops.push('upstreams', async () => await upstreams.close());
-  stops.push('sockets', async () => await dispatcher.destroy());
+  stops.push('sockets', destroy);
   stops.push('sockets of probes', async () => await probes.destroy());
   const { policies } = cluster.document;
   const engine = memberEngine({ clusterKey, log, policies }, { id: selfId, zone: config.zone, origin: true });

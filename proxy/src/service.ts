@@ -6,9 +6,8 @@ import { steadyMs } from '@sepia/base/reach';
 import { Health, UNTIL_IT_ANSWERS } from '@sepia/cluster/core/health';
 import { followingClient } from '@sepia/cluster/ring-follower';
 import { startAdmin } from '@sepia/http/admin';
-import type { InternalClient } from '@sepia/http/client';
 import { HttpListener } from '@sepia/http/listener';
-import { createDispatcher } from '@sepia/http/sockets';
+import { createDispatcher, createMemberSockets } from '@sepia/http/sockets';
 import { checkProxy } from './check.ts';
 import { Origins } from './cluster/origins.ts';
 import type { ProxyConfig } from './config.ts';
@@ -16,7 +15,7 @@ import { openEntrance } from './entrance.ts';
 import { createFace, type Face, type FaceParts } from './face.ts';
 import { ProxyMetrics } from './proxy-metrics.ts';
 
-/** Sockets to each origin, for bodies and once more for questions; an upload or download holds one while it runs. */
+/** Sockets to each origin, of each kind; an upload or download holds one while it runs. */
 const CONNECTIONS = 256;
 /** Sockets to each origin for the question whether it lives. */
 const PROBE_CONNECTIONS = 2;
@@ -76,17 +75,15 @@ function createParts(
   const clock = new MemberClock();
   const nowMs = steadyMs;
   const dateMs = clock.nowMs;
-  const clientOf = (connections: number): InternalClient => {
-    const dispatcher = createDispatcher({ connections });
-    stops.push('sockets', () => dispatcher.destroy());
-    const oldSignatures = config['old-signatures'];
-    return followingClient(cluster, log, { dispatcher, clusterKey, memberId: id, clock, oldSignatures });
-  };
-  const client = clientOf(CONNECTIONS);
-  const bodies = clientOf(CONNECTIONS);
-  const prober = clientOf(PROBE_CONNECTIONS);
+  const { sockets, destroy } = createMemberSockets({ connections: CONNECTIONS });
+  stops.push('sockets', destroy);
+  const probes = createDispatcher({ connections: PROBE_CONNECTIONS });
+  stops.push('sockets of probes', () => probes.destroy());
+  const own = { clusterKey, memberId: id, clock, oldSignatures: config['old-signatures'] };
+  const client = followingClient(cluster, log, { ...own, ...sockets });
+  const prober = followingClient(cluster, log, { ...own, dispatcher: probes });
   const health = new Health(nowMs, UNTIL_IT_ANSWERS);
-  const origins = new Origins({ cluster, client, bodies, prober, health });
+  const origins = new Origins({ cluster, client, prober, health });
   const stopping = new AbortController();
   const entrance = openEntrance({ id, config, cluster, clusterKey, client, origins, log, nowMs, dateMs });
   stops.push('audit log', () => entrance.audit.close());

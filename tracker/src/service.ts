@@ -15,7 +15,7 @@ import { createApp } from '@sepia/http/app';
 import type { InternalClient } from '@sepia/http/client';
 import { HttpListener } from '@sepia/http/listener';
 import { createMemberGate } from '@sepia/http/member-gate';
-import { createDispatcher } from '@sepia/http/sockets';
+import { createMemberSockets } from '@sepia/http/sockets';
 import { DataFolder } from '@sepia/store/data-folder';
 import type Koa from 'koa';
 import { checkTracker } from './check.ts';
@@ -91,10 +91,10 @@ async function build(ground: Ground): Promise<Tracker> {
   const { config, cluster, clusterKey, id, log, metrics, clock, stops, stopping } = ground;
   const folder = await DataFolder.open({ log }, { dir: config.data, id });
   stops.push('data folder', () => folder.close());
-  const dispatcher = createDispatcher();
-  stops.push('sockets', () => dispatcher.destroy());
+  const { sockets, destroy } = createMemberSockets();
+  stops.push('sockets', destroy);
   const client = followingClient(cluster, log, {
-    dispatcher,
+    ...sockets,
     clusterKey,
     memberId: id,
     clock,

@@ -75,6 +75,7 @@ export class OriginClient {
             method: 'GET',
             path: to(ORIGIN_BLOBS.blob, name).path,
             headersTimeoutMs: FIRST_ANSWER_MS.agent,
+            lasts: 'body',
             signal: abort,
           });
           const found = Number(answer.headers['content-length'] ?? 0);
@@ -113,6 +114,7 @@ export class OriginClient {
           headers: { range: `bytes=${start}-${start + length - 1}` },
           headersTimeoutMs: PIECE_TIMEOUT_MS,
           bodyTimeoutMs: 5_000,
+          lasts: 'body',
           signal,
         },
         PIECE_BYTES,
@@ -136,6 +138,7 @@ export class OriginClient {
       to: target.id,
       ...to(ORIGIN_BLOBS.leaves, { ...name, from: first, count }),
       headersTimeoutMs: PIECE_TIMEOUT_MS,
+      lasts: 'wait',
       signal,
     } as const;
     return await this.#health.watch(
@@ -161,6 +164,7 @@ export class OriginClient {
         path: to(ORIGIN_BLOBS.blob, name).path,
         headers: { range: `bytes=${start}-${end}` },
         headersTimeoutMs: PIECE_TIMEOUT_MS,
+        lasts: 'body',
         signal,
       }),
     );
@@ -210,6 +214,7 @@ export class OriginClient {
             ...to(ORIGIN_BLOBS.piece, { ...name, index, last: lastPiece }),
             headersTimeoutMs: FIRST_ANSWER_MS.upstream,
             bodyTimeoutMs: 5_000,
+            lasts: 'wait',
             signal,
           },
           PIECE_BYTES,
@@ -285,6 +290,7 @@ export class OriginClient {
           to: target.id,
           ...to(ORIGIN_BLOBS.metainfo, asked),
           headersTimeoutMs: FIRST_ANSWER_MS.agent,
+          lasts: 'wait',
           signal: abort,
         });
         return { metainfo: Metainfo.decode(bytes), target };
@@ -311,6 +317,7 @@ export class OriginClient {
       ...to(ORIGIN_BLOBS.metainfo, { ...name, wait: waitMs, from: known.knownPrefix }),
       headers: { 'if-none-match': etag },
       headersTimeoutMs: waitMs + 1_500,
+      lasts: 'wait',
       signal,
     });
     return status === 304 ? undefined : newsOf(bytes, headers['etag']);

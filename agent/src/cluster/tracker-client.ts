@@ -95,6 +95,7 @@ export class TrackerClient {
           ...call,
           headers: { 'if-none-match': etag },
           headersTimeoutMs: waitMs + FIRST_ANSWER_MS.join,
+          lasts: 'wait',
           signal: abort,
         }),
       );

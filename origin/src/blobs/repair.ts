@@ -217,6 +217,7 @@ export class Repair {
       ...to(ORIGIN_BLOBS.blob, { ...name, digest, 'as-is': true }),
       headers: { range: `bytes=${start}-${end}`, [H_HOP]: '1' },
       headersTimeoutMs: PIECE_MS,
+      lasts: 'body',
     } as const;
     return await this.#inTime(async (signal) => {
       const { body } = await this.#deps.members.call(id, { ...call, signal });

@@ -101,7 +101,7 @@ async function getMetainfo(deps: BlobRouteDeps, ctx: Context): Promise<void> {
   const source = await deps.blobs.metainfo(name, options, signal);
   if (source.type === 'remote') {
     try {
-      return await relay(ctx, deps.members, source.id, signal);
+      return await relay(ctx, deps.members, source.id, signal, 'wait');
     } catch (error) {
       if (ctx.res.headersSent || !isCoded(error, 'PEER_HTTP') || !options.fetch) throw error;
     }
@@ -121,7 +121,7 @@ async function answerMetainfo(
   source: MetainfoSource,
   signal: AbortSignal,
 ): Promise<void> {
-  if (source.type === 'remote') return await relay(ctx, deps.members, source.id, signal);
+  if (source.type === 'remote') return await relay(ctx, deps.members, source.id, signal, 'wait');
   const waitMs = numberOf(ctx, 'wait', LONG_POLL_MS) ?? 0;
   const from = numberOf(ctx, 'from', Number.MAX_SAFE_INTEGER) ?? 0;
   const known = ctx.get('if-none-match');
@@ -165,7 +165,13 @@ async function fetchWhole(deps: BlobRouteDeps, ctx: Context): Promise<void> {
   if ('remote' in found) {
     const { remote } = found;
     const headers = { [H_HOP]: '1', ...broughtHeader(authorization) };
-    const call = { method: 'POST', path: ctx.url, headers, headersTimeoutMs: waitMs + RELAY_MS } as const;
+    const call = {
+      method: 'POST',
+      path: ctx.url,
+      headers,
+      headersTimeoutMs: waitMs + RELAY_MS,
+      lasts: 'wait',
+    } as const;
     try {
       ctx.body = await deps.members.attended(
         remote,
@@ -248,7 +254,7 @@ async function getLeaves(deps: BlobRouteDeps, ctx: Context): Promise<void> {
   let opened = await deps.blobs.open(name, { lastPiece: first, hop: isHop(ctx) }, signal);
   if (opened.type === 'remote') {
     try {
-      return await relay(ctx, deps.members, opened.id, signal);
+      return await relay(ctx, deps.members, opened.id, signal, 'wait');
     } catch (error) {
       if (ctx.res.headersSent || !isCoded(error, 'PEER_HTTP')) throw error;
     }
@@ -292,7 +298,7 @@ async function getPiece(deps: BlobRouteDeps, ctx: Context): Promise<void> {
   let found = await deps.blobs.piece(name, index, { lastPiece, hop: isHop(ctx) }, signal);
   if (found.type === 'remote') {
     try {
-      return await relay(ctx, deps.members, found.id, signal);
+      return await relay(ctx, deps.members, found.id, signal, 'wait');
     } catch (error) {
       if (ctx.res.headersSent || !isCoded(error, 'PEER_HTTP')) throw error;
     }

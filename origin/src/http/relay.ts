@@ -34,15 +34,16 @@ export async function relay(
   members: Members,
   id: string,
   signal: AbortSignal,
-  path: string = ctx.url,
+  lasts: 'body' | 'wait' = 'body',
 ): Promise<void> {
   const headers: Record<string, string> = { [H_HOP]: '1' };
   for (const name of REQUEST_HEADERS) if (ctx.get(name) !== '') headers[name] = ctx.get(name);
   const method = ctx.method === 'HEAD' ? 'HEAD' : 'GET';
   const call = {
     method,
-    path,
+    path: ctx.url,
     headers,
+    lasts,
     headersTimeoutMs: FIRST_ANSWER_MS.origin,
     bodyTimeoutMs: RELAY_STALL_MS,
   } as const;

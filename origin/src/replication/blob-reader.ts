@@ -69,6 +69,7 @@ export class BlobReader {
       headers: { [H_HOP]: '1', range: `bytes=${start}-${end - 1}` },
       headersTimeoutMs: OTHER_MS,
       bodyTimeoutMs: OTHER_MS,
+      lasts: 'body',
       signal,
     });
     try {

@@ -51,6 +51,7 @@ export async function openBlob(
       headers,
       headersTimeoutMs: LEADER_TIMEOUT_MS,
       bodyTimeoutMs: BODY_TIMEOUT_MS,
+      lasts: method === 'GET' ? ('body' as const) : undefined,
     };
     const either = AbortSignal.any([signal, abort]);
     const run = (running: AbortSignal): Promise<InternalResponse> =>

@@ -67,9 +67,9 @@ export async function openOriginBlob(
 ): Promise<OpenedOriginBlob> {
   if (plan.sizeBytes !== undefined && plan.sizeBytes <= SMALL_BLOB_BYTES)
     return { blob: await smallBlob(deps, name, plan, signal), close: () => undefined };
-  const source = originSource(deps, name, wish);
-  const ids = deps.origins.health.order(plan.originIds);
   const areWhole = plan.type === 'holders';
+  const source = originSource(deps, name, wish, areWhole);
+  const ids = deps.origins.health.order(plan.originIds);
   const begin = async (running: AbortSignal): Promise<Metainfo> => {
     const ask = async (id: string, abort: AbortSignal) =>
       (await source.metainfo(id, undefined, 0, AbortSignal.any([running, abort])))!;
@@ -114,8 +114,13 @@ function flightsOf(origins: Origins): Flights {
   return known;
 }
 
-/** How origins are asked for pieces of one blob. */
-function originSource({ origins, log }: OriginBlobDeps, name: BlobName, wish: RangeWish): BlobSource {
+/** How origins are asked for pieces of one blob, which those that are asked first have whole or fetch. */
+function originSource(
+  { origins, log }: OriginBlobDeps,
+  name: BlobName,
+  wish: RangeWish,
+  areWhole: boolean,
+): BlobSource {
   const first =
     wish.want === 'all' || wish.start === undefined ? undefined : Math.floor(wish.start / PIECE_BYTES);
   return {
@@ -133,6 +138,7 @@ function originSource({ origins, log }: OriginBlobDeps, name: BlobName, wish: Ra
         ...to(ORIGIN_BLOBS.metainfo, asked),
         headers: known === undefined ? {} : { 'if-none-match': known.etag },
         headersTimeoutMs: LEADER_TIMEOUT_MS + waitMs + POLL_SLACK_MS,
+        lasts: areWhole && known === undefined ? undefined : 'wait',
       } as const;
       const run = (alive: AbortSignal): Promise<InternalResponse> =>
         origins.call(id, { ...call, signal: alive });
@@ -150,7 +156,7 @@ function originSource({ origins, log }: OriginBlobDeps, name: BlobName, wish: Ra
       const call = {
         ...to(ORIGIN_BLOBS.blob, name),
         headers: { range: `bytes=${start}-${end}` },
-        isBody: true,
+        lasts: 'body',
         headersTimeoutMs: LEADER_TIMEOUT_MS,
         bodyTimeoutMs: BODY_TIMEOUT_MS,
       } as const;
@@ -197,7 +203,7 @@ async function leavesAt(
     const late = setTimeout(() => abort.abort(new CodedError('TIMEOUT')), LEADER_TIMEOUT_MS + POLL_SLACK_MS);
     try {
       const run = async (alive: AbortSignal): Promise<Uint8Array> => {
-        const call = { ...asked, headersTimeoutMs: LEADER_TIMEOUT_MS, signal: alive };
+        const call = { ...asked, headersTimeoutMs: LEADER_TIMEOUT_MS, lasts: 'wait', signal: alive } as const;
         const answer = await origins.call(id, call);
         return await readLimited(answer.body, MAX_LEAVES_BYTES, id);
       };

@@ -15,6 +15,7 @@ import {
   type InternalClient,
   type InternalRequest,
   type InternalResponse,
+  isStream,
   readLimited,
 } from '@sepia/http/client';
 import { quorumLack } from './core/quorum-lack.ts';
@@ -30,15 +31,11 @@ const FOR_EVER = new AbortController().signal;
 export type OriginRequest = Omit<InternalRequest, 'url' | 'to'> & {
   /** Sent to one address and never again: it carries a password. */
   readonly once?: boolean;
-  /** It is answered with bytes of a blob, for as long as a client takes. A stream that is sent counts as one as well. */
-  readonly isBody?: boolean;
 };
 
 interface OriginsDeps {
   readonly cluster: Cluster;
   readonly client: InternalClient;
-  /** Sockets of its own: however many bodies are under way, a question never queues behind them. */
-  readonly bodies?: InternalClient;
   /** Sockets of its own: who asks whether an origin lives never queues behind bodies. */
   readonly prober?: InternalClient;
   readonly health: Health;
@@ -93,14 +90,8 @@ export class Origins {
   }
 
   /** One call to one origin; an error status is thrown as the error that the origin named. */
-  async call(
-    id: string,
-    { isBody, ...call }: OriginRequest,
-    prober?: InternalClient,
-  ): Promise<InternalResponse> {
-    const { cluster, client: questions, bodies = questions } = this.#deps;
-    const client = prober ?? (isBody === true || isStream(call) ? bodies : questions);
-    const member = cluster.member(id);
+  async call(id: string, call: OriginRequest, client = this.#deps.client): Promise<InternalResponse> {
+    const member = this.#deps.cluster.member(id);
     try {
       const answer = await this.#anyUrl(member, call, client);
       this.health.answered(id);
@@ -197,7 +188,7 @@ export class Origins {
     { once, ...call }: OriginRequest,
     client: InternalClient,
   ): Promise<InternalResponse> {
-    const tries = isStream(call) || once === true ? urls.slice(0, 1) : urls;
+    const tries = isStream(call.body) || once === true ? urls.slice(0, 1) : urls;
     for (const [index, url] of tries.entries()) {
       try {
         return await client.call({ ...call, url, to: id });
@@ -207,10 +198,6 @@ export class Origins {
     }
     throw new CodedError('NO_PEERS', { message: 'member without address' });
   }
-}
-
-function isStream({ body }: Pick<OriginRequest, 'body'>): boolean {
-  return body !== undefined && typeof body !== 'string' && !(body instanceof Uint8Array);
 }
 
 /** An id for a change of a tag that several origins may be given, one after the other. */

@@ -211,6 +211,7 @@ export class Preheat {
           ...call,
           headers: authorization === undefined ? {} : { [H_UPSTREAM_AUTHORIZATION]: authorization },
           headersTimeoutMs: FETCH_WAIT_MS + 45_000,
+          lasts: 'wait',
           signal: running,
         });
         return JSON.parse((await readLimited(answer.body, 64 * 1024, id)).toString('utf8')) as BlobFetchState;

@@ -58,6 +58,19 @@ t.test(
   },
 );
 
+t.test('what lasts goes over sockets of its own, and what does not with the questions', async (t) => {
+  const { open, asked } = readers();
+  const { blob, close } = await open();
+  await blob.leaves(0, never);
+  await blob.read(0, Buffer.alloc(PIECE_BYTES), never);
+  close();
+  const lasting = (what: string) => [...new Set(asked(what).map(({ lasts }) => lasts))];
+  t.same(lasting('/metainfo'), [undefined]);
+  t.same(lasting('/leaves'), ['wait']);
+  const bytes = asked('').filter(({ headers }) => headers?.['range'] !== undefined);
+  t.same([...new Set(bytes.map(({ lasts }) => lasts))], ['body']);
+});
+
 /** An origin whose answers about leaf hashes hang, as long as `hangs` says. */
 function hanging(hangs: (asked: number, id: string) => boolean): Call {
   let asked = 0;

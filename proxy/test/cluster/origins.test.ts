@@ -1,18 +1,18 @@
-import { once } from 'node:events';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
 import { mock } from 'node:test';
-import { MemberClock } from '@sepia/base/clock/member-clock';
+import { digestOf } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { silentLogger } from '@sepia/base/log';
+import { parseRepositoryName } from '@sepia/base/names/repository';
 import { Cluster } from '@sepia/cluster/cluster';
 import { Health, UNTIL_IT_ANSWERS } from '@sepia/cluster/core/health';
 import { parseClusterDocument } from '@sepia/cluster/load-document';
-import { InternalClient } from '@sepia/http/client';
-import { createDispatcher } from '@sepia/http/sockets';
+import type { InternalClient } from '@sepia/http/client';
+import { startCrowdedMember } from '@sepia/test-support/cluster/crowded-member';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
 import { whileAlive } from '../../src/bodies/blob-source.ts';
+import { openOriginBlob } from '../../src/bodies/origin-blob.ts';
 import { Origins } from '../../src/cluster/origins.ts';
 
 const never = new AbortController().signal;
@@ -134,43 +134,34 @@ t.test('an origin that answers others lives: it is not asked', async (t) => {
   await ended;
 });
 
-t.test('a question never queues behind bodies, however many are under way', async (t) => {
-  let bodies = 0;
-  const server = createServer((req, res) => {
-    if (req.url?.startsWith('/v1/blobs/') === true) bodies += 1;
-    else res.end('{}');
-  }).listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+t.test('a question never queues behind bodies and what is waited for, however much that is', async (t) => {
+  const member = await startCrowdedMember(
+    t,
+    (method, path) => method === 'GET' && path.startsWith('/v1/blobs/'),
+  );
   const document = {
     version: 1,
-    members: [{ id: 'origin-1', role: 'origin', urls: [url] }],
+    members: [{ id: 'origin-1', role: 'origin', urls: [member.url] }],
     upstreams: [{ name: 'local', mode: 'none', hosts: [] }],
   };
   const cluster = new Cluster(parseClusterDocument(JSON.stringify(document), 'cluster.yaml'));
-  const own = { clusterKey: Buffer.alloc(32, 1), memberId: 'proxy-1', clock: new MemberClock() };
-  const dispatchers = [createDispatcher({ connections: 2 }), createDispatcher({ connections: 2 })];
-  const [client, others] = dispatchers.map((dispatcher) => new InternalClient({ ...own, dispatcher }));
   const health = new Health(() => performance.now(), UNTIL_IT_ANSWERS);
-  const origins = new Origins({ cluster, client: client!, bodies: others!, health });
+  const origins = new Origins({ cluster, client: member.client, health });
   const gone = new AbortController();
-  const path = '/v1/blobs/sha256:0';
-  const reads = [1, 2, 3, 4].map(async () => {
-    const call = {
-      method: 'GET',
-      path,
-      isBody: true,
-      headersTimeoutMs: 60_000,
-      signal: gone.signal,
-    } as const;
-    await origins.call('origin-1', call);
+  const deps = { origins, log: silentLogger(), stallMs: 60_000 };
+  const reads = [1, 2, 3, 4].flatMap((n) => {
+    const repository = parseRepositoryName('app');
+    const name = { upstream: 'local', repository, digest: digestOf(Buffer.from(String(n))) };
+    const plan = { originIds: ['origin-1'], isDefinite: true } as const;
+    const small = { ...plan, type: 'holders', sizeBytes: 10 } as const;
+    const fetched = { ...plan, type: 'leader' } as const;
+    return [small, fetched].map(
+      async (one) => await openOriginBlob(deps, name, one, { want: 'all' }, gone.signal),
+    );
   });
-  await until(() => bodies === 2, 'two bodies are under way, two wait for a socket');
+  await until(() => member.hung() === 4, 'two bodies and two waits are under way, as many wait for a socket');
   t.same(await origins.quick('origin-1', 20_000, { method: 'GET', path: '/v1/catalog' }), {});
   gone.abort(new CodedError('TIMEOUT'));
   t.ok((await Promise.allSettled(reads)).every(({ status }) => status === 'rejected'));
-  t.equal(bodies, 2);
-  await Promise.all(dispatchers.map(async (dispatcher) => await dispatcher.destroy()));
-  server.closeAllConnections();
-  server.close();
+  t.equal(member.hung(), 4);
 });

@@ -23,6 +23,8 @@ export interface InternalRequest {
   readonly headersTimeoutMs: number;
   /** Longest silence in the body, in ms. */
   readonly bodyTimeoutMs?: number;
+  /** Why it may last: bytes of a blob come, as fast as somebody takes them, or something is waited for. A stream that is sent is a body too. */
+  readonly lasts?: 'body' | 'wait' | undefined;
   readonly signal?: AbortSignal;
 }
 
@@ -37,6 +39,9 @@ export const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 
 interface InternalClientDeps {
   readonly dispatcher: Dispatcher;
+  /** Sockets of their own for what lasts; see {@link MemberSockets}. */
+  readonly bodies?: Dispatcher;
+  readonly waits?: Dispatcher;
   readonly clusterKey: Uint8Array;
   readonly memberId: string;
   /** Dates the calls, and learns from the answers how far other clocks are off. */
@@ -66,8 +71,7 @@ export class InternalClient {
    */
   async raw(call: InternalRequest): Promise<InternalResponse> {
     const { answer, isMisdated } = await this.#send(call);
-    const isStream = typeof call.body === 'object' && !(call.body instanceof Uint8Array);
-    if (!isMisdated || isStream) return answer;
+    if (!isMisdated || isStream(call.body)) return answer;
     await answer.body.dump();
     return (await this.#send(call)).answer;
   }
@@ -84,7 +88,7 @@ export class InternalClient {
     try {
       const answer = await request(new URL(call.path, call.url), {
         method: call.method,
-        dispatcher: this.#deps.dispatcher,
+        dispatcher: this.#socketsFor(call),
         headers: { ...headers, ...signatures },
         ...(body === undefined ? {} : { body }),
         headersTimeout: call.headersTimeoutMs,
@@ -111,6 +115,12 @@ export class InternalClient {
         cause,
       });
     }
+  }
+
+  #socketsFor({ lasts, body }: InternalRequest): Dispatcher {
+    const { dispatcher, bodies = dispatcher, waits = dispatcher } = this.#deps;
+    if (lasts === 'body' || isStream(body)) return bodies;
+    return lasts === 'wait' ? waits : dispatcher;
   }
 
   #signatures(
@@ -167,6 +177,11 @@ export class InternalClient {
       throw new CodedError('PEER_HTTP', { message: `${call.url} answered with bad JSON`, cause });
     }
   }
+}
+
+/** True for a body that is sent as it comes. */
+export function isStream(body: InternalRequest['body']): body is Readable {
+  return typeof body === 'object' && !(body instanceof Uint8Array);
 }
 
 function signedBody({ body, headers }: InternalRequest): SignedBody {

@@ -87,4 +87,30 @@ export function createDispatcher(options: ClientSocketOptions = {}): Dispatcher 
   });
 }
 
+/** Sockets to other members by what goes over them: however much lasts, a question never queues behind it. */
+export interface MemberSockets {
+  /** For questions. */
+  readonly dispatcher: Dispatcher;
+  readonly bodies: Dispatcher;
+  /** For what is waited for: long-polls, and what an upstream is asked for first. */
+  readonly waits: Dispatcher;
+}
+
+/** Sockets of each kind, so many per host of each. */
+export function createMemberSockets(
+  options: Pick<ClientSocketOptions, 'connections' | 'connectTimeoutMs'> = {},
+): { readonly sockets: MemberSockets; destroy(): Promise<void> } {
+  const sockets = {
+    dispatcher: createDispatcher(options),
+    bodies: createDispatcher(options),
+    waits: createDispatcher(options),
+  };
+  return {
+    sockets,
+    destroy: async () => {
+      await Promise.all(Object.values(sockets).map(async (one) => await one.destroy()));
+    },
+  };
+}
+
 export type { Dispatcher };

@@ -106,6 +106,7 @@ export class Origins {
       to: originId,
       ...to(ORIGIN_BLOBS.metainfo, { ...name, ...wished(wish), fetch }),
       headersTimeoutMs: fetch ? FIRST_ANSWER_MS.origin : 10_000,
+      lasts: fetch ? 'wait' : undefined,
       signal,
     });
     return Metainfo.decode(bytes);
@@ -128,6 +129,7 @@ export class Origins {
       headers: { 'if-none-match': known.etag },
       headersTimeoutMs: waitMs + this.#pace.timeoutMs(LEAST_POLL_SLACK_MS, MOST_SILENCE_MS),
       bodyTimeoutMs: 5_000,
+      lasts: 'wait',
       signal,
     });
     return status === 304 ? undefined : Metainfo.decode(bytes);

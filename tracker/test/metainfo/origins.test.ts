@@ -4,6 +4,9 @@ import { parseRepositoryName } from '@sepia/base/names/repository';
 import { Reach } from '@sepia/base/reach';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { InternalClient, InternalRequest } from '@sepia/http/client';
+import { Metainfo } from '@sepia/metainfo/metainfo';
+import { startCrowdedMember } from '@sepia/test-support/cluster/crowded-member';
+import { until } from '@sepia/test-support/until';
 import t from 'tap';
 import { Origins } from '../../src/metainfo/origins.ts';
 
@@ -40,6 +43,29 @@ t.test('uneven answers never make the next question impossible', async (t) => {
     waits.every((ms) => Number.isInteger(ms) && ms >= 900 && ms <= 4_000),
     waits.join(),
   );
+});
+
+t.test('origins are asked what they have however many long-polls are under way', async (t) => {
+  const member = await startCrowdedMember(t, (_, path) => path.includes('/metainfo'));
+  const cluster = {
+    origins: () => ({ owners: ['a'], standIns: [] }),
+    member: () => ({ urls: [member.url] }),
+  } as unknown as Cluster;
+  const origins = new Origins({ cluster, client: member.client });
+  const gone = new AbortController();
+  const known = Metainfo.open(NAME.digest, 1_000_000, '1'.repeat(32));
+  const wish = { all: true };
+  const polls = Array.from({ length: 3 }, () => [
+    origins.poll('a', NAME, known, wish, 60_000, gone.signal),
+    origins.metainfo('a', NAME, true, wish, gone.signal),
+  ]).flat();
+  await until(() => member.hung() === 2, 'two are under way, the others wait for a socket');
+  await until(
+    async () => (await origins.where(NAME, SIGNAL))[0]?.state !== 'silent',
+    'what it has is told; on a busy machine not at the first try',
+  );
+  gone.abort(new CodedError('TIMEOUT'));
+  t.ok((await Promise.allSettled(polls)).every(({ status }) => status === 'rejected'));
 });
 
 t.test('a bug is thrown, not taken for the silence of every origin', async (t) => {
