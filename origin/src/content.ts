@@ -1,4 +1,5 @@
 import type { Digest } from '@sepia/base/digest';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import { ownerName } from '@sepia/records/table/owner';
 import { createWriteBehind } from './backend/start.ts';
 import { Absence } from './blobs/absence.ts';
@@ -8,6 +9,7 @@ import { Replicator } from './blobs/replicator.ts';
 import { soundness } from './blobs/soundness.ts';
 import { Swarms } from './blobs/swarms.ts';
 import { WholeBlobs } from './blobs/whole-blobs.ts';
+import { CachedCopies } from './cached/cached-copies.ts';
 import { ContentGuard } from './fence/content-guard.ts';
 import { Fence } from './fence/core/fence.ts';
 import { Fetches } from './fetch/fetches.ts';
@@ -72,8 +74,6 @@ export function createContent(ground: Ground, wires: Wires, { links, proofs }: N
   const bad = metrics.counter('sepia_swarm_pieces_bad_total', 'Pieces that did not match their hash.');
   swarms.onBadPiece(() => bad.inc());
   store.onEvicted((digest) => swarms.forget(digest));
-  const fetches = new Fetches({ store, upstreams, room, log, nowMs, events: swarms, ...fetched }, pace);
-  stops.push('fetches', async () => fetches.stop());
   const hints = new Hints({ records: opened.records, log, nowMs: dateMs });
   stops.push('copies made', async () => await hints.settle());
   const { repair, scrubber } = soundness(
@@ -87,6 +87,14 @@ export function createContent(ground: Ground, wires: Wires, { links, proofs }: N
     { stragglerMs: deadlines['copy-straggler'] },
   );
   stops.push('replicator', async () => await replicator.stop());
+  const cachedCopies = new CachedCopies({ members, upstreams, replicator, log, nowMs });
+  stops.push('copies of cached blobs', async () => await cachedCopies.stop());
+  const onCached = (name: BlobName): void => cachedCopies.lookAfter(name);
+  const fetches = new Fetches(
+    { store, upstreams, room, log, nowMs, events: swarms, onFetched: onCached, ...fetched },
+    pace,
+  );
+  stops.push('fetches', async () => fetches.stop());
   const fence = new Fence();
   const owner = ownerName(clusterKey);
   const writeBehind = createWriteBehind({
@@ -96,9 +104,24 @@ export function createContent(ground: Ground, wires: Wires, { links, proofs }: N
   stops.push('backends', async () => await writeBehind.stop());
   const moves = new DoneMoves();
   const absence = new Absence({ members, standing, index, moves });
-  const blobs = new Blobs({ members, store, links, proofs, fetches, swarms, upstreams, repair, absence });
+  const blobs = new Blobs({
+    ...{ members, store, links, proofs, fetches, swarms, upstreams, repair, absence, onCached },
+  });
   return {
-    ...{ swarms, fetches, hints, repair, scrubber, replicator, fence, owner, writeBehind, moves, blobs },
+    ...{
+      swarms,
+      fetches,
+      hints,
+      repair,
+      scrubber,
+      replicator,
+      cachedCopies,
+      fence,
+      owner,
+      writeBehind,
+      moves,
+      blobs,
+    },
     servedBytes,
     guard: new ContentGuard({ fence, elapsedMs: nowMs }),
     whole: new WholeBlobs({ members, store, fetches, blobs, replicator }),

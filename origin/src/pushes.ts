@@ -28,7 +28,7 @@ export async function createPushes(ground: Ground, wires: Wires, names: Names, c
   const { cluster, log, stops, acceptLoss } = given;
   const { members, recordMembers, upstreams, identities } = wires;
   const { counted, tags, tagIndex, links, proofs, quotas, referrers } = names;
-  const { blobs, repair, replicator, guard } = content;
+  const { blobs, cachedCopies, repair, replicator, guard } = content;
   const behind = new RegistryBehind({ cluster, upstreams, nowMs });
   const writeBack = createWriteBack({
     ...{ cluster, ...counted, upstreams, index, store, tags, tagIndex, links },
@@ -41,7 +41,7 @@ export async function createPushes(ground: Ground, wires: Wires, names: Names, c
   const { intake, queue, jobs } = noted;
   const keeps = new Kept({ members, standing, store });
   const manifests = new Manifests({
-    ...{ members, store, blobs, links, keeps, proofs, quotas, tags, referrers, replicator },
+    ...{ members, store, blobs, cachedCopies, links, keeps, proofs, quotas, tags, referrers, replicator },
     ...{ replication: intake, behind, upstreams, repair, guard, log, nowMs: dateMs },
     recheck: new Recheck({ members, upstreams, log, nowMs }),
   });

@@ -63,6 +63,7 @@ interface BlobsDeps {
   readonly swarms: Swarms;
   readonly upstreams: Upstreams;
   readonly repair: Repair;
+  readonly onCached: (name: BlobName) => void;
 }
 
 /** One piece as this origin vouches for it, or another origin that has it. */
@@ -345,6 +346,7 @@ export class Blobs {
     const handle = await this.#deps.store.open(name.digest);
     try {
       if (handle !== undefined) await this.#deps.proofs.require(name, handle.attrs, signal);
+      if (handle?.attrs.class === 'cached') this.#deps.onCached(name);
     } catch (error) {
       await handle?.close();
       throw error;

@@ -192,6 +192,11 @@ export class Replicator {
     hints.done({ digest: name.digest, target: id });
   }
 
+  /** As {@link copyTo}, of what is no loss: it is not owed. */
+  async offer(name: CopyName, id: string, signal: AbortSignal): Promise<void> {
+    await this.#copy(name, id, false, signal);
+  }
+
   /** A stand-in got a blob for owners that were away: it owes them a copy each. */
   async owe(name: CopyName): Promise<void> {
     const { members, hints } = this.#deps;

@@ -43,6 +43,8 @@ interface FetchesDeps {
   readonly nowMs: () => number;
   readonly events: FetchEvents;
   readonly onUpstreamBytes: (upstream: string, bytes: number) => void;
+  /** A fetch has ended, and its blob is in the store. */
+  readonly onFetched: (name: BlobName) => void;
   /** A fetch has ended without its blob. */
   readonly onFailed: (upstream: string, code: string) => void;
 }
@@ -172,5 +174,6 @@ export class Fetches {
         'fetch ended',
       );
     this.#deps.events.ended(fetch);
+    if (fetch.error === undefined) this.#deps.onFetched(fetch.name);
   }
 }

@@ -23,6 +23,7 @@ import type { Blobs } from '../blobs/blobs.ts';
 import type { Kept } from '../blobs/kept.ts';
 import type { Repair } from '../blobs/repair.ts';
 import type { Replicator } from '../blobs/replicator.ts';
+import type { CachedCopies } from '../cached/cached-copies.ts';
 import { H_HOP, type Members } from '../cluster/members.ts';
 import type { ReadManifest } from '../fence/closure.ts';
 import type { ContentGuard } from '../fence/content-guard.ts';
@@ -65,6 +66,7 @@ interface ManifestsDeps {
   readonly members: Members;
   readonly store: BlobStore;
   readonly blobs: Blobs;
+  readonly cachedCopies: Pick<CachedCopies, 'lookAfter'>;
   readonly links: Links;
   readonly keeps: Pick<Kept, 'byOwners'>;
   readonly proofs: LinkProofs;
@@ -345,7 +347,7 @@ export class Manifests {
     name: { readonly upstream: string; readonly repository: RepositoryName },
     manifest: StoredManifest,
   ): Promise<void> {
-    const { store, links, proofs, referrers, members, log } = this.#deps;
+    const { store, links, proofs, referrers, members, cachedCopies, log } = this.#deps;
     const { digest, bytes, mediaType } = manifest;
     const provenance = [{ upstream: name.upstream, repository: name.repository }];
     const entries: LinkEntry[] = [{ ...name, digest, sizeBytes: bytes.length, mediaType }];
@@ -362,7 +364,8 @@ export class Manifests {
     const attrs = { class: 'cached', provenance, writtenBack: true, mediaType } as const;
     const kept = store
       .putBytes(digest, bytes, attrs)
-      .then(async () => await store.addProvenance(digest, provenance[0]!));
+      .then(async () => await store.addProvenance(digest, provenance[0]!))
+      .then(() => cachedCopies.lookAfter({ ...name, digest }));
     await Promise.all([
       kept.catch((error: unknown) => logFailure(log, error, 'manifest not kept', { digest })),
       links

@@ -30,6 +30,7 @@ function silentFetches(failed: string[] = [], error?: CodedError): Fetches {
       nowMs: () => performance.now(),
       events: { started: ignore, landed: ignore, restarted: ignore, ended: ignore },
       onUpstreamBytes: ignore,
+      onFetched: ignore,
       onFailed: (upstream, code) => void failed.push(`${upstream} ${code}`),
     },
     { progressMs: 60_000, firstByteMs: 60_000 },

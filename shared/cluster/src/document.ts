@@ -64,6 +64,15 @@ export const UPSTREAM_SCHEMA = z
       .describe(
         'Its pull time of images that are served here is kept fresh by one manifest GET in this time, e.g. 6h; left out: never.',
       ),
+    'cached-replicas': z
+      .number()
+      .int()
+      .min(1)
+      .max(3)
+      .default(1)
+      .describe(
+        'Origins that keep a copy of what was fetched from it, while their caches have room: 1 saves disks, the nodes that pulled it have it too; more survive a lost origin while it is away.',
+      ),
     'max-connections': MAX_CONNECTIONS,
     'requests-per-second': z
       .number()

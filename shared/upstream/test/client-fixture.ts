@@ -45,6 +45,7 @@ export function clientOf(t: Teardown, url: string, setup: ClientSetup = {}): Ups
     insecure: false,
     tags: { ttl: 60_000, 'stale-limit': 86_400_000, overrides: [] },
     quotas: [],
+    'cached-replicas': 1,
     'max-connections': 8,
     'manifest-recheck': 'never',
     'fetch-with': 'any',
