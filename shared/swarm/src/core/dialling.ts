@@ -31,6 +31,8 @@ export class Dialling {
   #sharing = 0;
   /** Before this nobody can be dialled who could not be when it was last looked: nothing is to be gone through. */
   #nextMs = 0;
+  /** `Bans.eased` when it was last looked. */
+  #eased = 0;
 
   constructor(init: { limits: CoreLimits; chance: Chance; ownId: string; zone: string; bans: Bans }) {
     this.#bans = init.bans;
@@ -95,7 +97,8 @@ export class Dialling {
   /** Dials what may be dialled now, up to the limit of wires. */
   dial(wires: number, nowMs: number, draw: () => LinkId, emit: Emit): void {
     let room = this.#limits.dialledWires - wires - this.#pending;
-    if (room <= 0 || nowMs < this.#nextMs) return;
+    if (room <= 0 || (nowMs < this.#nextMs && this.#eased === this.#bans.eased)) return;
+    this.#eased = this.#bans.eased;
     const ready: { one: PeerState; order: number }[] = [];
     let nextMs = Number.POSITIVE_INFINITY;
     for (const one of this.#peers.values()) {

@@ -58,6 +58,19 @@ t.test('a liar is dialled when its ban is over; a new address, or a new peer, at
   t.strictSame(dialled(5_003), ['liar 2']);
 });
 
+t.test('a ban that was shortened, or forgotten for others, ends when it ends', async (t) => {
+  const { dialling, bans, dialled } = start();
+  for (const liar of ['a', 'b']) bans.add(liar, 9_000);
+  dialling.learn([peer('a'), peer('b')]);
+  t.strictSame(dialled(0), []);
+  // Another swarm of the engine met it as an origin.
+  bans.add('a', 5_000);
+  t.strictSame(dialled(4_999), []);
+  t.strictSame(dialled(5_000), ['a 0']);
+  for (let at = 0; at < 4_096; at++) bans.add(`other ${at}`, 9_000);
+  t.strictSame(dialled(5_001), ['b 1']);
+});
+
 t.test('who found no room is dialled when there is some', async (t) => {
   const { dialling, dialled } = start();
   dialling.learn([peer('a'), peer('b'), peer('c')]);
