@@ -110,6 +110,16 @@ t.test('what is no file is neither opened nor followed, and makes room', async (
   }
 });
 
+t.test('what is no file is not opened to be changed either', async (t) => {
+  for (const [thing, put] of Object.entries(THINGS)) {
+    const top = t.testdir({ [OUTSIDE]: 'not ours', here: {} });
+    const path = join(top, 'here', 'one');
+    put(path, join(top, OUTSIDE));
+    await t.rejects(diskFiles.open(path, 'update'), { code: 'ENOENT' }, thing);
+  }
+  t.ok(Object.keys(THINGS).length > 5);
+});
+
 t.test('a value whose place is no file counts as none, and can be put', async (t) => {
   for (const [thing, put] of Object.entries(THINGS)) {
     const top = t.testdir({ [OUTSIDE]: 'not ours', values: {} });

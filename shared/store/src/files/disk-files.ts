@@ -79,8 +79,7 @@ export const mountedFiles: FilePort = {
  */
 export async function openHandle(path: string, mode: 'read' | 'update'): Promise<FileHandle> {
   const handle = await told(path, () => openFile(path, mode));
-  if ((await handle.stat()).isFile()) return handle;
-  await handle.close();
+  if (mode === 'update' || (await isFileElseClosed(handle))) return handle;
   throw noFile(path);
 }
 
@@ -185,13 +184,27 @@ async function isFolderBehind(link: string): Promise<boolean> {
 }
 
 async function openFile(path: string, mode: OpenMode): Promise<FileHandle> {
+  let handle: FileHandle;
   try {
-    return await open(path, FLAGS[mode], 0o640);
+    handle = await open(path, FLAGS[mode], 0o640);
   } catch (cause) {
     throwIfBug(cause);
     if (mode === 'create' || !NO_FILE.has(systemCode(cause) ?? '')) throw cause;
     throw noFile(path, cause);
   }
+  // A pipe and a device open for writing; what is only read is looked at by who reads.
+  if (mode !== 'update' || (await isFileElseClosed(handle))) return handle;
+  throw noFile(path);
+}
+
+async function isFileElseClosed(handle: FileHandle): Promise<boolean> {
+  let isFile = false;
+  try {
+    isFile = (await handle.stat()).isFile();
+  } finally {
+    if (!isFile) await handle.close();
+  }
+  return isFile;
 }
 
 function noFile(path: string, cause?: unknown): Error {

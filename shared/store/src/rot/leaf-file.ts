@@ -157,7 +157,11 @@ async function openForUpdate(
     return await files.open(path, 'create');
   } catch (error) {
     if (systemCode(error) !== 'EEXIST') throw error;
-    return await files.open(path, 'update');
+    const now = await openExisting(files, path, 'update');
+    if (now !== undefined) return now;
+    // What lies there is no file.
+    await files.unlink(path);
+    return await files.open(path, 'create');
   }
 }
 
