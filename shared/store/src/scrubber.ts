@@ -214,12 +214,16 @@ export class Scrubber {
   }
 
   async #retry(): Promise<void> {
-    const { store, damaged } = this.#deps;
+    const { store, damaged, log } = this.#deps;
     for (const { digest, piece } of damaged) {
       if (this.#stopped.signal.aborted) return;
-      await using handle = await store.open(digest, { isLook: true });
-      if (handle === undefined) damaged.forget(digest, piece);
-      else await this.#lookAt(handle, piece, Buffer.allocUnsafeSlow(Math.min(PIECE_BYTES, handle.sizeBytes)));
+      try {
+        await using handle = await store.open(digest, { isLook: true });
+        if (handle === undefined) damaged.forget(digest, piece);
+        else await this.#lookAt(handle, piece, Buffer.allocUnsafeSlow(Math.min(PIECE_BYTES, handle.sizeBytes)));
+      } catch (error) {
+        logFailure(log, error, 'a damaged piece was not tried again', { digest, piece }, 'error');
+      }
     }
     if (damaged.size > 0) return this.#retryLater();
     this.#failures = 0;

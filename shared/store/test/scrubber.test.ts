@@ -96,6 +96,30 @@ function contract(t: Test, makeGround: (t: Test) => Promise<StoreGround>): void 
     await store.close();
   });
 
+  check('a damaged blob that cannot be opened keeps none of the others', async (t, ground, open) => {
+    const store = await open();
+    const [digest, bytes] = [...(await filled(store))].at(-1)!;
+    await ground.damage(blobPath(ground.dir, digest), MIB + 3);
+    const scene = new Scene(t, ground, store, { rate: 0 });
+    scene.blobs.set(digest, bytes);
+    const stuck = digestOf(Buffer.from('stuck'));
+    const opens = store.open.bind(store);
+    let tried = 0;
+    store.open = async (one, options) => {
+      if (one !== stuck) return await opens(one, options);
+      tried += 1;
+      throw new CodedError('DISK_CORRUPT');
+    };
+    scene.scrubber.start();
+    scene.damaged.note(stuck, 0);
+    scene.damaged.note(digest, 1);
+    await until(() => scene.scrubber.damaged.pieces === 1, 'the other is mended');
+    t.same(scene.scrubber.damaged.digests, [stuck]);
+    await until(() => tried > 2, 'it is tried again, too');
+    await scene.scrubber.stop();
+    await store.close();
+  });
+
   check(
     'what a read found and nobody mended is told and tried again, without a scrub too',
     async (t, ground, open) => {
