@@ -111,7 +111,7 @@ async function openParts({ config, env, cluster, clusterKey, id, log, stops }: G
   const shared = {
     ...{ cluster, proxies, records, clusterKey, memberId: id, nowMs: dateMs },
     registryOf: (upstream: string) => registries.of(upstream),
-    cache: new JsonFolder(join(config.data, 'layers'), isLayerRecord),
+    cache: await JsonFolder.open(join(config.data, 'layers'), isLayerRecord),
     packer: pool,
     largeLayers: new LargeLayers(),
     scratch: () => ScratchFile.create(work),

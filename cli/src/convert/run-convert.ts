@@ -49,6 +49,7 @@ export function defaultWorkDir(env: Readonly<Record<string, string | undefined>>
 export async function runConvert(run: RunConvert): Promise<ConvertResult> {
   const work = join(run.workDir, 'work');
   await sweepScratch(work);
+  const cache = await JsonFolder.open(join(run.workDir, 'layers'), isLayerRecord);
   await using pool = new PackPool(
     run.threads ?? fittingThreads(availableParallelism(), processMemoryBytes()),
   );
@@ -58,7 +59,7 @@ export async function runConvert(run: RunConvert): Promise<ConvertResult> {
   const deps = {
     source,
     target,
-    cache: new JsonFolder(join(run.workDir, 'layers'), isLayerRecord),
+    cache,
     packer: pool,
     scratch: () => ScratchFile.create(work),
     report: convertView(run.out),

@@ -123,7 +123,7 @@ t.test('what is no file is not opened to be changed either', async (t) => {
 t.test('a value whose place is no file counts as none, and can be put', async (t) => {
   for (const [thing, put] of Object.entries(THINGS)) {
     const top = t.testdir({ [OUTSIDE]: 'not ours', values: {} });
-    const folder = new JsonFolder(join(top, 'values'), (value): value is { n: number } =>
+    const folder = await JsonFolder.open(join(top, 'values'), (value): value is { n: number } =>
       Object.hasOwn(value as object, 'n'),
     );
     put(join(top, 'values', 'a'), join(top, OUTSIDE));

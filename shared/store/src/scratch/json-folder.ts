@@ -1,8 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { diskFiles } from '../files/disk-files.ts';
 import { readWhole, replaceWhole } from '../files/file-port.ts';
+import { sweepGone } from './scratch.ts';
+
+/** Names of files that this process writes now. */
+const WRITTEN = new Set<string>();
 
 /**
  * Small values in a folder, a JSON file each, under names that are safe in a path. A value appears by rename after it was
@@ -12,9 +16,15 @@ export class JsonFolder<T> {
   readonly #folder: string;
   readonly #isValue: (value: unknown) => value is T;
 
-  constructor(folder: string, isValue: (value: unknown) => value is T) {
+  private constructor(folder: string, isValue: (value: unknown) => value is T) {
     this.#folder = folder;
     this.#isValue = isValue;
+  }
+
+  /** What a process that was killed while it wrote has left there is removed. */
+  static async open<T>(folder: string, isValue: (value: unknown) => value is T): Promise<JsonFolder<T>> {
+    await sweepGone(folder, /^[\w-]+\.(\d+)-[\da-f-]+$/, WRITTEN);
+    return new JsonFolder(folder, isValue);
   }
 
   async get(name: string): Promise<T | undefined> {
@@ -33,7 +43,12 @@ export class JsonFolder<T> {
     await mkdir(this.#folder, { recursive: true, mode: 0o700 });
     const path = this.#path(name);
     const temporary = `${path}.${process.pid}-${randomUUID()}`;
-    await replaceWhole(diskFiles, { path, temporary, durable: true }, Buffer.from(JSON.stringify(value)));
+    WRITTEN.add(basename(temporary));
+    try {
+      await replaceWhole(diskFiles, { path, temporary, durable: true }, Buffer.from(JSON.stringify(value)));
+    } finally {
+      WRITTEN.delete(basename(temporary));
+    }
   }
 
   #path(name: string): string {

@@ -73,11 +73,16 @@ const LIVE = new Set<string>();
 
 /** Removes scratch files whose process is gone: one that was killed leaves them. */
 export async function sweepScratch(folder: string): Promise<void> {
+  await sweepGone(folder, /^scratch-(\d+)-/, LIVE);
+}
+
+/** Removes files of processes that are gone: names have the number of theirs, `live` are those of this one. */
+export async function sweepGone(folder: string, named: RegExp, live: ReadonlySet<string>): Promise<void> {
   for (const name of await namesIn(folder)) {
-    const pid = /^scratch-(\d+)-/.exec(name)?.[1];
+    const pid = named.exec(name)?.[1];
     if (pid === undefined) continue;
     // A number may have been another process's before: what this one did not make is not its own.
-    const isInUse = Number(pid) === process.pid ? LIVE.has(name) : isRunning(Number(pid));
+    const isInUse = Number(pid) === process.pid ? live.has(name) : isRunning(Number(pid));
     if (!isInUse) await rm(join(folder, name), { force: true });
   }
 }
