@@ -45,6 +45,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
         warnings: () => [
           ...[whyOf(reach.lack(performance.now()), 'silent')].filter((one) => one !== undefined),
           ...scrubber.warnings,
+          ...ground.store.warnings,
         ],
         debug: { swarms: () => blobs.figures() },
       },

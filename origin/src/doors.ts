@@ -16,7 +16,7 @@ export type OriginParts = Ground & Wires & Names & Content & Pushes & Keeping;
 /** Last: the port for members and the admin port. They serve when this resolves. @throws {CodedError} `START_FAILED` */
 export async function openDoors(parts: OriginParts) {
   const { given, metrics, clock, standing, ending, room, recordEngine } = parts;
-  const { health, ring, recovery, scrubber, writeBack, writeBehind } = parts;
+  const { health, ring, recovery, scrubber, store, writeBack, writeBehind } = parts;
   const { config, cluster, clusterKey, selfId, log, stops } = given;
   const { deadlines } = config;
   const stopping = new AbortController();
@@ -44,7 +44,7 @@ export async function openDoors(parts: OriginParts) {
       ...{ log, metrics, app, notReady, clock },
       warnings: () => [
         ...[...ring.warnings, ...recovery.warnings, ...scrubber.warnings, ...room.warnings],
-        ...[...writeBack.warnings, ...writeBehind.warnings, ...recordEngine.warnings],
+        ...[...writeBack.warnings, ...writeBehind.warnings, ...recordEngine.warnings, ...store.warnings],
       ],
       debug: { suspects: () => health.suspects },
     },

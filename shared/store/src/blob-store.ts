@@ -9,6 +9,7 @@ import { BlobFiles, type StoreLog } from './blob-files.ts';
 import { BlobHandle } from './blob-handle.ts';
 import type { Budget } from './core/eviction.ts';
 import { type EvictionResult, Evictor } from './evictor.ts';
+import { Asides } from './files/asides.ts';
 import { type FilePort, openExisting } from './files/file-port.ts';
 import type { PartialBlob } from './partial-blob.ts';
 import { PartialFolder, type PartialInit } from './partial-folder.ts';
@@ -79,6 +80,7 @@ const ACCESSES_REMEMBERED = 65_536;
 export class BlobStore {
   readonly #deps: BlobStoreDeps;
   readonly #options: typeof BLOB_STORE_DEFAULTS;
+  readonly #asides: Asides;
   readonly #blobs: BlobFiles;
   readonly #partials: PartialFolder;
   readonly #usage = new UsageCounter();
@@ -92,7 +94,9 @@ export class BlobStore {
   #closing: Promise<void> | undefined;
   #keeping: NodeJS.Timeout | undefined;
 
-  private constructor(deps: BlobStoreDeps, options: BlobStoreOptions) {
+  private constructor(given: BlobStoreDeps, options: BlobStoreOptions) {
+    this.#asides = new Asides(given.log);
+    const deps = { ...given, files: this.#asides.watch(given.files) };
     this.#deps = deps;
     this.#options = { ...BLOB_STORE_DEFAULTS, ...options };
     this.#blobs = new BlobFiles(deps, { durable: options.durable });
@@ -283,6 +287,11 @@ export class BlobStore {
     return listBlobs(this.#blobs, undefined, after);
   }
 
+  /** In words, for `/readyz`: folders that lay where files belong. */
+  get warnings(): string[] {
+    return this.#asides.warnings;
+  }
+
   /** Bytes of all blobs; grows to the truth while `reconcile` counts. */
   usage(): number {
     return this.#usage.bytes;
@@ -355,6 +364,7 @@ export class BlobStore {
   #keepHouse(): void {
     this.expirePartials()
       .then(() => this.#evictWhenDue())
+      .then(() => this.#asides.look(this.#deps.files))
       .catch((error: unknown) => logFailure(this.#deps.log, error, 'partials were not looked through'));
   }
 

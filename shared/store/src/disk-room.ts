@@ -100,7 +100,7 @@ export class DiskRoom {
         const file = await noted(async () => await files.open(path, mode));
         return mode === 'read' ? file : this.#guardFile(file);
       },
-      rename: (from, to) => noted(() => files.rename(from, to)),
+      rename: (from, to, onAside) => noted(() => files.rename(from, to, onAside)),
       unlink: (path) => files.unlink(path),
       list: (folder) => files.list(folder),
       stat: (path) => files.stat(path),

@@ -220,7 +220,8 @@ export class Scrubber {
       try {
         await using handle = await store.open(digest, { isLook: true });
         if (handle === undefined) damaged.forget(digest, piece);
-        else await this.#lookAt(handle, piece, Buffer.allocUnsafeSlow(Math.min(PIECE_BYTES, handle.sizeBytes)));
+        else
+          await this.#lookAt(handle, piece, Buffer.allocUnsafeSlow(Math.min(PIECE_BYTES, handle.sizeBytes)));
       } catch (error) {
         logFailure(log, error, 'a damaged piece was not tried again', { digest, piece }, 'error');
       }

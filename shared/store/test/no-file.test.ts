@@ -15,6 +15,7 @@ import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import { bytesOf } from '@sepia/test-support/seeded';
 import t, { type Test } from 'tap';
 import { BlobStore } from '../src/blob-store.ts';
+import { Asides } from '../src/files/asides.ts';
 import { diskFiles } from '../src/files/disk-files.ts';
 import { readWhole, replaceWhole } from '../src/files/file-port.ts';
 import { JsonFolder } from '../src/scratch/json-folder.ts';
@@ -108,6 +109,39 @@ t.test('what is no file is neither opened nor followed, and makes room', async (
     await diskFiles.unlink(path);
     t.equal((await diskFiles.stat(path)) === undefined, thing !== 'a folder with something in it', thing);
   }
+});
+
+t.test('what was moved aside is told when it is, by the next process, and until it is gone', async (t) => {
+  const { store, dir } = await world(t);
+  await store.putBytes(DIGEST, BYTES, CACHED);
+  t.same(store.warnings, []);
+  const path = blobPath(dir, DIGEST);
+  rmSync(path);
+  mkdirSync(join(path, 'inner'), { recursive: true });
+  await store.close();
+  const told: unknown[] = [];
+  const log = { ...silentLogger(), warn: (facts: object) => void told.push(facts) };
+  const files = { files: diskFiles, dir, log, nowMs: () => Date.now() };
+  const next = await BlobStore.open(files, { durable: false, bootId: 'one' });
+  await next.putBytes(DIGEST, BYTES, CACHED);
+  const [aside, ...more] = readdirSync(dirname(path)).filter((name) => name.includes('.aside-'));
+  t.same(more, []);
+  const there = join(dirname(path), aside!);
+  t.same(next.warnings, [`aside: folders lay where files belong: look into ${there}, then remove them`]);
+  t.same(told.at(-1), { path: there });
+  await next.close();
+  const last = await opened(dir);
+  await last.reconcile();
+  t.same(last.warnings, next.warnings);
+  await last.close();
+  const asides = new Asides(silentLogger());
+  const watched = asides.watch(diskFiles);
+  await watched.list(dirname(path));
+  await asides.look(watched);
+  t.same(asides.warnings, next.warnings);
+  rmSync(there, { recursive: true });
+  await asides.look(watched);
+  t.same(asides.warnings, []);
 });
 
 t.test('what is no file is not opened to be changed either', async (t) => {

@@ -72,6 +72,8 @@ t.test('a folder, a pipe or a link lies where an agent had a blob: it is fetched
     t.ok(answer.bytes.equals(layer.content));
   }
   t.equal(layer.requests.length, 1, 'the upstream was not asked again');
+  const readyz = await (await request(`${here.cluster.agents[0]!.adminUrl}/readyz`)).body.text();
+  t.match(readyz, new RegExp(`warning: aside: .* look into ${path}\\.aside-[0-9a-f]{8}, then`));
 });
 
 t.test('a blob in the cache of an agent rots and nobody reads it: it is found and mended', async (t) => {

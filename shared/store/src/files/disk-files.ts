@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import {
   type FileHandle,
@@ -14,6 +13,7 @@ import {
 } from 'node:fs/promises';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { ended, throwIfBug } from '@sepia/base/failure';
+import { asideOf } from './asides.ts';
 import type { FileFacts, FilePort, OpenFile, OpenMode } from './file-port.ts';
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR } = constants;
@@ -38,7 +38,7 @@ export const diskFiles: FilePort = {
   async open(path: string, mode: OpenMode): Promise<OpenFile> {
     return new DiskFile(await told(path, () => openFile(path, mode)), path);
   },
-  rename: (from, to) => told(to, () => renameOver(from, to)),
+  rename: (from, to, onAside) => told(to, () => renameOver(from, to, onAside)),
   unlink: (path) => unlessMissing(undefined, () => told(path, () => unlinkFile(path))),
   list: (folder) => unlessMissing<string[]>([], () => told(folder, () => readdir(folder))),
   stat: (path) => unlessMissing<FileFacts | undefined>(undefined, () => told(path, () => facts(path))),
@@ -211,14 +211,16 @@ function noFile(path: string, cause?: unknown): Error {
   return Object.assign(new Error(`no file lies at ${path}`, { cause }), { code: 'ENOENT' });
 }
 
-async function renameOver(from: string, to: string): Promise<void> {
+async function renameOver(from: string, to: string, onAside?: (path: string) => void): Promise<void> {
   try {
     await rename(from, to);
   } catch (error) {
     throwIfBug(error);
     if (!FOLDER_THERE.has(systemCode(error) ?? '') || !(await isOwnFolder(to))) throw error;
     // Somebody else's files are in it, maybe: they are not ours to remove.
-    await rename(to, `${to}.aside-${randomBytes(4).toString('hex')}`);
+    const aside = asideOf(to);
+    await rename(to, aside);
+    onAside?.(aside);
     await rename(from, to);
   }
 }

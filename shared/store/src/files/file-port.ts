@@ -32,8 +32,8 @@ export interface OpenFile {
  */
 export interface FilePort {
   open(path: string, mode: OpenMode): Promise<OpenFile>;
-  /** Atomic; replaces `to`; a folder that lies there is moved aside first. Survives a power loss only after {@link FilePort.syncFolder} of the folder of `to`. */
-  rename(from: string, to: string): Promise<void>;
+  /** Atomic; replaces `to`; a folder that lies there is moved aside first, and `onAside` is told where to. Survives a power loss only after {@link FilePort.syncFolder} of the folder of `to`. */
+  rename(from: string, to: string, onAside?: (path: string) => void): Promise<void>;
   /** A missing file is no error. A folder that lies there goes if it is empty, else it stays. */
   unlink(path: string): Promise<void>;
   /** Names in a folder, in no order; empty if there is no such folder. */
