@@ -28,12 +28,12 @@ const DEADLINES = z
       .describe(
         'A copy that is this much slower than the one that made the write quorum is cut and made later.',
       ),
-    'upload-idle': duration({ least: '1s', most: '24d' })
+    'upload-idle': duration({ least: '1s', most: '3660d' })
       .prefault('1h')
       .describe(
         'An upload session that gets no request for this long ends; one without a byte after 5 minutes.',
       ),
-    'swarm-idle': duration({ least: '1s', most: '24d' })
+    'swarm-idle': duration({ least: '1s', most: '3660d' })
       .prefault('10m')
       .describe('A swarm that nobody asked about for this long is left.'),
     drain: duration({ least: '0s', most: '1h' })

@@ -43,6 +43,13 @@ t.test('paths are relative to the file, defaults are there', async (t) => {
   });
 });
 
+t.test('what no timer waits for may take longer than timers do', async (t) => {
+  const long = 'deadlines: {upload-idle: 60d, swarm-idle: 400d}';
+  const config = loadOriginConfig(write(t, ['id: o1', ...BASE, long].join('\n'), [ORIGIN]));
+  t.equal(config.deadlines['upload-idle'], 60 * 86_400_000);
+  t.equal(config.deadlines['swarm-idle'], 400 * 86_400_000);
+});
+
 t.test('what is wrong is named', async (t) => {
   for (const [config, members, message] of [
     [BASE, [ORIGIN], /^id: is missing/],

@@ -61,9 +61,9 @@ export const REPLICATION_RULE = z.strictObject({
     .describe('Signatures, SBOMs and the like that name an image as their subject.'),
   retry: z
     .strictObject({
-      first: duration({ least: '10ms', most: '1h' })
+      first: duration({ least: '10ms', orZero: true, most: '1h' })
         .prefault('2s')
-        .describe('Wait after the first failure; doubled after each.'),
+        .describe('Wait after the first failure; doubled after each. 0s: none, then 1s after the second.'),
       max: duration({ least: '10ms', most: '24h' }).prefault('15m').describe('Longest wait.'),
       tries: z.number().int().min(1).max(1_000).default(20).describe('Failures after which a job is dead.'),
     })

@@ -20,10 +20,10 @@ export const POLICIES = z.strictObject({
     .max(100)
     .default(8)
     .describe('Standard clients that each origin and agent serves at once; the others wait their turn.'),
-  'stranger-rate': bytes({ least: '64KiB' })
+  'stranger-rate': bytes({ least: '64KiB', orZero: true })
     .prefault('32MiB')
     .describe(
-      'Bytes per second that each origin and agent serves them, all together; while it serves a member, a sixteenth.',
+      'Bytes per second that each origin and agent serves them, all together; while it serves a member, a sixteenth. 0: it serves them nothing.',
     ),
   'stranger-interval': duration({ least: '5s', most: '1h' })
     .prefault('1m')

@@ -19,9 +19,9 @@ export const WRITE_BACK = z.strictObject({
     .describe('Bytes per second that one origin sends, e.g. 50MiB; left out: no limit.'),
   retry: z
     .strictObject({
-      first: duration({ least: '10ms', most: '1h' })
+      first: duration({ least: '10ms', orZero: true, most: '1h' })
         .prefault('2s')
-        .describe('Wait after the first failure; doubled after each.'),
+        .describe('Wait after the first failure; doubled after each. 0s: none, then 1s after the second.'),
       max: duration({ least: '10ms', most: '24h' }).prefault('1m').describe('Longest wait.'),
       tries: z
         .number()
@@ -39,9 +39,9 @@ export const WRITE_BACK = z.strictObject({
     .describe(
       'The url of before, where url names the same registry anew, or one that has all that it had: pushes that wait go there. Without it another url is refused while pushes wait.',
     ),
-  'warn-after': duration({ least: '1s', most: '366d' })
+  'warn-after': duration({ least: '0s', most: '366d' })
     .prefault('15m')
-    .describe('How old the oldest waiting push may be before /readyz warns.'),
+    .describe('How old the oldest waiting push may be before /readyz warns. 0s: as soon as one waits.'),
 });
 
 export type WriteBack = z.infer<typeof WRITE_BACK>;

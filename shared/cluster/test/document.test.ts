@@ -48,6 +48,28 @@ t.test('a document with its defaults', async (t) => {
   t.equal(document.policies.strangers, 'never');
 });
 
+t.test('where 0 means something it may be written', async (t) => {
+  const retry = { first: '0s' };
+  const own = { retry, 'warn-after': '0s' };
+  const writeBack = { ...HARBOR, mode: 'write-back', access: 'cluster', 'write-back': own };
+  const rule = {
+    name: 'r',
+    from: 'local',
+    repositories: ['**'],
+    to: { url: 'https://b.example.com' },
+    retry,
+  };
+  const document = parse({
+    ...GOOD,
+    upstreams: [writeBack, LOCAL],
+    policies: { 'stranger-rate': 0 },
+    replication: [rule],
+  });
+  t.match(document.upstreams[0], { 'write-back': { retry: { first: 0 }, 'warn-after': 0 } });
+  t.equal(document.policies['stranger-rate'], 0);
+  t.match(document.replication, [{ retry: { first: 0, max: 900_000 } }]);
+});
+
 t.test('what is wrong is named', async (t) => {
   const cases: [object, RegExp][] = [
     [{ version: 0 }, /^cluster\.yaml: version: /],

@@ -85,9 +85,14 @@ export function nextTry(
   return tries >= rules.tries ? 'dead' : Math.max(retryAfterMs ?? 0, waitOf(tries, rules, chance));
 }
 
+/** The wait after the second failure where there is none after the first, in ms. */
+const AFTER_NONE_MS = 1_000;
+
 /** The wait after so many failures in a row, in ms: doubled each time, half of it chance. */
-export function waitOf(failures: number, rules: RetryRules, chance: number): number {
-  return Math.round(backoffMs(failures, rules.firstMs, rules.maxMs) * (0.5 + chance / 2));
+export function waitOf(failures: number, { firstMs, maxMs }: RetryRules, chance: number): number {
+  const waitMs =
+    firstMs > 0 ? backoffMs(failures, firstMs, maxMs) : backoffMs(failures - 1, AFTER_NONE_MS, maxMs);
+  return Math.round(waitMs * (0.5 + chance / 2));
 }
 
 /** What no later try can mend. */

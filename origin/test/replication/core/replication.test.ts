@@ -39,6 +39,11 @@ t.test('waits double up to a limit, with chance, at least what the target asked 
   t.equal(nextTry(9, rules, 0.999, undefined), 59_970);
   t.equal(nextTry(1, rules, 0, 30_000), 30_000);
   t.equal(nextTry(10, rules, 0, undefined), 'dead');
+  const atOnce = { ...rules, firstMs: 0 };
+  t.equal(nextTry(1, atOnce, 0.999, undefined), 0, 'first: 0s');
+  t.equal(nextTry(2, atOnce, 0, undefined), 500, 'never without a pause for long');
+  t.equal(nextTry(3, atOnce, 0, undefined), 1_000);
+  t.equal(nextTry(9, atOnce, 0.999, undefined), 59_970);
   fc.assert(
     fc.property(fc.nat(2_000), fc.double({ min: 0, max: 0.999, noNaN: true }), (tries, chance) => {
       const next = nextTry(tries, { ...rules, tries: 5_000 }, chance, undefined);

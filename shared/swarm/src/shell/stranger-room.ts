@@ -21,12 +21,13 @@ export interface StrangerLimits {
 
 export const STRANGER_LIMITS: StrangerLimits = Object.freeze({ slots: 8, bytesPerSec: 32 * 1024 * 1024 });
 
-/** The limits that `policies` of the cluster document name. */
+/** The limits that `policies` of the cluster document name: with no rate nobody has a slot. */
 export function strangerLimits(policies: {
   readonly 'stranger-slots': number;
   readonly 'stranger-rate': number;
 }): StrangerLimits {
-  return { slots: policies['stranger-slots'], bytesPerSec: policies['stranger-rate'] };
+  const bytesPerSec = policies['stranger-rate'];
+  return { slots: bytesPerSec === 0 ? 0 : policies['stranger-slots'], bytesPerSec };
 }
 
 /** A wire to a stranger that wants something. */

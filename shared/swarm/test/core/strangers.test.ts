@@ -4,6 +4,7 @@ import t from 'tap';
 import { banIdOf, isStrangerId, strangerId } from '../../src/core/strangers/stranger-id.ts';
 import { StrangerRate } from '../../src/core/strangers/stranger-rate.ts';
 import { StrangerSlots } from '../../src/core/strangers/stranger-slots.ts';
+import { strangerLimits } from '../../src/shell/stranger-room.ts';
 import { all, of, PIECES, start } from '../support/core.ts';
 
 const STRANGER = { isStranger: true };
@@ -86,6 +87,16 @@ t.test('slots: who asked first is served first, and turns come round', async (t)
   t.ok(slots.leave('c'));
   t.notOk(slots.leave('c'));
   t.same(slots.turn(60_001), { unchoke: ['b'], choke: [] });
+});
+
+t.test('with a rate of 0 nobody is served', async (t) => {
+  const policies = { 'stranger-slots': 8, 'stranger-rate': 64 * 1024 };
+  t.same(strangerLimits(policies), { slots: 8, bytesPerSec: 64 * 1024 });
+  const { slots } = strangerLimits({ ...policies, 'stranger-rate': 0 });
+  const none = new StrangerSlots<string>({ slots, holdMs: 30_000 });
+  none.ask('a', 0);
+  t.same(none.turn(0), { unchoke: [], choke: [] });
+  t.same(none.turn(60_000), { unchoke: [], choke: [] });
 });
 
 t.test('slots: never more than there are, and whoever goes on asking is served', async (t) => {
