@@ -235,8 +235,10 @@ t.test('pace: retries with growing pauses, ends without progress, lingers for re
   t.same(failed('UPSTREAM_LIES', 160_001), { type: 'new-attempt' });
   pace.newAttempt(160_002);
   t.equal(failed('UPSTREAM_LIES', 160_002).type, 'retry');
-  t.equal(errorWeight('BACKEND_DOWN'), 'passing');
-  t.equal(errorWeight('UPSTREAM_DENIED'), 'certain');
+  t.equal(errorWeight({ code: 'BACKEND_DOWN' }), 'passing');
+  t.equal(errorWeight({ code: 'BACKEND_DOWN', detail: { reason: 'timeout' } }), 'passing');
+  t.equal(errorWeight({ code: 'BACKEND_DOWN', detail: { reason: 'redirect-refused' } }), 'certain');
+  t.equal(errorWeight({ code: 'UPSTREAM_DENIED' }), 'certain');
   t.equal(retryDelayMs(50, undefined), 2_000);
   t.end();
 });

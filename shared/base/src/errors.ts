@@ -190,6 +190,9 @@ export function isCoded(error: unknown, code?: ErrorCode): error is CodedError {
   return error instanceof CodedError && (code === undefined || error.code === code);
 }
 
+/** `detail.reason` of a `BACKEND_DOWN` that asking again does not change: the registry leads where nobody is sent. */
+export const REDIRECT_REFUSED = 'redirect-refused';
+
 /**
  * True for an error of the upstream that the fetching origin reports at the end of its own deadline: another member
  * would only begin to wait anew.

@@ -146,13 +146,14 @@ t.test('a redirect back to the upstream brings no credentials along once it left
 });
 
 t.test('redirects that lead nowhere sensible are refused', async (t) => {
-  for (const to of [
-    'ftp://127.0.0.1/x',
-    'file:///etc/passwd',
-    'http://user:secret@127.0.0.1/',
-    'http://[',
-    'javascript:1',
-  ]) {
+  const reason = 'redirect-refused';
+  for (const [to, detail] of [
+    ['ftp://127.0.0.1/x', { reason }],
+    ['file:///etc/passwd', { reason }],
+    ['http://user:secret@127.0.0.1/', { reason }],
+    ['http://[', { reason: undefined }],
+    ['javascript:1', { reason }],
+  ] as const) {
     const upstream = await startUpstream(t);
     const digest = upstream.addBlob(repository, BYTES);
     upstream.misbehave({ does: { type: 'redirect', to } });
@@ -161,6 +162,7 @@ t.test('redirects that lead nowhere sensible are refused', async (t) => {
       'BACKEND_DOWN',
     );
     t.match(error.message, /redirect of/, to);
+    t.match(error.detail, { host: new URL(upstream.url).host, ...detail }, to);
     t.notMatch(error.message, /secret/);
   }
 });

@@ -39,6 +39,24 @@ t.test('nothing can serve', async (t) => {
     t.match(ociError(answer).message, /refuses access/);
   });
 
+  for (const to of ['file:///etc/passwd', 'gopher://127.0.0.1:70/1', 'data:text/plain,x'])
+    await t.test(
+      `the upstream redirects to ${to.split(':')[0]}: 503 that says so, and it is not asked on`,
+      async (t) => {
+        const layer = await here.hinted(3 * MIB);
+        layer.misbehave({ type: 'redirect', to });
+        const asked = (): number =>
+          here.upstream.requests('blob').filter(({ path }) => path.includes(layer.digest)).length;
+        const before = asked();
+        const answer = await layer.get();
+        t.equal(answer.status, 503);
+        t.equal(ociError(answer).code, 'UNAVAILABLE');
+        t.match(ociError(answer).message, /leads to \w+:, which is not http; not followed/);
+        // Whether it has the blob, and for the blob.
+        t.ok(asked() - before <= 2, `asked ${asked() - before} times`);
+      },
+    );
+
   await t.test('429 with a Retry-After within the deadline: waited for, then right bytes', async (t) => {
     const layer = await here.hinted(3 * MIB);
     layer.misbehave({ type: 'status', status: 429, headers: { 'retry-after': '1' } }, { times: 1 });

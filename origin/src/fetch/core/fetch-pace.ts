@@ -1,5 +1,4 @@
-import type { ErrorCode } from '@sepia/base/errors';
-import { advanceOf, errorWeight, retryDelayMs } from './fetch-retry.ts';
+import { advanceOf, errorWeight, type Failed, retryDelayMs } from './fetch-retry.ts';
 
 /** Time that the swarm gets for pieces that agents hold before the upstream is asked, in ms. */
 const SWARM_GRACE_MS = 2_000;
@@ -27,12 +26,6 @@ interface PaceFacts {
   readonly avoiding: boolean;
   /** Requests are out, their connections live, and none has been answered: the upstream fetches it itself. */
   readonly thinking: boolean;
-}
-
-/** What a connection failed with. */
-interface Failed {
-  readonly code: ErrorCode;
-  readonly detail?: Readonly<Record<string, unknown>>;
 }
 
 /** What a connection that failed left. */
@@ -120,10 +113,11 @@ export class FetchPace {
    * A connection that was cut on its way and brought much is resumed at once, one that brought little after a short pause;
    * pauses grow, and connections are counted, only where nothing new came.
    */
-  failed({ code, detail }: Failed, facts: FailureFacts, nowMs: number): AfterFailure {
+  failed(failure: Failed, facts: FailureFacts, nowMs: number): AfterFailure {
+    const { code, detail } = failure;
     if (code === 'DISK_FULL' || code === 'INTERNAL') return { type: 'fail' };
     if (this.#conflicts >= MAX_CONFLICTS) return { type: 'new-attempt' };
-    if (errorWeight(code) === 'certain' && !facts.avoiding) return { type: 'fail' };
+    if (errorWeight(failure) === 'certain' && !facts.avoiding) return { type: 'fail' };
     const advance = facts.came ? advanceOf(facts.keptBytes - this.#keptBytes, facts.missingBytes) : 'none';
     this.#keptBytes = Math.max(this.#keptBytes, facts.keptBytes);
     if (advance !== 'none') this.#failures = this.#futile = 0;

@@ -1,5 +1,5 @@
 import { backoffMs } from '@sepia/base/async/backoff';
-import type { ErrorCode } from '@sepia/base/errors';
+import { type ErrorCode, REDIRECT_REFUSED } from '@sepia/base/errors';
 
 const FIRST_DELAY_MS = 100;
 const MAX_DELAY_MS = 2_000;
@@ -8,8 +8,14 @@ const MUCH_BYTES = 64 * 1024;
 /** So much of what was missing is much as well: the rest of a blob that is small. */
 const MUCH_SHARE = 0.1;
 
+/** What a connection failed with. */
+export interface Failed {
+  readonly code: ErrorCode;
+  readonly detail?: Readonly<Record<string, unknown>>;
+}
+
 /** `certain`: asking the upstream again would bring the same answer. */
-export function errorWeight(code: ErrorCode): 'certain' | 'passing' {
+export function errorWeight({ code, detail }: Failed): 'certain' | 'passing' {
   switch (code) {
     case 'BLOB_UNKNOWN':
     case 'REPOSITORY_UNKNOWN':
@@ -17,6 +23,8 @@ export function errorWeight(code: ErrorCode): 'certain' | 'passing' {
     case 'UPSTREAM_UNKNOWN':
     case 'DRAINING':
       return 'certain';
+    case 'BACKEND_DOWN':
+      return detail?.['reason'] === REDIRECT_REFUSED ? 'certain' : 'passing';
     default:
       return 'passing';
   }
