@@ -8,6 +8,7 @@ import {
   verifyBootstrap,
   verifyNydusBlob,
 } from '@sepia/lazy/convert/verify-nydus';
+import type { WorkLimits } from '@sepia/lazy/convert/work-limits';
 import { indexWithImage } from '@sepia/lazy/erofs/image-part';
 import type { VerifyResult } from '@sepia/lazy/estargz/check-layer';
 import type { MadeIndex } from '@sepia/lazy/index/layer-indexer';
@@ -19,6 +20,7 @@ interface Deps {
   readonly source: ImageSource;
   readonly scratch: MakeScratch;
   readonly largeLayers: LargeLayers;
+  readonly limits: Pick<WorkLimits, 'came' | 'unpacked'>;
 }
 
 /** What a layer is in a Nydus image; undefined for all layers of other images. */
@@ -33,6 +35,7 @@ interface Reading {
   readonly image: Image;
   readonly bootstrap: NydusBootstrap;
   readonly indexer: NydusIndexer | undefined;
+  readonly limits: Deps['limits'];
   /** Lengths of data blobs by their ids. */
   readonly sizes: Map<string, number>;
 }
@@ -57,6 +60,7 @@ export async function indexNydus(
     const packed = pulled.use(await deps.scratch());
     layers.set(layer.digest, { layer, packed });
     const take = async (chunk: Uint8Array): Promise<void> => {
+      deps.limits.came(chunk.length);
       await packed.append(chunk);
       onProgress(layer, packed.sizeBytes);
     };
@@ -71,7 +75,7 @@ export async function indexNydus(
   const refusal = refusalOf(() => {
     if (bootstrap.read !== undefined) indexer = new NydusIndexer(bootstrap.read.bootstrap);
   });
-  const reading: Reading = { image, bootstrap, indexer, sizes: new Map() };
+  const reading: Reading = { image, bootstrap, indexer, limits: deps.limits, sizes: new Map() };
   const learned = new Map<Digest, Learned>();
   for (const { layer, packed } of layers.values())
     if (layer.digest !== last.digest) learned.set(layer.digest, await blobOf(reading, layer, packed));
@@ -98,17 +102,16 @@ async function bootstrapIn({ layers }: Image, packed: Scratch): Promise<NydusBoo
 }
 
 async function blobOf(
-  { bootstrap, indexer, sizes }: Reading,
+  { bootstrap, indexer, limits, sizes }: Reading,
   { descriptor, digest }: ImageLayer,
   packed: Scratch,
 ): Promise<Learned> {
   const { sizeBytes } = packed;
-  const reason = faultOf(
-    await verifyNydusBlob(
-      ...([descriptor, packed, bootstrap, digest] as const),
-      indexer && ((blob, infos) => indexer.content(blob, infos)),
-    ),
-  );
+  const told = {
+    content: indexer && ((...own: Parameters<NydusIndexer['content']>) => indexer.content(...own)),
+    unpacked: (bytes: number) => limits.unpacked(bytes),
+  };
+  const reason = faultOf(await verifyNydusBlob(descriptor, packed, bootstrap, digest, told));
   if (reason !== undefined) return { kind: 'nydus-blob', reason };
   sizes.set(digest.slice('sha256:'.length), sizeBytes);
   return { kind: 'nydus-blob', ...learnedOf(blobIndex({ layer: digest, sizeBytes })) };

@@ -58,7 +58,7 @@ export async function runIndex(
   const known = new Set<Digest>();
   for (const image of wanted) {
     if (nydusKindOf(image) !== undefined) {
-      await indexNydusImage(deps, task, image, note, signal);
+      await indexNydusImage({ ...deps, limits }, task, image, note, signal);
       continue;
     }
     for (const layer of image.layers) {
@@ -100,7 +100,7 @@ export async function isIndexed(
  * record: it may be an ordinary layer that this image calls otherwise.
  */
 async function indexNydusImage(
-  deps: RunIndexDeps,
+  deps: RunIndexDeps & { readonly limits: WorkLimits },
   task: ConversionTask,
   image: Image,
   note: (layer: ImageLayer, reason: string | undefined, isNew: boolean) => void,

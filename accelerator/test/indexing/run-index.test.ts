@@ -42,10 +42,10 @@ class Here {
   readonly largeLayers = new LargeLayers();
   readonly #scratch = new MemoryScratch();
 
-  /** An image of two layers, `source`, and the same as Nydus, `nydus`. */
-  static async start(): Promise<Here> {
+  /** An image of these layers, `source`, and the same as Nydus, `nydus`. */
+  static async start(layers = [BASE, APP]): Promise<Here> {
     const here = new Here();
-    here.images.addImage([BASE, APP], { tag: 'source' });
+    here.images.addImage(layers, { tag: 'source' });
     await convertImage(
       {
         ...{ source: here.images, target: here.images, cache: memoryCache(), packer: inlinePacker },
@@ -149,6 +149,15 @@ t.test('while the layers of a Nydus image are pulled, another large layer has th
   await setImmediate();
   other[Symbol.dispose]();
   t.match(await indexed, { outcome: 'indexed', layers: 3 });
+});
+
+t.test('chunks of a Nydus image that grow count, too', async (t) => {
+  const payload = Buffer.concat(Array.from({ length: 8 }, (_, at) => Buffer.alloc(1024 * 1024, at)));
+  const here = await Here.start([writeTar([{ name: 'long', payload }])]);
+  const refused = { code: 'MANIFEST_SYNTAX', message: /more than 6291456 uncompressed/ };
+  await t.rejects(here.index('nydus', 'index', 6 * 1024 * 1024), refused);
+  t.equal(here.records.size, 0);
+  t.match(await here.index('nydus', 'index', 8 * 1024 * 1024), { outcome: 'indexed' });
 });
 
 t.test('what is not what the manifest calls it takes nothing from the layer that it is', async (t) => {

@@ -101,19 +101,23 @@ function checkTables(
   }
 }
 
-/** Verifies a data blob of an image. @param content as that of `verifyRafs` */
+/** Verifies a data blob of an image. @param told as those of `verifyRafs` */
 export async function verifyNydusBlob(
   layer: RawDescriptor,
   blob: Scratch,
   bootstrap: NydusBootstrap,
   diffId: Digest | undefined,
-  content?: (blob: RafsBlob, infos: readonly ChunkInfo[]) => TakeChunk,
+  told: {
+    readonly content?: ((blob: RafsBlob, infos: readonly ChunkInfo[]) => TakeChunk) | undefined;
+    readonly unpacked?: (bytes: number) => void;
+  } = {},
 ): Promise<VerifyResult> {
+  const { content, unpacked } = told;
   const described = bootstrap.blobs.get(layer.digest.slice('sha256:'.length));
   return await verifyRafs({
     sizeBytes: blob.sizeBytes,
     read: (offset, length) => blob.read(offset, length),
-    ...{ digest: layer.digest, diffId, blob: described },
+    ...{ digest: layer.digest, diffId, blob: described, unpacked },
     chunks: bootstrap.chunks.filter((chunk) => chunk.blob === described),
     parts: described === undefined ? [] : partsIn(bootstrap, described),
     ...(described === undefined || content === undefined

@@ -32,6 +32,8 @@ export interface RafsToVerify extends BlobToVerify {
   readonly parts?: readonly ChunkAddress[];
   /** Hears its table, once nothing is wrong with it; the answer hears each chunk that matches its digest, in order. */
   readonly content?: (infos: readonly ChunkInfo[]) => TakeChunk;
+  /** Told of the length of each chunk before it is unpacked; throws where they are too many bytes. */
+  readonly unpacked?: ((bytes: number) => void) | undefined;
 }
 
 /** Hears the content of a chunk. */
@@ -185,7 +187,7 @@ class BlobCheck {
     infos: readonly ChunkInfo[],
     digests: Buffer,
   ): Promise<void> {
-    const { read, content } = this.#target;
+    const { read, content, unpacked } = this.#target;
     const { own } = blob;
     const take = this.#findings.list.length === 0 ? content?.(infos) : undefined;
     let end = 0;
@@ -197,6 +199,7 @@ class BlobCheck {
         this.#found('chunks', `chunk ${index} does not lie in its blob`);
         continue;
       }
+      unpacked?.(info.sizeBytes);
       const packed = await read(info.packedOffset, info.packedBytes);
       const isPlain = info.packedBytes === info.sizeBytes;
       const raw = contentOf(packed, isPlain ? 'none' : own.compressor, info, index, this.#found);

@@ -63,10 +63,9 @@ async function findingsOf(
 ): Promise<readonly string[]> {
   const scratch = await new MemoryScratch().make();
   await scratch.append(bytes);
-  const { findings } = await verifyNydusBlob(
-    ...([layers[number]!, scratch, bootstrap, undefined] as const),
-    indexer && ((blob, infos) => indexer.content(blob, infos)),
-  );
+  const { findings } = await verifyNydusBlob(...([layers[number]!, scratch, bootstrap, undefined] as const), {
+    content: indexer && ((...own: Parameters<NydusIndexer['content']>) => indexer.content(...own)),
+  });
   return findings.filter(({ check }) => check !== 'blob').map(({ message }) => message);
 }
 
