@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { isCoded } from './errors.ts';
-import { throwIfBug } from './failure.ts';
+import { ended, throwIfBug } from './failure.ts';
 import type { Stoppable } from './lifecycle.ts';
 import { giveMemoryBack } from './memory/give-back.ts';
 
@@ -82,7 +82,8 @@ interface Reloading<C> {
 
 /**
  * Starts a service from its config and reads that again at SIGHUP; what a start would refuse changes nothing. `inForce`: the
- * keys that it then adjusts by, `part.key` for those of a section; what else has changed counts after a restart, and is named.
+ * keys that it then adjusts by, `part.key` for those of a section; what else has changed counts after a restart, and is named. One
+ * reload at a time: what was read last is in force last.
  */
 export async function reloadable<C extends object>(
   { load, check, start }: Reloading<C>,
@@ -90,19 +91,24 @@ export async function reloadable<C extends object>(
 ): Promise<Service> {
   let config = load();
   const running = await start(config);
+  let last: Promise<string> | undefined;
+  const reload = async (): Promise<string> => {
+    const next = load();
+    await check(next);
+    running.adjust(next);
+    const changed = changedKeys(config, next);
+    config = next;
+    const later = changed.filter((key) => !inForce.includes(key));
+    const now = changed.filter((key) => inForce.includes(key));
+    return `config reloaded; in force: ${now.join(', ') || 'nothing new'}${
+      later.length === 0 ? '' : `; after a restart: ${later.join(', ')}`
+    }`;
+  };
   return {
     stop: async () => await running.stop(),
     reload: async () => {
-      const next = load();
-      await check(next);
-      running.adjust(next);
-      const changed = changedKeys(config, next);
-      config = next;
-      const later = changed.filter((key) => !inForce.includes(key));
-      const now = changed.filter((key) => inForce.includes(key));
-      return `config reloaded; in force: ${now.join(', ') || 'nothing new'}${
-        later.length === 0 ? '' : `; after a restart: ${later.join(', ')}`
-      }`;
+      last = ended(last).then(reload);
+      return await last;
     },
   };
 }

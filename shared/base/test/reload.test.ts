@@ -38,6 +38,35 @@ t.test('a reload says what is in force and what counts after a restart', async (
   t.ok(isStopped);
 });
 
+t.test('of two reloads at once the one that read the file last is in force last', async (t) => {
+  let level = 1;
+  const checks: (() => void)[] = [];
+  const seen: unknown[] = [];
+  const service = await reloadable(
+    {
+      load: () => ({ level }),
+      check: async () => await new Promise<void>((resolve) => checks.push(resolve)),
+      start: async () => ({ adjust: (next) => void seen.push(next), stop: async () => undefined }),
+    },
+    ['level'],
+  );
+  level = 2;
+  const first = service.reload?.();
+  await until(() => checks.length === 1, 'it is checked');
+  level = 3;
+  const second = service.reload?.();
+  await new Promise(setImmediate);
+  // A second check that is under way would be over before the first.
+  checks[1]?.();
+  await new Promise(setImmediate);
+  checks[0]?.();
+  t.equal(await first, 'config reloaded; in force: level');
+  await until(() => checks.length === 2, 'the second is checked behind it');
+  checks[1]?.();
+  t.equal(await second, 'config reloaded; in force: level');
+  t.same(seen, [{ level: 2 }, { level: 3 }]);
+});
+
 t.test('a config that is wrong changes nothing', async (t) => {
   const refusals = {
     load: 'limits.open: is missing',
