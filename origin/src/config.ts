@@ -134,7 +134,7 @@ const KEYS = z.strictObject({
       })
         .prefault('7d')
         .describe(
-          'So long records of deletes are kept at least: a member whose clock is further behind needs one more round for a write. Engine embedded.',
+          'So long records of deletes are kept at least: a member whose clock is further behind needs one more round for a write.',
         ),
     })
     .superRefine((one, ctx) => {

@@ -98,6 +98,7 @@ export function createKeeping(
   const { recovery, ring, agreement, ...floors } = createRing(
     {
       ...{ ...opened, cluster, members, client, index, store, hints, moves },
+      shared: records.isShared ? records : undefined,
       ...{ replicator, tags, upstreams, metrics, log, nowMs, dateMs, sweeps: gc.peers },
     },
     { compareEveryMs: config['compare-every'], tombstonesMs: config.records.tombstones },

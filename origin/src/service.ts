@@ -84,8 +84,7 @@ function run(parts: OriginParts): void {
   replication.start();
   watch.start();
   gc.schedule.start();
-  // NOTE: a shared table has no floors, and its origins keep none on their own disks.
-  if (!parts.records.isShared) tombstones.start();
+  tombstones.start();
   const { store, given } = parts;
   void store
     .reconcile()

@@ -67,24 +67,8 @@ export class FloorRounds {
   }
 
   /** Takes the tombstones of a repository off the disk that its agreed floor covers. */
-  async drop({ upstream, repository }: ShardName): Promise<void> {
-    const { records, onDropped } = this.#deps;
-    const key = [upstream, repository];
-    if (records.floors.of(key).agreedMs === 0) return;
-    for (const space of FLOORED_SPACES) {
-      const set = setOf(records, space) as RecordSet<unknown>;
-      let gone: (readonly string[])[] = [];
-      const dropGone = async (): Promise<void> => {
-        onDropped(await set.dropAll(gone, mayGo));
-        gone = [];
-      };
-      for await (const one of set.tombstones(key)) {
-        if (one === undefined || !mayGo(one, records.floors.of(key))) continue;
-        gone.push(one.key);
-        if (gone.length >= DROP_BATCH) await dropGone();
-      }
-      if (gone.length > 0) await dropGone();
-    }
+  async drop(shard: ShardName): Promise<void> {
+    await dropCovered(this.#deps, shard);
   }
 
   /** True if all owners had the same up to `atMs`, and were told so; who did not hear of it takes it over from another one. */
@@ -150,6 +134,47 @@ export class FloorRounds {
     }
     return hash.digest('hex');
   }
+}
+
+/** Takes the tombstones of a repository away that its agreed floor covers. */
+async function dropCovered(
+  { records, onDropped }: Pick<FloorRoundsDeps, 'records' | 'onDropped'>,
+  { upstream, repository }: ShardName,
+): Promise<void> {
+  const key = [upstream, repository];
+  if (records.floors.of(key).agreedMs === 0) return;
+  for (const space of FLOORED_SPACES) {
+    const set = setOf(records, space) as RecordSet<unknown>;
+    let gone: (readonly string[])[] = [];
+    const dropGone = async (): Promise<void> => {
+      onDropped(await set.dropAll(gone, mayGo));
+      gone = [];
+    };
+    for await (const one of set.tombstones(key)) {
+      if (one === undefined || !mayGo(one, records.floors.of(key))) continue;
+      gone.push(one.key);
+      if (gone.length >= DROP_BATCH) await dropGone();
+    }
+    if (gone.length > 0) await dropGone();
+  }
+}
+
+/**
+ * As {@link FloorRounds} of a shared table: what is in it, all have. A floor is one record there, which each change looks
+ * at in the moment in which it reads what it is about.
+ */
+export function sharedFloorRounds(
+  deps: Pick<FloorRoundsDeps, 'records' | 'onDropped'>,
+): Pick<FloorRounds, 'seek' | 'drop'> {
+  const drop = async (shard: ShardName): Promise<void> => await dropCovered(deps, shard);
+  return {
+    seek: async (shard, atMs) => {
+      await deps.records.floors.agree([shard.upstream, shard.repository], atMs);
+      await drop(shard);
+      return true;
+    },
+    drop,
+  };
 }
 
 /** All owners told, their answers count together, and say the same. */

@@ -40,7 +40,7 @@ interface TombstonesDeps {
 
 /**
  * Looks through the tombstones here now and then: those below an agreed floor go, and of a repository with many old ones its
- * first owner looks for a floor, one repository at a time. Not in a shared table, which has no floors. ADR 0072.
+ * first owner looks for a floor, one repository at a time. Of a shared table one origin of the ring does all that. ADR 0072.
  */
 export class Tombstones {
   readonly #deps: TombstonesDeps;
@@ -78,7 +78,7 @@ export class Tombstones {
 
   async #pass(signal: AbortSignal): Promise<void> {
     const { standing, rounds, dateMs, log } = this.#deps;
-    if (!standing.isSettled) return;
+    if (!standing.isSettled || (this.#deps.records.isShared && !this.#isFirst('tombstones'))) return;
     const atMs = Math.floor(dateMs() - this.#graceMs);
     const { worth, covered } = await this.#lookThrough(atMs, signal);
     for (const shard of covered) {
@@ -126,15 +126,20 @@ export class Tombstones {
 
   /** The first owner looks for it; where a registry is behind, a tombstone says more than an absent entry, and stays. */
   #leads({ upstream, repository }: ShardName): boolean {
-    const { cluster, members } = this.#deps;
+    const { cluster, records } = this.#deps;
     if (!cluster.upstreams.some(({ name }) => name === upstream)) return false;
     if (cluster.upstream(upstream).mode !== 'none') return false;
-    return members.placement(shardKey(upstream, repository)).owners[0] === members.selfId;
+    return records.isShared || this.#isFirst(shardKey(upstream, repository));
+  }
+
+  #isFirst(key: string): boolean {
+    const { members } = this.#deps;
+    return members.placement(key).owners[0] === members.selfId;
   }
 
   /** Every origin answers, counts, is of this version and epoch, and keeps no records that are others' by now. */
   async #mayBegin(signal: AbortSignal): Promise<boolean> {
-    const { cluster, members, standing, ring } = this.#deps;
+    const { cluster, members, standing, ring, records } = this.#deps;
     const { epoch } = members;
     const ids = cluster.members('origin').map(({ id }) => id);
     if (isMoving({ epoch }) || ids.some((id) => members.isSuspect(id))) return false;
@@ -153,7 +158,11 @@ export class Tombstones {
       standing.isSettled &&
       members.epoch === epoch &&
       told.every(
-        (one) => one.epoch === epoch && one.isSettled && one.formerRecords === 0 && one.knowsFloors === true,
+        (one) =>
+          one.epoch === epoch &&
+          one.isSettled &&
+          one.formerRecords === 0 &&
+          (records.isShared ? one.knowsSharedFloors : one.knowsFloors) === true,
       )
     );
   }

@@ -100,8 +100,10 @@ export async function openRecordEngine(
   if (kept !== 'postgres') await noteEngine(folder);
   const shared = await sharedStanding(table, deps, options.acceptLoss || found !== undefined);
   gauges(deps.metrics, table);
+  const sharedRecords = new RecordStore({ table });
+  await sharedRecords.floors.load();
   return {
-    records: new RecordStore({ table }),
+    records: sharedRecords,
     standing: shared.standing,
     seenBy: (members) => members.alone(),
     get away() {

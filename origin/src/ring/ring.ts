@@ -240,6 +240,7 @@ export class Ring {
       ...(leftovers.count === undefined ? {} : { leftovers: leftovers.count }),
       ...(this.formerRecords === undefined ? {} : { formerRecords: this.formerRecords }),
       knowsFloors: true,
+      knowsSharedFloors: true,
     };
   }
 

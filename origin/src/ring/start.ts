@@ -1,8 +1,9 @@
 import type { Metrics } from '@sepia/base/metrics';
 import { epochOf } from '@sepia/cluster/ring-follower';
 import type { InternalClient } from '@sepia/http/client';
+import type { RecordStore } from '@sepia/records/store/record-store';
 import { FloorPages } from '../floors/floor-pages.ts';
-import { FloorRounds } from '../floors/floor-rounds.ts';
+import { FloorRounds, sharedFloorRounds } from '../floors/floor-rounds.ts';
 import { Tombstones } from '../floors/tombstones.ts';
 import type { Peers } from '../gc/peers.ts';
 import { Recovery, type RecoveryDeps } from '../recovery/recovery.ts';
@@ -30,6 +31,8 @@ export function createRing(
     readonly upstreams: Pick<Upstreams, 'keepsPushes'>;
     readonly sweeps: Pick<Peers, 'hold' | 'release'>;
     readonly moves: DoneMoves;
+    /** The engine that all origins write to, where there is one. */
+    readonly shared: RecordStore | undefined;
     readonly metrics: Metrics;
     readonly nowMs: () => number;
     readonly dateMs: () => number;
@@ -86,19 +89,21 @@ export function createRing(
 
 /** How tombstones of this origin go. */
 function createFloors(
-  deps: RecoveryDeps & { readonly metrics: Metrics; readonly dateMs: () => number },
+  deps: Parameters<typeof createRing>[0],
   ring: () => Ring,
   graceMs: number,
 ): Pick<RingParts, 'floorPages' | 'floorRounds' | 'tombstones'> {
-  const { cluster, members, standing, records, digests, metrics, log, dateMs } = deps;
+  const { cluster, members, standing, records, digests, shared, metrics, log, dateMs } = deps;
   const dropped = metrics.counter(
     'sepia_origin_tombstones_dropped_total',
     'Records of deletes that went from here: all of their owners agreed up to there.',
   );
   const onDropped = (count: number): void => dropped.inc(count);
   const floorRounds = new FloorRounds({ members, standing, records, dateMs, onDropped });
+  const rounds = shared === undefined ? floorRounds : sharedFloorRounds({ records: shared, onDropped });
+  const kept = shared ?? records;
   const tombstones = new Tombstones(
-    { cluster, members, standing, records, ring, rounds: floorRounds, log, dateMs },
+    { cluster, members, standing, records: kept, ring, rounds, log, dateMs },
     { graceMs },
   );
   metrics.gauge(
@@ -109,7 +114,7 @@ function createFloors(
   metrics.gauge(
     'sepia_origin_floors',
     'Repositories of which owners agreed, or look for, up to where deletes need no records.',
-    () => records.floors.size,
+    () => kept.floors.size,
   );
   return { floorPages: new FloorPages({ records, digests }), floorRounds, tombstones };
 }

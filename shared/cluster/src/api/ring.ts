@@ -39,4 +39,6 @@ export interface RingStatus {
   readonly formerRecords?: number;
   /** It knows that what is not there may be below a floor; undefined of older versions. */
   readonly knowsFloors?: true;
+  /** It looks at the floors of a shared table with each write; undefined of older versions. */
+  readonly knowsSharedFloors?: true;
 }

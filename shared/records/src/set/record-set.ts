@@ -4,7 +4,7 @@ import { behindFloor, buriedAt, type Floor, mayGo, NO_FLOOR, NOBODY_MS, takenAbo
 import { canonicalJson, type Entry, type Join, joinWhole } from '../core/join.ts';
 import { taken } from '../core/set-protocol.ts';
 import type { OnRecord } from '../on-record.ts';
-import type { RecordTable } from '../table/record-table.ts';
+import type { RecordTable, TableStep } from '../table/record-table.ts';
 
 const SEPARATOR = '\0';
 const AFTER_SEPARATOR = '\x01';
@@ -50,9 +50,16 @@ export interface Put {
 interface SetFloors {
   of(key: readonly string[]): Floor;
   closedMs(key: readonly string[]): number;
+  beside(keys: readonly (readonly string[])[]): readonly string[];
+  heard(keys: readonly string[], texts: readonly (string | undefined)[]): void;
 }
 
-const WITHOUT_FLOORS: SetFloors = { of: () => NO_FLOOR, closedMs: () => 0 };
+const WITHOUT_FLOORS: SetFloors = {
+  of: () => NO_FLOOR,
+  closedMs: () => 0,
+  beside: () => [],
+  heard: () => undefined,
+};
 
 interface RecordSetDeps {
   readonly table: RecordTable;
@@ -146,32 +153,50 @@ export class RecordSet<T> {
     step: (one: E, before: Entry | undefined) => { readonly next: Entry | undefined; readonly answer: A },
   ): Promise<A[]> {
     const keys = wanted.map(({ key }) => this.#keyOf(key));
-    return await this.#deps.table.change(keys, (texts) => {
-      const found = new Map<string, Stored | undefined>();
-      for (const [index, key] of keys.entries()) found.set(key, parse(key, texts[index]));
-      const news: { readonly key: string; readonly before: Stored | undefined; readonly stored: Stored }[] =
-        [];
-      const answer = wanted.map((one, index) => {
-        const key = keys[index]!;
-        const before = found.get(key);
-        const made = step(one, before && entryOf(before));
-        if (made.next === undefined) return made.answer;
-        const stored = storedOf(made.next);
-        found.set(key, stored);
-        news.push({ key, before, stored });
-        return made.answer;
-      });
-      const writes = news.map(({ key, stored }) => ({
-        type: 'put' as const,
-        key,
-        value: canonicalJson(stored),
-      }));
-      const onDurable = (): void => {
-        for (const { key, before, stored } of news)
-          this.#deps.onRecord(this.#name, key.slice(this.#prefix.length), before, stored);
-      };
-      return { writes, answer, onDurable };
-    });
+    return await this.#change(
+      keys,
+      wanted.map(({ key }) => key),
+      (texts) => {
+        const found = new Map<string, Stored | undefined>();
+        for (const [index, key] of keys.entries()) found.set(key, parse(key, texts[index]));
+        const news: { readonly key: string; readonly before: Stored | undefined; readonly stored: Stored }[] =
+          [];
+        const answer = wanted.map((one, index) => {
+          const key = keys[index]!;
+          const before = found.get(key);
+          const made = step(one, before && entryOf(before));
+          if (made.next === undefined) return made.answer;
+          const stored = storedOf(made.next);
+          found.set(key, stored);
+          news.push({ key, before, stored });
+          return made.answer;
+        });
+        const writes = news.map(({ key, stored }) => ({
+          type: 'put' as const,
+          key,
+          value: canonicalJson(stored),
+        }));
+        const onDurable = (): void => {
+          for (const { key, before, stored } of news)
+            this.#deps.onRecord(this.#name, key.slice(this.#prefix.length), before, stored);
+        };
+        return { writes, answer, onDurable };
+      },
+    );
+  }
+
+  /** As the table's, under the floors of that moment: in a shared table others raise them too. */
+  async #change<A>(
+    full: readonly string[],
+    keys: readonly (readonly string[])[],
+    step: (texts: readonly (string | undefined)[]) => TableStep<A>,
+  ): Promise<A> {
+    const beside = this.#floors.beside(keys);
+    const change = (texts: readonly (string | undefined)[]): TableStep<A> => {
+      this.#floors.heard(beside, texts.slice(full.length));
+      return step(texts);
+    };
+    return await this.#deps.table.change(full, change, beside);
   }
 
   /** Takes a tombstone off the disk if it is still that one; for keys that are never used again. */
@@ -202,7 +227,7 @@ export class RecordSet<T> {
     isGone: (entry: Entry, floor: Floor) => boolean,
   ): Promise<number> {
     const full = keys.map((key) => this.#keyOf(key));
-    return await this.#deps.table.change(full, (texts) => {
+    return await this.#change(full, keys, (texts) => {
       const gone = full.flatMap((key, index) => {
         const stored = parse(key, texts[index]);
         const isMeant = stored !== undefined && isGone(entryOf(stored), this.#floors.of(keys[index]!));

@@ -22,7 +22,7 @@ interface StoredFloor extends Floor {
 }
 
 /**
- * Floors of this origin's repositories, on the disk and in memory. A promise is in memory before it is on the disk, so
+ * Floors of this origin's repositories, or of those in a shared table, as they rest and in memory. A promise is in memory before it is on the disk, so
  * that nothing older is decided any more when it is durable; what is agreed is there after it. ADR 0072.
  */
 export class Floors {
@@ -35,7 +35,7 @@ export class Floors {
     this.#deps = deps;
   }
 
-  /** Reads them; before anything else of an embedded engine is read or written. A shared table has none. */
+  /** Reads them; before anything else is read or written. */
   async load(): Promise<void> {
     this.#known.clear();
     for await (const [key, text] of this.#deps.table.entries({ gte: PREFIX, lt: `${FLOOR_SPACE}\x01` }))
@@ -44,6 +44,22 @@ export class Floors {
 
   get size(): number {
     return this.#known.size;
+  }
+
+  /** Where others raise floors too: keys that a change of `keys` reads beside, for {@link heard}. */
+  beside(keys: readonly (readonly string[])[]): string[] {
+    if (!this.#deps.table.isShared) return [];
+    return [...new Set(keys.map((key) => PREFIX + nameOf(key)))];
+  }
+
+  /** What a change found under {@link beside} keys: no tombstone is gone that is not below these. */
+  heard(keys: readonly string[], texts: readonly (string | undefined)[]): void {
+    for (const [index, key] of keys.entries()) {
+      const text = texts[index];
+      const name = key.slice(PREFIX.length);
+      if (text !== undefined)
+        this.#known.set(name, higherFloor(this.#known.get(name) ?? NO_FLOOR, floorOf(key, text)));
+    }
   }
 
   /** Of the repository that `key` begins with. */

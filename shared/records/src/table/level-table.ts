@@ -27,9 +27,11 @@ export class LevelTable implements RecordTable {
   async change<A>(
     keys: readonly string[],
     step: (found: readonly (string | undefined)[]) => TableStep<A>,
+    beside: readonly string[] = [],
   ): Promise<A> {
+    const read = [...keys, ...beside];
     const make = async (): Promise<A> => {
-      const found = keys.length === 1 ? [await this.get(keys[0]!)] : await this.getMany(keys);
+      const found = read.length === 1 ? [await this.get(read[0]!)] : await this.getMany(read);
       const { writes, answer, onDurable } = step(found);
       if (writes.length > 0) await this.#commits.write(...writes);
       onDurable?.();

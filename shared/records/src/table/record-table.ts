@@ -37,11 +37,13 @@ export interface RecordTable {
   /**
    * Reads `keys` and writes what `step` makes of them, in one step: no other change of one of the keys comes between,
    * all writes or none are there. Durable when it resolves. `step` is pure and may run again; the whole change may be
-   * made again where its answer was lost, so a second run on its own result must do no harm.
+   * made again where its answer was lost, so a second run on its own result must do no harm. `beside`: keys that are read at
+   * the same moment and found behind the others; they may change before the writes are there, which are given up if that takes long.
    */
   change<A>(
     keys: readonly string[],
     step: (found: readonly (string | undefined)[]) => TableStep<A>,
+    beside?: readonly string[],
   ): Promise<A>;
   /** Keys and texts of a range, in order. What was there before the call and stays is not missed. */
   entries(range: KeyRange): AsyncIterable<readonly [key: string, text: string]>;

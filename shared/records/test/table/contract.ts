@@ -6,6 +6,7 @@ import { RegisterClient } from '../../src/register/register-client.ts';
 import { RecordStore, repositoryOnDisk, tagKey } from '../../src/store/record-store.ts';
 import type { RecordTable, Write } from '../../src/table/record-table.ts';
 import { findAnomaly, type Operation } from '../register/register-simulation.ts';
+import { floorContract } from './floor-contract.ts';
 
 /** An engine under test. */
 export interface Ground {
@@ -53,6 +54,8 @@ export async function recordsContract(t: Test, ground: Ground): Promise<void> {
   await t.test('queue', async (t) => await queue(t, ground));
   await t.test('sets', async (t) => await sets(t, ground));
   await t.test('tombstones', async (t) => await tombstones(t, ground));
+  await t.test('floors', async (t) => await floorContract(t, ground));
+  await t.test('beside', async (t) => await beside(t, ground));
   await t.test('forms', async (t) => await forms(t, ground));
 }
 
@@ -328,6 +331,23 @@ async function tombstones(t: Test, ground: Ground): Promise<void> {
     await jobSet.forget(['q', 'a'], 2);
     await jobSet.remove(['q', 'b'], ['q', 'c']);
     t.same(await collect(jobSet.entries(['q'])), []);
+  });
+}
+
+async function beside(t: Test, ground: Ground): Promise<void> {
+  await t.test('keys that are read beside others are found behind them, and may change', async (t) => {
+    const table = await ground.open(t);
+    await write(table, put('f', '1'), put('k', '2'));
+    const read = async (...names: string[]) =>
+      await table.change(
+        ['k', 'none'],
+        (found) => ({ writes: [put('none', JSON.stringify(found))], answer: found }),
+        names,
+      );
+    t.same(await read('f', 'g'), ['2', undefined, '1', undefined]);
+    t.equal(await table.get('none'), '["2",null,"1",null]');
+    await write(table, put('g', '3'));
+    t.same(await read('g', 'f'), ['2', '["2",null,"1",null]', '3', '1']);
   });
 }
 

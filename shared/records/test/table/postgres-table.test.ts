@@ -106,6 +106,29 @@ t.test('records on PostgreSQL', { skip: noPostgres() }, async (t) => {
     await until(() => heard.includes('y'), 'it hears again');
   });
 
+  await t.test('are not written long after what was read beside them', async (t) => {
+    const table = await PostgresTable.open({ log }, { url: freshUrl(), lateMs: 400 });
+    t.teardown(async () => await table.close());
+    await table.change(['f'], () => ({ writes: [put('f', '1')], answer: undefined }));
+    let steps = 0;
+    const answer = await table.change(
+      ['k'],
+      ([, floor]) => {
+        steps += 1;
+        // As where a process is halted between what it read and what it writes.
+        if (steps === 1) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 800);
+        return { writes: [put('k', String(steps))], answer: floor };
+      },
+      ['f'],
+    );
+    t.same([answer, steps, await table.get('k')], ['1', 2, '2']);
+    await table.change(['k'], () => {
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 800);
+      return { writes: [put('k', 'late')], answer: undefined };
+    });
+    t.equal(await table.get('k'), 'late', 'nothing else is');
+  });
+
   await t.test('get their schema once, however many origins start at once', async (t) => {
     const url = freshUrl();
     const tables = await Promise.all(Array.from({ length: 5 }, async () => await openAt(t, url)));

@@ -1,4 +1,5 @@
 import { KeyedLocks } from '@sepia/base/async/keyed-locks';
+import { CodedError } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
 import type { KeyRange, OnForeign, RecordTable, TableStep } from '../record-table.ts';
 import { areMade, type Change, changesOf } from './core/changes.ts';
@@ -12,6 +13,8 @@ const FIRST_PAGE = 32;
 const MAX_PAGE = 1_024;
 /** Longest text of a notification, in bytes; PostgreSQL takes less than 8,000. */
 const MAX_NOTE_BYTES = 7_000;
+/** What was decided by keys that were read beside is not written later than this after they were read, in ms. */
+const LATE_MS = 20_000;
 
 /** Records in a PostgreSQL that all origins share. A change is one statement; reads are of the primary alone. */
 export class PostgresTable implements RecordTable {
@@ -21,19 +24,24 @@ export class PostgresTable implements RecordTable {
   readonly #notes = new OwnNotes();
   /** Changes of this process do not come between each other. */
   readonly #locks = new KeyedLocks<string>();
+  readonly #lateMs: number;
 
-  private constructor(deps: { readonly log: Logger; readonly database: PostgresDatabase }) {
+  private constructor(
+    deps: { readonly log: Logger; readonly database: PostgresDatabase },
+    options: { readonly lateMs?: number },
+  ) {
     this.database = deps.database;
+    this.#lateMs = options.lateMs ?? LATE_MS;
     this.#watch = new Watch({ ...deps, isHeard: (id) => this.#notes.isTold(id) });
   }
 
   /** @throws `START_FAILED`, `DISK_FORMAT`: see {@link PostgresDatabase.open} */
   static async open(
     deps: { readonly log: Logger },
-    options: { readonly url: string; readonly deadlineMs?: number },
+    options: { readonly url: string; readonly deadlineMs?: number; readonly lateMs?: number },
   ): Promise<PostgresTable> {
     const database = await PostgresDatabase.open(deps, options);
-    return new PostgresTable({ ...deps, database });
+    return new PostgresTable({ ...deps, database }, options);
   }
 
   async get(key: string): Promise<string | undefined> {
@@ -42,32 +50,35 @@ export class PostgresTable implements RecordTable {
   }
 
   async getMany(keys: readonly string[]): Promise<(string | undefined)[]> {
-    const found = await this.database.run(async (ask) => await read(ask, keys));
+    const { found } = await this.database.run(async (ask) => await read(ask, keys));
     return keys.map((key) => found.get(key));
   }
 
   async change<A>(
     keys: readonly string[],
     step: (found: readonly (string | undefined)[]) => TableStep<A>,
+    beside: readonly string[] = [],
   ): Promise<A> {
+    const asked = [...keys, ...beside];
     const askedAtMs = performance.now();
     return await this.#locks.runAll(keys, async () => {
       let lost: { readonly made: TableStep<A>; readonly changes: readonly Change[] } | undefined;
       try {
         const { answer, onDurable } = await this.database.run(
           async (ask) => {
-            const found = await read(ask, keys);
+            const { found, readAtS } = await read(ask, asked);
             if (lost !== undefined && areMade(lost.changes, found)) {
               const { made } = lost;
               lost = undefined;
               return made;
             }
-            const made = step(keys.map((key) => found.get(key)));
+            const made = step(asked.map((key) => found.get(key)));
             const changes = changesOf(found, made.writes);
-            if (changes.length > 0)
-              await this.#write(ask, changes, () => {
-                lost = { made, changes };
-              });
+            const onDoubt = (): void => {
+              lost = { made, changes };
+            };
+            const untilS = beside.length === 0 ? undefined : readAtS + this.#lateMs / 1_000;
+            if (changes.length > 0) await this.#write(ask, changes, untilS, onDoubt);
             return made;
           },
           { askedAtMs },
@@ -108,14 +119,24 @@ export class PostgresTable implements RecordTable {
     await this.database.close();
   }
 
-  /** All changes, or 40001 where a text is no longer what it was. `onDoubt`: they may be made though this fails. */
-  async #write(ask: Ask, changes: readonly Change[], onDoubt: () => void): Promise<void> {
+  /**
+   * All changes, or 40001 where a text is no longer what it was. `untilS`: not after this time of the server's clock.
+   * `onDoubt`: they may be made though this fails.
+   */
+  async #write(
+    ask: Ask,
+    changes: readonly Change[],
+    untilS: number | undefined,
+    onDoubt: () => void,
+  ): Promise<void> {
     const rows = changes
       .map(({ key, old, value }) => ({ bytes: bytesOf(key), old, value }))
       .sort((a, b) => Buffer.compare(a.bytes, b.bytes));
     const id = this.#notes.next();
+    const isInTime = untilS === undefined ? '' : ' WHERE statement_timestamp() < to_timestamp($5)';
+    let done: readonly unknown[];
     try {
-      await ask('SELECT sepia_change($1::bytea[], $2::text[], $3::text[], $4)', [
+      done = await ask(`SELECT sepia_change($1::bytea[], $2::text[], $3::text[], $4)${isInTime}`, [
         rows.map(({ bytes }) => bytes),
         rows.map(({ old }) => old ?? null),
         rows.map(({ value }) => value ?? null),
@@ -123,6 +144,7 @@ export class PostgresTable implements RecordTable {
           id,
           changes.map(({ key }) => key),
         ),
+        ...(untilS === undefined ? [] : [untilS]),
       ]);
     } catch (error) {
       if (isInDoubt(error)) {
@@ -131,6 +153,7 @@ export class PostgresTable implements RecordTable {
       }
       throw error;
     }
+    if (done.length === 0) throw new CodedError('BACKEND_DOWN', { message: 'what was read is too old' });
   }
 
   async *#rows(
@@ -156,9 +179,21 @@ export class PostgresTable implements RecordTable {
   }
 }
 
-async function read(ask: Ask, keys: readonly string[]): Promise<Map<string, string | undefined>> {
-  const rows = await ask('SELECT key, value FROM sepia_records WHERE key = ANY($1)', [keys.map(bytesOf)]);
-  return new Map(rows.map(({ key, value }) => [(key as Buffer).toString('utf8'), value as string]));
+/** Texts, all of one moment, and when that was by the server's clock, at the latest. */
+async function read(
+  ask: Ask,
+  keys: readonly string[],
+): Promise<{ readonly found: Map<string, string | undefined>; readonly readAtS: number }> {
+  const rows = await ask(
+    'SELECT key, value FROM sepia_records WHERE key = ANY($1) UNION ALL SELECT NULL, extract(epoch FROM statement_timestamp())::text',
+    [keys.map(bytesOf)],
+  );
+  const found = new Map<string, string | undefined>();
+  let readAtS = 0;
+  for (const { key, value } of rows as { readonly key: Buffer | null; readonly value: string }[])
+    if (key === null) readAtS = Number(value);
+    else found.set(key.toString('utf8'), value);
+  return { found, readAtS };
 }
 
 /** What others are told: who wrote, and which keys if they are few. */
