@@ -2,9 +2,10 @@ import { BY_HAND, type ConversionOutcome, type ConversionTask } from '@sepia/clu
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { ConversionRule } from '@sepia/cluster/conversion-rule';
 import { type ConvertDeps, convert, skipped, sourceGone } from './converting/convert.ts';
-import { ProgressBook, resultName } from './converting/core/result-name.ts';
+import { ProgressBook } from './converting/core/progress-book.ts';
+import { resultName } from './converting/core/result-name.ts';
 import { remove } from './converting/remove.ts';
-import { isGone } from './converting/sources.ts';
+import { heardBy, isGone } from './converting/sources.ts';
 import { runIndex } from './indexing/run-index.ts';
 import { clusterSource } from './net/cluster-source.ts';
 import type { LayerRecords } from './net/layer-records.ts';
@@ -46,8 +47,8 @@ async function index(
 ): Promise<ConversionOutcome> {
   if (rule?.to !== 'index' && task.rule !== BY_HAND)
     return skipped(`the rule ${task.rule} is not in the cluster document`);
-  const source = clusterSource(deps.proxies, task);
   const progress = new ProgressBook();
+  const source = heardBy(clusterSource(deps.proxies, task), (document) => progress.heard(document));
   const onProgress = (): void => deps.onProgress(progress);
   const { clusterKey, memberId, records, nowMs, scratch, largeLayers } = deps;
   try {

@@ -105,7 +105,7 @@ function stateCell(job) {
     const bar = element('progress');
     bar.max = 1;
     bar.value = layer.share;
-    bar.title = `${layer.phase} ${layer.digest}`;
+    bar.title = [layer.phase, layer.digest, ...(layer.platforms ?? [])].join(' ');
     cell.append(bar);
   }
   if (layers.length > MAX_LAYERS) cell.append(element('div', 'quiet', `and ${layers.length - MAX_LAYERS} layers`));

@@ -13,8 +13,9 @@ import { recordedStart } from '../net/recorded-start.ts';
 import { registryTarget } from '../net/registry-target.ts';
 import type { ResultRegistry } from '../net/result-registries.ts';
 import { attachedTo } from './attached.ts';
-import { ProgressBook, type ResultName } from './core/result-name.ts';
-import { manifestOrNone, whyNotASource } from './sources.ts';
+import { ProgressBook } from './core/progress-book.ts';
+import type { ResultName } from './core/result-name.ts';
+import { heardBy, manifestOrNone, whyNotASource } from './sources.ts';
 
 export interface ConvertDeps {
   readonly proxies: Proxies;
@@ -110,8 +111,9 @@ async function convertOnce(
   let result: ConvertResult;
   try {
     const { cache, packer, scratch, largeLayers } = deps;
+    const heard = heardBy(source, (document) => progress.heard(document));
     result = await convertImage(
-      { source, target: guarded, cache, packer, scratch, largeLayers, report, signal },
+      { source: heard, target: guarded, cache, packer, scratch, largeLayers, report, signal },
       top.digest,
       {
         ...layerDefaults(format),

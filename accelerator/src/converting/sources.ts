@@ -5,6 +5,18 @@ import type { ImageSource } from '@sepia/lazy/convert/ends';
 import { isConvertible, whyResult } from '@sepia/lazy/convert/results';
 import { isManifestType } from '@sepia/oci/manifest';
 
+/** The same source; `hear` is given each manifest that it gives. */
+export function heardBy(source: ImageSource, hear: (document: Document) => void): ImageSource {
+  return {
+    manifest: async (...asked) => {
+      const document = await source.manifest(...asked);
+      hear(document);
+      return document;
+    },
+    blob: (...asked) => source.blob(...asked),
+  };
+}
+
 /** A manifest, or undefined where the cluster says that there is none. @throws {CodedError} what else it says */
 export async function manifestOrNone(
   source: ImageSource,

@@ -268,3 +268,19 @@ t.test('of a large index what is lost is counted, and what was not looked at is 
   t.equal(lost?.[0], `cosign signature ${stem(manifests[140]!.digest)}.sig of ${manifests[140]!.digest}`);
   t.same(lost?.slice(50), ['10 more', 'what is attached to 3 further manifests of the index: not looked at']);
 });
+
+t.test('the progress of a layer says of which platform it is', async (t) => {
+  const { world, deps, job } = start(t);
+  const manifests = ['amd64', 'arm64'].map((architecture) => {
+    const { digest, bytes } = world.image(architecture, `for ${architecture}`);
+    return { mediaType: OCI_MANIFEST, digest, size: bytes.length, platform: { os: 'linux', architecture } };
+  });
+  const index = documentOf({ schemaVersion: 2, mediaType: OCI_INDEX, manifests }, OCI_INDEX);
+  world.manifests.set('1', index).set(index.digest, index);
+  const told = new Set<string>();
+  const onProgress: ConvertDeps['onProgress'] = (book) => {
+    for (const { phase, platforms } of book.view()) told.add(`${phase} ${platforms}`);
+  };
+  t.match(await convert({ ...deps, onProgress }, job, SIGNAL), { outcome: 'converted', layers: 2 });
+  t.ok(told.has('done linux/amd64') && told.has('done linux/arm64'), [...told].join('; '));
+});

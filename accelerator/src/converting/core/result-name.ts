@@ -23,26 +23,3 @@ export function resultName(
     return { wrong: 'the result would replace its source' };
   return name;
 }
-
-/** Shares of the layers of one image, as a queue keeps them: bounded, in the order in which they began. */
-export class ProgressBook {
-  readonly #layers = new Map<string, { phase: 'pull' | 'convert' | 'push' | 'done'; share: number }>();
-
-  note(digest: string, phase: 'pull' | 'convert' | 'push' | 'done', share: number): void {
-    const rounded = Math.round(Math.min(1, Math.max(0, share)) * 100) / 100;
-    this.#layers.set(digest, { phase, share: Number.isFinite(rounded) ? rounded : 0 });
-  }
-
-  /** At most `limit` layers: those that are not done first. */
-  view(limit = 100): readonly {
-    readonly digest: string;
-    readonly phase: 'pull' | 'convert' | 'push' | 'done';
-    readonly share: number;
-  }[] {
-    const all = [...this.#layers].map(([digest, { phase, share }]) => ({ digest, phase, share }));
-    return [...all.filter((one) => one.phase !== 'done'), ...all.filter((one) => one.phase === 'done')].slice(
-      0,
-      limit,
-    );
-  }
-}

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { ProgressBook, resultName } from '../../../src/converting/core/result-name.ts';
+import { resultName } from '../../../src/converting/core/result-name.ts';
 
 t.test('a result has its suffix, in the repository that the rule says', async (t) => {
   const rule = {
@@ -26,17 +26,4 @@ t.test('a result has its suffix, in the repository that the rule says', async (t
   t.match(resultName({ to: 'estargz', result: 'tag', repository: 'lazy', 'tag-suffix': '' }, 'lazy', '1'), {
     wrong: /replace its source/,
   });
-});
-
-t.test('progress is bounded, what runs is shown first', async (t) => {
-  const book = new ProgressBook();
-  for (let index = 0; index < 300; index += 1) book.note(`d${index}`, index === 250 ? 'convert' : 'done', 1);
-  book.note('d250', 'convert', 0.123456);
-  book.note('nan', 'pull', Number.NaN);
-  const view = book.view();
-  t.equal(view.length, 100);
-  t.same(view.slice(0, 2), [
-    { digest: 'd250', phase: 'convert', share: 0.12 },
-    { digest: 'nan', phase: 'pull', share: 0 },
-  ]);
 });

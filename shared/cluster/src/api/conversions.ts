@@ -75,6 +75,8 @@ export interface ConversionProgress {
     readonly phase: 'pull' | 'convert' | 'push' | 'done';
     /** 0 to 1 of the phase. */
     readonly share: number;
+    /** Whose layer it is, as `linux/arm64`, where the image is an index that says it. */
+    readonly platforms?: readonly string[];
   }[];
 }
 
