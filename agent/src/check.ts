@@ -1,3 +1,4 @@
+import { checkAudit } from '@sepia/base/audit';
 import { readClusterKey } from '@sepia/base/config/load';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { checkDefaultUpstreams, readCluster } from '@sepia/cluster/member-config';
@@ -20,5 +21,6 @@ export function checkAgent(config: AgentConfig): AgentFiles {
   checkDefaultUpstreams(config.listeners, cluster);
   const file = config['node-secret-file'];
   const nodeSecret = file === undefined ? undefined : readClusterKey(file, 'node-secret-file');
+  checkAudit(config['audit-log']);
   return { cluster, clusterKey, nodeSecret };
 }

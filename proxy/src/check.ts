@@ -1,3 +1,4 @@
+import { checkAudit } from '@sepia/base/audit';
 import { CodedError } from '@sepia/base/errors';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { checkDefaultUpstreams, checkedId, readCluster } from '@sepia/cluster/member-config';
@@ -23,6 +24,7 @@ export function checkProxy(config: ProxyConfig): ProxyFiles {
   checkAccounts(config, cluster);
   driverAuth(config.harbor['driver-auth']);
   webhookAuth(config.harbor.webhook);
+  checkAudit(config['audit-log']);
   return { cluster, clusterKey, id };
 }
 

@@ -56,6 +56,12 @@ const WRONG: readonly Wrong[] = [
     config: { listeners: [{ listen: ANY }, { listen: ANY, 'default-upstream': 'nope' }] },
     message: /^listeners\.1\.default-upstream: no upstream "nope"/,
   },
+  { role: 'proxy', config: { 'audit-log': '.' }, message: /^audit-log: .*cannot be opened \(EISDIR\)/ },
+  {
+    role: 'agent',
+    config: { 'audit-log': 'passwords/deeper/audit.log' },
+    message: /^audit-log: .*cannot be opened \(ENOTDIR\)/,
+  },
   { role: 'agent', config: { 'node-secret-file': 'none' }, message: /^node-secret-file: .*ENOENT/ },
   {
     role: 'proxy',

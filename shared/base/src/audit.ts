@@ -1,4 +1,4 @@
-import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { accessSync, closeSync, constants, mkdirSync, openSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { type Logger, pino } from 'pino';
 import { CodedError, systemCode } from './errors.ts';
@@ -70,10 +70,34 @@ export function openAudit(
   };
 }
 
+/** Refuses what {@link openAudit} could not open; makes nothing. @throws {CodedError} `CONFIG_INVALID` */
+export function checkAudit(file: string | undefined): void {
+  if (file === undefined) return;
+  orRefused(file, () => {
+    const { O_WRONLY, O_APPEND, O_NONBLOCK, W_OK, X_OK } = constants;
+    if (isThere(file)) return closeSync(openSync(file, O_WRONLY | O_APPEND | O_NONBLOCK));
+    let folder = dirname(file);
+    while (!isThere(folder)) folder = dirname(folder);
+    if (!statSync(folder).isDirectory())
+      throw Object.assign(new Error(`${folder} is no folder`), { code: 'ENOTDIR' });
+    accessSync(folder, W_OK | X_OK);
+  });
+}
+
+function isThere(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false }) !== undefined;
+}
+
 function openForLines(file: string): number {
-  try {
+  return orRefused(file, () => {
     mkdirSync(dirname(file), { recursive: true });
     return openSync(file, 'a', 0o600);
+  });
+}
+
+function orRefused<T>(file: string, open: () => T): T {
+  try {
+    return open();
   } catch (cause) {
     throwIfBug(cause);
     throw new CodedError('CONFIG_INVALID', {

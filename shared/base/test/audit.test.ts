@@ -1,8 +1,8 @@
-import { readFileSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { LogLines } from '@sepia/test-support/log-lines';
 import t from 'tap';
-import { openAudit } from '../src/audit.ts';
+import { checkAudit, openAudit } from '../src/audit.ts';
 import { silentLogger } from '../src/log.ts';
 import { LogSink, logLinesLost, writtenAtOnce } from '../src/log-sink.ts';
 
@@ -23,6 +23,20 @@ t.test('each line is in its file when it is noted', async (t) => {
   audit.close();
   audit.note({ event: 'login' });
   t.equal(lines().length, 2, 'nothing follows its end');
+});
+
+t.test('a file that could not be opened is refused before, and nothing is made', async (t) => {
+  const dir = t.testdir();
+  writeFileSync(join(dir, 'file'), 'x');
+  const refused = { code: 'CONFIG_INVALID' };
+  t.throws(() => checkAudit(dir), { ...refused, message: /^audit-log: .* cannot be opened \(EISDIR\)/ });
+  for (const path of ['file/audit.log', 'file/deeper/audit.log'])
+    t.throws(() => checkAudit(join(dir, path)), { ...refused, message: /cannot be opened \(ENOTDIR\)/ });
+  checkAudit(join(dir, 'new', 'deeper', 'audit.log'));
+  checkAudit(join(dir, 'file'));
+  checkAudit(undefined);
+  t.same(readdirSync(dir), ['file']);
+  t.equal(readFileSync(join(dir, 'file'), 'utf8'), 'x');
 });
 
 t.test('a full disk loses audit lines, which are counted, and stops nobody', async (t) => {
