@@ -114,8 +114,13 @@ export async function openOwn(
 ): Promise<PartialBlob> {
   const init = adopt === undefined ? {} : { metainfo: Metainfo.decode(adopt.encode()) };
   const partial = await store.openPartial(digest, sizeBytes, { source, ...init });
-  if (adopt !== undefined) await partial.learn(adopt);
-  return partial;
+  try {
+    if (adopt !== undefined) await partial.learn(adopt);
+    return partial;
+  } catch (error) {
+    await partial.release();
+    throw error;
+  }
 }
 
 /** Drops a partial that nobody else has seen. */
