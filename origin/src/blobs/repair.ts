@@ -2,7 +2,7 @@ import { LinkedAbort } from '@sepia/base/async/linked-abort';
 import { SingleFlight } from '@sepia/base/async/single-flight';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { logFailure, throwIfBug } from '@sepia/base/failure';
+import { logFailure, outcomeOf, throwIfBug } from '@sepia/base/failure';
 import { LatestMap } from '@sepia/base/latest-map';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
@@ -31,6 +31,12 @@ const HOPELESS_MS = 60_000;
 const READ_REST_MS = 5_000;
 const MAX_HOPELESS = 10_000;
 
+/** Nobody gave a right copy of a piece. */
+interface Hopeless {
+  readonly sinceMs: number;
+  readonly error: CodedError;
+}
+
 interface RepairDeps {
   readonly members: Members;
   readonly store: BlobStore;
@@ -50,9 +56,7 @@ export class Repair {
   readonly #mending = new SingleFlight<string, Uint8Array>();
   readonly #looking = new Set<string>();
   /** Pieces that nobody had, since when, and what was said of them. */
-  readonly #hopeless = new LatestMap<string, { readonly sinceMs: number; readonly error: CodedError }>(
-    MAX_HOPELESS,
-  );
+  readonly #hopeless = new LatestMap<string, Hopeless>(MAX_HOPELESS);
   readonly #stopped = new AbortController();
 
   readonly #mendMs: number;
@@ -97,9 +101,12 @@ export class Repair {
     });
   }
 
-  #believed(key: string, forMs: number): { readonly error: CodedError } | undefined {
+  /** What was found out within `forMs`; who was silent then may have one all the same, and is asked again soon. */
+  #believed(key: string, forMs: number): Hopeless | undefined {
     const known = this.#hopeless.get(key);
-    return known !== undefined && this.#deps.nowMs() - known.sinceMs < forMs ? known : undefined;
+    if (known === undefined) return undefined;
+    const mostMs = known.error.detail['silent'] === true ? READ_REST_MS : forMs;
+    return this.#deps.nowMs() - known.sinceMs < Math.min(forMs, mostMs) ? known : undefined;
   }
 
   /** Something that was read of a blob was damaged: it is mended behind. */
@@ -172,19 +179,21 @@ export class Repair {
     const { digest } = metainfo;
     for (;;) {
       let cause: unknown;
+      let silent = false;
       for (const source of this.#sources(metainfo, piece, provenance)) {
         try {
           const bytes = await source();
           if (metainfo.matches(piece, pieceHash(bytes))) return bytes;
         } catch (error) {
           throwIfBug(error);
+          silent ||= isNoAnswer(error);
           cause = error;
         }
       }
       if (this.#deps.nowMs() + RETRY_MS > untilMs)
         throw new CodedError('NO_PEERS', {
-          message: `nobody has a right copy of piece ${piece}`,
-          detail: { digest, piece },
+          message: `nobody ${silent ? 'who answers ' : ''}has a right copy of piece ${piece}`,
+          detail: { digest, piece, ...(silent ? { silent } : {}) },
           cause,
         });
       await delay(RETRY_MS, this.#stopped.signal);
@@ -221,8 +230,13 @@ export class Repair {
     } as const;
     return await this.#inTime(async (signal) => {
       const { body } = await this.#deps.members.call(id, { ...call, signal });
-      // A body that is cut where the other's copy is damaged too is no silence of that origin.
-      return await readLimited(body, PIECE_BYTES, id);
+      try {
+        return await readLimited(body, PIECE_BYTES, id);
+      } catch (cause) {
+        // A body that is cut where the other's copy is damaged too is no silence of that origin.
+        if (!isCoded(cause, 'PEER_HTTP')) throw cause;
+        throw new CodedError('PIECE_BAD', { detail: { digest, origin: id }, cause });
+      }
     });
   }
 
@@ -253,6 +267,12 @@ export class Repair {
       late.unlink();
     }
   }
+}
+
+/** True where a source did not say whether it has a right copy. */
+function isNoAnswer(error: unknown): boolean {
+  const mayLater = isCoded(error, 'BACKEND_DOWN') || isCoded(error, 'UPSTREAM_LIMITED');
+  return mayLater || outcomeOf(error) === 'silence';
 }
 
 async function cutOut(
