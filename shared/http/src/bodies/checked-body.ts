@@ -88,7 +88,7 @@ export class CheckedBody {
     await this.#untilThere(first.piece);
     const lent = mayBorrow ? this.#lent(windowAt(range, at, PIECE_BYTES)) : undefined;
     if (lent !== undefined) return lent;
-    return await readTurns.run(this.#blob.digest, async () => {
+    const read = async (): Promise<CheckedChunk> => {
       const size = sizeOf();
       const buffer = readBuffers.take(size);
       const window = windowAt(range, at, BUFFER_BYTES[size]);
@@ -100,7 +100,8 @@ export class CheckedBody {
         readBuffers.give(size, buffer);
         throw error;
       }
-    });
+    };
+    return await readTurns.run(this.#blob.digest, read, this.#signal);
   }
 
   /** A window of a piece that was verified in the memory that it lies in: neither read nor hashed once more. */

@@ -1,3 +1,4 @@
+import { mock } from 'node:test';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
 import { ReadTurns } from '../../src/bodies/read-turns.ts';
@@ -93,4 +94,48 @@ t.test('a source that hangs holds up nobody for ever, not those of its blob eith
   for (let n = 0; n < 5; n++) read('one');
   await until(() => begun.length === 5, 'all have begun, none has ended');
   t.equal(begun.length, 5);
+});
+
+t.test('where the source of a blob hangs, that is waited for once', async (t) => {
+  mock.timers.enable({ apis: ['setTimeout'] });
+  t.teardown(() => mock.timers.reset());
+  const { begun, read, end } = readers(new ReadTurns({ most: 2, mostOfBlob: 2, turnMs: 10, lateMs: 1_000 }));
+  const passes = async (ms: number): Promise<void> => {
+    mock.timers.tick(ms);
+    for (let turn = 0; turn < 5; turn++) await new Promise(setImmediate);
+  };
+  for (let n = 0; n < 10; n++) read('one');
+  await passes(10);
+  await passes(999);
+  t.equal(begun.length, 2);
+  await passes(1);
+  t.equal(begun.length, 4, 'two were late');
+  await passes(10);
+  await passes(10);
+  t.equal(begun.length, 8, 'the next are not waited for as long');
+  for (let n = 0; n < 10; n++) await end();
+  t.equal(begun.length, 10);
+});
+
+t.test('who leaves while it waits takes no turn, neither of its blob nor of all', async (t) => {
+  const turns = new ReadTurns({ most: 1, mostOfBlob: 2, turnMs: 60_000, lateMs: 60_000 });
+  const begun: string[] = [];
+  let finish = (): void => undefined;
+  const first = turns.run('one', async () => {
+    begun.push('first');
+    await new Promise<void>((resolve) => (finish = resolve));
+  });
+  const gone = new AbortController();
+  const why = new Error('went away');
+  const leaving = ['for the turn', 'for the room', 'for the room too'].map(
+    async (what) => await turns.run('one', async () => begun.push(what), gone.signal),
+  );
+  const ends = leaving.map(async (one) => await t.rejects(one, why));
+  gone.abort(why);
+  await Promise.all(ends);
+  const next = turns.run('one', async () => begun.push('next'));
+  finish();
+  await first;
+  await next;
+  t.same(begun, ['first', 'next']);
 });
