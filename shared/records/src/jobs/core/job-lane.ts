@@ -1,5 +1,6 @@
 import { backoffMs } from '@sepia/base/async/backoff';
 import { CodedError } from '@sepia/base/errors';
+import { canonicalJson } from '../../core/join.ts';
 import { hasNoPlace, type OwnerOf } from './fair-share.ts';
 import { isOpen, type Job, type JobLane, type JobState } from './job.ts';
 import { isRoomFor } from './lane-room.ts';
@@ -37,7 +38,8 @@ export function addJob<T>(
 ): { readonly lane: JobLane<T>; readonly id: string; readonly isNew: boolean } {
   const before = lane.jobs.find((job) => job.key === added.key && isOpen(job));
   if (before !== undefined) {
-    const isSame = JSON.stringify(before.next ?? before.payload) === JSON.stringify(added.payload);
+    // A register gives fields in another order than they were put in.
+    const isSame = canonicalJson(before.next ?? before.payload) === canonicalJson(added.payload);
     if (isSame) return { lane, id: before.id, isNew: false };
     const newer: Job<T> =
       before.state === 'running'

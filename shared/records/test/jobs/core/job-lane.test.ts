@@ -55,6 +55,16 @@ t.test('of one key the newest payload wins', async (t) => {
   t.match(jobOf(addJob(released, one('d', 'k', '2'), 5).lane, 'a'), { payload: '2', next: undefined });
 });
 
+t.test('who asks again for what runs asks for nothing more, in whatever order its fields come', async (t) => {
+  const payload = { kind: 'convert', tag: '1', digest: 'd' };
+  const { lane } = addJob(undefined, { id: 'a', key: 'k', payload }, 0);
+  const running = takeJobs(lane, 'x', 1, 1).lane;
+  const asked = { id: 'b', key: 'k', payload: { digest: 'd', kind: 'convert', tag: '1' } };
+  const again = addJob(running, asked, 2);
+  t.same([again.id, again.isNew, again.lane], ['a', false, running]);
+  t.match(failJob(again.lane, 'a', 'x', 3, { ...failure, isFinal: true }), { jobs: [{ state: 'dead' }] });
+});
+
 t.test('failures wait longer and end as dead; what no try can mend is dead at once', async (t) => {
   let { lane } = addJob<string>(undefined, one('a'), 0);
   const waits: number[] = [];
