@@ -77,7 +77,7 @@ const KEYS = z.strictObject({
   'lazy-wait': duration({ least: '0s', most: '1m' })
     .prefault('1s')
     .describe(
-      'The config of an image waits at most this long for the snapshotter; then it is pulled the ordinary way.',
+      'The config of an image waits this long for the snapshotter, then it is pulled the ordinary way; one that could be taken for another image waits a minute, and is refused then.',
     ),
   'audit-log': z
     .string()

@@ -4,6 +4,7 @@ import { type Digest, digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { ExpiringMap } from '@sepia/base/expiring-map';
 import { isBug, logFailure, throwIfBug } from '@sepia/base/failure';
+import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { matcherOf } from '@sepia/base/names/pattern';
@@ -35,7 +36,11 @@ const MAX_ASKED = 5_000;
 const DOUBT_MS = 60_000;
 /** One wait for the snapshotter's next word, in ms. */
 const AGAIN_MS = 10_000;
+/** One that said nothing, or has too much to do, is asked again after this, in ms. */
+const RETRY_MS = 500;
 const NOT_INDEXED = 'an image was not handed to be indexed';
+const UNANSWERED =
+  'the snapshotter of this node did not say in time whether it would be taken for another image here: pull again in a moment';
 const NYDUS_UNANSWERED =
   'it is a Nydus image, which is mounted or cannot be used, and the snapshotter of this node did not say in time whether it is: pull again in a moment';
 
@@ -55,8 +60,10 @@ interface Told {
 }
 
 interface Options {
-  /** A config is held back at most so long, in ms. */
+  /** A config is held back at most so long, in ms, where it is known that nothing of another image can be shown. */
   readonly waitMs: number;
+  /** And so long where it is not; default: a minute. */
+  readonly doubtMs?: number;
 }
 
 /**
@@ -168,15 +175,19 @@ export class LazyImages {
     const known = { ...hints, ...this.#whyNever(image) };
     const { isNydus } = image;
     const asked = { upstream, repository, manifest, isNydus, ...known, layers };
-    const doubtMs = nowMs() + DOUBT_MS;
+    const doubtMs = nowMs() + (this.#options.doubtMs ?? DOUBT_MS);
     let answer = await offers.offer(asked, untilMs - nowMs());
     // Nobody could use a Nydus image that is not shown: there is more time for it.
     if (isNydus) answer ??= await offers.offer(asked, AGAIN_MS);
-    while (answer?.isPending === true && nowMs() < doubtMs && !signal.aborted) {
-      const again = await offers.offer(asked, AGAIN_MS);
-      if (again === undefined) break;
-      answer = again;
+    // What a record names for each layer is its own. Else nobody but the snapshotter knows what is found under these names.
+    const isProven = layers.every(({ binding, diffId }) => binding?.diffId === diffId);
+    const isOpen = (): boolean => (answer === undefined ? !isProven && !isNydus : answer.isPending === true);
+    while (isOpen() && nowMs() < doubtMs && !signal.aborted) {
+      const again = await offers.offer(asked, Math.min(AGAIN_MS, doubtMs - nowMs()));
+      answer = again ?? answer;
+      if (again === undefined && !(await pause(RETRY_MS, signal))) break;
     }
+    if (answer === undefined && isOpen()) refuse(image, UNANSWERED);
     if (answer?.refusal !== undefined) refuse(image, answer.refusal);
     const unusable = answer === undefined && isNydus ? NYDUS_UNANSWERED : answer?.unusable;
     if (unusable !== undefined) refuse(image, unusable, 'IMAGE_NOT_MOUNTED');

@@ -120,7 +120,7 @@ t.test(
 );
 
 t.test(
-  'a snapshotter that says nothing costs the wait, one that refuses the pull',
+  'a snapshotter that says nothing yet holds the config back, one that refuses the pull',
   { timeout: 120_000 },
   async (t) => {
     const one = await node(t, { 'lazy-wait': '3s' });
@@ -128,6 +128,13 @@ t.test(
     t.equal((await pullConfig(one, 'team/app', '1')).status, 200, 'without a snapshotter nobody waits');
     const silent = pullConfig(one, 'team/app', '1');
     const late = await nextOffer(one);
+    let isOut = false;
+    silent.then(() => (isOut = true)).catch(t.fail);
+    // Its first wait passes: nobody has said that it would show nothing of another image.
+    const next = await nextOffer(one);
+    t.notSame(next.id, late.id);
+    t.notOk(isOut, 'nobody looked at it');
+    await answer(one, next, { isShown: false });
     t.equal((await silent).status, 200);
     await t.rejects(answer(one, late, { isShown: true }), { code: 'COMMAND_UNKNOWN' });
     const refused = pullConfig(one, 'team/app', '1');
