@@ -9,7 +9,7 @@ import { type LinkProofs, Links } from './blobs/links.ts';
 import { Seeds } from './blobs/seeds.ts';
 import { soundness } from './blobs/soundness.ts';
 import type { Wish } from './cluster/wish.ts';
-import type { PieceSource } from './downloads/download.ts';
+import type { PieceSource } from './downloads/download-deps.ts';
 import { ClusterGuide } from './downloads/guide.ts';
 import type { Ground, Outside } from './ground.ts';
 import { Manifests } from './manifests/manifests.ts';

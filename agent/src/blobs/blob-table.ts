@@ -19,12 +19,13 @@ import type { UpstreamClient } from '@sepia/upstream/upstream-client';
 import type { OriginClient } from '../cluster/origin-client.ts';
 import { type Wish, wishOf } from '../cluster/wish.ts';
 import type { PatienceLimits } from '../downloads/core/patience.ts';
-import { Download, type PieceSource } from '../downloads/download.ts';
+import { Download } from '../downloads/download.ts';
+import type { PieceSource } from '../downloads/download-deps.ts';
 import type { ClusterGuide } from '../downloads/guide.ts';
 import type { Finding, Guide } from '../downloads/guide-port.ts';
 import { orAbort } from '../downloads/or-abort.ts';
 import { ShownDownloads } from '../downloads/shown-downloads.ts';
-import { fetchFromUpstream, SourceGuide } from '../downloads/source-download.ts';
+import type { SourceGuide } from '../downloads/source-download.ts';
 import { SwarmPieces } from '../downloads/swarm-pieces.ts';
 import { BackToSource } from '../source/back-to-source.ts';
 import type { BackToSourcePolicy } from '../source/core/back-to-source.ts';
@@ -35,6 +36,7 @@ import { isQuiet } from './core/quiet.ts';
 import { EnduringBlob } from './enduring-blob.ts';
 import { ProvenNames } from './proven-names.ts';
 import type { Seeds } from './seeds.ts';
+import { SourceBlobs } from './source-blobs.ts';
 import { Trust } from './trust.ts';
 
 /** After the disk was full nothing is stored for this long, in ms. */
@@ -80,7 +82,7 @@ export class BlobTable {
   /** Called whenever a download begins: the trackers should hear of it soon. */
   onStart: (digest: Digest) => void = () => undefined;
   readonly #deps: TableDeps;
-  readonly #source: BackToSource;
+  readonly #source: SourceBlobs;
   readonly #trust: Trust;
   readonly #patience: PatienceLimits;
   readonly #running = new Map<Digest, Download>();
@@ -102,7 +104,8 @@ export class BlobTable {
     options: { readonly backToSource: BackToSourcePolicy; readonly patience: PatienceLimits },
   ) {
     this.#deps = deps;
-    this.#source = new BackToSource(deps, options.backToSource);
+    const source = new BackToSource(deps, options.backToSource);
+    this.#source = new SourceBlobs({ source, log: deps.log, stopped: this.#stopped.signal });
     this.#trust = new Trust(deps);
     this.#shown = new ShownDownloads(deps.nowMs);
     this.#cached = deps.cached;
@@ -177,7 +180,7 @@ export class BlobTable {
       throwIfBug(error);
       signal.throwIfAborted();
       if (isDecisive(error)) throw error;
-      return (await this.#source.ask(name, error, this.#stopped.signal)).sizeBytes;
+      return await this.#source.sizeBytes(name, error);
     }
   }
 
@@ -264,7 +267,8 @@ export class BlobTable {
     } catch (error) {
       signal.throwIfAborted();
       if (isDecisive(error) || !isQuiet(error)) throw error;
-      return await this.#fromSource(name, error, told);
+      const begin = async (own: SourceGuide): Promise<Download> => await this.#begin(name, own, own.finding);
+      return await this.#source.begin(name, error, told, begin);
     }
   }
 
@@ -335,6 +339,7 @@ export class BlobTable {
         commit: (whole) => whole.commit(attrsOf(name)),
         onVerified: () => this.#trust.settled(partial.metainfo),
         onDropped: (attempt) => this.#trust.suspect(attempt),
+        onSilence: (cause) => this.#source.goOn(name, download, cause),
       },
       finding,
     );
@@ -363,34 +368,6 @@ export class BlobTable {
       await download.partial.release();
     } catch (error) {
       logFailure(this.#deps.log, error, 'partial was not closed', { digest: download.digest });
-    }
-  }
-
-  /** The whole cluster is silent: the upstream itself, a few blobs at once. */
-  async #fromSource(name: BlobName, cause: unknown, told: number | undefined): Promise<Download> {
-    const release = await this.#source.enter(this.#stopped.signal);
-    try {
-      const { sizeBytes, client } = await this.#source.ask(name, cause, this.#stopped.signal, told);
-      this.#deps.log.warn(
-        { digest: name.digest, upstream: name.upstream },
-        'nobody in the cluster answers; asking the upstream itself',
-      );
-      const guide = new SourceGuide(name, sizeBytes);
-      const download = await this.#begin(name, guide, guide.finding);
-      fetchFromUpstream(
-        client,
-        name,
-        download.partial,
-        { guide, onPiece: (index) => download.landed(index, 'upstream') },
-        this.#stopped.signal,
-      )
-        .then(() => download.sourceDone())
-        .catch((error: unknown) => download.fail(error))
-        .finally(release);
-      return download;
-    } catch (error) {
-      release();
-      throw error;
     }
   }
 }

@@ -4,7 +4,6 @@ import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
-import type { Logger } from '@sepia/base/log';
 import type { BlobReader, ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import { FINAL_ATTEMPT, type Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceLength } from '@sepia/metainfo/tree';
@@ -12,13 +11,12 @@ import type { PartialBlob } from '@sepia/store/partial-blob';
 import type { Swarm } from '@sepia/swarm/shell/engine';
 import type { LentBytes } from '@sepia/swarm/swarm';
 import type { VouchedPiece } from '../cluster/origin-client.ts';
-import { Patience, type PatienceLimits } from './core/patience.ts';
+import { silentMsOf } from '../source/core/silence.ts';
+import { Patience } from './core/patience.ts';
+import type { DownloadDeps, PieceSource } from './download-deps.ts';
 import type { Finding, Guide } from './guide-port.ts';
 import { Readings } from './readings.ts';
 import { Waiters } from './waiters.ts';
-
-/** Where a piece came from, for the byte counters. */
-export type PieceSource = 'peer' | 'origin' | 'upstream';
 
 const WATCH_EVERY_MS = 500;
 const FIND_AGAIN_MS = 200;
@@ -28,27 +26,10 @@ const MAX_FIND_MS = 3_600_000;
 const NEAR_PIECES = 4;
 /** How long a reader waits before the origin is asked to fetch out of order, in ms. */
 const URGE_AFTER_MS = 50;
+/** Nothing came for so long, in ms, and nobody has news: peers are looked for again. */
+const QUIET_MS = 1_500;
 /** A download for ranges alone ends when nobody read for this long, in ms; what came stays on disk. */
 const RANGES_IDLE_MS = 60_000;
-
-interface DownloadDeps {
-  readonly partial: PartialBlob;
-  readonly joinSwarm: () => Swarm;
-  readonly guide: Guide;
-  readonly log: Logger;
-  readonly nowMs: () => number;
-  readonly onBytes: (source: PieceSource, bytes: number) => void;
-  /** How long its readers wait without progress before they fail. */
-  readonly patience: PatienceLimits;
-  /** False: only what readers cover is fetched, until {@link Download.wantAll}. */
-  readonly wantAll: boolean;
-  /** Stores the verified blob. @throws `DISK_FULL`, `DIGEST_MISMATCH` */
-  readonly commit: (partial: PartialBlob) => Promise<void>;
-  /** The whole digest was right; the blob may be stored or not. */
-  readonly onVerified: () => void;
-  /** The origin dropped this attempt and began another; pieces of it may have been read. */
-  readonly onDropped: (attempt: Metainfo) => void;
-}
 
 type State = 'running' | 'final' | 'failed';
 
@@ -319,6 +300,7 @@ export class Download implements ReadableBlob {
         signal.throwIfAborted();
         if (isCoded(error, 'STALE_ATTEMPT')) throw error;
         this.#deps.log.debug({ digest: this.digest, err: error }, 'nobody named peers');
+        if (silentMsOf(error) > 0) this.#deps.onSilence(error);
       }
     }
   }
@@ -335,6 +317,8 @@ export class Download implements ReadableBlob {
         signal.throwIfAborted();
         if (isCoded(error, 'STALE_ATTEMPT') || (isCoded(error) && error.code === 'UPSTREAM_LIES'))
           throw error;
+        // Perhaps another does, perhaps nobody: who looks for peers finds out.
+        this.#wanted ||= this.#patience.silentMs(this.#deps.nowMs()) > QUIET_MS;
         await delay(FIND_AGAIN_MS, signal);
       }
     }

@@ -1,6 +1,7 @@
 import type { Digest } from '@sepia/base/digest';
 import type { LeaseRequest } from '@sepia/cluster/api/lease';
-import type { Download, PieceSource } from './download.ts';
+import type { Download } from './download.ts';
+import type { PieceSource } from './download-deps.ts';
 
 /** A finished download stays visible for this long, in ms. */
 const SHOW_ENDED_MS = 5_000;

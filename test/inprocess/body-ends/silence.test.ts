@@ -1,8 +1,10 @@
 import { createServer, type Socket } from 'node:net';
+import { delay } from '@sepia/base/lifecycle';
 import { pullImage, pushImage, randomImage } from '@sepia/test-support/clients/registry-client';
 import { ociError, watchedGet } from '@sepia/test-support/clients/watched-get';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
 import { MIB, PullThrough } from '@sepia/test-support/cluster/pull-through';
+import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 
 /** Sockets that take every connection and say nothing, where members were: as those that are halted, or behind a dead network. */
@@ -91,6 +93,31 @@ t.test('everybody hangs: the upstream itself all the same', async (t) => {
   t.equal(status, 200);
   t.ok(bytes.equals(layer.content));
   t.equal(layer.requests.length, 1, 'from the upstream');
+});
+
+t.test('everybody hangs in mid-body: the same body goes on from the upstream itself', async (t) => {
+  await using here = await PullThrough.start(t.testdir(), {
+    agent: {
+      'back-to-source': { mode: 'auto', after: '200ms', 'max-parallel': 2 },
+      deadlines: { 'download-progress': '30s', 'body-stall': '30s' },
+    },
+  });
+  const layer = await here.hinted(5 * MIB + 3);
+  layer.misbehave({ type: 'stall', afterBytes: 2 * MIB + 9 }, { times: 1 });
+  const { originUrls, proxyUrls, trackerUrls } = here.cluster;
+  const reading = layer.get();
+  await until(() => layer.upstreamBytes > 2 * MIB, 'some of it came');
+  await delay(500);
+  await stopAll(here.cluster);
+  await hangInPlaceOf(t, [...originUrls, ...proxyUrls, ...trackerUrls]);
+  const { status, bytes, cut } = await reading;
+  t.equal(status, 200);
+  t.notOk(cut, `${bytes.length} bytes, then nothing`);
+  t.ok(bytes.equals(layer.content));
+  const again = await layer.get();
+  t.ok(again.bytes.equals(layer.content), 'it is kept');
+  t.equal(layer.requests.length, 2, 'what had come was not asked for again');
+  t.match(layer.requests[1]!.range, /^bytes=2097152-/);
 });
 
 t.test('nobody answers, never back to source: the cache, else 503', async (t) => {

@@ -1,0 +1,98 @@
+import type { Digest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { logFailure } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import type { BlobName } from '@sepia/base/names/blob-name';
+import type { Download } from '../downloads/download.ts';
+import { fetchFromUpstream, SourceGuide } from '../downloads/source-download.ts';
+import type { BackToSource } from '../source/back-to-source.ts';
+
+interface Deps {
+  readonly source: BackToSource;
+  readonly log: Logger;
+  readonly stopped: AbortSignal;
+}
+
+/** Blobs that come from the upstream itself, a few at once, because the whole cluster is silent. */
+export class SourceBlobs {
+  readonly #deps: Deps;
+  readonly #goingOn = new Set<Digest>();
+
+  constructor(deps: Deps) {
+    this.#deps = deps;
+  }
+
+  /** Size of a blob at the upstream. @throws as {@link BackToSource.ask} */
+  async sizeBytes(name: BlobName, cause: unknown): Promise<number> {
+    const { source, stopped } = this.#deps;
+    return (await source.ask(name, cause, stopped)).sizeBytes;
+  }
+
+  /** A download of a blob that nobody is known to have. @throws as {@link BackToSource.ask} */
+  async begin(
+    name: BlobName,
+    cause: unknown,
+    told: number | undefined,
+    begin: (guide: SourceGuide) => Promise<Download>,
+  ): Promise<Download> {
+    const { source, stopped, log } = this.#deps;
+    const release = await source.enter(stopped);
+    try {
+      const { sizeBytes, client } = await source.ask(name, cause, stopped, told);
+      const { digest, upstream } = name;
+      log.warn({ digest, upstream }, 'nobody in the cluster answers; asking the upstream itself');
+      const guide = new SourceGuide(name, sizeBytes);
+      const download = await begin(guide);
+      const onPiece = (index: number): void => download.landed(index, 'upstream');
+      fetchFromUpstream(client, name, download.partial, { guide, onPiece }, stopped)
+        .then(() => download.sourceDone())
+        .catch((error: unknown) => download.fail(error))
+        .finally(release);
+      return download;
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
+  /**
+   * The cluster has gone silent in the middle of a download: the upstream itself brings what is missing, and the same
+   * bodies go on. Called again while that lasts it does nothing; where the upstream brings nothing the download waits on.
+   */
+  goOn(name: BlobName, download: Download, cause: unknown): void {
+    const { digest } = name;
+    if (this.#goingOn.has(digest)) return;
+    this.#goingOn.add(digest);
+    this.#bringRest(name, download, cause)
+      .catch((error: unknown) => {
+        if (download.state === 'running')
+          logFailure(this.#deps.log, error, 'the upstream itself brings no more of it', { digest });
+      })
+      .finally(() => this.#goingOn.delete(digest));
+  }
+
+  async #bringRest(name: BlobName, download: Download, cause: unknown): Promise<void> {
+    const { source, stopped, log } = this.#deps;
+    const over = new AbortController();
+    void download.ended.then(() => over.abort(new CodedError('STALE_ATTEMPT')));
+    const signal = AbortSignal.any([over.signal, stopped]);
+    const release = await source.enter(signal);
+    try {
+      const { partial, sizeBytes } = download;
+      const { client, ...found } = await source.ask(name, cause, signal, sizeBytes);
+      if (found.sizeBytes !== sizeBytes)
+        throw new CodedError('SIZE_MISMATCH', { detail: { expected: sizeBytes, found: found.sizeBytes } });
+      const { digest, upstream } = name;
+      log.warn(
+        { digest, upstream },
+        'nobody in the cluster answers; the rest comes from the upstream itself',
+      );
+      const onPiece = (index: number): void => download.landed(index, 'upstream');
+      const guide = new SourceGuide(name, sizeBytes);
+      await fetchFromUpstream(client, name, partial, { guide, onPiece }, signal);
+      download.sourceDone();
+    } finally {
+      release();
+    }
+  }
+}
