@@ -73,7 +73,8 @@ t.test('the leader stops in mid-fetch: all finish, the upstream is asked for the
   const [first, ...rest] = layer.requests;
   t.equal(first?.range, undefined);
   t.ok(rest.length > 0);
-  for (const { range } of rest) t.match(range, /^bytes=[1-9]/);
+  // A piece that agents are slow to hand over may be fetched again, on a busy machine; all of it is not.
+  for (const { range } of rest) t.match(range, /^bytes=(?:[1-9]|0-1048575$)/);
   t.ok(
     layer.upstreamBytes < 1.4 * layer.content.length,
     `${(layer.upstreamBytes / layer.content.length).toFixed(2)} copies left the upstream`,
