@@ -12,7 +12,7 @@ import {
 import { chooseDoor } from '../lazy/door.ts';
 import { lazyContainersHere } from '../lazy/lazy-containers.ts';
 import { plannedMirrors } from '../lazy/mirror-hosts.ts';
-import { effectiveConfig, probeNode, whyNotUnderstood } from '../lazy/node-facts.ts';
+import { effectiveConfig, isLazyConfig, probeNode, whyNotUnderstood } from '../lazy/node-facts.ts';
 import { hostsDirs, namesHostsDir, plannedHosts, restoreHosts } from '../lazy/registry-hosts.ts';
 import { urlOption } from '../options/option-values.ts';
 import { DEFAULT_AGENT } from '../registry/pull-source.ts';
@@ -111,9 +111,9 @@ async function mirrorsFor(
 ): Promise<{ changes: readonly Change[]; note: string }> {
   const { upstreams } =
     clusterDocument === undefined ? readClusterFile(cluster) : loadClusterDocument(clusterDocument);
-  const dump = hostsDir === undefined ? await effectiveConfig(config) : undefined;
+  const dump = await effectiveConfig(config);
   const dir = hostsDir === undefined ? hostsDirs(dump)[0]! : resolve(hostsDir);
-  const { changes, warnings } = await plannedMirrors(dir, agent, upstreams);
+  const { changes, warnings } = await plannedMirrors(dir, { agent, isLazy: isLazyConfig(dump) }, upstreams);
   const unread =
     hostsDir === undefined && !namesHostsDir(dump)
       ? [

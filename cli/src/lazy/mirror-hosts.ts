@@ -15,11 +15,12 @@ const DOCKER_HUB = 'docker.io';
 
 /**
  * Puts the agent in front of every registry that the cluster fronts: a `hosts.toml` each, where there is none. The registry
- * stays its `server`, so that pulls go on while the agent is away. What somebody else wrote is left alone, and named.
+ * stays its `server`, so that pulls go on while the agent is away; not where images are lazy, for nobody would judge what comes
+ * that way. What somebody else wrote is left alone, and named.
  */
 export async function plannedMirrors(
   dir: string,
-  agent: string,
+  { agent, isLazy }: { readonly agent: string; readonly isLazy: boolean },
   upstreams: readonly Mirrored[],
 ): Promise<RegistryHosts> {
   const changes: Change[] = [];
@@ -30,7 +31,7 @@ export async function plannedMirrors(
       const path = join(dir, name, 'hosts.toml');
       const before = await textOf(path);
       const server = name === DOCKER_HUB ? 'https://registry-1.docker.io' : url;
-      const after = `${HOSTS_MARK}\n${hostsToml(agent, server).join('\n')}\n`;
+      const after = `${HOSTS_MARK}\n${hostsToml(agent, isLazy ? agent : server).join('\n')}\n`;
       if (before === undefined) changes.push({ path, before, after });
       else if (throughAgent(before, agent).names === false)
         warnings.push(`${path}: is there already and does not name ${agent}: left as it is`);

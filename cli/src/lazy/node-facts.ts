@@ -36,6 +36,11 @@ export async function effectiveConfig(config: string): Promise<string | undefine
   return await output('containerd', ['-c', config, 'config', 'dump']);
 }
 
+/** True if containerd shows layers of ours by what `containerd config dump` prints, at either door. */
+export function isLazyConfig(dump: string | undefined): boolean {
+  return /^\s*(?:layer_content_caches\s*=\s*\[\s*["']|snapshotter\s*=\s*["']sepia["'])/m.test(dump ?? '');
+}
+
 /** Why containerd would not take a config as it is meant: with our snapshotter at `socket`. Undefined: it does. */
 export async function whyNotUnderstood(config: string, socket: string): Promise<string | undefined> {
   const dir = await mkdtemp(join(tmpdir(), 'sepia-config-'));

@@ -3,9 +3,11 @@ import { join } from 'node:path';
 import t from 'tap';
 import { applyChanges } from '../../src/lazy/changed-files.ts';
 import { plannedMirrors } from '../../src/lazy/mirror-hosts.ts';
+import { isLazyConfig } from '../../src/lazy/node-facts.ts';
 import { hostsDirs, namesHostsDir, plannedHosts, restoreHosts } from '../../src/lazy/registry-hosts.ts';
 
 const AGENT = 'http://127.0.0.1:17000';
+const PLAIN = { agent: AGENT, isLazy: false };
 const UPSTREAMS = [
   { url: 'https://harbor.example:8443/path', hosts: ['registry.example', 'plainname'] },
   { url: 'https://registry-1.docker.io', hosts: ['index.docker.io'] },
@@ -14,7 +16,7 @@ const UPSTREAMS = [
 
 t.test('each registry of the cluster gets the agent in front, and is its own way out', async (t) => {
   const dir = t.testdir();
-  const { changes, warnings } = await plannedMirrors(dir, AGENT, UPSTREAMS);
+  const { changes, warnings } = await plannedMirrors(dir, PLAIN, UPSTREAMS);
   t.same(warnings, []);
   t.same(
     changes.map(({ path }) => path),
@@ -26,14 +28,14 @@ t.test('each registry of the cluster gets the agent in front, and is its own way
   t.match(text, 'server = "https://harbor.example:8443/path"\n[host."http://127.0.0.1:17000"]\n');
   t.match(text, 'capabilities = ["pull", "resolve"]\n');
   t.match(readFileSync(changes[2]!.path, 'utf8'), 'server = "https://registry-1.docker.io"\n');
-  t.same((await plannedMirrors(dir, AGENT, UPSTREAMS)).changes, [], 'a second time there is nothing to do');
+  t.same((await plannedMirrors(dir, PLAIN, UPSTREAMS)).changes, [], 'a second time there is nothing to do');
   t.equal((await restoreHosts([dir])).length, 3);
   for (const { path } of changes) t.notOk(existsSync(path));
 });
 
 t.test('what is there stays; --lazy after it closes the way out, and both are taken back', async (t) => {
   const dir = t.testdir({ 'registry.example': { 'hosts.toml': '[host."https://mirror.example"]\n' } });
-  const { changes, warnings } = await plannedMirrors(dir, AGENT, UPSTREAMS.slice(0, 1));
+  const { changes, warnings } = await plannedMirrors(dir, PLAIN, UPSTREAMS.slice(0, 1));
   t.match(warnings, [/registry\.example\/hosts\.toml: is there already and does not name/]);
   t.equal(changes.length, 1);
   await applyChanges(changes);
@@ -47,6 +49,20 @@ t.test('what is there stays; --lazy after it closes the way out, and both are ta
     readFileSync(join(dir, 'registry.example/hosts.toml'), 'utf8'),
     '[host."https://mirror.example"]\n',
   );
+});
+
+t.test('after --lazy there is no way out to begin with', async (t) => {
+  const { changes } = await plannedMirrors(
+    t.testdir(),
+    { agent: AGENT, isLazy: true },
+    UPSTREAMS.slice(0, 1),
+  );
+  t.match(changes[0]!.after, `server = "${AGENT}"\n[host."${AGENT}"]\n`);
+  t.notMatch(changes[0]!.after, 'harbor.example');
+  t.ok(isLazyConfig('    layer_content_caches = ["/var/lib/sepia/layer-content"]\n'), 'door 1');
+  t.ok(isLazyConfig('      snapshotter = "sepia"\n'), 'door 2');
+  for (const dump of [undefined, '  layer_content_caches = []\n', '  snapshotter = "overlayfs"\n'])
+    t.notOk(isLazyConfig(dump), String(dump));
 });
 
 t.test('whether containerd reads hosts.toml at all', (t) => {
