@@ -168,13 +168,16 @@ function writeError(ctx: Context, error: CodedError, wordError: AppDeps['wordErr
   ctx.status = status;
 }
 
-/** Anything thrown, as a coded error: disk full and damaged disks get their codes, the rest is `INTERNAL`. */
+/** Anything thrown, as a coded error: disk full, damaged disks and deadlines get their codes, the rest is `INTERNAL`. */
 export function toCoded(thrown: unknown): CodedError {
   if (isCoded(thrown)) return thrown;
   if (systemCode(thrown) === 'ENOSPC' || NO_SPACE.test(String(thrown)))
     return new CodedError('DISK_FULL', { cause: thrown });
   if (thrown instanceof URIError)
     return new CodedError('REQUEST_INVALID', { message: 'request path is not valid', cause: thrown });
+  // Of `AbortSignal.timeout`: whoever was asked said nothing in time.
+  if (thrown instanceof DOMException && thrown.name === 'TimeoutError')
+    return new CodedError('TIMEOUT', { cause: thrown });
   if (isBrokenConnection(thrown))
     return new CodedError('PEER_HTTP', {
       message: 'a connection to the source broke; try again',

@@ -17,6 +17,8 @@ t.test('what has a code keeps it, the rest is internal', async (t) => {
   t.equal(toCoded(coded), coded);
   t.match(toCoded(new URIError('x')), { code: 'REQUEST_INVALID' });
   t.match(toCoded(new Error('x')), { code: 'INTERNAL' });
+  const late = new DOMException('The operation was aborted due to timeout', 'TimeoutError');
+  t.match(toCoded(late), { code: 'TIMEOUT', cause: late, facts: { status: 503 } });
 });
 
 t.test('a connection that another broke is no internal error', async (t) => {
