@@ -3,6 +3,7 @@ import { CodedError } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
+import type { UpstreamClient } from '@sepia/upstream/upstream-client';
 import type { Download } from '../downloads/download.ts';
 import { fetchFromUpstream, SourceGuide } from '../downloads/source-download.ts';
 import type { BackToSource } from '../source/back-to-source.ts';
@@ -43,9 +44,7 @@ export class SourceBlobs {
       log.warn({ digest, upstream }, 'nobody in the cluster answers; asking the upstream itself');
       const guide = new SourceGuide(name, sizeBytes);
       const download = await begin(guide);
-      const onPiece = (index: number): void => download.landed(index, 'upstream');
-      fetchFromUpstream(client, name, download.partial, { guide, onPiece }, stopped)
-        .then(() => download.sourceDone())
+      fetchInto(download, { client, name, guide }, stopped)
         .catch((error: unknown) => download.fail(error))
         .finally(release);
       return download;
@@ -78,7 +77,7 @@ export class SourceBlobs {
     const signal = AbortSignal.any([over.signal, stopped]);
     const release = await source.enter(signal);
     try {
-      const { partial, sizeBytes } = download;
+      const { sizeBytes } = download;
       const { client, ...found } = await source.ask(name, cause, signal, sizeBytes);
       if (found.sizeBytes !== sizeBytes)
         throw new CodedError('SIZE_MISMATCH', { detail: { expected: sizeBytes, found: found.sizeBytes } });
@@ -87,12 +86,24 @@ export class SourceBlobs {
         { digest, upstream },
         'nobody in the cluster answers; the rest comes from the upstream itself',
       );
-      const onPiece = (index: number): void => download.landed(index, 'upstream');
-      const guide = new SourceGuide(name, sizeBytes);
-      await fetchFromUpstream(client, name, partial, { guide, onPiece }, signal);
-      download.sourceDone();
+      await fetchInto(download, { client, name, guide: new SourceGuide(name, sizeBytes) }, signal);
     } finally {
       release();
     }
   }
+}
+
+/** Brings what a download lacks. @throws as {@link fetchFromUpstream} */
+async function fetchInto(
+  download: Download,
+  {
+    client,
+    name,
+    guide,
+  }: { readonly client: UpstreamClient; readonly name: BlobName; readonly guide: SourceGuide },
+  signal: AbortSignal,
+): Promise<void> {
+  const onPiece = (index: number): void => download.landed(index, 'upstream');
+  await fetchFromUpstream(client, name, download.partial, { guide, onPiece }, signal);
+  download.sourceDone();
 }

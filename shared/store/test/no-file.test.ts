@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process';
 import {
   mkdirSync,
   readdirSync,
@@ -12,6 +11,7 @@ import { dirname, join } from 'node:path';
 import { digestOf } from '@sepia/base/digest';
 import { silentLogger } from '@sepia/base/log';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
+import { NO_FILES, type Put } from '@sepia/test-support/no-file';
 import { bytesOf } from '@sepia/test-support/seeded';
 import t, { type Test } from 'tap';
 import { BlobStore } from '../src/blob-store.ts';
@@ -25,23 +25,13 @@ const BYTES = bytesOf(PIECE_BYTES + 9, 7);
 const DIGEST = digestOf(BYTES);
 const OUTSIDE = 'outside';
 
-/** What may lie at the place of a file of ours, by how it is put there. */
-const THINGS: Readonly<Record<string, (path: string, outside: string) => void>> = {
-  'an empty folder': (path) => mkdirSync(path),
-  'a folder with something in it': (path) => {
-    mkdirSync(path);
-    writeFileSync(join(path, 'kept'), 'x');
-  },
-  'a link to a file outside': (path, outside) => symlinkSync(outside, path),
+/** What may lie at the place of a file of ours. */
+const THINGS: Readonly<Record<string, Put>> = {
+  ...NO_FILES,
   'a link to the content, moved away': (path, outside) => {
     writeFileSync(`${outside}-moved`, BYTES);
     symlinkSync(`${outside}-moved`, path);
   },
-  'a link to a folder': (path, outside) => symlinkSync(dirname(outside), path),
-  'a link to nowhere': (path) => symlinkSync('nowhere', path),
-  'a link to itself': (path) => symlinkSync(path, path),
-  'a pipe': (path) => execFileSync('mkfifo', [path]),
-  'a device': (path) => symlinkSync('/dev/zero', path),
 };
 
 async function opened(dir: string): Promise<BlobStore> {

@@ -1,10 +1,10 @@
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { layerImage } from '@sepia/lazy/erofs/layer-image';
 import { readIndexHead } from '@sepia/lazy/index/layer-index';
 import { LayerIndexer } from '@sepia/lazy/index/layer-indexer';
+import { NO_FILES } from '@sepia/test-support/no-file';
 import t from 'tap';
 import { noise } from '../../../shared/lazy/test/support/arbitrary-gzip.ts';
 import { materialize } from '../../../shared/lazy/test/support/erofs-reader.ts';
@@ -15,21 +15,6 @@ import { answerFrom } from '../../src/layers/made-image.ts';
 const TAR = writeTar([{ name: 'file', payload: noise(1, 90_000, 30) }]);
 const BLOB = gzipSync(TAR, { memLevel: 1 });
 const NOT_OURS = 'not ours';
-
-/** What may lie at the place of a file of a layer, by how it is put there; `outside` is a file that nobody may touch. */
-const THINGS: Readonly<Record<string, (path: string, outside: string) => void>> = {
-  'an empty folder': (path) => mkdirSync(path),
-  'a folder with something in it': (path) => {
-    mkdirSync(path);
-    writeFileSync(join(path, 'kept'), 'x');
-  },
-  'a link to a file outside': (path, outside) => symlinkSync(outside, path),
-  'a link to a folder': (path, outside) => symlinkSync(dirname(outside), path),
-  'a link to nowhere': (path) => symlinkSync('nowhere', path),
-  'a link to itself': (path) => symlinkSync(path, path),
-  'a pipe': (path) => execFileSync('mkfifo', [path]),
-  'a device': (path) => symlinkSync('/dev/zero', path),
-};
 
 function made(t: { testdir(): string }): { dir: string; whole: Buffer; open: () => Promise<LazyLayer> } {
   const dir = t.testdir();
@@ -56,7 +41,7 @@ function made(t: { testdir(): string }): { dir: string; whole: Buffer; open: () 
   return { dir, whole, open: async () => await LazyLayer.open(deps, options) };
 }
 
-for (const [thing, put] of Object.entries(THINGS))
+for (const [thing, put] of Object.entries(NO_FILES))
   for (const file of ['image', 'map'])
     t.test(`${thing} lies where the ${file} of a layer was: it is made again`, async (t) => {
       const { dir, whole, open } = made(t);
@@ -91,7 +76,7 @@ t.test('an image that was moved away and linked to is not written', async (t) =>
   t.ok(readFileSync(moved).equals(before));
 });
 
-for (const [thing, put] of Object.entries(THINGS))
+for (const [thing, put] of Object.entries(NO_FILES))
   t.test(`${thing} lies where the index was: the layer is not opened, and nothing hangs`, async (t) => {
     const { dir, open } = made(t);
     rmSync(join(dir, 'index'));
