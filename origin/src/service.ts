@@ -55,14 +55,14 @@ async function build(given: OriginGiven): Promise<Origin> {
   const parts = { ...ground, ...wires, ...names, ...content, ...pushes, ...keeping };
   const { listener, admin } = await openDoors(parts);
   run(parts);
-  const { peerAddresses, standing, uploads } = parts;
+  const { peerAddresses, recordEngine, uploads } = parts;
   const facts = { listen: listener.hostPort, admin: admin.hostPort, peers: peerAddresses };
   log.info({ ...facts, clusterVersion: cluster.version }, 'origin is ready');
   return {
     url: listener.url,
     adminUrl: admin.url,
     peerAddresses,
-    whenSettled: async () => await standing.whenSettled(),
+    whenSettled: async () => await recordEngine.whenCounts(),
     adjust: (next) => {
       log.level = next.log.level;
       uploads.adjust(uploadOptions(next));

@@ -45,6 +45,8 @@ export interface RecordEngine {
   readonly standing: RecordStanding;
   /** The origins as records see them: the owners of the ring; of a shared table each origin alone. */
   seenBy(members: Members): Members;
+  /** Resolves when what this origin says of records counts, in this engine. */
+  whenCounts(): Promise<void>;
   /** Why records cannot be reached; undefined while they can. */
   readonly away: string | undefined;
   /** What still works but is to be seen to: nothing can be written. */
@@ -87,7 +89,9 @@ export async function openRecordEngine(
   if (engine === 'embedded') {
     if (isLeft) await leaveEngine(deps, kept);
     if (kept === 'postgres') await forgetEngine(folder);
-    return { records, standing: deps.standing, seenBy: (members) => members, away: undefined, warnings: [] };
+    const { standing } = deps;
+    const whenCounts = async (): Promise<void> => await standing.whenSettled();
+    return { records, standing, whenCounts, seenBy: (members) => members, away: undefined, warnings: [] };
   }
   const table = await PostgresTable.open(
     { log },
@@ -106,6 +110,7 @@ export async function openRecordEngine(
     records: sharedRecords,
     standing: shared.standing,
     seenBy: (members) => members.alone(),
+    whenCounts: shared.whenCounts,
     get away() {
       return table.database.state.away ?? shared.lack;
     },
@@ -194,7 +199,7 @@ async function sharedStanding(
   table: RecordTable,
   { clusterKey, standing, log, folder, stops }: EngineDeps,
   isTaken: boolean,
-): Promise<{ readonly standing: RecordStanding; readonly lack: string | undefined }> {
+): Promise<Pick<RecordEngine, 'standing' | 'whenCounts'> & { readonly lack: string | undefined }> {
   const name = ownerName(clusterKey);
   let isOurs = false;
   const take = async (): Promise<void> => {
@@ -221,6 +226,12 @@ async function sharedStanding(
   standing.onChange(() => {
     if (!isOurs && standing.isSettled) taking ??= takeInTheEnd();
   });
+  const whenCounts = async (): Promise<void> => {
+    if (isOurs) return;
+    await standing.whenSettled();
+    taking ??= takeInTheEnd();
+    await taking;
+  };
   const requireAll = (): void => {
     if (!isOurs) throw new CodedError('RECORDS_PENDING', { detail: { origin: standing.standing.id } });
   };
@@ -238,6 +249,7 @@ async function sharedStanding(
         return standing.sender;
       },
     },
+    whenCounts,
     get lack() {
       return isOurs ? undefined : "the records' database is not this cluster's yet";
     },
