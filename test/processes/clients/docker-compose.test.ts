@@ -2,6 +2,7 @@ import { chmodSync, chownSync, cpSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path';
 import { delay } from '@sepia/base/lifecycle';
 import { must, type Output, quietly, run, testbed, whyNoClients } from '@sepia/test-support/testbed';
+import { until } from '@sepia/test-support/until';
 import t from 'tap';
 
 const ROOT = resolve(import.meta.dirname, '../../..');
@@ -9,7 +10,9 @@ const why = whyNoClients();
 const NAME = 'sepia-compose';
 const PREFIX = 'sc';
 const READY_MS = 180_000;
-const SERVICES = 13;
+const SERVICES = 14;
+/** The accelerator looks for what was pushed once a minute. */
+const CONVERTED_MS = 180_000;
 
 t.test(
   'the compose cluster: push to a proxy, pull at each agent, pull through',
@@ -55,11 +58,21 @@ t.test(
       async () =>
         void (await run(
           'docker-compose',
-          ['-f', join(folder, 'compose.yaml'), '-p', 'sepia', 'down', '--timeout', '5'],
+          [
+            '-f',
+            join(folder, 'compose.yaml'),
+            '-p',
+            'sepia',
+            '--profile',
+            'accelerate',
+            'down',
+            '--timeout',
+            '5',
+          ],
           env,
         )),
     );
-    await compose('up', '-d');
+    await compose('--profile', 'accelerate', 'up', '-d');
     await untilReady(docker);
 
     await t.test('what is pushed to a proxy comes from every agent', async (t) => {
@@ -73,6 +86,19 @@ t.test(
       t.equal(digests.size, 1, [...digests].join(', '));
     });
 
+    await t.test('what was pushed has an eStargz form beside it', async (t) => {
+      const made = await untilPulled(docker, '127.0.0.1:17010/my/base:v1-estargz');
+      t.match(made, /sha256:[0-9a-f]{64}/);
+      const layers = async (image: string): Promise<string> =>
+        (await docker('image', 'inspect', '--format', '{{json .RootFS.Layers}}', image)).stdout;
+      await docker('pull', '127.0.0.1:17010/my/base:v1');
+      t.not(
+        await layers('127.0.0.1:17010/my/base:v1-estargz'),
+        await layers('127.0.0.1:17010/my/base:v1'),
+        'a table of contents is in its tar',
+      );
+    });
+
     await t.test('the registry behind is read through by name', async (t) => {
       await docker('tag', 'test-registry', '127.0.0.1:5000/tools/registry:v1');
       await docker('push', '127.0.0.1:5000/tools/registry:v1');
@@ -83,7 +109,7 @@ t.test(
     });
 
     await t.test('all is drained at the end', async (t) => {
-      await compose('stop', '--timeout', '90');
+      await compose('--profile', 'accelerate', 'stop', '--timeout', '90');
       const { stdout } = await docker('ps', '-a', '--format', '{{.Names}} {{.Status}}');
       const members = stdout
         .trim()
@@ -120,6 +146,23 @@ async function importBase(dir: string, env: Readonly<Record<string, string>>): P
   await must('docker', ['import', tar, 'test-base'], env);
   const entry = `ENTRYPOINT ["${registry}","serve","/etc/registry/config.yml"]`;
   await must('docker', ['import', '-c', entry, tar, 'test-registry'], env);
+}
+
+/** @returns the digest that the first pull which is answered names */
+async function untilPulled(docker: (...args: string[]) => Promise<Output>, image: string): Promise<string> {
+  return await until(
+    async () => {
+      try {
+        return /Digest: (\S+)/.exec((await docker('pull', image)).stdout)?.[1];
+      } catch (error) {
+        if (String(error).includes('not found') || String(error).includes('manifest unknown'))
+          return undefined;
+        throw error;
+      }
+    },
+    image,
+    CONVERTED_MS,
+  );
 }
 
 async function untilReady(docker: (...args: string[]) => Promise<Output>): Promise<void> {
