@@ -1,4 +1,4 @@
-import { CACHE_KEYS, COMMON_KEYS } from '@sepia/base/config/member-keys';
+import { CACHE_KEYS, COMMON_KEYS, SCRUB_KEYS } from '@sepia/base/config/member-keys';
 import { baseUrl, duration, hostPort } from '@sepia/base/config/units';
 import { z } from 'zod';
 
@@ -63,6 +63,9 @@ export const SNAPSHOTTER_CONFIG = z.strictObject({
     ),
   cache: CACHE_KEYS.describe(
     'Disk for layers: above it the least recently used go whole, except those that a snapshot of containerd names.',
+  ),
+  scrub: SCRUB_KEYS.describe(
+    'Layers that are whole are read again, in turn, to find damage; those that this process did not read yet, or that somebody wrote to, are read at once.',
   ),
   containerd: z
     .string()

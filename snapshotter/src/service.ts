@@ -13,6 +13,7 @@ import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
 import { budgetOf } from '@sepia/store/core/eviction';
 import Koa from 'koa';
 import { checkSnapshotter } from './check.ts';
+import { checkLayers } from './check-layers.ts';
 import type { SnapshotterConfig } from './config.ts';
 import { ContainerdSnapshots } from './doors/containerd-snapshots.ts';
 import { ContentCache } from './doors/content-cache.ts';
@@ -81,18 +82,19 @@ async function build({ config, fuseFd, onEnd, log, stops }: Parts): Promise<Snap
   const source = new AgentSource({ dispatcher }, at);
   await mkdir(config.data, { recursive: true, mode: 0o700 });
   const door = new ContentCache(config['content-cache']);
-  // A complete layer is mounted from its file, without us in between; what is mounted already stays as it is.
+  // A layer that is whole and right is mounted from its file, without us in between; what is mounted already stays as it is.
   const fileOf = (layer: LazyLayer): string =>
-    layer.presence.isComplete ? layer.imagePath : join(config.mount, fileNameOf(layer.index.diffId));
+    layer.isSound ? layer.imagePath : join(config.mount, fileNameOf(layer.index.diffId));
   const show = async (layer: LazyLayer): Promise<void> => {
     // Where containerd asks our own snapshotter, nothing looks into the folder.
     if (config['snapshots-socket'] === undefined) await door.publish(layer.index.diffId, fileOf(layer));
   };
   const grants = new Grants();
   const indexes = new IndexFolder(join(config.data, 'indexes'));
-  const layers = await openLayers({ config, source, door, indexes, metrics, log }, stops);
+  const layers = await openLayers({ config, source, indexes, metrics, log }, stops);
   const mount = await serveMount({ config, fuseFd, onEnd, layers, log }, stops);
   await showAgain({ config, door, layers, show, log });
+  checkLayers({ layers, door, fileOf, metrics, log }, config.scrub, stops);
   const second = await openSnapshots({ config, layers, grants, fileOf, metrics, log });
   if (second !== undefined) stops.push('snapshots', () => second.stop());
   const starts = new StartReads({ log }, { paths: await readPaths(config['fill-first'], log) });
@@ -113,14 +115,13 @@ async function openLayers(
   parts: {
     readonly config: SnapshotterConfig;
     readonly source: AgentSource;
-    readonly door: ContentCache;
     readonly indexes: IndexFolder;
     readonly metrics: Metrics;
     readonly log: Logger;
   },
   stops: StopStack,
 ): Promise<Layers> {
-  const { config, source, door, indexes, metrics, log } = parts;
+  const { config, source, indexes, metrics, log } = parts;
   const fetched = metrics.counter(
     'sepia_snapshotter_fetched_bytes_total',
     'Compressed bytes read from the agent.',
@@ -130,7 +131,6 @@ async function openLayers(
       log,
       source,
       onFetched: (bytes) => fetched.inc(bytes),
-      onComplete: (layer) => void completed(layer, door, log),
     },
     { dir: join(config.data, 'layers'), bootId: await bootId() },
   );
@@ -371,15 +371,6 @@ async function showAgain(parts: {
     }
   }
   for (const layer of layers.shown()) if (wanted.has(layer.index.diffId)) await show(layer);
-}
-
-/** A layer that was shown is from now on mounted from its file. */
-async function completed(layer: LazyLayer, door: ContentCache, log: Logger): Promise<void> {
-  try {
-    await door.repoint(layer.index.diffId, layer.imagePath);
-  } catch (error) {
-    logFailure(log, error, 'a link could not be written');
-  }
 }
 
 async function bootId(): Promise<string> {

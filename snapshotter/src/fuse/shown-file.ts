@@ -7,6 +7,8 @@ export interface ShownFile extends FileFacts {
   readonly fd: number;
   /** One bit per 4 KiB block that is there (bit `n % 32` of word `n >> 5`); both threads see it. */
   readonly blocks: SharedArrayBuffer;
+  /** CRC-32 of each block as it was written: what is read is compared with it. */
+  readonly sums: SharedArrayBuffer;
   /** A number of 32 bits per block: the turn in which the worker read it first, 0 for never. */
   readonly turns: SharedArrayBuffer;
 }

@@ -2,6 +2,7 @@ import { readSync, writevSync } from 'node:fs';
 import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import { SUM_BLOCK, wrongBlocks } from './block-sums.ts';
 import {
   attrReply,
   ERRNO,
@@ -30,7 +31,11 @@ const DONE: ReadonlySet<number> = new Set([OP.release, OP.releasedir, OP.flush])
 const MAX_TURNS = 2 ** 31 - 1;
 
 /** A file with what both threads see of it. */
-type Served = ShownFile & { readonly bits: Int32Array; readonly firsts: Int32Array };
+interface Served extends ShownFile {
+  readonly bits: Int32Array;
+  readonly right: Int32Array;
+  readonly firsts: Int32Array;
+}
 
 /** A body, or an error number (0: done, without a body). */
 type Answer = Buffer | number;
@@ -98,9 +103,9 @@ class FuseWorker {
         this.#byKey.delete(keyOf(message.name));
       } else {
         this.#byName.set(message.file.name, message.file);
-        const { blocks, turns } = message.file;
-        const seen = { bits: new Int32Array(blocks), firsts: new Int32Array(turns) };
-        this.#byKey.set(message.file.key, { ...message.file, ...seen });
+        const { blocks, sums, turns } = message.file;
+        const [bits, right, firsts] = [new Int32Array(blocks), new Int32Array(sums), new Int32Array(turns)];
+        this.#byKey.set(message.file.key, { ...message.file, bits, right, firsts });
       }
     }
   }
@@ -151,15 +156,26 @@ class FuseWorker {
     if (length === 0) return 0;
     this.#turn = Math.min(this.#turn + 1, MAX_TURNS);
     noteRead(file.firsts, this.#turn, offset, length);
-    if (!hasBlocks(file.bits, offset, length)) {
-      const unique = Uint8Array.from(request.unique);
-      this.#tell({ type: 'miss', unique, name: file.name, offset, size: length });
-      return undefined;
-    }
+    const answer = hasBlocks(file.bits, offset, length) ? this.#onDisk(file, offset, length) : undefined;
+    if (answer !== undefined) return answer;
+    const unique = Uint8Array.from(request.unique);
+    this.#tell({ type: 'miss', unique, name: file.name, offset, size: length });
+    return undefined;
+  }
+
+  /** What the file holds there; undefined where its sums do not fit: then it is not there. */
+  #onDisk(file: Served, offset: number, length: number): Answer | undefined {
+    const from = offset - (offset % SUM_BLOCK);
+    const wanted = Math.ceil((offset + length) / SUM_BLOCK) * SUM_BLOCK - from;
+    // The kernel asks for whole pages.
+    if (wanted > this.#data.length) return undefined;
     try {
-      const read = readSync(file.fd, this.#data, 0, length, offset);
-      if (read === length) return this.#data.subarray(0, length);
-      this.#tell({ type: 'disk-failed', name: file.name, code: 'short read' });
+      const read = readSync(file.fd, this.#data, 0, wanted, from);
+      const bytes = this.#data.subarray(0, wanted);
+      const isRight = read === wanted && wrongBlocks(file.right, bytes, from).length === 0;
+      // Who found it damaged meanwhile may have begun to write it anew.
+      if (!isRight || !hasBlocks(file.bits, offset, length)) return undefined;
+      return bytes.subarray(offset - from, offset - from + length);
     } catch (error) {
       throwIfBug(error);
       this.#tell({ type: 'disk-failed', name: file.name, code: systemCode(error) ?? String(error) });

@@ -7,20 +7,24 @@ import { EROFS_LAYOUT } from '@sepia/lazy/erofs/encode';
 import type { FileToShow } from '../fuse/fuse-server.ts';
 import type { AgentSource } from './agent-source.ts';
 import { ImageProcess } from './image-process.ts';
+import { readIndexFacts } from './index-file.ts';
 import type { KeptIndex } from './index-folder.ts';
-import { LazyLayer, type ReadFile, readIndexFacts } from './lazy-layer.ts';
+import { LazyLayer, type ReadFile } from './lazy-layer.ts';
 
 interface LayersDeps {
   readonly log: Logger;
   readonly source: Pick<AgentSource, 'read'>;
   readonly onFetched: (bytes: number) => void;
-  readonly onComplete: (layer: LazyLayer) => void;
 }
 
 /** What is told to {@link Layers.follow}; each is called at once and must not throw. */
 interface LayersFollower {
   /** What the agent sends does not fit the index, again and again. */
   readonly mismatched?: (layer: LazyLayer, error: CodedError) => void;
+  /** All of a layer is on disk. */
+  readonly completed?: (layer: LazyLayer) => void;
+  /** So many blocks of a layer are not as they were written: they are not here any more. */
+  readonly damaged?: (layer: LazyLayer, blocks: number) => void;
   /** A layer is shown to a pull. */
   readonly used?: (layer: LazyLayer) => void;
   /** A layer was opened: the mount must show it. */
@@ -166,6 +170,11 @@ export class Layers {
     await removing;
   }
 
+  /** Every layer that is open. */
+  open(): LazyLayer[] {
+    return [...this.#byName.values()];
+  }
+
   /** The mount's files. */
   files(): FileToShow[] {
     return [...this.#byName].map(([name, layer]) => fileOf(name, layer));
@@ -267,9 +276,15 @@ export class Layers {
     const onMismatch = (layer: LazyLayer, error: CodedError): void => {
       for (const { mismatched } of this.#followers) mismatched?.(layer, error);
     };
+    const onComplete = (layer: LazyLayer): void => {
+      for (const { completed } of this.#followers) completed?.(layer);
+    };
+    const onDamage = (layer: LazyLayer, blocks: number): void => {
+      for (const { damaged } of this.#followers) damaged?.(layer, blocks);
+    };
     const onAheadFailure = ({ index }: LazyLayer, error: unknown): void =>
       logFailure(this.#deps.log, error, 'reading ahead in a layer failed', { layer: index.layer }, 'debug');
-    const deps = { ...this.#deps, images: this.#images, onMismatch, onAheadFailure };
+    const deps = { ...this.#deps, images: this.#images, onComplete, onDamage, onMismatch, onAheadFailure };
     const layer = await LazyLayer.open(deps, options);
     this.#byName.set(name, layer);
     for (const { opened } of this.#followers) opened?.(fileOf(name, layer));
@@ -283,7 +298,8 @@ function splitImage(image: string): [host: string, repository: string] {
 }
 
 function fileOf(name: string, layer: LazyLayer): FileToShow {
-  return { name, sizeBytes: layer.imageBytes, fd: layer.fd, blocks: layer.blocks, turns: layer.turns };
+  const { imageBytes: sizeBytes, fd, blocks, sums, turns } = layer;
+  return { name, sizeBytes, fd, blocks, sums, turns };
 }
 
 function stateOf(layer: LazyLayer | undefined, isShown: boolean): LayerStatus['state'] {

@@ -1,39 +1,34 @@
-import { type FileHandle, mkdir, rm } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { type FileHandle, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { FilePart } from '@sepia/cluster/core/path-line';
 import type { Extents } from '@sepia/lazy/erofs/extents';
-import { type MadeImage, readImagePart } from '@sepia/lazy/erofs/image-part';
 import type { TreeNode } from '@sepia/lazy/erofs/layer-tree';
-import {
-  INDEX_HEADER_BYTES,
-  indexEntries,
-  indexHeadBytes,
-  type LayerHead,
-  readIndexSpans,
-} from '@sepia/lazy/index/layer-index';
+import { indexEntries, type LayerHead, readIndexSpans } from '@sepia/lazy/index/layer-index';
 import type { ByteString } from '@sepia/lazy/tar/byte-string';
-import { diskFiles, newHandle, openHandle } from '@sepia/store/files/disk-files';
+import { openHandle } from '@sepia/store/files/disk-files';
 import type { AgentSource, LayerName } from './agent-source.ts';
 import { firstReads, turnBytes } from './core/first-reads.ts';
-import { joinedWrites } from './core/joined-writes.ts';
-import { IMAGE_BLOCK, Presence } from './core/presence.ts';
+import { IMAGE_BLOCK, type Presence } from './core/presence.ts';
 import { ReadAhead } from './core/read-ahead.ts';
 import type { Run } from './core/runs.ts';
+import { ImageFile } from './image-file.ts';
 import type { ImageMaker, IndexAt } from './image-process.ts';
+import { imageBehind, readHead } from './index-file.ts';
 import type { FilePlace } from './made-image.ts';
 import { SpanFetches } from './span-fetches.ts';
-import { SpanMap } from './span-map.ts';
 
 interface LayerDeps {
   readonly images: ImageMaker;
   readonly source: Pick<AgentSource, 'read'>;
   /** Bytes that came from the agent. */
   readonly onFetched: (bytes: number) => void;
-  /** All of the layer is in its image file, on disk: the file can be mounted by itself. */
+  /** All of the layer is in its image file, on disk: once it is checked, the file can be mounted by itself. */
   readonly onComplete: (layer: LazyLayer) => void;
+  /** So many blocks on disk are not as they were written: they are not here any more. */
+  readonly onDamage?: (layer: LazyLayer, blocks: number) => void;
   /** What the agent sends does not fit the index, again and again. */
   readonly onMismatch?: (layer: LazyLayer, error: CodedError) => void;
   /** What comes next did not come; nobody waits for it yet. */
@@ -58,6 +53,11 @@ export interface ReadFile {
   readonly part?: FilePart;
 }
 
+/** What a check reads at once. */
+const CHECK_BYTES = 1024 * 1024;
+/** What is damaged is fetched anew so often for one read. */
+const DAMAGE_TRIES = 3;
+
 /**
  * One layer on this node: its EROFS image as a sparse file that fills span by span. Bytes come into the file only after
  * their span's SHA-256 matched.
@@ -68,16 +68,12 @@ export class LazyLayer {
   readonly implied: readonly ByteString[];
   readonly entryCount: number;
   readonly imageBytes: number;
-  readonly presence: Presence;
   /** Per block of the image the turn in which it was read first; the thread that answers reads writes it. */
   readonly turns: SharedArrayBuffer;
-  /** The image as a file: whole only where the layer is complete. */
-  readonly imagePath: string;
   readonly #deps: LayerDeps;
   #name: LayerName;
   readonly #extents: Extents;
-  readonly #image: FileHandle;
-  readonly #map: SpanMap;
+  readonly #image: ImageFile;
   readonly #indexFile: FileHandle;
   readonly #indexPath: string;
   readonly #fetches: SpanFetches;
@@ -89,29 +85,29 @@ export class LazyLayer {
   #isAhead = false;
   readonly #abort = new AbortController();
   #completed: Promise<void> | undefined;
+  /** The file as it was when its last check began that found nothing. */
+  #checkedAs: string | undefined;
+  #damages = 0;
 
   private constructor(
     deps: LayerDeps,
-    parts: Pick<LazyLayer, 'index' | 'implied' | 'entryCount' | 'imageBytes' | 'presence' | 'imagePath'> & {
+    parts: Pick<LazyLayer, 'index' | 'implied' | 'entryCount' | 'imageBytes'> & {
       name: LayerName;
       extents: Extents;
       indexPath: string;
     },
-    files: { image: FileHandle; map: SpanMap; indexFile: FileHandle },
+    files: { image: ImageFile; indexFile: FileHandle },
   ) {
     this.#deps = deps;
     this.index = parts.index;
     this.implied = parts.implied;
     this.entryCount = parts.entryCount;
     this.imageBytes = parts.imageBytes;
-    this.presence = parts.presence;
     this.#name = parts.name;
-    this.imagePath = parts.imagePath;
     this.turns = new SharedArrayBuffer(turnBytes(parts.imageBytes));
     this.#extents = parts.extents;
     this.#indexPath = parts.indexPath;
     this.#image = files.image;
-    this.#map = files.map;
     this.#indexFile = files.indexFile;
     this.#fetches = new SpanFetches({
       index: this.index,
@@ -143,40 +139,30 @@ export class LazyLayer {
     const at = { file: options.indexFile, head };
     const erofs = (await imageBehind(indexFile, index)) ?? (await deps.images.ask(at, { type: 'image' }));
     const { extents } = erofs;
-    const dir = options.dir(index.diffId);
-    const isFolderNew = (await mkdir(dir, { recursive: true, mode: 0o700 })) !== undefined;
-    const imagePath = join(dir, 'image');
-    const mapPath = join(dir, 'map');
-    // Bits without the image that they are about mean nothing.
-    if ((await sizeOf(imagePath)) !== erofs.sizeBytes) await diskFiles.unlink(mapPath);
-    const { map, bits } = await SpanMap.open(mapPath, index.spans.length, options.bootId, isFolderNew);
-    const isNew = bits.every((byte) => byte === 0);
-    // A new file: the old one may still be mounted.
-    const image = isNew ? await newHandle(imagePath) : await openHandle(imagePath, 'update');
-    await image.truncate(erofs.sizeBytes);
-    await image.write(erofs.meta, 0, erofs.meta.length, 0);
-    const presence = new Presence(
+    const { sizeBytes: imageBytes, implied, meta } = erofs;
+    let layer: LazyLayer | undefined;
+    const image = await ImageFile.open(
+      {
+        onDamage: (blocks) => {
+          if (layer !== undefined) layer.#damaged(blocks);
+        },
+        meta: async () =>
+          ((await imageBehind(indexFile, index)) ?? (await deps.images.ask(at, { type: 'image' }))).meta,
+      },
+      { dir: options.dir(index.diffId), bootId: options.bootId, meta },
       {
         spanOffsets: Float64Array.from(index.spans, (span) => span.offset),
         uncompressedBytes: index.uncompressedBytes,
         extents,
-        metaBytes: erofs.meta.length,
-        imageBytes: erofs.sizeBytes,
+        metaBytes: meta.length,
+        imageBytes,
       },
-      new SharedArrayBuffer(Presence.blockBytes(erofs.sizeBytes)),
     );
-    for (let span = 0; span < index.spans.length; span++)
-      if ((bits[span >> 3]! & (1 << (span & 7))) !== 0) presence.add(span);
     const name = { host: options.host, repository: options.repository, digest: index.layer };
-    // Complete, but its process was killed before it said so.
-    if (presence.isComplete) {
-      await image.datasync();
-      await map.markClean();
-    }
-    const { sizeBytes: imageBytes, implied } = erofs;
     const entryCount = indexEntries(head);
-    const facts = { index, implied, entryCount, imageBytes, imagePath, indexPath: options.indexFile };
-    return new LazyLayer(deps, { ...facts, presence, name, extents }, { image, map, indexFile });
+    const facts = { index, implied, entryCount, imageBytes, indexPath: options.indexFile };
+    layer = new LazyLayer(deps, { ...facts, name, extents }, { image, indexFile });
+    return layer;
   }
 
   /** The image file, for the thread that answers hits. */
@@ -188,20 +174,59 @@ export class LazyLayer {
     return this.presence.blocks.buffer as SharedArrayBuffer;
   }
 
+  get sums(): SharedArrayBuffer {
+    return this.#image.sums.buffer as SharedArrayBuffer;
+  }
+
+  get presence(): Presence {
+    return this.#image.presence;
+  }
+
+  /** The image as a file: whole only where the layer is complete. */
+  get imagePath(): string {
+    return this.#image.path;
+  }
+
+  /** It is complete, and this process read all of it again and found it right: it may be mounted by its file. */
+  get isSound(): boolean {
+    return this.#checkedAs !== undefined && this.presence.isComplete;
+  }
+
   /**
    * Bytes of the image, fetched and verified where they are not there yet.
    * @throws {CodedError} `TIMEOUT`, `AUTH_DENIED`, `DIGEST_MISMATCH`, `LAYER_INVALID`
    */
   async read(offset: number, length: number): Promise<Buffer> {
-    const missing = this.presence.missing(offset, length);
-    if (missing.length > 0) await this.#readNow(missing);
-    const bytes = Buffer.allocUnsafe(length);
-    const { bytesRead } = await this.#image.read(bytes, 0, length, offset);
-    if (bytesRead !== length)
-      throw new CodedError('DISK_CORRUPT', {
-        detail: { layer: this.index.layer, offset, expected: length, found: bytesRead },
-      });
-    return bytes;
+    const from = offset - (offset % IMAGE_BLOCK);
+    const wanted = Math.ceil((offset + length) / IMAGE_BLOCK) * IMAGE_BLOCK - from;
+    for (let tries = 0; tries < DAMAGE_TRIES; tries++) {
+      const missing = this.presence.missing(from, wanted);
+      if (missing.length > 0) await this.#readNow(missing);
+      const bytes = await this.#image.read(from, wanted);
+      if (bytes !== undefined) return bytes.subarray(offset - from, offset - from + length);
+    }
+    throw new CodedError('DISK_CORRUPT', { detail: { layer: this.index.layer, offset, length } });
+  }
+
+  /**
+   * Reads all of a complete layer again; what is damaged is fetched anew. Where nothing was, it is sound.
+   * @param pause called after each piece; false ends it
+   * @throws {CodedError} as {@link read}
+   */
+  async check(pause: (bytes: number) => Promise<boolean>): Promise<void> {
+    const damages = this.#damages;
+    const stamp = await this.#image.stamp();
+    for (let at = 0; at < this.imageBytes; at += CHECK_BYTES) {
+      const length = Math.min(CHECK_BYTES, this.imageBytes - at);
+      await this.read(at, length);
+      if (!(await pause(length))) return;
+    }
+    if (this.presence.isComplete && this.#damages === damages) this.#checkedAs = stamp;
+  }
+
+  /** It is sound, but somebody wrote to its file since. */
+  async isTouched(): Promise<boolean> {
+    return this.isSound && (await this.#image.stamp()) !== this.#checkedAs;
   }
 
   /** The span is on disk, or on its way there. */
@@ -263,8 +288,8 @@ export class LazyLayer {
 
   /** What of it is on disk: its image is sparse. */
   async diskBytes(): Promise<number> {
-    const [image, index] = await Promise.all([this.#image.stat(), this.#indexFile.stat()]);
-    return 512 * (image.blocks + index.blocks);
+    const [image, index] = await Promise.all([this.#image.diskBytes(), this.#indexFile.stat()]);
+    return image + 512 * index.blocks;
   }
 
   /** Gives up what runs; its files on this disk go, except the index. */
@@ -272,16 +297,14 @@ export class LazyLayer {
     this.#abort.abort(new CodedError('DRAINING'));
     await Promise.allSettled([this.#fetches.ended(), this.#completed]);
     await rm(dirname(this.imagePath), { recursive: true, force: true });
-    await Promise.all([this.#map.close(), this.#image.close(), this.#indexFile.close()]);
+    await Promise.all([this.#image.close(), this.#indexFile.close()]);
   }
 
   /** Gives up what runs, syncs the image and closes. */
   async close(): Promise<void> {
     this.#abort.abort(new CodedError('DRAINING'));
     await this.#fetches.ended();
-    await this.#image.datasync();
-    await this.#map.markClean();
-    await this.#map.close();
+    await this.#image.markClean();
     await this.#image.close();
     await this.#indexFile.close();
   }
@@ -316,9 +339,15 @@ export class LazyLayer {
   }
 
   async #complete(): Promise<void> {
-    await this.#image.datasync();
-    await this.#map.markClean();
+    await this.#image.markClean();
     this.#deps.onComplete(this);
+  }
+
+  #damaged(blocks: number): void {
+    this.#damages += 1;
+    this.#checkedAs = undefined;
+    this.#completed = undefined;
+    this.#deps.onDamage?.(this, blocks);
   }
 
   async #index(): Promise<IndexAt> {
@@ -333,10 +362,7 @@ export class LazyLayer {
   }
 
   async #store(span: number, bytes: Buffer): Promise<void> {
-    for (const { to, bytes: part } of joinedWrites(this.presence.placements(span), bytes))
-      await this.#image.write(part, 0, part.length, to);
-    this.presence.add(span);
-    await this.#map.note(this.presence.spans, span);
+    await this.#image.store(span, bytes);
     // Runs in parallel can all see the last span there: it is said once.
     if (!this.presence.isComplete) return;
     this.#completed ??= this.#complete();
@@ -354,36 +380,4 @@ function lastAtMost(sorted: Float64Array, value: number): number {
     else high = middle;
   }
   return low - 1;
-}
-
-/** What an index file says of its layer, without its entries. @throws {CodedError} `INDEX_INVALID` */
-export async function readIndexFacts(path: string): Promise<LayerHead> {
-  const file = await openHandle(path, 'read');
-  try {
-    return readIndexSpans(await readHead(file));
-  } finally {
-    await file.close();
-  }
-}
-
-/** The image that who made the index put behind it. @throws {CodedError} `INDEX_INVALID` */
-async function imageBehind(file: FileHandle, index: LayerHead): Promise<MadeImage | undefined> {
-  const { size } = await file.stat();
-  const part = Buffer.alloc(Math.max(0, size - index.indexBytes));
-  const { bytesRead } = await file.read(part, 0, part.length, index.indexBytes);
-  return await readImagePart(part.subarray(0, bytesRead), index);
-}
-
-/** The head of an index, in memory of its own. @throws {CodedError} `INDEX_INVALID` */
-async function readHead(file: FileHandle): Promise<Buffer> {
-  const header = Buffer.alloc(INDEX_HEADER_BYTES);
-  const { bytesRead } = await file.read(header, 0, header.length, 0);
-  const head = Buffer.alloc(indexHeadBytes(header.subarray(0, bytesRead)));
-  const { bytesRead: length } = await file.read(head, 0, head.length, 0);
-  return head.subarray(0, length);
-}
-
-async function sizeOf(path: string): Promise<number | undefined> {
-  const facts = await diskFiles.stat(path);
-  return facts?.kind === 'file' ? facts.sizeBytes : undefined;
 }

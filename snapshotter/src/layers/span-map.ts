@@ -2,66 +2,91 @@ import type { FileHandle } from 'node:fs/promises';
 import { systemCode } from '@sepia/base/errors';
 import { newHandle, openHandle } from '@sepia/store/files/disk-files';
 
-const MAGIC = 'SEPIAMAP';
+/** `SEPIAMAP` had no sums: what is on disk from then is fetched again. */
+const MAGIC = 'SEPIAMP2';
 const HEADER_BYTES = 64;
 const CLEAN_AT = 8;
 const BOOT_AT = 16;
 const BOOT_BYTES = 36;
 
 /**
- * The bits of the spans that a layer's image file holds, on disk. They are believed only where this boot wrote them
+ * The bits of the spans that a layer's image file holds, and the sums of its blocks, on disk. The bits are believed only where this boot wrote them
  * (the page cache outlives a killed process) or where the file was closed cleanly, with its image synced.
  *
- * `SEPIAMAP · u8 clean · 7 zero · 36 bytes boot id · 12 zero · bits (bit n % 8 of byte n >> 3)`
+ * `SEPIAMP2 · u8 clean · 7 zero · 36 bytes boot id · 12 zero · bits (bit n % 8 of byte n >> 3) ·
+ * sums (CRC-32 of each block of the image as it was written last, little endian)`
  */
 export class SpanMap {
   readonly #file: FileHandle;
   readonly #bootId: string;
+  readonly #sumsAt: number;
+  #isClean = false;
 
-  private constructor(file: FileHandle, bootId: string) {
+  private constructor(file: FileHandle, bootId: string, spans: number) {
     this.#file = file;
     this.#bootId = bootId;
+    this.#sumsAt = HEADER_BYTES + Math.ceil(spans / 8);
   }
 
   /**
    * Opens or makes the map. `isFolderNew`: no power cut can bring back an older one at this path.
-   * @returns also the bits that are believed; all zero otherwise
+   * @returns also the bits that are believed, and the sums; all zero otherwise
    */
   static async open(
     path: string,
-    spans: number,
+    { spans, blocks }: { readonly spans: number; readonly blocks: number },
     bootId: string,
     isFolderNew = false,
-  ): Promise<{ map: SpanMap; bits: Uint8Array }> {
+  ): Promise<{ map: SpanMap; bits: Uint8Array; sums: Int32Array }> {
     const file = await openOrMake(path);
-    const bytes = Buffer.alloc(HEADER_BYTES + Math.ceil(spans / 8));
+    const map = new SpanMap(file, bootId, spans);
+    const bytes = Buffer.alloc(map.#sumsAt + 4 * blocks);
     const { bytesRead } = await file.read(bytes, 0, bytes.length, 0);
     const isOurs = bytesRead === bytes.length && bytes.toString('latin1', 0, 8) === MAGIC;
     const isBelieved =
       isOurs && (bytes[CLEAN_AT] === 1 || bytes.toString('latin1', BOOT_AT, BOOT_AT + BOOT_BYTES) === bootId);
-    const bits = isBelieved
-      ? Uint8Array.from(bytes.subarray(HEADER_BYTES))
-      : new Uint8Array(bytes.length - HEADER_BYTES);
-    const map = new SpanMap(file, bootId);
+    if (!isBelieved) bytes.fill(0);
+    const bits = Uint8Array.from(bytes.subarray(HEADER_BYTES, map.#sumsAt));
+    const sums = Int32Array.from({ length: blocks }, (_none, at) => bytes.readInt32LE(map.#sumsAt + 4 * at));
     // Nothing will be added to a layer that is whole: what was clean stays so.
-    if (isBelieved && bytes[CLEAN_AT] === 1 && isFull(bits, spans)) return { map, bits };
-    if (!isBelieved) await file.truncate(0);
+    map.#isClean = isBelieved && bytes[CLEAN_AT] === 1 && isFull(bits, spans);
+    if (map.#isClean) return { map, bits, sums };
+    if (!isBelieved) {
+      await file.truncate(0);
+      await file.truncate(bytes.length);
+    }
     await map.#writeHeader(false);
     if (bits.length > 0) await file.write(bits, 0, bits.length, HEADER_BYTES);
     // A reboot must not find "clean" beside bits that come later.
     if (!isFolderNew) await file.datasync();
-    return { map, bits };
+    return { map, bits, sums };
   }
 
-  /** Notes that the span whose bit is in `bits` is in the image file. */
+  /** The sums of blocks from `first` on, after they were written. */
+  async noteSums(first: number, sums: Int32Array): Promise<void> {
+    const bytes = Buffer.alloc(4 * sums.length);
+    for (const [at, sum] of sums.entries()) bytes.writeInt32LE(sum, 4 * at);
+    await this.#file.write(bytes, 0, bytes.length, this.#sumsAt + 4 * first);
+  }
+
+  /** Writes the bit of a span as it is in `bits`: its bytes are in the image file, or are to be fetched again. */
   async note(bits: Uint8Array, span: number): Promise<void> {
     await this.#file.write(bits, span >> 3, 1, HEADER_BYTES + (span >> 3));
+  }
+
+  /** Before bits are taken away or added: no other boot believes them until the next `markClean`. */
+  async markDirty(): Promise<void> {
+    if (!this.#isClean) return;
+    this.#isClean = false;
+    await this.#writeHeader(false);
+    await this.#file.datasync();
   }
 
   /** After the image was synced, and before bits are added: the bits will be believed by any boot. */
   async markClean(): Promise<void> {
     await this.#writeHeader(true);
     await this.#file.datasync();
+    this.#isClean = true;
   }
 
   async close(): Promise<void> {

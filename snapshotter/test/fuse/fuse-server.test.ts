@@ -1,11 +1,21 @@
 import { spawn } from 'node:child_process';
-import { closeSync, constants, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { type FileHandle, open, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { silentLogger } from '@sepia/base/log';
 import { run } from '@sepia/test-support/testbed';
 import t, { type Test } from 'tap';
+import { sumsOf } from '../../src/fuse/block-sums.ts';
 import { type FileToShow, FuseServer } from '../../src/fuse/fuse-server.ts';
 import { whyNoFuse } from '../support/why-no-fuse.ts';
 
@@ -16,13 +26,20 @@ class Mounted {
   readonly dir: string;
   readonly at: string;
   readonly server: FuseServer;
+  /** The byte that the main thread answers misses with; undefined: it has none. */
+  fromElsewhere: number | undefined;
+  missed = 0;
   readonly #fd: number;
 
   private constructor(dir: string, fd: number) {
     this.dir = dir;
     this.at = join(dir, 'mnt');
     this.#fd = fd;
-    const readMiss = async (): Promise<Buffer> => Promise.reject(new Error('nothing is missing'));
+    const readMiss = async (_name: string, _offset: number, size: number): Promise<Buffer> => {
+      this.missed += 1;
+      if (this.fromElsewhere === undefined) throw new Error('nothing is missing');
+      return Buffer.alloc(size, this.fromElsewhere);
+    };
     const deps = { log: silentLogger(), readMiss, onEnd: () => undefined };
     this.server = new FuseServer(deps, { fd, mountPoint: this.at }, []);
   }
@@ -54,7 +71,9 @@ class Mounted {
     const blocks = new SharedArrayBuffer(8);
     new Int32Array(blocks).fill(-1);
     const turns = new SharedArrayBuffer((4 * SIZE) / 4096);
-    const file: FileToShow = { name, sizeBytes: SIZE, fd, blocks, turns };
+    const sums = new SharedArrayBuffer((4 * SIZE) / 4096);
+    new Int32Array(sums).set(sumsOf(Buffer.alloc(SIZE, byte)));
+    const file: FileToShow = { name, sizeBytes: SIZE, fd, blocks, sums, turns };
     this.server.show(file);
     return fd;
   }
@@ -91,5 +110,35 @@ t.test(
     const again = await open(join(mounted.at, 'one'));
     t.equal(await byteAt(again, SIZE - 1), 1, 'shown again it is there again');
     await again.close();
+  },
+);
+
+t.test(
+  'what is not as it was written is no answer: the main thread has the right one',
+  { skip: (process.getuid?.() === 0 ? whyNoFuse() : 'needs root to mount') ?? false, timeout: 120_000 },
+  async (t) => {
+    const mounted = await Mounted.start(t);
+    const fd = mounted.show('one', 1);
+    t.teardown(() => closeSync(fd));
+    const image = join(mounted.dir, 'one.image');
+    const one = await open(join(mounted.at, 'one'), constants.O_RDONLY | constants.O_DIRECT);
+    t.teardown(() => one.close());
+    const block = Buffer.alloc(4096);
+    const read = async (offset: number): Promise<number> => {
+      await one.read(block, 0, 4096, offset);
+      return block[100]!;
+    };
+    const bytes = Buffer.alloc(SIZE, 1);
+    bytes[8192 + 100] = 9;
+    writeFileSync(image, bytes);
+    await t.rejects(read(8192), { code: 'EIO' }, 'never the wrong byte');
+    mounted.fromElsewhere = 1;
+    t.equal(await read(8192), 1);
+    t.equal(mounted.missed, 2);
+    t.equal(await read(4096), 1);
+    t.equal(mounted.missed, 2, 'what is right is answered from the disk');
+    truncateSync(image, 4096);
+    t.equal(await read(4096), 1, 'nor is the end of a file that was cut');
+    t.equal(mounted.missed, 3);
   },
 );

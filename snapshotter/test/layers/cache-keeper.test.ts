@@ -47,7 +47,6 @@ class Node {
         log: silentLogger(),
         source: { read },
         onFetched: () => undefined,
-        onComplete: () => undefined,
       },
       { dir: join(dir, 'layers'), bootId: 'b'.repeat(36) },
     );

@@ -31,10 +31,10 @@ function made(t: Test, spanBytes: readonly number[]) {
       log: silentLogger(),
       source: { read: async (_layer, start, end) => BLOB.subarray(start, end) },
       onFetched: () => undefined,
-      onComplete: (layer) => void completed.push(layer),
     },
     { dir: join(dir, 'layers'), bootId: 'b'.repeat(36) },
   );
+  layers.follow({ completed: (layer) => void completed.push(layer) });
   t.teardown(() => layers.close());
   const whole = materialize(layerImage(readIndexHead(readFileSync(files[0]!))), TAR);
   return { layers, files, completed, whole };

@@ -1,8 +1,20 @@
-import { readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import {
+  closeSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { must } from '@sepia/test-support/testbed';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
+import { noise } from '../../../shared/lazy/test/support/arbitrary-gzip.ts';
 import { LazyNode, type MadeImage, madeLayer, shellLayer, whyNoLazyNode } from './support/lazy-node.ts';
 
 const SEPIA = join(import.meta.dirname, '../../../sepia');
@@ -67,6 +79,62 @@ t.test('what is broken of one layer stops no other, and is told', OPTIONS, async
     await until(async () => (await daemon.pid()) !== broken, 'the next daemon', 180_000);
     t.equal(await run(1, 'mended'), 'I am index\n');
   });
+});
+
+t.test('a byte that is damaged on disk is never read: it is fetched again', OPTIONS, async (t) => {
+  const data = noise(1, 3_000_000);
+  const right = createHash('sha256').update(data).digest('hex');
+  const layer = madeLayer([{ name: 'data', mode: 0o644, payload: data }]);
+  const node = await LazyNode.start(t, [{ repository: 't/app', layers: [shellLayer(), layer] }]);
+  const { containerd, daemon, dir } = node;
+  await containerd.pull(node.images[0]!);
+  const sumOf = async (name: string): Promise<string> => {
+    const { stdout, stderr } = await containerd.run(node.images[0]!, name, ['/bin/sha256sum', '/data']);
+    return stdout.split(' ')[0] ?? stderr;
+  };
+  const hex = layer.diffId.slice(7);
+  const layers = join(dir, 'snapshotter/layers');
+  const image = join(layers, readdirSync(layers).find((one) => one.startsWith(hex))!, 'image');
+  const link = join(dir, 'content/sha256', hex.slice(0, 2), `${hex}.erofs`);
+  const mountedFromFile = async (): Promise<void> =>
+    void (await until(() => readlinkSync(link) === image, 'the layer is whole and right', 180_000));
+  const found = async (): Promise<number> => {
+    const answer = await fetch(new URL('/metrics', daemon.adminUrl)).catch(() => undefined);
+    const line = /^sepia_snapshotter_blocks_damaged_total(?:\{.*\})? (\d+)$/m.exec(
+      (await answer?.text()) ?? '',
+    );
+    return Number(line?.[1] ?? 0);
+  };
+  const damage = (): void => {
+    const bytes = readFileSync(image);
+    const at = bytes.indexOf(data.subarray(1_000_000, 1_000_100));
+    const fd = openSync(image, 'r+');
+    writeSync(fd, Buffer.from([bytes[at]! ^ 1]), 0, 1, at);
+    closeSync(fd);
+  };
+  t.equal(await sumOf('first'), right);
+  await mountedFromFile();
+  t.equal(await found(), 0);
+
+  damage();
+  await until(async () => (await found()) === 1, 'it is found while nobody reads it', 60_000);
+  t.equal(await sumOf('mended'), right);
+  await mountedFromFile();
+  t.equal(await sumOf('again'), right);
+
+  const before = await daemon.pid();
+  process.kill(before, 'SIGKILL');
+  damage();
+  await until(async () => (await daemon.pid()) !== before, 'the next daemon', 180_000);
+  await until(
+    async () => readlinkSync(link) !== image || (await found()) > 0,
+    'nothing is mounted unread',
+    60_000,
+  );
+  t.equal(await sumOf('restarted'), right);
+  await until(async () => (await found()) === 1, 'the next daemon finds it', 60_000);
+  await mountedFromFile();
+  t.equal(await sumOf('last'), right);
 });
 
 t.test('taking Sepia off a node names the containers that need it; they go on', OPTIONS, async (t) => {

@@ -85,6 +85,18 @@ export class Presence {
     }
   }
 
+  /** The span is to be fetched again: no block that has bytes of it can be read. */
+  drop(span: number): void {
+    if (!this.has(span)) return;
+    this.spans[span >> 3]! &= ~(1 << (span & 7));
+    this.#count -= 1;
+    for (const { to, length } of this.#placements(span)) {
+      const last = Math.floor((to + length - 1) / IMAGE_BLOCK);
+      for (let block = Math.floor(to / IMAGE_BLOCK); block <= last; block++)
+        Atomics.and(this.blocks, block >> 5, ~(1 << (block & 31)));
+    }
+  }
+
   /** Where a span's bytes go; headers and padding of the tar go nowhere. */
   placements(span: number): Placement[] {
     return [...this.#placements(span)].map(({ from, to, length }) => ({ from, to, length }));
@@ -92,6 +104,15 @@ export class Presence {
 
   /** The spans that `[offset, offset + length)` of the image needs and that are not there, ascending. */
   missing(offset: number, length: number): number[] {
+    return this.#needed(offset, length).filter((span) => !this.has(span));
+  }
+
+  /** Those of them that are there. */
+  present(offset: number, length: number): number[] {
+    return this.#needed(offset, length).filter((span) => this.has(span));
+  }
+
+  #needed(offset: number, length: number): number[] {
     const { extents } = this.#layout;
     const end = offset + length;
     const needed = new Set<number>();
@@ -106,7 +127,7 @@ export class Presence {
       const to = extents.layer[extent]! + Math.min(extents.length[extent]!, end - start);
       for (let span = this.#spanAt(from); span <= this.#spanAt(to - 1); span++) needed.add(span);
     }
-    return [...needed].filter((span) => !this.has(span)).sort((a, b) => a - b);
+    return [...needed].sort((a, b) => a - b);
   }
 
   *#placements(span: number): Generator<Placement & { extent: number }> {

@@ -1,0 +1,190 @@
+import { type FileHandle, mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { KeyedLocks } from '@sepia/base/async/keyed-locks';
+import { diskFiles, newHandle, openHandle } from '@sepia/store/files/disk-files';
+import { sumsOf, wrongBlocks } from '../fuse/block-sums.ts';
+import { type ImageWrite, joinedWrites } from './core/joined-writes.ts';
+import { IMAGE_BLOCK, Presence, type PresenceLayout } from './core/presence.ts';
+import { SpanMap } from './span-map.ts';
+
+interface ImageDeps {
+  /** The first bytes of the image, made again. */
+  readonly meta: () => Promise<Buffer>;
+  /** So many blocks were found damaged; their spans are not here any more. */
+  readonly onDamage: (blocks: number) => void;
+}
+
+/**
+ * A layer's EROFS image as a sparse file that fills span by span, with the CRC-32 of each block as it was written: who
+ * reads compares. A block that is not whole yet has the sum of what is written of it, zeros where nothing is.
+ */
+export class ImageFile {
+  readonly path: string;
+  readonly presence: Presence;
+  /** CRC-32 of each block; the thread that answers reads sees them. */
+  readonly sums: Int32Array;
+  readonly #deps: ImageDeps;
+  readonly #layout: PresenceLayout;
+  readonly #image: FileHandle;
+  readonly #map: SpanMap;
+  /** Changes come one after the other: spans share blocks. */
+  readonly #turn = new KeyedLocks<'all'>();
+
+  private constructor(
+    deps: ImageDeps,
+    layout: PresenceLayout,
+    parts: Pick<ImageFile, 'path' | 'presence' | 'sums'> & { image: FileHandle; map: SpanMap },
+  ) {
+    this.#deps = deps;
+    this.#layout = layout;
+    this.path = parts.path;
+    this.presence = parts.presence;
+    this.sums = parts.sums;
+    this.#image = parts.image;
+    this.#map = parts.map;
+  }
+
+  /** @param dir folder of the layer: `image`, `map` */
+  static async open(
+    deps: ImageDeps,
+    { dir, bootId, meta }: { readonly dir: string; readonly bootId: string; readonly meta: Buffer },
+    layout: PresenceLayout,
+  ): Promise<ImageFile> {
+    const isFolderNew = (await mkdir(dir, { recursive: true, mode: 0o700 })) !== undefined;
+    const path = join(dir, 'image');
+    const mapPath = join(dir, 'map');
+    // Bits without the image that they are about mean nothing.
+    if ((await sizeOf(path)) !== layout.imageBytes) await diskFiles.unlink(mapPath);
+    const [spans, blocks] = [layout.spanOffsets.length, layout.imageBytes / IMAGE_BLOCK];
+    const { map, bits, sums: noted } = await SpanMap.open(mapPath, { spans, blocks }, bootId, isFolderNew);
+    const isNew = bits.every((byte) => byte === 0);
+    // A new file: the old one may still be mounted.
+    const image = isNew ? await newHandle(path) : await openHandle(path, 'update');
+    await image.truncate(layout.imageBytes);
+    await image.write(meta, 0, meta.length, 0);
+    const sums = new Int32Array(new SharedArrayBuffer(4 * blocks));
+    sums.set(noted);
+    sums.set(sumsOf(meta));
+    const bytes = new SharedArrayBuffer(Presence.blockBytes(layout.imageBytes));
+    const presence = new Presence(layout, bytes);
+    for (let span = 0; span < spans; span++)
+      if ((bits[span >> 3]! & (1 << (span & 7))) !== 0) presence.add(span);
+    const file = new ImageFile(deps, layout, { path, presence, sums, image, map });
+    // Complete, but its process was killed before it said so.
+    if (presence.isComplete) await file.markClean();
+    return file;
+  }
+
+  /** For the thread that answers hits. */
+  get fd(): number {
+    return this.#image.fd;
+  }
+
+  /** Bytes of whole blocks that are there; undefined where some are damaged: these have to be fetched again. */
+  async read(offset: number, length: number): Promise<Buffer | undefined> {
+    const bytes = await this.#bytes(offset, length);
+    const wrong = wrongBlocks(this.sums, bytes, offset);
+    // Who was in the midst of being written may have a right sum, and holes.
+    if (wrong.length === 0) return this.presence.missing(offset, length).length === 0 ? bytes : undefined;
+    await this.#turn.run('all', () => this.#drop(wrong));
+    return undefined;
+  }
+
+  /** The bytes of a span, which are verified: from now on they are there. */
+  async store(span: number, bytes: Buffer): Promise<void> {
+    await this.#turn.run('all', async () => {
+      await this.#map.markDirty();
+      for (const write of joinedWrites(this.presence.placements(span), bytes)) {
+        const { to, bytes: whole } = await this.#wholeBlocks(span, write);
+        const sums = sumsOf(whole);
+        await this.#image.write(whole, 0, whole.length, to);
+        this.sums.set(sums, to / IMAGE_BLOCK);
+        await this.#map.noteSums(to / IMAGE_BLOCK, sums);
+      }
+      this.presence.add(span);
+      await this.#map.note(this.presence.spans, span);
+    });
+  }
+
+  /** What is there now will be believed by any boot, until more comes. */
+  async markClean(): Promise<void> {
+    await this.#turn.run('all', async () => {
+      await this.#image.datasync();
+      await this.#map.markClean();
+    });
+  }
+
+  /** Who wrote to it, and when it was last: a text that another write changes. */
+  async stamp(): Promise<string> {
+    const { size, mtimeNs, ctimeNs } = await this.#image.stat({ bigint: true });
+    return `${size} ${mtimeNs} ${ctimeNs}`;
+  }
+
+  /** What of it is on disk: it is sparse. */
+  async diskBytes(): Promise<number> {
+    return 512 * (await this.#image.stat()).blocks;
+  }
+
+  async close(): Promise<void> {
+    await this.#map.close();
+    await this.#image.close();
+  }
+
+  /** Zeros where the file ends too early. */
+  async #bytes(offset: number, length: number): Promise<Buffer> {
+    const bytes = Buffer.allocUnsafe(length);
+    const { bytesRead } = await this.#image.read(bytes, 0, length, offset);
+    return bytes.fill(0, bytesRead);
+  }
+
+  /** A write with what else its first and last block hold: the ends of other spans. */
+  async #wholeBlocks(span: number, { to, bytes }: ImageWrite): Promise<ImageWrite> {
+    const start = to - (to % IMAGE_BLOCK);
+    const end = Math.ceil((to + bytes.length) / IMAGE_BLOCK) * IMAGE_BLOCK;
+    if (start === to && end === to + bytes.length) return { to, bytes };
+    const whole = Buffer.alloc(end - start);
+    for (const at of new Set([start, end - IMAGE_BLOCK]))
+      if (this.presence.present(at, IMAGE_BLOCK).some((one) => one !== span))
+        whole.set(await this.#blockNow(at), at - start);
+    whole.set(bytes, to - start);
+    return { to: start, bytes: whole };
+  }
+
+  /** A block that others wrote to; zeros where it is damaged, and their spans are gone then. */
+  async #blockNow(at: number): Promise<Buffer> {
+    const bytes = await this.#bytes(at, IMAGE_BLOCK);
+    if (wrongBlocks(this.sums, bytes, at).length === 0) return bytes;
+    await this.#drop([at / IMAGE_BLOCK]);
+    return Buffer.alloc(IMAGE_BLOCK);
+  }
+
+  /** Takes away what is still damaged. */
+  async #drop(blocks: readonly number[]): Promise<void> {
+    const { metaBytes } = this.#layout;
+    let found = 0;
+    let isMeta = false;
+    const spans = new Set<number>();
+    for (const block of blocks) {
+      const at = block * IMAGE_BLOCK;
+      const own = this.presence.present(at, IMAGE_BLOCK);
+      if (own.length === 0 && at >= metaBytes) continue;
+      if (wrongBlocks(this.sums, await this.#bytes(at, IMAGE_BLOCK), at).length === 0) continue;
+      found += 1;
+      isMeta ||= at < metaBytes;
+      for (const span of own) spans.add(span);
+    }
+    if (found === 0) return;
+    await this.#map.markDirty();
+    for (const span of spans) {
+      this.presence.drop(span);
+      await this.#map.note(this.presence.spans, span);
+    }
+    if (isMeta) await this.#image.write(await this.#deps.meta(), 0, metaBytes, 0);
+    this.#deps.onDamage(found);
+  }
+}
+
+async function sizeOf(path: string): Promise<number | undefined> {
+  const facts = await diskFiles.stat(path);
+  return facts?.kind === 'file' ? facts.sizeBytes : undefined;
+}
