@@ -70,6 +70,7 @@ export class AccessClient {
     name: ResolvedName,
     item: AccessItem,
     authorization: string | undefined,
+    signal?: AbortSignal,
   ): Promise<AccessAnswer> {
     const { gate, nowMs } = this.#deps;
     const headers = authorization === undefined ? {} : { [H_CLIENT_AUTH]: authorization };
@@ -85,11 +86,13 @@ export class AccessClient {
         targets,
         call,
         isShown ? FIRST_ANSWER_MS.join : FIRST_ANSWER_MS.agent,
+        isShown ? undefined : signal,
       );
       gate.note(true, nowMs());
       return answer;
     } catch (error) {
       throwIfBug(error);
+      signal?.throwIfAborted();
       if (isDecisive(error) || isShown) throw error;
       gate.note(false, nowMs(), error);
       return await this.#askUpstream(name, item, authorization, error);
@@ -154,6 +157,7 @@ export class AccessClient {
     targets: readonly Target[],
     call: Omit<InternalRequest, 'url' | 'to' | 'headersTimeoutMs'>,
     headersTimeoutMs: number = FIRST_ANSWER_MS.agent,
+    gone?: AbortSignal,
   ): Promise<T> {
     const { client, health } = this.#deps;
     const silentMs = headersTimeoutMs === FIRST_ANSWER_MS.agent ? HEDGE_MS * 3 : headersTimeoutMs;
@@ -170,7 +174,7 @@ export class AccessClient {
       });
     const first = async (signal: AbortSignal): Promise<T> =>
       await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS, isFinal, signal });
-    return await health.attend(targets, first);
+    return await health.attend(targets, first, gone);
   }
 
   #proxies(): Target[] {

@@ -58,6 +58,9 @@ interface Name {
   readonly repository: RepositoryName;
 }
 
+/** What is asked about; `unwanted` is aborted when nobody waits for the answer any more. */
+type Asked = AccessItem & { readonly unwanted: AbortSignal };
+
 /**
  * Whom the upstream lets read which repository. Nobody's name is tried first; that it works makes the repository
  * public for a while. Else the client's own credentials are tried, once for all that ask with them at a time. The
@@ -90,10 +93,15 @@ export class Access {
   }
 
   /**
-   * May whoever sent `authorization` (undefined: nobody) read this?
+   * May whoever sent `authorization` (undefined: nobody) read this? `signal`: of who asks; for a password it goes on all the same.
    * @throws {CodedError} what the upstream says of the item itself (404), `BACKEND_DOWN`, `UPSTREAM_LIMITED`
    */
-  async check(name: Name, item: AccessItem, authorization: string | undefined): Promise<AccessAnswer> {
+  async check(
+    name: Name,
+    item: AccessItem,
+    authorization: string | undefined,
+    signal?: AbortSignal,
+  ): Promise<AccessAnswer> {
     const key = shardKey(name.upstream, name.repository);
     const hash = authorization === undefined ? '' : hashOf(authorization);
     const known = this.#known(key, hash);
@@ -105,7 +113,9 @@ export class Access {
       await this.#running.idle(flight);
       return await this.check(name, item, authorization);
     }
-    return await this.#running.share(flight, async () => await this.#ask(name, key, item, authorization));
+    const ask = async (unwanted: AbortSignal): Promise<AccessAnswer> =>
+      await this.#ask(name, { ...item, unwanted }, authorization);
+    return await this.#running.share(flight, ask, isPassword ? undefined : signal);
   }
 
   /** What `/v2/` of the upstream asks for. */
@@ -193,12 +203,8 @@ export class Access {
     return atMs === undefined ? 0 : Math.max(0, atMs + PUBLIC_MS - nowMs);
   }
 
-  async #ask(
-    name: Name,
-    key: string,
-    item: AccessItem,
-    authorization: string | undefined,
-  ): Promise<AccessAnswer> {
+  async #ask(name: Name, item: Asked, authorization: string | undefined): Promise<AccessAnswer> {
+    const key = shardKey(name.upstream, name.repository);
     const client = this.#client(name.upstream);
     const { sessions, upstreams, publics, privates } = this.#deps;
     let mine: CodedError | undefined;
@@ -271,17 +277,26 @@ export class Access {
   }
 
   /** Reads the item in somebody's name; undefined if that works. */
-  async #probe(name: Name, item: AccessItem, as: Authorizer): Promise<CodedError | undefined> {
+  async #probe(name: Name, item: Asked, as: Authorizer): Promise<CodedError | undefined> {
     const signal = AbortSignal.timeout(ASK_MS);
     const client = this.#client(name.upstream);
+    const { unwanted } = item;
+    const query = { repository: name.repository, as, unwanted };
     try {
       if (item.kind === 'manifest')
-        await probeManifest(this.#deps, client, name, parseReference(item.reference), as, signal);
+        await probeManifest(
+          this.#deps,
+          client,
+          name,
+          { ...query, reference: parseReference(item.reference) },
+          signal,
+        );
       else if (item.kind === 'blob' && isDigest(item.digest))
-        await client.headBlob({ repository: name.repository, digest: item.digest, as }, signal);
-      else await client.listTags({ repository: name.repository, n: 1, as }, signal);
+        await client.headBlob({ ...query, digest: item.digest }, signal);
+      else await client.listTags({ ...query, n: 1 }, signal);
       return undefined;
     } catch (error) {
+      if (error === unwanted.reason) throw error;
       return upstreamError(error, name.upstream);
     }
   }

@@ -6,6 +6,7 @@ import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { shardKey } from '@sepia/cluster/cluster';
 import { fits } from '@sepia/cluster/message';
 import { parseBasic } from '@sepia/face/access/authorization';
+import { goneSignal } from '@sepia/http/client-gone';
 import { serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
 import type { Context } from 'koa';
@@ -25,7 +26,8 @@ export function accessRoutes(
       return;
     }
     const given = ctx.get(H_CLIENT_AUTH);
-    ctx.body = await deps.access.check(repositoryOf(ctx), itemOf(ctx), given === '' ? undefined : given);
+    const authorization = given === '' ? undefined : given;
+    ctx.body = await deps.access.check(repositoryOf(ctx), itemOf(ctx), authorization, goneSignal(ctx));
   });
   serve(router, ORIGIN_RECORDS.lend, (ctx) => {
     const { upstream, repository } = repositoryOf(ctx);

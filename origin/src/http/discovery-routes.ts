@@ -2,6 +2,7 @@ import type Router from '@koa/router';
 import { parseDigest } from '@sepia/base/digest';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import { ORIGIN_BLOBS, ORIGIN_NAMES, ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { goneSignal } from '@sepia/http/client-gone';
 import { serve } from '@sepia/http/router';
 import { queryValue } from '@sepia/http/signed';
 import { parseReference } from '@sepia/oci/route';
@@ -25,7 +26,8 @@ interface DiscoveryRouteDeps {
 export function discoveryRoutes(router: Router, deps: DiscoveryRouteDeps): void {
   serve(router, ORIGIN_NAMES.tags, async (ctx) => {
     const n = numberOf(ctx, 'n', Number.MAX_SAFE_INTEGER);
-    ctx.body = { tags: await listTags(deps, repositoryOf(ctx), { n, last: queryValue(ctx, 'last') }) };
+    const page = { n, last: queryValue(ctx, 'last') };
+    ctx.body = { tags: await listTags(deps, repositoryOf(ctx), page, goneSignal(ctx)) };
   });
   serve(router, ORIGIN_RECORDS.taglist, async (ctx) => {
     const limit = Math.max(1, numberOf(ctx, 'limit', MAX_TAG_STATES) ?? MAX_TAG_STATES);

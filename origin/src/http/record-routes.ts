@@ -4,6 +4,7 @@ import { parseTag, type Tag } from '@sepia/base/names/repository';
 import { H_STALE } from '@sepia/cluster/api/headers';
 import { ORIGIN_NAMES, ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import type { Cluster } from '@sepia/cluster/cluster';
+import { goneSignal } from '@sepia/http/client-gone';
 import { serve } from '@sepia/http/router';
 import { queryValue, readBody, readJson } from '@sepia/http/signed';
 import { parseReference } from '@sepia/oci/route';
@@ -69,7 +70,11 @@ async function getManifest(deps: RecordRouteDeps, ctx: Context): Promise<void> {
     repositoryOf(ctx),
     parseReference(required(ctx, 'reference')),
     isHop(ctx),
-    { fresh: queryValue(ctx, 'fresh') === '1', authorization: broughtAuthorization(ctx) },
+    {
+      fresh: queryValue(ctx, 'fresh') === '1',
+      authorization: broughtAuthorization(ctx),
+      signal: goneSignal(ctx),
+    },
   );
   deps.pullTimes.note(repositoryOf(ctx), required(ctx, 'reference'));
   ctx.set('Docker-Content-Digest', answer.digest);

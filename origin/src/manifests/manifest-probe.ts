@@ -2,7 +2,7 @@ import type { Digest } from '@sepia/base/digest';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import type { Reference } from '@sepia/oci/route';
 import type { Authorizer } from '@sepia/upstream/authenticator';
-import type { UpstreamClient } from '@sepia/upstream/upstream-client';
+import type { ManifestQuery, UpstreamClient } from '@sepia/upstream/upstream-client';
 import type { Links } from '../records/links.ts';
 import { isQuorumProblem, type Tags } from '../records/tags.ts';
 import type { Manifests } from './manifests.ts';
@@ -26,12 +26,11 @@ export async function probeManifest(
   deps: ProbeDeps,
   client: UpstreamClient,
   name: Name,
-  reference: Reference,
-  as: Authorizer,
+  query: ManifestQuery & { readonly as: Authorizer },
   signal: AbortSignal,
 ): Promise<void> {
   const { manifests } = deps;
-  const query = { repository: name.repository, reference, as };
+  const { reference } = query;
   const tag = reference.kind === 'tag' ? { ...name, tag: reference.tag } : undefined;
   const known = await knownDigest(deps, name, reference);
   if (known !== undefined) {

@@ -5,10 +5,9 @@ import { logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
-import { ORIGIN_BLOBS, ORIGIN_NAMES } from '@sepia/cluster/api/origin';
+import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
-import { FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
 import {
   claimsToBeManifest,
   isManifestType,
@@ -37,10 +36,11 @@ import { decideTag, mayAsk, staleAge } from '../upstream/core/tag-policy.ts';
 import type { RegistryBehind } from '../upstream/registry-behind.ts';
 import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
+import { askLeader } from './ask-leader.ts';
 import { ManifestCache, type StoredManifest } from './manifest-cache.ts';
 import { descriptorLinks, type ManifestPush, type PushIntents, pushManifest } from './manifest-push.ts';
 import { manifestFromBackend } from './manifest-readback.ts';
-import { broughtHeader, type Recheck } from './recheck.ts';
+import type { Recheck } from './recheck.ts';
 
 export interface ManifestAnswer extends StoredManifest {
   /** Age in seconds, when the upstream did not confirm the tag. */
@@ -60,6 +60,8 @@ export interface ManifestWish {
   readonly fresh?: boolean | undefined;
   /** `Authorization` that a caller brought for the upstream. */
   readonly authorization?: string | undefined;
+  /** Aborted when who asks has left: a question that waits for its turn at the upstream is given up, if it is nobody else's too. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 interface ManifestsDeps {
@@ -137,41 +139,19 @@ export class Manifests {
     const isAsked = wish.fresh === true && mayAsk(record, rules);
     const decision = decided === 'answer' && isAsked ? 'ask-upstream' : decided;
     if (decision === 'unknown' || isTakenAway(state)) throw unknownTag(name);
-    if (decision === 'answer') return await this.#byDigest({ ...name, digest: record!.digest });
+    const { signal } = wish;
+    if (decision === 'answer') return await this.#byDigest({ ...name, digest: record!.digest }, { signal });
     const leader = this.#deps.members.leaderOf(shardKey(name.upstream, name.repository));
     if (!hop && leader !== this.#deps.members.selfId) {
-      const forwarded = await this.#forward(leader, name, wish);
+      const forwarded = await askLeader(this.#deps.members, leader, name, wish);
       if (forwarded !== undefined) return forwarded;
     }
     if (wish.fresh === true || wish.authorization !== undefined)
       return await this.#revalidate(name, record, wish);
     const key = `${name.upstream}\n${name.repository}\n${name.tag}`;
-    return await this.#flights.share(key, async () => await this.#revalidate(name, record));
-  }
-
-  /** One revalidation per cluster: the first healthy owner of the shard does it. Undefined if it does not answer. */
-  async #forward(leader: string, name: TagName, wish: ManifestWish): Promise<ManifestAnswer | undefined> {
-    try {
-      const asked = to(ORIGIN_NAMES.manifest, { ...name, reference: name.tag, fresh: wish.fresh });
-      const { members } = this.#deps;
-      const sent = { [H_HOP]: '1', ...broughtHeader(wish.authorization) };
-      const call = { ...asked, headers: sent, headersTimeoutMs: FIRST_ANSWER_MS.leader };
-      const ask = async (signal: AbortSignal) =>
-        await members.bytes(leader, { ...call, signal }, MAX_MANIFEST_BYTES);
-      const { bytes, headers } = await members.attended(leader, ask);
-      const stale = Number(headers['sepia-stale'] ?? Number.NaN);
-      const digest = String(headers['docker-content-digest']) as Digest;
-      return {
-        digest,
-        mediaType: String(headers['content-type']),
-        bytes,
-        ...(Number.isNaN(stale) ? {} : { staleSeconds: stale }),
-      };
-    } catch (error) {
-      if (isCoded(error, 'PEER_HTTP') || isCoded(error, 'DRAINING') || isCoded(error, 'INTERNAL'))
-        return undefined;
-      throw error;
-    }
+    const revalidate = async (unwanted: AbortSignal): Promise<ManifestAnswer> =>
+      await this.#revalidate(name, record, { signal: unwanted });
+    return await this.#flights.share(key, revalidate, signal);
   }
 
   async #revalidate(
@@ -187,22 +167,24 @@ export class Manifests {
       staleSeconds === undefined ? upstreams.firstByteMs + BODY_MS : REVALIDATE_MS,
     );
     const reference = { kind: 'tag', tag: name.tag } as const;
+    const query = { repository: name.repository, reference, unwanted: wish.signal };
     try {
       if (record !== undefined) {
-        const head = await client.headManifest({ repository: name.repository, reference }, signal);
+        const head = await client.headManifest(query, signal);
         if (head.digest === record.digest) {
           const held = await this.moveTag(name, record.digest);
           recheck.confirmed({ ...name, digest: record.digest });
           return await this.#byDigest({ ...name, digest: held }, wish);
         }
       }
-      const manifest = await client.getManifest({ repository: name.repository, reference }, signal);
+      const manifest = await client.getManifest(query, signal);
       await this.keep(name, manifest);
       const held = await this.moveTag(name, manifest.digest);
       recheck.confirmed({ ...name, digest: manifest.digest });
       if (held !== manifest.digest) return await this.#byDigest({ ...name, digest: held }, wish);
       return { digest: manifest.digest, mediaType: manifest.mediaType, bytes: manifest.bytes };
     } catch (thrown) {
+      if (thrown === wish.signal?.reason) throw thrown;
       const error = upstreamError(thrown, name.upstream);
       if (error.code === 'MANIFEST_UNKNOWN' || error.code === 'REPOSITORY_UNKNOWN') {
         if (record !== undefined)
@@ -224,7 +206,11 @@ export class Manifests {
         },
         'tag served stale',
       );
-      return { ...(await this.#byDigest({ ...name, digest: record.digest })), staleSeconds };
+      const { signal: unwanted } = wish;
+      return {
+        ...(await this.#byDigest({ ...name, digest: record.digest }, { signal: unwanted })),
+        staleSeconds,
+      };
     }
   }
 
@@ -272,9 +258,10 @@ export class Manifests {
       });
     }
     const key = `${name.upstream}\n${name.repository}\n${name.digest}\n${wish.authorization === undefined ? '' : 'brought'}`;
-    const fetch = async (): Promise<ManifestAnswer> => {
+    const fetch = async (unwanted: AbortSignal): Promise<ManifestAnswer> => {
+      const reference = { kind: 'digest', digest: name.digest } as const;
       const manifest = await client.getManifest(
-        { repository: name.repository, reference: { kind: 'digest', digest: name.digest } },
+        { repository: name.repository, reference, unwanted },
         AbortSignal.timeout(upstreams.firstByteMs + BODY_MS),
       );
       await this.keep(name, manifest);
@@ -282,8 +269,10 @@ export class Manifests {
       return { digest: name.digest, mediaType: manifest.mediaType, bytes: manifest.bytes };
     };
     try {
-      return await acknowledged(name, link, this.#deps.blobs, () => this.#flights.share(key, fetch));
+      const shared = async (): Promise<ManifestAnswer> => await this.#flights.share(key, fetch, wish.signal);
+      return await acknowledged(name, link, this.#deps.blobs, shared);
     } catch (error) {
+      wish.signal?.throwIfAborted();
       throw upstreamError(error, name.upstream);
     }
   }

@@ -52,7 +52,7 @@ export class Recheck {
   async check(
     name: BlobName,
     hop: boolean,
-    wish: { readonly authorization?: string | undefined },
+    wish: { readonly authorization?: string | undefined; readonly signal?: AbortSignal | undefined },
   ): Promise<void> {
     const mode = this.#mode(name);
     if (mode === 'never') return;
@@ -61,18 +61,22 @@ export class Recheck {
     const checkedAtMs = this.#checkedAtMs.get(linkKey(name));
     if (mode === 'ttl' && checkedAtMs !== undefined && nowMs() - checkedAtMs < ttl) return;
     const leader = members.leaderOf(shardKey(name.upstream, name.repository));
-    if (!hop && leader !== members.selfId && (await this.#forward(leader, name, wish.authorization))) return;
-    await this.#flights.share(linkKey(name), async () => await this.#ask(name, wish.authorization));
+    if (!hop && leader !== members.selfId && (await this.#forward(leader, name, wish))) return;
+    const ask = async (unwanted: AbortSignal): Promise<void> =>
+      await this.#ask(name, wish.authorization, unwanted);
+    await this.#flights.share(linkKey(name), ask, wish.signal);
   }
 
-  async #ask(name: BlobName, authorization: string | undefined): Promise<void> {
+  async #ask(name: BlobName, authorization: string | undefined, unwanted: AbortSignal): Promise<void> {
     const { upstreams, nowMs, log } = this.#deps;
     const client = upstreams.client(name.upstream, authorization);
     const reference = { kind: 'digest', digest: name.digest } as const;
     try {
-      await client?.headManifest({ repository: name.repository, reference }, AbortSignal.timeout(ASK_MS));
+      const query = { repository: name.repository, reference, unwanted };
+      await client?.headManifest(query, AbortSignal.timeout(ASK_MS));
       this.confirmed(name);
     } catch (thrown) {
+      if (thrown === unwanted.reason) throw thrown;
       const error = upstreamError(thrown, name.upstream);
       const staleLimitMs = upstreams.get(name.upstream).tags['stale-limit'];
       const checkedAtMs = this.#checkedAtMs.get(linkKey(name)) ?? Number.NEGATIVE_INFINITY;
@@ -85,7 +89,11 @@ export class Recheck {
   }
 
   /** True when the leader answered; what it refuses with is thrown. */
-  async #forward(leader: string, name: BlobName, authorization: string | undefined): Promise<boolean> {
+  async #forward(
+    leader: string,
+    name: BlobName,
+    { authorization, signal: gone }: Parameters<Recheck['check']>[2],
+  ): Promise<boolean> {
     const { upstream, repository, digest } = name;
     const asked = headTo(ORIGIN_NAMES.manifest, { upstream, repository, reference: digest });
     const headers = { [H_HOP]: '1', ...broughtHeader(authorization) };
@@ -99,10 +107,11 @@ export class Recheck {
       await members.bytes(leader, { ...call, method: 'GET' });
     };
     try {
-      await members.attended(leader, ask);
+      await members.attended(leader, ask, gone);
       this.confirmed(name);
       return true;
     } catch (error) {
+      gone?.throwIfAborted();
       if (isCoded(error, 'PEER_HTTP') || isCoded(error, 'DRAINING') || isCoded(error, 'INTERNAL'))
         return false;
       throw error instanceof CodedError ? error : upstreamError(error, name.upstream);

@@ -94,7 +94,8 @@ export class LinkProofs {
       await this.#remember(name);
       return;
     }
-    await this.#asking.share(linkKey(name), async () => await this.#confirm(name, kind), signal);
+    const confirm = async (unwanted: AbortSignal): Promise<void> => await this.#confirm(name, kind, unwanted);
+    await this.#asking.share(linkKey(name), confirm, signal);
   }
 
   /** As {@link require}, for another origin that holds the bytes. */
@@ -108,16 +109,17 @@ export class LinkProofs {
     );
   }
 
-  async #confirm(name: BlobName, kind: Kind): Promise<void> {
+  async #confirm(name: BlobName, kind: Kind, unwanted: AbortSignal): Promise<void> {
     const client = this.#deps.upstreams.client(name.upstream);
     if (client === undefined) throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest } });
     const { upstream, repository, digest } = name;
     const late = AbortSignal.timeout(ASK_MS);
     try {
       if (kind === 'manifest')
-        await client.headManifest({ repository, reference: { kind: 'digest', digest } }, late);
-      else await client.headBlob({ repository, digest }, late);
+        await client.headManifest({ repository, reference: { kind: 'digest', digest }, unwanted }, late);
+      else await client.headBlob({ repository, digest, unwanted }, late);
     } catch (error) {
+      if (error === unwanted.reason) throw error;
       throw upstreamError(error, upstream);
     }
     await this.#remember(name);

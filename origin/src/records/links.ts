@@ -174,10 +174,10 @@ export class Links {
     }
     if (client === undefined || (lost === undefined && (await this.isDeleted(name))))
       throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest, repository: name.repository } });
-    const confirm = async (): Promise<LinkEntry> => {
+    const confirm = async (unwanted: AbortSignal): Promise<LinkEntry> => {
       const lookUp = this.#ledger.begin(this.#deps.nowMs());
       const { sizeBytes } = await client.headBlob(
-        { repository: name.repository, digest: name.digest },
+        { repository: name.repository, digest: name.digest, unwanted },
         AbortSignal.timeout(CONFIRM_MS),
       );
       this.#deps.onConfirmed?.(name);
@@ -189,7 +189,7 @@ export class Links {
       return entry;
     };
     try {
-      return await this.#confirming.share(linkKey(name), confirm);
+      return await this.#confirming.share(linkKey(name), confirm, signal);
     } catch (error) {
       throwIfBug(error);
       signal.throwIfAborted();

@@ -23,7 +23,8 @@ interface ListPage {
 
 /**
  * Tags of a repository, sorted. Mode none: those on record. Else: the upstream's own list, and those on
- * record where it does not answer; what awaits write-back counts before both. @throws `REPOSITORY_UNKNOWN`, `QUORUM_LOST`, what the upstream says
+ * record where it does not answer; what awaits write-back counts before both. `signal`: of who asks.
+ * @throws `REPOSITORY_UNKNOWN`, `QUORUM_LOST`, what the upstream says
  */
 export async function listTags(
   deps: {
@@ -33,6 +34,7 @@ export async function listTags(
   },
   name: { readonly upstream: string; readonly repository: RepositoryName },
   page: ListPage,
+  signal?: AbortSignal,
 ): Promise<string[]> {
   const client = deps.upstreams.client(name.upstream);
   const { n: limit = MAX_TAGS, last: after } = page;
@@ -44,7 +46,7 @@ export async function listTags(
   const owed = await owedTags(deps, name, { after, limit });
   const isNew = async (): Promise<boolean> =>
     owed.length > 0 || (after !== undefined && (await owedTags(deps, name, { limit: 1 })).length > 0);
-  const all = await upstreamTags(deps, name, isNew);
+  const all = await upstreamTags(deps, name, isNew, signal);
   for (const { tag, digest } of owed)
     if (digest === undefined) all.delete(tag);
     else all.add(tag);
@@ -57,6 +59,7 @@ async function upstreamTags(
   deps: { readonly tagIndex: TagIndex; readonly upstreams: Upstreams },
   name: { readonly upstream: string; readonly repository: RepositoryName },
   isNew: () => Promise<boolean>,
+  unwanted: AbortSignal | undefined,
 ): Promise<Set<string>> {
   const client = deps.upstreams.client(name.upstream)!;
   const signal = AbortSignal.timeout(LIST_MS);
@@ -65,7 +68,7 @@ async function upstreamTags(
     let last: string | undefined;
     for (let page = 0; page < MAX_PAGES; page++) {
       const { tags, next } = await client.listTags(
-        { repository: name.repository, n: PAGE_TAGS, last },
+        { repository: name.repository, n: PAGE_TAGS, last, unwanted },
         signal,
       );
       for (const tag of tags) all.add(tag);
@@ -73,6 +76,7 @@ async function upstreamTags(
       last = next;
     }
   } catch (thrown) {
+    unwanted?.throwIfAborted();
     const error = upstreamError(thrown, name.upstream);
     const mayBeNew = await isNew();
     if (mayBeNew && error.code === 'REPOSITORY_UNKNOWN') return new Set();

@@ -41,11 +41,14 @@ export class OriginAccess {
     name: ResolvedName,
     item: AccessItem,
     authorization: string | undefined,
+    signal: AbortSignal,
   ): Promise<AccessAnswer> {
     const headers = authorization === undefined ? {} : { [H_CLIENT_AUTH]: authorization };
     const key = shardKey(name.upstream, name.repository);
     const call = { ...accessCall(name, item), headers };
-    return carriesPassword(authorization) ? await this.#askOnce(key, call) : await this.#ask(key, call);
+    return carriesPassword(authorization)
+      ? await this.#askOnce(key, call)
+      : await this.#ask(key, call, signal);
   }
 
   async base(upstream: string): Promise<AccessAnswer> {
@@ -65,17 +68,18 @@ export class OriginAccess {
   }
 
   /** A question without a password: the next origin is asked beside a silent one. */
-  async #ask<T>(key: string, call: AccessCall): Promise<T> {
-    const ask = async (id: string, signal: AbortSignal): Promise<T> =>
+  async #ask<T>(key: string, call: AccessCall, signal?: AbortSignal): Promise<T> {
+    const ask = async (id: string, abort: AbortSignal): Promise<T> =>
       await whileAlive(
         this.#origins,
         id,
-        signal,
+        abort,
         (running) =>
           this.#send<T>(id, { ...call, headersTimeoutMs: FIRST_ANSWER_MS.origin, signal: running }),
         BESIDE_MISSES,
       );
-    return await firstAnswer(this.#order(key), ask, { hedgeAfterMs: HEDGE_MS, isFinal: isDecisive });
+    const how = { hedgeAfterMs: HEDGE_MS, isFinal: isDecisive };
+    return await firstAnswer(this.#order(key), ask, signal === undefined ? how : { ...how, signal });
   }
 
   /**

@@ -23,6 +23,8 @@ export interface ExchangeDeps {
   readonly turns?: RequestTurns | undefined;
   /** Lanes take turns at both; default: one for all. */
   readonly lane?: string;
+  /** Aborted when nobody waits for the answer any more: the place in the queues is given up, and what was sent goes on. */
+  readonly unwanted?: AbortSignal | undefined;
   /** Until the answer's headers, in ms, once a connection is free; with a body, once that was sent. */
   readonly headersTimeoutMs: number;
   /** Longest silence in a body, in ms, while somebody reads it. */
@@ -49,7 +51,7 @@ const CLOSED_UNDER_US = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE']);
 /**
  * Sends one request and waits for its headers. GET and HEAD on a connection that was closed before it answered are tried
  * once more, unless they carry a password: a service may count it as a second try.
- * @throws {CodedError} `BACKEND_DOWN` with `detail.reason`, `UPSTREAM_LIMITED`; the signal's reason when aborted
+ * @throws {CodedError} `BACKEND_DOWN` with `detail.reason`, `UPSTREAM_LIMITED`; the signal's reason when aborted, or that of `unwanted`
  */
 export async function exchange(
   deps: ExchangeDeps,
@@ -62,7 +64,7 @@ export async function exchange(
   } catch (thrown) {
     throwIfBug(thrown);
     if (signal.aborted) throw signal.reason;
-    if (thrown instanceof CodedError) throw thrown;
+    if (thrown instanceof CodedError || isGivenUp(deps, thrown)) throw thrown;
     if (!mayRepeat || !CLOSED_UNDER_US.has(reasonOf(thrown))) throw down(call.url, thrown, deps.peer);
   }
   try {
@@ -70,8 +72,14 @@ export async function exchange(
   } catch (thrown) {
     throwIfBug(thrown);
     if (signal.aborted) throw signal.reason;
-    throw thrown instanceof CodedError ? thrown : down(call.url, thrown, deps.peer);
+    throw thrown instanceof CodedError || isGivenUp(deps, thrown)
+      ? thrown
+      : down(call.url, thrown, deps.peer);
   }
+}
+
+function isGivenUp({ unwanted }: ExchangeDeps, thrown: unknown): boolean {
+  return unwanted?.aborted === true && thrown === unwanted.reason;
 }
 
 async function once(deps: ExchangeDeps, call: ExchangeRequest, signal: AbortSignal): Promise<Answer> {
@@ -121,7 +129,11 @@ async function once(deps: ExchangeDeps, call: ExchangeRequest, signal: AbortSign
 }
 
 /** A place at the gate, and then a turn: what gives the place back. */
-async function placeOf({ gate, turns, lane }: ExchangeDeps, signal: AbortSignal): Promise<() => void> {
+async function placeOf(
+  { gate, turns, lane, unwanted }: ExchangeDeps,
+  over: AbortSignal,
+): Promise<() => void> {
+  const signal = unwanted === undefined ? over : AbortSignal.any([over, unwanted]);
   const release = await gate.acquire(signal, lane);
   try {
     await turns?.take(signal, lane ?? '');

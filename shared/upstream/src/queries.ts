@@ -34,6 +34,8 @@ export interface ManifestQuery {
   readonly accept?: string;
   /** In whose name; default: as the client was set up. */
   readonly as?: Authorizer | undefined;
+  /** Aborted when nobody waits for it any more: it leaves the queue, and ends with the reason. What was sent goes on to its end. */
+  readonly unwanted?: AbortSignal | undefined;
 }
 
 /** A manifest as the upstream has it. `bytes` match `digest`; by tag, `digest` is computed from them. */
@@ -56,6 +58,13 @@ export interface BlobQuery {
   readonly digest: Digest;
   /** As of {@link ManifestQuery}. */
   readonly as?: Authorizer | undefined;
+  readonly unwanted?: AbortSignal | undefined;
+}
+
+/** A page of tags: at most `n` after `last`. */
+export interface TagsQuery extends Pick<ManifestQuery, 'repository' | 'as' | 'unwanted'> {
+  readonly n?: number | undefined;
+  readonly last?: string | undefined;
 }
 
 /** Bytes `start` … `end`, both inclusive; without `end` to the end of the blob. */

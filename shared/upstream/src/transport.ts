@@ -65,6 +65,8 @@ export interface RegistryRead {
   readonly authorization?: string;
   /** In whose name, where it is not for the transport to choose. */
   readonly as?: Authorizer | undefined;
+  /** Aborted when nobody waits for it any more: see `ManifestQuery`. */
+  readonly unwanted?: AbortSignal | undefined;
 }
 
 /** What reads the registry. */
@@ -166,6 +168,7 @@ export class Transport {
 
   async #readAs(as: Authorizer, call: RegistryRead, signal: AbortSignal): Promise<Answer> {
     signal.throwIfAborted();
+    call.unwanted?.throwIfAborted();
     if (this.#closed) throw new CodedError('DRAINING', { message: 'upstream client is closed' });
     const { home, upstream, nowMs } = this.#deps;
     const pauseKey = `${call.method} ${call.kind}`;
@@ -236,13 +239,13 @@ export class Transport {
   }
 
   async #send(
-    call: Pick<RegistryRead, 'method' | 'headers'> & { readonly subject?: Subject },
+    call: Pick<RegistryRead, 'method' | 'headers' | 'unwanted'> & { readonly subject?: Subject },
     url: URL,
     authorization: string | undefined,
     signal: AbortSignal,
   ): Promise<Answer> {
     const { headersTimeoutMs, bodyTimeoutMs, userAgent } = this.#options;
-    const { method, subject } = call;
+    const { method, subject, unwanted } = call;
     const headers = {
       ...call.headers,
       'accept-encoding': 'identity',
@@ -254,6 +257,7 @@ export class Transport {
       gate: this.#gate,
       turns: url.origin === this.#deps.home.base.origin ? this.#turns : undefined,
       lane: subject?.repository ?? '',
+      unwanted,
       headersTimeoutMs,
       bodyTimeoutMs,
     };

@@ -2,7 +2,6 @@ import { type Digest, isDigest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
-import type { RepositoryName } from '@sepia/base/names/repository';
 import type { ClusterUpstream } from '@sepia/cluster/cluster';
 import { wholeBody } from '@sepia/http/bodies/whole-body';
 import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, OCI_INDEX } from '@sepia/oci/manifest';
@@ -24,6 +23,7 @@ import {
   type BlobWish,
   type ManifestQuery,
   type TagPage,
+  type TagsQuery,
   UPSTREAM_CLIENT_DEFAULTS,
   type UpstreamBlob,
   type UpstreamClientOptions,
@@ -251,15 +251,8 @@ export class UpstreamClient {
   }
 
   /** One page of a repository's tags, as many as the upstream sends; names that are no tags are left out. */
-  async listTags(
-    query: {
-      readonly repository: RepositoryName;
-      readonly n?: number | undefined;
-      readonly last?: string | undefined;
-      readonly as?: Authorizer | undefined;
-    },
-    signal: AbortSignal,
-  ): Promise<TagPage> {
+  async listTags(query: TagsQuery, signal: AbortSignal): Promise<TagPage> {
+    const { as, unwanted } = query;
     const search = new URLSearchParams();
     if (query.n !== undefined) search.set('n', String(query.n));
     if (query.last !== undefined) search.set('last', query.last);
@@ -270,7 +263,7 @@ export class UpstreamClient {
       unknown: 'REPOSITORY_UNKNOWN',
     } as const;
     const answer = await this.#transport.read(
-      { method: 'GET', path, headers: { accept: 'application/json' }, subject, kind: 'tags', as: query.as },
+      { method: 'GET', path, headers: { accept: 'application/json' }, subject, kind: 'tags', as, unwanted },
       signal,
     );
     const bytes = await this.#readBody(answer, MAX_TAGS_ANSWER_BYTES, signal);
@@ -344,6 +337,7 @@ export class UpstreamClient {
       subject: { upstream: this.#name, repository: query.repository, unknown: 'MANIFEST_UNKNOWN', item },
       kind: 'manifest',
       as: query.as,
+      unwanted: query.unwanted,
     };
   }
 
@@ -364,6 +358,7 @@ export class UpstreamClient {
       },
       kind: 'blob',
       as: query.as,
+      unwanted: query.unwanted,
     };
   }
 

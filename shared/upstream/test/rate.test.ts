@@ -1,6 +1,7 @@
 import { mock } from 'node:test';
 import { digestOf } from '@sepia/base/digest';
-import { isCoded } from '@sepia/base/errors';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { until } from '@sepia/test-support/until';
 import t from 'tap';
 import { RequestTurns } from '../src/slot-gate.ts';
 import { clientOf, failure, REPOSITORY as repository, soon, startUpstream } from './client-fixture.ts';
@@ -50,6 +51,31 @@ t.test('who leaves while it waits leaves its turn to others', async (t) => {
   }
   await client.headBlob({ repository, digest }, soon());
   t.equal(upstream.log.at(-1)?.method, 'HEAD', 'it waited for few');
+});
+
+t.test('what nobody wants any more leaves the queue, and what was sent ends', async (t) => {
+  const upstream = await startUpstream(t);
+  const digest = digestOf(BYTES);
+  upstream.addBlob(repository, BYTES);
+  upstream.misbehave({ kind: 'blob', does: { type: 'delay', ms: 50 } });
+  const client = clientOf(t, upstream.url, { upstream: { 'requests-per-second': 1 } });
+  const leaver = new AbortController();
+  const { signal: unwanted } = leaver;
+  const sent = client.headBlob({ repository, digest, unwanted }, soon());
+  const reference = { kind: 'digest', digest } as const;
+  const waiting = [
+    client.headBlob({ repository, digest, unwanted }, soon()),
+    client.headManifest({ repository, reference, unwanted }, soon()),
+    client.listTags({ repository, unwanted }, soon()),
+  ];
+  const settled = Promise.allSettled(waiting);
+  await until(() => upstream.log.length === 1, 'the first is sent');
+  const reason = new CodedError('TIMEOUT', { message: 'nobody waits' });
+  leaver.abort(reason);
+  for (const one of await settled) t.equal(one.status === 'rejected' && one.reason, reason);
+  t.same(await sent, { sizeBytes: BYTES.length });
+  await t.rejects(client.listTags({ repository, unwanted }, soon()), reason);
+  t.equal(upstream.log.length, 1);
 });
 
 /** Turns on a clock of the test's; `sent` says who got one, in order. */

@@ -4,6 +4,8 @@ import { ended, readElsewhere, throwIfBug } from '../failure.ts';
 interface Flight<T> {
   readonly abort: AbortController;
   readonly promise: Promise<T>;
+  /** It goes on when all who wait for it have left. */
+  readonly stays: boolean;
   users: number;
   isOver: boolean;
 }
@@ -58,10 +60,15 @@ export class SingleFlight<K, T> {
   }
 
   /**
-   * As {@link run}, for work that is worth its while whoever leaves: it goes on to its end.
+   * As {@link run}, for work that is worth its while whoever leaves: it goes on to its end. `unwanted` is aborted when all
+   * have left, and the work may end with its reason before it costs anything; who joined it since has it begun anew.
    * @throws what the work fails with; the reason of `signal`, for this caller alone
    */
-  async share(key: K, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+  async share(
+    key: K,
+    work: (unwanted: AbortSignal) => Promise<T>,
+    signal?: AbortSignal | undefined,
+  ): Promise<T> {
     return await this.#joined(key, work, signal, true);
   }
 
@@ -76,23 +83,23 @@ export class SingleFlight<K, T> {
     signal: AbortSignal | undefined,
     stays: boolean,
   ): Promise<T> {
-    if (!this.#flights.has(key)) return await this.#join(key, work, signal, stays);
-    try {
-      return await this.#join(key, work, signal, stays);
-    } catch (error) {
-      if (signal?.aborted === true || !isUnknown(error)) throw error;
-      return await this.#join(key, work, signal, stays);
+    for (let isLast = false; ; ) {
+      signal?.throwIfAborted();
+      isLast ||= !this.#flights.has(key);
+      const flight = this.#flights.get(key) ?? this.#begin(key, work, stays);
+      try {
+        return await this.#join(key, flight, signal);
+      } catch (error) {
+        if (signal?.aborted === true) throw error;
+        // Given up because nobody waited, before this caller came.
+        if (flight.abort.signal.aborted && error === flight.abort.signal.reason) continue;
+        if (isLast || !isUnknown(error)) throw error;
+        isLast = true;
+      }
     }
   }
 
-  async #join(
-    key: K,
-    work: (signal: AbortSignal) => Promise<T>,
-    signal: AbortSignal | undefined,
-    stays: boolean,
-  ): Promise<T> {
-    signal?.throwIfAborted();
-    const flight = this.#flights.get(key) ?? this.#begin(key, work, stays);
+  async #join(key: K, flight: Flight<T>, signal: AbortSignal | undefined): Promise<T> {
     if (signal === undefined) {
       // Who cannot leave keeps it running.
       flight.users = Number.POSITIVE_INFINITY;
@@ -124,8 +131,7 @@ export class SingleFlight<K, T> {
       flight.isOver = true;
       close();
     });
-    const users = stays ? Number.POSITIVE_INFINITY : 0;
-    const flight: Flight<T> = { abort, promise, users, isOver: false };
+    const flight: Flight<T> = { abort, promise, stays, users: 0, isOver: false };
     readElsewhere(promise);
     this.#flights.set(key, flight);
     return flight;
@@ -133,7 +139,7 @@ export class SingleFlight<K, T> {
 
   #leave(key: K, flight: Flight<T>, signal: AbortSignal): void {
     if (flight.isOver) return;
-    if (this.#flights.get(key) === flight) this.#flights.delete(key);
+    if (!flight.stays && this.#flights.get(key) === flight) this.#flights.delete(key);
     flight.abort.abort(
       signal.aborted ? signal.reason : new CodedError('TIMEOUT', { message: 'nobody waits' }),
     );

@@ -77,6 +77,38 @@ t.test('what is shared goes on when all have left, and is joined by who comes th
   await flights.idle('blob');
 });
 
+t.test('what is shared hears when nobody waits; one still does, and it does not', async (t) => {
+  const flights = new SingleFlight<string, string>();
+  const signals: AbortSignal[] = [];
+  const work = (unwanted: AbortSignal): Promise<string> => {
+    signals.push(unwanted);
+    return new Promise((_, reject) => {
+      unwanted.addEventListener('abort', () => setImmediate(() => reject(unwanted.reason)), { once: true });
+    });
+  };
+  const leavers = [new AbortController(), new AbortController()];
+  const left = leavers.map(async ({ signal }) => await flights.share('blob', work, signal));
+  leavers[0]!.abort(new CodedError('TIMEOUT'));
+  await t.rejects(left[0]!, { code: 'TIMEOUT' });
+  t.notOk(signals[0]!.aborted);
+  leavers[1]!.abort(new CodedError('DRAINING'));
+  await t.rejects(left[1]!, { code: 'DRAINING' });
+  t.ok(signals[0]!.aborted);
+  // Who joins before it has ended does not end with it.
+  const stayer = new AbortController();
+  const joined = flights.share('blob', work, stayer.signal);
+  t.equal(signals.length, 1);
+  await flights.idle('blob');
+  await new Promise((resolve) => setImmediate(resolve));
+  t.equal(signals.length, 2, 'it is begun anew for who joined');
+  t.notOk(signals[1]!.aborted);
+  const asLong = flights.share('blob', work);
+  stayer.abort(new CodedError('TIMEOUT'));
+  await t.rejects(joined, { code: 'TIMEOUT' });
+  t.notOk(signals[1]!.aborted, 'who cannot leave still waits');
+  void asLong;
+});
+
 t.test('what is forgotten goes on for who waits for it, and is aborted when they have left', async (t) => {
   const flights = new SingleFlight<string, string>();
   const signals: AbortSignal[] = [];

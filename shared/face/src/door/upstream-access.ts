@@ -17,11 +17,12 @@ export type AskAccess = (
   name: ResolvedName,
   item: AccessItem,
   authorization: string | undefined,
+  signal: AbortSignal,
 ) => Promise<AccessAnswer>;
 
 /**
  * What this member knows of who may read which repository of an upstream. Only yeses are kept, by the hash of the
- * credentials, and never longer than the origin said; one question runs at a time for all that wait for it.
+ * credentials, and never longer than the origin said; one question runs at a time for all that wait for it, and as long as one does.
  */
 export class UpstreamAccess {
   readonly #ask: AskAccess;
@@ -41,6 +42,7 @@ export class UpstreamAccess {
     name: ResolvedName,
     item: AccessItem,
     authorization: string | undefined,
+    signal?: AbortSignal,
   ): Promise<AccessAnswer> {
     const repository = shardKey(name.upstream, name.repository);
     const hash = authorization === undefined ? '' : hashOf(authorization);
@@ -49,9 +51,9 @@ export class UpstreamAccess {
     const known = this.#public.get(repository, nowMs) ?? this.#granted.get(key, nowMs);
     if (known !== undefined) return known;
     const flight = `${key}\n${itemKey(item)}`;
-    return await this.#running.share(flight, async () =>
-      this.#keep(repository, hash, await this.#ask(name, item, authorization)),
-    );
+    const ask = async (unwanted: AbortSignal): Promise<AccessAnswer> =>
+      this.#keep(repository, hash, await this.#ask(name, item, authorization, unwanted));
+    return await this.#running.share(flight, ask, signal);
   }
 
   /** True if a yes is known: nothing has to be asked. */

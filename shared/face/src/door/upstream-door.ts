@@ -2,6 +2,7 @@ import type { Audit } from '@sepia/base/audit';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import type { AccessAnswer, AccessChallenge, AccessItem } from '@sepia/cluster/api/access';
+import { goneSignal } from '@sepia/http/client-gone';
 import { type RegistryRoute, referenceText } from '@sepia/oci/route';
 import type { Context } from 'koa';
 import { AccessTokens } from '../access/access-tokens.ts';
@@ -83,8 +84,10 @@ export class UpstreamDoor {
     authorization: string | undefined,
   ): Promise<void> {
     const { access, showPassword } = this.#deps;
-    const ask = async (): Promise<AccessAnswer> => await access.decide(target, item, authorization);
     const basic = authorization === undefined ? undefined : parseBasic(authorization);
+    // What becomes of a password is waited for, whoever leaves: it is counted.
+    const gone = basic === undefined ? goneSignal(ctx) : undefined;
+    const ask = async (): Promise<AccessAnswer> => await access.decide(target, item, authorization, gone);
     const answer =
       basic === undefined || showPassword === undefined || access.isKnown(target, authorization)
         ? await ask()

@@ -1,0 +1,34 @@
+import { CodedError } from '@sepia/base/errors';
+import { parseRepositoryName } from '@sepia/base/names/repository';
+import type { AccessAnswer } from '@sepia/cluster/api/access';
+import t from 'tap';
+import { UpstreamAccess } from '../../src/door/upstream-access.ts';
+
+const NAME = { upstream: 'up', repository: parseRepositoryName('team/app') };
+const ITEM = { kind: 'manifest', reference: 'v1' } as const;
+
+t.test('the question is given up with the last who waits for it', async (t) => {
+  const asked: { signal: AbortSignal; answer: (answer: AccessAnswer) => void }[] = [];
+  const access = new UpstreamAccess({
+    ask: (_name, _item, _authorization, signal) =>
+      new Promise((resolve, reject) => {
+        asked.push({ signal, answer: resolve });
+        signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+      }),
+    nowMs: () => 0,
+  });
+  const leavers = [new AbortController(), new AbortController()];
+  const left = leavers.map(async ({ signal }) => await access.decide(NAME, ITEM, undefined, signal));
+  const settled = Promise.allSettled(left);
+  leavers[0]!.abort(new CodedError('TIMEOUT'));
+  t.notOk(asked[0]!.signal.aborted);
+  await t.rejects(left[0]!, { code: 'TIMEOUT' });
+  leavers[1]!.abort(new CodedError('TIMEOUT'));
+  await settled;
+  t.ok(asked[0]!.signal.aborted);
+  const public_ = access.decide(NAME, ITEM, undefined, new AbortController().signal);
+  t.equal(asked.length, 2);
+  asked[1]!.answer({ verdict: 'public', ttlMs: 1_000 });
+  t.same(await public_, { verdict: 'public', ttlMs: 1_000 });
+  t.ok(access.isKnown(NAME, undefined));
+});
