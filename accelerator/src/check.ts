@@ -2,6 +2,7 @@ import { silentLogger } from '@sepia/base/log';
 import { steadyMs } from '@sepia/base/reach';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { readCluster } from '@sepia/cluster/member-config';
+import { checkFolders } from '@sepia/store/make-folders';
 import type { AcceleratorConfig } from './config.ts';
 import { type ApiGuard, apiGuard } from './http/routes.ts';
 import { ResultRegistries } from './net/result-registries.ts';
@@ -28,5 +29,6 @@ export async function checkAccelerator(
   const clocks = { nowMs: steadyMs, dateMs: steadyMs };
   const registries = new ResultRegistries({ cluster, credentials, env, log: silentLogger(), ...clocks });
   await registries.close();
+  checkFolders(config.data, 'data');
   return { cluster, clusterKey, guard };
 }

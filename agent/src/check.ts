@@ -2,6 +2,7 @@ import { checkAudit } from '@sepia/base/audit';
 import { readClusterKey } from '@sepia/base/config/load';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { checkDefaultUpstreams, readCluster } from '@sepia/cluster/member-config';
+import { checkFolders } from '@sepia/store/make-folders';
 import type { AgentConfig } from './config.ts';
 
 /** What the files say that a config names. */
@@ -22,5 +23,6 @@ export function checkAgent(config: AgentConfig): AgentFiles {
   const file = config['node-secret-file'];
   const nodeSecret = file === undefined ? undefined : readClusterKey(file, 'node-secret-file');
   checkAudit(config['audit-log']);
+  checkFolders(config.data, 'data');
   return { cluster, clusterKey, nodeSecret };
 }

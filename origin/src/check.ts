@@ -1,9 +1,13 @@
-import { openBackend, threadsOf } from '@sepia/backend/open/open-backend';
+import { caOfBackend, openBackend, threadsOf } from '@sepia/backend/open/open-backend';
 import { silentLogger } from '@sepia/base/log';
 import { steadyMs } from '@sepia/base/reach';
 import type { Cluster } from '@sepia/cluster/cluster';
+import { loadClusterDocument } from '@sepia/cluster/load-document';
 import { checkedId, readCluster } from '@sepia/cluster/member-config';
 import { readDatabaseUrl } from '@sepia/records/table/postgres/database-url';
+import { checkFolders } from '@sepia/store/make-folders';
+import { caOf } from '@sepia/upstream/client-setup';
+import { readText } from '@sepia/upstream/credentials/open';
 import { type OriginConfig, paceOf } from './config.ts';
 import { openTargets } from './replication/targets.ts';
 import { Upstreams } from './upstream/upstreams.ts';
@@ -29,7 +33,22 @@ export async function checkOrigin(config: OriginConfig, env: Environment): Promi
   if (urlFile !== undefined) readDatabaseUrl(urlFile, 'records.url-file');
   await checkRegistries(config, cluster, env);
   await checkBackends(config, cluster, env);
+  checkFolders(config.data, 'data');
   return { cluster, clusterKey, id };
+}
+
+/**
+ * A cluster document without a config beside it, and the files that it names.
+ * @throws {CodedError} `CONFIG_INVALID` in the words of {@link checkOrigin}
+ */
+export function checkDocument(file: string): void {
+  const { upstreams, replication } = loadClusterDocument(file);
+  for (const upstream of upstreams) {
+    if (upstream.url !== undefined) caOf(upstream);
+    if (upstream.backend !== undefined) caOfBackend(upstream.name, upstream.backend);
+  }
+  for (const [index, { to }] of replication.entries())
+    if (to.ca !== undefined) readText(to.ca, `replication.${index}.to.ca`);
 }
 
 async function checkRegistries(config: OriginConfig, cluster: Cluster, env: Environment): Promise<void> {

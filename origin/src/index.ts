@@ -3,7 +3,7 @@ import type { z } from 'zod';
 import { ORIGIN_CONFIG, type OriginConfig } from './config.ts';
 import { type Origin, type OriginDeps, startOrigin } from './service.ts';
 
-export { checkOrigin } from './check.ts';
+export { checkDocument, checkOrigin } from './check.ts';
 export { ORIGIN_CONFIG, type OriginConfig, RELOADED } from './config.ts';
 export type { Origin } from './service.ts';
 

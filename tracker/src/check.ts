@@ -1,5 +1,6 @@
 import type { Cluster } from '@sepia/cluster/cluster';
 import { checkedId, readCluster } from '@sepia/cluster/member-config';
+import { checkFolders } from '@sepia/store/make-folders';
 import type { TrackerConfig } from './config.ts';
 
 /** What the files say that a config names. */
@@ -15,5 +16,7 @@ interface TrackerFiles {
  */
 export function checkTracker(config: TrackerConfig): TrackerFiles {
   const { cluster, clusterKey } = readCluster(config);
-  return { cluster, clusterKey, id: checkedId(config, cluster, 'tracker') };
+  const id = checkedId(config, cluster, 'tracker');
+  checkFolders(config.data, 'data');
+  return { cluster, clusterKey, id };
 }

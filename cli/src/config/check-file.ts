@@ -2,11 +2,10 @@ import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { loadConfig } from '@sepia/base/config/load';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { loadClusterDocument } from '@sepia/cluster/load-document';
 import { z } from 'zod';
 import { ROLES, type Role } from '../up/plan.ts';
 import { guessRole, type RoleGuess } from './guess-role.ts';
-import { checkAsRole, roleSchema } from './role-schemas.ts';
+import { checkAsRole, checkDocument, roleSchema } from './role-schemas.ts';
 
 /**
  * Checks a config file as the start of its role does, with the files that it names, or a cluster document.
@@ -18,7 +17,7 @@ import { checkAsRole, roleSchema } from './role-schemas.ts';
 export async function checkFile(file: string, env: NodeJS.ProcessEnv, given?: Role): Promise<string> {
   const guess = given === undefined ? await guessAt(file) : { role: given, others: [] };
   if (guess === undefined) {
-    loadClusterDocument(file);
+    await checkDocument(file);
     return 'cluster document';
   }
   const { role, others } = guess;

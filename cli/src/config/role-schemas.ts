@@ -11,6 +11,11 @@ export async function roleSchema(role: Role): Promise<z.ZodType> {
   return (await import('@sepia/agent')).AGENT_CONFIG;
 }
 
+/** Checks a cluster document and the files that it names, as the start of an origin does. @throws {CodedError} `CONFIG_INVALID` that names file and key */
+export async function checkDocument(file: string): Promise<void> {
+  (await import('@sepia/origin')).checkDocument(file);
+}
+
 /**
  * Checks a config file as the start of that role does, and the files that it names.
  * @param env of the process: HTTP proxies, and where credential helpers are

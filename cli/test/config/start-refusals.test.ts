@@ -1,5 +1,5 @@
 import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { createAccelerator, loadAcceleratorConfig } from '@sepia/accelerator';
 import { createAgent, loadAgentConfig } from '@sepia/agent';
 import { CodedError } from '@sepia/base/errors';
@@ -62,6 +62,10 @@ const WRONG: readonly Wrong[] = [
     config: { 'audit-log': 'passwords/deeper/audit.log' },
     message: /^audit-log: .*cannot be opened \(ENOTDIR\)/,
   },
+  ...(['origin', 'tracker', 'agent', 'accelerator'] as const).flatMap((role) => [
+    { role, config: { data: 'passwords' }, message: /^data: folder .* cannot be made \(a part of it is not/ },
+    { role, config: { data: 'empty/deeper' }, message: /^data: folder .* cannot be made \(a part of it/ },
+  ]),
   { role: 'agent', config: { 'node-secret-file': 'none' }, message: /^node-secret-file: .*ENOENT/ },
   {
     role: 'proxy',
@@ -137,6 +141,13 @@ const WRONG: readonly Wrong[] = [
       replication: [{ name: 'r', from: 'local', repositories: ['**'], to: TO, credentials: 'away' }],
     },
     message: /^credentials\.away: is missing; replication\.0/,
+  },
+  {
+    role: 'origin',
+    document: {
+      replication: [{ name: 'r', from: 'local', repositories: ['**'], to: { ...TO, ca: 'none.pem' } }],
+    },
+    message: /^replication\.0\.to\.ca: .*none\.pem.*ENOENT/,
   },
   {
     role: 'origin',
@@ -228,6 +239,23 @@ t.test('what a start refuses, the check refuses in the same words', async (t) =>
   }
   t.equal(judged, WRONG.length + TWICE.length);
 });
+
+t.test(
+  'a file that a document names and that is not there, told as by a start where the document is checked alone',
+  async (t) => {
+    let judged = 0;
+    for (const { role, document = {}, message } of WRONG) {
+      if (role !== 'origin' || !/\bca\b/.test(message.source)) continue;
+      const file = write(t, role, {}, document);
+      const started = await refusal(async () => await STARTS[role](file));
+      const checked = await refusal(async () => await checkFile(join(dirname(file), 'cluster.yaml'), {}));
+      t.match(checked.message, message);
+      t.equal(checked.message, started.message);
+      judged++;
+    }
+    t.equal(judged, 3);
+  },
+);
 
 t.test('what a start takes, the check takes', async (t) => {
   for (const role of ['origin', 'tracker', 'proxy', 'agent', 'accelerator'] as const) {

@@ -1,7 +1,10 @@
-import { mkdir, stat } from 'node:fs/promises';
+import { accessSync, constants, statSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+
+const NO_FOLDER = 'a part of it is not a folder';
 
 /**
  * Makes a folder and those above it, one by one: Node's recursive form never ends where a file system refuses new
@@ -9,17 +12,7 @@ import { throwIfBug } from '@sepia/base/failure';
  * @throws {CodedError} `CONFIG_INVALID`
  */
 export async function makeFolders(path: string, key: string, mode = 0o750): Promise<void> {
-  const missing: string[] = [];
-  for (let at = path; ; at = dirname(at)) {
-    const found = await stat(at).catch((cause: unknown) => {
-      throwIfBug(cause);
-      return refuse(cause, path, key);
-    });
-    if (found?.isDirectory() === true) break;
-    if (found !== undefined || dirname(at) === at) throw invalid(path, key, 'a part of it is not a folder');
-    missing.unshift(at);
-  }
-  for (const folder of missing) {
+  for (const folder of missingFolders(path, key)) {
     await mkdir(folder, { mode }).catch((cause: unknown) => {
       throwIfBug(cause);
       if (systemCode(cause) !== 'EEXIST') throw invalid(path, key, `${systemCode(cause)}`, cause);
@@ -27,14 +20,31 @@ export async function makeFolders(path: string, key: string, mode = 0o750): Prom
   }
 }
 
-function refuse(cause: unknown, path: string, key: string): undefined {
-  if (systemCode(cause) === 'ENOENT') return undefined;
-  throw invalid(
-    path,
-    key,
-    systemCode(cause) === 'ENOTDIR' ? 'a part of it is not a folder' : `${systemCode(cause)}`,
-    cause,
-  );
+/** Refuses what {@link makeFolders} could not make; makes nothing. @throws {CodedError} `CONFIG_INVALID` */
+export function checkFolders(path: string, key: string): void {
+  const [first] = missingFolders(path, key);
+  if (first === undefined) return;
+  orRefused(path, key, () => accessSync(dirname(first), constants.W_OK | constants.X_OK));
+}
+
+/** Folders of a path that are not there, the uppermost first. */
+function missingFolders(path: string, key: string): string[] {
+  const missing: string[] = [];
+  for (let at = path; ; at = dirname(at)) {
+    const found = orRefused(path, key, () => statSync(at, { throwIfNoEntry: false }));
+    if (found?.isDirectory() === true) return missing;
+    if (found !== undefined || dirname(at) === at) throw invalid(path, key, NO_FOLDER);
+    missing.unshift(at);
+  }
+}
+
+function orRefused<T>(path: string, key: string, look: () => T): T {
+  try {
+    return look();
+  } catch (cause) {
+    throwIfBug(cause);
+    throw invalid(path, key, systemCode(cause) === 'ENOTDIR' ? NO_FOLDER : `${systemCode(cause)}`, cause);
+  }
 }
 
 function invalid(path: string, key: string, why: string, cause?: unknown): CodedError {

@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { isCoded } from '@sepia/base/errors';
+import { type CodedError, isCoded } from '@sepia/base/errors';
 import t from 'tap';
-import { makeFolders } from '../src/make-folders.ts';
+import { checkFolders, makeFolders } from '../src/make-folders.ts';
 
 t.test('folders are made down to the last, and once more', async (t) => {
   const path = join(t.testdir(), 'a', 'b', 'c');
@@ -20,5 +20,14 @@ t.test('what cannot be made is refused at once, by its key', async (t) => {
     );
     t.ok(isCoded(error, 'CONFIG_INVALID'), path);
     t.match(String(error), /data: folder .* cannot be made/);
+    if (!path.startsWith('/proc')) t.throws(() => checkFolders(path, 'data'), error as CodedError);
   }
+});
+
+t.test('what can be made is not refused, and not made', (t) => {
+  const dir = t.testdir();
+  checkFolders(join(dir, 'a', 'b'), 'data');
+  checkFolders(dir, 'data');
+  t.notOk(existsSync(join(dir, 'a')));
+  t.end();
 });

@@ -99,6 +99,17 @@ export function openTargetClient(
   );
 }
 
+/** The certificates that an upstream of the cluster document names. @throws {CodedError} `CONFIG_INVALID` that names it */
+export function caOf({
+  name,
+  ca,
+}: {
+  readonly name: string;
+  readonly ca?: string | undefined;
+}): string | undefined {
+  return ca === undefined ? undefined : readText(ca, `upstreams: ca of ${name}`);
+}
+
 /** A configured account counts, else the one in the address. */
 function addressOf(proxy: URL, configured: string | undefined): ProxyAddress {
   const { username, password } = proxy;

@@ -10,10 +10,10 @@ import type { BearerChallenge } from '@sepia/oci/www-authenticate';
 import { blobSizeOf, mediaTypeOf, nextOf, statedLengthOf, tagsOf } from './answer-facts.ts';
 import type { Authorizer, UpstreamChallenge } from './authenticator.ts';
 import { blobOf } from './blob-body.ts';
-import { defined, helpsToGet, homeOf, proxiesOf } from './client-setup.ts';
+import { caOf, defined, helpsToGet, homeOf, proxiesOf } from './client-setup.ts';
 import { contentOf } from './content-coding.ts';
 import type { ProxyEnvironment } from './core/proxy-choice.ts';
-import { type Identity, readText } from './credentials/open.ts';
+import type { Identity } from './credentials/open.ts';
 import type { Credentials } from './credentials/source.ts';
 import { type Answer, discard, down, header } from './exchange.ts';
 import { checkBytes, checkDigest, checkManifest, manifestBytes } from './manifest-check.ts';
@@ -97,10 +97,10 @@ export class UpstreamClient {
       this.#transport = deps.reader;
       return;
     }
-    const { name, url, ca: caFile, insecure, proxy } = upstream;
+    const { name, url, insecure, proxy } = upstream;
     const { credentials, certificate, key, proxyAuthorization } = deps.identity ?? {};
     const { log, nowMs, names, resolve } = deps;
-    const ca = deps.ca ?? (caFile === undefined ? undefined : readText(caFile, `upstreams: ca of ${name}`));
+    const ca = deps.ca ?? caOf(upstream);
     const proxyFor = proxiesOf(proxy, proxyAuthorization, deps.proxies ?? NO_PROXIES);
     const home = homeOf({ ...upstream, url });
     const identity = { credentials, certificate, key };

@@ -42,6 +42,11 @@ export function threadsOf(env: Readonly<Record<string, string | undefined>>, fol
   return Math.max(1, Math.floor(share / Math.max(1, folders)));
 }
 
+/** The certificates that the backend of an upstream names. @throws {CodedError} `CONFIG_INVALID` that names the key */
+export function caOfBackend(upstream: string, { s3 }: BackendConfig): string | undefined {
+  return s3?.ca === undefined ? undefined : readText(s3.ca, `upstreams: ${upstream}: backend.s3.ca`);
+}
+
 /** Opens the backend of an upstream; nothing is asked of it yet. @throws {CodedError} `CONFIG_INVALID` that names the key */
 export function openBackend(
   deps: OpenBackendDeps,
@@ -52,8 +57,8 @@ export function openBackend(
   const { s3, fs } = config;
   if (s3 === undefined)
     return new FsBackend({ files: mountedFiles }, { path: fs!.path, callMs: progressMs, mayBegin, threads });
-  const key = `upstreams: ${upstream}: backend.s3.ca`;
-  const ca = s3.ca === undefined ? {} : { ca: readText(s3.ca, key) };
+  const text = caOfBackend(upstream, config);
+  const ca = text === undefined ? {} : { ca: text };
   const proxyFor = proxiesOf(s3.proxy, undefined, proxyEnvironment(deps.env));
   const connections = s3['max-connections'];
   const pools = new Map<string, Dispatcher>();
