@@ -1,6 +1,6 @@
 import { type LookupAddress, lookup as systemLookup } from 'node:dns';
 import type { LookupFunction } from 'node:net';
-import { CodedError } from '@sepia/base/errors';
+import { CodedError, REDIRECT_REFUSED } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { createDispatcher, type Dispatcher, type ProxyAddress } from '@sepia/http/sockets';
 import {
@@ -62,7 +62,10 @@ export class UpstreamSockets {
     return placeOf(this.#deps.home, url, purpose);
   }
 
-  /** Sockets for a URL. @throws {CodedError} `UPSTREAM_DENIED` for an address that must not be dialled */
+  /**
+   * Sockets for a URL. For an address that must not be dialled:
+   * @throws {CodedError} `BACKEND_DOWN` with the reason {@link REDIRECT_REFUSED}, `UPSTREAM_DENIED` where it is a token service's
+   */
   for(url: URL, purpose: Purpose): Dispatcher {
     const place = this.placeOf(url, purpose);
     if (isAddress(url.hostname)) this.#check(url.hostname, [url.hostname], place, purpose);
@@ -132,7 +135,7 @@ export class UpstreamSockets {
     };
   }
 
-  /** Those of the addresses that may be dialled. @throws {CodedError} `UPSTREAM_DENIED` if none may */
+  /** Those of the addresses that may be dialled. @throws {CodedError} as {@link for} if none may */
   #check(hostname: string, addresses: readonly string[], place: Place, purpose: Purpose): readonly string[] {
     const classes = addresses.map(classOf);
     if (place === 'origin') this.#own = ownClass(classes);
@@ -141,10 +144,12 @@ export class UpstreamSockets {
     const { upstream } = this.#deps;
     const [kind] = classes;
     const what = purpose === 'realm' ? 'token service' : 'redirect';
-    throw new CodedError('UPSTREAM_DENIED', {
-      message: `${what} ${hostname} of upstream ${upstream} is at a ${WORDS[kind!]} address; not asked (if that is right, list it in ${purpose}-hosts of the upstream)`,
-      detail: { upstream, host: hostname, reason: 'address-refused' },
-    });
+    const message = `${what} ${hostname} of upstream ${upstream} is at a ${WORDS[kind!]} address; not asked (if that is right, list it in ${purpose}-hosts of the upstream)`;
+    const detail = { upstream, host: hostname };
+    // Without a token nobody is let in; where a redirect leads says nothing about who may read.
+    if (purpose === 'realm')
+      throw new CodedError('UPSTREAM_DENIED', { message, detail: { ...detail, reason: 'address-refused' } });
+    throw new CodedError('BACKEND_DOWN', { message, detail: { ...detail, reason: REDIRECT_REFUSED } });
   }
 }
 

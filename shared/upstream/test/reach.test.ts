@@ -77,8 +77,9 @@ t.test('a redirect leads neither to this machine nor to its networks, however it
     const to = `http://${host}:${port}/${repository}/${digest}`;
     const undo = upstream.misbehave({ kind: 'blob', does: { type: 'redirect', to } });
     const client = clientOf(t, under(upstream.url, 'registry.example'), { resolve, credentials: USER });
-    const error = await failure(client.getBlob({ repository, digest: digest! }, soon()), 'UPSTREAM_DENIED');
+    const error = await failure(client.getBlob({ repository, digest: digest! }, soon()), 'BACKEND_DOWN');
     t.match(error.message, /redirect .* is at a .* address; .*redirect-hosts/, host);
+    t.match(error.detail, { upstream: 'fake', reason: 'redirect-refused' }, host);
     undo();
   }
   t.same(upstream.requests('store'), [], 'nobody was asked');
@@ -106,7 +107,7 @@ t.test('a place that the operator listed is followed to, without credentials', a
     t.equal(upstream.requests('store')[0]?.authorization, undefined);
     t.match(upstream.requests('blob').at(-1)?.authorization, /^Basic /);
   }
-  await failure(client('127.0.0.1:1').getBlob({ repository, digest: digest! }, soon()), 'UPSTREAM_DENIED');
+  await failure(client('127.0.0.1:1').getBlob({ repository, digest: digest! }, soon()), 'BACKEND_DOWN');
 });
 
 t.test('what was looked up is what is dialled: a second answer never counts', async (t) => {
@@ -127,7 +128,8 @@ t.test('what was looked up is what is dialled: a second answer never counts', as
   });
   await failure(client.getBlob({ repository, digest: digest! }, soon()), 'BACKEND_DOWN');
   t.equal(turn, 1);
-  await failure(client.getBlob({ repository, digest: digest! }, soon()), 'UPSTREAM_DENIED');
+  const error = await failure(client.getBlob({ repository, digest: digest! }, soon()), 'BACKEND_DOWN');
+  t.equal(error.detail['reason'], 'redirect-refused');
   t.same(upstream.requests('store'), []);
 });
 
@@ -206,7 +208,7 @@ t.test('another port of the registry leads no further in than the registry itsel
   t.teardown(() => sockets.destroy(new CodedError('DRAINING')));
   const get = async (url: string): Promise<unknown> =>
     await request(url, { dispatcher: sockets.for(new URL(url), 'redirect') });
-  await t.rejects(get(`${under(upstream.storeUrl, 'registry.example')}/x`), { code: 'UPSTREAM_DENIED' });
+  await t.rejects(get(`${under(upstream.storeUrl, 'registry.example')}/x`), { code: 'BACKEND_DOWN' });
   t.equal(turn, 2, 'where the registry is was asked first');
   t.same(upstream.log, []);
 });
