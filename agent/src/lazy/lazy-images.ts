@@ -38,6 +38,8 @@ const DOUBT_MS = 60_000;
 const AGAIN_MS = 10_000;
 /** One that said nothing, or has too much to do, is asked again after this, in ms. */
 const RETRY_MS = 500;
+/** A refused image is named in the log, and to the snapshotter, once in this time, in ms: its puller comes again. */
+const REFUSED_MS = 60_000;
 const NOT_INDEXED = 'an image was not handed to be indexed';
 const UNANSWERED =
   'the snapshotter of this node did not say in time whether it would be taken for another image here: pull again in a moment';
@@ -76,6 +78,7 @@ export class LazyImages {
   readonly #pulled = new PulledImages();
   readonly #running = new SingleFlight<string, void>();
   readonly #asked = new ExpiringMap<true>(MAX_ASKED);
+  readonly #refused = new ExpiringMap<true>(MAX_ASKED);
 
   constructor(deps: Deps, options: Options) {
     this.#deps = deps;
@@ -100,7 +103,7 @@ export class LazyImages {
     const image = this.#pulled.of(name, name.digest);
     if (image === undefined) return;
     const { offers, log } = this.#deps;
-    if (offers.isServed && image.doubt !== undefined) refuse(image, image.doubt);
+    if (offers.isServed && image.doubt !== undefined) this.#refuseUnjudged(image, image.doubt);
     if (image.doubt !== undefined) return;
     if (!offers.isServed && this.#ruleFor(image) === undefined) return;
     const publish = async (read: typeof readConfig, until: AbortSignal): Promise<void> =>
@@ -153,7 +156,7 @@ export class LazyImages {
     if (digestOf(config, digestAlgorithm(image.config)) !== image.config) return;
     const read = readDiffIds(config, image.layers.length);
     if (read === undefined) return;
-    if ('doubt' in read) return refuse(image, read.doubt);
+    if ('doubt' in read) return this.#refuseUnjudged(image, read.doubt);
     const { diffIds } = read;
     // Whatever the cluster says or does not: the snapshotter is asked, with time left for it.
     const half = AbortSignal.timeout(boundedMs((untilMs - nowMs()) / 2));
@@ -187,10 +190,43 @@ export class LazyImages {
       answer = again ?? answer;
       if (again === undefined && !(await pause(RETRY_MS, signal))) break;
     }
-    if (answer === undefined && isOpen()) refuse(image, UNANSWERED);
-    if (answer?.refusal !== undefined) refuse(image, answer.refusal);
+    if (answer === undefined && isOpen()) this.#refuse(image, UNANSWERED);
+    if (answer?.refusal !== undefined) this.#refuse(image, answer.refusal);
     const unusable = answer === undefined && isNydus ? NYDUS_UNANSWERED : answer?.unusable;
-    if (unusable !== undefined) refuse(image, unusable, 'IMAGE_NOT_MOUNTED');
+    if (unusable !== undefined) this.#refuse(image, unusable, 'IMAGE_NOT_MOUNTED');
+  }
+
+  /** Not let through: nobody can say what it would show, or it is of no use. @throws {CodedError} of that code */
+  #refuse(
+    image: PulledImage,
+    why: string,
+    code: 'LAYER_UNPROVEN' | 'IMAGE_NOT_MOUNTED' = 'LAYER_UNPROVEN',
+  ): never {
+    const { upstream, repository, manifest } = image;
+    const message = why.includes(manifest) ? why : `${repository}@${manifest}: ${why}`;
+    if (this.#isNews(`${code} ${manifest}`))
+      this.#deps.log.warn(
+        { code, upstream, repository, manifest, reason: why },
+        'the pull of an image is refused',
+      );
+    throw new CodedError(code, { message, detail: { manifest } });
+  }
+
+  /** As {@link #refuse}, of an image that the snapshotter is not asked about: it is told, for `sepia lazy status`. */
+  #refuseUnjudged(image: PulledImage, why: string): never {
+    const { upstream, repository, manifest } = image;
+    if (this.#isNews(`told ${upstream} ${repository} ${manifest}`)) {
+      const told = { upstream, repository, manifest, isNydus: false, layers: [] };
+      void this.#deps.offers.offer({ ...told, reason: `its pull is refused: ${why}` }, AGAIN_MS);
+    }
+    this.#refuse(image, why);
+  }
+
+  #isNews(key: string): boolean {
+    const nowMs = this.#deps.nowMs();
+    if (this.#refused.get(key, nowMs) !== undefined) return false;
+    this.#refused.set(key, true, nowMs + REFUSED_MS);
+    return true;
   }
 
   async #configOf(
@@ -202,7 +238,7 @@ export class LazyImages {
       return await readConfig(signal);
     } catch (error) {
       if (!isCoded(error, 'SIZE_MISMATCH')) throw error;
-      return refuse(image, `its config is larger than ${MAX_CONFIG_BYTES} bytes`);
+      return this.#refuseUnjudged(image, `its config is larger than ${MAX_CONFIG_BYTES} bytes`);
     }
   }
 
@@ -272,16 +308,6 @@ export class LazyImages {
       .json(call, AbortSignal.timeout(CALL_MS))
       .catch((error: unknown) => logFailure(log, error, NOT_INDEXED, { manifest }));
   }
-}
-
-/** Not let through: nobody can say what it would show, or it is of no use. @throws {CodedError} of that code */
-function refuse(
-  { repository, manifest }: PulledImage,
-  why: string,
-  code: 'LAYER_UNPROVEN' | 'IMAGE_NOT_MOUNTED' = 'LAYER_UNPROVEN',
-): never {
-  const message = why.includes(manifest) ? why : `${repository}@${manifest}: ${why}`;
-  throw new CodedError(code, { message, detail: { manifest } });
 }
 
 function offered(

@@ -1,6 +1,6 @@
 import { digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
-import { silentLogger } from '@sepia/base/log';
+import { type Logger, silentLogger } from '@sepia/base/log';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import type { LazyAnswer } from '@sepia/cluster/api/lazy-offers';
 import type { Cluster } from '@sepia/cluster/cluster';
@@ -24,6 +24,19 @@ const MANIFEST = Buffer.from(
     layers: [{ mediaType: 'application/vnd.oci.image.layer.v1.tar', digest: digest('layer'), size: 9 }],
   }),
 );
+
+/** Names `rootfs` twice: readers differ. */
+const ODD_CONFIG = Buffer.from(CONFIG.toString().replace('{', '{"rootfs":{},'));
+const ODD_MANIFEST = Buffer.from(
+  MANIFEST.toString().replace(digestOf(CONFIG, 'sha256'), digestOf(ODD_CONFIG, 'sha256')),
+);
+
+/** Lines of a log. */
+function logOf(): { log: Logger; lines: object[] } {
+  const lines: object[] = [];
+  const warn = (facts: object, message: string): void => void lines.push({ ...facts, message });
+  return { log: { ...silentLogger(), warn } as unknown as Logger, lines };
+}
 
 /** A node whose cluster knows no layer, and whose snapshotter answers as `says`; undefined: it takes the offer and is silent. */
 async function pull(says: readonly (LazyAnswer | undefined)[]): Promise<number> {
@@ -70,3 +83,37 @@ t.test('a config of which the snapshotter says nothing does not go out', { timeo
 t.test('it goes out once it said so', { timeout: 60_000 }, async (t) => {
   t.equal(await pull([{ isShown: false }]), 1);
 });
+
+t.test(
+  'why a pull is refused is in the log, once, and told to the snapshotter',
+  { timeout: 60_000 },
+  async (t) => {
+    const { log, lines } = logOf();
+    const offers = new Offers({ nowMs });
+    const images = new LazyImages(
+      {
+        cluster: { document: { conversions: [] }, upstream: () => ({}) } as unknown as Cluster,
+        clusterKey: Buffer.alloc(32),
+        proxies: {} as never,
+        ...{ offers, log, nowMs },
+      },
+      { waitMs: 50 },
+    );
+    const manifest = digestOf(ODD_MANIFEST, 'sha256');
+    images.note(TARGET, { digest: manifest, bytes: ODD_MANIFEST } as never);
+    const polled = offers.next(10_000, NEVER);
+    const pullIt = async (): Promise<void> =>
+      await images.beforeBlob({ ...TARGET, digest: digestOf(ODD_CONFIG, 'sha256') }, async () => ODD_CONFIG, {
+        isRuntime: true,
+        signal: NEVER,
+      });
+    const reason = 'its config names rootfs or diff_ids in two ways';
+    await t.rejects(pullIt(), { code: 'LAYER_UNPROVEN', message: new RegExp(reason) });
+    const told = await polled;
+    t.match(told, [{ manifest, layers: [], reason: `its pull is refused: ${reason}` }]);
+    offers.answer(told[0]!.id, { isShown: false });
+    await t.rejects(pullIt(), { code: 'LAYER_UNPROVEN' });
+    t.match(lines, [{ code: 'LAYER_UNPROVEN', manifest, repository: 'team/app', reason }]);
+    t.equal(lines.length, 1);
+  },
+);

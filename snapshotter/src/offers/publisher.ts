@@ -155,7 +155,7 @@ export class Publisher {
       images.note(offer, { isLazy: false, reason: LEFT, layers: verdict.layers }, wallMs());
       return { isShown: false };
     }
-    const outcome = verdict.isLazy ? await this.#show(offer, untilMs) : verdict;
+    const outcome = verdict.isLazy ? await this.#show(offer, untilMs) : notShown(offer, verdict);
     images.note(offer, outcome, wallMs());
     if (outcome.isLazy || !offer.isNydus) return { isShown: outcome.isLazy };
     const { isPending = false } = outcome as Outcome;
@@ -278,6 +278,11 @@ export class Publisher {
     expectStart(offer, opened);
     return { isLazy: true, layers };
   }
+}
+
+/** Where no layer can say why, the image does. */
+function notShown({ reason }: LazyOffer, { layers }: Verdict): Outcome {
+  return { isLazy: false, layers, ...(layers.length > 0 || reason === undefined ? {} : { reason }) };
 }
 
 /** Why an open layer is not what its image has it for. A bootstrap opens no blob that its image does not name itself. */

@@ -249,6 +249,14 @@ t.test('an image that would find another image’s layer is refused by name', as
   t.same([run.shown, run.granted], [[], []]);
 });
 
+t.test('one that the agent refused by itself is known with the reason', async (t) => {
+  const told = { ...offerOf(), reason: 'its pull is refused: its manifest is odd' };
+  const run = published(t, told);
+  await run.answered();
+  t.same(run.answers, [{ isShown: false }]);
+  t.match(run.images.list(), [{ isLazy: false, reason: told.reason, layers: [] }]);
+});
+
 t.test('one whose layer holds the same bytes is pulled the ordinary way', async (t) => {
   const run = published(t, claiming('base'), [], ['base'], { mine: 'base' });
   await run.answered();
