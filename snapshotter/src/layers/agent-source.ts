@@ -4,6 +4,7 @@ import { delay } from '@sepia/base/lifecycle';
 import { AGENT_OF_NODE } from '@sepia/cluster/api/lazy-offers';
 import { hashOf, signCall } from '@sepia/http/sign';
 import type { Dispatcher } from '@sepia/http/sockets';
+import { type BlobRange, SilentRanges } from './core/silent-ranges.ts';
 
 /** A layer as the node's agent serves it. */
 export interface LayerName {
@@ -27,6 +28,8 @@ export type Arrived = (bytes: Buffer, length: number) => void;
 
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 2_000;
+/** An agent that was silent for a whole deadline is asked for a sign of life for so long, before it is waited for again. */
+const SIGN_MS = 1_000;
 /** Silence of a running request. */
 const SILENCE_MS = 20_000;
 const FINAL: readonly string[] = ['AUTH_DENIED', 'RANGE_INVALID'];
@@ -35,6 +38,7 @@ const FINAL: readonly string[] = ['AUTH_DENIED', 'RANGE_INVALID'];
 export class AgentSource {
   readonly #dispatcher: Dispatcher;
   readonly #options: AgentSourceOptions;
+  readonly #silent = new SilentRanges();
 
   constructor(deps: { readonly dispatcher: Dispatcher }, options: AgentSourceOptions) {
     this.#dispatcher = deps.dispatcher;
@@ -42,7 +46,8 @@ export class AgentSource {
   }
 
   /**
-   * The bytes `[start, end)` of a layer. An agent that is gone or has no source is asked again until the deadline.
+   * The bytes `[start, end)` of a layer. An agent that is gone or has no source is asked again until the deadline; where
+   * the same bytes were waited for in vain a moment ago, only one that gives a sign of life.
    * @param arrived told how many of them are in the buffer by now; where they had to be asked for again, of another buffer
    * @throws {CodedError} `TIMEOUT` with the last failure as cause, `AUTH_DENIED`, or the signal's reason
    */
@@ -53,6 +58,9 @@ export class AgentSource {
     signal: AbortSignal,
     arrived: Arrived = () => undefined,
   ): Promise<Buffer> {
+    const range = { digest: layer.digest, start, end };
+    if (this.#silent.has(range, performance.now()) && !(await this.#answers(signal)))
+      throw this.#silence(range);
     const deadline = AbortSignal.any([signal, AbortSignal.timeout(this.#options.deadlineMs)]);
     for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
       let failure: unknown;
@@ -68,13 +76,34 @@ export class AgentSource {
       } catch (error) {
         throwIfBug(error);
         signal.throwIfAborted();
-        throw new CodedError('TIMEOUT', {
-          message: `the agent gave no bytes of ${layer.digest} for ${this.#options.deadlineMs} ms`,
-          detail: { digest: layer.digest, start, end },
-          cause: failure,
-        });
+        throw this.#silence(range, failure);
       }
     }
+  }
+
+  /** Nothing came of a range: it is remembered. */
+  #silence(range: BlobRange, cause?: unknown): CodedError {
+    this.#silent.note(range, performance.now());
+    return new CodedError('TIMEOUT', {
+      message: `the agent gave no bytes of ${range.digest} for ${this.#options.deadlineMs} ms`,
+      detail: { ...range },
+      cause,
+    });
+  }
+
+  /** Whether the agent answers at all; then nothing is remembered any longer. */
+  async #answers(signal: AbortSignal): Promise<boolean> {
+    const soon = AbortSignal.any([signal, AbortSignal.timeout(SIGN_MS)]);
+    try {
+      const asked = { origin: this.#options.url, path: '/v2/', method: 'GET', signal: soon } as const;
+      await (await this.#dispatcher.request(asked)).body.dump({ limit: 64 * 1024 });
+    } catch (error) {
+      if (!isOutside(error)) throw error;
+      signal.throwIfAborted();
+      return false;
+    }
+    this.#silent.clear();
+    return true;
   }
 
   async #once(

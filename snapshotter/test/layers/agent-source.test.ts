@@ -82,3 +82,30 @@ t.test('a refusal ends at once, silence at the deadline, a signal with its reaso
   abort.abort(new Error('no more'));
   await t.rejects(reading, { message: 'no more' });
 });
+
+t.test('what was waited for in vain is not waited for again while the agent is silent', async (t) => {
+  const asked: string[] = [];
+  let isHung = true;
+  const source = await sourceOf(
+    t,
+    (request, response) => {
+      const { range } = request.headers;
+      asked.push(range ?? 'sign');
+      if (isHung) return;
+      if (range === undefined) response.writeHead(401).end();
+      else response.end(BLOB);
+    },
+    300,
+  );
+  await t.rejects(source.read(LAYER, 0, 100, NEVER), { code: 'TIMEOUT' });
+  t.same(asked, ['bytes=0-99']);
+  await t.rejects(source.read(LAYER, 50, 60, NEVER), { code: 'TIMEOUT' });
+  t.same(asked, ['bytes=0-99', 'sign'], 'the same bytes: the agent gives no sign');
+  await t.rejects(source.read(LAYER, 200, 300, NEVER), { code: 'TIMEOUT' });
+  t.same(asked.slice(2), ['bytes=200-299'], 'others are waited for');
+  isHung = false;
+  t.ok((await source.read(LAYER, 50, 60, NEVER)).equals(BLOB.subarray(50, 60)));
+  t.same(asked.slice(3), ['sign', 'bytes=50-59'], 'it answers: all is as before');
+  t.ok((await source.read(LAYER, 0, 100, NEVER)).equals(BLOB.subarray(0, 100)));
+  t.same(asked.slice(5), ['bytes=0-99']);
+});

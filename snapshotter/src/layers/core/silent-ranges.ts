@@ -1,0 +1,40 @@
+/** Bytes of a blob. */
+export interface BlobRange {
+  readonly digest: string;
+  readonly start: number;
+  readonly end: number;
+}
+
+/** A range that got nothing is remembered for so long after it was asked for last, in ms. */
+const REMEMBERED_MS = 5_000;
+const MAX_RANGES = 1_000;
+
+/**
+ * Ranges that were waited for in vain a moment ago. One read of a program is several of the kernel, one after the
+ * other: what it reads ahead, then each page. Pure: time is passed in, in ms.
+ */
+export class SilentRanges {
+  #ranges: (BlobRange & { readonly untilMs: number })[] = [];
+
+  /** It got nothing. */
+  note(range: BlobRange, nowMs: number): void {
+    const left = this.#ranges.filter((one) => one.untilMs > nowMs && !isWithin(one, range));
+    this.#ranges = [...left, { ...range, untilMs: nowMs + REMEMBERED_MS }].slice(-MAX_RANGES);
+  }
+
+  /** Whether bytes of it were waited for in vain a moment ago. */
+  has({ digest, start, end }: BlobRange, nowMs: number): boolean {
+    return this.#ranges.some(
+      (one) => one.untilMs > nowMs && one.digest === digest && one.start < end && start < one.end,
+    );
+  }
+
+  /** Somebody answers again. */
+  clear(): void {
+    this.#ranges = [];
+  }
+}
+
+function isWithin(inner: BlobRange, outer: BlobRange): boolean {
+  return inner.digest === outer.digest && inner.start >= outer.start && inner.end <= outer.end;
+}
