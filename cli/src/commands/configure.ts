@@ -32,6 +32,8 @@ interface Flags {
   readonly clusterDocument?: string;
 }
 
+const CONTENT_CACHE = '/var/lib/sepia/layer-content';
+
 /** `sepia configure containerd`. */
 export function addConfigure(program: Command): void {
   const configure = program.command('configure').description('set up this node’s container engine');
@@ -52,11 +54,7 @@ export function addConfigure(program: Command): void {
       false,
     )
     .option('--config <file>', 'containerd’s config', '/etc/containerd/config.toml')
-    .option(
-      '--content-cache <dir>',
-      'folder of the snapshotter’s content-cache key',
-      '/var/lib/sepia/layer-content',
-    )
+    .option('--content-cache <dir>', 'folder of the snapshotter’s content-cache key (door 1)', CONTENT_CACHE)
     .option('--socket <path>', 'snapshotter’s snapshots-socket key (door 2)', '/run/sepia/snapshots.sock')
     .option('--door <n>', '1: erofs snapshotter, 2: ours; left out: 1 where it can be')
     .option('--agent <url>', 'registry endpoint of this node’s agent', urlOption('--agent'), DEFAULT_AGENT)
@@ -152,9 +150,13 @@ async function changesFor(
       });
   }
   const why = reasons.map((one) => `  - ${one}\n`).join('');
+  const unused =
+    files.contentCache === CONTENT_CACHE
+      ? ''
+      : `--content-cache ${files.contentCache} is not used: only containerd's erofs snapshotter (door 1) looks into it\n`;
   return {
     changes: [...changes, ...hosts.changes],
-    note: `${round}door 2 (our snapshotter)${why === '' ? '\n' : `; not door 1:\n${why}`}the snapshotter needs in its config: snapshots-socket: ${at}\n`,
+    note: `${round}${unused}door 2 (our snapshotter)${why === '' ? '\n' : `; not door 1:\n${why}`}the snapshotter needs in its config: snapshots-socket: ${at}\n`,
   };
 }
 

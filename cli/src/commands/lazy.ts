@@ -53,11 +53,15 @@ export function addLazy(program: Command): void {
   const show = lazy
     .command('show <file-or-ref>')
     .description('show what an index holds, or what the cluster knows of the layers of an image')
-    .option('--entries', 'list the entries of the layer', false)
+    .option('--entries', 'of an index file: list the entries of the layer', false)
     .option('--json', 'print it as JSON', false);
   operatorOptions(show).action(
     async (file: string, flags: OperatorFlags & { entries: boolean; json: boolean }) => {
       if (!existsSync(file) && !/^[./]/.test(file)) {
+        if (flags.entries)
+          throw new CodedError('CONFIG_INVALID', {
+            message: `--entries: the entries of a layer are in its index file; ${file} is no file, so it is taken for an image`,
+          });
         await using operator = Operator.open(flags);
         await showImage(operator, operator.nameOf(file), flags.json);
         return;

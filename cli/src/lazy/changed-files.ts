@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, rename, rm } from 'node:fs/promises';
+import { chmod, mkdir, readFile, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { diskFiles } from '@sepia/store/files/disk-files';
 import { replaceWhole } from '@sepia/store/files/file-port';
 import { HOSTS_MARK, OUR_MARK } from './containerd-toml.ts';
@@ -17,9 +18,12 @@ export interface Change {
 export const BACKUP = '.before-sepia';
 /**
  * Beside a config that we changed: SHA-256 of what we wrote, to know whether it was edited since. While a text of ours is
- * replaced by another both are named, a line each: whichever is there, we wrote it.
+ * replaced by another both are named, a line each: whichever is there, we wrote it. Then the uppermost folder that had to be made.
  */
 export const WROTE = '.sepia-wrote';
+const MADE = 'made ';
+/** Of a file that was not there: whoever reads the folder may read it. */
+const NEW_MODE = 0o644;
 
 /**
  * Writes the changes: each file whole or not at all. What others wrote there last is kept beside it: once, or anew where
@@ -27,14 +31,16 @@ export const WROTE = '.sepia-wrote';
  */
 export async function applyChanges(changes: readonly Change[]): Promise<void> {
   for (const { path, before, after } of changes) {
-    await mkdir(dirname(path), { recursive: true, mode: 0o755 });
+    const made = (await mkdir(dirname(path), { recursive: true, mode: 0o755 })) ?? (await madeFor(path));
+    const mode = before === undefined ? NEW_MODE : (await stat(path)).mode & 0o7777;
     const isOurs = before !== undefined && (await wroteThere(path, before));
     if (before === undefined) await rm(path + BACKUP, { force: true });
-    else if (!isOurs) await write(path + BACKUP, before);
+    else if (!isOurs) await write(path + BACKUP, before, mode);
     // First what will be ours, then it: a text that we wrote must never be taken for an edit.
     const texts = isOurs ? [after, before] : [after];
-    await write(path + WROTE, texts.map((text) => `${hashOf(text)}\n`).join(''));
-    await write(path, after);
+    const lines = [...texts.map(hashOf), ...(made === undefined ? [] : [MADE + made])];
+    await write(path + WROTE, lines.map((line) => `${line}\n`).join(''), NEW_MODE);
+    await write(path, after, mode);
   }
 }
 
@@ -60,8 +66,28 @@ export async function restoreFile(
     await rename(path + BACKUP, path);
     done = `${path}: as before`;
   } else return `${path}: was edited since, left as it is; what it was before is in ${path}${BACKUP}`;
-  await rm(path + WROTE, { force: true });
+  await forget(path);
   return done;
+}
+
+/** Nothing of ours is at `path` any more: nor is what says so, nor the folders that were made for it and are empty. */
+export async function forget(path: string): Promise<void> {
+  const made = await madeFor(path);
+  await rm(path + WROTE, { force: true });
+  for (let dir = dirname(path); made !== undefined && dir.startsWith(made); dir = dirname(dir)) {
+    try {
+      await rmdir(dir);
+    } catch (error) {
+      throwIfBug(error);
+      if (!['ENOENT', 'ENOTEMPTY', 'EEXIST'].includes(systemCode(error) ?? '')) throw error;
+      return;
+    }
+  }
+}
+
+async function madeFor(path: string): Promise<string | undefined> {
+  const lines = (await textOf(path + WROTE))?.split('\n') ?? [];
+  return lines.find((line) => line.startsWith(MADE))?.slice(MADE.length);
 }
 
 /** True if `text`, which is at `path`, is as we wrote it. */
@@ -73,11 +99,12 @@ function hashOf(text: string): string {
   return createHash('sha256').update(text).digest('hex');
 }
 
-async function write(path: string, text: string): Promise<void> {
+async function write(path: string, text: string, mode: number): Promise<void> {
   const target = { path, temporary: `${path}.sepia-new`, durable: true };
   // One that was stopped before may have left it.
   await diskFiles.unlink(target.temporary);
   await replaceWhole(diskFiles, target, Buffer.from(text, 'utf8'));
+  await chmod(path, mode);
 }
 
 /** A file's text; undefined where it is not there, nor could be: what stands for its folder may be a file. */

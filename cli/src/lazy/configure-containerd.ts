@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { CodedError } from '@sepia/base/errors';
-import { type Change, restoreFile, textOf, WROTE } from './changed-files.ts';
+import { type Change, forget, restoreFile, textOf } from './changed-files.ts';
 import { dropIn, OUR_MARK, withImport } from './containerd-toml.ts';
 import type { Version } from './door.ts';
 import { withSnapshotter } from './proxy-plugin-toml.ts';
@@ -52,7 +52,7 @@ export async function restore(files: ContainerdFiles): Promise<string[]> {
     await rm(ours);
     done.push(`${ours}: removed`);
   }
-  await rm(ours + WROTE, { force: true });
+  await forget(ours);
   const isImported = (current: string, backup: string): boolean =>
     current === withImport(backup, join(folder, '*.toml'));
   const config = await restoreFile(files.config, isImported);

@@ -1,10 +1,11 @@
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { systemCode } from '@sepia/base/errors';
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
-import { applyChanges, BACKUP, type Change, WROTE } from '../../src/lazy/changed-files.ts';
+import { applyChanges, BACKUP, type Change, restoreFile, WROTE } from '../../src/lazy/changed-files.ts';
 import { plannedProxyPlugin, restore } from '../../src/lazy/configure-containerd.ts';
+import { HOSTS_MARK } from '../../src/lazy/containerd-toml.ts';
 import { plannedHosts, restoreHosts } from '../../src/lazy/registry-hosts.ts';
 
 t.setTimeout(120_000);
@@ -135,3 +136,28 @@ t.test('what a run that was stopped left beside a file is in no way', async (t) 
   t.same(await file.plan(1), []);
   t.notOk(existsSync(`${file.path}.sepia-new`));
 });
+
+t.test(
+  'a file keeps its mode, and comes back with it; folders that were made for one go with it',
+  async (t) => {
+    const dir = t.testdir({ there: { 'hosts.toml': 'server = "https://one.example"\n' } });
+    const [old, fresh] = [join(dir, 'there/hosts.toml'), join(dir, 'made/for/hosts.toml')];
+    const modeOf = (path: string): number => statSync(path).mode & 0o7777;
+    chmodSync(old, 0o604);
+    const text = 'server = "https://two.example"\n';
+    const before = readFileSync(old, 'utf8');
+    for (const after of [`${HOSTS_MARK}\n${text}`, `${HOSTS_MARK}\n${text}# again\n`]) {
+      await applyChanges([
+        { path: old, before: textAt(old), after },
+        { path: fresh, before: textAt(fresh), after },
+      ]);
+      t.equal(modeOf(old), 0o604);
+      t.equal(modeOf(fresh), 0o644);
+    }
+    for (const path of [old, fresh]) t.ok(await restoreFile(path));
+    t.equal(textAt(old), before);
+    t.equal(modeOf(old), 0o604);
+    t.notOk(existsSync(join(dir, 'made')));
+    t.ok(existsSync(join(dir, 'there')));
+  },
+);

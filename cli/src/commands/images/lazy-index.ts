@@ -77,6 +77,10 @@ async function indexByCluster(ref: string, flags: OperatorFlags): Promise<void> 
   await using operator = Operator.open(flags);
   const name = operator.nameOf(ref);
   const { result } = await indexInCluster(operator, name, (text) => void process.stderr.write(`${text}\n`));
+  if (result?.isSourceGone === true)
+    throw new CodedError('MANIFEST_UNKNOWN', {
+      message: `${ref} is unknown: ${name.upstream} has no ${name.repository} with ${name.reference}`,
+    });
   process.stdout.write(
     `${ref}: ${result?.outcome}${result?.reason === undefined ? '' : `: ${result.reason}`}\n`,
   );
