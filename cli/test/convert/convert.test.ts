@@ -100,7 +100,7 @@ t.test('from a registry to a registry, verified, and again from records', async 
   t.match(again.out, /2 layers \(2 were there already/);
   t.equal(digestOf(fake.manifests.get('two')!.bytes), told.result.digest);
   const verified = await sepia('lazy', 'verify', `${host}/app:two`, ...work);
-  t.match(verified.out, /2 layers are right, 0 wrong, 0 not lazy/);
+  t.match(verified.out, /2 layers are right, 0 wrong, 0 not converted/);
   t.equal(verified.code, 0);
   t.equal(
     (await sepia('lazy', 'verify', `${host}/app:one`, ...work)).code,
@@ -152,7 +152,7 @@ t.test('to Nydus, which is verified, and of which nothing is made', async (t) =>
     [blob, blob, 'application/vnd.oci.image.layer.v1.tar+gzip'],
   );
   const verified = await sepia('lazy', 'verify', `${host}/app:one-nydus`, ...work);
-  t.match(verified.out, /3 layers are right, 0 wrong, 0 not lazy/);
+  t.match(verified.out, /3 layers are right, 0 wrong, 0 not converted/);
   const again = await sepia('convert', `${host}/app:one-nydus`, `${host}/app:back`, ...work);
   t.match(again.err, /is a Nydus image/);
   for (const wrong of [['--external-toc'], ['--chunk-size', '5000'], ['--compressor', 'lz4']]) {

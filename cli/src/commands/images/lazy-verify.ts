@@ -24,7 +24,9 @@ interface VerifyFlags extends CredentialFlags {
 export function addVerify(lazy: Command): void {
   const command = lazy
     .command('verify <ref>')
-    .description('check every byte, chunk and entry of the lazy layers of an image; exit 1 if one is wrong')
+    .description(
+      'check every byte, chunk and entry of the converted layers (eStargz, zstd:chunked, Nydus) of an image; exit 1 if one is wrong, or none is',
+    )
     .option(
       '--platform <os/arch>',
       'verify this platform only; may be given again (default: all)',
@@ -62,14 +64,14 @@ async function verify(ref: string, flags: VerifyFlags): Promise<void> {
     process.stdout.write(`${JSON.stringify({ reference: ref, layers, wrong, right })}\n`);
   else
     process.stdout.write(
-      `${right} layers are right, ${wrong} wrong, ${layers.length - right - wrong} not lazy\n`,
+      `${right} layers are right, ${wrong} wrong, ${layers.length - right - wrong} not converted\n`,
     );
   if (wrong > 0 || right === 0) process.exitCode = 1;
 }
 
 function layerText({ digest, sizeBytes, platform, state, findings, entries, chunks }: VerifiedLayer): string {
   const where = platform === undefined ? '' : `  ${platform}`;
-  const what = state === 'ordinary' ? 'not lazy' : `${state}: ${entries} entries, ${chunks} chunks`;
+  const what = state === 'ordinary' ? 'not converted' : `${state}: ${entries} entries, ${chunks} chunks`;
   const lines = findings.map(({ check, message }) => `    ${check}: ${message}\n`);
   return `  ${digest}  ${bytesText(sizeBytes)}${where}  ${what}\n${lines.join('')}`;
 }
