@@ -103,7 +103,7 @@ export function createContent(ground: Ground, wires: Wires, { links, proofs }: N
   });
   stops.push('backends', async () => await writeBehind.stop());
   const moves = new DoneMoves();
-  const absence = new Absence({ members, standing, index, moves });
+  const absence = new Absence({ members, standing, index, store, moves });
   const blobs = new Blobs({
     ...{ members, store, links, proofs, fetches, swarms, upstreams, repair, absence, onCached },
   });

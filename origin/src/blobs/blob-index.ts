@@ -28,6 +28,7 @@ export class BlobIndex {
   readonly #locks = new KeyedLocks<Digest>();
   #wantedCount = 0;
   readonly #listeners = new Set<(digest: Digest, sizeBytes: number) => void>();
+  readonly #lostListeners = new Set<() => void>();
   /** When another origin was asked for a wanted blob last, and which. */
   readonly #asked = new Map<string, { readonly from: string; readonly atMs: number }>();
 
@@ -93,11 +94,38 @@ export class BlobIndex {
     }
   }
 
-  /** A pushed blob that should be here is not, or is no blob any more: the comparison with other owners gets it again. */
+  /** A pushed blob that should be here is not, or is no blob any more: the other owners are asked for it, and it is waited for. */
   async lost(digest: Digest): Promise<void> {
     if (!(await this.#deps.records.blobSet.has([digest]))) return;
     this.#deps.log.error({ digest }, 'a pushed blob is gone from the disk: its copy is made again');
+    // In this order: whatever a kill leaves, it is asked for.
+    await this.#want(digest, '');
     await this.removed(digest);
+    for (const listener of this.#lostListeners) listener();
+  }
+
+  /** Calls `listener` when a pushed blob is found to be lost, and wanted. */
+  onLost(listener: () => void): void {
+    this.#lostListeners.add(listener);
+  }
+
+  /** Looks again for a blob that was not found here. True if it should be and is not: then it is {@link lost}. */
+  async missed(store: BlobStore, digest: Digest): Promise<boolean> {
+    if (!(await this.#deps.records.blobSet.has([digest]))) return false;
+    if ((await store.stat(digest)) !== undefined) return false;
+    await this.lost(digest);
+    // It may have come since it was looked for.
+    return !(await this.noteHere(store, digest));
+  }
+
+  /** Behind a start: what should be here and has no file any more is {@link lost}. @returns how many are */
+  async findLost(store: BlobStore, signal: AbortSignal): Promise<number> {
+    let lost = 0;
+    for await (const digest of store.unlisted(this.list())) {
+      if (signal.aborted) break;
+      if (await this.missed(store, digest)) lost += 1;
+    }
+    return lost;
   }
 
   /**

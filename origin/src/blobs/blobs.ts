@@ -56,7 +56,7 @@ export interface MetainfoOptions {
 interface BlobsDeps {
   readonly members: Members;
   readonly store: BlobStore;
-  readonly absence: Pick<Absence, 'require'>;
+  readonly absence: Pick<Absence, 'require' | 'noteMissed'>;
   readonly links: Links;
   readonly proofs: LinkProofs;
   readonly fetches: Fetches;
@@ -269,12 +269,11 @@ export class Blobs {
       const { sizeBytes } = await members.json<Where>(id, to(ORIGIN_BLOBS.where, name));
       if (sizeBytes !== undefined) return { sizeBytes, mediaType };
     }
-    const { digest } = name;
     const stated = await this.#ask(name, link, () => upstreams.blobs(name.upstream)?.headBlob(name, signal));
     if (stated?.sizeBytes !== undefined) return { sizeBytes: stated.sizeBytes, mediaType };
     // Only the blob itself tells.
     const opened = await this.open(name, { lastPiece: 0, firstPiece: 0, hop: true }, signal);
-    if (opened.type === 'remote') throw new CodedError('NO_PEERS', { detail: { digest } });
+    if (opened.type === 'remote') throw new CodedError('NO_PEERS', { detail: { digest: name.digest } });
     await opened.close();
     return { sizeBytes: opened.blob.sizeBytes, mediaType };
   }
@@ -306,14 +305,13 @@ export class Blobs {
     wantAll: boolean,
     signal: AbortSignal,
   ): Promise<MetainfoSource> {
-    const { swarms } = this.#deps;
     const link = await this.admit(name, signal);
     const whole = await this.#wholeMetainfo(name, signal);
     if (whole !== undefined) return { type: 'local', metainfo: whole, fetch: undefined };
     const adopted = { wantAll, sizeHint: link.sizeBytes, adopt: known, hasPeers: peers.length > 0 };
     const fetch = await this.#begin(name, adopted, signal);
     await this.#ask(name, link, () => fetch.whenSized(signal));
-    swarms.addPeers(name.digest, peers);
+    this.#deps.swarms.addPeers(name.digest, peers);
     return await this.#metainfoOf(fetch, name, link, signal);
   }
 
@@ -343,10 +341,12 @@ export class Blobs {
 
   /** The stored blob, once it may be shown under this name. Close it. */
   async #provenHandle(name: BlobName, signal: AbortSignal): Promise<BlobHandle | undefined> {
-    const handle = await this.#deps.store.open(name.digest);
+    const { store, proofs, absence, onCached } = this.#deps;
+    const handle = await store.open(name.digest);
     try {
-      if (handle !== undefined) await this.#deps.proofs.require(name, handle.attrs, signal);
-      if (handle?.attrs.class === 'cached') this.#deps.onCached(name);
+      if (handle === undefined) await absence.noteMissed(name.digest);
+      else await proofs.require(name, handle.attrs, signal);
+      if (handle?.attrs.class === 'cached') onCached(name);
     } catch (error) {
       await handle?.close();
       throw error;

@@ -113,6 +113,11 @@ export class AntiEntropy {
     this.#passes.wake();
   }
 
+  /** Asks for wanted blobs soon: some were found to be gone. */
+  askSoon(): void {
+    this.#passes.wake();
+  }
+
   get #ids(): string[] {
     const { members } = this.#deps;
     return members.ids.filter((id) => id !== members.selfId);
@@ -148,7 +153,12 @@ export class AntiEntropy {
   /** Until the next comparison is due. */
   #restMs(): number {
     const dueMs = Math.min(...this.#ids.map((id) => this.#other(id).dueMs), Number.MAX_SAFE_INTEGER);
-    return Math.min(this.#everyMs, Math.max(MIN_REST_MS, dueMs - this.#deps.nowMs()));
+    const nowMs = this.#deps.nowMs();
+    // What none of them has brought is asked for again, however seldom they are compared.
+    const { blobs, standing } = this.#deps;
+    const isAsked = blobs.wanted > 0 && standing.isSettled;
+    const nextMs = isAsked ? Math.min(dueMs, this.#askAgainMs) : dueMs;
+    return Math.min(this.#everyMs, Math.max(MIN_REST_MS, nextMs - nowMs));
   }
 
   async #compare(id: string, other: Other): Promise<void> {

@@ -39,7 +39,7 @@ export interface RecoveryDeps extends OpenedRecords {
 export interface Owed {
   /** What its start still waits for. */
   readonly handover?: string;
-  /** Parts of the records that differ from another owner's; undefined until all were compared once. */
+  /** Parts of the records that differ from another owner's; undefined until all were compared, and the disk looked through, once. */
   readonly records: number | undefined;
   /** Pushed blobs that it still has to get. */
   readonly blobs: number;
@@ -58,6 +58,7 @@ export class Recovery {
   readonly #ring: () => RecoveryRing;
   readonly #stopped = new AbortController();
   #building: Promise<void> | undefined;
+  #isLookedThrough = false;
 
   constructor(deps: RecoveryDeps, ring: () => RecoveryRing, options: { readonly compareEveryMs: number }) {
     const {
@@ -104,6 +105,7 @@ export class Recovery {
       { members, standing, digests, pull, blobs: index, tags, log, nowMs: () => performance.now() },
       { everyMs: options.compareEveryMs },
     );
+    index.onLost(() => this.antiEntropy.askSoon());
     let isSettled = standing.isSettled;
     standing.onChange(() => {
       if (isSettled === standing.isSettled) return;
@@ -118,12 +120,23 @@ export class Recovery {
   }
 
   start(): void {
-    const { index, store, log } = this.#deps;
+    const { log } = this.#deps;
     this.startUp.start();
     this.antiEntropy.start();
-    this.#building = index.build(store, this.#stopped.signal).catch((error: unknown) => {
-      logFailure(log, error, 'pushed blobs were not counted', {}, 'error');
+    this.#building = this.#lookThrough().catch((error: unknown) => {
+      logFailure(log, error, 'pushed blobs were not looked through', {}, 'error');
     });
+  }
+
+  /** What the disk has and what should be there are one before anything is said of what is owed. */
+  async #lookThrough(): Promise<void> {
+    const { index, store, log } = this.#deps;
+    const { signal } = this.#stopped;
+    await index.build(store, signal);
+    const lost = await index.findLost(store, signal);
+    if (signal.aborted) return;
+    this.#isLookedThrough = true;
+    if (lost > 0) log.error({ blobs: lost }, 'pushed blobs are gone from the disk');
   }
 
   async stop(): Promise<void> {
@@ -139,7 +152,7 @@ export class Recovery {
     const handover = this.startUp.waiting;
     return {
       ...(handover === undefined ? {} : { handover }),
-      records: this.antiEntropy.differing,
+      records: this.#isLookedThrough ? this.antiEntropy.differing : undefined,
       blobs: index.wanted,
       copies: hints.size,
     };

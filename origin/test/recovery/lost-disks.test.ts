@@ -1,4 +1,6 @@
-import { rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { digestHex } from '@sepia/base/digest';
 import { shardKey } from '@sepia/cluster/cluster';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
@@ -32,6 +34,39 @@ t.test('disks are replaced one after another', async (t) => {
   }
   t.same(await faultsOf(c, REPOSITORY, pushed), []);
 });
+
+t.test('the folder of blobs is emptied at one origin after another', async (t) => {
+  const c = await startCluster(t, { origins: 3, config: CONFIG });
+  const pushed = new Map<string, Pushed>();
+  for (let at = 0; at < 4; at++) pushed.set(`t${at}`, await pushTag(c, 'o2', REPOSITORY, `t${at}`));
+  await untilNothingOwed(c);
+  for (const id of c.ids) {
+    await c.stop(id);
+    rmSync(join(c.dataOf(id), 'v1/blobs'), { recursive: true });
+    await c.start(id);
+    await untilNothingOwed(c);
+  }
+  t.same(await faultsOf(c, REPOSITORY, pushed), []);
+});
+
+t.test(
+  'a file that is taken away from a running origin comes back once somebody reads it there',
+  async (t) => {
+    const c = await startCluster(t, { origins: 3, config: 'compare-every: 1h' });
+    const pushed = await pushTag(c, 'o2', REPOSITORY, 'v1');
+    await untilNothingOwed(c);
+    const [digest] = pushed.blobs;
+    const owner = c.cluster.origins(digest!).owners[0]!;
+    const hex = digestHex(digest!);
+    const file = join(c.dataOf(owner), 'v1/blobs/sha256', hex.slice(0, 2), hex);
+    rmSync(file);
+    const path = `/v1/blobs/${digest}?upstream=local&repository=${REPOSITORY}`;
+    await c.call(owner, { method: 'GET', path });
+    await until(() => existsSync(file), 'the copy is made again');
+    await untilNothingOwed(c);
+    t.equal(await faultOf(c, owner, REPOSITORY, 'v1', pushed), undefined);
+  },
+);
 
 t.test('an empty disk says nothing before the others handed over', async (t) => {
   const c = await startCluster(t, { origins: 3, config: CONFIG });

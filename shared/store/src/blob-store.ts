@@ -15,7 +15,7 @@ import type { PartialBlob } from './partial-blob.ts';
 import { PartialFolder, type PartialInit } from './partial-folder.ts';
 import { type BlobAttrs, type Provenance, withProvenance } from './sidecar.ts';
 import { UploadFile } from './upload-file.ts';
-import { type ListedBlob, listBeside, listBlobs, UsageCounter } from './usage.ts';
+import { type ListedBlob, listBeside, listBlobs, UsageCounter, unlistedBlobs } from './usage.ts';
 
 export type { BlobAttrs, Provenance } from './sidecar.ts';
 
@@ -285,6 +285,11 @@ export class BlobStore {
   /** Every blob file in order of the digests, from behind `after`, with its size and coarse access time. */
   list(after?: Digest): AsyncGenerator<ListedBlob, void, void> {
     return listBlobs(this.#blobs, undefined, after);
+  }
+
+  /** Those of `digests`, which come in order, that had no file when their folder was read; what came since is among them. */
+  unlisted(digests: AsyncIterable<Digest>): AsyncGenerator<Digest, void, void> {
+    return unlistedBlobs(this.#blobs, digests);
   }
 
   /** In words, for `/readyz`: folders that lay where files belong. */

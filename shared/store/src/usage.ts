@@ -31,6 +31,23 @@ export async function* listBlobs(
   }
 }
 
+/** Those of `digests` whose folder has no file of their name. Each folder is read once if they come in order; no file is looked at. */
+export async function* unlistedBlobs(
+  blobs: BlobFiles,
+  digests: AsyncIterable<Digest>,
+): AsyncGenerator<Digest, void, void> {
+  let folder: string | undefined;
+  let names = new Set<string>();
+  for await (const digest of digests) {
+    const own = blobs.layout.blobShard(digest);
+    if (own !== folder) {
+      folder = own;
+      names = new Set(await blobs.files.list(own));
+    }
+    if (!names.has(digestHex(digest))) yield digest;
+  }
+}
+
 /** Walks over the digests of what is kept beside blobs: sidecars or leaf hashes. */
 export async function* listBeside(
   blobs: BlobFiles,
