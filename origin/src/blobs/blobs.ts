@@ -17,6 +17,7 @@ import type { Fetch } from '../fetch/fetch.ts';
 import type { Fetches } from '../fetch/fetches.ts';
 import type { LinkProofs } from '../proofs/link-proofs.ts';
 import type { LinkEntry, Links } from '../records/links.ts';
+import { keptSize } from '../upstream/kept-size.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { Absence } from './absence.ts';
 import { acknowledged } from './acknowledged.ts';
@@ -269,9 +270,8 @@ export class Blobs {
       const { sizeBytes } = await members.json<Where>(id, to(ORIGIN_BLOBS.where, name));
       if (sizeBytes !== undefined) return { sizeBytes, mediaType };
     }
-    const stated = await this.#ask(name, link, () => upstreams.blobs(name.upstream)?.headBlob(name, signal));
-    if (stated?.sizeBytes !== undefined) return { sizeBytes: stated.sizeBytes, mediaType };
-    // Only the blob itself tells.
+    const stated = await this.#ask(name, link, () => keptSize(upstreams.blobs(name.upstream), name, signal));
+    if (stated !== undefined) return { sizeBytes: stated, mediaType };
     const opened = await this.open(name, { lastPiece: 0, firstPiece: 0, hop: true }, signal);
     if (opened.type === 'remote') throw new CodedError('NO_PEERS', { detail: { digest: name.digest } });
     await opened.close();

@@ -116,6 +116,21 @@ t.test('HEAD says what GET can keep: a blob that the upstream lost is unknown', 
   }
 });
 
+t.test('a HEAD that outlives the bytes is not believed', async (t) => {
+  const all = await setUp(t);
+  const digest = await told(all, randomBytes(4_000), 4_000);
+  all.upstream.blobs.delete(digest);
+  all.upstream.fault = (req, res) => {
+    if (req.method !== 'HEAD') return false;
+    res.writeHead(200, { 'content-length': 4_000 }).end();
+    return true;
+  };
+  for (const method of ['HEAD', 'GET', 'HEAD'] as const) {
+    const got = await all.c.call('o1', { method, path: `/v1/blobs/${digest}?${HUB}` });
+    t.equal(got.status, 404, method);
+  }
+});
+
 t.test('a HEAD that says 0 is not believed', async (t) => {
   const all = await setUp(t);
   all.upstream.fault = (req, res) => {
