@@ -199,3 +199,37 @@ t.test(
     t.equal(await up.stop(), 0);
   },
 );
+
+t.test(
+  'results of a second upstream of the cluster are its own, also with the first proxy dead',
+  async (t) => {
+    const dir = join(t.testdir(), 'data');
+    await using up = await Up.start(dir, [
+      ...['--origins', '1', '--proxies', '2', '--trackers', '1', '--agents', '0', '--accelerators', '1'],
+      ...['--accelerate', '--upstream', 'pub=none,pub.example', '--upstream', 'corp=none,corp.example'],
+      ...['--ports-from', '30700'],
+    ]);
+    const [first, second] = up.cluster.proxies;
+    const get = async (name: string, path: string): ReturnType<typeof call> =>
+      await call('GET', `${second!.url}/v2/${name}/${path}`, { headers: { accept: OCI_MANIFEST } });
+    const untilResult = async (name: string): Promise<void> => {
+      await until(
+        async () => (await get(name, 'manifests/v1-estargz')).status === 200,
+        `the result of ${name}`,
+        DONE_MS,
+      );
+    };
+    const push = async (proxy: string, name: string, seed: number): Promise<string> =>
+      await pushFileImage(proxy, name, 'v1', fileImage(bytesOf(50_000, seed)));
+    await push(first!.url, 'corp.example/fin/salary', 1);
+    await untilResult('corp.example/fin/salary');
+    for (const name of ['pub.example/fin/salary', 'fin/salary'])
+      t.equal((await get(name, 'manifests/v1-estargz')).status, 404, `nothing in ${name}`);
+
+    process.kill(first!.pid, 'SIGKILL');
+    await push(second!.url, 'corp.example/fin/bonus', 2);
+    await untilResult('corp.example/fin/bonus');
+    t.equal((await get('fin/bonus', 'manifests/v1-estargz')).status, 404);
+    t.equal(await up.stop(), 0);
+  },
+);

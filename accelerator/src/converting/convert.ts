@@ -75,15 +75,15 @@ async function convertOnce(
   top: Document,
   signal: AbortSignal,
 ): Promise<ConversionOutcome | undefined> {
-  const { client, places, host } = deps.registryOf(task.upstream);
+  const registry = deps.registryOf(task.upstream);
   const isReferrer = rule.result === 'referrer';
   const { referrers, lost } = await attachedTo(deps.proxies, { task, source }, top, signal);
   const before = isReferrer
     ? referrers.map((one) => one.digest)
-    : [await client.headManifest(name.repository, name.tag, signal)];
+    : [await registry.use(async (client) => await client.headManifest(name.repository, name.tag, signal))];
   const prioritized = rule.profile ? await recordedStart(deps.proxies, task, top.digest, signal) : [];
   const progress = new ProgressBook();
-  const target = registryTarget(client, name.repository, places, { refersToSource: isReferrer });
+  const target = registryTarget(registry, name.repository, { refersToSource: isReferrer });
   const moved = new CodedError('CONFLICT', { message: `${task.repository}:${task.tag} moved` });
   const guarded: ImageTarget = {
     ...target,
@@ -133,7 +133,7 @@ async function convertOnce(
   return {
     ...outcomeOf(result),
     outcome: before.includes(digest) ? 'unchanged' : 'converted',
-    target: `${host}/${name.repository}${isReferrer ? `@${digest}` : `:${name.tag}`}`,
+    target: `${registry.host}/${name.repository}${isReferrer ? `@${digest}` : `:${name.tag}`}`,
     ...(lost.length === 0 ? {} : { lost }),
   };
 }

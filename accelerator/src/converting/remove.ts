@@ -41,10 +41,10 @@ async function removeTag(
   digest: string,
   signal: AbortSignal,
 ): Promise<string | undefined> {
-  const { client } = registryOf(task.upstream);
+  const { use } = registryOf(task.upstream);
   const { repository, tag } = name;
   try {
-    await client.deleteManifest(repository, tag, signal);
+    await use(async (client) => await client.deleteManifest(repository, tag, signal));
     return undefined;
   } catch (error) {
     if (!isCoded(error, 'METHOD_UNSUPPORTED')) throw error;
@@ -56,10 +56,10 @@ async function removeTag(
     looked += 1;
     if (looked > MAX_TAGS)
       return `the registry deletes no single tag, and ${repository} has too many to look at`;
-    if ((await client.headManifest(repository, other, signal)) === digest)
+    if ((await use(async (client) => await client.headManifest(repository, other, signal))) === digest)
       return `the registry deletes no single tag, and ${repository}:${other} has the same result`;
   }
-  await client.deleteManifest(repository, digest, signal);
+  await use(async (client) => await client.deleteManifest(repository, digest, signal));
   return undefined;
 }
 
@@ -73,11 +73,12 @@ async function removeReferrers(
   if (digest === undefined) return skipped('the event names no digest; referrers belong to one');
   if ((await manifestOrNone(source, digest, signal)) !== undefined)
     return skipped(`the source ${digest} is still there`);
-  const { client, host } = registryOf(task.upstream);
+  const { use, host } = registryOf(task.upstream);
   const results = (await referrersOf(proxies, task, digest, signal)).filter(
     (one) => one.annotations?.[SOURCE_ANNOTATION] === digest,
   );
-  for (const one of results) await client.deleteManifest(name.repository, one.digest, signal);
+  for (const one of results)
+    await use(async (client) => await client.deleteManifest(name.repository, one.digest, signal));
   const [first] = results;
   if (first === undefined) return skipped(`there is no result of ${rule.name}`);
   return { outcome: 'removed', target: `${host}/${name.repository}@${first.digest}`, digest: first.digest };

@@ -8,6 +8,31 @@ import type { InternalClient, InternalRequest, InternalResponse } from '@sepia/h
 type Call = Omit<InternalRequest, 'url' | 'to'>;
 type Address = Pick<InternalRequest, 'url' | 'to'>;
 
+/** Asks the proxies one after another, beginning with the last that answered. */
+export class ProxyTurns {
+  readonly #cluster: Cluster;
+  #first = 0;
+
+  constructor(cluster: Cluster) {
+    this.#cluster = cluster;
+  }
+
+  /** @throws {CodedError} what a proxy threw that no other can better, else what the last one did; `NO_PEERS` without proxies */
+  async ask<T>(ask: (at: Address) => Promise<T>, isFinal: (error: unknown) => boolean): Promise<T> {
+    const proxies = this.#cluster.members('proxy');
+    const order = [...proxies.slice(this.#first), ...proxies.slice(0, this.#first)];
+    return await askInTurn(
+      order,
+      async (proxy) => {
+        const answer = await ask({ to: proxy.id, url: proxy.urls[0]! });
+        this.#first = proxies.indexOf(proxy);
+        return answer;
+      },
+      { isFinal },
+    );
+  }
+}
+
 interface ProxiesDeps {
   readonly cluster: Cluster;
   readonly client: InternalClient;
@@ -16,10 +41,11 @@ interface ProxiesDeps {
 /** Signed calls to the proxies of the cluster: the first that answers, beginning with the last that did. */
 export class Proxies {
   readonly #deps: ProxiesDeps;
-  #first = 0;
+  readonly #turns: ProxyTurns;
 
   constructor(deps: ProxiesDeps) {
     this.#deps = deps;
+    this.#turns = new ProxyTurns(deps.cluster);
   }
 
   /** An answer below 400. @throws {CodedError} what a proxy named, `NO_PEERS` if none answers */
@@ -41,23 +67,14 @@ export class Proxies {
   }
 
   async #each<T>(ask: (at: Address) => Promise<T>): Promise<T> {
-    const proxies = this.#deps.cluster.members('proxy');
-    const order = [...proxies.slice(this.#first), ...proxies.slice(0, this.#first)];
     // Silence, or one that is stopping: another proxy may know better.
     const isFinal = (error: unknown): boolean => !isCoded(error, 'PEER_HTTP') && !isCoded(error, 'DRAINING');
     try {
-      return await askInTurn(
-        order,
-        async (proxy) => {
-          const answer = await ask({ to: proxy.id, url: proxy.urls[0]! });
-          this.#first = proxies.indexOf(proxy);
-          return answer;
-        },
-        { isFinal },
-      );
+      return await this.#turns.ask(ask, isFinal);
     } catch (error) {
       throwIfBug(error);
-      if (proxies.length > 0 && isFinal(error)) throw error;
+      const isThere = this.#deps.cluster.members('proxy').length > 0;
+      if (isThere && isFinal(error)) throw error;
       throw new CodedError('NO_PEERS', { message: 'no proxy of the cluster answers', cause: error });
     }
   }

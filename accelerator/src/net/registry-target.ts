@@ -4,6 +4,7 @@ import { LatestMap } from '@sepia/base/latest-map';
 import type { ImageTarget } from '@sepia/lazy/convert/ends';
 import { parseManifest } from '@sepia/oci/manifest';
 import type { TargetClient } from '@sepia/upstream/target-client';
+import type { ResultRegistry } from './result-registries.ts';
 
 const NEVER = new AbortController().signal;
 /** Blobs whose repository at the target is remembered, for mounts. */
@@ -24,15 +25,14 @@ export class Places {
 
 /** A repository of a registry as the target of a conversion; what another of its repositories has is mounted. */
 export function registryTarget(
-  client: TargetClient,
+  { use, places, host }: Omit<ResultRegistry, 'close'>,
   repository: string,
-  places: Places,
   options: {
     /** Documents name a subject: a registry that does not heed it is of no use. */
     readonly refersToSource?: boolean;
   } = {},
 ): ImageTarget {
-  const isHere = async (digest: Digest, signal: AbortSignal): Promise<boolean> => {
+  const isHere = async (client: TargetClient, digest: Digest, signal: AbortSignal): Promise<boolean> => {
     if (await client.hasBlob(repository, digest, signal)) return true;
     const from = places.get(digest);
     if (from === undefined || from === repository) return false;
@@ -40,25 +40,28 @@ export function registryTarget(
   };
   return {
     has: async (digest, _sizeBytes, signal = NEVER) => {
-      const found = await isHere(digest, signal);
+      const found = await use(async (client) => await isHere(client, digest, signal));
       if (found) places.note(digest, repository);
       return found;
     },
     putBlob: async ({ digest, sizeBytes, open }, signal = NEVER) => {
-      if (!(await isHere(digest, signal))) {
+      await use(async (client) => {
+        if (await isHere(client, digest, signal)) return;
         const begun = await client.begin(repository, undefined, signal);
         if (begun.type === 'session')
           await client.upload({ repository, digest, sizeBytes, open }, begun.url, signal);
-      }
+      });
       places.note(digest, repository);
     },
     putManifest: async (document, tag, signal = NEVER) => {
-      const subject = await client.putManifest(repository, tag ?? document.digest, document, signal);
+      const subject = await use(
+        async (client) => await client.putManifest(repository, tag ?? document.digest, document, signal),
+      );
       if (options.refersToSource !== true) return;
       const named = parseManifest(document.bytes, document.mediaType).subject;
       if (named !== undefined && subject !== named)
         throw new CodedError('METHOD_UNSUPPORTED', {
-          message: `${client.host} does not list referrers; give the rule another result than referrer`,
+          message: `${host} does not list referrers; give the rule another result than referrer`,
         });
     },
   };

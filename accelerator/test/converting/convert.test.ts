@@ -97,7 +97,9 @@ function start(t: Test, keys: object = {}) {
   const world = new World();
   const dir = t.testdir();
   const rule: ConversionRule = CONVERSION_RULE.parse({ name: 'r', from: 'u', repositories: ['**'], ...keys });
-  const registry = { client: world.client, places: new Places(), host: world.client.host };
+  const use = async <T>(work: (client: typeof world.client) => Promise<T>): Promise<T> =>
+    await work(world.client);
+  const registry = { use, places: new Places(), host: world.client.host };
   const deps: ConvertDeps = {
     proxies: world.proxies as unknown as Proxies,
     registryOf: () => registry as unknown as ResultRegistry,

@@ -69,6 +69,8 @@ interface TargetConfig {
   /** The entry of `credentials` that is shown there, if one is. */
   readonly account: { readonly name: string; readonly config: CredentialConfig | undefined };
   readonly connections: number;
+  /** Said in `ns` of each request. */
+  readonly ns?: string;
 }
 
 /** Opens the client that writes to a registry. @throws {CodedError} `CONFIG_INVALID` that names the key */
@@ -80,7 +82,7 @@ export function openTargetClient(
     readonly nowMs: () => number;
     readonly dateMs: () => number;
   },
-  { name, to, caKey, account, connections }: TargetConfig,
+  { name, to, caKey, account, connections, ns }: TargetConfig,
 ): TargetClient {
   const home = homeOf(to);
   const { proxyAuthorization, ...identity } = openCredentials(deps, account.name, account.config, home.base);
@@ -94,6 +96,7 @@ export function openTargetClient(
       proxyFor: proxiesOf(to.proxy, proxyAuthorization, proxyEnvironment(deps.env)),
       log: deps.log,
       nowMs: deps.nowMs,
+      ...(ns === undefined ? {} : { ns }),
     },
     { connections },
   );

@@ -16,6 +16,8 @@ import { apiUrl, carriesPassword, type RegistryAccess, socketsOf } from './trans
 export interface TargetClientDeps extends RegistryAccess {
   readonly log: Logger;
   readonly nowMs: () => number;
+  /** Said in `ns` of each request: which of its upstreams a proxy of Sepia is to write to. */
+  readonly ns?: string;
 }
 
 export interface TargetClientOptions {
@@ -317,7 +319,9 @@ export class TargetClient {
   }
 
   #url(repository: string, path: string): URL {
-    return apiUrl(this.#base, `${repository}/${path}`);
+    const url = apiUrl(this.#base, `${repository}/${path}`);
+    if (this.#deps.ns !== undefined) url.searchParams.set('ns', this.#deps.ns);
+    return url;
   }
 
   /** The next address of a session; one of the same host that lost its https on the way keeps ours. */
