@@ -17,6 +17,7 @@ import { type CredentialFlags, credentialsFor } from '../registry/credentials.ts
 import { RegistryClient } from '../registry/registry-client.ts';
 import { convertView } from './convert-view.ts';
 import { type DiskTarget, diskSource, layoutTarget, tarTarget } from './disk-ends.ts';
+import { checkOverwrite } from './overwrite.ts';
 import type { Place } from './place.ts';
 import { registrySource, registryTarget } from './registry-ends.ts';
 
@@ -25,6 +26,8 @@ export interface RunConvert {
   readonly target: Place;
   readonly options: Omit<ConvertOptions, 'tag' | 'parallel'>;
   readonly credentials: CredentialFlags;
+  /** The result may take the place of its source, or of a tar. */
+  readonly replace?: boolean | undefined;
   /** Folder for work and records. */
   readonly workDir: string;
   /** Compression threads; undefined: one per core, fewer where memory is short. */
@@ -47,6 +50,8 @@ export function defaultWorkDir(env: Readonly<Record<string, string | undefined>>
 
 /** Converts an image from one place to another. @throws as `convertImage` */
 export async function runConvert(run: RunConvert): Promise<ConvertResult> {
+  const tag = targetTag(run.target, run.source);
+  if (run.replace !== true) checkOverwrite(run.source, run.target, tag);
   const work = join(run.workDir, 'work');
   await sweepScratch(work);
   const cache = await JsonFolder.open(join(run.workDir, 'layers'), isLayerRecord);
@@ -55,7 +60,7 @@ export async function runConvert(run: RunConvert): Promise<ConvertResult> {
   );
   const dispatcher = createDispatcher();
   const { source, reference } = await openSource(run.source, run.credentials, dispatcher);
-  const { target, tag, ends } = await openTarget(run.target, run.source, run.credentials, dispatcher);
+  const { target, ends } = await openTarget(run.target, run.credentials, dispatcher);
   const deps = {
     source,
     target,
@@ -129,17 +134,20 @@ async function orNone(document: Promise<Document | undefined>): Promise<Document
 
 async function openTarget(
   place: Place,
-  source: Place,
   flags: CredentialFlags,
   dispatcher: Dispatcher,
-): Promise<{ target: ImageTarget; tag: string; ends?: Pick<DiskTarget, 'finish' | 'close'> }> {
+): Promise<{ target: ImageTarget; ends?: Pick<DiskTarget, 'finish' | 'close'> }> {
   if (place.kind === 'registry') {
-    const target = registryTarget(clientOf(place, flags, dispatcher), place.repository);
-    return { target, tag: place.reference };
+    return { target: registryTarget(clientOf(place, flags, dispatcher), place.repository) };
   }
-  const tag = source.kind === 'registry' && !source.reference.includes(':') ? source.reference : LAYOUT_TAG;
   const target = place.isTar ? await tarTarget(place.path) : layoutTarget(place.path);
-  return { target, tag, ends: target };
+  return { target, ends: target };
+}
+
+/** On disk: the tag of the source, where a registry has it. */
+function targetTag(place: Place, source: Place): string {
+  if (place.kind === 'registry') return place.reference;
+  return source.kind === 'registry' && !source.reference.includes(':') ? source.reference : LAYOUT_TAG;
 }
 
 function clientOf(

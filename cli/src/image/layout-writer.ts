@@ -1,8 +1,11 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Digest, digestAlgorithm, digestHex } from '@sepia/base/digest';
+import { CodedError, systemCode } from '@sepia/base/errors';
 import type { PulledManifest } from '../registry/registry-client.ts';
+
+const REF_NAME = 'org.opencontainers.image.ref.name';
 
 /** A blob being written: it appears under its digest only after {@link keep}. */
 export interface BlobFile {
@@ -25,16 +28,21 @@ export class LayoutWriter {
     writeFileSync(this.#pathOf(manifest.digest), manifest.bytes);
   }
 
-  /** Names the images of the layout: each top manifest by its tag. */
+  /** Names images of the layout: each top manifest by its tag, beside those of other tags that it names already. */
   writeIndex(images: readonly { readonly top: PulledManifest; readonly reference: string }[]): void {
-    const manifests = images.map(({ top, reference }) => ({
+    const tags = new Set(images.map(({ reference }) => reference));
+    const others = entriesOf(this.#root).filter((one) => !tags.has(tagOf(one) ?? ''));
+    const own = images.map(({ top, reference }) => ({
       mediaType: top.mediaType,
       digest: top.digest,
       size: top.bytes.length,
-      annotations: { 'org.opencontainers.image.ref.name': reference },
+      annotations: { [REF_NAME]: reference },
     }));
     this.#begin();
-    writeFileSync(join(this.#root, 'index.json'), `${JSON.stringify({ schemaVersion: 2, manifests })}\n`);
+    const path = join(this.#root, 'index.json');
+    const manifests = [...others, ...own];
+    writeFileSync(`${path}.partial`, `${JSON.stringify({ schemaVersion: 2, manifests })}\n`);
+    renameSync(`${path}.partial`, path);
   }
 
   async openBlob(digest: Digest): Promise<BlobFile> {
@@ -74,4 +82,28 @@ export class LayoutWriter {
     mkdirSync(folder, { recursive: true });
     return join(folder, digestHex(digest));
   }
+}
+
+/** Tags that a layout has; none where there is no layout. @throws {CodedError} `REQUEST_INVALID` for an index.json that is none */
+export function layoutTags(root: string): string[] {
+  return entriesOf(root).flatMap((entry) => tagOf(entry) ?? []);
+}
+
+function tagOf(entry: unknown): string | undefined {
+  const { annotations } = entry as { readonly annotations?: Readonly<Record<string, string>> };
+  return annotations?.[REF_NAME];
+}
+
+/** Images that index.json names, as they stand there. */
+function entriesOf(root: string): readonly unknown[] {
+  const path = join(root, 'index.json');
+  try {
+    const { manifests } = JSON.parse(readFileSync(path, 'utf8')) as { readonly manifests?: unknown };
+    if (Array.isArray(manifests) && manifests.every((one) => typeof one === 'object' && one !== null))
+      return manifests;
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return [];
+    if (!(error instanceof SyntaxError)) throw error;
+  }
+  throw new CodedError('REQUEST_INVALID', { message: `${path} is no index of an OCI layout` });
 }

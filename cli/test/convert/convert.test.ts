@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -222,6 +222,46 @@ t.test('layouts and tars, in and out', async (t) => {
   const { code, out } = await sepia('lazy', 'verify', back!, '--work-dir', work);
   t.match(out, /right: 2 entries, 2 chunks/, 'the TOC is found in the layout');
   t.equal(code, 0);
+});
+
+t.test('what is there stays: other images of a layout, the source itself, a tar', async (t) => {
+  const { fake, host } = await registry(t);
+  for (const tag of ['one', 'two', 'latest']) addImage(fake, tag, [tarOf({ a: tag })]);
+  const folder = t.testdir();
+  const [work, layout, tar] = ['work', 'layout', 'image.tar'].map((name) => join(folder, name));
+  const named = (): [string, string][] =>
+    (
+      JSON.parse(readFileSync(join(layout!, 'index.json'), 'utf8')) as {
+        manifests: { digest: string; annotations: Record<string, string> }[];
+      }
+    ).manifests.map(({ digest, annotations }) => [Object.values(annotations)[0]!, digest]);
+  const { result: one } = await convert(`${host}/app:one`, layout!, work!);
+  await convert(`${host}/app:two`, layout!, work!);
+  const { result: two } = await convert(`${host}/app:two`, layout!, work!);
+  t.same(named(), [
+    ['one', one.digest],
+    ['two', two.digest],
+  ]);
+  await convert(`${host}/app:latest`, layout!, work!);
+  const before = named();
+  await t.rejects(convert(layout!, layout!, work!), {
+    code: 'REQUEST_INVALID',
+    message: /the layout of the source/,
+  });
+  await convert(`${host}/app:one`, tar!, work!);
+  await t.rejects(convert(`${host}/app:two`, tar!, work!), {
+    code: 'REQUEST_INVALID',
+    message: /is there already/,
+  });
+  await t.rejects(convert(`${host}/app:one`, `${host}/app:one`, work!), {
+    code: 'REQUEST_INVALID',
+    message: /the source itself/,
+  });
+  t.same(named(), before);
+  const { code } = await sepia('convert', `${host}/app:two`, tar!, '--replace', '--work-dir', work!);
+  t.equal(code, 0);
+  writeFileSync(join(layout!, 'index.json'), '{');
+  await t.rejects(convert(`${host}/app:two`, layout!, work!), /no index of an OCI layout/);
 });
 
 t.test('a conversion that fails leaves nothing on the disk that nobody can use', async (t) => {

@@ -43,6 +43,7 @@ interface Flags extends CredentialFlags, OperatorFlags {
   readonly plainHttp?: boolean;
   readonly workDir?: string;
   readonly threads?: number;
+  readonly replace?: boolean;
   readonly json?: boolean;
 }
 
@@ -93,6 +94,7 @@ export function addConvert(program: Command): void {
       'compression threads (default: one per core, fewer where memory is short)',
       wholeNumber('--threads'),
     )
+    .option('--replace', 'the result may take the place of its source, or of a tar that is there')
     .option('--json', 'print the result as JSON')
     .addHelpText('after', HELP);
   operatorOptions(addCredentialOptions(command)).action(
@@ -114,6 +116,7 @@ const OF_CONVERSIONS = [
   'chunkSize',
   'externalToc',
   'sourceTag',
+  'replace',
 ] as const satisfies readonly (keyof Flags)[];
 
 async function index(src: string, dst: string | undefined, flags: Flags): Promise<void> {
@@ -145,6 +148,7 @@ const CHUNK_HELP = `longest chunk of a file (default: ${FORMATS.map(
 const HELP = `
 SRC is an image of a registry, an OCI layout folder, or a tar of one or of "docker save". DST is an image with a tag,
 a folder (./DIR) or a tar (FILE.tar); without it the result gets SRC's tag with "-estargz" (or what else it was made to) behind it.
+A folder that is an OCI layout keeps its other images: only that of the result's tag is replaced.
 Names with a host are read from that registry; names without one from the proxy of a local cluster.
 Stopped by ^C or otherwise, the same command goes on where it was.
 `;
@@ -172,6 +176,7 @@ async function convert(src: string, dst: string | undefined, flags: ConvertFlags
       target,
       options,
       credentials: flags,
+      replace: flags.replace,
       workDir: resolve(flags.workDir ?? defaultWorkDir(process.env)),
       threads: flags.threads === undefined ? undefined : Math.min(Math.max(1, flags.threads), MAX_THREADS),
       out: flags.json === true ? undefined : process.stdout,
