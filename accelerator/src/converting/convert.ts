@@ -6,6 +6,7 @@ import type { Document } from '@sepia/lazy/convert/documents';
 import type { ImageSource, ImageTarget } from '@sepia/lazy/convert/ends';
 import type { LargeLayers } from '@sepia/lazy/convert/large-layers';
 import { type ConvertFormat, layerDefaults } from '@sepia/lazy/convert/layer-job';
+import { isNothingWanted } from '@sepia/lazy/convert/platforms';
 import type { MakeScratch } from '@sepia/lazy/convert/scratch';
 import type { Packer } from '@sepia/lazy/pack/batch';
 import type { Proxies } from '../net/proxies.ts';
@@ -127,6 +128,7 @@ async function convertOnce(
     );
   } catch (error) {
     if (error === moved) return undefined;
+    if (isNothingWanted(error)) return skipped(error.message);
     throw error;
   }
   const { digest } = result.result;

@@ -1,79 +1,18 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { gunzipSync, gzipSync } from 'node:zlib';
+import { gunzipSync } from 'node:zlib';
 import { digestOf } from '@sepia/base/digest';
-import type { ConvertResult } from '@sepia/lazy/convert/convert-image';
-import { LAYER_DEFAULTS, type LayerOptions } from '@sepia/lazy/convert/layer-job';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { summaryText } from '../../src/convert/convert-view.ts';
-import { besideSource, sourcePlace, targetPlace } from '../../src/convert/place.ts';
-import { runConvert } from '../../src/convert/run-convert.ts';
+import { besideSource, sourcePlace } from '../../src/convert/place.ts';
 import { openArchive } from '../../src/image/archive.ts';
 import { loadImage } from '../../src/image/load-image.ts';
 import { buildProgram } from '../../src/program.ts';
-import { FakeRegistry } from '../support/fake-registry.ts';
-
-const MAIN = join(import.meta.dirname, '../../src/main.ts');
-const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
-
-/** A tar of files, as simple as it gets. */
-function tarOf(files: Record<string, string | Buffer>): Buffer {
-  const parts = Object.entries(files).map(([name, content]) => {
-    const payload = Buffer.from(content);
-    const block = Buffer.alloc(512);
-    block.write(name);
-    block.write('0000644\0', 100);
-    block.write(`${payload.length.toString(8).padStart(11, '0')}\0`, 124);
-    block.write('0', 156);
-    block.write('ustar\x0000', 257);
-    block.fill(0x20, 148, 156);
-    const sum = block.reduce((total, byte) => total + byte, 0);
-    block.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148);
-    return Buffer.concat([block, payload, Buffer.alloc((512 - (payload.length % 512)) % 512)]);
-  });
-  return Buffer.concat([...parts, Buffer.alloc(1024)]);
-}
-
-async function registry(t: Test): Promise<{ fake: FakeRegistry; host: string }> {
-  const fake = new FakeRegistry();
-  const url = await fake.start();
-  t.teardown(() => fake.stop());
-  return { fake, host: new URL(url).host };
-}
-
-function addImage(fake: FakeRegistry, tag: string, tars: readonly Buffer[]): string {
-  const part = (bytes: Buffer, mediaType: string): object => ({
-    mediaType,
-    digest: fake.addBlob(bytes),
-    size: bytes.length,
-  });
-  const config = Buffer.from(
-    JSON.stringify({ os: 'linux', rootfs: { type: 'layers', diff_ids: tars.map((tar) => digestOf(tar)) } }),
-  );
-  const bytes = Buffer.from(
-    JSON.stringify({
-      schemaVersion: 2,
-      mediaType: OCI_MANIFEST,
-      config: part(config, 'application/vnd.oci.image.config.v1+json'),
-      layers: tars.map((tar) => part(gzipSync(tar), 'application/vnd.oci.image.layer.v1.tar+gzip')),
-    }),
-  );
-  fake.manifests.set(tag, { bytes, type: OCI_MANIFEST }).set(digestOf(bytes), { bytes, type: OCI_MANIFEST });
-  return digestOf(bytes);
-}
-
-async function sepia(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
-  const child = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
-  const text = { out: '', err: '' };
-  child.stdout.on('data', (data) => (text.out += String(data)));
-  child.stderr.on('data', (data) => (text.err += String(data)));
-  const [code] = (await once(child, 'close')) as [number | null];
-  return { code, ...text };
-}
+import { addImage, convert, MAIN, OCI_MANIFEST, registry, sepia, tarOf } from '../support/conversions.ts';
 
 // Commands as processes of their own take their time on a busy machine.
 t.setTimeout(180_000);
@@ -182,26 +121,6 @@ t.test('a wrong layer is named by verify', async (t) => {
   t.match(verified.out, /wrong: 2 entries.*\n +toc: the TOC has the digest .* the annotation says/);
 });
 
-/** A conversion in this process, nothing shown. */
-async function convert(
-  src: string,
-  dst: string,
-  workDir: string,
-  options: Partial<LayerOptions> = {},
-): Promise<ConvertResult> {
-  const where = { defaultProxy: 'http://127.0.0.1:1' };
-  return await runConvert({
-    source: sourcePlace(src, where),
-    target: targetPlace(dst, where),
-    options: { ...LAYER_DEFAULTS, ...options },
-    credentials: {},
-    workDir,
-    threads: 1,
-    out: undefined,
-    signal: new AbortController().signal,
-  });
-}
-
 t.test('layouts and tars, in and out', async (t) => {
   const { fake, host } = await registry(t);
   addImage(fake, 'one', [tarOf({ a: 'content' })]);
@@ -222,46 +141,6 @@ t.test('layouts and tars, in and out', async (t) => {
   const { code, out } = await sepia('lazy', 'verify', back!, '--work-dir', work);
   t.match(out, /right: 2 entries, 2 chunks/, 'the TOC is found in the layout');
   t.equal(code, 0);
-});
-
-t.test('what is there stays: other images of a layout, the source itself, a tar', async (t) => {
-  const { fake, host } = await registry(t);
-  for (const tag of ['one', 'two', 'latest']) addImage(fake, tag, [tarOf({ a: tag })]);
-  const folder = t.testdir();
-  const [work, layout, tar] = ['work', 'layout', 'image.tar'].map((name) => join(folder, name));
-  const named = (): [string, string][] =>
-    (
-      JSON.parse(readFileSync(join(layout!, 'index.json'), 'utf8')) as {
-        manifests: { digest: string; annotations: Record<string, string> }[];
-      }
-    ).manifests.map(({ digest, annotations }) => [Object.values(annotations)[0]!, digest]);
-  const { result: one } = await convert(`${host}/app:one`, layout!, work!);
-  await convert(`${host}/app:two`, layout!, work!);
-  const { result: two } = await convert(`${host}/app:two`, layout!, work!);
-  t.same(named(), [
-    ['one', one.digest],
-    ['two', two.digest],
-  ]);
-  await convert(`${host}/app:latest`, layout!, work!);
-  const before = named();
-  await t.rejects(convert(layout!, layout!, work!), {
-    code: 'REQUEST_INVALID',
-    message: /the layout of the source/,
-  });
-  await convert(`${host}/app:one`, tar!, work!);
-  await t.rejects(convert(`${host}/app:two`, tar!, work!), {
-    code: 'REQUEST_INVALID',
-    message: /is there already/,
-  });
-  await t.rejects(convert(`${host}/app:one`, `${host}/app:one`, work!), {
-    code: 'REQUEST_INVALID',
-    message: /the source itself/,
-  });
-  t.same(named(), before);
-  const { code } = await sepia('convert', `${host}/app:two`, tar!, '--replace', '--work-dir', work!);
-  t.equal(code, 0);
-  writeFileSync(join(layout!, 'index.json'), '{');
-  await t.rejects(convert(`${host}/app:two`, layout!, work!), /no index of an OCI layout/);
 });
 
 t.test('a conversion that fails leaves nothing on the disk that nobody can use', async (t) => {

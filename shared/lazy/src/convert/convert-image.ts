@@ -1,7 +1,6 @@
 import { Readable } from 'node:stream';
 import { Slots, settleAll } from '@sepia/base/async/slots';
 import type { Digest } from '@sepia/base/digest';
-import { CodedError } from '@sepia/base/errors';
 import { isManifestType, MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
 import type { Packer } from '../pack/batch.ts';
 import {
@@ -26,6 +25,7 @@ import { LargeLayers } from './large-layers.ts';
 import { convertLayer, type LayerOptions, type LayerRecord, layerKey } from './layer-job.ts';
 import { hasLargeTables, nydusAlready, nydusImage } from './nydus-image.ts';
 import { optionsMark } from './options-mark.ts';
+import { isConfigOf, nothingWanted } from './platforms.ts';
 import { isNydusLayer } from './results.ts';
 import type { MakeScratch } from './scratch.ts';
 import { smallBlob } from './small-blob.ts';
@@ -156,7 +156,7 @@ class Conversion {
     this.#limits.document(depth);
     const parsed = readDocument(source.bytes, source.mediaType);
     if (parsed.kind === 'index') return await this.#index(source, parsed, depth);
-    if (parsed.kind === 'image') return await this.#image(source, parsed);
+    if (parsed.kind === 'image') return await this.#image(source, parsed, depth);
     await this.#copyParts(parsed.names);
     this.copied.push(source.digest);
     return source;
@@ -228,10 +228,16 @@ class Conversion {
     return document;
   }
 
-  async #image(source: Document, image: Extract<SourceDocument, { kind: 'image' }>): Promise<Document> {
+  async #image(
+    source: Document,
+    image: Extract<SourceDocument, { kind: 'image' }>,
+    depth: number,
+  ): Promise<Document | undefined> {
     if (image.layers.some(isNydusLayer)) throw nydusAlready(source);
     this.#limits.image(image.layers);
     const config = await this.#small(image.config);
+    // Of an index its descriptor decided.
+    if (depth === 0 && !isConfigOf(config, this.#options.platforms)) return undefined;
     const diffIds = diffIdsOf(config, image.layers.length);
     const outcomes = await settleAll(image.layers.map((layer, index) => this.#layer(layer, diffIds[index]!)));
     if (this.#options.format === 'nydus') return await this.#nydus(source, image, config, outcomes);
@@ -388,10 +394,4 @@ function layerOptionsOf({
   ...layer
 }: ConvertOptions): LayerOptions {
   return layer;
-}
-
-function nothingWanted(platforms: readonly string[]): CodedError {
-  return new CodedError('REQUEST_INVALID', {
-    message: `the image has no platform of ${platforms.join(', ')}`,
-  });
 }
