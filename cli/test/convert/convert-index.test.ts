@@ -1,21 +1,9 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import t from 'tap';
 import { writeTar } from '../../../shared/lazy/test/support/tar-writer.ts';
-
-const MAIN = join(import.meta.dirname, '../../src/main.ts');
-
-async function sepia(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
-  const child = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
-  const text = { out: '', err: '' };
-  child.stdout.on('data', (data) => (text.out += String(data)));
-  child.stderr.on('data', (data) => (text.err += String(data)));
-  const [code] = (await once(child, 'close')) as [number | null];
-  return { code, ...text };
-}
+import { sepia } from '../support/conversions.ts';
 
 t.test('to index: nothing is converted, the layer is indexed', async (t) => {
   const dir = t.testdir();

@@ -98,6 +98,10 @@ export class BlobIndex {
   async lost(digest: Digest): Promise<void> {
     if (!(await this.#deps.records.blobSet.has([digest]))) return;
     this.#deps.log.error({ digest }, 'a pushed blob is gone from the disk: its copy is made again');
+    await this.#lose(digest);
+  }
+
+  async #lose(digest: Digest): Promise<void> {
     // In this order: whatever a kill leaves, it is asked for.
     await this.#want(digest, '');
     await this.removed(digest);
@@ -109,23 +113,29 @@ export class BlobIndex {
     this.#lostListeners.add(listener);
   }
 
-  /** Looks again for a blob that was not found here. True if it should be and is not: then it is {@link lost}. */
-  async missed(store: BlobStore, digest: Digest): Promise<boolean> {
-    if (!(await this.#deps.records.blobSet.has([digest]))) return false;
-    if ((await store.stat(digest)) !== undefined) return false;
+  /** Looks again for a blob that was not found here: if it should be and is not, it is {@link lost}. */
+  async missed(store: BlobStore, digest: Digest): Promise<void> {
+    if (!(await this.#isMissing(store, digest))) return;
     await this.lost(digest);
     // It may have come since it was looked for.
-    return !(await this.noteHere(store, digest));
+    await this.noteHere(store, digest);
   }
 
-  /** Behind a start: what should be here and has no file any more is {@link lost}. @returns how many are */
+  /** Behind a start: what should be here and has no file any more is lost, without a line for each. @returns how many are */
   async findLost(store: BlobStore, signal: AbortSignal): Promise<number> {
     let lost = 0;
     for await (const digest of store.unlisted(this.list())) {
       if (signal.aborted) break;
-      if (await this.missed(store, digest)) lost += 1;
+      if (!(await this.#isMissing(store, digest))) continue;
+      await this.#lose(digest);
+      if (!(await this.noteHere(store, digest))) lost += 1;
     }
     return lost;
+  }
+
+  async #isMissing(store: BlobStore, digest: Digest): Promise<boolean> {
+    const isExpected = await this.#deps.records.blobSet.has([digest]);
+    return isExpected && (await store.stat(digest)) === undefined;
   }
 
   /**

@@ -136,7 +136,8 @@ export class Recovery {
     const lost = await index.findLost(store, signal);
     if (signal.aborted) return;
     this.#isLookedThrough = true;
-    if (lost > 0) log.error({ blobs: lost }, 'pushed blobs are gone from the disk');
+    if (lost > 0)
+      log.error({ blobs: lost }, 'pushed blobs are gone from the disk: their copies are made again');
   }
 
   async stop(): Promise<void> {

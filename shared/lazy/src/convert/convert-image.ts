@@ -7,6 +7,7 @@ import {
   type Document,
   diffIdsOf,
   isAttestation,
+  isConfigOf,
   isPlatform,
   isReadableLayer,
   type NewLayer,
@@ -25,7 +26,7 @@ import { LargeLayers } from './large-layers.ts';
 import { convertLayer, type LayerOptions, type LayerRecord, layerKey } from './layer-job.ts';
 import { hasLargeTables, nydusAlready, nydusImage } from './nydus-image.ts';
 import { optionsMark } from './options-mark.ts';
-import { isConfigOf, nothingWanted } from './platforms.ts';
+import { nothingWanted } from './platforms.ts';
 import { isNydusLayer } from './results.ts';
 import type { MakeScratch } from './scratch.ts';
 import { smallBlob } from './small-blob.ts';
@@ -237,7 +238,8 @@ class Conversion {
     this.#limits.image(image.layers);
     const config = await this.#small(image.config);
     // Of an index its descriptor decided.
-    if (depth === 0 && !isConfigOf(config, this.#options.platforms)) return undefined;
+    const { platforms } = this.#options;
+    if (depth === 0 && platforms !== undefined && !isConfigOf(config, platforms)) return undefined;
     const diffIds = diffIdsOf(config, image.layers.length);
     const outcomes = await settleAll(image.layers.map((layer, index) => this.#layer(layer, diffIds[index]!)));
     if (this.#options.format === 'nydus') return await this.#nydus(source, image, config, outcomes);

@@ -92,15 +92,28 @@ export function isAttestation(child: RawDescriptor): boolean {
 /** `os/architecture[/variant]` of a child, or undefined where it names none. */
 export function platformText(child: RawDescriptor): string | undefined {
   const platform = child.raw['platform'];
-  if (!isObject(platform)) return undefined;
-  const parts = [platform['os'], platform['architecture'], platform['variant']];
-  return parts.filter((part) => typeof part === 'string' && part !== '').join('/');
+  return isObject(platform) ? textOfPlatform(platform) : undefined;
+}
+
+function textOfPlatform({ os, architecture, variant }: JsonObject): string {
+  return [os, architecture, variant].filter((part) => typeof part === 'string' && part !== '').join('/');
 }
 
 /** Is this child wanted? `wanted` matches a platform without a variant, too: `linux/arm64` takes `linux/arm64/v8`. */
 export function isPlatform(child: RawDescriptor, wanted: readonly string[]): boolean {
   const text = platformText(child);
-  return text !== undefined && wanted.some((one) => text === one || text.startsWith(`${one}/`));
+  return text !== undefined && isWanted(text, wanted);
+}
+
+/** As {@link isPlatform}, of an image by its config; one that names no platform is of any. */
+export function isConfigOf(config: Uint8Array, wanted: readonly string[]): boolean {
+  const json = parseObject(config);
+  if (typeof json?.['os'] !== 'string' || typeof json['architecture'] !== 'string') return true;
+  return isWanted(textOfPlatform(json), wanted);
+}
+
+function isWanted(text: string, wanted: readonly string[]): boolean {
+  return wanted.some((one) => text === one || text.startsWith(`${one}/`));
 }
 
 /** The source that a result was made from, where this is one. */
