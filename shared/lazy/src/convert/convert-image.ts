@@ -1,8 +1,8 @@
-import { Readable } from 'node:stream';
 import { Slots, settleAll } from '@sepia/base/async/slots';
 import type { Digest } from '@sepia/base/digest';
-import { isManifestType, MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
+import { isManifestType } from '@sepia/oci/manifest';
 import type { Packer } from '../pack/batch.ts';
+import { Copies } from './copies.ts';
 import {
   type Document,
   diffIdsOf,
@@ -29,7 +29,6 @@ import { optionsMark } from './options-mark.ts';
 import { nothingWanted } from './platforms.ts';
 import { isNydusLayer } from './results.ts';
 import type { MakeScratch } from './scratch.ts';
-import { smallBlob } from './small-blob.ts';
 import { tocImageOf } from './toc-image.ts';
 import { type WorkBounds, WorkLimits } from './work-limits.ts';
 
@@ -99,6 +98,7 @@ export async function convertImage(
   const source = await deps.source.manifest(reference, deps.signal);
   const converted = await conversion.document(source, 0);
   if (converted === undefined) throw nothingWanted(options.platforms ?? []);
+  const copied = conversion.copied();
   const result = options.form === 'image-index' ? await conversion.beside(source, converted) : converted;
   await deps.target.putManifest(result, options.tag, deps.signal);
   const layers = conversion.outcomes();
@@ -110,7 +110,7 @@ export async function convertImage(
     source,
     result,
     layers,
-    copied: conversion.copied,
+    copied,
     missing,
     ...(tocImage === undefined ? {} : { tocImage }),
   };
@@ -127,7 +127,9 @@ class Conversion {
   readonly #limits: WorkLimits;
   readonly #largeLayers: LargeLayers;
   readonly #marks: ResultMarks;
-  readonly copied: Digest[] = [];
+  readonly #copies: Copies;
+  /** Converted forms of children, however often an index names one. */
+  readonly #children = new Map<string, Promise<Document | undefined>>();
 
   constructor(
     deps: ConvertDeps & { readonly signal: AbortSignal },
@@ -139,6 +141,7 @@ class Conversion {
     this.#abort = abort;
     this.#slots = new Slots({ slots: options.parallel });
     this.#limits = new WorkLimits(deps.bounds);
+    this.#copies = new Copies(deps, this.#limits);
     this.#largeLayers = deps.largeLayers ?? new LargeLayers();
     this.#marks = {
       format: options.format,
@@ -152,15 +155,18 @@ class Conversion {
     return [...this.#layers.keys()].flatMap((digest) => this.#done.get(digest) ?? []);
   }
 
+  /** What stayed as it is. */
+  copied(): readonly Digest[] {
+    return this.#copies.documents;
+  }
+
   /** The converted form of a manifest or index, its parts stored; undefined if nothing of it is wanted. */
   async document(source: Document, depth: number): Promise<Document | undefined> {
-    this.#limits.document(depth);
     const parsed = readDocument(source.bytes, source.mediaType);
+    if (parsed.kind === 'other') return await this.#copies.document(source, depth);
+    this.#limits.document(depth);
     if (parsed.kind === 'index') return await this.#index(source, parsed, depth);
-    if (parsed.kind === 'image') return await this.#image(source, parsed, depth);
-    await this.#copyParts(parsed.names);
-    this.copied.push(source.digest);
-    return source;
+    return await this.#image(source, parsed, depth);
   }
 
   async #index(
@@ -175,58 +181,52 @@ class Conversion {
     if (!wanted.some((child) => !isAttestation(child)) && parsed.children.length > 0) return undefined;
     const children = [];
     for (const old of wanted) {
-      const isManifest = isManifestType(old.mediaType);
-      if (!isManifest) {
-        await this.#copyParts([old]);
+      if (!isManifestType(old.mediaType)) {
+        await this.#copies.parts([old]);
         children.push(old);
         continue;
       }
-      const document = await this.#manifestOf(old);
-      const isCopied = isAttestation(old) || platformText(old) === 'unknown/unknown';
-      const now = isCopied
-        ? await this.#copied(document, depth + 1)
-        : await this.document(document, depth + 1);
-      if (now === undefined) continue;
-      await this.#deps.target.putManifest(now, undefined, this.#deps.signal);
-      children.push(now === document ? old : { old, now });
+      const now = await this.#childOnce(old, depth + 1);
+      if (now !== undefined) children.push(now.digest === old.digest ? old : { old, now });
     }
     return newIndex(source, parsed.json, children, this.#marks);
+  }
+
+  /** Converts and stores what an index names, however often it is named; undefined if nothing of it is wanted. */
+  async #childOnce(old: RawDescriptor, depth: number): Promise<Document | undefined> {
+    const isCopied = isAttestation(old) || platformText(old) === 'unknown/unknown';
+    const key = `${isCopied} ${old.mediaType} ${old.digest}`;
+    const begun = this.#children.get(key);
+    if (begun !== undefined) {
+      this.#limits.document(0);
+      return await begun;
+    }
+    const made = this.#child(old, isCopied, depth);
+    this.#children.set(key, made);
+    return await made;
+  }
+
+  async #child(old: RawDescriptor, isCopied: boolean, depth: number): Promise<Document | undefined> {
+    const document = await this.#copies.manifestOf(old);
+    const now = isCopied
+      ? await this.#copies.document(document, depth)
+      : await this.document(document, depth);
+    if (now !== undefined) await this.#deps.target.putManifest(now, undefined, this.#deps.signal);
+    return now;
   }
 
   /** An index of the source and, behind it, its converted form; both are stored. */
   async beside(source: Document, converted: Document): Promise<Document> {
     const { target, signal } = this.#deps;
-    const copied = this.copied.length;
-    await this.#copied(source, 0);
-    this.copied.length = copied;
+    await this.#copies.document(source, 0);
     const parsed = readDocument(source.bytes, source.mediaType);
     if (parsed.kind !== 'index')
       for (const one of [source, converted]) await target.putManifest(one, undefined, signal);
-    const config = parsed.kind === 'image' ? await this.#small(parsed.config) : undefined;
+    const config = parsed.kind === 'image' ? await this.#copies.small(parsed.config) : undefined;
     return besideSource(source, converted, config, {
       format: this.#options.format,
       options: optionsMark(this.#options),
     });
-  }
-
-  async #manifestOf(descriptor: RawDescriptor): Promise<Document> {
-    const document = await this.#deps.source.manifest(descriptor.digest, this.#deps.signal);
-    return { ...document, mediaType: descriptor.mediaType };
-  }
-
-  /** A manifest with all that it names, unchanged. */
-  async #copied(document: Document, depth: number): Promise<Document> {
-    const parsed = readDocument(document.bytes, document.mediaType);
-    this.#limits.document(parsed.kind === 'index' ? depth : 0);
-    if (parsed.kind === 'index') {
-      for (const child of parsed.children)
-        if (isManifestType(child.mediaType)) {
-          const inner = await this.#copied(await this.#manifestOf(child), depth + 1);
-          await this.#deps.target.putManifest(inner, undefined, this.#deps.signal);
-        } else await this.#copyParts([child]);
-    } else await this.#copyParts(parsed.kind === 'image' ? [parsed.config, ...parsed.layers] : parsed.names);
-    this.copied.push(document.digest);
-    return document;
   }
 
   async #image(
@@ -236,7 +236,7 @@ class Conversion {
   ): Promise<Document | undefined> {
     if (image.layers.some(isNydusLayer)) throw nydusAlready(source);
     this.#limits.image(image.layers);
-    const config = await this.#small(image.config);
+    const config = await this.#copies.small(image.config);
     // Of an index its descriptor decided.
     const { platforms } = this.#options;
     if (depth === 0 && platforms !== undefined && !isConfigOf(config, platforms)) return undefined;
@@ -246,7 +246,7 @@ class Conversion {
     const now = outcomes.map(newLayerOf);
     const nextIds = diffIds.map((id, index) => now[index]?.diffId ?? id);
     const nextConfig = newConfig(config, diffIds, nextIds);
-    await this.#putBytes(nextConfig);
+    await this.#copies.bytes(nextConfig);
     return newManifest(source, image, nextConfig, now, this.#marks);
   }
 
@@ -265,7 +265,7 @@ class Conversion {
     const how = { chunkBytes, compressor, prioritized, packer: this.#deps.packer };
     const made = await nydusImage({ source, image, config, records, marks, ...how });
     if ('unfit' in made) {
-      await this.#copyParts([image.config, ...image.layers]);
+      await this.#copies.parts([image.config, ...image.layers]);
       for (const layer of image.layers) {
         const kept = { kind: 'kept', reason: made.unfit, missing: prioritized } as const;
         this.#done.set(layer.digest, { source: layer, record: kept, isFromCache: false });
@@ -273,14 +273,14 @@ class Conversion {
       const now = outcomes.map(() => undefined);
       return newManifest(source, image, newConfig(config, [], []), now, marks);
     }
-    for (const part of made.parts) await this.#putBytes(part);
+    for (const part of made.parts) await this.#copies.bytes(part);
     return made.manifest;
   }
 
   /** Converts a layer once, however many manifests name it. */
   async #layer(layer: RawDescriptor, diffId: Digest): Promise<LayerOutcome | undefined> {
     if (!isReadableLayer(layer.mediaType)) {
-      await this.#copyParts([layer]);
+      await this.#copies.parts([layer]);
       return undefined;
     }
     const begun = this.#layers.get(layer.digest);
@@ -325,7 +325,7 @@ class Conversion {
       } finally {
         await blob[Symbol.asyncDispose]();
       }
-    } else await this.#copyParts([layer]);
+    } else await this.#copies.parts([layer]);
     await cache.put(key, record);
     report.layerDone(layer, record, false);
     return { source: layer, record, isFromCache: false };
@@ -352,31 +352,10 @@ class Conversion {
     return await this.#deps.target.has(digest, sizeBytes, this.#deps.signal);
   }
 
-  /** Copies blobs that the target does not have; foreign ones (`urls`) may be missing at the source as well. */
-  async #copyParts(parts: readonly RawDescriptor[]): Promise<void> {
-    const { source, target, scratch, signal } = this.#deps;
-    for (const part of parts) {
-      if ((await target.has(part.digest, part.sizeBytes, signal)) || part.raw['urls'] !== undefined) continue;
-      await using room = await scratch();
-      await source.blob(part, (chunk) => room.append(chunk), signal);
-      const { digest, sizeBytes } = part;
-      await target.putBlob({ digest, sizeBytes, open: (start, end) => room.stream(start, end) }, signal);
-    }
-  }
-
-  async #small(blob: RawDescriptor): Promise<Buffer> {
-    return await smallBlob(this.#deps.source, blob, MAX_MANIFEST_BYTES, this.#deps.signal);
-  }
-
-  async #putBytes({ bytes, digest }: { readonly bytes: Buffer; readonly digest: Digest }): Promise<void> {
-    const open = (start?: number, end?: number): Readable => Readable.from([bytes.subarray(start, end)]);
-    await this.#deps.target.putBlob({ digest, sizeBytes: bytes.length, open }, this.#deps.signal);
-  }
-
   /** @returns the manifest, stored by its digest */
   async tocImage(): Promise<Document> {
     const { config, manifest, layers } = tocImageOf(this.outcomes().map(({ record }) => record));
-    for (const part of [...layers, config]) await this.#putBytes(part);
+    for (const part of [...layers, config]) await this.#copies.bytes(part);
     await this.#deps.target.putManifest(manifest, undefined, this.#deps.signal);
     return manifest;
   }

@@ -6,7 +6,7 @@ import type { RawDescriptor } from './documents.ts';
 export interface WorkBounds {
   /** Indexes within indexes. */
   readonly depth: number;
-  /** Manifests and indexes, each as often as it is named. */
+  /** Manifests and indexes, each as often as those that are looked at name it. */
   readonly documents: number;
   /** Layers of one image. */
   readonly layersOfImage: number;

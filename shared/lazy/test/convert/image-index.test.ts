@@ -69,3 +69,41 @@ t.test('as a referrer: every converted document names its source', async (t) => 
   t.strictSame(index.subject, source);
   t.strictSame(images.json<{ subject: object }>(index.manifests[0]!.digest).subject, amd);
 });
+
+t.test('what an index names 900 times is read, converted and stored once', async (t) => {
+  const images = new MemoryImages();
+  const amd = { ...images.addImage([tarOf('a')]), platform: { os: 'linux', architecture: 'amd64' } };
+  const statement = {
+    ...images.addManifest({ schemaVersion: 2, layers: [] }, OCI_MANIFEST),
+    platform: { os: 'unknown', architecture: 'unknown' },
+  };
+  const children = Array.from({ length: 450 }, () => [amd, statement]).flat();
+  images.addIndex(children, 'app');
+  const [read, stored]: [string[], string[]] = [[], []];
+  const watched = images as {
+    manifest: MemoryImages['manifest'];
+    putManifest: MemoryImages['putManifest'];
+  };
+  watched.manifest = async (reference) => {
+    read.push(reference);
+    return await MemoryImages.prototype.manifest.call(images, reference);
+  };
+  watched.putManifest = async (document, tag) => {
+    stored.push(document.digest);
+    await MemoryImages.prototype.putManifest.call(images, document, tag);
+  };
+  const run = setup(images);
+  const { result, copied } = await run({});
+  t.strictSame(read, ['app', amd.digest, statement.digest]);
+  t.equal(stored.length, 3);
+  t.same(copied, [statement.digest]);
+  const { manifests } = images.json<{ manifests: Part[] }>(result.digest);
+  t.strictSame(manifests[1], statement);
+  t.strictSame(manifests[898], manifests[0]);
+  t.equal(manifests.length, 900);
+  read.length = 0;
+  stored.length = 0;
+  await run({ form: 'image-index' });
+  t.strictSame(read, ['app', amd.digest, statement.digest, amd.digest, statement.digest]);
+  t.equal(stored.length, 5);
+});

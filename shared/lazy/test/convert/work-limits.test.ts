@@ -65,14 +65,20 @@ t.test('an image of more layers than a system stacks is refused before one is re
 
 t.test('an index that names the next again and again does not go on without end', async (t) => {
   const here = new Here();
-  let below = here.images.addImage([writeTar([{ name: 'a' }])]);
-  for (let depth = 0; depth < 4; depth += 1)
-    below = here.images.addIndex(
-      Array.from({ length: 100 }, () => below),
-      depth === 3 ? 'app' : undefined,
-    );
+  const nested = (times: number): Part => {
+    let below = here.images.addImage([writeTar([{ name: 'a' }])]);
+    for (let depth = 0; depth < 4; depth += 1)
+      below = here.images.addIndex(
+        Array.from({ length: times }, () => below),
+        depth === 3 ? 'app' : undefined,
+      );
+    return below;
+  };
+  nested(500);
   await t.rejects(here.run(), { code: 'MANIFEST_SYNTAX', message: 'it names more than 2000 manifests' });
-  here.images.addIndex([below], 'app');
+  const deep = nested(100);
+  t.match(await here.run(), { layers: [{}] }, 'each is converted once');
+  here.images.addIndex([deep], 'app');
   await t.rejects(here.run(), { message: 'indexes are nested deeper than 4' });
 });
 

@@ -1,0 +1,84 @@
+import { Readable } from 'node:stream';
+import type { Digest } from '@sepia/base/digest';
+import { isManifestType, MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
+import { type Document, type RawDescriptor, readDocument } from './documents.ts';
+import type { ImageSource, ImageTarget } from './ends.ts';
+import type { MakeScratch } from './scratch.ts';
+import { smallBlob } from './small-blob.ts';
+import type { WorkLimits } from './work-limits.ts';
+
+interface Ends {
+  readonly source: ImageSource;
+  readonly target: ImageTarget;
+  readonly scratch: MakeScratch;
+  readonly signal: AbortSignal;
+}
+
+/** What of one image goes to the target as it is, each once, however often it is named. */
+export class Copies {
+  readonly #ends: Ends;
+  readonly #limits: WorkLimits;
+  readonly #parts = new Set<Digest>();
+  readonly #begun = new Set<string>();
+  readonly #documents = new Set<Digest>();
+
+  constructor(ends: Ends, limits: WorkLimits) {
+    this.#ends = ends;
+    this.#limits = limits;
+  }
+
+  /** Manifests and indexes that were copied so far, parts of copied indexes among them. */
+  get documents(): readonly Digest[] {
+    return [...this.#documents];
+  }
+
+  /** A manifest that an index names. */
+  async manifestOf({ digest, mediaType }: RawDescriptor): Promise<Document> {
+    const document = await this.#ends.source.manifest(digest, this.#ends.signal);
+    return { ...document, mediaType };
+  }
+
+  /** A manifest with all that it names, unchanged; it is not stored itself. */
+  async document(document: Document, depth: number): Promise<Document> {
+    const parsed = readDocument(document.bytes, document.mediaType);
+    this.#limits.document(parsed.kind === 'index' ? depth : 0);
+    if (parsed.kind === 'index') for (const child of parsed.children) await this.#child(child, depth + 1);
+    else await this.parts(parsed.kind === 'image' ? [parsed.config, ...parsed.layers] : parsed.names);
+    this.#documents.add(document.digest);
+    return document;
+  }
+
+  async #child(child: RawDescriptor, depth: number): Promise<void> {
+    if (!isManifestType(child.mediaType)) return await this.parts([child]);
+    const key = `${child.mediaType} ${child.digest}`;
+    if (this.#begun.has(key)) return this.#limits.document(0);
+    this.#begun.add(key);
+    const inner = await this.document(await this.manifestOf(child), depth);
+    await this.#ends.target.putManifest(inner, undefined, this.#ends.signal);
+  }
+
+  /** Copies blobs that the target does not have; foreign ones (`urls`) may be missing at the source as well. */
+  async parts(parts: readonly RawDescriptor[]): Promise<void> {
+    const { source, target, scratch, signal } = this.#ends;
+    for (const part of parts) {
+      if (this.#parts.has(part.digest)) continue;
+      if ((await target.has(part.digest, part.sizeBytes, signal)) || part.raw['urls'] !== undefined) continue;
+      await using room = await scratch();
+      await source.blob(part, (chunk) => room.append(chunk), signal);
+      const { digest, sizeBytes } = part;
+      await target.putBlob({ digest, sizeBytes, open: (start, end) => room.stream(start, end) }, signal);
+      this.#parts.add(digest);
+    }
+  }
+
+  /** A blob that was made here. */
+  async bytes({ bytes, digest }: { readonly bytes: Buffer; readonly digest: Digest }): Promise<void> {
+    const open = (start?: number, end?: number): Readable => Readable.from([bytes.subarray(start, end)]);
+    await this.#ends.target.putBlob({ digest, sizeBytes: bytes.length, open }, this.#ends.signal);
+  }
+
+  /** A blob of the source that is as short as a config. */
+  async small(blob: RawDescriptor): Promise<Buffer> {
+    return await smallBlob(this.#ends.source, blob, MAX_MANIFEST_BYTES, this.#ends.signal);
+  }
+}
