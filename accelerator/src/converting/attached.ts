@@ -1,8 +1,7 @@
 import type { Digest } from '@sepia/base/digest';
 import type { ConversionTask } from '@sepia/cluster/api/conversions';
-import { type Document, isAttestation, readDocument, SOURCE_ANNOTATION } from '@sepia/lazy/convert/documents';
+import { childImages, type Document, readDocument, SOURCE_ANNOTATION } from '@sepia/lazy/convert/documents';
 import type { ImageSource } from '@sepia/lazy/convert/ends';
-import { isManifestType } from '@sepia/oci/manifest';
 import type { ReferrerEntry } from '@sepia/upstream/referrer-list';
 import { referrersOf } from '../net/lists.ts';
 import type { Proxies } from '../net/proxies.ts';
@@ -43,10 +42,7 @@ export async function attachedTo(
     return referrers;
   };
   const referrers = await look(top.digest, '');
-  const parsed = readDocument(top.bytes, top.mediaType);
-  const children = (parsed.kind === 'index' ? parsed.children : []).filter(
-    (one) => isManifestType(one.mediaType) && !isAttestation(one),
-  );
+  const children = childImages(readDocument(top.bytes, top.mediaType));
   for (const child of children.slice(0, MAX_MANIFESTS)) await look(child.digest, ` of ${child.digest}`);
   const unseen = children.length - MAX_MANIFESTS;
   const shown = lost.slice(0, MAX_LOST);

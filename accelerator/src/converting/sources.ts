@@ -1,9 +1,8 @@
 import { isCoded } from '@sepia/base/errors';
 import { type ConversionRule, sizeFault } from '@sepia/cluster/conversion-rule';
-import { type Document, isAttestation, readDocument } from '@sepia/lazy/convert/documents';
+import { childImages, type Document, readDocument } from '@sepia/lazy/convert/documents';
 import type { ImageSource } from '@sepia/lazy/convert/ends';
 import { isConvertible, whyResult } from '@sepia/lazy/convert/results';
-import { isManifestType } from '@sepia/oci/manifest';
 
 /** The same source; `hear` is given each manifest that it gives. */
 export function heardBy(source: ImageSource, hear: (document: Document) => void): ImageSource {
@@ -51,9 +50,8 @@ export async function whyNotASource(
   const reason = whyResult(parsed);
   if (reason !== undefined) return reason;
   const documents = [parsed];
-  for (const child of parsed.kind === 'index' ? parsed.children : []) {
-    if (!isManifestType(child.mediaType) || isAttestation(child)) continue;
-    const document = await source.manifest(child.digest, signal);
+  for (const { digest } of childImages(parsed)) {
+    const document = await source.manifest(digest, signal);
     const inner = readDocument(document.bytes, document.mediaType);
     if (whyResult(inner) !== undefined) return 'its index holds a result of a conversion';
     documents.push(inner);

@@ -1,9 +1,8 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
-import { diffIdsOf, isAttestation, type RawDescriptor, readDocument } from '@sepia/lazy/convert/documents';
+import { childImages, diffIdsOf, type RawDescriptor, readDocument } from '@sepia/lazy/convert/documents';
 import type { ImageSource } from '@sepia/lazy/convert/ends';
 import { WorkLimits } from '@sepia/lazy/convert/work-limits';
-import { isManifestType } from '@sepia/oci/manifest';
 
 /** A layer as its image names it. */
 export interface ImageLayer {
@@ -48,9 +47,8 @@ export async function imagesOf(
     return [{ digest: top.digest, layers }];
   }
   const images: Image[] = [];
-  for (const child of document.children.slice(0, MAX_IMAGES))
-    if (isManifestType(child.mediaType) && !isAttestation(child))
-      images.push(...(await imagesOf(source, child.digest, signal, limits, depth + 1)));
+  for (const child of childImages(document).slice(0, MAX_IMAGES))
+    images.push(...(await imagesOf(source, child.digest, signal, limits, depth + 1)));
   return images;
 }
 

@@ -205,6 +205,29 @@ t.test(
   },
 );
 
+t.test('what an index names again and again is looked at once', async (t) => {
+  const { world, deps, job } = start(t);
+  const image = world.image('amd64', 'content');
+  const child = { mediaType: OCI_MANIFEST, digest: image.digest, size: image.bytes.length };
+  const manifests = Array.from({ length: 1_000 }, () => child);
+  const index = documentOf({ schemaVersion: 2, mediaType: OCI_INDEX, manifests }, OCI_INDEX);
+  world.manifests.set('1', index).set(index.digest, index);
+  const sbom = { mediaType: OCI_MANIFEST, digest: digestOf(Buffer.from('spdx')), size: 4 };
+  world.referrers.set(image.digest, [{ ...sbom, artifactType: 'application/spdx+json' }]);
+  const asked: string[] = [];
+  const source: ImageSource = {
+    ...world.source,
+    manifest: async (reference) => {
+      asked.push(reference);
+      return await world.source.manifest(reference);
+    },
+  };
+  const { outcome, lost } = await convert(deps, { ...job, source }, SIGNAL);
+  t.equal(outcome, 'converted');
+  t.same(lost, [`application/spdx+json ${sbom.digest} of ${image.digest}`]);
+  t.equal(asked.filter((reference) => reference === image.digest).length, 2);
+});
+
 t.test('what is attached may call itself what it likes: a job keeps the begin of that', async (t) => {
   const { world, deps, job } = start(t);
   const image = world.image('1', 'content');

@@ -10,7 +10,7 @@ import { layerDefaults } from '@sepia/lazy/convert/layer-job';
 import { WORK_BOUNDS } from '@sepia/lazy/convert/work-limits';
 import { readIndexHead } from '@sepia/lazy/index/layer-index';
 import { inlinePacker } from '@sepia/lazy/pack/batch';
-import { OCI_MANIFEST } from '@sepia/oci/manifest';
+import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
 import t from 'tap';
 import {
   MemoryImages,
@@ -232,6 +232,18 @@ t.test('ordinary images are indexed layer by layer, once', async (t) => {
   t.equal(here.stored.size, 2);
 });
 
+t.test('an index that names the next again and again is looked at once', async (t) => {
+  const here = new Here();
+  let below = here.images.addImage([APP]);
+  for (let depth = 0; depth < 4; depth += 1)
+    below = here.images.addIndex(
+      Array.from({ length: 100 }, () => below),
+      'again',
+    );
+  t.match(await here.index('again'), { outcome: 'indexed', layers: 1 });
+  t.equal(here.images.reads.length, 2, 'its config and its layer');
+});
+
 t.test('what asks for work without end is refused: layers, manifests, blobs that grow', async (t) => {
   const here = new Here();
   const absent = Array.from({ length: 3_000 }, (_, at) => {
@@ -243,13 +255,18 @@ t.test('what asks for work without end is refused: layers, manifests, blobs that
     code: 'MANIFEST_SYNTAX',
     message: /has 3000 layers; no system stacks more/,
   });
-  let below = here.images.addImage([APP]);
-  for (let depth = 0; depth < 4; depth += 1)
-    below = here.images.addIndex(
-      Array.from({ length: 100 }, () => below),
-      'again',
-    );
-  await t.rejects(here.index('again'), { code: 'MANIFEST_SYNTAX', message: /more than 2000 manifests/ });
+  // Each names a hundred others of one image.
+  const image = here.images.addImage([APP]);
+  const folder = (name: string, children: readonly object[]): Part =>
+    here.images.addManifest({ schemaVersion: 2, name, manifests: children }, OCI_INDEX, name);
+  const folders = Array.from({ length: 100 }, (_, at) =>
+    folder(
+      `folder ${at}`,
+      Array.from({ length: 20 }, (_, more) => folder(`folder ${at} ${more}`, [image])),
+    ),
+  );
+  folder('wide', folders);
+  await t.rejects(here.index('wide'), { code: 'MANIFEST_SYNTAX', message: /more than 2000 manifests/ });
 
   const zeros = Buffer.alloc(32 * 1024 * 1024);
   const blob = gzipSync(writeTar([{ name: 'zeros', payload: zeros }]));

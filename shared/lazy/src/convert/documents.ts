@@ -1,6 +1,13 @@
 import { type Digest, digestOf, isDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
-import { DOCKER_LIST, DOCKER_MANIFEST, isIndexType, OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
+import {
+  DOCKER_LIST,
+  DOCKER_MANIFEST,
+  isIndexType,
+  isManifestType,
+  OCI_INDEX,
+  OCI_MANIFEST,
+} from '@sepia/oci/manifest';
 import { TOC_DIGEST_ANNOTATION, UNCOMPRESSED_SIZE_ANNOTATION } from '../estargz/toc.ts';
 import { isZstdAnnotation } from '../zstdchunked/annotations.ts';
 import { isObject, type JsonObject, parseObject } from './lossless-json.ts';
@@ -87,6 +94,13 @@ export function isReadableLayer(mediaType: string): boolean {
 /** True for a child of an index that says something of another child: an attestation. */
 export function isAttestation(child: RawDescriptor): boolean {
   return annotationsOf(child.raw)[ATTESTATION_TYPE] !== undefined;
+}
+
+/** The manifests and indexes that an index names, but attestations; each once, however often it is named. */
+export function childImages(document: SourceDocument): readonly RawDescriptor[] {
+  const children = document.kind === 'index' ? document.children : [];
+  const images = children.filter((child) => isManifestType(child.mediaType) && !isAttestation(child));
+  return [...new Map(images.map((child) => [child.digest, child])).values()];
 }
 
 /** `os/architecture[/variant]` of a child, or undefined where it names none. */
