@@ -8,6 +8,7 @@ import type { ConversionTask } from '@sepia/cluster/api/conversions';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { ConversionRule } from '@sepia/cluster/conversion-rule';
 import { ConversionRules } from '@sepia/cluster/conversion-rules';
+import { Settled } from '@sepia/cluster/core/settled-conversions';
 import {
   annotationsOf,
   type Document,
@@ -27,12 +28,11 @@ import type { LayerRecords } from './net/layer-records.ts';
 import { listed, referrersOf } from './net/lists.ts';
 import type { Proxies } from './net/proxies.ts';
 import type { QueueClient } from './net/queue-client.ts';
-import { Settled } from './settled.ts';
 
 interface ScanDeps {
   readonly cluster: Cluster;
   readonly proxies: Proxies;
-  readonly queue: Pick<QueueClient, 'add' | 'list'>;
+  readonly queue: Pick<QueueClient, 'addFound' | 'list'>;
   readonly records: LayerRecords;
   readonly log: Logger;
   /** A number from 0 up to 1. */
@@ -72,11 +72,13 @@ class Looks {
     }
   }
 
-  /** 1 if the queue took it, 0 if it, or the share of its project, is full: others may still have places. */
-  async put(add: () => Promise<unknown>): Promise<number> {
+  /**
+   * 1 if the queue took it, 0 if it has it, or had it and it is settled since this scan began, or it, or the share of its
+   * project, is full: others may still have places.
+   */
+  async put(add: () => Promise<{ readonly isNew: boolean }>): Promise<number> {
     try {
-      await add();
-      return 1;
+      return (await add()).isNew ? 1 : 0;
     } catch (error) {
       if (!isCoded(error, 'OVERLOADED')) throw error;
       this.full += 1;
@@ -143,7 +145,7 @@ async function scanRepository(
         const lack = await lackOf(deps, rule, task, signal);
         const wanted = { ...task, ...lack };
         if (lack === undefined || deps.settled.has(wanted)) return 0;
-        return await looks.put(async () => await deps.queue.add(wanted));
+        return await looks.put(async () => await deps.queue.addFound(wanted));
       });
     }
   }
@@ -173,7 +175,7 @@ async function scanResults(
     added += await looks.at({ ...place, tag, rule: rule.name }, async () => {
       const result = await manifestOrNone(clusterSource(deps.proxies, place), tag, signal);
       if (result === undefined || madeFrom(result) === undefined) return 0;
-      return await looks.put(async () => await deps.queue.add(task));
+      return await looks.put(async () => await deps.queue.addFound(task));
     });
   }
   return added;

@@ -29,6 +29,8 @@ class World {
   /** What the last scan came to. */
   result = { added: 0, full: 0 };
   isFull: (task: ConversionTask) => boolean = () => false;
+  /** Has the queue a job of it, or is it settled, since the scan began? */
+  isKnown: (task: ConversionTask) => boolean = () => false;
   nowMs = 0;
 
   put(tag: string | undefined, json: object, mediaType = OCI_MANIFEST): Document {
@@ -57,11 +59,12 @@ class World {
     const conversions = [CONVERSION_RULE.parse({ name: 'r', from: 'u', repositories: ['**'], ...keys })];
     const tasks: ConversionTask[] = [];
     this.tasks = tasks;
-    const add = async (task: ConversionTask): Promise<void> => {
+    const addFound = async (task: ConversionTask): Promise<{ isNew: boolean }> => {
       if (this.isFull(task)) throw new CodedError('OVERLOADED');
       tasks.push(task);
+      return { isNew: !this.isKnown(task) };
     };
-    const queue = { add, list: async () => this.jobs };
+    const queue = { addFound, list: async () => this.jobs };
     this.result = await scanOnce(
       {
         cluster: { document: { conversions } } as unknown as Cluster,
@@ -97,6 +100,17 @@ t.test('a queue without a place for one leaves the others their places', async (
   t.same(await world.scanned(), ['1', '3']);
   t.same(world.result, { added: 2, full: 1 });
 });
+
+t.test(
+  'what the queue has already, or is settled since the scan began, does not count as found',
+  async (t) => {
+    const world = new World();
+    for (const tag of ['1', '2']) world.put(tag, fileImage(tag).manifest);
+    world.isKnown = ({ tag }) => tag === '2';
+    await world.scanned();
+    t.same(world.result, { added: 1, full: 0 });
+  },
+);
 
 t.test('a scan puts in only what a job would do', async (t) => {
   const world = new World();

@@ -31,6 +31,11 @@ export class QueueClient {
     return await this.#post(to(PROXY.conversionAdd), { task });
   }
 
+  /** Puts in what a scan found, unless it is settled: another scan may have found it at the same time. */
+  async addFound(task: ConversionTask): Promise<{ readonly id: string; readonly isNew: boolean }> {
+    return await this.#post(to(PROXY.conversionAdd), { task, isFound: true });
+  }
+
   async take(holder: string, limit: number): Promise<readonly ConversionJob[]> {
     return (await this.#post<{ jobs: ConversionJob[] }>(to(PROXY.conversionTake), { holder, limit })).jobs;
   }

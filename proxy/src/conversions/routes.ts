@@ -1,6 +1,6 @@
 import type Router from '@koa/router';
 import { CodedError } from '@sepia/base/errors';
-import { CONVERSION_CALLS, conversionKey } from '@sepia/cluster/api/conversions';
+import { CONVERSION_CALLS } from '@sepia/cluster/api/conversions';
 import { PROXY } from '@sepia/cluster/api/proxy';
 import { serve } from '@sepia/http/router';
 import type { Context } from 'koa';
@@ -10,13 +10,14 @@ import type { Conversions } from './conversions.ts';
 const BODY = { limitBytes: PROXY.conversionChange.body.maxBytes, what: 'conversions' };
 
 /** The queue of conversions for accelerators and operators. */
-export function conversionRoutes(router: Router, { queue }: Conversions): void {
+export function conversionRoutes(router: Router, conversions: Conversions): void {
+  const { queue } = conversions;
   serve(router, PROXY.conversions, async (ctx) => {
     ctx.body = { jobs: await queue.list() };
   });
   serve(router, PROXY.conversionAdd, async (ctx) => {
-    const { task } = await jsonBody(ctx, CONVERSION_CALLS.add, BODY);
-    ctx.body = await queue.add(conversionKey(task), task);
+    const { task, isFound } = await jsonBody(ctx, CONVERSION_CALLS.add, BODY);
+    ctx.body = await conversions.add(task, isFound);
   });
   serve(router, PROXY.conversionTake, async (ctx) => {
     const { holder, limit } = await jsonBody(ctx, CONVERSION_CALLS.take, BODY);

@@ -3,7 +3,7 @@ import type { Registers } from '@sepia/records/jobs/job-queue';
 import t from 'tap';
 import { Conversions } from '../../src/conversions/conversions.ts';
 
-function make(...conversions: object[]): Conversions {
+function make(...conversions: object[]): Conversions & { nowMs: number } {
   const values = new Map<string, unknown>();
   const registers: Registers = {
     read: async <T>(key: string) => values.get(key) as T | undefined,
@@ -21,7 +21,11 @@ function make(...conversions: object[]): Conversions {
     JSON.stringify({ version: 1, members: [], upstreams, conversions }),
     'doc',
   );
-  return new Conversions({ registers, rules: document.conversions, dateMs: () => 1, chance: () => 0.5 });
+  const clock = { nowMs: 1 };
+  const rules = document.conversions;
+  const made = new Conversions({ registers, rules, dateMs: () => clock.nowMs, chance: () => 0.5 });
+  return Object.defineProperty(made, 'nowMs', { set: (ms: number) => (clock.nowMs = ms) }) as typeof made &
+    typeof clock;
 }
 
 const push = { kind: 'push', upstream: 'local', repository: 'team/app', tag: '1' } as const;
@@ -35,6 +39,26 @@ t.test('a repeated event makes no second job, a moved tag renews the one', async
   const jobs = await conversions.queue.list();
   t.match(jobs, [{ payload: { tag: '1', digest: digest('2') }, state: 'waiting' }]);
   t.equal(jobs.length, 1);
+});
+
+t.test('a source that died while two scans looked at it is put in once', async (t) => {
+  const conversions = make({ name: 'all', from: 'local', repositories: ['**'] });
+  const { queue } = conversions;
+  const task = { kind: 'convert', rule: 'all', upstream: 'local', repository: 'team/app', tag: '1' } as const;
+  const source = { ...task, digest: `sha256:${'1'.repeat(64)}` };
+  const { id } = await conversions.add(source, true);
+  t.same(await conversions.add(source, true), { id, isNew: false }, 'it waits');
+  t.equal((await queue.take('first', 1)).length, 1);
+  await queue.fail(id, 'first', 'LAYER_INVALID: a broken layer', true);
+  t.same(await conversions.add(source, true), { id, isNew: false }, 'it is dead');
+  t.equal((await queue.list()).length, 1);
+  t.match(await conversions.add({ ...source, rule: 'other' }, true), { isNew: true }, 'by another rule');
+  conversions.nowMs = 3_600_001;
+  const next = await conversions.add(source, true);
+  t.match(next, { isNew: true }, 'dead for an hour');
+  await queue.cancel(next.id);
+  t.match(await conversions.add(source, true), { isNew: false }, 'cancelled');
+  t.match(await conversions.add(source), { isNew: true }, 'somebody told it');
 });
 
 t.test('one project does not take all places of the queue', async (t) => {

@@ -44,7 +44,8 @@ const HOLDER = z.string().min(1).max(160);
 
 /** Bodies of `POST /v1/conversions/…` at a proxy. */
 export const CONVERSION_CALLS = {
-  add: z.strictObject({ task: CONVERSION_TASK }),
+  /** `isFound`: a scan found it, nobody told it; it is not put in where a job about it was cancelled, or died lately. */
+  add: z.strictObject({ task: CONVERSION_TASK, isFound: z.boolean().optional() }),
   take: z.strictObject({ holder: HOLDER, limit: z.number().int().min(1).max(64) }),
   renew: z.strictObject({ holder: HOLDER, progress: z.unknown().optional() }),
   finish: z.strictObject({ holder: HOLDER, result: z.unknown() }),

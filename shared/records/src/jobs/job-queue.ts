@@ -7,6 +7,7 @@ import {
   cancelJob,
   failJob,
   finishJob,
+  type IsSettled,
   type RetryRules,
   releaseJob,
   renewJob,
@@ -57,18 +58,23 @@ export class JobQueue<T> {
     this.#options = options;
   }
 
-  /** Resolves when the job is on a quorum. @throws `OVERLOADED`, `QUORUM_LOST`, `CONFLICT` */
-  async add(key: string, payload: T): Promise<{ readonly id: string; readonly isNew: boolean }> {
+  /**
+   * Resolves when the job is on a quorum, or is not needed. @param isSettled asked of the jobs that are on record when none of
+   * the key is open: true, and the last of them stands for it @throws `OVERLOADED`, `QUORUM_LOST`, `CONFLICT`
+   */
+  async add(
+    key: string,
+    payload: T,
+    isSettled?: IsSettled<T>,
+  ): Promise<{ readonly id: string; readonly isNew: boolean }> {
     const lane = laneOf(key);
     const id = `${lane}-${this.#deps.nowMs().toString(36)}-${hash(`${key}\n${this.#deps.chance()}`).slice(0, 8)}`;
     let added: { readonly id: string; readonly isNew: boolean } = { id, isNew: true };
     await this.#change(lane, (jobs) => {
-      const { lane: next, ...rest } = addJob(
-        jobs,
-        { id, key, payload },
-        this.#deps.nowMs(),
-        this.#options.ownerOf,
-      );
+      const { lane: next, ...rest } = addJob(jobs, { id, key, payload }, this.#deps.nowMs(), {
+        ownerOf: this.#options.ownerOf,
+        isSettled,
+      });
       added = rest;
       return next;
     });

@@ -23,18 +23,24 @@ export interface RetryRules {
   readonly tries: number;
 }
 
+/** Whether what a key is about needs no new job, by the jobs on record. */
+export type IsSettled<T> = (jobs: readonly Job<T>[]) => boolean;
+
 const EMPTY: JobLane<never> = { jobs: [] };
 
 /**
  * Takes a job in. Of a key that is open already the newest payload wins: a waiting job gets it, a running one runs again
- * with it. Of one owner it takes as many as {@link hasNoPlace} allows. @returns the id of the job that now stands for the key
+ * with it. One that is settled is not put in. Of one owner it takes as many as {@link hasNoPlace} allows. @returns the id of the job that now stands for the key
  * @throws {CodedError} `OVERLOADED`
  */
 export function addJob<T>(
   lane: JobLane<T> = EMPTY,
   added: { readonly id: string; readonly key: string; readonly payload: T },
   nowMs: number,
-  ownerOf?: OwnerOf,
+  {
+    ownerOf,
+    isSettled,
+  }: { readonly ownerOf?: OwnerOf | undefined; readonly isSettled?: IsSettled<T> | undefined } = {},
 ): { readonly lane: JobLane<T>; readonly id: string; readonly isNew: boolean } {
   const before = lane.jobs.find((job) => job.key === added.key && isOpen(job));
   if (before !== undefined) {
@@ -47,6 +53,8 @@ export function addJob<T>(
         : { ...before, payload: added.payload, tries: 0, losses: 0, notBeforeMs: nowMs };
     return { lane: withRoom(replace(lane, newer)), id: before.id, isNew: false };
   }
+  const last = lane.jobs.findLast((job) => job.key === added.key);
+  if (last !== undefined && isSettled?.(lane.jobs) === true) return { lane, id: last.id, isNew: false };
   const open = lane.jobs.filter(isOpen);
   const owner = ownerOf?.(added.key);
   const owners = open.map(({ key }) => ownerOf?.(key));

@@ -21,6 +21,24 @@ const failure = { error: 'why', isFinal: false, chance: 0.5, rules: RULES };
 const one = (id: string, key = id, payload = 'p') => ({ id, key, payload });
 const jobOf = (lane: JobLane<string>, id: string): Job<string> => lane.jobs.find((job) => job.id === id)!;
 
+t.test('what is settled is not put in, unless a job of it is open', (t) => {
+  const seen: number[] = [];
+  const isSettled = (jobs: readonly Job<string>[]): boolean => seen.push(jobs.length) > 0;
+  const { lane, isNew } = addJob(undefined, one('a', 'k'), 0, { isSettled });
+  t.ok(isNew, 'there is no job that could settle it');
+  t.match(addJob(lane, one('b', 'k', 'newer'), 1, { isSettled }), {
+    id: 'a',
+    lane: { jobs: [{ payload: 'newer' }] },
+  });
+  t.same(seen, []);
+  const dead = failJob(takeJobs(lane, 'x', 2, 1).lane, 'a', 'x', 3, { ...failure, isFinal: true });
+  t.same(addJob(dead, one('b', 'k'), 4, { isSettled }), { lane: dead, id: 'a', isNew: false });
+  t.same(seen, [1]);
+  t.match(addJob(dead, one('b', 'k'), 4, { isSettled: () => false }), { id: 'b', isNew: true });
+  t.match(addJob(dead, one('b', 'k'), 4), { id: 'b', isNew: true });
+  t.end();
+});
+
 t.test('a job is taken once, and again when its holder went away', async (t) => {
   const { lane } = addJob<string>(undefined, one('a'), 0);
   const first = takeJobs(lane, 'x', 0, 5);
@@ -135,7 +153,7 @@ t.test('nobody fills a lane alone', async (t) => {
     for (let taken = 0; ; taken += 1) {
       count += 1;
       try {
-        ({ lane } = addJob(lane, one(`j${count}`, `${owner}/${count}`), 0, ownerOf));
+        ({ lane } = addJob(lane, one(`j${count}`, `${owner}/${count}`), 0, { ownerOf }));
       } catch (error) {
         t.match(error, { code: 'OVERLOADED', message: `too many jobs of ${owner} wait; try again later` });
         return taken;

@@ -1,7 +1,10 @@
-import { type ConversionJob, type ConversionTask, conversionKey } from '@sepia/cluster/api/conversions';
+import { type ConversionJob, type ConversionTask, conversionKey } from '../api/conversions.ts';
 
 /** A scan leaves a source alone for so long after its job died, in ms. */
 const REST_MS = 3_600_000;
+
+/** What of a job says whether its source is settled. */
+type SettledJob = Pick<ConversionJob, 'payload' | 'state' | 'result' | 'endedAtMs'>;
 
 /** What a scan need not put into the queue again: the same source would end the same way, or somebody said no. */
 export class Settled {
@@ -10,7 +13,7 @@ export class Settled {
   readonly #stays = new Set<string>();
 
   /** @param nowMs by the clock that dates the jobs */
-  constructor(jobs: readonly ConversionJob[], nowMs: number) {
+  constructor(jobs: readonly SettledJob[], nowMs: number) {
     for (const { payload, state, result, endedAtMs = nowMs } of jobs) {
       const isRecent = nowMs - endedAtMs < REST_MS;
       if (result?.stays === true && isRecent) this.#stays.add(keyOf(payload));
