@@ -1,9 +1,15 @@
 // Counts what the plan of the house counts, at any commit that has either layout: node scripts/house-counts.mjs [FOLDER]
-// Nothing but Node 24; figures as JSON. "Rooms" are the folders that files lie in, without a trailing core/.
+// Needs nothing but Node; figures as JSON. "Rooms" are the folders that files lie in, without a trailing core/.
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { dirname, join, posix, resolve } from 'node:path';
-import { functionsOf } from '../test/functions.ts';
+import { fileURLToPath } from 'node:url';
+import { runChild } from './child.mjs';
+import { findNode, isRunningNodeFit, noNodeText } from './node24.mjs';
+
+// What counts functions is TypeScript, which Node 24 alone reads as it is.
+if (!isRunningNodeFit()) process.exit(await again());
+const { functionsOf } = await import('../test/functions.ts');
 
 const root = resolve(process.argv[2] ?? '.');
 const paths = execFileSync('git', ['ls-files', '*.ts'], { cwd: root, encoding: 'utf8' }).trim().split('\n');
@@ -28,7 +34,7 @@ const COPIES = {
   'loops of passes and rests': /while \((?:await pause\(|!\w*\.?signal\.aborted)|\basync #\w*[fF]orever\b/,
   'messages checked against a schema, by hand': /\.issues\b|\{ issues \}/,
   'slots and who waits for them':
-    /const \[first\] = this\.#wait\w*;|\(\(\) => void\)\[\] = \[\]|\.shift\(\)\?\.\(\)/,
+    /const \[first\] = this\.#(?:wait|lane)\w*;|\(\(\) => void\)\[\] = \[\]|\.shift\(\)\?\.\(\)/,
   'timeouts by constant (_MS = …)': /^(?:export )?const \w+_MS = /m,
 };
 
@@ -73,6 +79,15 @@ console.log(
     2,
   ),
 );
+
+/** Runs this script under the Node that is fit. */
+async function again() {
+  const node = findNode();
+  if (node !== undefined)
+    return await runChild(node, [fileURLToPath(import.meta.url), ...process.argv.slice(2)]);
+  process.stderr.write(`${noNodeText()}\n`);
+  return 2;
+}
 
 /** Specs of a file's imports, types included. */
 function importsOf(text) {

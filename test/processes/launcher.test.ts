@@ -23,3 +23,14 @@ t.test('a conversion keeps its buffers where there is memory; all others give th
   t.equal(tracker.code, 0, tracker.stderr);
   t.match(tracker.stderr, /^32768 --max-semi-space-size=32$/m, 'small things, no buffers');
 });
+
+t.test('counts of the house are taken by the Node that is fit, whichever is asked to', async (t) => {
+  const old = "Object.defineProperty(process.versions, 'node', { value: '20.0.0' })";
+  const counts = resolve(import.meta.dirname, '../../scripts/house-counts.mjs');
+  const asOld = [`--import=data:text/javascript,${encodeURIComponent(old)}`, counts];
+  const env = { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(TELL)}` };
+  const counted = await run(process.execPath, asOld, env);
+  t.equal(counted.code, 0, counted.stderr);
+  t.equal(counted.stderr.match(/\n/g)?.length, 2, 'it ran again, as another process');
+  t.same(JSON.parse(counted.stdout).circlesOfRooms, []);
+});
