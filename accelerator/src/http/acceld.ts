@@ -26,22 +26,22 @@ const MAX_RESOURCES = 100;
 
 /**
  * Reads the body of `POST /api/v1/conversions`: Harbor's webhook, of which only `type` and each `resource_url` count, as in
- * Harbor's acceleration-service; CloudEvents too. @returns the field that is wrong
+ * Harbor's acceleration-service; CloudEvents too. @returns the field that is wrong, and what it should be
  */
 export function parseAcceldRequest(value: unknown): AcceldRequest | { readonly wrong: string } {
   const body = objectOf(value);
   const type = body?.['type'];
-  if (typeof type !== 'string') return { wrong: 'type' };
+  if (typeof type !== 'string') return { wrong: 'type is missing or no text' };
   if (type !== 'PUSH_ARTIFACT' && type !== 'harbor.artifact.pushed') return undefined;
   const where = body?.['specversion'] === undefined ? 'event_data' : 'data';
   const resources = objectOf(body?.[where])?.['resources'];
   if (!Array.isArray(resources) || resources.length === 0 || resources.length > MAX_RESOURCES)
-    return { wrong: `${where}.resources` };
+    return { wrong: `${where}.resources is not a list of 1 to ${MAX_RESOURCES}` };
   const urls: string[] = [];
   for (const [index, resource] of resources.entries()) {
     const url = objectOf(resource)?.['resource_url'];
     if (typeof url !== 'string' || url === '' || url.length > 2_000)
-      return { wrong: `${where}.resources[${index}].resource_url` };
+      return { wrong: `${where}.resources[${index}].resource_url is not HOST/REPOSITORY:TAG` };
     urls.push(url);
   }
   return urls;

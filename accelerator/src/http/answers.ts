@@ -28,10 +28,10 @@ export function acceldError(error: CodedError): { readonly code: string; readonl
   return { code: `ERR_${ACCELD_CODES[error.code] ?? error.code}`, message: error.message };
 }
 
-/** The job of this id. @throws {CodedError} `COMMAND_UNKNOWN` */
+/** The job of this id. @throws {CodedError} `JOB_UNKNOWN` */
 export async function knownTask(list: () => Promise<readonly AcceldTask[]>, id = ''): Promise<AcceldTask> {
   const task = (await list()).find((one) => one.id === id);
   if (task === undefined)
-    throw new CodedError('COMMAND_UNKNOWN', { message: `no job ${id.slice(0, 80)} is known` });
+    throw new CodedError('JOB_UNKNOWN', { message: `no job ${id.slice(0, 80)} is known` });
   return task;
 }

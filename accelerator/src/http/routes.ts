@@ -41,7 +41,7 @@ export function apiRoutes(router: Router, deps: RouteDeps): void {
     await answered(routed(context, 'conversions-add'), async (ctx) => {
       const request = await readJson(ctx, MAX_BODY_BYTES, parseAcceldRequest);
       if (request !== undefined && 'wrong' in request)
-        throw new CodedError('REQUEST_INVALID', { message: `${request.wrong} is missing or not valid` });
+        throw new CodedError('REQUEST_INVALID', { message: request.wrong });
       const tasks = (request ?? []).flatMap((url) => tasksOf(deps.cluster, rules, url));
       const add = async (): Promise<readonly string[]> => {
         const ids: string[] = [];

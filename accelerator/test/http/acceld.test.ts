@@ -16,13 +16,13 @@ t.test('requests as the documents of acceleration-service have them', async (t) 
     'CloudEvents',
   );
   t.equal(parseAcceldRequest({ type: 'DELETE_ARTIFACT' }), undefined, 'other kinds mean nothing');
-  t.same(parseAcceldRequest({}), { wrong: 'type' });
-  t.same(parseAcceldRequest([]), { wrong: 'type' });
+  t.same(parseAcceldRequest({}), { wrong: 'type is missing or no text' });
+  t.same(parseAcceldRequest([]), { wrong: 'type is missing or no text' });
   t.same(parseAcceldRequest({ type: 'PUSH_ARTIFACT', event_data: { resources: [] } }), {
-    wrong: 'event_data.resources',
+    wrong: 'event_data.resources is not a list of 1 to 100',
   });
   t.same(parseAcceldRequest({ type: 'PUSH_ARTIFACT', event_data: { resources: [{ resource_url: 5 }] } }), {
-    wrong: 'event_data.resources[0].resource_url',
+    wrong: 'event_data.resources[0].resource_url is not HOST/REPOSITORY:TAG',
   });
 });
 

@@ -76,7 +76,7 @@ t.test('a job that is not known is 404; so many streams and no more', async (t) 
   const { url, watch } = await serve(t);
   const unknown = await request(`${url}/1-x/events`);
   t.equal(unknown.statusCode, 404);
-  t.match(await unknown.body.json(), { code: 'ERR_COMMAND_UNKNOWN' });
+  t.match(await unknown.body.json(), { code: 'ERR_JOB_UNKNOWN' });
   const streams = await Promise.all(Array.from({ length: MAX_STREAMS }, () => request(`${url}/events`)));
   await until(() => watch.watching === MAX_STREAMS, 'all are told');
   const refused = await request(`${url}/events`);

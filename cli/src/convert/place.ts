@@ -22,6 +22,8 @@ export type Place =
       readonly reference: string;
       /** As the user would write it, without tag and digest. */
       readonly name: string;
+      /** The name has no host, and nobody said where to look it up. */
+      readonly isAssumed: boolean;
     };
 
 interface PlaceOptions {
@@ -85,13 +87,14 @@ function registryPlace(text: string, { proxy, defaultProxy, plainHttp }: PlaceOp
   if (proxy !== undefined || image.host === undefined) {
     const url = proxy ?? defaultProxy;
     const inside = isHere ? repository : name;
-    return { kind: 'registry', url, host: new URL(url).host, repository: inside, reference, name };
+    const isAssumed = proxy === undefined;
+    return { kind: 'registry', url, host: new URL(url).host, repository: inside, reference, name, isAssumed };
   }
   const url = urlOf(image, isHere || plainHttp === true);
   const isHub = url === DOCKER_HUB_URL;
   const full = isHub && !repository.includes('/') ? `library/${repository}` : repository;
   const host = isHub ? 'https://index.docker.io/v1/' : image.host;
-  return { kind: 'registry', url, host, repository: full, reference, name };
+  return { kind: 'registry', url, host, repository: full, reference, name, isAssumed: false };
 }
 
 function urlOf({ host }: ImageReference, isPlain: boolean): string {

@@ -39,6 +39,7 @@ export interface RunConvert {
 
 /** Layers worked on at once: one is pulled or pushed while another is compressed. */
 const PARALLEL_LAYERS = 2;
+const ASSUMED_HINT = 'name a proxy of a running cluster with --proxy URL, or a registry in the reference';
 /** Name of an image in a layout whose source has none. */
 const LAYOUT_TAG = 'latest';
 
@@ -156,6 +157,8 @@ function clientOf(
   dispatcher: Dispatcher,
 ): RegistryClient {
   const credentials = credentialsFor(place.host, flags, process.env);
-  const hint = 'name a proxy of a running cluster with --proxy URL, or a registry in the reference';
-  return new RegistryClient({ dispatcher }, { url: place.url, credentials, hint });
+  return new RegistryClient(
+    { dispatcher },
+    { url: place.url, credentials, ...(place.isAssumed ? { hint: ASSUMED_HINT } : {}) },
+  );
 }

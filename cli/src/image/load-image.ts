@@ -17,6 +17,8 @@ export interface ImageToPush {
   readonly manifests: readonly ManifestToPush[];
 }
 
+/** Images that an error names. */
+const MAX_SHOWN = 10;
 const REF_NAME = 'org.opencontainers.image.ref.name';
 const OCI_CONFIG = 'application/vnd.oci.image.config.v1+json';
 const OCI_LAYER = 'application/vnd.oci.image.layer.v1.tar';
@@ -61,10 +63,7 @@ async function fromLayout(
     entries.length === 1 && isDemanded !== true
       ? entries[0]
       : entries[names.findIndex((name) => name === tag || name.endsWith(`:${tag}`))];
-  if (chosen === undefined)
-    throw refuse(
-      `index.json holds ${entries.length} images (${names.join(', ')}) and none is tagged ${tag}; choose one with --source-tag`,
-    );
+  if (chosen === undefined) throw noneTagged('index.json', names, tag);
   const manifests: ManifestToPush[] = [];
   const blobs = new Map<Digest, BlobSource>();
   const visit = async (digest: unknown, mediaType: unknown, depth: number): Promise<void> => {
@@ -97,6 +96,15 @@ async function fromLayout(
   return { blobs: [...blobs.values()], manifests };
 }
 
+/** @param names of the images of `file`, empty for one without */
+function noneTagged(file: string, names: readonly string[], tag: string): CodedError {
+  if (names.length === 0) return refuse(`${file} names no image`);
+  const shown = names.slice(0, MAX_SHOWN).map((name) => (name === '' ? 'one without a tag' : name));
+  if (names.length > shown.length) shown.push(`${names.length - shown.length} more`);
+  const advice = names.length === 1 ? 'it is taken without --source-tag' : 'choose one with --source-tag';
+  return refuse(`${file} has no image tagged ${tag}, but ${shown.join(', ')}; ${advice}`);
+}
+
 interface SavedImage {
   readonly Config: string;
   readonly RepoTags: readonly string[] | null;
@@ -113,8 +121,10 @@ async function fromDockerSave(
       ? images[0]
       : images.find((one) => one.RepoTags?.some((name) => name.endsWith(`:${tag}`)));
   if (image === undefined)
-    throw refuse(
-      `manifest.json holds ${images.length} images and none is tagged ${tag}; choose one with --source-tag`,
+    throw noneTagged(
+      'manifest.json',
+      images.map(({ RepoTags }) => RepoTags?.join(' ') ?? ''),
+      tag,
     );
   const config = await digested(archive, image.Config);
   const layers: BlobSource[] = [];

@@ -37,7 +37,7 @@ export async function indexInCluster(
     await delay(POLL_MS);
     const { jobs } = await operator.askProxy<{ jobs: ConversionJob[] }>(to(PROXY.conversions));
     const job = jobs.find((one) => one.id === id);
-    if (job === undefined) throw new CodedError('COMMAND_UNKNOWN', { message: `job ${id} is gone` });
+    if (job === undefined) throw new CodedError('JOB_UNKNOWN', { message: `job ${id} is gone` });
     if (job.state === 'done') return job;
     if (job.state === 'dead' || job.state === 'cancelled')
       throw new CodedError('PEER_HTTP', { message: `job ${id}: ${job.error ?? job.state}` });

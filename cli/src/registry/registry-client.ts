@@ -108,7 +108,7 @@ export class RegistryClient {
       } catch (error) {
         throwIfBug(error);
         signal?.throwIfAborted();
-        if (error instanceof CodedError && error.code !== 'PEER_HTTP') throw error;
+        if (isCoded(error) && !isCoded(error, 'REGISTRY_DOWN') && !isCoded(error, 'PEER_HTTP')) throw error;
         failure = error;
       }
       fruitless = offset > before ? 0 : fruitless + 1;
@@ -140,7 +140,7 @@ export class RegistryClient {
     await begun.body.dump();
     const location = headerOf(begun, 'location');
     if (location === undefined)
-      throw new CodedError('PEER_HTTP', {
+      throw new CodedError('REGISTRY_DOWN', {
         message: `${this.#options.url} began an upload without a Location`,
       });
     const target = new URL(location, `${this.#options.url}/v2/`);
@@ -260,7 +260,7 @@ export class RegistryClient {
       throwIfBug(cause);
       call.signal?.throwIfAborted();
       const { hint } = this.#options;
-      throw new CodedError('PEER_HTTP', {
+      throw new CodedError('REGISTRY_DOWN', {
         message: `${url.origin} does not answer (${(cause as Error).message})${hint === undefined ? '' : `; ${hint}`}`,
         cause,
       });
@@ -282,7 +282,7 @@ function longer(blob: { readonly digest: Digest; readonly sizeBytes: number }): 
 }
 
 function cut(blob: { readonly digest: Digest }, offset: number): CodedError {
-  return new CodedError('PEER_HTTP', {
+  return new CodedError('REGISTRY_DOWN', {
     message: `blob ${blob.digest} ends at ${offset} bytes again and again`,
   });
 }

@@ -161,6 +161,18 @@ t.test('a conversion that fails leaves nothing on the disk that nobody can use',
   );
 });
 
+t.test('a registry that is not there is named in words of registries', async (t) => {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  const message = new RegExp(`^http://127.0.0.1:${port} does not answer \\(.*ECONNREFUSED[^;]*\\)$`);
+  const layout = join(t.testdir(), 'layout');
+  const converted = convert(`127.0.0.1:${port}/app:one`, layout, t.testdir());
+  await t.rejects(converted, { code: 'REGISTRY_DOWN', message });
+});
+
 t.test('prioritized files', async (t) => {
   const { fake, host } = await registry(t);
   addImage(fake, 'one', [tarOf({ a: 'first', z: 'last' })]);

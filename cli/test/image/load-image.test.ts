@@ -5,7 +5,7 @@ import { createDispatcher } from '@sepia/http/sockets';
 import { parseManifest } from '@sepia/oci/manifest';
 import t from 'tap';
 import { randomImage } from '../../src/demo/random-image.ts';
-import { openArchive } from '../../src/image/archive.ts';
+import { type Archive, openArchive } from '../../src/image/archive.ts';
 import { LayoutWriter } from '../../src/image/layout-writer.ts';
 import { loadImage } from '../../src/image/load-image.ts';
 import { pushImage } from '../../src/image/push-image.ts';
@@ -92,9 +92,28 @@ t.test('what docker save writes: links between layers, long names, several image
     );
     await t.rejects(loadImage(await openArchive(tar), { tag: 'three' }), {
       code: 'REQUEST_INVALID',
-      message: /2 images and none is tagged three/,
+      message: /manifest\.json has no image tagged three, but \S*one, \S*two; choose one with --source-tag/,
     });
   }
+});
+
+t.test('a layout without the wanted tag names what it has', async (t) => {
+  const layout = (manifests: readonly object[]): Promise<Archive> =>
+    openArchive(t.testdir({ 'index.json': JSON.stringify({ manifests }) }));
+  const tagged = (name: string): object => ({ annotations: { 'org.opencontainers.image.ref.name': name } });
+  const wanted = { tag: 'v3', isDemanded: true };
+  const cases: [object[], string][] = [
+    [[], 'index.json names no image'],
+    [[tagged('v1')], 'index.json has no image tagged v3, but v1; it is taken without --source-tag'],
+    [
+      [tagged('v1'), {}],
+      'index.json has no image tagged v3, but v1, one without a tag; choose one with --source-tag',
+    ],
+  ];
+  for (const [manifests, message] of cases)
+    await t.rejects(loadImage(await layout(manifests), wanted), { code: 'REQUEST_INVALID', message });
+  const many = Array.from({ length: 1_000 }, (_, at) => tagged(`t${at}`));
+  await t.rejects(loadImage(await layout(many), wanted), { message: /but t0, .*, t9, 990 more; choose/ });
 });
 
 t.test('what is no image is refused in one sentence', async (t) => {

@@ -49,6 +49,9 @@ export const ERROR_TABLE = {
     'manifest names content that this repository does not have',
   ),
   COMMAND_UNKNOWN: f('UNSUPPORTED', 404, false, 'command or job is not known here'),
+  JOB_UNKNOWN: f('UNSUPPORTED', 404, false, 'no such job is on record'),
+  JOB_ENDED: f('UNSUPPORTED', 409, false, 'job has ended already'),
+  JOB_REPLACED: f('UNSUPPORTED', 409, false, 'a newer job is about the same'),
   RANGE_INVALID: f('UNSUPPORTED', 416, false, 'requested range lies outside the content'),
   AUTH_REQUIRED: f('UNAUTHORIZED', 401, false, 'authentication required'),
   AUTH_DENIED: f('DENIED', 403, false, 'access denied'),
@@ -149,6 +152,7 @@ export const ERROR_TABLE = {
     true,
     'this origin has not got its records back from the other origins yet; see /readyz of its admin address',
   ),
+  REGISTRY_DOWN: f('UNAVAILABLE', 503, true, 'registry does not answer, or not as registries do'),
   PEER_HTTP: f('UNAVAILABLE', 503, true, 'another member answered with an error'),
   INTERNAL: f('UNKNOWN', 500, false, 'internal error'),
 } as const satisfies Record<string, ErrorFacts>;

@@ -21,7 +21,7 @@ export function addConversions(program: Command): void {
   operatorOptions(conversions.command('show <id>').description('one job')).action(
     async (id: string, flags: OperatorFlags) => {
       const job = (await withJobs(flags, async (ask) => await list(ask))).find((one) => one.id === id);
-      if (job === undefined) throw new CodedError('COMMAND_UNKNOWN', { message: `no job ${id} is known` });
+      if (job === undefined) throw new CodedError('JOB_UNKNOWN', { message: `no job ${id} is known` });
       process.stdout.write(`${JSON.stringify(job, null, 2)}\n`);
     },
   );

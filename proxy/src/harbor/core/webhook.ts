@@ -13,6 +13,7 @@ export interface HarborEvent {
   readonly tag: Tag | undefined;
 }
 
+const LIKE_URL = 'HOST[:PORT]/REPOSITORY:TAG of the repository that repo_full_name names';
 /** Harbor sends one; as many as fit into the time that it waits. */
 const MAX_RESOURCES = 100;
 
@@ -57,7 +58,7 @@ export function parseWebhook(value: unknown): HarborEvent[] {
     const known = digest ?? (named !== undefined && isDigest(named) ? named : undefined);
     if (known === undefined && tag === undefined) throw invalid(at, 'names neither digest nor tag');
     const host = hostOf(text(field(resource, 'resource_url')), repository);
-    if (host === undefined) throw invalid(`${at}.resource_url`, 'does not begin with a host');
+    if (host === undefined) throw invalid(`${at}.resource_url`, `is not ${LIKE_URL}`);
     const key = [stamp, kind, host, repository, known ?? '', tag ?? ''].join('\n');
     return { key, kind, host, repository, digest: known, tag };
   });

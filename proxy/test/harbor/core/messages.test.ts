@@ -136,6 +136,15 @@ t.test('webhooks: a push with tag; the digest in place of a tag; slashes in the 
   t.match(parseWebhook(deep), [{ repository: 'library/a/b/c', host: 'harbor.local' }]);
 });
 
+t.test('webhooks: a resource_url that is not of the repository is told as what it should be', async (t) => {
+  for (const url of ['harbor.local/library/other:v1', 'library/app:v1', '/library/app:v1', '', 7])
+    t.throws(() => parseWebhook(push({ resource_url: url })), {
+      code: 'REQUEST_INVALID',
+      message:
+        'event_data.resources[0].resource_url is not HOST[:PORT]/REPOSITORY:TAG of the repository that repo_full_name names',
+    });
+});
+
 t.test('webhooks: CloudEvents say the same; their id is what repeats', async (t) => {
   const data = (push({}) as { event_data: object }).event_data;
   const cloud = {

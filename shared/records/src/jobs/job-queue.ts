@@ -137,12 +137,12 @@ export class JobQueue<T> {
     await this.#change(laneOfId(id), (jobs) => releaseJob(jobs, id, holder, this.#deps.nowMs()));
   }
 
-  /** @throws `COMMAND_UNKNOWN`, `CONFLICT` if it has ended */
+  /** @throws `JOB_UNKNOWN`, `JOB_ENDED`, `QUORUM_LOST`, `CONFLICT` */
   async cancel(id: string): Promise<void> {
     await this.#change(laneOfId(id), (jobs) => cancelJob(jobs, id, this.#deps.nowMs()));
   }
 
-  /** @throws `COMMAND_UNKNOWN`, `CONFLICT` */
+  /** @throws `JOB_UNKNOWN`, `JOB_REPLACED`, `OVERLOADED`, `QUORUM_LOST`, `CONFLICT` */
   async retry(id: string): Promise<void> {
     await this.#change(laneOfId(id), (jobs) => retryJob(jobs, id, this.#deps.nowMs()));
   }

@@ -124,8 +124,8 @@ t.test('failure, release, cancel and retry by id', async (t) => {
   t.equal((await queue.take('c', 1)).length, 1);
   await queue.fail(id, 'c', 'never', true);
   t.match(await queue.list(), [{ state: 'dead', error: 'never' }]);
-  await t.rejects(queue.cancel('7-unknown'), { code: 'COMMAND_UNKNOWN' });
-  await t.rejects(queue.retry('nonsense'), { code: 'COMMAND_UNKNOWN' });
+  await t.rejects(queue.cancel('7-unknown'), { code: 'JOB_UNKNOWN' });
+  await t.rejects(queue.retry('nonsense'), { code: 'JOB_UNKNOWN' });
   t.same(await open('other').list(), [], 'queues of other names share nothing');
 });
 

@@ -174,20 +174,22 @@ export function releaseJob<T>(
   return replace(lane, { ...letGo(job), state: 'waiting', notBeforeMs: nowMs });
 }
 
-/** Ends an open job; one that is cancelled stays so. @throws {CodedError} `COMMAND_UNKNOWN`, `CONFLICT` if it ended otherwise */
+/** Ends an open job; one that is cancelled stays so. @throws {CodedError} `JOB_UNKNOWN`, `JOB_ENDED` if it ended otherwise */
 export function cancelJob<T>(lane: JobLane<T> = EMPTY, id: string, nowMs: number): JobLane<T> {
   const job = known(lane, id);
   if (isOpen(job)) return ended(lane, job, 'cancelled', nowMs);
   if (job.state === 'cancelled') return lane;
-  throw new CodedError('CONFLICT', { message: `the job ${id} has ended already: it is ${job.state}` });
+  throw new CodedError('JOB_ENDED', { message: `the job ${id} has ended already: it is ${job.state}` });
 }
 
-/** Runs an ended job again, a waiting one at once. @throws {CodedError} `COMMAND_UNKNOWN`, `CONFLICT` if a newer job of its key is open, `OVERLOADED` */
+/** Runs an ended job again, a waiting one at once. @throws {CodedError} `JOB_UNKNOWN`, `JOB_REPLACED` if a newer job of its key is open, `OVERLOADED` */
 export function retryJob<T>(lane: JobLane<T> = EMPTY, id: string, nowMs: number): JobLane<T> {
   const job = known(lane, id);
   if (job.state === 'running') return lane;
   if (lane.jobs.some((other) => other.id !== id && other.key === job.key && isOpen(other)))
-    throw new CodedError('CONFLICT', { message: `a newer job is about the same as ${id}; it runs instead` });
+    throw new CodedError('JOB_REPLACED', {
+      message: `a newer job is about the same as ${id}; it runs instead`,
+    });
   const { endedAtMs: _ended, result: _result, losses: _losses, ...rest } = job;
   return withRoom(replace(lane, { ...rest, state: 'waiting', tries: 0, notBeforeMs: nowMs }));
 }
@@ -199,7 +201,7 @@ function heldBy<T>(lane: JobLane<T>, id: string, holder: string): Job<T> | undef
 function known<T>(lane: JobLane<T>, id: string): Job<T> {
   const job = lane.jobs.find((one) => one.id === id);
   if (job === undefined)
-    throw new CodedError('COMMAND_UNKNOWN', { message: `no job ${id.slice(0, 80)} is known` });
+    throw new CodedError('JOB_UNKNOWN', { message: `no job ${id.slice(0, 80)} is known` });
   return job;
 }
 

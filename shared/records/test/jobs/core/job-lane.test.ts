@@ -126,11 +126,11 @@ t.test('cancel, retry and release', async (t) => {
   t.notOk(renewJob(cancelled, 'a', 'x', 6).isHeld);
   t.equal(cancelJob(cancelled, 'a', 7), cancelled);
   const done = finishJob(taken, 'a', 'x', 6, 'r');
-  t.throws(() => cancelJob(done, 'a', 7), { code: 'CONFLICT', message: /ended already: it is done/ });
+  t.throws(() => cancelJob(done, 'a', 7), { code: 'JOB_ENDED', message: /ended already: it is done/ });
   const newer = addJob(cancelled, one('b', 'k'), 8).lane;
-  t.throws(() => retryJob(newer, 'a', 9), { code: 'CONFLICT' });
-  t.throws(() => retryJob(newer, 'nobody', 9), { code: 'COMMAND_UNKNOWN' });
-  t.throws(() => cancelJob(undefined, 'nobody', 9), { code: 'COMMAND_UNKNOWN' });
+  t.throws(() => retryJob(newer, 'a', 9), { code: 'JOB_REPLACED' });
+  t.throws(() => retryJob(newer, 'nobody', 9), { code: 'JOB_UNKNOWN' });
+  t.throws(() => cancelJob(undefined, 'nobody', 9), { code: 'JOB_UNKNOWN' });
   t.match(jobOf(releaseJob(taken, 'a', 'x', 3), 'a'), { state: 'waiting', notBeforeMs: 3, tries: 0 });
   t.equal(retryJob(taken, 'a', 3), taken, 'a running job is not begun again');
 });
