@@ -45,7 +45,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   'shared/lazy': ['shared/base', 'shared/oci', 'shared/metainfo'],
   ...Object.fromEntries(SERVICES.map((service) => [service, [...LADDER, 'shared/lazy']])),
   cli: [...LADDER, 'shared/lazy', ...SERVICES, 'sim'],
-  sim: [...LADDER, 'shared/lazy', 'tracker'],
+  sim: [...LADDER, 'shared/lazy', 'origin', 'tracker'],
   bench: [...LADDER, 'shared/lazy', ...SERVICES, 'cli', 'sim', 'test/support'],
   test: [...LADDER, 'shared/lazy', ...SERVICES, 'cli', 'sim', 'test/support'],
   'test/support': [...LADDER, 'shared/lazy', ...SERVICES],

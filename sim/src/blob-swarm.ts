@@ -2,12 +2,14 @@ import type { KnownPeer } from '@sepia/swarm/core/events';
 import { CORE_LIMITS, type CoreLimits } from '@sepia/swarm/core/limits';
 import type { Chance } from '@sepia/swarm/core/random';
 import type { VirtualClock } from './clock.ts';
+import { ColdBlob } from './control/cold-blob.ts';
+import type { Trackers } from './control/trackers.ts';
+import type { Upstream } from './control/upstream.ts';
 import { HttpPort } from './http.ts';
 import type { Machine } from './machine.ts';
 import type { Network } from './network.ts';
 import { SimNode } from './node.ts';
 import type { TraceHash } from './trace.ts';
-import type { Trackers } from './trackers.ts';
 
 /** Peers that a member remembers, and those that a tracker hands out at most. */
 const KNOWN = CORE_LIMITS.knownPeers;
@@ -29,6 +31,8 @@ export interface BlobPlan {
   readonly pieces: number;
   readonly landEveryMs: number;
   readonly newsMs: number;
+  /** Where the pieces come from that no origin has: the whole control plane runs then. */
+  readonly upstream: Upstream | undefined;
   readonly fullOrigins: readonly number[];
   readonly emptyOrigins: readonly number[];
   readonly http: boolean;
@@ -51,10 +55,15 @@ export class BlobSwarm {
   /** Pieces whose hash the origins know, and those that members know. */
   readonly #landed = new Set<number>();
   readonly #told = new Set<number>();
+  readonly cold: ColdBlob | undefined;
 
   constructor(stage: Stage, plan: BlobPlan) {
     this.#stage = stage;
     this.plan = plan;
+    const { number, pieces, upstream } = plan;
+    const landed = (origin: string, index: number): void => this.ports.get(origin)!.landed(index);
+    if (upstream !== undefined)
+      this.cold = new ColdBlob({ stage, number, pieces, upstream, nodes: this.nodes, landed });
     this.#empty = plan.emptyOrigins.map((position) => `o${position}`);
     for (const name of stage.machines.keys()) this.#add(name);
   }
@@ -64,13 +73,13 @@ export class BlobSwarm {
   }
 
   get #cold(): boolean {
-    return this.plan.landEveryMs > 0;
+    return this.plan.landEveryMs > 0 || this.cold !== undefined;
   }
 
   /** Pieces come to the first origin in turn. */
   land(): void {
     const { landEveryMs: everyMs, newsMs, pieces } = this.plan;
-    if (!this.#cold) return;
+    if (everyMs === 0) return;
     const { clock } = this.#stage;
     for (let index = 0; index < pieces; index++) {
       clock.at((index + 1) * everyMs, () => {
@@ -91,13 +100,14 @@ export class BlobSwarm {
     const peers = this.peers();
     const origins = peers.filter(({ origin }) => origin);
     const ports = this.plan.http ? [...this.ports.values()] : [];
+    if (this.cold !== undefined) trackers!.located(this.plan.number, this.cold);
     for (const node of this.nodes.values()) {
       const atMs = startOf.get(node.name)!;
       const known = peers.length <= KNOWN ? peers : [...origins, ...this.#drawn(peers)];
-      const join = trackers?.join.bind(trackers, this.plan.number);
+      const join = this.cold?.join(trackers!) ?? trackers?.join.bind(trackers, this.plan.number);
       if (join === undefined) clock.at(atMs, () => node.start(known, node.origin ? [] : ports));
       else if (node.origin) clock.at(atMs, () => node.start([], []));
-      else clock.at(atMs, () => node.start(origins, ports, join));
+      else clock.at(atMs, () => node.start(this.cold === undefined ? origins : [], ports, join));
     }
   }
 
@@ -121,6 +131,7 @@ export class BlobSwarm {
     const origin = name.startsWith('o');
     const position = Number(name.slice(1));
     const known = origin ? this.#landed : this.#told;
+    const { cold } = this;
     const machine = machines.get(name)!;
     const full = origin && !this.#empty.includes(name) && (!this.#cold || fullOrigins.includes(position));
     const node = new SimNode({
@@ -130,9 +141,9 @@ export class BlobSwarm {
       zone: `z${origin ? 0 : position % zones}`,
       origin,
       full,
-      leech: !origin,
+      leech: !origin || cold !== undefined,
       pieces,
-      knows: (index) => !this.#cold || known.has(index),
+      knows: (index) => !this.#cold || (cold === undefined ? known.has(index) : cold.knows(name, index)),
       seed: chance.below(2 ** 31),
       clock,
       network,
@@ -149,9 +160,12 @@ export class BlobSwarm {
     });
     this.nodes.set(name, node);
     if (!origin) return;
-    const holder = (): HttpPort | undefined =>
-      this.#empty.includes(name) ? this.ports.get('o0') : undefined;
+    const holder = (): HttpPort | undefined => {
+      const at = cold === undefined ? (this.#empty.includes(name) ? 'o0' : undefined) : cold.leader;
+      return at === undefined ? undefined : this.ports.get(at);
+    };
     const has = (index: number): boolean => node.has(index);
-    this.ports.set(name, new HttpPort({ name, network, machine, has, holder }));
+    const wanted = (index: number): (() => void) | undefined => cold?.read(name, index);
+    this.ports.set(name, new HttpPort({ name, network, machine, has, holder, wanted }));
   }
 }

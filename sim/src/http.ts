@@ -17,6 +17,7 @@ export class HttpPort {
   readonly #machine: Machine;
   readonly #has: (index: number) => boolean;
   readonly #holder: () => HttpPort | undefined;
+  readonly #wanted: (index: number) => (() => void) | undefined;
   readonly #gets = new Set<Get>();
   readonly #waiting = new Map<number, Get[]>();
   #state: 'serving' | 'stopped' | 'killed' = 'serving';
@@ -30,12 +31,15 @@ export class HttpPort {
     has: (index: number) => boolean;
     /** Who gives what this origin does not have. */
     holder: () => HttpPort | undefined;
+    /** Somebody waits for a piece that is to come here; returns how to take that back. */
+    wanted: (index: number) => (() => void) | undefined;
   }) {
     this.#name = init.name;
     this.#network = init.network;
     this.#machine = init.machine;
     this.#has = init.has;
     this.#holder = init.holder;
+    this.#wanted = init.wanted;
   }
 
   /** A GET of one piece. `done` is told once, never after giving up. Returns how to give up. */
@@ -60,7 +64,11 @@ export class HttpPort {
   landed(index: number): void {
     const waiting = this.#waiting.get(index) ?? [];
     this.#waiting.delete(index);
-    for (const get of waiting) this.#answer(get);
+    for (const get of waiting) {
+      get.giveUp?.();
+      get.giveUp = undefined;
+      this.#answer(get);
+    }
   }
 
   fail(kind: 'kill' | 'stop'): void {
@@ -82,6 +90,7 @@ export class HttpPort {
     const holder = this.#holder();
     if (holder === undefined || holder === this) {
       this.#waiting.set(get.index, [...(this.#waiting.get(get.index) ?? []), get]);
+      get.giveUp = this.#wanted(get.index);
       return;
     }
     get.giveUp = holder.get(this.#name, get.index, (ok) => (ok ? this.#answer(get) : this.#end(get, false)));

@@ -6,4 +6,5 @@ export {
   type SimulateProgress,
   simulate,
 } from './simulate.ts';
+export type { UpstreamPlan } from './control/upstream.ts';
 export { type KrakenOptions, type KrakenResult, simulateKraken } from './simulate-kraken.ts';

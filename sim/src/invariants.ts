@@ -7,21 +7,22 @@ export function checkCore(name: string, core: SwarmCore): void {
   };
   const { limits, have, links } = core;
   if (links.members > limits.wires + 1) fail(`${links.members} wires`);
-  const askers = new Map<number, number>();
-  let stalled = 0;
   for (const link of links.values()) {
-    if (link.stalled) stalled += 1;
     if (link.fetches.size > limits.depthMax + 1)
       fail(`${link.fetches.size} pieces asked of ${link.peerId} at once`);
     for (const index of link.fetches.keys()) {
       if (have.has(index)) fail(`piece ${index} is here and asked of ${link.peerId}`);
       if (link.kind === 'wire' && !link.has.has(index))
         fail(`piece ${index} asked of ${link.peerId}, who has it not`);
-      askers.set(index, (askers.get(index) ?? 0) + 1);
     }
   }
-  for (const [index, count] of askers)
-    if (count > limits.fetchers + stalled) fail(`piece ${index} asked of ${count} at once`);
   for (const link of links.eager)
     if (links.get(link.id) !== link) fail(`a link to ${link.peerId} that is no more is asked`);
+}
+
+/** What must hold where a piece was just asked for: beside those that have stalled few bring it. @throws {Error} as above */
+export function checkAsked(name: string, { limits, links }: SwarmCore, index: number): void {
+  const askers = [...links.values()].filter((link) => link.fetches.has(index));
+  const moving = askers.filter((link) => !link.stalled).length;
+  if (moving > limits.fetchers + 1) throw new Error(`${name}: piece ${index} asked of ${moving} at once`);
 }

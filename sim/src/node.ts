@@ -3,13 +3,13 @@ import type { KnownPeer, LinkId, SwarmEffect, SwarmEvent } from '@sepia/swarm/co
 import type { CoreLimits } from '@sepia/swarm/core/limits';
 import { SwarmCore } from '@sepia/swarm/core/swarm-core';
 import type { VirtualClock } from './clock.ts';
+import type { JoinAnswer } from './control/trackers.ts';
 import type { HttpPort } from './http.ts';
-import { checkCore } from './invariants.ts';
+import { checkAsked, checkCore } from './invariants.ts';
 import type { Machine } from './machine.ts';
 import type { Network } from './network.ts';
 import { SimReader } from './reader.ts';
 import type { TraceHash } from './trace.ts';
-import type { JoinAnswer } from './trackers.ts';
 import { type Flow, newFlow, PIECE_BYTES } from './uplink.ts';
 
 /** HAVEs are collected this long, as the shell does. */
@@ -82,6 +82,8 @@ export class SimNode {
   readonly #events: SwarmEvent[] = [];
   #handling = false;
   readonly reader: SimReader;
+  /** A piece that came from the swarm is on disk. */
+  onWritten: ((index: number) => void) | undefined;
 
   constructor(init: NodeInit) {
     this.#init = init;
@@ -190,6 +192,7 @@ export class SimNode {
         this.#send(effect.link, (link) => ({ type: 'suggested', link, index: effect.index }));
         return;
       case 'fetch':
+        if (this.#init.checked) checkAsked(this.name, this.#core, effect.index);
         this.#fetch(effect.link, effect.index);
         return;
       case 'cancel':
@@ -390,6 +393,7 @@ export class SimNode {
 
   #written(index: number): void {
     this.tell({ type: 'written', index, ok: true });
+    this.onWritten?.(index);
     const moved = this.#init.reader ? this.reader.read(this.#init.clock.nowMs) : undefined;
     if (moved !== undefined) this.tell(moved);
   }

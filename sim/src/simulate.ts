@@ -2,11 +2,12 @@ import type { CoreLimits } from '@sepia/swarm/core/limits';
 import { Chance } from '@sepia/swarm/core/random';
 import { BlobSwarm, type Stage } from './blob-swarm.ts';
 import { VirtualClock } from './clock.ts';
+import { Trackers } from './control/trackers.ts';
+import { Upstream, type UpstreamPlan } from './control/upstream.ts';
 import { type CpuCost, Machine } from './machine.ts';
 import { DEFAULT_LATENCY_MS, DEFAULT_START_MS, Network } from './network.ts';
 import type { SimNode } from './node.ts';
 import { TraceHash } from './trace.ts';
-import { Trackers } from './trackers.ts';
 import { BLOCK_BYTES, PIECE_BYTES } from './uplink.ts';
 
 /**
@@ -34,6 +35,8 @@ export interface SimulateOptions {
   readonly blockBytes?: number;
   /** Piece i lands at the origins at i × this; 0: they have all. */
   readonly landEveryMs?: number;
+  /** No origin has it: who leads fetches it from this registry, trackers follow it, members hear of its hashes from them. */
+  readonly upstream?: UpstreamPlan;
   /** Which origins have the blob from the start, whatever `landEveryMs` says. */
   readonly fullOrigins?: readonly number[];
   /** Without the blob from the start: these pass on over HTTP what another origin has, and are no peers. */
@@ -69,7 +72,11 @@ export interface Result {
   readonly lastMs: number;
   /** Copies of the blobs that left the origins. */
   readonly originCopies: number;
-  /** The same, over HTTP. */
+  /** Copies that left the registry behind, if there is one. */
+  readonly upstreamCopies: number;
+  /** Pieces that an origin took from it though it had them. */
+  readonly twice: number;
+  /** Of the origins' copies those over HTTP. */
   readonly httpCopies: number;
   /** Pieces' worth of bytes that arrived though their node had them or took the request back: hedges and endgame. */
   readonly duplicates: number;
@@ -93,6 +100,8 @@ export interface SimulateProgress {
   readonly busy: number;
 }
 
+/** Where a blob comes from a registry, and nothing is said of trackers. */
+const DEFAULT_TRACKERS = { count: 2, callMs: 0.1 };
 /** Steps between two words on how far it is. */
 const STEPS_A_WORD = 2 ** 17;
 
@@ -114,6 +123,7 @@ class World {
   readonly #machines = new Map<string, Machine>();
   readonly #pieces: readonly number[];
   readonly #swarms: readonly BlobSwarm[];
+  readonly #upstream: Upstream | undefined;
   readonly #stage: Stage;
   /** Members, once for each blob, that live and have not all of it. */
   #busy: number;
@@ -137,11 +147,14 @@ class World {
       trace: this.#trace,
       machines: this.#machines,
     };
+    if (options.upstream !== undefined)
+      this.#upstream = new Upstream(this.#stage, options.upstream, options.blockBytes ?? BLOCK_BYTES);
     this.#swarms = this.#pieces.map((pieces, number) => this.#swarm(pieces, number));
   }
 
   start(): void {
-    const { startMs = DEFAULT_START_MS, trackers } = this.#options;
+    const { startMs = DEFAULT_START_MS, upstream } = this.#options;
+    const trackers = this.#options.trackers ?? (upstream === undefined ? undefined : DEFAULT_TRACKERS);
     for (const swarm of this.#swarms) swarm.land();
     const startOf = new Map([...this.#machines.keys()].map((name) => [name, this.#chance.next() * startMs]));
     const shared = trackers === undefined ? undefined : new Trackers(this.#stage, trackers);
@@ -186,6 +199,8 @@ class World {
       finishedMs,
       lastMs: Math.max(0, ...finishedMs.values()),
       originCopies: sentBytes / (blobPieces * PIECE_BYTES),
+      upstreamCopies: (this.#upstream?.sentPieces ?? 0) / blobPieces,
+      twice: this.#swarms.reduce((total, { cold }) => total + (cold?.twice ?? 0), 0),
       httpCopies: asked / blobPieces,
       duplicates: sum((node) => node.duplicates + node.lateBytes / PIECE_BYTES),
       badPieces: sum((node) => node.badPieces),
@@ -224,6 +239,7 @@ class World {
       checked: options.checked ?? false,
       landEveryMs: options.landEveryMs ?? 0,
       newsMs: options.newsMs ?? 0,
+      upstream: this.#upstream,
       fullOrigins: options.fullOrigins ?? [],
       emptyOrigins: options.emptyOrigins ?? [],
       http: options.http ?? true,

@@ -9,7 +9,7 @@ import { checkCore } from '../src/invariants.ts';
 import { Machine } from '../src/machine.ts';
 import { Network } from '../src/network.ts';
 import { TraceHash } from '../src/trace.ts';
-import { Trackers } from '../src/trackers.ts';
+import { Trackers } from '../src/control/trackers.ts';
 
 const SCENE: SimulateOptions = {
   nodes: 50,

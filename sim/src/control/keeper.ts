@@ -1,0 +1,202 @@
+import type { BlobName } from '@sepia/base/names/blob-name';
+import { LINK_BELIEF_MS } from '@sepia/cluster/core/link-ledger';
+import { Metainfo } from '@sepia/metainfo/metainfo';
+import type { KnownPeer } from '@sepia/swarm/core/events';
+import { type Entry, Followed, type Located } from '@sepia/tracker/metainfo/core/followed';
+import { chooseOrigins, type Whereabouts } from '@sepia/tracker/metainfo/core/locate';
+import type { VirtualClock } from '../clock.ts';
+import type { Network, Port } from '../network.ts';
+import { call, type Life } from './call.ts';
+import type { OriginFetch } from './origin-fetch.ts';
+
+/** As the tracker's shell has them, ms. */
+const POLL_MS = 400;
+const POLL_SLACK_MS = 700;
+const RETRY_MS = 200;
+const SILENCE_MS = 900;
+const METAINFO_MS = 4_000;
+const BUDGET_BYTES = 64 * 2 ** 20;
+
+/** The origins of one blob, as a tracker calls them. */
+export interface BlobOrigins {
+  readonly name: BlobName;
+  /** In the order of the ring. */
+  readonly ids: readonly string[];
+  readonly life: (id: string) => Life;
+  readonly port: (id: string) => Port;
+  /** How members know it. */
+  readonly peer: (id: string) => KnownPeer;
+  /** What one fetches of it, or has. */
+  readonly fetchOf: (id: string) => OriginFetch | undefined;
+  /** Runs there: it fetches from now on, with what a leader before it made known. */
+  readonly lead: (id: string, adopt: Metainfo | undefined, holders: readonly KnownPeer[]) => OriginFetch;
+}
+
+interface KeeperDeps {
+  readonly clock: VirtualClock;
+  readonly network: Network;
+  readonly isUp: () => boolean;
+  /** Members with pieces of it. */
+  readonly holders: (name: BlobName) => readonly KnownPeer[];
+}
+
+type Told = (entry: Entry | undefined) => void;
+
+/** A tracker's metainfo: what ships decides ({@link Followed}, {@link chooseOrigins}), this asks the origins and wakes who waits. */
+export class SimKeeper {
+  readonly #deps: KeeperDeps;
+  readonly #followed = new Followed({ budgetBytes: BUDGET_BYTES, beliefMs: () => LINK_BELIEF_MS.lasting });
+  readonly #locating = new Map<string, Told[]>();
+  readonly #waiters = new Map<Entry, Set<() => void>>();
+
+  constructor(deps: KeeperDeps) {
+    this.#deps = deps;
+  }
+
+  /** `told` nothing: no origin answers, and nothing is known. */
+  get(blob: BlobOrigins, told: Told): void {
+    const { name } = blob;
+    const known = this.#followed.believed(name, this.#deps.clock.nowMs);
+    if (known !== undefined) return told(known);
+    const waiting = this.#locating.get(name.digest);
+    if (waiting !== undefined) return void waiting.push(told);
+    this.#locating.set(name.digest, [told]);
+    const lookUp = this.#followed.lookUp(this.#deps.clock.nowMs);
+    this.#locate(blob, this.#followed.known(name)?.metainfo, false, (located) => {
+      const entry = located === undefined ? this.#followed.withoutOrigins(name) : this.#found(blob, located, lookUp);
+      const all = this.#locating.get(name.digest) ?? [];
+      this.#locating.delete(name.digest);
+      for (const one of all) one(entry);
+    });
+  }
+
+  /** `told` once more is known than `etag` says, or after `waitMs`; nothing where nobody goes on with it. */
+  wait(blob: BlobOrigins, etag: string | undefined, waitMs: number, told: (metainfo: Metainfo | undefined) => void): void {
+    this.get(blob, (entry) => {
+      if (entry === undefined) return told(undefined);
+      this.#followed.asked(entry, true, this.#deps.clock.nowMs);
+      if (entry.metainfo.etag !== etag) return told(entry.metainfo);
+      const done = this.#followed.wait(entry);
+      let isWaiting = true;
+      const wake = (): void => {
+        if (!isWaiting) return;
+        isWaiting = false;
+        done();
+        told(entry.failed === undefined ? entry.metainfo : undefined);
+      };
+      const waiters = this.#waiters.get(entry) ?? new Set();
+      this.#waiters.set(entry, waiters.add(wake));
+      this.#deps.clock.at(this.#deps.clock.nowMs + waitMs, wake);
+    });
+  }
+
+  #found(blob: BlobOrigins, located: Located, lookUp: ReturnType<Followed['lookUp']>): Entry {
+    const options = { wantsAll: true, nowMs: this.#deps.clock.nowMs };
+    const { entry, mustFollow, isContested } = this.#followed.found(blob.name, located, lookUp, options);
+    this.#changed(entry, isContested);
+    if (mustFollow) this.#follow(blob, entry);
+    return entry;
+  }
+
+  #changed(entry: Entry, isContested: boolean): void {
+    if (isContested) throw new Error('origins vouch for different bytes of one blob');
+    const waiters = this.#waiters.get(entry);
+    this.#waiters.delete(entry);
+    for (const wake of waiters ?? []) wake();
+  }
+
+  /** All are asked what they have, then those chosen in turn. */
+  #locate(blob: BlobOrigins, known: Metainfo | undefined, isOrphan: boolean, done: (located: Located | undefined) => void): void {
+    const said = new Map<string, Whereabouts>();
+    for (const originId of blob.ids) {
+      const line = { to: blob.port(originId), life: () => blob.life(originId), timeoutMs: SILENCE_MS };
+      call<'final' | 'open' | 'none'>(
+        this.#deps,
+        line,
+        (reply) => reply(blob.fetchOf(originId)?.state ?? 'none'),
+        (outcome) => {
+          said.set(originId, { originId, state: outcome.type === 'answer' ? outcome.answer : 'silent' });
+          if (said.size < blob.ids.length || !this.#deps.isUp()) return;
+          const choice = chooseOrigins(blob.ids.map((id) => said.get(id)!), blob.ids);
+          const isAnew = choice.type === 'fetch' || (isOrphan && choice.state === 'open');
+          const adopt = isAnew && known?.state === 'open' && known.knownCount > 0 ? known : undefined;
+          this.#ask(blob, choice.originIds, { adopt, mayFetch: choice.type === 'fetch' }, done);
+        },
+      );
+    }
+  }
+
+  #ask(
+    blob: BlobOrigins,
+    [originId, ...others]: readonly string[],
+    how: { readonly adopt: Metainfo | undefined; readonly mayFetch: boolean },
+    done: (located: Located | undefined) => void,
+  ): void {
+    if (originId === undefined) return done(undefined);
+    const line = { to: blob.port(originId), life: () => blob.life(originId), timeoutMs: METAINFO_MS };
+    call<Metainfo | undefined>(
+      this.#deps,
+      line,
+      (reply) => {
+        const running = blob.fetchOf(originId);
+        const isRunning = running !== undefined && running.state !== 'none';
+        if (!isRunning && !how.mayFetch) return reply(undefined);
+        if (isRunning && how.adopt !== undefined) running.learn(how.adopt);
+        const fetch = isRunning ? running : blob.lead(originId, how.adopt, this.#deps.holders(blob.name));
+        fetch.poll(undefined, METAINFO_MS, () => reply(copyOf(fetch.metainfo)));
+      },
+      (outcome) => {
+        if (outcome.type === 'answer' && outcome.answer !== undefined)
+          done({ metainfo: outcome.answer, originIds: [originId] });
+        else this.#ask(blob, others, how, done);
+      },
+    );
+  }
+
+  #follow(blob: BlobOrigins, entry: Entry): void {
+    const { clock, isUp } = this.#deps;
+    if (!isUp() || this.#followed.next(blob.name, entry, clock.nowMs) !== 'poll') return;
+    const leader = entry.originIds[0]!;
+    const line = { to: blob.port(leader), life: () => blob.life(leader), timeoutMs: POLL_MS + POLL_SLACK_MS };
+    const { etag } = entry.metainfo;
+    call<Metainfo | undefined>(
+      this.#deps,
+      line,
+      (reply) => {
+        const fetch = blob.fetchOf(leader);
+        if (fetch === undefined || fetch.state === 'none') return reply(undefined);
+        fetch.poll(etag, POLL_MS, () => reply(fetch.metainfo.etag === etag ? entry.metainfo : copyOf(fetch.metainfo)));
+      },
+      (outcome) => {
+        if (!isUp()) return;
+        if (outcome.type !== 'answer' || outcome.answer === undefined) return this.#orphan(blob, entry);
+        this.#followed.answered(entry);
+        if (outcome.answer !== entry.metainfo) this.#learn(entry, { metainfo: outcome.answer, originIds: entry.originIds });
+        this.#follow(blob, entry);
+      },
+    );
+  }
+
+  #orphan(blob: BlobOrigins, entry: Entry): void {
+    const { clock } = this.#deps;
+    if (this.#followed.unanswered(entry, false, clock.nowMs) === 'give-up') {
+      this.#followed.giveUp(entry, 'no origin');
+      this.#changed(entry, false);
+      return;
+    }
+    this.#locate(blob, entry.metainfo, true, (located) => {
+      if (located !== undefined) this.#learn(entry, located);
+      const waitMs = located === undefined ? RETRY_MS : 0;
+      clock.at(clock.nowMs + waitMs, () => this.#follow(blob, entry));
+    });
+  }
+
+  #learn(entry: Entry, located: Located): void {
+    this.#changed(entry, this.#followed.learned(entry, located) === 'contested');
+  }
+}
+
+/** As it goes over the network. */
+export function copyOf(metainfo: Metainfo): Metainfo {
+  return Metainfo.decode(metainfo.encode());
+}

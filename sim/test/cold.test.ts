@@ -1,0 +1,65 @@
+import t, { type Test } from 'tap';
+import { type Fault, type Result, type SimulateOptions, simulate, type UpstreamPlan } from '../src/index.ts';
+
+const UPSTREAM: UpstreamPlan = { rateBytesPerSec: 12.5e6, thinkMs: 40 };
+const COLD: SimulateOptions = {
+  nodes: 30,
+  origins: 3,
+  pieces: 64,
+  upstream: UPSTREAM,
+  checked: true,
+  untilMs: 120_000,
+  seed: Number(process.env['SEED'] ?? 5),
+};
+
+function run(t: Test, faults: readonly Fault[], upstream: Partial<UpstreamPlan> = {}): Result {
+  const result = simulate({ ...COLD, faults, upstream: { ...UPSTREAM, ...upstream } });
+  t.equal(result.finishedMs.size, COLD.nodes, 'all have it');
+  t.equal(result.badPieces, 0);
+  t.comment(JSON.stringify({ ...result, finishedMs: undefined }));
+  return result;
+}
+
+t.test('a blob that nobody has: one leader, one copy from the registry', async (t) => {
+  const result = run(t, []);
+  t.equal(result.upstreamCopies, 1);
+  t.equal(result.twice, 0);
+  t.equal(simulate(COLD).traceHash, result.traceHash, 'the same seed, the same run');
+});
+
+t.test('the leader dies, or hangs: the next one takes over what members have, the registry gives the rest', async (t) => {
+  for (const kind of ['kill', 'stop'] as const) {
+    const one = run(t, [{ kind, node: 'o0', atMs: 2_000 }]);
+    t.ok(one.upstreamCopies < 1.4, `${kind}: ${one.upstreamCopies} copies from the registry`);
+    t.equal(one.twice, 0);
+  }
+  const two = run(t, [
+    { kind: 'kill', node: 'o0', atMs: 2_000 },
+    { kind: 'kill', node: 'o1', atMs: 3_500 },
+  ]);
+  t.ok(two.upstreamCopies < 1.6, `two: ${two.upstreamCopies} copies from the registry`);
+});
+
+t.test('its tracker dies, then the leader: another tracker finds the swarm as it is', async (t) => {
+  run(t, [{ kind: 'tracker', atMs: 1_000 }]);
+  const result = run(t, [
+    { kind: 'tracker', atMs: 1_000 },
+    { kind: 'kill', node: 'o0', atMs: 1_500 },
+  ]);
+  t.ok(result.upstreamCopies < 2, `${result.upstreamCopies} copies from the registry`);
+});
+
+t.test('the registry cuts connections, ignores ranges, or is slow', async (t) => {
+  t.equal(run(t, [], { cuts: 0.1 }).upstreamCopies, 1, 'a cut connection is resumed');
+  t.equal(run(t, [], { ranges: false }).upstreamCopies, 1);
+  const again = run(t, [], { ranges: false, cuts: 0.02 });
+  t.ok(again.upstreamCopies < 6, `${again.upstreamCopies} copies where each cut begins anew`);
+  t.ok(run(t, [], { rateBytesPerSec: 3e6 }).upstreamCopies <= 1);
+});
+
+t.test('blocks are lost, and the leader is cut off with a few members for a while', async (t) => {
+  t.equal(run(t, [{ kind: 'loss', atMs: 0, share: 0.05 }]).upstreamCopies, 1);
+  const nodes = ['o0', 'a0', 'a1', 'a2'];
+  const result = run(t, [{ kind: 'partition', atMs: 1_000, untilMs: 6_000, nodes }]);
+  t.ok(result.upstreamCopies <= 2, `${result.upstreamCopies} copies from the registry`);
+});
