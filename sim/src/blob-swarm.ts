@@ -1,3 +1,4 @@
+import { Bitfield } from '@sepia/base/bitfield';
 import type { KnownPeer } from '@sepia/swarm/core/events';
 import { CORE_LIMITS, type CoreLimits } from '@sepia/swarm/core/limits';
 import type { Chance } from '@sepia/swarm/core/random';
@@ -65,7 +66,7 @@ export class BlobSwarm {
     if (upstream !== undefined)
       this.cold = new ColdBlob({ stage, number, pieces, upstream, nodes: this.nodes, landed });
     this.#empty = plan.emptyOrigins.map((position) => `o${position}`);
-    for (const name of stage.machines.keys()) this.#add(name);
+    for (const name of stage.machines.keys()) this.#add(name, this.#kept(name));
   }
 
   get members(): SimNode[] {
@@ -94,20 +95,25 @@ export class BlobSwarm {
     }
   }
 
-  /** Each node begins at its time; with no trackers it knows all others, or as many as one would name. */
+  /** Each node begins at its time. */
   start(startOf: ReadonlyMap<string, number>, trackers?: Trackers): void {
-    const { clock } = this.#stage;
-    const peers = this.peers();
-    const origins = peers.filter(({ origin }) => origin);
-    const ports = this.plan.http ? [...this.ports.values()] : [];
     if (this.cold !== undefined) trackers!.located(this.plan.number, this.cold);
-    for (const node of this.nodes.values()) {
-      const atMs = startOf.get(node.name)!;
-      const known = peers.length <= KNOWN ? peers : [...origins, ...this.#drawn(peers)];
-      const join = this.cold?.join(trackers!) ?? trackers?.join.bind(trackers, this.plan.number);
-      if (join === undefined) clock.at(atMs, () => node.start(known, node.origin ? [] : ports));
-      else if (node.origin) clock.at(atMs, () => node.start([], []));
-      else clock.at(atMs, () => node.start(this.cold === undefined ? origins : [], ports, join));
+    for (const node of this.nodes.values())
+      this.#stage.clock.at(startOf.get(node.name)!, () => this.#begin(node, trackers));
+  }
+
+  /** With no trackers it knows all others, or as many as one would name. */
+  #begin(node: SimNode, trackers: Trackers | undefined): void {
+    const ports = this.plan.http && !node.origin ? [...this.ports.values()] : [];
+    if (trackers === undefined) {
+      const peers = this.peers();
+      const origins = peers.filter(({ origin }) => origin);
+      node.start(peers.length <= KNOWN ? peers : [...origins, ...this.#drawn(peers)], ports);
+    } else if (node.origin) node.start([], []);
+    else if (this.cold !== undefined) node.start([], ports, this.cold.join(trackers));
+    else {
+      const origins = this.peers().filter(({ origin }) => origin);
+      node.start(origins, ports, trackers.join.bind(trackers, this.plan.number));
     }
   }
 
@@ -125,22 +131,46 @@ export class BlobSwarm {
     return [...drawn].filter(({ origin }) => !origin);
   }
 
-  #add(name: string): void {
+  /** A node crashes, and starts `backMs` later with what it had on disk. */
+  crash(name: string, backMs: number, trackers: Trackers | undefined): void {
+    const { clock, machines } = this.#stage;
+    const node = this.nodes.get(name)!;
+    if (!node.alive) return;
+    node.fail('crash');
+    this.ports.get(name)?.fail('kill');
+    clock.at(clock.nowMs + backMs, () => {
+      machines.get(name)!.uplink.revive();
+      this.ports.get(name)?.revive();
+      this.cold?.forget(name);
+      const fresh = this.#add(name, node.durable.clone());
+      if (node.finishedMs !== undefined) fresh.ended(node.finishedMs);
+      this.#begin(fresh, trackers);
+    });
+  }
+
+  /** What a node begins with. */
+  #kept(name: string): Bitfield {
+    const { pieces, fullOrigins } = this.plan;
+    const isFull = name.startsWith('o') && !this.#empty.includes(name);
+    const position = Number(name.slice(1));
+    return isFull && (!this.#cold || fullOrigins.includes(position)) ? Bitfield.full(pieces) : new Bitfield(pieces);
+  }
+
+  #add(name: string, have: Bitfield): SimNode {
     const { clock, network, chance, trace, machines } = this.#stage;
-    const { pieces, fullOrigins, readers, limits, checked, dialMs, zones, onEnd } = this.plan;
+    const { pieces, readers, limits, checked, dialMs, zones, onEnd } = this.plan;
     const origin = name.startsWith('o');
     const position = Number(name.slice(1));
     const known = origin ? this.#landed : this.#told;
     const { cold } = this;
     const machine = machines.get(name)!;
-    const full = origin && !this.#empty.includes(name) && (!this.#cold || fullOrigins.includes(position));
     const node = new SimNode({
       name,
-      number: this.nodes.size,
+      number: [...machines.keys()].indexOf(name),
       peerId: name,
       zone: `z${origin ? 0 : position % zones}`,
       origin,
-      full,
+      have,
       leech: !origin || cold !== undefined,
       pieces,
       knows: (index) => !this.#cold || (cold === undefined ? known.has(index) : cold.knows(name, index)),
@@ -159,13 +189,14 @@ export class BlobSwarm {
       },
     });
     this.nodes.set(name, node);
-    if (!origin) return;
+    if (!origin || this.ports.has(name)) return node;
     const holder = (): HttpPort | undefined => {
       const at = cold === undefined ? (this.#empty.includes(name) ? 'o0' : undefined) : cold.leader;
       return at === undefined ? undefined : this.ports.get(at);
     };
-    const has = (index: number): boolean => node.has(index);
+    const has = (index: number): boolean => this.nodes.get(name)!.has(index);
     const wanted = (index: number): (() => void) | undefined => cold?.read(name, index);
     this.ports.set(name, new HttpPort({ name, network, machine, has, holder, wanted }));
+    return node;
   }
 }

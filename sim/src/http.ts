@@ -76,6 +76,13 @@ export class HttpPort {
     if (kind === 'kill') for (const get of this.#gets) this.#end(get, false);
   }
 
+  /** It serves again, and knows nobody who asked before. */
+  revive(): void {
+    this.#state = 'serving';
+    this.#gets.clear();
+    this.#waiting.clear();
+  }
+
   #serve(get: Get): void {
     if (!get.open || this.#state === 'stopped') return;
     this.#gets.add(get);

@@ -15,6 +15,9 @@ import { type Flow, newFlow, PIECE_BYTES } from './uplink.ts';
 /** HAVEs are collected this long, as the shell does. */
 const HAVE_BATCH_MS = 20;
 
+/** A piece that was written is on disk for good after this. */
+const SYNC_MS = 200;
+
 /** Joins a swarm: says who asks and whether pieces are lacking, and is told. */
 type Join = (asker: KnownPeer, leeching: boolean, told: (answer: JoinAnswer) => void) => void;
 
@@ -32,7 +35,8 @@ interface NodeInit {
   readonly peerId: string;
   readonly zone: string;
   readonly origin: boolean;
-  readonly full: boolean;
+  /** What is on its disk. */
+  readonly have: Bitfield;
   readonly leech: boolean;
   readonly pieces: number;
   readonly knows: (index: number) => boolean;
@@ -82,6 +86,8 @@ export class SimNode {
   readonly #events: SwarmEvent[] = [];
   #handling = false;
   readonly reader: SimReader;
+  /** What a start after a crash finds; whoever has all of it has that for good. */
+  readonly durable: Bitfield;
   /** A piece that came from the swarm is on disk. */
   onWritten: ((index: number) => void) | undefined;
 
@@ -95,7 +101,7 @@ export class SimNode {
       peerId: init.peerId,
       zone: init.zone,
       pieceCount: init.pieces,
-      have: init.full ? Bitfield.full(init.pieces) : new Bitfield(init.pieces),
+      have: init.have,
       knows: init.knows,
       leech: init.leech,
       origin: init.origin,
@@ -103,6 +109,7 @@ export class SimNode {
       nowMs: 0,
       limits: init.limits,
     });
+    this.durable = init.have.clone();
     this.reader = new SimReader(this.#core.have, init.knows);
   }
 
@@ -136,13 +143,14 @@ export class SimNode {
 
   /** The hash of a piece became known; at the fetching origin the piece lands too. */
   onKnown(index: number, lands: boolean): void {
-    if (lands) this.tell({ type: 'landed', index });
+    if (lands) this.#landed(index);
     this.reader.onKnown(index, this.#init.clock.nowMs);
     this.tell({ type: 'hashes' });
   }
 
-  fail(kind: 'kill' | 'stop' | 'corrupt'): void {
-    if (kind !== 'corrupt' && this.alive && !this.done) this.#init.onEnd();
+  /** `crash`: it is killed and comes back. */
+  fail(kind: 'kill' | 'stop' | 'corrupt' | 'crash'): void {
+    if (kind !== 'corrupt' && kind !== 'crash' && this.alive && !this.done) this.#init.onEnd();
     if (kind === 'corrupt') this.corrupt = true;
     else if (kind === 'stop') {
       this.stopped = true;
@@ -166,6 +174,13 @@ export class SimNode {
       if (this.#init.checked) checkCore(this.name, this.#core);
     }
     this.#handling = false;
+  }
+
+  /** It has all of it, since then. */
+  ended(atMs: number): void {
+    this.done = true;
+    this.finishedMs = atMs;
+    for (let index = 0; index < this.#init.pieces; index++) this.durable.add(index);
   }
 
   #run(effect: SwarmEffect): void {
@@ -225,8 +240,7 @@ export class SimNode {
         this.#askTracker(this.#learn);
         return;
       case 'finish':
-        this.done = true;
-        this.finishedMs = clock.nowMs;
+        this.ended(clock.nowMs);
         // Now it is a seed.
         this.#askTracker(this.#learn);
         this.#init.onEnd();
@@ -391,7 +405,20 @@ export class SimNode {
     });
   }
 
+  #landed(index: number): void {
+    this.tell({ type: 'landed', index });
+    this.#sync(index);
+  }
+
+  #sync(index: number): void {
+    const { clock } = this.#init;
+    clock.at(clock.nowMs + (this.done ? 0 : SYNC_MS), () => {
+      if (this.alive) this.durable.add(index);
+    });
+  }
+
   #written(index: number): void {
+    this.#sync(index);
     this.tell({ type: 'written', index, ok: true });
     this.onWritten?.(index);
     const moved = this.#init.reader ? this.reader.read(this.#init.clock.nowMs) : undefined;

@@ -11,11 +11,12 @@ import { TraceHash } from './trace.ts';
 import { BLOCK_BYTES, PIECE_BYTES } from './uplink.ts';
 
 /**
- * What goes wrong at `atMs`: a node dies (no word to anybody who listens), stops for good, or sends bad pieces from then on; the
- * first blob's tracker dies; some nodes and the rest do not reach each other for a while; of all blocks a share is lost and sent again.
+ * What goes wrong at `atMs`: a node dies (no word to anybody who listens), stops for good, or sends bad pieces from then on; one
+ * crashes and comes back `backMs` later with what was on its disk for good; the first blob's tracker dies; some nodes and the rest do not reach each other for a while; of all blocks a share is lost and sent again.
  */
 export type Fault = { readonly atMs: number } & (
   | { readonly kind: 'kill' | 'stop' | 'corrupt'; readonly node: string }
+  | { readonly kind: 'crash'; readonly node: string; readonly backMs: number }
   | { readonly kind: 'tracker' }
   | { readonly kind: 'partition'; readonly nodes: readonly string[]; readonly untilMs: number }
   | { readonly kind: 'loss'; readonly share: number }
@@ -166,6 +167,8 @@ class World {
   #befall(fault: Fault, trackers: Trackers | undefined): void {
     if (fault.kind === 'tracker') trackers?.fail('killed');
     else if (fault.kind === 'loss') this.#network.lose(fault.share);
+    else if (fault.kind === 'crash')
+      for (const swarm of this.#swarms) swarm.crash(fault.node, fault.backMs, trackers);
     else if (fault.kind === 'partition') this.#network.cut(fault.nodes, fault.untilMs);
     else
       for (const swarm of this.#swarms) {

@@ -65,6 +65,11 @@ export class Uplink {
     this.#queues.clear();
   }
 
+  /** It lives again. */
+  revive(): void {
+    this.#dead = false;
+  }
+
   #pump(): void {
     if (this.#sending || this.#dead) return;
     for (const [flow, queue] of this.#queues) {

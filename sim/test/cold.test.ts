@@ -63,3 +63,11 @@ t.test('blocks are lost, and the leader is cut off with a few members for a whil
   const result = run(t, [{ kind: 'partition', atMs: 1_000, untilMs: 6_000, nodes }]);
   t.ok(result.upstreamCopies <= 2, `${result.upstreamCopies} copies from the registry`);
 });
+
+t.test('members and the leader crash and come back with what they had on disk', async (t) => {
+  const crash = (node: string, atMs: number): Fault => ({ kind: 'crash', node, atMs, backMs: 700 });
+  const result = run(t, [crash('a0', 1_000), crash('o0', 2_000), crash('a1', 2_500), crash('a0', 4_000)]);
+  t.ok(result.upstreamCopies < 2, `${result.upstreamCopies} copies from the registry`);
+  const often = Array.from({ length: 12 }, (_, at) => crash(`o${at % 3}`, 1_000 + at * 900));
+  t.ok(run(t, often).upstreamCopies < 4);
+});

@@ -99,6 +99,13 @@ export class ColdBlob implements BlobOrigins {
     return fetch;
   };
 
+  /** It starts anew, with what is on its disk alone. */
+  forget(node: string): void {
+    this.#known.delete(node);
+    this.#fetches.delete(node);
+    if (this.#leader === node) this.#leader = undefined;
+  }
+
   /** Somebody reads a piece at an origin that is to get it; returns how to leave. */
   read(id: string, index: number): () => void {
     return this.#fetches.get(id)?.read(index) ?? (() => undefined);
