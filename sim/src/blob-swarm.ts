@@ -33,7 +33,7 @@ export interface BlobPlan {
   readonly landEveryMs: number;
   readonly newsMs: number;
   /** Where the pieces come from that no origin has: the whole control plane runs then. */
-  readonly upstream: Upstream | undefined;
+  readonly source: Upstream | 'pushed' | undefined;
   readonly fullOrigins: readonly number[];
   readonly emptyOrigins: readonly number[];
   readonly http: boolean;
@@ -61,9 +61,10 @@ export class BlobSwarm {
   constructor(stage: Stage, plan: BlobPlan) {
     this.#stage = stage;
     this.plan = plan;
-    const { number, pieces, upstream } = plan;
+    const { number, pieces, source } = plan;
+    const upstream = source === 'pushed' ? undefined : source;
     const landed = (origin: string, index: number): void => this.ports.get(origin)!.landed(index);
-    if (upstream !== undefined)
+    if (source !== undefined)
       this.cold = new ColdBlob({ stage, number, pieces, upstream, nodes: this.nodes, landed });
     this.#empty = plan.emptyOrigins.map((position) => `o${position}`);
     for (const name of stage.machines.keys()) this.#add(name, this.#kept(name));
@@ -99,7 +100,13 @@ export class BlobSwarm {
   start(startOf: ReadonlyMap<string, number>, trackers?: Trackers): void {
     if (this.cold !== undefined) trackers!.located(this.plan.number, this.cold);
     for (const node of this.nodes.values())
-      this.#stage.clock.at(startOf.get(node.name)!, () => this.#begin(node, trackers));
+      if (node.origin || this.plan.source !== 'pushed')
+        this.#stage.clock.at(startOf.get(node.name)!, () => this.#begin(node, trackers));
+  }
+
+  /** A member begins, now: what was pushed is there. */
+  begin(name: string, trackers: Trackers): void {
+    this.#begin(this.#add(name, this.#kept(name)), trackers);
   }
 
   /** With no trackers it knows all others, or as many as one would name. */
@@ -141,8 +148,8 @@ export class BlobSwarm {
     clock.at(clock.nowMs + backMs, () => {
       machines.get(name)!.uplink.revive();
       this.ports.get(name)?.revive();
-      this.cold?.forget(name);
       const fresh = this.#add(name, node.durable.clone());
+      this.cold?.forget(name);
       if (node.finishedMs !== undefined) fresh.ended(node.finishedMs);
       this.#begin(fresh, trackers);
     });
@@ -153,7 +160,9 @@ export class BlobSwarm {
     const { pieces, fullOrigins } = this.plan;
     const isFull = name.startsWith('o') && !this.#empty.includes(name);
     const position = Number(name.slice(1));
-    return isFull && (!this.#cold || fullOrigins.includes(position)) ? Bitfield.full(pieces) : new Bitfield(pieces);
+    return isFull && (!this.#cold || fullOrigins.includes(position))
+      ? Bitfield.full(pieces)
+      : new Bitfield(pieces);
   }
 
   #add(name: string, have: Bitfield): SimNode {

@@ -1,15 +1,12 @@
-import { Bitfield } from '@sepia/base/bitfield';
+import type { Bitfield } from '@sepia/base/bitfield';
 import type { KnownPeer, LinkId, SwarmEffect, SwarmEvent } from '@sepia/swarm/core/events';
-import type { CoreLimits } from '@sepia/swarm/core/limits';
 import { SwarmCore } from '@sepia/swarm/core/swarm-core';
-import type { VirtualClock } from './clock.ts';
-import type { JoinAnswer } from './control/trackers.ts';
 import type { HttpPort } from './http.ts';
+import { HttpGets } from './http-gets.ts';
 import { checkAsked, checkCore } from './invariants.ts';
 import type { Machine } from './machine.ts';
-import type { Network } from './network.ts';
+import type { Join, NodeInit } from './node-init.ts';
 import { SimReader } from './reader.ts';
-import type { TraceHash } from './trace.ts';
 import { type Flow, newFlow, PIECE_BYTES } from './uplink.ts';
 
 /** HAVEs are collected this long, as the shell does. */
@@ -18,40 +15,11 @@ const HAVE_BATCH_MS = 20;
 /** A piece that was written is on disk for good after this. */
 const SYNC_MS = 200;
 
-/** Joins a swarm: says who asks and whether pieces are lacking, and is told. */
-type Join = (asker: KnownPeer, leeching: boolean, told: (answer: JoinAnswer) => void) => void;
-
 interface Wire {
   readonly node: SimNode;
   readonly link: LinkId;
   readonly flow: Flow;
   haves: number[];
-}
-
-interface NodeInit {
-  readonly name: string;
-  /** Of all nodes, in the order in which they were made. */
-  readonly number: number;
-  readonly peerId: string;
-  readonly zone: string;
-  readonly origin: boolean;
-  /** What is on its disk. */
-  readonly have: Bitfield;
-  readonly leech: boolean;
-  readonly pieces: number;
-  readonly knows: (index: number) => boolean;
-  readonly seed: number;
-  readonly clock: VirtualClock;
-  readonly network: Network;
-  readonly machine: Machine;
-  readonly nodes: ReadonlyMap<string, SimNode>;
-  readonly trace: TraceHash;
-  /** It has all, or died. */
-  readonly onEnd: () => void;
-  readonly reader: boolean;
-  readonly limits: Partial<CoreLimits>;
-  readonly checked: boolean;
-  readonly dialMs: number;
 }
 
 /** A simulated shell around one core. */
@@ -76,7 +44,7 @@ export class SimNode {
   readonly #core: SwarmCore;
   /** Our link → the other end. */
   readonly #wires = new Map<LinkId, Wire>();
-  readonly #http = new Map<LinkId, { readonly port: HttpPort; readonly gets: Map<number, () => void> }>();
+  readonly #http: HttpGets;
   readonly #machine: Machine;
   #join: Join | undefined;
   #joining = false;
@@ -106,10 +74,11 @@ export class SimNode {
       leech: init.leech,
       origin: init.origin,
       seed: init.seed,
-      nowMs: 0,
+      nowMs: init.clock.nowMs,
       limits: init.limits,
     });
     this.durable = init.have.clone();
+    this.#http = new HttpGets(init.name, init.machine, (event) => this.tell(event));
     this.reader = new SimReader(this.#core.have, init.knows);
   }
 
@@ -136,7 +105,7 @@ export class SimNode {
     this.tell({ type: 'peers', peers });
     for (const port of ports) {
       const link = this.#core.drawLink();
-      this.#http.set(link, { port, gets: new Map() });
+      this.#http.add(link, port);
       this.tell({ type: 'httpUp', link, has: () => true });
     }
   }
@@ -348,29 +317,12 @@ export class SimNode {
   }
 
   #fetch(link: LinkId, index: number): void {
-    const http = this.#http.get(link);
-    if (http === undefined) {
-      this.#send(link, (theirs) => ({ type: 'asked', link: theirs, index }));
-      return;
-    }
-    const giveUp = http.port.get(this.name, index, (ok) => {
-      if (!ok) {
-        http.gets.delete(index);
-        this.tell({ type: 'fetchFailed', link, index, busy: false });
-        return;
-      }
-      this.tell({ type: 'progress', link, index, bytes: PIECE_BYTES });
-      this.#machine.received(PIECE_BYTES, () => {
-        if (http.gets.delete(index)) this.tell({ type: 'fetched', link, index, good: true });
-      });
-    });
-    http.gets.set(index, giveUp);
+    if (this.#http.get(link, index)) return;
+    this.#send(link, (theirs) => ({ type: 'asked', link: theirs, index }));
   }
 
   #cancel(link: LinkId, index: number): void {
-    const http = this.#http.get(link);
-    http?.gets.get(index)?.();
-    http?.gets.delete(index);
+    this.#http.cancel(link, index);
     const wire = this.#wires.get(link);
     if (wire === undefined) return;
     this.#init.network.message(() => {

@@ -1,14 +1,7 @@
 import type { CoreLimits } from '@sepia/swarm/core/limits';
-import { Chance } from '@sepia/swarm/core/random';
-import { BlobSwarm, type Stage } from './blob-swarm.ts';
-import { VirtualClock } from './clock.ts';
-import { Trackers } from './control/trackers.ts';
-import { Upstream, type UpstreamPlan } from './control/upstream.ts';
-import { type CpuCost, Machine } from './machine.ts';
-import { DEFAULT_LATENCY_MS, DEFAULT_START_MS, Network } from './network.ts';
-import type { SimNode } from './node.ts';
-import { TraceHash } from './trace.ts';
-import { BLOCK_BYTES, PIECE_BYTES } from './uplink.ts';
+import type { UpstreamPlan } from './control/upstream.ts';
+import type { CpuCost } from './machine.ts';
+import { World } from './world.ts';
 
 /**
  * What goes wrong at `atMs`: a node dies (no word to anybody who listens), stops for good, or sends bad pieces from then on; one
@@ -38,6 +31,8 @@ export interface SimulateOptions {
   readonly landEveryMs?: number;
   /** No origin has it: who leads fetches it from this registry, trackers follow it, members hear of its hashes from them. */
   readonly upstream?: UpstreamPlan;
+  /** No origin has it: a client with such a line pushes it, members pull once they see its tag. See {@link simulatePush}. */
+  readonly pushed?: { readonly rateBytesPerSec: number };
   /** Which origins have the blob from the start, whatever `landEveryMs` says. */
   readonly fullOrigins?: readonly number[];
   /** Without the blob from the start: these pass on over HTTP what another origin has, and are no peers. */
@@ -101,11 +96,6 @@ export interface SimulateProgress {
   readonly busy: number;
 }
 
-/** Where a blob comes from a registry, and nothing is said of trackers. */
-const DEFAULT_TRACKERS = { count: 2, callMs: 0.1 };
-/** Steps between two words on how far it is. */
-const STEPS_A_WORD = 2 ** 17;
-
 /** Runs the cores of `shared/swarm/src/core` on a virtual clock and network until all finished or `untilMs`. */
 export function simulate(options: SimulateOptions, tell?: (progress: SimulateProgress) => void): Result {
   const world = new World(options);
@@ -114,152 +104,12 @@ export function simulate(options: SimulateOptions, tell?: (progress: SimulatePro
   return world.summary();
 }
 
-/** All nodes and blobs of one run, on one clock. */
-class World {
-  readonly #options: SimulateOptions;
-  readonly #clock = new VirtualClock();
-  readonly #trace = new TraceHash();
-  readonly #network: Network;
-  readonly #chance: Chance;
-  readonly #machines = new Map<string, Machine>();
-  readonly #pieces: readonly number[];
-  readonly #swarms: readonly BlobSwarm[];
-  readonly #upstream: Upstream | undefined;
-  readonly #stage: Stage;
-  /** Members, once for each blob, that live and have not all of it. */
-  #busy: number;
-
-  constructor(options: SimulateOptions) {
-    this.#options = options;
-    this.#pieces = typeof options.pieces === 'number' ? [options.pieces] : options.pieces;
-    this.#busy = options.nodes * this.#pieces.length;
-    this.#network = new Network(this.#clock, options.latencyMs ?? DEFAULT_LATENCY_MS);
-    this.#chance = new Chance(options.seed);
-    const rate = options.rateBytesPerSec ?? 12.5e6;
-    const { slow = { share: 0, rate: 1 } } = options;
-    for (let i = 0; i < (options.origins ?? 1); i++)
-      this.#add(`o${i}`, options.originRateBytesPerSec ?? rate * 4);
-    for (let i = 0; i < options.nodes; i++)
-      this.#add(`a${i}`, rate * (i < Math.round(slow.share * options.nodes) ? slow.rate : 1));
-    this.#stage = {
-      clock: this.#clock,
-      network: this.#network,
-      chance: this.#chance,
-      trace: this.#trace,
-      machines: this.#machines,
-    };
-    if (options.upstream !== undefined)
-      this.#upstream = new Upstream(this.#stage, options.upstream, options.blockBytes ?? BLOCK_BYTES);
-    this.#swarms = this.#pieces.map((pieces, number) => this.#swarm(pieces, number));
-  }
-
-  start(): void {
-    const { startMs = DEFAULT_START_MS, upstream } = this.#options;
-    const trackers = this.#options.trackers ?? (upstream === undefined ? undefined : DEFAULT_TRACKERS);
-    for (const swarm of this.#swarms) swarm.land();
-    const startOf = new Map([...this.#machines.keys()].map((name) => [name, this.#chance.next() * startMs]));
-    const shared = trackers === undefined ? undefined : new Trackers(this.#stage, trackers);
-    for (const swarm of this.#swarms) swarm.start(startOf, shared);
-    for (const fault of this.#options.faults ?? [])
-      this.#clock.at(fault.atMs, () => this.#befall(fault, shared));
-  }
-
-  #befall(fault: Fault, trackers: Trackers | undefined): void {
-    if (fault.kind === 'tracker') trackers?.fail('killed');
-    else if (fault.kind === 'loss') this.#network.lose(fault.share);
-    else if (fault.kind === 'crash')
-      for (const swarm of this.#swarms) swarm.crash(fault.node, fault.backMs, trackers);
-    else if (fault.kind === 'partition') this.#network.cut(fault.nodes, fault.untilMs);
-    else
-      for (const swarm of this.#swarms) {
-        swarm.nodes.get(fault.node)?.fail(fault.kind);
-        if (fault.kind !== 'corrupt') swarm.ports.get(fault.node)?.fail(fault.kind);
-      }
-  }
-
-  run(tell: ((progress: SimulateProgress) => void) | undefined): void {
-    const untilMs = this.#options.untilMs ?? 600_000;
-    const clock = this.#clock;
-    let steps = 0;
-    while (clock.nowMs < untilMs && this.#busy > 0 && clock.step()) {
-      steps += 1;
-      if (steps % STEPS_A_WORD === 0) tell?.({ atMs: clock.nowMs, busy: this.#busy });
-    }
-  }
-
-  summary(): Result {
-    const members = this.#swarms.flatMap((swarm) => swarm.members);
-    const finishedMs = this.#finishedMs();
-    const sum = (of: (node: SimNode) => number): number =>
-      members.reduce((total, node) => total + of(node), 0);
-    const blobPieces = this.#pieces.reduce((total, one) => total + one, 0);
-    let sentBytes = 0;
-    for (const name of this.#machines.keys())
-      if (name.startsWith('o')) sentBytes += this.#network.sentBytes(name);
-    let asked = 0;
-    for (const swarm of this.#swarms) for (const port of swarm.ports.values()) asked += port.asked;
-    return {
-      finishedMs,
-      lastMs: Math.max(0, ...finishedMs.values()),
-      originCopies: sentBytes / (blobPieces * PIECE_BYTES),
-      upstreamCopies: (this.#upstream?.sentPieces ?? 0) / blobPieces,
-      twice: this.#swarms.reduce((total, { cold }) => total + (cold?.twice ?? 0), 0),
-      httpCopies: asked / blobPieces,
-      duplicates: sum((node) => node.duplicates + node.lateBytes / PIECE_BYTES),
-      badPieces: sum((node) => node.badPieces),
-      farShare:
-        sum((node) => node.farBlocks) /
-        Math.max(
-          1,
-          sum((node) => node.blocks),
-        ),
-      readerWaitMs: Math.max(...members.filter((node) => node.alive).map((node) => node.reader.waitMs)),
-      readerHalfShare: Math.max(
-        0,
-        ...members.map(({ reader, finishedMs: ended }) => (reader.halfMs ?? 0) / (ended ?? 1)),
-      ),
-      effects: this.#trace.count,
-      traceHash: this.#trace.hex,
-    };
-  }
-
-  /** Members that have all blobs, and since when. */
-  #finishedMs(): Map<string, number> {
-    const finished = new Map<string, number>();
-    for (const name of this.#machines.keys()) {
-      if (name.startsWith('o')) continue;
-      const times = this.#swarms.map((swarm) => swarm.nodes.get(name)?.finishedMs);
-      if (times.every((time) => time !== undefined)) finished.set(name, Math.max(...times));
-    }
-    return finished;
-  }
-
-  #swarm(pieces: number, number: number): BlobSwarm {
-    const options = this.#options;
-    return new BlobSwarm(this.#stage, {
-      number,
-      pieces,
-      checked: options.checked ?? false,
-      landEveryMs: options.landEveryMs ?? 0,
-      newsMs: options.newsMs ?? 0,
-      upstream: this.#upstream,
-      fullOrigins: options.fullOrigins ?? [],
-      emptyOrigins: options.emptyOrigins ?? [],
-      http: options.http ?? true,
-      dialMs: options.dialMs ?? 0,
-      zones: options.zones ?? 1,
-      readers: options.readers ?? true,
-      limits: options.limits ?? {},
-      onEnd: () => {
-        this.#busy -= 1;
-      },
-    });
-  }
-
-  #add(name: string, rateBytesPerSec: number): void {
-    const { cpu, blockBytes = BLOCK_BYTES } = this.#options;
-    this.#network.add(name, rateBytesPerSec, rateBytesPerSec);
-    const init = { name, clock: this.#clock, network: this.#network, blockBytes, cpu };
-    this.#machines.set(name, new Machine(init));
-  }
+/** As {@link simulate}, of one blob that is pushed: bytes, link and tag on their quorums before members see it. */
+export async function simulatePush(
+  options: SimulateOptions & Required<Pick<SimulateOptions, 'pushed'>>,
+): Promise<Result & { readonly pushedMs: number | undefined }> {
+  const world = new World(options);
+  world.start();
+  const pushedMs = await world.runPush();
+  return { ...world.summary(), pushedMs };
 }

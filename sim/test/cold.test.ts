@@ -27,18 +27,21 @@ t.test('a blob that nobody has: one leader, one copy from the registry', async (
   t.equal(simulate(COLD).traceHash, result.traceHash, 'the same seed, the same run');
 });
 
-t.test('the leader dies, or hangs: the next one takes over what members have, the registry gives the rest', async (t) => {
-  for (const kind of ['kill', 'stop'] as const) {
-    const one = run(t, [{ kind, node: 'o0', atMs: 2_000 }]);
-    t.ok(one.upstreamCopies < 1.4, `${kind}: ${one.upstreamCopies} copies from the registry`);
-    t.equal(one.twice, 0);
-  }
-  const two = run(t, [
-    { kind: 'kill', node: 'o0', atMs: 2_000 },
-    { kind: 'kill', node: 'o1', atMs: 3_500 },
-  ]);
-  t.ok(two.upstreamCopies < 1.6, `two: ${two.upstreamCopies} copies from the registry`);
-});
+t.test(
+  'the leader dies, or hangs: the next one takes over what members have, the registry gives the rest',
+  async (t) => {
+    for (const kind of ['kill', 'stop'] as const) {
+      const one = run(t, [{ kind, node: 'o0', atMs: 2_000 }]);
+      t.ok(one.upstreamCopies < 1.4, `${kind}: ${one.upstreamCopies} copies from the registry`);
+      t.equal(one.twice, 0);
+    }
+    const two = run(t, [
+      { kind: 'kill', node: 'o0', atMs: 2_000 },
+      { kind: 'kill', node: 'o1', atMs: 3_500 },
+    ]);
+    t.ok(two.upstreamCopies < 1.6, `two: ${two.upstreamCopies} copies from the registry`);
+  },
+);
 
 t.test('its tracker dies, then the leader: another tracker finds the swarm as it is', async (t) => {
   run(t, [{ kind: 'tracker', atMs: 1_000 }]);

@@ -1,8 +1,8 @@
 import { Chance } from '@sepia/swarm/core/random';
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
-import { KRAKEN_LIMITS } from '../src/kraken-limits.ts';
-import { choosePieces } from '../src/kraken-requests.ts';
+import { KRAKEN_LIMITS } from '../src/kraken/kraken-limits.ts';
+import { choosePieces } from '../src/kraken/kraken-requests.ts';
 
 const PIECE = fc.record({
   here: fc.boolean(),

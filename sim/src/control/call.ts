@@ -14,7 +14,9 @@ interface Line {
 }
 
 /** What came of a call. */
-export type Outcome<T> = { readonly type: 'answer'; readonly answer: T } | { readonly type: 'refused' | 'silent' };
+export type Outcome<T> =
+  | { readonly type: 'answer'; readonly answer: T }
+  | { readonly type: 'refused' | 'silent' };
 
 /** One call over the network: `run` is at the other end and replies once, at once or later; `done` is told once what came. */
 export function call<T>(

@@ -19,7 +19,8 @@ interface ColdInit {
   readonly stage: Stage;
   readonly number: number;
   readonly pieces: number;
-  readonly upstream: Upstream;
+  /** None: nobody but a push brings it. */
+  readonly upstream: Upstream | undefined;
   readonly nodes: ReadonlyMap<string, SimNode>;
   /** A piece is at an origin. */
   readonly landed: (origin: string, index: number) => void;
@@ -68,12 +69,42 @@ export class ColdBlob implements BlobOrigins {
 
   readonly fetchOf = (id: string): OriginFetch | undefined => this.#fetches.get(id);
 
-  readonly lead = (id: string, adopt: Metainfo | undefined, holders: readonly KnownPeer[]): OriginFetch => {
+  readonly lead = (
+    id: string,
+    adopt: Metainfo | undefined,
+    holders: readonly KnownPeer[],
+  ): OriginFetch | undefined => {
+    if (this.#init.upstream === undefined) return undefined;
+    const node = this.#init.nodes.get(id)!;
+    const fetch = this.#fetch(
+      id,
+      this.#indexes().filter((index) => node.has(index)),
+      adopt,
+    );
+    fetch.start();
+    if (adopt !== undefined) node.tell({ type: 'hashes' });
+    if (holders.length > 0) node.tell({ type: 'peers', peers: holders });
+    return fetch;
+  };
+
+  /** Runs at an origin that has all of it on disk. */
+  hold(id: string): void {
+    const node = this.#init.nodes.get(id)!;
+    const isNew = !node.durable.complete;
+    this.#fetch(id, this.#indexes(), undefined);
+    if (!isNew) return;
+    for (const index of this.#indexes()) node.onKnown(index, true);
+    node.ended(this.#init.stage.clock.nowMs);
+  }
+
+  #indexes(): number[] {
+    return Array.from({ length: this.#init.pieces }, (_, index) => index);
+  }
+
+  #fetch(id: string, kept: readonly number[], adopt: Metainfo | undefined): OriginFetch {
     const { stage, pieces, upstream, nodes, landed } = this.#init;
     const node = nodes.get(id)!;
-    const kept = Array.from({ length: pieces }, (_, index) => index).filter((index) => node.has(index));
     const fetch = new OriginFetch({
-      origin: id,
       clock: stage.clock,
       upstream,
       machine: stage.machines.get(id)!,
@@ -93,17 +124,16 @@ export class ColdBlob implements BlobOrigins {
       fetch.landed(index);
       landed(id, index);
     };
-    fetch.start();
-    if (adopt !== undefined) node.tell({ type: 'hashes' });
-    if (holders.length > 0) node.tell({ type: 'peers', peers: holders });
     return fetch;
-  };
+  }
 
   /** It starts anew, with what is on its disk alone. */
   forget(node: string): void {
     this.#known.delete(node);
     this.#fetches.delete(node);
     if (this.#leader === node) this.#leader = undefined;
+    const { durable, origin } = this.#init.nodes.get(node)!;
+    if (origin && durable.complete) this.hold(node);
   }
 
   /** Somebody reads a piece at an origin that is to get it; returns how to leave. */
@@ -112,7 +142,9 @@ export class ColdBlob implements BlobOrigins {
   }
 
   /** A member's join that follows the hashes from its first answer on. */
-  join(trackers: Trackers): (asker: KnownPeer, leeching: boolean, told: (answer: JoinAnswer) => void) => void {
+  join(
+    trackers: Trackers,
+  ): (asker: KnownPeer, leeching: boolean, told: (answer: JoinAnswer) => void) => void {
     return (asker, leeching, told) => {
       trackers.join(this.#init.number, asker, leeching, (answer) => {
         const isFirst = !this.#known.has(asker.peerId);

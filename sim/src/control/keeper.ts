@@ -28,8 +28,12 @@ export interface BlobOrigins {
   readonly peer: (id: string) => KnownPeer;
   /** What one fetches of it, or has. */
   readonly fetchOf: (id: string) => OriginFetch | undefined;
-  /** Runs there: it fetches from now on, with what a leader before it made known. */
-  readonly lead: (id: string, adopt: Metainfo | undefined, holders: readonly KnownPeer[]) => OriginFetch;
+  /** Runs there: it fetches from now on, with what a leader before it made known; none, where there is nothing to fetch from. */
+  readonly lead: (
+    id: string,
+    adopt: Metainfo | undefined,
+    holders: readonly KnownPeer[],
+  ) => OriginFetch | undefined;
 }
 
 interface KeeperDeps {
@@ -57,13 +61,20 @@ export class SimKeeper {
   get(blob: BlobOrigins, told: Told): void {
     const { name } = blob;
     const known = this.#followed.believed(name, this.#deps.clock.nowMs);
-    if (known !== undefined) return told(known);
+    if (known !== undefined) {
+      told(known);
+      return;
+    }
     const waiting = this.#locating.get(name.digest);
-    if (waiting !== undefined) return void waiting.push(told);
+    if (waiting !== undefined) {
+      waiting.push(told);
+      return;
+    }
     this.#locating.set(name.digest, [told]);
     const lookUp = this.#followed.lookUp(this.#deps.clock.nowMs);
     this.#locate(blob, this.#followed.known(name)?.metainfo, false, (located) => {
-      const entry = located === undefined ? this.#followed.withoutOrigins(name) : this.#found(blob, located, lookUp);
+      const entry =
+        located === undefined ? this.#followed.withoutOrigins(name) : this.#found(blob, located, lookUp);
       const all = this.#locating.get(name.digest) ?? [];
       this.#locating.delete(name.digest);
       for (const one of all) one(entry);
@@ -71,11 +82,22 @@ export class SimKeeper {
   }
 
   /** `told` once more is known than `etag` says, or after `waitMs`; nothing where nobody goes on with it. */
-  wait(blob: BlobOrigins, etag: string | undefined, waitMs: number, told: (metainfo: Metainfo | undefined) => void): void {
+  wait(
+    blob: BlobOrigins,
+    etag: string | undefined,
+    waitMs: number,
+    told: (metainfo: Metainfo | undefined) => void,
+  ): void {
     this.get(blob, (entry) => {
-      if (entry === undefined) return told(undefined);
+      if (entry === undefined) {
+        told(undefined);
+        return;
+      }
       this.#followed.asked(entry, true, this.#deps.clock.nowMs);
-      if (entry.metainfo.etag !== etag) return told(entry.metainfo);
+      if (entry.metainfo.etag !== etag) {
+        told(entry.metainfo);
+        return;
+      }
       const done = this.#followed.wait(entry);
       let isWaiting = true;
       const wake = (): void => {
@@ -106,7 +128,12 @@ export class SimKeeper {
   }
 
   /** All are asked what they have, then those chosen in turn. */
-  #locate(blob: BlobOrigins, known: Metainfo | undefined, isOrphan: boolean, done: (located: Located | undefined) => void): void {
+  #locate(
+    blob: BlobOrigins,
+    known: Metainfo | undefined,
+    isOrphan: boolean,
+    done: (located: Located | undefined) => void,
+  ): void {
     const said = new Map<string, Whereabouts>();
     for (const originId of blob.ids) {
       const line = { to: blob.port(originId), life: () => blob.life(originId), timeoutMs: SILENCE_MS };
@@ -117,10 +144,16 @@ export class SimKeeper {
         (outcome) => {
           said.set(originId, { originId, state: outcome.type === 'answer' ? outcome.answer : 'silent' });
           if (said.size < blob.ids.length || !this.#deps.isUp()) return;
-          const choice = chooseOrigins(blob.ids.map((id) => said.get(id)!), blob.ids);
+          const choice = chooseOrigins(
+            blob.ids.map((id) => said.get(id)!),
+            blob.ids,
+          );
           const isAnew = choice.type === 'fetch' || (isOrphan && choice.state === 'open');
           const adopt = isAnew && known?.state === 'open' && known.knownCount > 0 ? known : undefined;
-          this.#ask(blob, choice.originIds, { adopt, mayFetch: choice.type === 'fetch' }, done);
+          const isHeld = choice.type === 'holders' && choice.state === 'final';
+          this.#ask(blob, choice.originIds, { adopt, mayFetch: choice.type === 'fetch' }, (located) =>
+            done(located && isHeld ? { ...located, originIds: choice.originIds } : located),
+          );
         },
       );
     }
@@ -132,7 +165,10 @@ export class SimKeeper {
     how: { readonly adopt: Metainfo | undefined; readonly mayFetch: boolean },
     done: (located: Located | undefined) => void,
   ): void {
-    if (originId === undefined) return done(undefined);
+    if (originId === undefined) {
+      done(undefined);
+      return;
+    }
     const line = { to: blob.port(originId), life: () => blob.life(originId), timeoutMs: METAINFO_MS };
     call<Metainfo | undefined>(
       this.#deps,
@@ -140,9 +176,16 @@ export class SimKeeper {
       (reply) => {
         const running = blob.fetchOf(originId);
         const isRunning = running !== undefined && running.state !== 'none';
-        if (!isRunning && !how.mayFetch) return reply(undefined);
+        if (!isRunning && !how.mayFetch) {
+          reply(undefined);
+          return;
+        }
         if (isRunning && how.adopt !== undefined) running.learn(how.adopt);
         const fetch = isRunning ? running : blob.lead(originId, how.adopt, this.#deps.holders(blob.name));
+        if (fetch === undefined) {
+          reply(undefined);
+          return;
+        }
         fetch.poll(undefined, METAINFO_MS, () => reply(copyOf(fetch.metainfo)));
       },
       (outcome) => {
@@ -164,14 +207,23 @@ export class SimKeeper {
       line,
       (reply) => {
         const fetch = blob.fetchOf(leader);
-        if (fetch === undefined || fetch.state === 'none') return reply(undefined);
-        fetch.poll(etag, POLL_MS, () => reply(fetch.metainfo.etag === etag ? entry.metainfo : copyOf(fetch.metainfo)));
+        if (fetch === undefined || fetch.state === 'none') {
+          reply(undefined);
+          return;
+        }
+        fetch.poll(etag, POLL_MS, () =>
+          reply(fetch.metainfo.etag === etag ? entry.metainfo : copyOf(fetch.metainfo)),
+        );
       },
       (outcome) => {
         if (!isUp()) return;
-        if (outcome.type !== 'answer' || outcome.answer === undefined) return this.#orphan(blob, entry);
+        if (outcome.type !== 'answer' || outcome.answer === undefined) {
+          this.#orphan(blob, entry);
+          return;
+        }
         this.#followed.answered(entry);
-        if (outcome.answer !== entry.metainfo) this.#learn(entry, { metainfo: outcome.answer, originIds: entry.originIds });
+        if (outcome.answer !== entry.metainfo)
+          this.#learn(entry, { metainfo: outcome.answer, originIds: entry.originIds });
         this.#follow(blob, entry);
       },
     );

@@ -12,9 +12,8 @@ const TICK_MS = 250;
 const PACE = { progressMs: 60_000, firstByteMs: 60_000, lingerMs: 60_000 };
 
 interface FetchInit {
-  readonly origin: string;
   readonly clock: VirtualClock;
-  readonly upstream: Upstream;
+  readonly upstream: Upstream | undefined;
   readonly machine: Machine;
   readonly digest: Digest;
   readonly pieces: number;
@@ -50,6 +49,7 @@ export class OriginFetch {
     this.metainfo = Metainfo.open(digest, pieces * PIECE_BYTES, firstAttempt(digest));
     this.#isSized = adopt !== undefined;
     for (const index of kept) this.#take(index);
+    if (this.plan.complete) this.#isSized = true;
     if (adopt !== undefined) this.learn(adopt);
   }
 
@@ -88,7 +88,10 @@ export class OriginFetch {
   /** Runs `told` once there is a size, then once there is more than `etag`, or after `waitMs`. */
   poll(etag: string | undefined, waitMs: number, told: () => void): void {
     const isNews = (): boolean => this.#isSized && this.metainfo.etag !== etag;
-    if (isNews()) return told();
+    if (isNews()) {
+      told();
+      return;
+    }
     let isWaiting = true;
     const look = (): void => {
       if (!isWaiting) return;
@@ -142,7 +145,7 @@ export class OriginFetch {
       this.#open.delete(id);
       plan.closed(id);
     };
-    const close = upstream.get(
+    const close = upstream!.get(
       machine,
       { start: job.start, end: job.end, pieces },
       {
@@ -152,7 +155,10 @@ export class OriginFetch {
           this.#sized();
           if (first === job.start) return;
           // It sends all, from the first byte on: of use where it is the only one.
-          if (plan.connections > 1) return gone();
+          if (plan.connections > 1) {
+            gone();
+            return;
+          }
           plan.opened(id, { start: 0, end: pieces });
           plan.answered(id);
         },
@@ -180,7 +186,12 @@ export class OriginFetch {
     const { clock, pieces } = this.#init;
     const { plan } = this;
     const keptBytes = plan.have.count * PIECE_BYTES;
-    const facts = { avoiding: plan.avoiding, came, keptBytes, missingBytes: pieces * PIECE_BYTES - keptBytes };
+    const facts = {
+      avoiding: plan.avoiding,
+      came,
+      keptBytes,
+      missingBytes: pieces * PIECE_BYTES - keptBytes,
+    };
     const after = this.#pace.failed({ code: 'BACKEND_DOWN' }, facts, clock.nowMs);
     if (after.type === 'retry') clock.at(clock.nowMs + after.inMs, () => this.#pump());
     else this.#hasFailed = true;

@@ -69,7 +69,10 @@ class SimTracker {
           intervalMs: rejoinMs(this.#table.leecherCount(blob)),
           ...(metainfo === undefined ? {} : { metainfo: copyOf(metainfo) }),
         });
-      if (origins === undefined) return answer();
+      if (origins === undefined) {
+        answer();
+        return;
+      }
       this.keeper.get(origins, (entry) => {
         if (entry === undefined) told(undefined);
         else answer(entry.originIds.map(origins.peer), entry.metainfo);
@@ -113,8 +116,8 @@ export class Trackers {
       { timeoutMs: LOCATE_MS },
       (tracker, reply) => tracker.join(key(blob, origins), origins, asker, leeching, reply),
       (answer) => {
-        if (answer !== undefined) return told(answer);
-        if (origins === undefined) return;
+        if (answer !== undefined) told(answer);
+        if (answer !== undefined || origins === undefined) return;
         const { clock } = this.#stage;
         clock.at(clock.nowMs + AGAIN_MS, () => this.join(blob, asker, leeching, told));
       },
@@ -150,9 +153,9 @@ export class Trackers {
       { ...how, timeoutMs, life: () => tracker.life },
       (reply) => run(tracker, reply),
       (outcome) => {
-        if (outcome.type === 'answer') return told(outcome.answer);
-        if (tried + 1 === this.#all.length) return told(undefined);
-        this.#ask(blob, how, run, told, tried + 1);
+        if (outcome.type === 'answer') told(outcome.answer);
+        else if (tried + 1 === this.#all.length) told(undefined);
+        else this.#ask(blob, how, run, told, tried + 1);
       },
     );
   }

@@ -42,14 +42,16 @@ export class Upstream {
     deps: { readonly clock: VirtualClock; readonly network: Network; readonly chance: Chance },
     plan: UpstreamPlan,
     blockBytes: number,
+    /** Of its line. */
+    name = 'upstream',
   ) {
     const { clock, network, chance } = deps;
     this.#plan = plan;
     this.#clock = clock;
     this.#network = network;
     this.#chance = chance;
-    network.add('upstream', plan.rateBytesPerSec, plan.rateBytesPerSec);
-    this.#uplink = new Uplink(network.port('upstream'), network, blockBytes);
+    network.add(name, plan.rateBytesPerSec, plan.rateBytesPerSec);
+    this.#uplink = new Uplink(network.port(name), network, blockBytes);
   }
 
   /** A GET of pieces `start` … `end` − 1 of a blob with so many. Returns how to close it. */

@@ -1,12 +1,12 @@
 import { Chance } from '@sepia/swarm/core/random';
-import { VirtualClock } from './clock.ts';
+import { VirtualClock } from '../clock.ts';
+import { DEFAULT_LATENCY_MS, DEFAULT_START_MS, Network } from '../network.ts';
+import type { SimulateOptions } from '../simulate.ts';
+import { BLOCK_BYTES, PIECE_BYTES } from '../uplink.ts';
 import { KRAKEN_LIMITS } from './kraken-limits.ts';
 import { KrakenPeer } from './kraken-peer.ts';
 import type { KrakenPolicy } from './kraken-requests.ts';
 import { KrakenTracker } from './kraken-tracker.ts';
-import { DEFAULT_LATENCY_MS, DEFAULT_START_MS, Network } from './network.ts';
-import type { SimulateOptions } from './simulate.ts';
-import { BLOCK_BYTES, PIECE_BYTES } from './uplink.ts';
 
 /** As of {@link SimulateOptions}; `pieces` are MiB, several blobs are one as long as all. */
 export type KrakenOptions = Pick<
