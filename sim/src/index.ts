@@ -1,6 +1,6 @@
-export { CALIBRATED, calibrated } from './calibration.ts';
 export type { UpstreamPlan } from './control/upstream.ts';
 export { type KrakenOptions, type KrakenResult, simulateKraken } from './kraken/simulate-kraken.ts';
+export { CALIBRATED, calibrated } from './whole/calibration.ts';
 export {
   type Fault,
   type Result,
@@ -8,4 +8,4 @@ export {
   type SimulateProgress,
   simulate,
   simulatePush,
-} from './simulate.ts';
+} from './whole/simulate.ts';

@@ -3,13 +3,13 @@ import type { Link } from '@sepia/swarm/core/link';
 import { Chance } from '@sepia/swarm/core/random';
 import { SwarmCore } from '@sepia/swarm/core/swarm-core';
 import t from 'tap';
-import { VirtualClock } from '../src/clock.ts';
 import { Trackers } from '../src/control/trackers.ts';
 import { CALIBRATED, calibrated, type SimulateOptions, simulate } from '../src/index.ts';
-import { checkCore } from '../src/invariants.ts';
-import { Machine } from '../src/machine.ts';
-import { Network } from '../src/network.ts';
-import { TraceHash } from '../src/trace.ts';
+import { checkCore } from '../src/swarm/invariants.ts';
+import { VirtualClock } from '../src/wire/clock.ts';
+import { Machine } from '../src/wire/machine.ts';
+import { Network } from '../src/wire/network.ts';
+import { TraceHash } from '../src/wire/trace.ts';
 
 const SCENE: SimulateOptions = {
   nodes: 50,

@@ -46,7 +46,7 @@ export function addSimulate(program: Command): void {
     .option('--seed <n>', 'same seed, same run', wholeNumber('--seed'), 1)
     .option(
       '--fault <name>',
-      'kill, stop or corrupt the next node, kill the tracker, cut half of the nodes off (partition) after a third of the time, lose 1 % of all blocks (loss); may be repeated',
+      'kill, stop, corrupt or crash (it is back after 2 s) the next node, kill the tracker, cut half of the nodes off (partition) after a third of the time, lose 1 % of all blocks (loss); may be repeated',
       parseFault,
       [],
     )

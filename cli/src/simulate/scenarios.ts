@@ -155,7 +155,8 @@ export function parseRate(text: string): number {
 }
 
 const LOSS = 0.01;
-export const FAULTS = ['kill', 'stop', 'corrupt', 'tracker', 'partition', 'loss'] as const;
+const BACK_MS = 2_000;
+export const FAULTS = ['kill', 'stop', 'corrupt', 'crash', 'tracker', 'partition', 'loss'] as const;
 
 /** What `--fault KIND` means in a run of so many nodes: it comes after a third of the time that the line needs. */
 function faultOf(kind: Fault['kind'], index: number, nodes: number, limitMs: number): Fault {
@@ -166,7 +167,8 @@ function faultOf(kind: Fault['kind'], index: number, nodes: number, limitMs: num
     const half = Array.from({ length: Math.floor(nodes / 2) }, (_, at) => `a${at}`);
     return { kind, nodes: half, atMs, untilMs: 2 * atMs };
   }
-  return { kind, node: `a${index % nodes}`, atMs };
+  const node = `a${index % nodes}`;
+  return kind === 'crash' ? { kind, node, atMs, backMs: BACK_MS } : { kind, node, atMs };
 }
 
 /** @throws {CodedError} `CONFIG_INVALID` */

@@ -4,9 +4,9 @@ import { Metainfo } from '@sepia/metainfo/metainfo';
 import type { KnownPeer } from '@sepia/swarm/core/events';
 import { type Entry, Followed, type Located } from '@sepia/tracker/metainfo/core/followed';
 import { chooseOrigins, type Whereabouts } from '@sepia/tracker/metainfo/core/locate';
-import type { VirtualClock } from '../clock.ts';
-import type { Network, Port } from '../network.ts';
-import { call, type Life } from './call.ts';
+import { call, type Life } from '../wire/call.ts';
+import type { VirtualClock } from '../wire/clock.ts';
+import type { Network, Port } from '../wire/network.ts';
 import type { OriginFetch } from './origin-fetch.ts';
 
 /** As the tracker's shell has them, ms. */
@@ -60,7 +60,7 @@ export class SimKeeper {
   /** `told` nothing: no origin answers, and nothing is known. */
   get(blob: BlobOrigins, told: Told): void {
     const { name } = blob;
-    const known = this.#followed.believed(name, this.#deps.clock.nowMs);
+    const known = this.#followed.believed(name, this.#nowMs);
     if (known !== undefined) {
       told(known);
       return;
@@ -71,7 +71,7 @@ export class SimKeeper {
       return;
     }
     this.#locating.set(name.digest, [told]);
-    const lookUp = this.#followed.lookUp(this.#deps.clock.nowMs);
+    const lookUp = this.#followed.lookUp(this.#nowMs);
     this.#locate(blob, this.#followed.known(name)?.metainfo, false, (located) => {
       const entry =
         located === undefined ? this.#followed.withoutOrigins(name) : this.#found(blob, located, lookUp);
@@ -93,7 +93,7 @@ export class SimKeeper {
         told(undefined);
         return;
       }
-      this.#followed.asked(entry, true, this.#deps.clock.nowMs);
+      this.#followed.asked(entry, true, this.#nowMs);
       if (entry.metainfo.etag !== etag) {
         told(entry.metainfo);
         return;
@@ -108,12 +108,16 @@ export class SimKeeper {
       };
       const waiters = this.#waiters.get(entry) ?? new Set();
       this.#waiters.set(entry, waiters.add(wake));
-      this.#deps.clock.at(this.#deps.clock.nowMs + waitMs, wake);
+      this.#deps.clock.at(this.#nowMs + waitMs, wake);
     });
   }
 
+  get #nowMs(): number {
+    return this.#deps.clock.nowMs;
+  }
+
   #found(blob: BlobOrigins, located: Located, lookUp: ReturnType<Followed['lookUp']>): Entry {
-    const options = { wantsAll: true, nowMs: this.#deps.clock.nowMs };
+    const options = { wantsAll: true, nowMs: this.#nowMs };
     const { entry, mustFollow, isContested } = this.#followed.found(blob.name, located, lookUp, options);
     this.#changed(entry, isContested);
     if (mustFollow) this.#follow(blob, entry);

@@ -2,9 +2,9 @@ import { type Digest, digestOf } from '@sepia/base/digest';
 import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
 import { FetchPace } from '@sepia/origin/fetch/core/fetch-pace';
 import { type FetchJob, FetchPlan, MAX_EXTRA_CONNECTIONS } from '@sepia/origin/fetch/core/fetch-plan';
-import type { VirtualClock } from '../clock.ts';
-import type { Machine } from '../machine.ts';
-import { PIECE_BYTES } from '../uplink.ts';
+import type { VirtualClock } from '../wire/clock.ts';
+import type { Machine } from '../wire/machine.ts';
+import { PIECE_BYTES } from '../wire/uplink.ts';
 import type { Upstream } from './upstream.ts';
 
 /** As the origin's shell has them. */
@@ -39,7 +39,7 @@ export class OriginFetch {
   #hasFailed = false;
   #nextId = 1;
   #readers = 0;
-  #waiters: (() => void)[] = [];
+  #waiters = new Set<() => void>();
 
   constructor(init: FetchInit) {
     const { clock, digest, pieces, adopt, kept } = init;
@@ -96,13 +96,13 @@ export class OriginFetch {
     const look = (): void => {
       if (!isWaiting) return;
       if (!isNews()) {
-        this.#waiters.push(look);
+        this.#waiters.add(look);
         return;
       }
       isWaiting = false;
       told();
     };
-    this.#waiters.push(look);
+    this.#waiters.add(look);
     if (etag === undefined) return;
     this.#init.clock.at(this.#init.clock.nowMs + waitMs, () => {
       if (!isWaiting) return;
@@ -213,7 +213,7 @@ export class OriginFetch {
 
   #changed(): void {
     const waiting = this.#waiters;
-    this.#waiters = [];
+    this.#waiters = new Set();
     for (const look of waiting) look();
   }
 }

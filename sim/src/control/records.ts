@@ -1,3 +1,4 @@
+import { answersOf, askAll } from '@sepia/base/async/ask-many';
 import { CodedError } from '@sepia/base/errors';
 import { type Entry, joinWhole } from '@sepia/records/core/join';
 import {
@@ -18,9 +19,9 @@ import {
   type RegisterReply,
 } from '@sepia/records/register/register';
 import { RegisterClient } from '@sepia/records/register/register-client';
-import type { Stage } from '../blob-swarm.ts';
-import type { Port } from '../network.ts';
-import { call, type Life } from './call.ts';
+import { call, type Life } from '../wire/call.ts';
+import type { Port } from '../wire/network.ts';
+import type { Stage } from '../wire/stage.ts';
 
 /** Longest wait for an owner, ms, and tries of one write. */
 const SILENT_MS = 2_000;
@@ -102,22 +103,16 @@ export class SimRecords {
   /** What stands under a key, as so many owners say that one of them knows. @throws `QUORUM_LOST` */
   async linked(from: Port, key: string): Promise<Entry | undefined> {
     const { ids } = this.#owners;
-    const told = await Promise.all(
-      ids.map(
-        async (id) => await this.#call(from, id, () => ({ id, entry: this.#links.get(`${id}\n${key}`) })),
-      ),
-    );
-    const answers = told.filter((one) => one !== undefined);
-    const shard = { epoch: 0, sets: [ids] };
-    if (
-      !isReadQuorum(
-        answers.map(({ id }) => id),
-        shard,
-      )
-    )
-      throw new CodedError('QUORUM_LOST');
+    const said = await askAll(ids, async (id) => {
+      const told = await this.#call(from, id, () => ({ id, entry: this.#links.get(`${id}\n${key}`) }));
+      if (told === undefined) throw new CodedError('TIMEOUT', { detail: { owner: id } });
+      return told;
+    });
+    const told = answersOf(said);
+    const heard = told.map(({ id }) => id);
+    if (!isReadQuorum(heard, { epoch: 0, sets: [ids] })) throw new CodedError('QUORUM_LOST');
     return standingOf(
-      answers.map(({ entry }) => entry),
+      told.map(({ entry }) => entry),
       joinWhole,
     );
   }

@@ -3,9 +3,9 @@ import type { Metainfo } from '@sepia/metainfo/metainfo';
 import type { KnownPeer } from '@sepia/swarm/core/events';
 import { rejoinMs } from '@sepia/tracker/swarms/core/pace';
 import { SwarmTable } from '@sepia/tracker/swarms/core/swarm-table';
-import type { Stage } from '../blob-swarm.ts';
-import type { Port } from '../network.ts';
-import { call, type Life } from './call.ts';
+import { call, type Life } from '../wire/call.ts';
+import type { Port } from '../wire/network.ts';
+import type { Stage } from '../wire/stage.ts';
 import { type BlobOrigins, copyOf, SimKeeper } from './keeper.ts';
 
 /** Peers that one answer names, beside the origins. */

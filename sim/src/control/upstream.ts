@@ -1,8 +1,8 @@
 import type { Chance } from '@sepia/swarm/core/random';
-import type { VirtualClock } from '../clock.ts';
-import type { Machine } from '../machine.ts';
-import type { Network } from '../network.ts';
-import { type Flow, newFlow, Uplink } from '../uplink.ts';
+import type { VirtualClock } from '../wire/clock.ts';
+import type { Machine } from '../wire/machine.ts';
+import type { Network } from '../wire/network.ts';
+import { type Flow, newFlow, Uplink } from '../wire/uplink.ts';
 
 /** Pieces of one answer that are on their way at once. */
 const AHEAD = 2;

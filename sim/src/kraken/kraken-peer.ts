@@ -1,7 +1,7 @@
 import type { Chance } from '@sepia/swarm/core/random';
-import type { VirtualClock } from '../clock.ts';
-import type { Network, Port } from '../network.ts';
-import { type Flow, newFlow, PIECE_BYTES, Uplink } from '../uplink.ts';
+import type { VirtualClock } from '../wire/clock.ts';
+import type { Network, Port } from '../wire/network.ts';
+import { type Flow, newFlow, PIECE_BYTES, Uplink } from '../wire/uplink.ts';
 import { KRAKEN_LIMITS } from './kraken-limits.ts';
 import { choosePieces, type KrakenPolicy } from './kraken-requests.ts';
 

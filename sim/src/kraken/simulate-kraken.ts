@@ -1,8 +1,8 @@
 import { Chance } from '@sepia/swarm/core/random';
-import { VirtualClock } from '../clock.ts';
-import { DEFAULT_LATENCY_MS, DEFAULT_START_MS, Network } from '../network.ts';
-import type { SimulateOptions } from '../simulate.ts';
-import { BLOCK_BYTES, PIECE_BYTES } from '../uplink.ts';
+import type { SimulateOptions } from '../whole/simulate.ts';
+import { VirtualClock } from '../wire/clock.ts';
+import { DEFAULT_LATENCY_MS, DEFAULT_START_MS, Network } from '../wire/network.ts';
+import { BLOCK_BYTES, PIECE_BYTES } from '../wire/uplink.ts';
 import { KRAKEN_LIMITS } from './kraken-limits.ts';
 import { KrakenPeer } from './kraken-peer.ts';
 import type { KrakenPolicy } from './kraken-requests.ts';

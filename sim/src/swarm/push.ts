@@ -1,10 +1,11 @@
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import type { BlobSwarm, Stage } from '../blob-swarm.ts';
+import { SimRecords } from '../control/records.ts';
+import type { Trackers } from '../control/trackers.ts';
+import type { Upstream } from '../control/upstream.ts';
+import type { Stage } from '../wire/stage.ts';
+import type { BlobSwarm } from './blob-swarm.ts';
 import type { ColdBlob } from './cold-blob.ts';
-import { SimRecords } from './records.ts';
-import type { Trackers } from './trackers.ts';
-import type { Upstream } from './upstream.ts';
 
 /** How long a push waits for a body or a copy that does not come, and a member between two looks at the tag, ms. */
 const PATIENCE_MS = 5_000;

@@ -1,5 +1,5 @@
-import type { VirtualClock } from '../clock.ts';
-import type { Network, Port } from '../network.ts';
+import type { VirtualClock } from './clock.ts';
+import type { Network, Port } from './network.ts';
 
 /** Whether a process answers, is dead (who calls is told so at once), or hangs (who calls hears nothing). */
 export type Life = 'up' | 'killed' | 'stopped';

@@ -1,29 +1,16 @@
 import { Bitfield } from '@sepia/base/bitfield';
 import type { KnownPeer } from '@sepia/swarm/core/events';
 import { CORE_LIMITS, type CoreLimits } from '@sepia/swarm/core/limits';
-import type { Chance } from '@sepia/swarm/core/random';
-import type { VirtualClock } from './clock.ts';
-import { ColdBlob } from './control/cold-blob.ts';
-import type { Trackers } from './control/trackers.ts';
-import type { Upstream } from './control/upstream.ts';
-import { HttpPort } from './http.ts';
-import type { Machine } from './machine.ts';
-import type { Network } from './network.ts';
+import type { Trackers } from '../control/trackers.ts';
+import type { Upstream } from '../control/upstream.ts';
+import { HttpPort } from '../wire/http.ts';
+import type { Stage } from '../wire/stage.ts';
+import { ColdBlob } from './cold-blob.ts';
 import { SimNode } from './node.ts';
-import type { TraceHash } from './trace.ts';
 
 /** Peers that a member remembers, and those that a tracker hands out at most. */
 const KNOWN = CORE_LIMITS.knownPeers;
 const HANDED_OUT = 50;
-
-/** What the swarms of one run share. */
-export interface Stage {
-  readonly clock: VirtualClock;
-  readonly network: Network;
-  readonly chance: Chance;
-  readonly trace: TraceHash;
-  readonly machines: ReadonlyMap<string, Machine>;
-}
 
 /** One blob and how it comes: see `SimulateOptions`. */
 export interface BlobPlan {

@@ -1,15 +1,16 @@
 import { Chance } from '@sepia/swarm/core/random';
-import { BlobSwarm, type Stage } from './blob-swarm.ts';
-import { VirtualClock } from './clock.ts';
-import { SimPush } from './control/push.ts';
-import { Trackers } from './control/trackers.ts';
-import { Upstream } from './control/upstream.ts';
-import { Machine } from './machine.ts';
-import { DEFAULT_LATENCY_MS, DEFAULT_START_MS, Network } from './network.ts';
-import type { SimNode } from './node.ts';
+import { Trackers } from '../control/trackers.ts';
+import { Upstream } from '../control/upstream.ts';
+import { BlobSwarm } from '../swarm/blob-swarm.ts';
+import type { SimNode } from '../swarm/node.ts';
+import { SimPush } from '../swarm/push.ts';
+import { VirtualClock } from '../wire/clock.ts';
+import { Machine } from '../wire/machine.ts';
+import { DEFAULT_LATENCY_MS, DEFAULT_START_MS, Network } from '../wire/network.ts';
+import type { Stage } from '../wire/stage.ts';
+import { TraceHash } from '../wire/trace.ts';
+import { BLOCK_BYTES, PIECE_BYTES } from '../wire/uplink.ts';
 import type { Fault, Result, SimulateOptions, SimulateProgress } from './simulate.ts';
-import { TraceHash } from './trace.ts';
-import { BLOCK_BYTES, PIECE_BYTES } from './uplink.ts';
 
 /** Where a blob comes from a registry, and nothing is said of trackers. */
 const DEFAULT_TRACKERS = { count: 2, callMs: 0.1 };
@@ -109,11 +110,8 @@ export class World {
       trackers: this.#trackers!,
     });
     const wrong: unknown[] = [];
-    const note = (error: unknown): void => {
-      wrong.push(error);
-    };
-    push.push().catch(note);
-    for (const { name } of swarm.members) push.pull(name).catch(note);
+    const all = [push.push(), ...swarm.members.map(async ({ name }) => await push.pull(name))];
+    Promise.all(all).catch((error: unknown) => wrong.push(error));
     const clock = this.#clock;
     const untilMs = this.#options.untilMs ?? 600_000;
     for (let isOn = true; isOn && this.#busy > 0 && clock.nowMs < untilMs; ) {

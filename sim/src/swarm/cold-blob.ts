@@ -3,14 +3,14 @@ import type { BlobName } from '@sepia/base/names/blob-name';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import type { KnownPeer } from '@sepia/swarm/core/events';
-import type { Stage } from '../blob-swarm.ts';
-import type { Port } from '../network.ts';
-import type { SimNode } from '../node.ts';
-import type { Life } from './call.ts';
-import type { BlobOrigins } from './keeper.ts';
-import { hashOf, OriginFetch } from './origin-fetch.ts';
-import type { JoinAnswer, Trackers } from './trackers.ts';
-import type { Upstream } from './upstream.ts';
+import type { BlobOrigins } from '../control/keeper.ts';
+import { hashOf, OriginFetch } from '../control/origin-fetch.ts';
+import type { JoinAnswer, Trackers } from '../control/trackers.ts';
+import type { Upstream } from '../control/upstream.ts';
+import type { Life } from '../wire/call.ts';
+import type { Port } from '../wire/network.ts';
+import type { Stage } from '../wire/stage.ts';
+import type { SimNode } from './node.ts';
 
 /** Pause of a member that heard nothing new, or nobody, before it asks again, ms. */
 const AGAIN_MS = 200;

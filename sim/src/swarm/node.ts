@@ -1,13 +1,13 @@
 import type { Bitfield } from '@sepia/base/bitfield';
 import type { KnownPeer, LinkId, SwarmEffect, SwarmEvent } from '@sepia/swarm/core/events';
 import { SwarmCore } from '@sepia/swarm/core/swarm-core';
-import type { HttpPort } from './http.ts';
-import { HttpGets } from './http-gets.ts';
+import type { HttpPort } from '../wire/http.ts';
+import { HttpGets } from '../wire/http-gets.ts';
+import type { Machine } from '../wire/machine.ts';
+import { type Flow, newFlow, PIECE_BYTES } from '../wire/uplink.ts';
 import { checkAsked, checkCore } from './invariants.ts';
-import type { Machine } from './machine.ts';
 import type { Join, NodeInit } from './node-init.ts';
 import { SimReader } from './reader.ts';
-import { type Flow, newFlow, PIECE_BYTES } from './uplink.ts';
 
 /** HAVEs are collected this long, as the shell does. */
 const HAVE_BATCH_MS = 20;
@@ -65,6 +65,7 @@ export class SimNode {
     this.origin = init.origin;
     this.zone = init.zone;
     this.#machine = init.machine;
+    const startMs = init.clock.nowMs;
     this.#core = new SwarmCore({
       peerId: init.peerId,
       zone: init.zone,
@@ -74,7 +75,7 @@ export class SimNode {
       leech: init.leech,
       origin: init.origin,
       seed: init.seed,
-      nowMs: init.clock.nowMs,
+      nowMs: startMs,
       limits: init.limits,
     });
     this.durable = init.have.clone();

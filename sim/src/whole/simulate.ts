@@ -1,6 +1,6 @@
 import type { CoreLimits } from '@sepia/swarm/core/limits';
-import type { UpstreamPlan } from './control/upstream.ts';
-import type { CpuCost } from './machine.ts';
+import type { UpstreamPlan } from '../control/upstream.ts';
+import type { CpuCost } from '../wire/machine.ts';
 import { World } from './world.ts';
 
 /**

@@ -1,12 +1,12 @@
 import type { Bitfield } from '@sepia/base/bitfield';
 import type { KnownPeer } from '@sepia/swarm/core/events';
 import type { CoreLimits } from '@sepia/swarm/core/limits';
-import type { VirtualClock } from './clock.ts';
-import type { JoinAnswer } from './control/trackers.ts';
-import type { Machine } from './machine.ts';
-import type { Network } from './network.ts';
+import type { JoinAnswer } from '../control/trackers.ts';
+import type { VirtualClock } from '../wire/clock.ts';
+import type { Machine } from '../wire/machine.ts';
+import type { Network } from '../wire/network.ts';
+import type { TraceHash } from '../wire/trace.ts';
 import type { SimNode } from './node.ts';
-import type { TraceHash } from './trace.ts';
 
 /** Joins a swarm: says who asks and whether pieces are lacking, and is told. */
 export type Join = (asker: KnownPeer, leeching: boolean, told: (answer: JoinAnswer) => void) => void;
