@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { chmod, mkdir, readFile, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { chmod, chown, mkdir, readFile, realpath, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
@@ -22,25 +22,33 @@ export const BACKUP = '.before-sepia';
  */
 export const WROTE = '.sepia-wrote';
 const MADE = 'made ';
+/** Who may do what with a file. */
+interface Rights {
+  readonly mode: number;
+  readonly uid?: number;
+  readonly gid?: number;
+}
+
 /** Of a file that was not there: whoever reads the folder may read it. */
-const NEW_MODE = 0o644;
+const NEW: Rights = { mode: 0o644 };
 
 /**
  * Writes the changes: each file whole or not at all. What others wrote there last is kept beside it: once, or anew where
- * it was edited since. It may be stopped at any instant.
+ * it was edited since. A link stays one: the file that it leads to is changed. It may be stopped at any instant.
  */
 export async function applyChanges(changes: readonly Change[]): Promise<void> {
-  for (const { path, before, after } of changes) {
+  for (const { path: named, before, after } of changes) {
+    const path = await behind(named);
     const made = (await mkdir(dirname(path), { recursive: true, mode: 0o755 })) ?? (await madeFor(path));
-    const mode = before === undefined ? NEW_MODE : (await stat(path)).mode & 0o7777;
+    const rights = before === undefined ? NEW : await rightsOf(path);
     const isOurs = before !== undefined && (await wroteThere(path, before));
     if (before === undefined) await rm(path + BACKUP, { force: true });
-    else if (!isOurs) await write(path + BACKUP, before, mode);
+    else if (!isOurs) await write(path + BACKUP, before, rights);
     // First what will be ours, then it: a text that we wrote must never be taken for an edit.
     const texts = isOurs ? [after, before] : [after];
     const lines = [...texts.map(hashOf), ...(made === undefined ? [] : [MADE + made])];
-    await write(path + WROTE, lines.map((line) => `${line}\n`).join(''), NEW_MODE);
-    await write(path, after, mode);
+    await write(path + WROTE, lines.map((line) => `${line}\n`).join(''), NEW);
+    await write(path, after, rights);
   }
 }
 
@@ -50,9 +58,10 @@ export async function applyChanges(changes: readonly Change[]): Promise<void> {
  * @returns what was done, one line; undefined where there was nothing to do
  */
 export async function restoreFile(
-  path: string,
+  named: string,
   isOurs: (text: string, backup: string) => boolean = () => false,
 ): Promise<string | undefined> {
+  const path = await behind(named);
   const [backup, current] = [await textOf(path + BACKUP), await textOf(path)];
   if (current === undefined && backup === undefined) return undefined;
   const isWritten = current !== undefined && (await wroteThere(path, current));
@@ -71,7 +80,8 @@ export async function restoreFile(
 }
 
 /** Nothing of ours is at `path` any more: nor is what says so, nor the folders that were made for it and are empty. */
-export async function forget(path: string): Promise<void> {
+export async function forget(named: string): Promise<void> {
+  const path = await behind(named);
   const made = await madeFor(path);
   await rm(path + WROTE, { force: true });
   for (let dir = dirname(path); made !== undefined && dir.startsWith(made); dir = dirname(dir)) {
@@ -99,11 +109,28 @@ function hashOf(text: string): string {
   return createHash('sha256').update(text).digest('hex');
 }
 
-async function write(path: string, text: string, mode: number): Promise<void> {
+/** The file that a path leads to; itself where that is not there. */
+async function behind(path: string): Promise<string> {
+  try {
+    return await realpath(path);
+  } catch (error) {
+    if (!isNotThere(error)) throw error;
+    return path;
+  }
+}
+
+async function rightsOf(path: string): Promise<Rights> {
+  const { mode, uid, gid } = await stat(path);
+  return { mode: mode & 0o7777, uid, gid };
+}
+
+async function write(path: string, text: string, { mode, uid, gid }: Rights): Promise<void> {
   const target = { path, temporary: `${path}.sepia-new`, durable: true };
   // One that was stopped before may have left it.
   await diskFiles.unlink(target.temporary);
   await replaceWhole(diskFiles, target, Buffer.from(text, 'utf8'));
+  // Only root gives files away; a change of owner takes bits of the mode.
+  if (uid !== undefined && gid !== undefined && process.getuid?.() === 0) await chown(path, uid, gid);
   await chmod(path, mode);
 }
 

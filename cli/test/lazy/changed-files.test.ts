@@ -1,4 +1,16 @@
-import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { systemCode } from '@sepia/base/errors';
 import { fc } from '@sepia/test-support/property';
@@ -161,3 +173,36 @@ t.test(
     t.ok(existsSync(join(dir, 'there')));
   },
 );
+
+for (const [name, configured] of [
+  ['hosts.toml', hostsIn],
+  ['config.toml', configIn],
+] as const)
+  t.test(`${name}: a link stays one, and what it leads to keeps its owner`, async (t) => {
+    const dir = t.testdir({ real: {} });
+    const file = configured(dir);
+    const [real, target] = [join(dir, 'real', 'kept.toml'), join('..', 'real', 'kept.toml')];
+    mkdirSync(dirname(file.path), { recursive: true });
+    writeFileSync(real, file.text);
+    chmodSync(real, 0o640);
+    // Whoever is not root owns all that it makes.
+    if (process.getuid?.() === 0) chownSync(real, 1234, 4321);
+    const link = dirname(file.path) === dir ? 'real/kept.toml' : target;
+    symlinkSync(link, file.path);
+    const owner = (): unknown => {
+      const { uid, gid, mode } = statSync(real);
+      return { uid, gid, mode };
+    };
+    const before = owner();
+    for (const which of [0, 1]) {
+      await applyChanges(await file.plan(which));
+      t.ok(lstatSync(file.path).isSymbolicLink());
+      t.not(textAt(real), file.text);
+      t.same(owner(), before);
+    }
+    t.same(await file.restore(), [`${real}: as before`]);
+    t.equal(readlinkSync(file.path), link);
+    t.equal(textAt(real), file.text);
+    t.same(owner(), before);
+    for (const suffix of [BACKUP, WROTE]) t.notOk(existsSync(real + suffix));
+  });
