@@ -6,6 +6,7 @@ import { MAX_INDEX_BYTES } from '@sepia/cluster/api/layer-binding';
 import { isReadableLayer } from '@sepia/lazy/convert/documents';
 import type { ImageSource } from '@sepia/lazy/convert/ends';
 import type { LargeLayers } from '@sepia/lazy/convert/large-layers';
+import type { MakeScratch, Scratch } from '@sepia/lazy/convert/scratch';
 import type { WorkLimits } from '@sepia/lazy/convert/work-limits';
 import { indexWithImage } from '@sepia/lazy/erofs/image-part';
 import { readIndexHead } from '@sepia/lazy/index/layer-index';
@@ -24,6 +25,7 @@ export const MAX_REASON = 1_000;
 interface Deps {
   readonly source: ImageSource;
   readonly largeLayers: LargeLayers;
+  readonly scratch: MakeScratch;
   readonly limits: Pick<WorkLimits, 'came' | 'unpacked'>;
   readonly onProgress: (bytes: number) => void;
 }
@@ -33,8 +35,9 @@ const PART_BYTES = 16 * 1024;
 const TURN_BYTES = 1024 * 1024;
 
 /**
- * Reads a whole layer, checks its digest, and makes its index. What is wrong with the layer itself is an answer, not an
- * error: it would be the same the next time.
+ * Reads a whole layer while it comes, checks its digest, and makes its index. The rest of one that turns out to be large waits
+ * in `scratch` until all of it is there: others have the room as long as an upstream is slow. What is wrong with the layer
+ * itself is an answer, not an error: it would be the same the next time.
  * @throws {CodedError} what the source throws, `DIGEST_MISMATCH` too
  */
 export async function indexLayer(deps: Deps, layer: ImageLayer, signal: AbortSignal): Promise<Learned> {
@@ -49,7 +52,18 @@ export async function indexLayer(deps: Deps, layer: ImageLayer, signal: AbortSig
     const unpacked = indexer.uncompressedBytes - before;
     deps.limits.unpacked(unpacked);
     if (unpacked > TURN_BYTES) await setImmediate();
-    if (indexer.isLarge) await claim.take();
+  };
+  await using held = new AsyncDisposableStack();
+  let rest: Scratch | undefined;
+  let isPulled = false;
+  const take = async (chunk: Uint8Array): Promise<void> => {
+    for (let at = 0; at < chunk.length && refusal === undefined; at += PART_BYTES) {
+      if (!isPulled && indexer.isLarge) {
+        rest ??= held.use(await deps.scratch());
+        return await rest.append(chunk.subarray(at));
+      }
+      await read(chunk.subarray(at, at + PART_BYTES));
+    }
   };
   await deps.source.blob(
     layer,
@@ -57,11 +71,16 @@ export async function indexLayer(deps: Deps, layer: ImageLayer, signal: AbortSig
       bytes += chunk.length;
       deps.limits.came(chunk.length);
       deps.onProgress(bytes);
-      for (let at = 0; at < chunk.length && refusal === undefined; at += PART_BYTES)
-        await read(chunk.subarray(at, at + PART_BYTES));
+      await take(chunk);
     },
     signal,
   );
+  isPulled = true;
+  if (refusal === undefined && indexer.isLarge) await claim.take();
+  for await (const chunk of rest?.stream() ?? []) {
+    signal.throwIfAborted();
+    await take(chunk as Buffer);
+  }
   let made: MadeIndex | undefined;
   let isBootstrap = false;
   refusal ??= refusalOf(() => {

@@ -151,6 +151,46 @@ t.test('while the layers of a Nydus image are pulled, another large layer has th
   t.match(await indexed, { outcome: 'indexed', layers: 3 });
 });
 
+t.test('while a large layer is pulled, another has the room', async (t) => {
+  const entries = Array.from({ length: 200 }, (_, at) => ({
+    name: `file ${at}`,
+    xattrs: new Map([['user.a', Buffer.alloc(60_000, at)]]),
+  }));
+  const large = writeTar(entries);
+  const plain = new Here();
+  plain.images.addImage([large], { tag: 'large' });
+  t.match(await plain.index('large'), { outcome: 'indexed', layers: 1 });
+  const [index] = plain.stored.keys();
+  const here = new Here();
+  here.images.addImage([large], { tag: 'large' });
+  const asked = Promise.withResolvers<void>();
+  const goOn = Promise.withResolvers<void>();
+  const pull = here.images.blob.bind(here.images);
+  here.images.blob = async (layer, take, signal) => {
+    let bytes = 0;
+    const slowly = async (chunk: Uint8Array): Promise<void> => {
+      bytes += chunk.length;
+      if (bytes === layer.sizeBytes && layer.sizeBytes > 1_000) {
+        asked.resolve();
+        await goOn.promise;
+      }
+      await take(chunk);
+    };
+    await pull(layer, slowly, signal);
+  };
+  const indexed = here.index('large');
+  await asked.promise;
+  const other = here.largeLayers.claim();
+  const taken = other.take().then(() => 'taken');
+  t.equal(await Promise.race([taken, setImmediate('waits')]), 'taken');
+  goOn.resolve();
+  for (let turn = 0; turn < 100; turn += 1) await setImmediate();
+  t.equal(here.stored.size, 0, 'it waits for the room now');
+  other[Symbol.dispose]();
+  t.match(await indexed, { outcome: 'indexed', layers: 1 });
+  t.same([...here.stored.keys()], [index], 'the same index');
+});
+
 t.test('chunks of a Nydus image that grow count, too', async (t) => {
   const payload = Buffer.concat(Array.from({ length: 8 }, (_, at) => Buffer.alloc(1024 * 1024, at)));
   const here = await Here.start([writeTar([{ name: 'long', payload }])]);

@@ -3,7 +3,8 @@ import { CodedError } from '@sepia/base/errors';
 
 /**
  * Room for layers of very many entries: of all that a process works on one at a time has its entries in memory; the others
- * wait with those that they have read. See `EntryBudget.isLarge`.
+ * wait with those that they have read. It is taken when all bytes of a layer are here, for nobody knows how long a registry
+ * takes. See `EntryBudget.isLarge`.
  */
 export class LargeLayers {
   readonly #slots = new Slots({ slots: 1 });

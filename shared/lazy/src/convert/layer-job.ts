@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type Digest, parseDigest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { readElsewhere } from '@sepia/base/failure';
 import { COMPRESSION_LEVELS } from '@sepia/oci/compression-levels';
 import { BUILD_DEFAULTS, type BuildOptions, buildEstargz } from '../estargz/build.ts';
 import { TOC_DIGEST_ANNOTATION, UNCOMPRESSED_SIZE_ANNOTATION } from '../estargz/toc.ts';
@@ -12,10 +13,10 @@ import { LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES } from '../rafs/format.ts';
 import { EntryBudget } from '../tar/entry-budget.ts';
 import type { TarEntry } from '../tar/tar-entry.ts';
 import { buildZstdChunked } from '../zstdchunked/build.ts';
-import type { LargeLayers } from './large-layers.ts';
+import type { LargeClaim, LargeLayers } from './large-layers.ts';
 import { NYDUS_BLOB } from './nydus-image.ts';
 import { NYDUS_BLOB_ANNOTATION } from './nydus-marks.ts';
-import { LayerReader } from './read-layer.ts';
+import { LayerReader, type ReadLayer } from './read-layer.ts';
 import type { MakeScratch, Scratch } from './scratch.ts';
 import { mostUncompressed } from './work-limits.ts';
 
@@ -146,16 +147,16 @@ export async function convertLayer(job: Job, options: LayerOptions): Promise<Con
     job.onUnpacked(bytes.length);
     await tar.append(bytes);
   };
-  const reader = new LayerReader({ append }, maxBytes, new EntryBudget(), () => claim.take());
-  let layer: Awaited<ReturnType<LayerReader['end']>>;
+  let layer: ReadLayer;
   try {
-    await pullInto(job, reader);
-    layer = await reader.end();
+    layer = await readWhilePulled(
+      job,
+      claim,
+      (onLarge) => new LayerReader({ append }, maxBytes, new EntryBudget(), onLarge),
+    );
   } catch (error) {
     if (!isCoded(error, 'LAYER_NOT_LAZY')) throw error;
     return { record: { kind: 'kept', reason: error.message, missing: options.prioritized }, blob: undefined };
-  } finally {
-    reader.destroy();
   }
   if (layer.diffId !== job.diffId)
     throw new CodedError('DIGEST_MISMATCH', {
@@ -247,16 +248,61 @@ function estargzAnnotations({ tocDigest, uncompressedBytes }: EstargzResult): Re
 }
 
 /**
+ * Reads a layer while it comes; the rest of one that turns out to be large waits on the disk until all of it is there. So
+ * no slow registry holds the room of large layers.
+ */
+async function readWhilePulled(
+  job: Job,
+  claim: LargeClaim,
+  open: (onLarge: () => Promise<void>) => LayerReader,
+): Promise<ReadLayer> {
+  const large = Promise.withResolvers<void>();
+  const pulled = Promise.withResolvers<void>();
+  readElsewhere(pulled.promise);
+  let isLarge = false;
+  const reader = open(async () => {
+    isLarge = true;
+    large.resolve();
+    await pulled.promise;
+    await claim.take();
+  });
+  let reading = Promise.resolve();
+  await using held = new AsyncDisposableStack();
+  let rest: Scratch | undefined;
+  try {
+    await pullInto(job, async (chunk) => {
+      if (isLarge) {
+        rest ??= held.use(await job.scratch());
+        await rest.append(chunk);
+        return;
+      }
+      reading = reader.push(chunk);
+      readElsewhere(reading);
+      await Promise.race([reading, large.promise]);
+    });
+    pulled.resolve();
+    await reading;
+    for await (const chunk of rest?.stream() ?? []) await reader.push(chunk as Buffer);
+    return await reader.end();
+  } catch (error) {
+    pulled.reject(error);
+    throw error;
+  } finally {
+    reader.destroy();
+  }
+}
+
+/**
  * A pull goes on after a cut connection, but not after our own failure: that one ends it, through the signal, and is
  * what is thrown.
  */
-async function pullInto(job: Job, reader: LayerReader): Promise<void> {
+async function pullInto(job: Job, take: (chunk: Uint8Array) => Promise<void>): Promise<void> {
   const stop = new AbortController();
   const signal = job.signal === undefined ? stop.signal : AbortSignal.any([job.signal, stop.signal]);
   try {
     await job.pull(async (chunk) => {
       try {
-        await reader.push(chunk);
+        await take(chunk);
       } catch (error) {
         stop.abort(error);
         throw error;

@@ -1,10 +1,12 @@
 import { setImmediate } from 'node:timers/promises';
+import { CodedError } from '@sepia/base/errors';
+import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import t from 'tap';
 import { convertImage } from '../../src/convert/convert-image.ts';
 import { LargeLayers } from '../../src/convert/large-layers.ts';
 import { LAYER_DEFAULTS } from '../../src/convert/layer-job.ts';
 import { LayerReader } from '../../src/convert/read-layer.ts';
-import { type Packer, packBatch } from '../../src/pack/batch.ts';
+import { inlinePacker, type Packer, packBatch } from '../../src/pack/batch.ts';
 import { EntryBudget } from '../../src/tar/entry-budget.ts';
 import { MemoryImages, MemoryScratch, memoryCache } from '../support/memory-images.ts';
 import { writeTar } from '../support/tar-writer.ts';
@@ -57,6 +59,65 @@ t.test('a layer is large from so many entries on, or so long ones', async (t) =>
   };
   t.equal(await waits(1_000, 10), 0);
   t.ok((await waits(9, 1_000_000)) > 0);
+});
+
+t.test('while a large layer is pulled, another has the room', async (t) => {
+  const tar = writeTar(
+    Array.from({ length: 12 }, (_, at) => ({
+      name: `file ${at}`,
+      xattrs: new Map([['user.a', Buffer.alloc(1_000_000, at)]]),
+    })),
+  );
+  const convert = async (images: MemoryImages, largeLayers: LargeLayers): Promise<string | undefined> => {
+    const room = new MemoryScratch();
+    const deps = {
+      ...{ source: images, target: images, cache: memoryCache(), packer: inlinePacker, largeLayers },
+      ...{ scratch: room.make, report: { layer: () => undefined, layerDone: () => undefined } },
+    };
+    const options = { ...LAYER_DEFAULTS, level: 1, tag: 'result', parallel: 2 };
+    const { result } = await convertImage(deps, 'app', options).finally(() => t.equal(room.held, 0));
+    return result.digest;
+  };
+  const start = (how: 'at once' | 'slowly' | 'cut') => {
+    const images = new MemoryImages();
+    const layer = images.addBlob(tar, 'application/vnd.oci.image.layer.v1.tar');
+    const rootfs = { type: 'layers', diff_ids: [layer.digest] };
+    const config = images.addBlob(
+      Buffer.from(JSON.stringify({ rootfs })),
+      'application/vnd.oci.image.config.v1+json',
+    );
+    images.addManifest({ schemaVersion: 2, config, layers: [layer] }, OCI_MANIFEST, 'app');
+    const [asked, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    images.blob = async ({ digest, sizeBytes }, take) => {
+      const bytes = images.blobs.get(digest)!;
+      for (let at = 0; at < sizeBytes; at += 256 * 1024) {
+        const end = at + 256 * 1024;
+        if (how !== 'at once' && digest === layer.digest && end >= sizeBytes) {
+          asked.resolve();
+          await goOn.promise;
+          if (how === 'cut') throw new CodedError('NO_PEERS');
+        }
+        await take(Buffer.from(bytes.subarray(at, end)));
+      }
+    };
+    return { images, asked, goOn };
+  };
+  const digest = await convert(start('at once').images, new LargeLayers());
+  for (const how of ['slowly', 'cut'] as const) {
+    const { images, asked, goOn } = start(how);
+    const room = new LargeLayers();
+    const converted = convert(images, room);
+    await asked.promise;
+    const other = room.claim();
+    const taken = other.take().then(() => 'taken');
+    t.equal(await Promise.race([taken, setImmediate('waits')]), 'taken');
+    goOn.resolve();
+    if (how === 'cut') await t.rejects(converted, { code: 'NO_PEERS' });
+    for (let turn = 0; turn < 100; turn += 1) await setImmediate();
+    t.notOk(images.manifests.has('result'), 'it waits for the room now');
+    other[Symbol.dispose]();
+    if (how === 'slowly') t.equal(await converted, digest, 'the same result');
+  }
 });
 
 t.test(
