@@ -17,6 +17,7 @@ import {
 } from '../lazy/snapshotter-status.ts';
 import { Operator, type OperatorFlags, operatorOptions } from '../operator/operator.ts';
 import { urlOption } from '../options/option-values.ts';
+import { printable } from '../terminal/format.ts';
 import { addFetch } from './images/lazy-fetch.ts';
 import { addIndex, showImage } from './images/lazy-index.ts';
 import { addProfile } from './images/lazy-profile.ts';
@@ -119,9 +120,4 @@ function entryLine(entry: LayerIndex['entries'][number]): string {
   const owner = `${entry.uid}:${entry.gid}`;
   const mode = entry.mode.toString(8).padStart(4, '0');
   return `${entry.type.padEnd(9)} ${mode} ${owner.padEnd(11)} ${String(entry.size).padStart(10)} ${printable(textOf(entry.path))}${printable(link)}`;
-}
-
-/** Names come from strangers: control characters would reach the terminal. */
-function printable(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}]/gu, (one) => `\\u${one.codePointAt(0)!.toString(16).padStart(4, '0')}`);
 }

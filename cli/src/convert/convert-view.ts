@@ -1,7 +1,10 @@
 import type { ConvertResult } from '@sepia/lazy/convert/convert-image';
 import type { ConvertReport } from '@sepia/lazy/convert/ends';
-import { bytesText, durationText } from '../terminal/format.ts';
+import { bytesText, durationText, printable } from '../terminal/format.ts';
 import { type Transfer, Transfers } from '../terminal/transfers.ts';
+
+/** Names that a summary shows. */
+const MAX_MISSING = 20;
 
 /** Shows a row per layer: pull, convert, push. `out`: undefined shows nothing. */
 export function convertView(out: NodeJS.WriteStream | undefined): ConvertReport {
@@ -55,7 +58,10 @@ export function summaryText(result: ConvertResult, target: string, ms: number): 
   for (const { source, record } of kept)
     if (record.kind === 'kept') lines.push(`kept ${source.digest}: ${record.reason}`);
   for (const digest of result.copied) lines.push(`copied as it is: ${digest}`);
-  for (const name of result.missing) lines.push(`no layer has the prioritized file ${name}`);
+  for (const name of result.missing.slice(0, MAX_MISSING))
+    lines.push(`no layer has the prioritized file ${printable(name)}`);
+  const more = result.missing.length - MAX_MISSING;
+  if (more > 0) lines.push(`no layer has ${more} further prioritized files; --json names all`);
   return `${lines.join('\n')}\n`;
 }
 

@@ -5,8 +5,10 @@ import { readDatabaseUrl } from '@sepia/records/table/postgres/database-url';
 /** Reads an option's value as a whole number ≥ 0. @throws {CodedError} `CONFIG_INVALID` that names the option */
 export function wholeNumber(option: string): (text: string) => number {
   return (text) => {
-    if (!/^\d{1,9}$/.test(text))
-      throw new CodedError('CONFIG_INVALID', { message: `${option}: "${text}" is not a whole number` });
+    if (!/^\d{1,9}$/.test(text)) {
+      const why = /^\d+$/.test(text) ? 'is too large' : 'is not a whole number';
+      throw new CodedError('CONFIG_INVALID', { message: `${option}: "${text}" ${why}` });
+    }
     return Number(text);
   };
 }

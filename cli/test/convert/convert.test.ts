@@ -180,6 +180,11 @@ t.test('prioritized files', async (t) => {
     prioritized: ['/z', '/nowhere'],
   });
   t.match(summaryText(result, 'x', 1), /no layer has the prioritized file \/nowhere/);
+  const missing = Array.from({ length: 100 }, (_, at) => `/${at}\u001b[31m`);
+  const many = summaryText({ ...result, missing }, 'x', 1);
+  t.match(many, '/0\\u001b[31m\n');
+  t.match(many, /no layer has 80 further prioritized files; --json names all\n$/);
+  t.equal(many.split('\n').length, 2 + 20 + 1 + 1);
   const { layers } = JSON.parse(fake.manifests.get('two')!.bytes.toString()) as {
     layers: { digest: string }[];
   };
@@ -205,7 +210,7 @@ t.test('files that a recorded start read come first, behind those of a list', as
   await once(snapshotter.listen(0, '127.0.0.1'), 'listening');
   t.teardown(() => snapshotter.close());
   const admin = `http://127.0.0.1:${(snapshotter.address() as AddressInfo).port}`;
-  const folder = t.testdir({ list: 'm\n' });
+  const folder = t.testdir({ list: '\uFEFFm\n' });
   const run = async (...more: string[]): ReturnType<typeof sepia> =>
     await sepia(
       'convert',

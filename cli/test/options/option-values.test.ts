@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { recordsEngineOf } from '../../src/options/option-values.ts';
+import { recordsEngineOf, wholeNumber } from '../../src/options/option-values.ts';
 
 const ADDRESS = 'postgres://sepia:secret@db.example:5432/records';
 
@@ -28,4 +28,12 @@ t.test('what is lacking is named, and what a file holds is not', async (t) => {
   t.match(said('etcd'), /^--to: is neither embedded, nor postgres, nor an address/);
   writeFileSync(file, 'postgres://db.example');
   t.match(said('postgres', file), /holds no address/, 'no database is named');
+});
+
+t.test('a number that is too large is told apart from what is none', async (t) => {
+  const read = wholeNumber('--count');
+  t.equal(read('12'), 12);
+  t.throws(() => read('99999999999999'), { message: '--count: "99999999999999" is too large' });
+  for (const text of ['', '-1', '1.5', 'x'])
+    t.throws(() => read(text), { message: `--count: "${text}" is not a whole number` });
 });

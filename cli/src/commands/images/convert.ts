@@ -240,7 +240,9 @@ function readList(file: string): string[] {
       cause,
     });
   }
+  // Editors of Windows begin a file with a mark.
   return text
+    .replace(/^\uFEFF/, '')
     .split('\n')
     .map((line) => line.replace(/\r$/, ''))
     .filter((line) => line.trim() !== '' && !line.startsWith('#'));

@@ -102,9 +102,7 @@ export async function convertImage(
   const result = options.form === 'image-index' ? await conversion.beside(source, converted) : converted;
   await deps.target.putManifest(result, options.tag, deps.signal);
   const layers = conversion.outcomes();
-  const missing = options.prioritized.filter((name) =>
-    layers.every(({ record }) => record.missing.includes(name)),
-  );
+  const missing = missingOfAll(options.prioritized, layers);
   const tocImage = options.externalToc ? await conversion.tocImage() : undefined;
   return {
     source,
@@ -359,6 +357,12 @@ class Conversion {
     await this.#deps.target.putManifest(manifest, undefined, this.#deps.signal);
     return manifest;
   }
+}
+
+/** Names that are missing in every layer; a list may have hundreds of thousands. */
+function missingOfAll(names: readonly string[], layers: readonly LayerOutcome[]): readonly string[] {
+  const missing = layers.map(({ record }) => new Set(record.missing));
+  return names.filter((name) => missing.every((of) => of.has(name)));
 }
 
 function newLayerOf(outcome: LayerOutcome | undefined): NewLayer | undefined {

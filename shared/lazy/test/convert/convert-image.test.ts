@@ -353,6 +353,26 @@ t.test('prioritized files that no layer has are named', async (t) => {
   t.same(result.missing, ['/c']);
 });
 
+t.test('what layers say of names that they do not have is read once', async (t) => {
+  const images = new MemoryImages();
+  images.addImage([tarOf('a'), tarOf('b')], { tag: 'app' });
+  const cache = memoryCache();
+  const { run } = setup(images, cache);
+  const absent = Array.from({ length: 500 }, (_, at) => `/absent ${at}`);
+  const prioritized = ['/a', ...absent, '/b'];
+  await run('app', { prioritized });
+  let reads = 0;
+  for (const [key, record] of cache.records) {
+    const get = (names: readonly string[], name: string | symbol): unknown => {
+      reads += typeof name === 'string' && /^\d+$/.test(name) ? 1 : 0;
+      return Reflect.get(names, name);
+    };
+    cache.records.set(key, { ...record, missing: new Proxy(record.missing, { get }) });
+  }
+  t.same((await run('app', { prioritized })).missing, absent);
+  t.equal(reads, 2 * 501);
+});
+
 t.test('a bug is not taken for an answer', async (t) => {
   const images = new MemoryImages();
   images.addImage([tarOf('a')], { tag: 'app' });
