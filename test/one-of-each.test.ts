@@ -148,6 +148,11 @@ const ONES: readonly OneOfEach[] = [
     homes: ['shared/cluster/src/ring.ts'],
   },
   {
+    what: 'who has a blob, by what each origin said of it, and who may fetch it',
+    copy: /'final' \| 'open' \| 'none'|\binterface Whereabouts\b|\['final', 'open'\]|\bstate: 'silent'/,
+    homes: ['shared/cluster/src/api/blob-answers.ts', 'shared/cluster/src/core/where.ts'],
+  },
+  {
     what: 'memory of who is silent',
     copy: /\bclass \w*Health\b/,
     homes: ['shared/cluster/src/core/health.ts'],

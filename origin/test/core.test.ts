@@ -1,7 +1,6 @@
 import { Bitfield } from '@sepia/base/bitfield';
 import { CodedError, type ErrorCode } from '@sepia/base/errors';
 import t from 'tap';
-import { locate } from '../src/blobs/core/quorum.ts';
 import { FetchPace } from '../src/fetch/core/fetch-pace.ts';
 import { FetchPlan } from '../src/fetch/core/fetch-plan.ts';
 import { errorWeight, retryDelayMs } from '../src/fetch/core/fetch-retry.ts';
@@ -240,55 +239,6 @@ t.test('pace: retries with growing pauses, ends without progress, lingers for re
   t.equal(errorWeight({ code: 'BACKEND_DOWN', detail: { reason: 'redirect-refused' } }), 'certain');
   t.equal(errorWeight({ code: 'UPSTREAM_DENIED' }), 'certain');
   t.equal(retryDelayMs(50, undefined), 2_000);
-  t.end();
-});
-
-t.test('quorum decisions', (t) => {
-  const order = ['a', 'b', 'c'];
-  t.same(
-    locate(
-      order,
-      new Map([
-        ['a', 'open'],
-        ['b', 'final'],
-        ['c', 'silent'],
-      ]),
-    ),
-    { type: 'at', id: 'b', state: 'final' },
-  );
-  t.same(
-    locate(
-      order,
-      new Map([
-        ['a', 'none'],
-        ['c', 'open'],
-      ]),
-    ),
-    { type: 'at', id: 'c', state: 'open' },
-  );
-  t.same(
-    locate(
-      order,
-      new Map([
-        ['a', 'none'],
-        ['b', 'none'],
-        ['c', 'none'],
-      ]),
-    ),
-    { type: 'absent' },
-  );
-  t.same(
-    locate(
-      order,
-      new Map([
-        ['a', 'none'],
-        ['b', 'none'],
-        ['c', 'silent'],
-      ]),
-    ),
-    { type: 'undecided' },
-  );
-  t.same(locate(order, new Map([['a', 'none']])), { type: 'undecided' });
   t.end();
 });
 

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import type { BlobFetchState } from '@sepia/cluster/api/blob-fetch';
+import type { BlobFetchState } from '@sepia/cluster/api/blob-answers';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';

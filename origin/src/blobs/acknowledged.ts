@@ -1,7 +1,7 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
-import type { Located } from './core/quorum.ts';
+import type { Located } from '@sepia/cluster/core/where';
 
 /**
  * What a push made is somewhere, whatever the registry behind says that may not have it yet: "unknown" from there only
@@ -11,7 +11,7 @@ import type { Located } from './core/quorum.ts';
 export async function acknowledged<T>(
   name: BlobName,
   link: { readonly pushed?: boolean | undefined } | undefined,
-  blobs: { locateOthers(name: BlobName): Promise<Located> },
+  blobs: { locateOthers(name: BlobName): Promise<Pick<Located, 'type'>> },
   work: () => Promise<T>,
 ): Promise<T> {
   try {

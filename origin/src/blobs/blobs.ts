@@ -1,11 +1,13 @@
-import { askAll } from '@sepia/base/async/ask-many';
+import { answersOf, askAll } from '@sepia/base/async/ask-many';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { ignoreFailure } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
+import type { Where } from '@sepia/cluster/api/blob-answers';
 import type { PeerEntry } from '@sepia/cluster/api/join';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
+import { allToldBy, hasHolder, type Located, locate, toldBy } from '@sepia/cluster/core/where';
 import { checkedPiece } from '@sepia/http/bodies/checked-body';
 import type { ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import { FINAL_ATTEMPT, type Metainfo } from '@sepia/metainfo/metainfo';
@@ -21,7 +23,6 @@ import { keptSize } from '../upstream/kept-size.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { Absence } from './absence.ts';
 import { acknowledged } from './acknowledged.ts';
-import { type Located, locate, type Where } from './core/quorum.ts';
 import { Handouts } from './handouts.ts';
 import { missingBlob, missingThere } from './missing-blob.ts';
 import type { Repair } from './repair.ts';
@@ -168,18 +169,17 @@ export class Blobs {
     const call = { ...to(ORIGIN_BLOBS.where, name), epoch: members.epoch, bodyTimeoutMs: QUICK_MS };
     const said = await askAll(
       ids,
-      async (id, signal) => (await members.json<Where>(id, { ...call, signal })).state,
-      { isEnough: (so) => so.some((one) => one.type === 'answer' && one.answer === 'final') },
+      async (id, signal) => toldBy(id, await members.json<Where>(id, { ...call, signal })),
+      { isEnough: (so) => hasHolder(answersOf(so)) },
     );
-    const states = said.map((one) => [one.by, one.type === 'answer' ? one.answer : 'silent'] as const);
-    return locate(ids, new Map(states));
+    return locate(allToldBy(said), members.placement(name.digest).owners);
   }
 
   /** Size of a blob as another origin tells it that has it, undefined where none does. */
   async sizeElsewhere(name: BlobName): Promise<number | undefined> {
     const found = await this.locateOthers(name);
     if (found.type !== 'at') return undefined;
-    const where = this.#deps.members.json<Where>(found.id, to(ORIGIN_BLOBS.where, name));
+    const where = this.#deps.members.json<Where>(found.originIds[0], to(ORIGIN_BLOBS.where, name));
     return (await where.catch(ignoreFailure))?.sizeBytes;
   }
 
@@ -287,7 +287,7 @@ export class Blobs {
     if (fetch === undefined) {
       if (!options.hop || !options.fetch) {
         const found = options.hop ? ({ type: 'absent' } as const) : await this.locateOthers(name);
-        if (found.type === 'at') return { type: 'remote', id: found.id };
+        if (found.type === 'at') return { type: 'remote', id: found.originIds[0] };
         if (!options.fetch || this.#deps.upstreams.blobs(name.upstream) === undefined)
           throw missingBlob(name, found);
       }
@@ -392,7 +392,7 @@ export class Blobs {
       throw missingBlob(name, { type: 'absent' });
     }
     const found = await this.locateOthers(name);
-    if (found.type === 'at') return found.id;
+    if (found.type === 'at') return found.originIds[0];
     if (!fetchable) throw missingBlob(name, found);
     const leader = members.leaderOf(name.digest);
     return leader === members.selfId ? undefined : leader;

@@ -1,9 +1,9 @@
 import { CodedError } from '@sepia/base/errors';
 import type { BlobName } from '@sepia/base/names/blob-name';
-import type { Located } from './core/quorum.ts';
+import type { Located } from '@sepia/cluster/core/where';
 
 /** No origin has it, or who could does not say. */
-export function missingBlob(name: BlobName, found: Located): CodedError {
+export function missingBlob(name: BlobName, found: Pick<Located, 'type'>): CodedError {
   const detail = { digest: name.digest, repository: name.repository };
   if (found.type === 'undecided')
     return new CodedError('QUORUM_LOST', {
@@ -14,6 +14,6 @@ export function missingBlob(name: BlobName, found: Located): CodedError {
 }
 
 /** The backend does not have it. @see missingBlob; an origin that has it by now is asked at the next try */
-export function missingThere(name: BlobName, found: Located): CodedError {
+export function missingThere(name: BlobName, found: Pick<Located, 'type'>): CodedError {
   return missingBlob(name, found.type === 'at' ? { type: 'undecided' } : found);
 }

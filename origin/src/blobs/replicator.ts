@@ -7,6 +7,7 @@ import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { isBug, logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
+import type { Where } from '@sepia/cluster/api/blob-answers';
 import { H_BROUGHT, H_CLASS } from '@sepia/cluster/api/headers';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
@@ -15,7 +16,6 @@ import type { BlobStore } from '@sepia/store/blob-store';
 import { type Members, PATIENT_MISSES } from '../cluster/members.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { broughtText, knowsPushes } from './core/brought-by.ts';
-import type { Where } from './core/quorum.ts';
 import type { Hint, Hints } from './hints.ts';
 import { CHUNK_BYTES, watched, wholeOf } from './sent-blob.ts';
 

@@ -1,14 +1,13 @@
 import { answersOf, askAll } from '@sepia/base/async/ask-many';
 import { ignoreFailure, readElsewhere } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
-import type { BlobFetchState } from '@sepia/cluster/api/blob-fetch';
+import type { BlobFetchState, Where } from '@sepia/cluster/api/blob-answers';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Members } from '../cluster/members.ts';
 import type { Fetches } from '../fetch/fetches.ts';
 import type { Blobs } from './blobs.ts';
-import type { Where } from './core/quorum.ts';
 import type { Replicator } from './replicator.ts';
 
 interface WholeBlobsDeps {

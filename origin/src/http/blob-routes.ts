@@ -2,7 +2,7 @@ import type Router from '@koa/router';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
-import type { BlobFetchState } from '@sepia/cluster/api/blob-fetch';
+import type { BlobFetchState } from '@sepia/cluster/api/blob-answers';
 import { H_ATTEMPT, H_BLOB_SIZE, H_BROUGHT, H_CLASS, H_PIECE_HASH } from '@sepia/cluster/api/headers';
 import type { PeerEntry } from '@sepia/cluster/api/join';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';

@@ -311,7 +311,7 @@ export class Manifests {
     if (found.type !== 'at' || found.state !== 'final') return undefined;
     const call = { ...to(ORIGIN_BLOBS.blob, name), headers: { [H_HOP]: '1' }, headersTimeoutMs: COPY_MS };
     const answer = await this.#deps.members
-      .bytes(found.id, call, MAX_MANIFEST_BYTES)
+      .bytes(found.originIds[0], call, MAX_MANIFEST_BYTES)
       .catch((error: unknown) => {
         // It asked the upstream whether this repository has it; a GET says better what is wrong.
         if (isCoded(error, 'BLOB_UNKNOWN') || isCoded(error, 'MANIFEST_UNKNOWN')) return undefined;

@@ -21,6 +21,7 @@ t.test(
       selfId: 'o1',
       epoch: 2,
       candidates: () => ['o1', 'o2', 'o3'],
+      placement: () => ({ owners: ['o1', 'o3'] }),
       json: async (id: string, call: { epoch?: number }) => {
         epochs.push(call.epoch);
         if (isNewerAt.has(id)) throw new CodedError('EPOCH_OUTDATED');
@@ -28,9 +29,9 @@ t.test(
       },
     };
     const blobs = new Blobs({ members } as unknown as Deps);
-    t.same(await blobs.locateOthers(NAME), { type: 'absent' });
+    t.same(await blobs.locateOthers(NAME), { type: 'absent', fetchIds: ['o3', 'o2'] });
     isNewerAt.add('o3');
-    t.same(await blobs.locateOthers(NAME), { type: 'undecided' });
+    t.same(await blobs.locateOthers(NAME), { type: 'undecided', fetchIds: ['o2'] });
     t.same(epochs, [2, 2, 2, 2]);
   },
 );

@@ -1,10 +1,12 @@
 import { askAll, type Said } from '@sepia/base/async/ask-many';
 import { CodedError } from '@sepia/base/errors';
 import type { BlobName } from '@sepia/base/names/blob-name';
+import type { Where } from '@sepia/cluster/api/blob-answers';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
+import { allToldBy, judgeKnowledge, toldBy, type Whereabouts } from '@sepia/cluster/core/where';
 import type { Origins } from '../cluster/origins.ts';
-import { chooseSource, judgeKnowledge, type SourcePlan, type Whereabouts } from './core/choose-source.ts';
+import { chooseSource, type SourcePlan } from './core/choose-source.ts';
 
 /** An origin that does not say within this what it has counts as silent, in ms. */
 const WHERE_TIMEOUT_MS = 800;
@@ -45,10 +47,10 @@ async function askCandidates(
 ): Promise<Whereabouts[]> {
   const { candidates, writeQuorum } = origins.placement(name.digest);
   const isEnough = (said: readonly Said<string, Whereabouts>[]): boolean | number => {
-    const silent = candidates.filter((id) => !said.some(({ by }) => by === id));
+    const waitedFor = candidates.filter((id) => !said.some(({ by }) => by === id));
     const known = judgeKnowledge(
-      said.map(whereaboutsOf),
-      silent,
+      allToldBy(said),
+      waitedFor,
       (id) => origins.health.isSuspect(id),
       writeQuorum,
     );
@@ -56,11 +58,7 @@ async function askCandidates(
   };
   const ask = async (id: string, over: AbortSignal): Promise<Whereabouts> =>
     await askOne(origins, id, name, timeoutMs, AbortSignal.any([signal, over]));
-  return (await askAll(candidates, ask, { isEnough })).map(whereaboutsOf);
-}
-
-function whereaboutsOf(said: Said<string, Whereabouts>): Whereabouts {
-  return said.type === 'answer' ? said.answer : { originId: said.by, state: 'silent', linked: false };
+  return allToldBy(await askAll(candidates, ask, { isEnough }));
 }
 
 async function askOne(
@@ -70,13 +68,6 @@ async function askOne(
   timeoutMs: number,
   signal: AbortSignal,
 ): Promise<Whereabouts> {
-  const answer = await origins.quick<{ state?: unknown; sizeBytes?: unknown; linked?: unknown }>(
-    originId,
-    timeoutMs,
-    to(ORIGIN_BLOBS.where, name),
-    signal,
-  );
-  const state = answer.state === 'final' || answer.state === 'open' ? answer.state : 'none';
-  const sizeBytes = Number.isSafeInteger(answer.sizeBytes) ? { sizeBytes: answer.sizeBytes as number } : {};
-  return { originId, state, linked: answer.linked === true, ...sizeBytes };
+  const answer = await origins.quick<Where>(originId, timeoutMs, to(ORIGIN_BLOBS.where, name), signal);
+  return toldBy(originId, answer);
 }

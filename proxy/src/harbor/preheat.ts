@@ -6,7 +6,7 @@ import { CodedError, isCoded, isUpstreamFailure } from '@sepia/base/errors';
 import { ignoreFailure, logFailure, throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
-import type { BlobFetchState } from '@sepia/cluster/api/blob-fetch';
+import type { BlobFetchState } from '@sepia/cluster/api/blob-answers';
 import { H_UPSTREAM_AUTHORIZATION } from '@sepia/cluster/api/headers';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';

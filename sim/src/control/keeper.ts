@@ -1,9 +1,9 @@
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { LINK_BELIEF_MS } from '@sepia/cluster/core/link-ledger';
+import { locate, silent, toldBy, type Whereabouts } from '@sepia/cluster/core/where';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import type { KnownPeer } from '@sepia/swarm/core/events';
 import { type Entry, Followed, type Located } from '@sepia/tracker/metainfo/core/followed';
-import { chooseOrigins, type Whereabouts } from '@sepia/tracker/metainfo/core/locate';
 import { call, type Life } from '../wire/call.ts';
 import type { VirtualClock } from '../wire/clock.ts';
 import type { Network, Port } from '../wire/network.ts';
@@ -46,7 +46,7 @@ interface KeeperDeps {
 
 type Told = (entry: Entry | undefined) => void;
 
-/** A tracker's metainfo: what ships decides ({@link Followed}, {@link chooseOrigins}), this asks the origins and wakes who waits. */
+/** A tracker's metainfo: what ships decides ({@link Followed}, {@link locate}), this asks the origins and wakes who waits. */
 export class SimKeeper {
   readonly #deps: KeeperDeps;
   readonly #followed = new Followed({ budgetBytes: BUDGET_BYTES, beliefMs: () => LINK_BELIEF_MS.lasting });
@@ -141,22 +141,24 @@ export class SimKeeper {
     const said = new Map<string, Whereabouts>();
     for (const originId of blob.ids) {
       const line = { to: blob.port(originId), life: () => blob.life(originId), timeoutMs: SILENCE_MS };
-      call<'final' | 'open' | 'none'>(
+      call<Whereabouts>(
         this.#deps,
         line,
-        (reply) => reply(blob.fetchOf(originId)?.state ?? 'none'),
+        (reply) => reply(toldBy(originId, { state: blob.fetchOf(originId)?.state ?? 'none', linked: true })),
         (outcome) => {
-          said.set(originId, { originId, state: outcome.type === 'answer' ? outcome.answer : 'silent' });
+          said.set(originId, outcome.type === 'answer' ? outcome.answer : silent(originId));
           if (said.size < blob.ids.length || !this.#deps.isUp()) return;
-          const choice = chooseOrigins(
+          const found = locate(
             blob.ids.map((id) => said.get(id)!),
             blob.ids,
           );
-          const isAnew = choice.type === 'fetch' || (isOrphan && choice.state === 'open');
+          const isHeld = found.type === 'at';
+          const isWhole = isHeld && found.state === 'final';
+          const originIds = isHeld ? found.originIds : found.fetchIds;
+          const isAnew = !isHeld || (isOrphan && !isWhole);
           const adopt = isAnew && known?.state === 'open' && known.knownCount > 0 ? known : undefined;
-          const isHeld = choice.type === 'holders' && choice.state === 'final';
-          this.#ask(blob, choice.originIds, { adopt, mayFetch: choice.type === 'fetch' }, (located) =>
-            done(located && isHeld ? { ...located, originIds: choice.originIds } : located),
+          this.#ask(blob, originIds, { adopt, mayFetch: !isHeld }, (located) =>
+            done(located && isWhole ? { ...located, originIds } : located),
           );
         },
       );

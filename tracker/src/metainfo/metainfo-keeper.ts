@@ -11,9 +11,9 @@ import type { Revocation } from '@sepia/cluster/api/revocation';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { isDefinite } from '@sepia/cluster/core/answers';
 import { LINK_BELIEF_MS } from '@sepia/cluster/core/link-ledger';
+import { locate } from '@sepia/cluster/core/where';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { type Entry, Followed, type Located } from './core/followed.ts';
-import { chooseOrigins } from './core/locate.ts';
 import type { Origins, Wish } from './origins.ts';
 
 /** Wait of one poll at the leader, in ms; short, so that a stopped leader is noticed within about a second. */
@@ -154,31 +154,31 @@ export class MetainfoKeeper {
     const { origins, holders } = this.#deps;
     const signal = this.#stopped.signal;
     const answers = await origins.where(name, signal);
-    const choice = chooseOrigins(answers, origins.candidates(name.digest).ownerIds);
-    if (choice.originIds.length === 0)
+    const found = locate(answers, origins.candidates(name.digest).ownerIds);
+    const isHeld = found.type === 'at';
+    const isWhole = isHeld && found.state === 'final';
+    const originIds = isHeld ? found.originIds : found.fetchIds;
+    if (originIds.length === 0)
       throw new CodedError('NO_PEERS', { message: 'no origin answers', detail: { digest: name.digest } });
     const isRefused = (error: unknown): boolean => isDefinite(error) || isUpstreamFailure(error);
     const adoptable =
-      (choice.type === 'fetch' || (isOrphan && choice.state === 'open')) &&
-      known?.state === 'open' &&
-      known.knownCount > 0
+      (!isHeld || (isOrphan && !isWhole)) && known?.state === 'open' && known.knownCount > 0
         ? known
         : undefined;
     const ask = async (originId: string): Promise<Located> => {
       const metainfo =
         adoptable !== undefined
           ? await origins.adopt(originId, name, adoptable, holders(name.digest), wish, signal)
-          : await origins.metainfo(originId, name, choice.type === 'fetch', wish, signal);
-      const isHeld = choice.type === 'holders' && choice.state === 'final';
-      return { metainfo, originIds: isHeld ? choice.originIds : [originId] };
+          : await origins.metainfo(originId, name, !isHeld, wish, signal);
+      return { metainfo, originIds: isWhole ? originIds : [originId] };
     };
     try {
-      const isFinal = (error: unknown): boolean => choice.type === 'fetch' && isRefused(error);
-      return await askInTurn(choice.originIds, ask, { isFinal });
+      const isFinal = (error: unknown): boolean => !isHeld && isRefused(error);
+      return await askInTurn(originIds, ask, { isFinal });
     } catch (error) {
       throwIfBug(error);
       // A moment later those that had it are silent, and others are asked.
-      if (choice.type !== 'holders' || tries <= 1 || isRefused(error)) throw error;
+      if (!isHeld || tries <= 1 || isRefused(error)) throw error;
       await delay(RETRY_MS, signal);
       return await this.#ask(name, known, wish, isOrphan, tries - 1);
     }

@@ -4,16 +4,17 @@ import { isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { Reach } from '@sepia/base/reach';
+import type { Where } from '@sepia/cluster/api/blob-answers';
 import type { PeerEntry } from '@sepia/cluster/api/join';
 import { ORIGIN_BLOBS, ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
+import { allToldBy, hasHolder, toldBy, type Whereabouts } from '@sepia/cluster/core/where';
 import { FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
 import { candidatesOf } from '@sepia/cluster/ring';
 import { AnswerPace } from '@sepia/http/answer-pace';
 import type { InternalClient } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
-import type { Whereabouts } from './core/locate.ts';
 
 /** An origin that does not say within this what it has counts as silent, in ms; measured between the two. */
 const LEAST_SILENCE_MS = 900;
@@ -70,18 +71,16 @@ export class Origins {
     const { ids } = this.candidates(name.digest);
     const ask = async (originId: string): Promise<Whereabouts> => await this.#where(originId, name, signal);
     const said = await askAll(ids, ask, {
-      isEnough: (so) => so.some((one) => one.type === 'answer' && one.answer.state === 'final'),
+      isEnough: (so) => hasHolder(answersOf(so)),
     });
     if (!signal.aborted && answersOf(said).length === 0) this.#pace.missed();
-    return said.map((one) =>
-      one.type === 'answer' ? one.answer : { originId: one.by, state: 'silent' as const },
-    );
+    return allToldBy(said);
   }
 
   async #where(originId: string, name: BlobName, signal: AbortSignal): Promise<Whereabouts> {
     const timeoutMs = this.#pace.timeoutMs(LEAST_SILENCE_MS, MOST_SILENCE_MS);
     const startedMs = performance.now();
-    const answer = await this.#client.json<{ state: 'final' | 'open' | 'none'; sizeBytes?: number }>({
+    const answer = await this.#client.json<Where>({
       url: this.url(originId),
       to: originId,
       ...to(ORIGIN_BLOBS.where, name),
@@ -90,7 +89,7 @@ export class Origins {
       signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
     });
     this.#pace.note(performance.now() - startedMs);
-    return { originId, ...answer };
+    return toldBy(originId, answer);
   }
 
   /** Metainfo of a blob; `fetch` makes the origin the leader if it has nothing. Also the proof that the link exists. */

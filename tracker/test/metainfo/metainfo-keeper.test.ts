@@ -4,10 +4,10 @@ import { silentLogger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import type { Cluster } from '@sepia/cluster/cluster';
+import type { Whereabouts } from '@sepia/cluster/core/where';
 import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
-import type { Whereabouts } from '../../src/metainfo/core/locate.ts';
 import { MetainfoKeeper } from '../../src/metainfo/metainfo-keeper.ts';
 import type { Origins, Wish } from '../../src/metainfo/origins.ts';
 
@@ -35,7 +35,7 @@ class FakeOrigins {
   where = async (): Promise<Whereabouts[]> =>
     ['a', 'b'].map((originId) => {
       const held = this.has[originId];
-      return { originId, state: held === 'silent' ? held : (held?.state ?? 'none') };
+      return { originId, state: held === 'silent' ? held : (held?.state ?? 'none'), linked: true };
     });
 
   metainfo = async (originId: string, _name: BlobName, fetch: boolean, wish: Wish): Promise<Metainfo> => {

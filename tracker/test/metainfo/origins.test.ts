@@ -130,6 +130,6 @@ t.test(
     t.equal(waits.length, 50, 'the slow one is asked each time');
     isMute = false;
     const found = await origins.where(NAME, SIGNAL);
-    t.same(found[0], { originId: 'a', state: 'none', sizeBytes: 1 });
+    t.same(found[0], { originId: 'a', state: 'none', linked: false, sizeBytes: 1 });
   },
 );

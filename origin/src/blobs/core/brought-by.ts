@@ -1,6 +1,6 @@
 import { CodedError } from '@sepia/base/errors';
 import { isRepositoryName } from '@sepia/base/names/repository';
-import type { Where } from './quorum.ts';
+import type { Where } from '@sepia/cluster/api/blob-answers';
 
 /** A repository that a blob came under. */
 interface Brought {

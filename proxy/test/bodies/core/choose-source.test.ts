@@ -1,5 +1,6 @@
+import type { Whereabouts } from '@sepia/cluster/core/where';
 import t from 'tap';
-import { chooseSource, judgeKnowledge, type Whereabouts } from '../../../src/bodies/core/choose-source.ts';
+import { chooseSource } from '../../../src/bodies/core/choose-source.ts';
 
 function at(originId: string, state: Whereabouts['state'], linked = false, sizeBytes?: number): Whereabouts {
   return { originId, state, linked, ...(sizeBytes === undefined ? {} : { sizeBytes }) };
@@ -29,20 +30,4 @@ t.test('else whoever fetches it, then owners before stand-ins; the silent are le
 t.test('nobody answered: undefined', async (t) => {
   t.equal(chooseSource([at('a', 'silent')], ['a']), undefined);
   t.equal(chooseSource([], []), undefined);
-});
-
-t.test('a silent suspect is not waited for, unless it could hold an acknowledged copy alone', async (t) => {
-  const suspects =
-    (...ids: string[]) =>
-    (id: string): boolean =>
-      ids.includes(id);
-  const none = [at('a', 'none')];
-  t.equal(judgeKnowledge(none, [], suspects(), 2), 'all');
-  t.equal(judgeKnowledge(none, ['b'], suspects(), 2), 'little');
-  t.equal(judgeKnowledge(none, ['b'], suspects('b'), 2), 'all');
-  t.equal(judgeKnowledge(none, ['b', 'c'], suspects('b', 'c'), 2), 'little');
-  t.equal(judgeKnowledge(none, ['b'], suspects('b'), 1), 'little');
-  t.equal(judgeKnowledge([at('a', 'final', true)], ['b'], suspects(), 2), 'holder');
-  t.equal(judgeKnowledge([at('a', 'final', false)], ['b'], suspects(), 2), 'holder');
-  t.equal(judgeKnowledge([at('a', 'open', true)], ['b'], suspects(), 2), 'little');
 });

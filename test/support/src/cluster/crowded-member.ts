@@ -9,7 +9,7 @@ interface Teardown {
   teardown(stop: () => Promise<void> | void): void;
 }
 
-/** A member that answers small questions with `{}`, and a client of it with two sockets of each kind. */
+/** A member that answers small questions with `{}`, that it has no blob, and a client of it with two sockets of each kind. */
 export interface CrowdedMember {
   readonly url: string;
   readonly client: InternalClient;
@@ -25,7 +25,7 @@ export async function startCrowdedMember(
   let hung = 0;
   const server = createServer((req, res) => {
     if (hangs(req.method ?? '', req.url ?? '')) hung += 1;
-    else res.end('{}');
+    else res.end(req.url?.includes('/where?') === true ? '{"state":"none"}' : '{}');
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { sockets, destroy } = createMemberSockets({ connections: 2 });
