@@ -4,6 +4,7 @@ import { delay } from '@sepia/base/lifecycle';
 import { AGENT_OF_NODE } from '@sepia/cluster/api/lazy-offers';
 import { hashOf, signCall } from '@sepia/http/sign';
 import type { Dispatcher } from '@sepia/http/sockets';
+import { Outages } from './core/outages.ts';
 import { type BlobRange, SilentRanges } from './core/silent-ranges.ts';
 
 /** A layer as the node's agent serves it. */
@@ -39,6 +40,7 @@ export class AgentSource {
   readonly #dispatcher: Dispatcher;
   readonly #options: AgentSourceOptions;
   readonly #silent = new SilentRanges();
+  readonly #outages = new Outages();
 
   constructor(deps: { readonly dispatcher: Dispatcher }, options: AgentSourceOptions) {
     this.#dispatcher = deps.dispatcher;
@@ -47,7 +49,8 @@ export class AgentSource {
 
   /**
    * The bytes `[start, end)` of a layer. An agent that is gone or has no source is asked again until the deadline; where
-   * the same bytes were waited for in vain a moment ago, only one that gives a sign of life.
+   * the same bytes were waited for in vain a moment ago, only one that gives a sign of life; where it refused the layer for a
+   * whole deadline, it is asked once.
    * @param arrived told how many of them are in the buffer by now; where they had to be asked for again, of another buffer
    * @throws {CodedError} `TIMEOUT` with the last failure as cause, `AUTH_DENIED`, or the signal's reason
    */
@@ -64,11 +67,15 @@ export class AgentSource {
     const deadline = AbortSignal.any([signal, AbortSignal.timeout(this.#options.deadlineMs)]);
     for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
       let failure: unknown;
+      const beganMs = performance.now();
       try {
-        return await this.#once(layer, start, end, deadline, arrived);
+        const bytes = await this.#once(layer, start, end, deadline, arrived);
+        this.#outages.served(layer.digest);
+        return bytes;
       } catch (error) {
         if (!isOutside(error)) throw error;
         if (isCoded(error) && FINAL.includes(error.code)) throw error;
+        if (this.#isGone(range, error, beganMs)) throw this.#silence(range, error);
         failure = error;
       }
       try {
@@ -79,6 +86,12 @@ export class AgentSource {
         throw this.#silence(range, failure);
       }
     }
+  }
+
+  /** An agent that is there has had nothing of the layer for a whole deadline. */
+  #isGone({ digest }: BlobRange, error: unknown, beganMs: number): boolean {
+    if (!isCoded(error, 'NO_PEERS')) return false;
+    return this.#outages.refused(digest, beganMs, performance.now()) >= this.#options.deadlineMs;
   }
 
   /** Nothing came of a range: it is remembered. */

@@ -109,3 +109,37 @@ t.test('what was waited for in vain is not waited for again while the agent is s
   t.ok((await source.read(LAYER, 0, 100, NEVER)).equals(BLOB.subarray(0, 100)));
   t.same(asked.slice(5), ['bytes=0-99']);
 });
+
+t.test('what an agent refused for a whole deadline is asked for once, until bytes of it come', async (t) => {
+  const asked: string[] = [];
+  let isGone = true;
+  const source = await sourceOf(
+    t,
+    (request, response) => {
+      asked.push(request.headers.range ?? 'sign');
+      if (isGone) response.writeHead(503).end('{"errors":[]}');
+      else response.end(BLOB);
+    },
+    2_500,
+  );
+  const refused = { code: 'TIMEOUT', cause: { code: 'NO_PEERS' } };
+  await t.rejects(source.read(LAYER, 0, 100, NEVER), refused);
+  t.ok(asked.length > 1, 'it is waited for');
+  // A refusal late in the first deadline may leave a rest of it.
+  await t.rejects(source.read(LAYER, 200, 300, NEVER), refused);
+  for (const start of [400, 600, 400]) {
+    asked.length = 0;
+    await t.rejects(source.read(LAYER, start, start + 100, NEVER), refused);
+    const range = `bytes=${start}-${start + 99}`;
+    t.same(
+      asked.filter((one) => one !== 'sign'),
+      [range],
+    );
+  }
+  isGone = false;
+  t.ok((await source.read(LAYER, 400, 500, NEVER)).equals(BLOB.subarray(400, 500)));
+  isGone = true;
+  asked.length = 0;
+  await t.rejects(source.read(LAYER, 400, 500, NEVER), refused);
+  t.ok(asked.length > 1, 'it was back: it is waited for again');
+});
