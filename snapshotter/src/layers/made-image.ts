@@ -1,7 +1,7 @@
 import { readPathLine } from '@sepia/cluster/core/path-line';
 import { outlineOf } from '@sepia/lazy/erofs/image-conflicts';
 import { imageOf, type MadeImage } from '@sepia/lazy/erofs/image-part';
-import { layerTree, type TreeNode } from '@sepia/lazy/erofs/layer-tree';
+import { type TreeNode, unpackedTree } from '@sepia/lazy/erofs/layer-tree';
 import { type LayerIndex, readIndexHead } from '@sepia/lazy/index/layer-index';
 import { type ByteString, byteStringOf, textOf } from '@sepia/lazy/tar/byte-string';
 import { cleanPath } from '@sepia/lazy/tar/tar-entry';
@@ -39,7 +39,7 @@ function answerOf(index: LayerIndex, question: ImageQuestion): ImageAnswers[Imag
   if (question.type === 'files') return contentFiles(index);
   if (question.type === 'places') return placesOf(index, question.paths);
   if (question.type === 'image') return imageOf(index);
-  const tree = layerTree(index.entries);
+  const tree = unpackedTree(index.entries);
   return question.type === 'tree' ? tree : outlineOf(tree, question.paths);
 }
 

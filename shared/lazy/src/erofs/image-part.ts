@@ -12,7 +12,7 @@ import type { Extents } from './extents.ts';
 import { impliedDirectories } from './image-conflicts.ts';
 import { EROFS_BLOCK } from './inodes.ts';
 import { imageUuid } from './layer-image.ts';
-import { layerTree } from './layer-tree.ts';
+import { unpackedTree } from './layer-tree.ts';
 import { checkLinkHeaders } from './link-headers.ts';
 
 /** A layer as an image, and what of its entries is needed again and again. */
@@ -30,7 +30,7 @@ const MAX_META_BYTES = 16 * 1024 * 1024;
 /** The image of a layer from its entries. @throws {CodedError} `LAYER_NOT_LAZY` */
 export function imageOf(index: Pick<LayerIndex, 'diffId' | 'entries'>): MadeImage {
   checkLinkHeaders(index.entries);
-  const tree = layerTree(index.entries);
+  const tree = unpackedTree(index.entries);
   const { meta, sizeBytes, extents } = encodeErofs(tree, { uuid: imageUuid(index.diffId) });
   return { meta, sizeBytes, extents, implied: impliedDirectories(tree) };
 }

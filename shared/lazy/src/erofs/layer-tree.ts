@@ -37,6 +37,9 @@ const OPAQUE = '.wh..wh..opq';
 const OVERLAY_OPAQUE = byteStringOf('trusted.overlay.opaque');
 const YES = Buffer.from('y');
 const NONE: ReadonlyMap<ByteString, Uint8Array> = new Map();
+/** 2262-04-11T23:47:16.854775807Z, the last time that containerd gives to a file. */
+const MAX_SEC = 9_223_372_036;
+const MAX_NSEC_THEN = 854_775_807;
 
 /**
  * The tree that a layer's entries make, as an unpacked layer for overlayfs: later entries replace earlier ones,
@@ -52,6 +55,23 @@ export function layerTree(entries: Iterable<LayerEntry>, outside?: Map<ByteStrin
   return builder.done();
 }
 
+/**
+ * {@link layerTree} with the times that containerd unpacks: one before 1970 or after 2262 is 1970, and the time of a
+ * hard link's entry is given to the file that it links to.
+ * @throws {CodedError} as {@link layerTree}
+ */
+export function unpackedTree(entries: Iterable<LayerEntry>): TreeNode {
+  const builder = new TreeBuilder(undefined, true);
+  for (const entry of entries) builder.add(withUnpackedTime(entry));
+  return builder.done();
+}
+
+function withUnpackedTime(entry: LayerEntry): LayerEntry {
+  const { mtimeSec, mtimeNsec } = entry;
+  const isAtMost = mtimeSec < MAX_SEC || (mtimeSec === MAX_SEC && mtimeNsec <= MAX_NSEC_THEN);
+  return mtimeSec >= 0 && isAtMost ? entry : { ...entry, mtimeSec: 0, mtimeNsec: 0 };
+}
+
 class TreeBuilder {
   readonly #root = impliedDirectory();
   /** Names that a directory hides from lower layers. */
@@ -60,8 +80,11 @@ class TreeBuilder {
   /** Directories by path, as long as no directory was replaced: most entries lie in one that was found before. */
   readonly #ways = new Map<ByteString, TreeNode>();
 
-  constructor(outside: Map<ByteString, ByteString> | undefined) {
+  readonly #setsLinkTimes: boolean;
+
+  constructor(outside: Map<ByteString, ByteString> | undefined, setsLinkTimes = false) {
     this.#outside = outside;
+    this.#setsLinkTimes = setsLinkTimes;
   }
 
   add(entry: LayerEntry): void {
@@ -119,6 +142,7 @@ class TreeBuilder {
       }
       if (target === undefined) notLazy('hard-link-into-another-layer', entry);
       if (target.type === 'directory') notLazy('hard-link-to-directory', entry);
+      if (this.#setsLinkTimes) setTime(target, entry);
       this.#replace(children, name, target);
       return;
     }
@@ -187,14 +211,18 @@ function setAttributes(node: TreeNode, entry: LayerEntry): void {
   node.mode = entry.mode;
   node.uid = entry.uid;
   node.gid = entry.gid;
-  node.mtimeSec = entry.mtimeSec;
-  node.mtimeNsec = entry.mtimeNsec;
+  setTime(node, entry);
   node.isImplied = false;
   if (entry.xattrs.size === 0 && node.xattrs.size === 0) return;
   const kept = checkXattrs(entry.xattrs, (reason) => notLazy(reason, entry));
   // A marker file may have made the directory opaque before its own entry came.
   const opaque = node.xattrs.get(OVERLAY_OPAQUE);
   node.xattrs = opaque === undefined ? kept : kept.set(OVERLAY_OPAQUE, opaque);
+}
+
+function setTime(node: TreeNode, { mtimeSec, mtimeNsec }: LayerEntry): void {
+  node.mtimeSec = mtimeSec;
+  node.mtimeNsec = mtimeNsec;
 }
 
 /** A directory as it is where only other paths name it. */

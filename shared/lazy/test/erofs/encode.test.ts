@@ -4,7 +4,7 @@ import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { EROFS_LAYOUT, encodeErofs } from '../../src/erofs/encode.ts';
 import { partsOf } from '../../src/erofs/extents.ts';
-import { layerTree, type TreeNode } from '../../src/erofs/layer-tree.ts';
+import { layerTree, type TreeNode, unpackedTree } from '../../src/erofs/layer-tree.ts';
 import { layerEntry } from '../../src/index/layer-entry.ts';
 import { tarEntries } from '../../src/tar/tar-reader.ts';
 import { noise } from '../support/arbitrary-gzip.ts';
@@ -99,6 +99,45 @@ t.test('the same tree gives the same image, another uuid another', async (t) => 
   t.notOk(
     encodeErofs(treeOf(tar), { uuid: new Uint8Array(16) }).meta.equals(encodeErofs(treeOf(tar), UUID).meta),
   );
+});
+
+t.test('times are those that containerd gives to files', async (t) => {
+  const timeOf = (parts: readonly TarPart[], path: string): unknown => {
+    const tar = writeTar(parts);
+    const image = encodeErofs(unpackedTree(tarEntries(tar).map(layerEntry)), UUID);
+    const { mtimeSec, mtimeNsec } = readErofs(materialize(image, tar)).get(path)!;
+    return [mtimeSec, mtimeNsec];
+  };
+  const last = 9_223_372_036;
+  for (const [sec, nsec, shown] of [
+    [-1, 5, [0, 0]],
+    [-5_000_000_000, 0, [0, 0]],
+    [0, 1, [0, 1]],
+    [last, 854_775_807, [last, 854_775_807]],
+    [last, 854_775_808, [0, 0]],
+    [last + 1, 0, [0, 0]],
+  ] as const)
+    for (const typeFlag of ['0', '2', '5', '6'] as const) {
+      const part = { name: 'one', typeFlag, linkName: 'x', mtimeSec: sec, mtimeNsec: nsec };
+      t.same(timeOf([part], 'one'), shown, `${sec}.${nsec} of ${typeFlag}`);
+      t.same(
+        timeOf(
+          [
+            { name: 'one/two', typeFlag: '6' },
+            { ...part, typeFlag: '5' },
+          ],
+          'one',
+        ),
+        shown,
+      );
+    }
+  const file: TarPart = { name: 'file', payload: Buffer.from('x'), mtimeSec: 7, mtimeNsec: 7 };
+  const link: TarPart = { name: 'link', typeFlag: '1', linkName: 'file', mtimeSec: 3 };
+  t.same(timeOf([file, link], 'file'), [3, 0], 'the time of the link that came last');
+  t.same(timeOf([file, link], 'link'), [3, 0]);
+  t.same(timeOf([file, { ...link, mtimeSec: -3 }], 'file'), [0, 0]);
+  const soft: TarPart = { name: 'file', typeFlag: '2', linkName: 'x', mtimeSec: 7 };
+  t.same(timeOf([soft, link], 'file'), [3, 0], 'of a symbolic link, too');
 });
 
 t.test('a layout stays what it is: another one needs another EROFS_LAYOUT', async (t) => {
