@@ -1,12 +1,13 @@
-import { createWriteStream } from 'node:fs';
-import { mkdir, mkdtemp, readdir, rename, rm, stat } from 'node:fs/promises';
+import { createReadStream, createWriteStream } from 'node:fs';
+import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { finished } from 'node:stream/promises';
+import { pipeline } from 'node:stream/promises';
 import { type Digest, Digester, digestAlgorithm, digestHex } from '@sepia/base/digest';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import type { ImageSource, ImageTarget } from '@sepia/lazy/convert/ends';
 import type { ByteString } from '@sepia/lazy/tar/byte-string';
 import { EMPTY_HEADER, encodeHeader, zerosAfter } from '@sepia/lazy/tar/encode-header';
+import { ScratchFolder } from '@sepia/store/scratch/scratch';
 import { FolderArchive } from '../image/archive.ts';
 import { LayoutWriter } from '../image/layout-writer.ts';
 import type { ImageToPush } from '../image/load-image.ts';
@@ -50,13 +51,16 @@ export interface DiskTarget extends ImageTarget {
   close(): Promise<void>;
 }
 
-/** An OCI layout folder as the target of a conversion; blobs that it already holds are kept. */
+/** An OCI layout folder as the target of a conversion; blobs that it already holds are kept, if they are what they are called. */
 export function layoutTarget(folder: string): DiskTarget {
   const root = resolve(folder);
   const writer = new LayoutWriter(root);
   const tagged: Parameters<LayoutWriter['writeIndex']>[0][number][] = [];
   return {
-    has: async (digest, sizeBytes) => (await sizeOf(blobPath(root, digest))) === sizeBytes,
+    has: async (digest, sizeBytes) => {
+      const path = blobPath(root, digest);
+      return (await sizeOf(path)) === sizeBytes && (await digestOfFile(path, digest)) === digest;
+    },
     putBlob: async ({ digest, open }) => {
       const file = await writer.openBlob(digest);
       try {
@@ -75,41 +79,40 @@ export function layoutTarget(folder: string): DiskTarget {
   };
 }
 
-/** A tar of an OCI layout as the target of a conversion; the layout is written beside it first. */
-export async function tarTarget(path: string): Promise<DiskTarget> {
+/** A tar of an OCI layout as the target of a conversion; the layout is written in `workDir` first. */
+export async function tarTarget(path: string, workDir: string): Promise<DiskTarget> {
   const file = resolve(path);
+  const partial = `${file}.partial`;
   await mkdir(dirname(file), { recursive: true });
-  const folder = await mkdtemp(`${file}.layout-`);
-  const target = layoutTarget(folder);
+  // What may not be written is said before the work.
+  await (await open(partial, 'w')).close();
+  await rm(partial);
+  const folder = await ScratchFolder.create(workDir);
+  const target = layoutTarget(folder.path);
   return {
     ...target,
     finish: async () => {
       await target.finish();
-      await writeTar(folder, `${file}.partial`);
-      await rename(`${file}.partial`, file);
+      await pipeline(tarOf(folder.path), createWriteStream(partial));
+      await rename(partial, file);
     },
     close: async () => {
-      for (const path of [folder, `${file}.partial`]) await rm(path, { recursive: true, force: true });
+      await folder[Symbol.asyncDispose]();
+      await rm(partial, { force: true });
     },
   };
 }
 
-/** The files of a layout, in a fixed order. */
-async function writeTar(folder: string, path: string): Promise<void> {
-  const out = createWriteStream(path);
-  const put = async (bytes: Uint8Array): Promise<void> => {
-    if (!out.write(bytes))
-      await new Promise<void>((done) => void out.once('drain', done).once('close', done));
-  };
+/** A tar of the files of a layout, in a fixed order. */
+async function* tarOf(folder: string): AsyncGenerator<Uint8Array> {
   const archive = new FolderArchive(folder);
   for (const name of await filesOf(folder)) {
     const size = archive.sizeOf(name) ?? 0;
-    await put(encodeHeader({ ...EMPTY_HEADER, name: name as ByteString, mode: 0o644, size }));
-    for await (const chunk of archive.open(name) as AsyncIterable<Buffer>) await put(chunk);
-    await put(zerosAfter(size));
+    yield encodeHeader({ ...EMPTY_HEADER, name: name as ByteString, mode: 0o644, size });
+    yield* archive.open(name) as AsyncIterable<Buffer>;
+    yield zerosAfter(size);
   }
-  out.end(new Uint8Array(1024));
-  await finished(out);
+  yield new Uint8Array(1024);
 }
 
 async function filesOf(folder: string): Promise<string[]> {
@@ -125,6 +128,12 @@ async function filesOf(folder: string): Promise<string[]> {
 
 function blobPath(root: string, digest: Digest): string {
   return join(root, 'blobs', digestAlgorithm(digest), digestHex(digest));
+}
+
+async function digestOfFile(path: string, like: Digest): Promise<Digest> {
+  const digester = new Digester(digestAlgorithm(like));
+  for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) digester.update(chunk);
+  return digester.digest();
 }
 
 async function sizeOf(path: string): Promise<number | undefined> {

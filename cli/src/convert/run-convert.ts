@@ -1,6 +1,6 @@
 import { availableParallelism, homedir } from 'node:os';
 import { join } from 'node:path';
-import { isCoded } from '@sepia/base/errors';
+import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
 import { processMemoryBytes } from '@sepia/base/memory/process-memory';
 import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
 import { type ConvertOptions, type ConvertResult, convertImage } from '@sepia/lazy/convert/convert-image';
@@ -61,7 +61,7 @@ export async function runConvert(run: RunConvert): Promise<ConvertResult> {
   );
   const dispatcher = createDispatcher();
   const { source, reference } = await openSource(run.source, run.credentials, dispatcher);
-  const { target, ends } = await openTarget(run.target, run.credentials, dispatcher);
+  const { target, ends } = await openTarget(run, dispatcher, work);
   const deps = {
     source,
     target,
@@ -76,6 +76,13 @@ export async function runConvert(run: RunConvert): Promise<ConvertResult> {
     if (result.tocImage !== undefined) await target.putManifest(result.tocImage, tocTag(tag), run.signal);
     await ends?.finish();
     return result;
+  } catch (error) {
+    if (systemCode(error) !== 'ENOSPC') throw error;
+    const target = run.target.kind === 'disk' ? `, or that of ${run.target.path},` : '';
+    throw new CodedError('DISK_FULL', {
+      message: `the disk of ${run.workDir}${target} is full`,
+      cause: error,
+    });
   } finally {
     await ends?.close();
   }
@@ -134,14 +141,14 @@ async function orNone(document: Promise<Document | undefined>): Promise<Document
 }
 
 async function openTarget(
-  place: Place,
-  flags: CredentialFlags,
+  { target: place, credentials }: Pick<RunConvert, 'target' | 'credentials'>,
   dispatcher: Dispatcher,
+  workDir: string,
 ): Promise<{ target: ImageTarget; ends?: Pick<DiskTarget, 'finish' | 'close'> }> {
   if (place.kind === 'registry') {
-    return { target: registryTarget(clientOf(place, flags, dispatcher), place.repository) };
+    return { target: registryTarget(clientOf(place, credentials, dispatcher), place.repository) };
   }
-  const target = place.isTar ? await tarTarget(place.path) : layoutTarget(place.path);
+  const target = place.isTar ? await tarTarget(place.path, workDir) : layoutTarget(place.path);
   return { target, ends: target };
 }
 

@@ -1,7 +1,7 @@
-import { existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { ScratchFile, sweepScratch } from '../src/scratch/scratch.ts';
+import { ScratchFile, ScratchFolder, sweepScratch } from '../src/scratch/scratch.ts';
 
 t.test('written from its start, read anywhere, gone when disposed', async (t) => {
   const folder = join(t.testdir(), 'deep', 'er');
@@ -17,6 +17,17 @@ t.test('written from its start, read anywhere, gone when disposed', async (t) =>
   t.same(readdirSync(folder), []);
 });
 
+t.test('a folder is gone with all that is in it when it is disposed', async (t) => {
+  const root = join(t.testdir(), 'deep');
+  const folder = await ScratchFolder.create(root);
+  writeFileSync(join(folder.path, 'file'), 'x');
+  await sweepScratch(root);
+  t.same(readdirSync(folder.path), ['file'], 'it is in use');
+  await folder[Symbol.asyncDispose]();
+  await folder[Symbol.asyncDispose]();
+  t.same(readdirSync(root), []);
+});
+
 t.test('what killed processes left is swept, what is in use stays', async (t) => {
   const folder = t.testdir();
   await using file = await ScratchFile.create(folder);
@@ -27,7 +38,9 @@ t.test('what killed processes left is swept, what is in use stays', async (t) =>
     'other',
   ];
   for (const name of names) writeFileSync(join(folder, name), '');
+  mkdirSync(join(folder, 'scratch-4194305-folder/inside'), { recursive: true });
   await sweepScratch(folder);
+  t.notOk(existsSync(join(folder, 'scratch-4194305-folder')));
   t.ok(existsSync(file.path));
   t.same(
     readdirSync(folder)

@@ -150,7 +150,7 @@ SRC is an image of a registry, an OCI layout folder, or a tar of one or of "dock
 a folder (./DIR) or a tar (FILE.tar); without it the result gets SRC's tag with "-estargz" (or what else it was made to) behind it.
 A folder that is an OCI layout keeps its other images: only that of the result's tag is replaced.
 Names with a host are read from that registry; names without one from the proxy of a local cluster.
-Stopped by ^C or otherwise, the same command goes on where it was.
+Stopped by ^C or otherwise, the same command goes on where it was; only a tar is begun again.
 `;
 
 type ConvertFlags = Flags & { readonly to: (typeof FORMATS)[number] };
@@ -165,8 +165,10 @@ async function convert(src: string, dst: string | undefined, flags: ConvertFlags
   const source = sourcePlace(src, where);
   const target = dst === undefined ? besideSource(source, `-${flags.to}`) : targetPlace(dst, where);
   const stop = new AbortController();
+  const isTar = target.kind === 'disk' && target.isTar;
+  const goesOn = isTar ? 'begins again, for the target is a tar' : 'goes on where it was';
   const onSignal = (): void =>
-    stop.abort(new CodedError('DRAINING', { message: 'stopped; the same command goes on where it was' }));
+    stop.abort(new CodedError('DRAINING', { message: `stopped; the same command ${goesOn}` }));
   const options = optionsOf(flags, await prioritizedOf(flags));
   process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
   const startedMs = performance.now();

@@ -68,22 +68,46 @@ export class ScratchFile {
   }
 }
 
-/** Files that this process works with. */
+/** A folder that lives as long as something is worked on. */
+export class ScratchFolder implements AsyncDisposable {
+  readonly path: string;
+
+  private constructor(path: string) {
+    this.path = path;
+  }
+
+  /** Makes one in `folder`, which is made too. */
+  static async create(folder: string): Promise<ScratchFolder> {
+    const name = `scratch-${process.pid}-${randomUUID()}`;
+    const path = join(folder, name);
+    LIVE.add(name);
+    await mkdir(path, { recursive: true, mode: 0o700 });
+    return new ScratchFolder(path);
+  }
+
+  /** Removes it with all that is in it. Idempotent. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await rm(this.path, { recursive: true, force: true });
+    LIVE.delete(basename(this.path));
+  }
+}
+
+/** Files and folders that this process works with. */
 const LIVE = new Set<string>();
 
-/** Removes scratch files whose process is gone: one that was killed leaves them. */
+/** Removes scratch files and folders whose process is gone: one that was killed leaves them. */
 export async function sweepScratch(folder: string): Promise<void> {
   await sweepGone(folder, /^scratch-(\d+)-/, LIVE);
 }
 
-/** Removes files of processes that are gone: names have the number of theirs, `live` are those of this one. */
+/** Removes files and folders of processes that are gone: names have the number of theirs, `live` are those of this one. */
 export async function sweepGone(folder: string, named: RegExp, live: ReadonlySet<string>): Promise<void> {
   for (const name of await namesIn(folder)) {
     const pid = named.exec(name)?.[1];
     if (pid === undefined) continue;
     // A number may have been another process's before: what this one did not make is not its own.
     const isInUse = Number(pid) === process.pid ? live.has(name) : isRunning(Number(pid));
-    if (!isInUse) await rm(join(folder, name), { force: true });
+    if (!isInUse) await rm(join(folder, name), { recursive: true, force: true });
   }
 }
 
