@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { delay } from '@sepia/base/lifecycle';
 import { Up, type UpMember } from '@sepia/test-support/up';
+import { memberEnv, nodeFlags } from '../../cli/src/up/node-flags.ts';
 import { ask } from './client.ts';
 import type { Preload } from './sabotage/sabotage.ts';
 
@@ -138,10 +139,10 @@ export class Members {
           };
     const flags = this.#preload?.role === role ? ['--import', this.#preload.module] : [];
     const main = fileURLToPath(import.meta.resolve(`@sepia/${role}/main`));
-    const child = spawn(process.execPath, ['--max-semi-space-size=4', ...flags, main, '--config', config], {
+    const child = spawn(process.execPath, [...nodeFlags(role), ...flags, main, '--config', config], {
       detached: true,
       stdio: ['ignore', log, log],
-      env: { ...process.env, ...clocked, SEPIA_SUPERVISOR: String(process.pid), UV_THREADPOOL_SIZE: '16' },
+      env: { ...memberEnv(process.env, process.pid), ...clocked },
     });
     closeSync(log);
     this.#pids.set(name, child.pid!);

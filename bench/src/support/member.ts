@@ -1,13 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { memberEnv, nodeFlags } from '../../../cli/src/up/node-flags.ts';
 
 export const SEPIA = resolve(import.meta.dirname, '../../../sepia');
 const STOP_MS = 60_000;
-/** As `sepia up` runs members (cli/src/up/member-process.ts). */
-const NODE_FLAGS = ['--max-semi-space-size=4', '--heap-growing-percent=30'];
-const TRACKER_FLAGS = ['--max-semi-space-size=32'];
-const ENV = { UV_THREADPOOL_SIZE: '16', MALLOC_MMAP_THRESHOLD_: '32768' };
 
 export type Role = 'agent' | 'tracker' | 'origin' | 'proxy';
 
@@ -20,7 +17,7 @@ export interface MemberPlace {
 
 /** One member alone, with the settings that `sepia up` gives; it ends with this process. */
 export function spawnMember(role: Role, place: MemberPlace): ChildProcess {
-  const args = [...(role === 'tracker' ? TRACKER_FLAGS : NODE_FLAGS), SEPIA, role, '--config', place.config];
+  const args = [...nodeFlags(role), SEPIA, role, '--config', place.config];
   const inside = [`--net=/run/netns/${place.namespace}`, '--', process.execPath, ...args];
   const log = openSync(place.log, 'a');
   try {
@@ -29,7 +26,7 @@ export function spawnMember(role: Role, place: MemberPlace): ChildProcess {
       place.namespace === undefined ? args : inside,
       {
         stdio: ['ignore', log, log],
-        env: { ...process.env, SEPIA_SUPERVISOR: String(process.pid), ...ENV },
+        env: memberEnv(process.env, process.pid),
       },
     );
   } finally {

@@ -5,6 +5,7 @@ import { systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
 import { logTail } from './files.ts';
+import { memberEnv, nodeFlags } from './node-flags.ts';
 import type { MemberPlan, Role } from './plan.ts';
 
 export interface Exit {
@@ -21,28 +22,6 @@ interface MemberProcessDeps {
   /** Further arguments of this run. */
   readonly flags: readonly string[];
 }
-
-/**
- * V8 lets its young generation grow to 3 × 16 MiB under load; members make little garbage and hold big buffers, 4 do.
- * With 500 slow readers it let the old one grow from 40 to 157 MiB, of which 45 were in use: it is collected sooner.
- * `./sepia` and the image give the same to roles that run alone.
- */
-const NODE_FLAGS = ['--max-semi-space-size=4', '--heap-growing-percent=30'];
-/**
- * A tracker holds no buffers but much that is small and asked for all the time: with the flags above 15,000 nodes waited for
- * its garbage collector (join p99 196–754 ms, 92 with these; a third less CPU, 460 MiB instead of 257 there).
- */
-const TRACKER_FLAGS = ['--max-semi-space-size=32'];
-
-function nodeFlags(role: Role): readonly string[] {
-  return role === 'tracker' ? TRACKER_FLAGS : NODE_FLAGS;
-}
-
-/**
- * Memory of a buffer goes back to the system when it is freed. Else glibc keeps it: 500 slow readers that had gone left a
- * proxy at 243 MiB, of which 40 were in use, for ever. Costs nothing that could be measured. `./sepia` and the image give the same.
- */
-const MALLOC_MMAP_THRESHOLD_BYTES = 32 * 1024;
 
 /** One run of a member, as leader of a process group of its own; its output goes to its log. */
 export class MemberProcess {
@@ -65,12 +44,7 @@ export class MemberProcess {
         {
           detached: true,
           stdio: ['ignore', log, log],
-          env: {
-            ...process.env,
-            SEPIA_SUPERVISOR: String(process.pid),
-            UV_THREADPOOL_SIZE: process.env['UV_THREADPOOL_SIZE'] ?? '16',
-            MALLOC_MMAP_THRESHOLD_: String(MALLOC_MMAP_THRESHOLD_BYTES),
-          },
+          env: memberEnv(process.env, process.pid),
         },
       );
     } finally {
