@@ -1,5 +1,6 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { CodedError } from '@sepia/base/errors';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { CodedError, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { readLimited } from '@sepia/http/client';
 import type { Dispatcher } from '@sepia/http/sockets';
 import { basic } from '@sepia/upstream/credentials/basic';
@@ -37,7 +38,8 @@ const MAX_ANSWER_BYTES = 256 * 1024;
  * Makes the robot or brings its rights up to date, keeps its secret, and begins an upload with it in each project. Harbor
  * shows a secret once: where the file does not have it, or Harbor refuses it, it gets a new one.
  * @returns the robot's whole name; undefined in a dry run, where nothing is checked
- * @throws {CodedError} `PEER_HTTP` that names the call, `CONFIG_INVALID` for what the robot may not do
+ * @throws {CodedError} `PEER_HTTP` that names the call, `CONFIG_INVALID` for what the robot may not do, and
+ * before anything is changed for a file that cannot be written
  */
 export async function connectRobot(
   api: HarborApi,
@@ -51,6 +53,7 @@ export async function connectRobot(
     description: DESCRIPTION,
     permissions: plan.projects.map((namespace) => ({ kind: 'project', namespace, access: RIGHTS })),
   };
+  const kept = api.dryRun ? readOnly(plan.secretFile) : keptSecret(plan.secretFile);
   const whole = `${await prefixOf(api)}${plan.name}`;
   const found = (await api.list('/robots')).find(
     (one) => one['description'] === DESCRIPTION && one['name'] === whole,
@@ -64,7 +67,6 @@ export async function connectRobot(
   const name = String(found['name']);
   const path = `/robots/${String(found['id'])}`;
   if (differs(found, wanted, [])) await api.change('PUT', path, { ...wanted, id: found['id'], name });
-  const kept = existsSync(plan.secretFile) ? readFileSync(plan.secretFile, 'utf8').trim() : '';
   // To ask is to begin an upload, which a dry run does not.
   const isTaken = kept !== '' && (api.dryRun || (await firstRefusal(api, dispatcher, plan, name)) !== 401);
   if (!isTaken) {
@@ -74,12 +76,36 @@ export async function connectRobot(
   return api.dryRun ? undefined : await checked(api, dispatcher, plan, name);
 }
 
+/**
+ * The secret that is kept, the file now for its owner alone; empty where there is none. To be called before Harbor is
+ * changed: a secret that cannot be written is lost. @throws {CodedError} `CONFIG_INVALID`
+ */
+function keptSecret(file: string): string {
+  try {
+    const isThere = existsSync(file);
+    const text = isThere ? readFileSync(file, 'utf8') : '';
+    replaceFile(file, text, 0o600);
+    if (!isThere) rmSync(file);
+    return text.trim();
+  } catch (cause) {
+    throwIfBug(cause);
+    throw new CodedError('CONFIG_INVALID', {
+      message: `--robot-secret-file: ${file} cannot be written (${systemCode(cause)})`,
+      cause,
+    });
+  }
+}
+
 /** Harbor's `robot_name_prefix`: names of robots are told with it and given without. */
 async function prefixOf(api: HarborApi): Promise<string> {
   const prefix = (await api.find('/configurations'))?.['robot_name_prefix'] as
     | { readonly value?: unknown }
     | undefined;
   return typeof prefix?.value === 'string' ? prefix.value : ROBOT_PREFIX;
+}
+
+function readOnly(file: string): string {
+  return existsSync(file) ? readFileSync(file, 'utf8').trim() : '';
 }
 
 function keep(file: string, secret: unknown): void {

@@ -1,4 +1,4 @@
-import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createDispatcher } from '@sepia/http/sockets';
 import t from 'tap';
@@ -54,6 +54,42 @@ t.test('a robot with its rights, checked by an upload; its secret is kept and no
 
   harbor.forbidsPushes = true;
   await t.rejects(run(), { code: 'CONFIG_INVALID', message: /may not push to library: Harbor answers 403/ });
+});
+
+t.test('a file that cannot be written is told before Harbor makes or renews a secret', async (t) => {
+  const { harbor, dir } = await setUp(t, ['library']);
+  const dispatcher = createDispatcher();
+  t.teardown(() => dispatcher.destroy());
+  const options = { url: harbor.url, username: 'admin', password: 'Harbor12345', dryRun: false };
+  const api = new HarborApi({ dispatcher }, { ...options, tell: () => undefined });
+  const connect = async (secretFile: string) =>
+    await connectRobot(api, dispatcher, { name: 'sepia-accelerator', projects: ['library'], secretFile });
+  const file = join(dir, 'robot');
+  const refused = async (what: string): Promise<void> => {
+    mkdirSync(join(dir, `${what} folder`));
+    for (const [path, code] of [
+      [join(dir, 'none', 'robot'), 'ENOENT'],
+      [join(dir, `${what} folder`), 'EISDIR'],
+    ])
+      await t.rejects(connect(path!), {
+        code: 'CONFIG_INVALID',
+        message: `--robot-secret-file: ${path} cannot be written (${code})`,
+      });
+  };
+  await refused('first');
+  t.equal(harbor.robots.length, 0, 'no robot is made');
+  await connect(file);
+  const secret = harbor.robots[0]!['secret'];
+  chmodSync(file, 0o644);
+  harbor.calls.length = 0;
+  await refused('then');
+  t.same(harbor.changes, []);
+  t.equal(harbor.robots[0]!['secret'], secret);
+  t.equal(statSync(file).mode & 0o777, 0o644);
+  await connect(file);
+  t.equal(statSync(file).mode & 0o777, 0o600, 'one that was open to others is closed');
+  t.equal(readFileSync(file, 'utf8'), `${String(secret)}\n`);
+  t.notOk(existsSync(join(dir, 'none')));
 });
 
 t.test('a robot of another connection is not taken over, whatever Harbor puts before names', async (t) => {
