@@ -111,6 +111,32 @@ t.test('for readers alone nothing else is fetched', (t) => {
   t.end();
 });
 
+t.test('what no member that is reached holds is not left to the swarm any longer', (t) => {
+  const held = new Bitfield(8);
+  for (const piece of [0, 1, 2, 5]) held.add(piece);
+  const reached = new Bitfield(8);
+  for (const piece of [1, 2]) reached.add(piece);
+  const plan = new FetchPlan(8 * MIB, { wantAll: true });
+  plan.peersHold(reached);
+  t.equal(plan.avoiding, false, 'nothing was left to it');
+  plan.avoid(held);
+  plan.peersHold(reached);
+  t.same(plan.next(), { start: 3, end: 5, urgent: false }, 'others are still being dialled');
+  plan.peersHold(reached);
+  t.same(plan.next(), { start: 0, end: 1, urgent: false });
+  plan.opened(1, { start: 0, end: 1 });
+  plan.landed(0);
+  plan.closed(1);
+  t.same(plan.next(), { start: 3, end: 8, urgent: false });
+  reached.delete(2);
+  plan.peersHold(reached);
+  t.same(plan.next(), { start: 2, end: 8, urgent: false }, 'one of them is gone');
+  plan.avoid(held);
+  plan.peersHold(reached);
+  t.same(plan.next(), { start: 3, end: 5, urgent: false }, 'another leader was heard of');
+  t.end();
+});
+
 t.test('pieces that agents hold are left to the swarm for a while', (t) => {
   const held = new Bitfield(8);
   for (const piece of [0, 1, 2, 5]) held.add(piece);

@@ -93,6 +93,11 @@ export class Swarms implements FetchEvents {
     if (this.#entries.get(fetch.name.digest)?.fetch === fetch) this.started(fetch, false);
   }
 
+  peerPieces(fetch: FetchView): Bitfield | undefined {
+    const entry = this.#entries.get(fetch.name.digest);
+    return entry?.fetch === fetch ? entry.link.peerPieces() : undefined;
+  }
+
   ended(fetch: FetchView): void {
     const { digest } = fetch.name;
     const entry = this.#entries.get(digest);

@@ -37,6 +37,8 @@ export interface FetchEvents {
   landed(fetch: FetchView, piece: number): void;
   /** A new attempt dropped everything. */
   restarted(fetch: FetchView): void;
+  /** Pieces that its members hold, as far as they are reached; undefined while none is. */
+  peerPieces(fetch: FetchView): Bitfield | undefined;
   /** Committed, or failed; the fetch is over. */
   ended(fetch: FetchView): void;
 }

@@ -364,6 +364,8 @@ export class Fetch {
     const hungry = this.state === 'sizing' || (plan?.connections ?? 0) > 0 || plan?.hungry === true;
     const isFirst = this.state === 'sizing' && this.upstreamConnections > 0;
     const thinking = isFirst || (plan?.thinking === true && !this.#pace.hasFailed);
+    const held = plan?.avoiding === true ? this.#deps.events.peerPieces(this) : undefined;
+    if (held !== undefined) plan?.peersHold(held);
     const facts = { hungry, readers: this.#readers.count, avoiding: plan?.avoiding ?? false, thinking };
     const verdict = this.#pace.tick(facts, this.#deps.nowMs());
     if (verdict === 'stop-avoiding') plan?.stopAvoiding();

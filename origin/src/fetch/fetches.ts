@@ -148,6 +148,7 @@ export class Fetches {
       started: (fetch, leech) => events.started(fetch, leech),
       landed: (fetch, piece) => events.landed(fetch, piece),
       restarted: (fetch) => events.restarted(fetch),
+      peerPieces: (fetch) => events.peerPieces(fetch),
       ended: (fetch) => events.ended(fetch),
     };
   }

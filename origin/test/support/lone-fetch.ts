@@ -1,7 +1,9 @@
 import type { BlobSource } from '@sepia/backend/blob-backend';
+import type { Bitfield } from '@sepia/base/bitfield';
 import { digestOf } from '@sepia/base/digest';
 import { createLogger } from '@sepia/base/log';
 import { parseRepositoryName } from '@sepia/base/names/repository';
+import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { BlobStore } from '@sepia/store/blob-store';
 import { diskFiles } from '@sepia/store/files/disk-files';
 import type { FilePort } from '@sepia/store/files/file-port';
@@ -29,14 +31,24 @@ export interface LoneFetch {
   readonly errors: readonly string[];
 }
 
+interface LoneOptions {
+  readonly files?: FilePort;
+  readonly sizeHint?: number;
+  readonly wantAll?: boolean;
+  /** What another leader made known; members have pieces of it. */
+  readonly adopt?: Metainfo;
+  /** What members hold. */
+  readonly peerPieces?: () => Bitfield | undefined;
+}
+
 /** A fetch of a blob whose clock stands still: whatever it would wait for never comes. `files`: what it is written by. */
 export async function loneFetch(
   t: Test,
   blob: Uint8Array,
   client: BlobSource,
-  options: { readonly files?: FilePort; readonly sizeHint?: number; readonly wantAll?: boolean } = {},
+  options: LoneOptions = {},
 ): Promise<LoneFetch> {
-  const { files = diskFiles, sizeHint, wantAll = true } = options;
+  const { files = diskFiles, sizeHint, wantAll = true, adopt, peerPieces = () => undefined } = options;
   const errors: string[] = [];
   const log = createLogger('origin', 'o1', 'error', { write: (line) => void errors.push(line) });
   const nowMs = (): number => 0;
@@ -46,12 +58,15 @@ export async function loneFetch(
   );
   const ends: string[] = [];
   const ended = ({ state }: Pick<Fetch, 'state'>): void => void ends.push(state);
-  const events = { started: ignore, landed: ignore, restarted: ignore, ended };
+  const events = { started: ignore, landed: ignore, restarted: ignore, peerPieces, ended };
   const room = { require: ignore };
   const fetch = new Fetch(
     { store, client, room, log, nowMs, events, onUpstreamBytes: ignore },
     { upstream: 'hub', repository: parseRepositoryName('lib/x'), digest: digestOf(blob) },
-    { sizeHint, wantAll, progressMs: 10_000, firstByteMs: 10_000, lingerMs: 10_000 },
+    {
+      ...{ sizeHint, wantAll, adopt, hasPeers: adopt !== undefined },
+      ...{ progressMs: 10_000, firstByteMs: 10_000, lingerMs: 10_000 },
+    },
   );
   t.teardown(async () => {
     fetch.stop();

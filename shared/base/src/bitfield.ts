@@ -42,6 +42,11 @@ export class Bitfield {
     return true;
   }
 
+  /** Sets whatever is set in another of the same size. */
+  addAll(other: Bitfield): void {
+    for (const index of other) this.add(index);
+  }
+
   delete(index: number): boolean {
     if (!this.has(index)) return false;
     this.bytes[index >> 3]! &= ~(0x80 >> (index & 7));

@@ -107,6 +107,8 @@ export interface Swarm {
   /** Standard clients that may have pieces, as `host:port`; dialled only while they are admitted. */
   addStrangers(addresses: readonly string[]): void;
   setLeech(leech: boolean): void;
+  /** Pieces that members on wires hold, origins and strangers left out; undefined while there is no such wire. A copy. */
+  peerPieces(): Bitfield | undefined;
   /** A swarm joined with `wantAll: false` fetches everything from now on. */
   wantAll(): void;
   /** Says goodbye to all peers and forgets the swarm. Idempotent. */

@@ -1,3 +1,4 @@
+import type { Bitfield } from '@sepia/base/bitfield';
 import { type Digest, digestOf } from '@sepia/base/digest';
 import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
 import { FetchPace } from '@sepia/origin/fetch/core/fetch-pace';
@@ -22,6 +23,8 @@ interface FetchInit {
   /** Pieces that are on its disk already. */
   readonly kept: readonly number[];
   readonly isUp: () => boolean;
+  /** What members hold that it is on wires with. */
+  readonly peerPieces: () => Bitfield | undefined;
   /** A piece came from the registry and is on disk. */
   readonly onPiece: (index: number) => void;
 }
@@ -115,6 +118,8 @@ export class OriginFetch {
     const { clock, isUp } = this.#init;
     if (!isUp() || this.state !== 'open') return;
     const { plan } = this;
+    const held = plan.avoiding ? this.#init.peerPieces() : undefined;
+    if (held !== undefined) plan.peersHold(held);
     const facts = { hungry: plan.hungry, readers: 0, avoiding: plan.avoiding, thinking: plan.thinking };
     const verdict = this.#pace.tick(facts, clock.nowMs);
     if (verdict === 'stop-avoiding') plan.stopAvoiding();

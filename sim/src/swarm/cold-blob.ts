@@ -113,6 +113,7 @@ export class ColdBlob implements BlobOrigins {
       adopt,
       kept,
       isUp: () => node.alive,
+      peerPieces: () => node.peerPieces(),
       onPiece: (index) => {
         node.onKnown(index, true);
         landed(id, index);

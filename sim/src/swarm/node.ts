@@ -87,6 +87,11 @@ export class SimNode {
     return this.#core.have.has(index);
   }
 
+  /** What members hold that it is on wires with. */
+  peerPieces(): Bitfield | undefined {
+    return this.#core.links.peerPieces();
+  }
+
   /** How others know it: always the same. */
   asPeer(): KnownPeer {
     const { name, origin, zone } = this;

@@ -151,7 +151,7 @@ async function coldFetch(truth: Truth, chance: Chance, lies: boolean): Promise<R
       room: { require: none },
       log,
       nowMs: Date.now,
-      events: { started: none, landed: none, restarted: none, ended: none },
+      events: { started: none, landed: none, restarted: none, peerPieces: () => undefined, ended: none },
       onUpstreamBytes: none,
     },
     { upstream: 'hub', repository: NAME, digest },

@@ -42,6 +42,7 @@ export class FetchPlan {
   readonly #connections = new Map<number, Connection>();
   readonly #readers = new Map<number, Reader>();
   #avoid: Bitfield | undefined;
+  #arePeersReached = false;
   #wantAll: boolean;
   #ranges: 'unknown' | 'yes' | 'no' = 'unknown';
 
@@ -90,6 +91,17 @@ export class FetchPlan {
   /** Pieces that peers hold: left to the swarm until {@link stopAvoiding}. */
   avoid(pieces: Bitfield): void {
     this.#avoid = pieces;
+    this.#arePeersReached = false;
+  }
+
+  /**
+   * What the peers hold that are reached, told again and again while pieces are left to the swarm: what none of them has is
+   * not left to it any longer. The first word counts for nothing: others are still being dialled.
+   */
+  peersHold(pieces: Bitfield): void {
+    if (this.#avoid === undefined) return;
+    if (this.#arePeersReached) this.#avoid = pieces;
+    this.#arePeersReached = true;
   }
 
   stopAvoiding(): void {

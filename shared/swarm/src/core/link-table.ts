@@ -1,3 +1,4 @@
+import type { Bitfield } from '@sepia/base/bitfield';
 import type { LinkId } from './events.ts';
 import type { Link } from './link.ts';
 
@@ -25,6 +26,17 @@ export class LinkTable extends Map<LinkId, Link> {
   /** More is wanted than was: anybody may have it. */
   noteWanting(): void {
     for (const link of this.values()) this.eager.add(link);
+  }
+
+  /** What those hold together that are neither origins nor strangers; undefined while no such wire is there. */
+  peerPieces(): Bitfield | undefined {
+    let held: Bitfield | undefined;
+    for (const link of this.values()) {
+      if (link.kind !== 'wire' || link.origin || link.isStranger) continue;
+      if (held === undefined) held = link.has.clone();
+      else held.addAll(link.has);
+    }
+    return held;
   }
 
   override set(id: LinkId, link: Link): this {

@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import { performance } from 'node:perf_hooks';
+import type { Bitfield } from '@sepia/base/bitfield';
 import type { Digest } from '@sepia/base/digest';
 import { isCoded } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
@@ -209,6 +210,10 @@ export class SwarmShell implements Swarm {
     this.leech = leech;
     this.#tell({ type: 'leech', on: leech });
     this.#strangers.wishChanged();
+  }
+
+  peerPieces(): Bitfield | undefined {
+    return this.#core.links.peerPieces();
   }
 
   wantAll(): void {

@@ -59,3 +59,21 @@ t.test('who is new, has news or may have what is wanted anew is asked; who had n
   table.noteWanting();
   t.equal(table.eager.size, 2);
 });
+
+t.test('what peers hold together: origins, strangers and HTTP sources do not count', async (t) => {
+  const table = new LinkTable();
+  const holding = (id: number, kind: (typeof KINDS)[number], ...pieces: readonly number[]): Link => {
+    const one = link(id, kind);
+    for (const index of pieces) one.has.add(index);
+    return one;
+  };
+  table.set(1, holding(1, 'origin', 7)).set(2, holding(2, 'stranger', 7)).set(3, holding(3, 'http'));
+  t.equal(table.peerPieces(), undefined, 'there is no peer');
+  const peer = holding(4, 'member', 0, 2);
+  table.set(4, peer).set(5, holding(5, 'member', 2, 5));
+  t.same([...table.peerPieces()!], [0, 2, 5]);
+  table.peerPieces()!.add(7);
+  t.same([...peer.has], [0, 2], 'a copy');
+  table.delete(5);
+  t.same([...table.peerPieces()!], [0, 2]);
+});
