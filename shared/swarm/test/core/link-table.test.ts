@@ -67,7 +67,10 @@ t.test('what peers hold together: origins, strangers and HTTP sources do not cou
     for (const index of pieces) one.has.add(index);
     return one;
   };
-  table.set(1, holding(1, 'origin', 7)).set(2, holding(2, 'stranger', 7)).set(3, holding(3, 'http'));
+  table
+    .set(1, holding(1, 'origin', 7))
+    .set(2, holding(2, 'stranger', 7))
+    .set(3, holding(3, 'http'));
   t.equal(table.peerPieces(), undefined, 'there is no peer');
   const peer = holding(4, 'member', 0, 2);
   table.set(4, peer).set(5, holding(5, 'member', 2, 5));
