@@ -60,7 +60,15 @@ function consistent(parts: readonly TarPart[]): TarPart[] {
       mtimeSec: Math.abs(part.mtimeSec ?? 0),
     });
   }
-  return kept.map((part) => (part.typeFlag === '1' ? { ...part, xattrs: new Map() } : part));
+  // A link whose header would change its file makes a layer ordinary.
+  const files = new Map(kept.map(({ name, mode, uid, gid }) => [name, { mode, uid, gid }]));
+  const linked = new Set(kept.flatMap((part) => (part.typeFlag === '1' ? [part.linkName] : [])));
+  return kept.map((part) => {
+    if (part.typeFlag === '1') return { ...part, ...files.get(part.linkName!), xattrs: new Map() };
+    const xattrs = new Map(part.xattrs);
+    if (linked.has(part.name)) xattrs.delete('security.capability');
+    return { ...part, xattrs };
+  });
 }
 
 t.test(

@@ -4,6 +4,7 @@ import { giveBack } from '@sepia/base/chunk';
 import { isCoded } from '@sepia/base/errors';
 import { EROFS_BLOCK } from '../erofs/inodes.ts';
 import { layerTree, type TreeNode } from '../erofs/layer-tree.ts';
+import { checkLinkHeaders } from '../erofs/link-headers.ts';
 import type { SparseFile, Unfit } from '../estargz/arrange.ts';
 import { type BuildOptions, sparseFiles } from '../estargz/build.ts';
 import { wholeFile } from '../estargz/part.ts';
@@ -69,6 +70,7 @@ export async function buildRafs(
   let tree: TreeNode;
   let root: TreeNode;
   try {
+    checkLinkHeaders({ [Symbol.iterator]: () => layerEntries(entries, sparse) });
     tree = layerTree(layerEntries(entries, sparse), outside);
     root = withOciMarks(tree);
   } catch (error) {

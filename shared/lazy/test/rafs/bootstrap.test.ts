@@ -51,7 +51,7 @@ t.test('the bootstrap of a layer says what its tree says: random trees', async (
 const PARTS: TarPart[] = [
   { name: 'd/', typeFlag: '5', mode: 0o755, uid: 3_000_000, mtimeSec: 1_700_000_000, mtimeNsec: 5 },
   { name: 'd/a', payload: noise(1, 9000), mode: 0o4755, xattrs: new Map([['user.x', Uint8Array.of(1, 2)]]) },
-  { name: 'd/b', typeFlag: '1', linkName: 'd/a' },
+  { name: 'd/b', typeFlag: '1', linkName: 'd/a', mode: 0o4755 },
   { name: 'd/c', payload: Buffer.from('text '.repeat(2000)) },
   { name: 'd/l', typeFlag: '2', linkName: 'a' },
   { name: 'null', typeFlag: '3', devMajor: 1, devMinor: 3 },

@@ -85,7 +85,7 @@ const EXAMPLE: readonly (readonly TarPart[])[] = [
     { name: 'd/same', payload: noise(1, 30_000, 20) },
     { name: 'd/longer', payload: Buffer.concat([noise(1, 8192, 20), noise(7, 9000)]) },
     { name: 'd/gone', payload: noise(3, 200) },
-    { name: 'd/hard', typeFlag: '1', linkName: 'd/a' },
+    { name: 'd/hard', typeFlag: '1', linkName: 'd/a', mode: 0o644 },
     { name: 'd/link', typeFlag: '2', linkName: 'a' },
     { name: 'null', typeFlag: '3', devMajor: 1, devMinor: 3 },
     { name: 'pipe', typeFlag: '6' },

@@ -98,9 +98,13 @@ const dir = (name: string, more: Partial<TarPart> = {}): TarPart => ({
 
 const IMAGES: Record<string, Buffer[]> = {
   'hard links inside and across layers': [
-    writeTar([dir('bin'), file('bin/a', 'one'), { name: 'bin/b', typeFlag: '1', linkName: 'bin/a' }]),
+    writeTar([
+      dir('bin'),
+      file('bin/a', 'one'),
+      { name: 'bin/b', typeFlag: '1', linkName: 'bin/a', mode: 0o644 },
+    ]),
     writeTar([{ name: 'bin/c', typeFlag: '1', linkName: 'bin/a' }, file('bin/d', 'two')]),
-    writeTar([file('bin/a', 'new'), { name: 'bin/e', typeFlag: '1', linkName: 'bin/a' }]),
+    writeTar([file('bin/a', 'new'), { name: 'bin/e', typeFlag: '1', linkName: 'bin/a', mode: 0o644 }]),
   ],
   'whiteouts and opaque directories': [
     writeTar([
@@ -171,7 +175,7 @@ const IMAGES: Record<string, Buffer[]> = {
       dir('d'),
       file('d/x', 'x'),
       file('./a', '2'),
-      { name: 'b', typeFlag: '1', linkName: 'a' },
+      { name: 'b', typeFlag: '1', linkName: 'a', mode: 0o644 },
       file('a', '3'),
       dir('d/', { mode: 0o700 }),
     ]),
