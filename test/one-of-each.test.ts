@@ -116,6 +116,20 @@ const ONES: readonly OneOfEach[] = [
     ],
   },
   {
+    what: 'a loop that tries one after the other until one answers: that is `askInTurn`',
+    copy: /\bfor (?:await )?\([^\n]* of [^\n]*\) \{\n(?:[^\n]*\n)?\s*try \{\n(?:(?!\} catch)[\s\S])*?\breturn (?!')(?:(?!\} catch)[\s\S])*?\} catch/,
+    // The others weigh what failed against each other, or look at what came.
+    homes: [
+      'agent/src/cluster/access-client.ts',
+      'origin/src/blobs/repair.ts',
+      'origin/src/cluster/members.ts',
+      'shared/backend/src/first-of.ts',
+      'shared/base/src/async/ask-many.ts',
+      'shared/upstream/src/transport.ts',
+      'tracker/src/metainfo/origins.ts',
+    ],
+  },
+  {
     what: 'a run that all join who ask for it meanwhile',
     copy: /new Map<[^;()]*\bPromise</,
     // Beside locks: what is made once and stays known, many spans in one run, runs that begin after something was opened.

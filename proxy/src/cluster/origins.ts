@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { askAll } from '@sepia/base/async/ask-many';
+import { askAll, askInTurn } from '@sepia/base/async/ask-many';
 import { SingleFlight } from '@sepia/base/async/single-flight';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
@@ -189,14 +189,10 @@ export class Origins {
     client: InternalClient,
   ): Promise<InternalResponse> {
     const tries = isStream(call.body) || once === true ? urls.slice(0, 1) : urls;
-    for (const [index, url] of tries.entries()) {
-      try {
-        return await client.call({ ...call, url, to: id });
-      } catch (error) {
-        if (index === tries.length - 1 || !isSilence(error) || call.signal?.aborted === true) throw error;
-      }
-    }
-    throw new CodedError('NO_PEERS', { message: 'member without address' });
+    // What it answered, an error too, it would answer at each of them.
+    return await askInTurn(tries, async (url) => await client.call({ ...call, url, to: id }), {
+      isFinal: (error) => !isSilence(error) || call.signal?.aborted === true,
+    });
   }
 }
 

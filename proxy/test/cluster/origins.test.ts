@@ -18,12 +18,12 @@ import { Origins } from '../../src/cluster/origins.ts';
 const never = new AbortController().signal;
 
 /** A proxy's one origin; `asked` counts the calls of each client, `silent` takes its answers away. */
-function origin() {
+function origin(urls = ['http://127.0.0.1:1']) {
   const cluster = new Cluster(
     parseClusterDocument(
       JSON.stringify({
         version: 1,
-        members: [{ id: 'origin-1', role: 'origin', urls: ['http://127.0.0.1:1'] }],
+        members: [{ id: 'origin-1', role: 'origin', urls }],
         upstreams: [{ name: 'local', mode: 'none', hosts: [] }],
       }),
       'cluster.yaml',
@@ -40,14 +40,53 @@ function origin() {
     };
     return { call } as unknown as InternalClient;
   };
+  const clients = { bodies: clientOf('bodies'), probes: clientOf('probes') };
   const origins = new Origins({
     cluster,
-    client: clientOf('bodies'),
-    prober: clientOf('probes'),
+    client: clients.bodies,
+    prober: clients.probes,
     health: new Health(() => state.nowMs, UNTIL_IT_ANSWERS),
   });
-  return { origins, asked, state };
+  return { origins, asked, state, clients };
 }
+
+t.test('addresses of an origin are tried in turn while it is silent; what it answers stands', async (t) => {
+  const urls = ['http://127.0.0.1:1', 'http://127.0.0.1:2', 'http://127.0.0.1:3'];
+  const { origins, asked, clients } = origin(urls);
+  const tried: string[] = [];
+  const silence = new CodedError('PEER_HTTP', { message: 'no answer' });
+  let outcomes: unknown[] = [];
+  clients.bodies.call = async ({ url }) => {
+    tried.push(url);
+    const error = outcomes.shift();
+    if (error !== undefined) throw error;
+    return { status: 200, headers: {}, body: Readable.from([]) } as never;
+  };
+  const ask = async (said: unknown[], more = {}): Promise<readonly string[]> => {
+    outcomes = [...said];
+    tried.length = 0;
+    const answer = origins.call('origin-1', {
+      method: 'GET',
+      path: '/x',
+      headersTimeoutMs: 1_000,
+      signal: never,
+      ...more,
+    });
+    const failed = await answer.then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+    t.equal(failed, said.length === tried.length ? said.at(-1) : undefined);
+    return tried;
+  };
+  t.same(await ask([silence]), urls.slice(0, 2));
+  t.same(await ask([silence, silence, silence]), urls);
+  t.same(await ask([new CodedError('BLOB_UNKNOWN')]), urls.slice(0, 1), 'an answer is the same everywhere');
+  t.same(await ask([silence, new TypeError('wrong code')]), urls.slice(0, 2), 'a bug is thrown');
+  t.same(await ask([silence], { once: true }), urls.slice(0, 1), 'what may be sent once only');
+  t.same(await ask([silence], { signal: AbortSignal.abort(silence) }), urls.slice(0, 1), 'nobody waits');
+  t.same(asked, { bodies: 0, probes: 0 });
+});
 
 t.test(
   'however many ask whether an origin lives, it is asked once at a time, beside the bodies',
