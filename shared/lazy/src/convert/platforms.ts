@@ -5,7 +5,10 @@ const REASON = 'no-platform';
 /** An image has none of the platforms that are wanted. */
 export function nothingWanted(platforms: readonly string[]): CodedError {
   return new CodedError('REQUEST_INVALID', {
-    message: `the image has no platform of ${platforms.join(', ')}`,
+    message:
+      platforms.length === 0
+        ? 'the image has no platform, only attestations'
+        : `the image has no platform of ${platforms.join(', ')}`,
     detail: { reason: REASON },
   });
 }

@@ -1,5 +1,6 @@
 import { gunzipSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { digestOf } from '@sepia/base/digest';
+import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import t from 'tap';
 import { type ConvertOptions, type ConvertResult, convertImage } from '../../src/convert/convert-image.ts';
 import { LAYER_DEFAULTS } from '../../src/convert/layer-job.ts';
@@ -236,6 +237,17 @@ t.test('what cannot be converted stays: foreign, encrypted and unfit layers', as
   t.same(now[3], layers[3]);
   t.match(result.layers[1]?.record, { kind: 'kept', reason: /below/ });
   t.same(events.map((event) => event.split(' ')[0]).sort(), ['converted', 'kept']);
+});
+
+t.test('an index of attestations alone has nothing to convert', async (t) => {
+  const images = new MemoryImages();
+  const statement = images.addManifest({ schemaVersion: 2, layers: [] }, OCI_MANIFEST);
+  const annotations = { 'vnd.docker.reference.type': 'attestation-manifest' };
+  images.addIndex([{ ...statement, annotations }], 'app');
+  await t.rejects(setup(images).run('app'), {
+    code: 'REQUEST_INVALID',
+    message: 'the image has no platform, only attestations',
+  });
 });
 
 t.test('an artifact alone is copied', async (t) => {
