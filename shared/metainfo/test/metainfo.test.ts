@@ -3,7 +3,7 @@ import { CodedError } from '@sepia/base/errors';
 import { fc } from '@sepia/test-support/property';
 import { seededBytes } from '@sepia/test-support/upstream/fake-upstream';
 import t from 'tap';
-import { MAX_BLOB_BYTES, Metainfo } from '../src/metainfo.ts';
+import { FINAL_ATTEMPT, firstAttempt, MAX_BLOB_BYTES, Metainfo } from '../src/metainfo.ts';
 import { HASH_BYTES, PIECE_BYTES } from '../src/tree.ts';
 
 const DIGEST = digestOf(Buffer.from('blob'));
@@ -206,4 +206,10 @@ t.test('any bytes are a metainfo or METAINFO_INVALID', async (t) => {
     { numRuns: 5000, interruptAfterTimeLimit: 10_000, markInterruptAsFailure: false },
   );
   t.pass('held');
+});
+
+t.test('the first attempt at a blob is the same in every version, and another for each blob', async (t) => {
+  t.equal(firstAttempt(DIGEST), '28a4d51917d7650afe0aa04dfb4c0811');
+  t.not(firstAttempt(SHA512), firstAttempt(DIGEST));
+  t.not(firstAttempt(DIGEST), FINAL_ATTEMPT);
 });
