@@ -12,8 +12,9 @@ unset SEPIA_ORPHAN
 export MALLOC_MMAP_THRESHOLD_=65536
 if [ -z "$orphan" ]; then
   exec 3<>/dev/fuse || exit 1
-  mount -i -t fuse -o ro,nosuid,nodev,fd=3,rootmode=40000,user_id=0,group_id=0,allow_other,max_read=1048576 \
-    sepia "$mount_point" || exit 1
+  # The kernel compares the modes that the daemon tells: a layer is root's alone.
+  options=ro,nosuid,nodev,fd=3,rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other,max_read=1048576
+  mount -i -t fuse -o "$options" sepia "$mount_point" || exit 1
 fi
 echo $$ >"$pid_file.new" && mv "$pid_file.new" "$pid_file"
 daemon=${orphan#0} second=

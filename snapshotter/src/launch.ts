@@ -60,7 +60,8 @@ async function startHolder(
   command: readonly string[],
 ): Promise<void> {
   await clearMountPoint(config.mount);
-  await mkdir(config.mount, { recursive: true, mode: 0o755 });
+  // Layers are the whole of images, private ones too, whatever the modes of the files in them: they are root's alone.
+  await mkdir(config.mount, { recursive: true, mode: 0o700 });
   const log = await open(join(config.data, 'log'), 'a', 0o640);
   try {
     const script = join(import.meta.dirname, 'holder.sh');

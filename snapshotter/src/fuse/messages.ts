@@ -38,6 +38,9 @@ const FLAG_INIT_EXT = 1 << 30;
 const FLAG2_HAS_RESEND = 1 << 7;
 const NOTIFY_RESEND = 7;
 const ATTR_BYTES = 88;
+/** A file is the whole of a layer, of a private image too: who mounts it is root, and nobody else reads it. */
+const FILE_MODE = 0o400;
+const ROOT_MODE = 0o500;
 const ENTRY_SECONDS = 1;
 const ATTR_SECONDS = 3600;
 const S_IFREG = 0o100000;
@@ -109,7 +112,7 @@ export function entryReply(file: FileFacts): Buffer {
   reply.write(file.key, 0, 'hex');
   reply.writeUInt32LE(ENTRY_SECONDS, 16);
   reply.writeUInt32LE(ATTR_SECONDS, 24);
-  putAttr(reply, 40, file.key, S_IFREG | 0o444, file.sizeBytes);
+  putAttr(reply, 40, file.key, S_IFREG | FILE_MODE, file.sizeBytes);
   return reply;
 }
 
@@ -117,8 +120,8 @@ export function entryReply(file: FileFacts): Buffer {
 export function attrReply(file: FileFacts | undefined): Buffer {
   const reply = Buffer.alloc(16 + ATTR_BYTES);
   reply.writeUInt32LE(file === undefined ? ENTRY_SECONDS : ATTR_SECONDS, 0);
-  if (file === undefined) putAttr(reply, 16, ROOT_KEY, S_IFDIR | 0o555, 0);
-  else putAttr(reply, 16, file.key, S_IFREG | 0o444, file.sizeBytes);
+  if (file === undefined) putAttr(reply, 16, ROOT_KEY, S_IFDIR | ROOT_MODE, 0);
+  else putAttr(reply, 16, file.key, S_IFREG | FILE_MODE, file.sizeBytes);
   return reply;
 }
 

@@ -1,4 +1,5 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { chmodSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Containerd24, containerd24 } from '@sepia/test-support/clients/containerd24';
 import { LazyDaemon } from '@sepia/test-support/clients/lazy-daemon';
@@ -74,6 +75,21 @@ t.test(
       const total = layers.reduce((sum, layer) => sum + layer.size, 0);
       const fetched = await daemon.fetchedBytes();
       t.ok(fetched > 0 && fetched < 0.6 * total, `${fetched} of ${total} compressed bytes were read`);
+    });
+
+    await t.test('layers are for root alone, whatever the folder above says', async (t) => {
+      chmodSync(dir, 0o755);
+      const mount = join(dir, 'mnt');
+      const files = readdirSync(mount);
+      t.ok(files.length > 0);
+      for (const path of [mount, ...files.map((name) => join(mount, name))]) {
+        const nobody = spawnSync('dd', [`if=${path}`, 'count=1', 'status=none'], {
+          uid: 65_534,
+          gid: 65_534,
+        });
+        t.match(nobody.stderr.toString(), /Permission denied/, path);
+      }
+      chmodSync(dir, 0o700);
     });
 
     await t.test('fetched: all of it is in the content store, and can be exported', async (t) => {
