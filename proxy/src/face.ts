@@ -21,6 +21,7 @@ import { StartProfiles } from './layers/start-profiles.ts';
 import { OWN_VERSION, pageRoutes } from './page/page.ts';
 import { type OwnStatus, StatusGatherer } from './page/status.ts';
 import type { ProxyMetrics } from './proxy-metrics.ts';
+import { beforePush } from './registry/before-push.ts';
 import { readBlob } from './registry/blobs.ts';
 import { listCatalog } from './registry/catalog.ts';
 import { createManifestCache, type ManifestCache } from './registry/core/manifest-cache.ts';
@@ -111,8 +112,8 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
       const door = parts.entrance.door(listener);
       const pushes = { uploads, gate, upstreams, defaultUpstream, log };
       const handlers = {
-        manifest: readManifest(manifests),
-        blob: readBlob(blobs),
+        manifest: beforePush('manifest', cluster, readManifest(manifests)),
+        blob: beforePush('blob', cluster, readBlob(blobs)),
         tags: listTags({ origins }),
         referrers: listReferrers({ origins }),
         catalog: listCatalog({ origins }),

@@ -52,6 +52,8 @@ export interface RequestState {
   body?: Buffer;
   /** Where the client comes from: the connection's other end, or what a trusted proxy says. */
   address?: string;
+  /** Who asks may push to the repository that the request names. */
+  mayPush?: boolean;
 }
 
 /**

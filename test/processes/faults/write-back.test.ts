@@ -58,6 +58,17 @@ async function pushesWhileAway(t: Test, engine: string, pushes: number): Promise
   ]);
   const { origins, proxies, trackers } = up.cluster;
   for (const target of targets) await target.down();
+  await t.test('what is to be pushed is asked for by HEAD before', async (t) => {
+    for (const item of [
+      `blobs/sha256:${'0'.repeat(64)}`,
+      'manifests/v1',
+      `manifests/sha256:${'1'.repeat(64)}`,
+    ]) {
+      const url = `${pick(proxies).url}/v2/${hosts[0]}/team/fresh/${item}`;
+      t.equal((await fetch(url, { method: 'HEAD' })).status, 404, `${item} may be sent`);
+      t.equal((await fetch(url)).status, 503, `${item} may be there`);
+    }
+  });
 
   const pushed: Pushed[] = [];
   const push = async (serial: number): Promise<void> => {

@@ -1,6 +1,7 @@
 import type { Audit } from '@sepia/base/audit';
 import { CodedError } from '@sepia/base/errors';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
+import type { RequestState } from '@sepia/http/app';
 import { queryValue } from '@sepia/http/signed';
 import type { RegistryRoute } from '@sepia/oci/route';
 import type { Context } from 'koa';
@@ -62,13 +63,15 @@ export class AccountDoor {
   ): Promise<void> {
     const action = actionOf(ctx.method, route);
     const caller = await this.#caller(ctx, { target, action });
-    const isAllowed = this.#deps.rules.allowed(caller.account, target).has(action);
+    const allowed = this.#deps.rules.allowed(caller.account, target);
+    const isAllowed = allowed.has(action);
     if (!isAllowed && caller.account !== undefined)
       throw this.#denied(ctx, target, action, 'no rule allows it');
     if (!isAllowed) throw this.#challenged(ctx, { target, action }, undefined);
     if (!grants(caller, target, action))
       throw this.#challenged(ctx, { target, action }, 'insufficient_scope');
     if (route.type === 'uploads') this.#checkMount(ctx, caller, target, resolve);
+    (ctx.state as RequestState).mayPush = allowed.has('write') && grants(caller, target, 'write');
     await run();
   }
 

@@ -125,7 +125,10 @@ export class Door {
         this.#resolve(queryValue(ctx, 'ns'), from),
       );
     else if (mode === 'upstream') await this.#upstream.pass(ctx, target, route, run);
-    else await run();
+    else {
+      (ctx.state as RequestState).mayPush = true;
+      await run();
+    }
     this.#auditWrite(ctx, target, route);
   }
 
