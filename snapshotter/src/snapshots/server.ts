@@ -105,7 +105,9 @@ function handlers(snapshots: Snapshots, log: Logger): UntypedServiceImplementati
     View: unary('View', async ({ key, parent, labels }: Begin) => ({
       mounts: await snapshots.begin('view', { name: key, parent, labels }),
     })),
-    Mounts: unary('Mounts', async ({ key }: Key) => ({ mounts: snapshots.mounts(key) })),
+    Mounts: unary('Mounts', async ({ key }: Key) => ({
+      mounts: await snapshots.mounts(key),
+    })),
     Commit: unary('Commit', async ({ key, name, labels, parent }: Commit) => {
       // Only where a snapshotter offers "rebase" does containerd give it.
       if (parent !== '' && parent !== snapshots.stat(key).parent)

@@ -1,6 +1,7 @@
 import { lchown, mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Digest, isDigest } from '@sepia/base/digest';
+import { systemCode } from '@sepia/base/errors';
 import { tryParse } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { diskFiles } from '@sepia/store/files/disk-files';
@@ -60,6 +61,17 @@ export class SnapshotFolder {
 
   pathOf(id: number, part: 'fs' | 'work'): string {
     return join(this.#dir, 'tree', String(id), part);
+  }
+
+  /** Nobody took the folder of a snapshot away. */
+  async isMade(id: number): Promise<boolean> {
+    try {
+      await stat(this.pathOf(id, 'fs'));
+      return true;
+    } catch (error) {
+      if (systemCode(error) !== 'ENOENT') throw error;
+      return false;
+    }
   }
 
   /** Folders of a snapshot; its root belongs to whom the root below belongs to. */

@@ -19,6 +19,8 @@ export interface HeldLayer {
   use(): void;
 }
 
+const NOT_MOUNTED = 'a layer of a snapshot is not mounted: remove its image and pull again';
+
 interface Deps {
   readonly folder: SnapshotFolder;
   readonly mounts: Pick<LayerMounts, 'ensure' | 'release'>;
@@ -39,6 +41,8 @@ export class Snapshots {
   readonly #table: SnapshotTable;
   /** Changes come one after the other. */
   readonly #turn = new KeyedLocks<'all'>();
+  /** Ids of snapshots whose layer should be mounted and is not. */
+  readonly #unmounted = new Set<number>();
 
   private constructor(deps: Deps, table: SnapshotTable) {
     this.#deps = deps;
@@ -63,7 +67,7 @@ export class Snapshots {
       if (kind === 'active' && (await this.#show(wanted)))
         throw new CodedError('SNAPSHOT_EXISTS', { message: `layer ${wanted.labels[LABEL.ref]} is here` });
       const snapshot = this.#table.begun(kind, wanted, this.#deps.wallMs());
-      const [below] = this.#table.ancestors(snapshot);
+      const [below] = await this.#mountBelow(snapshot);
       await this.#deps.folder.make(snapshot, below);
       await this.#deps.folder.save(snapshot);
       this.#table.put(snapshot);
@@ -72,11 +76,14 @@ export class Snapshots {
   }
 
   /** @throws `SNAPSHOT_UNKNOWN`, `SNAPSHOT_STATE` for a committed one */
-  mounts(key: string): Mount[] {
-    const snapshot = this.#table.get(key);
-    if (snapshot.kind === 'committed')
-      throw new CodedError('SNAPSHOT_STATE', { message: `snapshot ${key} is committed` });
-    return this.#mountsOf(snapshot);
+  async mounts(key: string): Promise<Mount[]> {
+    return await this.#turn.run('all', async () => {
+      const snapshot = this.#table.get(key);
+      if (snapshot.kind === 'committed')
+        throw new CodedError('SNAPSHOT_STATE', { message: `snapshot ${key} is committed` });
+      await this.#mountBelow(snapshot);
+      return this.#mountsOf(snapshot);
+    });
   }
 
   /** @throws as `SnapshotTable.committed` */
@@ -97,6 +104,7 @@ export class Snapshots {
       const snapshot = this.#table.removable(key);
       await folder.forget(snapshot.id);
       this.#table.drop(key);
+      this.#unmounted.delete(snapshot.id);
       try {
         await this.#discard(folder.treeOf(snapshot.id));
       } catch (error) {
@@ -191,21 +199,41 @@ export class Snapshots {
     return true;
   }
 
-  async #mountAgain({ name, layer, id }: Snapshot): Promise<void> {
+  async #mountAgain(snapshot: Snapshot): Promise<void> {
+    const { name, layer } = snapshot;
     if (layer === undefined) return;
-    const { layerOf, mounts, folder, log } = this.#deps;
     try {
-      const held = layerOf(layer);
-      if (held === undefined)
-        throw new CodedError('LAYER_NOT_LAZY', { message: 'its layer is not here any more' });
-      await mounts.ensure(held.image, folder.pathOf(id, 'fs'));
+      await this.#mount(snapshot, layer);
     } catch (error) {
       throwIfBug(error);
-      logFailure(log, error, 'a layer of a snapshot is not mounted: remove its image and pull again', {
-        name,
-        layer,
-      });
+      logFailure(this.#deps.log, error, NOT_MOUNTED, { name, layer });
     }
+  }
+
+  /** What a snapshot stands on, with layers mounted that are not. @throws {CodedError} where one cannot be: it would be empty */
+  async #mountBelow(snapshot: Snapshot): Promise<Snapshot[]> {
+    const { folder } = this.#deps;
+    const below = this.#table.ancestors(snapshot);
+    for (const one of below) {
+      if (one.layer === undefined) continue;
+      if (!this.#unmounted.has(one.id) && (await folder.isMade(one.id))) continue;
+      await this.#mount(one, one.layer);
+    }
+    return below;
+  }
+
+  /** Also where somebody took its folder away. */
+  async #mount(snapshot: Snapshot, layer: Digest): Promise<void> {
+    const { layerOf, mounts, folder } = this.#deps;
+    this.#unmounted.add(snapshot.id);
+    const held = layerOf(layer);
+    if (held === undefined)
+      throw new CodedError('LAYER_NOT_LAZY', {
+        message: `layer ${layer} of a snapshot is not here any more`,
+      });
+    await folder.make(snapshot, undefined);
+    await mounts.ensure(held.image, folder.pathOf(snapshot.id, 'fs'));
+    this.#unmounted.delete(snapshot.id);
   }
 
   async #discard(tree: string): Promise<void> {

@@ -221,6 +221,50 @@ t.test(
   },
 );
 
+t.test('a folder that is gone is made again, and its layer mounted', async (t) => {
+  const dir = shortDir(t);
+  const tree = (one: number): string => join(dir, 'snapshots/tree', String(one));
+  const first = await start(dir);
+  await pull(first, t);
+  await first.caller.call('Prepare', { key: 'run', parent: TOP, labels: {} });
+  await first.stop();
+  rmSync(tree(1), { recursive: true });
+  const second = await start(dir);
+  t.teardown(() => second.stop());
+  t.ok(existsSync(join(tree(1), 'fs')), 'at a start');
+  const wanted: [key: string, call: () => Promise<object>][] = [
+    ['Mounts', () => second.caller.call('Mounts', { key: 'run' })],
+    ['Prepare', () => second.caller.call('Prepare', { key: 'next', parent: TOP, labels: {} })],
+  ];
+  for (const [name, call] of wanted) {
+    rmSync(tree(2), { recursive: true });
+    second.mounted.delete(join(tree(2), 'fs'));
+    await call();
+    t.ok(existsSync(join(tree(2), 'fs')), name);
+    t.equal(second.mounted.get(join(tree(2), 'fs')), '/images/app', name);
+  }
+});
+
+t.test(
+  'a layer that cannot be mounted is no empty one: who stands on it is refused until it can',
+  async (t) => {
+    const dir = shortDir(t);
+    const first = await start(dir);
+    await pull(first, t);
+    await first.caller.call('Prepare', { key: 'run', parent: TOP, labels: {} });
+    await first.stop();
+    const broken = ['/images/base'];
+    const second = await start(dir, broken);
+    t.teardown(() => second.stop());
+    await t.rejects(second.caller.call('Mounts', { key: 'run' }), { code: status.INTERNAL });
+    const next = { key: 'next', parent: TOP, labels: {} };
+    await t.rejects(second.caller.call('Prepare', next), { message: /no loop device/ });
+    broken.length = 0;
+    t.match(await second.caller.call('Mounts', { key: 'run' }), { mounts: [{ type: 'overlay' }] });
+    t.match(await second.caller.call('Prepare', next), { mounts: [{ type: 'overlay' }] });
+  },
+);
+
 t.test('a socket whose path is too long for the kernel is refused by name', async (t) => {
   const dir = join(shortDir(t), 'x'.repeat(120));
   await t.rejects(start(dir), { code: 'START_FAILED', message: /snapshots-socket/ });
