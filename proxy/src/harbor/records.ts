@@ -1,4 +1,6 @@
 import { randomInt } from 'node:crypto';
+import { KeyedLocks } from '@sepia/base/async/keyed-locks';
+import { CodedError } from '@sepia/base/errors';
 import { H_STANDING } from '@sepia/cluster/api/headers';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
@@ -17,10 +19,14 @@ const OPTIONS = { deadlineMs: 15_000, requestTimeoutMs: REQUEST_MS, quorumTries:
 export class Records {
   readonly #origins: Origins;
   readonly #client: RegisterClient;
+  readonly #dateMs: () => number;
+  /** Changes of one register take turns: proposals of one proxy are none that get in each other's way. */
+  readonly #turns = new KeyedLocks<string>();
 
   constructor(deps: { readonly origins: Origins; readonly memberId: string; readonly dateMs: () => number }) {
     const { origins, memberId, dateMs } = deps;
     this.#origins = origins;
+    this.#dateMs = dateMs;
     this.#client = new RegisterClient(
       {
         transport: async (id, request, signal) => {
@@ -48,8 +54,15 @@ export class Records {
     return await this.#client.read<T>(key, () => this.#origins.shard(key));
   }
 
-  /** Replaces a value by what `change` makes of it. @throws `QUORUM_LOST`, `CONFLICT`, what `change` throws */
+  /**
+   * Replaces a value by what `change` makes of it. Its turn comes after those before it within the deadline, or never: where no
+   * quorum answers they do not wait for each other's ends in vain. @throws `QUORUM_LOST`, `CONFLICT`, what `change` throws
+   */
   async change<T>(key: string, change: (current: T | undefined) => T | undefined): Promise<T | undefined> {
-    return await this.#client.change<T>(key, () => this.#origins.shard(key), change);
+    const untilMs = this.#dateMs() + OPTIONS.deadlineMs;
+    return await this.#turns.run(key, async () => {
+      if (this.#dateMs() > untilMs) throw new CodedError('CONFLICT', { detail: { key } });
+      return await this.#client.change<T>(key, () => this.#origins.shard(key), change);
+    });
   }
 }

@@ -1,0 +1,68 @@
+import { Readable } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
+import {
+  type AcceptorState,
+  acceptorStep,
+  EMPTY_ACCEPTOR,
+  type RegisterRequest,
+} from '@sepia/records/register/register';
+import t from 'tap';
+import { Records } from '../../src/harbor/records.ts';
+
+type Origins = ConstructorParameters<typeof Records>[0]['origins'];
+const IDS = ['o1', 'o2', 'o3'];
+
+/** Registers on three origins that take a moment to answer. */
+function start(options: { dateMs?: () => number } = {}): { records: Records; asked: RegisterRequest[] } {
+  const states = new Map<string, AcceptorState>();
+  const asked: RegisterRequest[] = [];
+  const call = async (id: string, { body }: { body: string }): Promise<unknown> => {
+    await delay(1);
+    const request = JSON.parse(body) as RegisterRequest;
+    asked.push(request);
+    const { next, reply } = acceptorStep(states.get(id) ?? EMPTY_ACCEPTOR, request);
+    states.set(id, next);
+    return { body: Readable.from([Buffer.from(JSON.stringify(reply))]), headers: {} };
+  };
+  const origins = { call, shard: () => ({ epoch: 0, sets: [IDS] }) } as unknown as Origins;
+  const { dateMs = () => Date.now() } = options;
+  return { records: new Records({ origins, memberId: 'p1', dateMs }), asked };
+}
+
+t.test(
+  'a hundred changes of one register at once: one after the other, none in the way of another',
+  async (t) => {
+    const { records, asked } = start();
+    const add = async (_: unknown, at: number): Promise<unknown> =>
+      await records.change<number[]>('events', (list = []) => [...list, at]);
+    await Promise.all(Array.from({ length: 100 }, add));
+    const list = await records.read<number[]>('events');
+    t.same(list, [...Array(100).keys()], 'in the order in which they came');
+    const prepares = asked.filter(({ type }) => type === 'prepare');
+    t.equal(prepares.length, 100 * IDS.length, 'nothing was proposed twice');
+  },
+);
+
+t.test('changes of other registers do not wait for it', async (t) => {
+  const { records } = start();
+  const ends: string[] = [];
+  const noted = async (key: string): Promise<void> => {
+    await records.change(key, () => key);
+    ends.push(key);
+  };
+  await Promise.all([...Array.from({ length: 10 }, async () => await noted('busy')), noted('other')]);
+  t.ok(ends.indexOf('other') < 5, ends.join(' '));
+});
+
+t.test('whose turn comes after its deadline does not ask any more', async (t) => {
+  let nowMs = 0;
+  const { records, asked } = start({ dateMs: () => nowMs });
+  const first = records.change('events', () => 1);
+  const late = records.change('events', () => 2);
+  nowMs = 15_001;
+  await first;
+  const before = asked.length;
+  await t.rejects(late, { code: 'CONFLICT' });
+  t.equal(asked.length, before);
+  t.equal(await records.change('events', () => 3), 3, 'later ones go on');
+});
