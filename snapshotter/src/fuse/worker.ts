@@ -62,7 +62,7 @@ class FuseWorker {
 
   run(): void {
     this.#tell({ type: 'ready' });
-    while (!this.#isStopping) {
+    for (;;) {
       const length = this.#next();
       this.#takeMessages();
       if (length === undefined) {
@@ -73,6 +73,8 @@ class FuseWorker {
       const request = parseRequest(this.#request.subarray(0, length));
       const answer = this.#answerOf(request);
       if (answer !== undefined) this.#reply(request, answer);
+      // The kernel asks for the root's attributes first; whoever wakes us waits for the look-up.
+      if (this.#isStopping && request.op === OP.lookup) break;
     }
     this.#tell({ type: 'ended', why: 'stopped' });
   }
