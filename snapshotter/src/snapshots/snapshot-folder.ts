@@ -1,5 +1,5 @@
 import { lchown, mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { type Digest, isDigest } from '@sepia/base/digest';
 import { systemCode } from '@sepia/base/errors';
 import { tryParse } from '@sepia/base/failure';
@@ -26,7 +26,9 @@ const RECORD = z.strictObject({
 
 /**
  * Snapshots on disk: `records/<id>.json`, which is written whole and synced before it counts, and `tree/<id>/fs` (and
- * `work`), which hold files or are the mount point of a layer. A folder without a record is nobody's.
+ * `work`), which hold files or are the mount point of a layer. `tree/<id>/record.json` stands in for a record that cannot
+ * be read: containerd, which has the snapshot on its own record, would ask for it for ever. A folder without either is
+ * nobody's.
  */
 export class SnapshotFolder {
   readonly #dir: string;
@@ -50,10 +52,8 @@ export class SnapshotFolder {
         continue;
       }
       lastId = Math.max(lastId, Number(name.slice(0, -'.json'.length)) || 0);
-      const text = await readFile(path, 'utf8');
-      const parsed = tryParse(() => RECORD.parse(JSON.parse(text)));
-      if (parsed.ok) snapshots.push(parsed.value);
-      else this.#log.error({ path }, 'a snapshot on record cannot be read; it is left out');
+      const found = await this.#read(path);
+      if (found !== undefined) snapshots.push(found);
     }
     for (const name of await readdir(join(this.#dir, 'tree'))) lastId = Math.max(lastId, Number(name) || 0);
     return { snapshots: withParents(snapshots, this.#log), nextId: lastId + 1 };
@@ -86,13 +86,9 @@ export class SnapshotFolder {
 
   /** Survives a power loss. */
   async save(snapshot: Snapshot): Promise<void> {
-    const path = this.#record(snapshot.id);
-    await rm(`${path}.new`, { force: true });
-    await replaceWhole(
-      diskFiles,
-      { path, temporary: `${path}.new`, durable: true },
-      Buffer.from(JSON.stringify(snapshot)),
-    );
+    await mkdir(this.treeOf(snapshot.id), { recursive: true });
+    await write(this.#copy(snapshot.id), snapshot, false);
+    await write(this.#record(snapshot.id), snapshot, true);
     await diskFiles.syncFolder(join(this.#dir, 'records'));
   }
 
@@ -118,8 +114,50 @@ export class SnapshotFolder {
     return join(this.#dir, 'tree', String(id));
   }
 
+  /** A record or its copy; undefined where neither can be read: the record is set aside, and gone with the next start. */
+  async #read(path: string): Promise<Snapshot | undefined> {
+    const record = await parsed(path);
+    const found = await parsed(this.#copy(Number(basename(path, '.json'))));
+    if (record !== undefined) {
+      if (found === undefined) await this.save(record);
+      return record;
+    }
+    if (found !== undefined && this.#record(found.id) === path) {
+      this.#log.warn({ path, name: found.name }, 'a snapshot on record cannot be read; its copy is taken');
+      await this.save(found);
+      return found;
+    }
+    this.#log.error(
+      { path },
+      'a snapshot on record cannot be read; it is left out. Where a pull says "target snapshot … already exists", remove all names of the image first',
+    );
+    await rename(path, `${path}.unreadable`);
+    return undefined;
+  }
+
+  #copy(id: number): string {
+    return join(this.treeOf(id), 'record.json');
+  }
+
   #record(id: number): string {
     return join(this.#dir, 'records', `${id}.json`);
+  }
+}
+
+async function write(path: string, snapshot: Snapshot, durable: boolean): Promise<void> {
+  await rm(`${path}.new`, { force: true });
+  const text = Buffer.from(JSON.stringify(snapshot));
+  await replaceWhole(diskFiles, { path, temporary: `${path}.new`, durable }, text);
+}
+
+async function parsed(path: string): Promise<Snapshot | undefined> {
+  try {
+    const text = await readFile(path, 'utf8');
+    const record = tryParse(() => RECORD.parse(JSON.parse(text)));
+    return record.ok ? record.value : undefined;
+  } catch (error) {
+    if (systemCode(error) !== 'ENOENT') throw error;
+    return undefined;
   }
 }
 

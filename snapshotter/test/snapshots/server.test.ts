@@ -265,6 +265,31 @@ t.test(
   },
 );
 
+t.test('a record that cannot be read: its copy is taken; without one it goes', async (t) => {
+  const dir = shortDir(t);
+  const path = (one: number): string => join(dir, 'snapshots/records', `${one}.json`);
+  const first = await start(dir);
+  await pull(first, t);
+  await first.caller.call('Prepare', { key: 'run', parent: TOP, labels: {} });
+  const before = await first.caller.list();
+  await first.stop();
+  for (const one of [1, 3]) writeFileSync(path(one), '\0\0');
+  writeFileSync(path(78), '{"id":');
+  const second = await start(dir);
+  t.same(await second.caller.list(), before, 'containerd finds what it has on record');
+  t.match(await second.caller.call('Stat', { key: BASE.diffId }), { info: { kind: 'committed' } });
+  await second.stop();
+  t.same(readdirSync(join(dir, 'snapshots/records')).toSorted(), [
+    ...['1.json', '2.json', '3.json'],
+    '78.json.unreadable',
+  ]);
+  for (const one of [1, 3]) rmSync(join(dir, 'snapshots/tree', `${one}/record.json`));
+  const third = await start(dir);
+  t.teardown(() => third.stop());
+  t.equal((await third.caller.list()).length, before.length, 'the record was written again');
+  t.same(readdirSync(join(dir, 'snapshots/records')).toSorted(), ['1.json', '2.json', '3.json']);
+});
+
 t.test('a socket whose path is too long for the kernel is refused by name', async (t) => {
   const dir = join(shortDir(t), 'x'.repeat(120));
   await t.rejects(start(dir), { code: 'START_FAILED', message: /snapshots-socket/ });
