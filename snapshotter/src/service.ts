@@ -15,6 +15,7 @@ import Koa from 'koa';
 import { checkSnapshotter } from './check.ts';
 import { checkLayers } from './check-layers.ts';
 import type { SnapshotterConfig } from './config.ts';
+import { makeDebugProof } from './debug-proof.ts';
 import { ContainerdSnapshots } from './doors/containerd-snapshots.ts';
 import { ContentCache } from './doors/content-cache.ts';
 import { FuseServer } from './fuse/fuse-server.ts';
@@ -265,6 +266,7 @@ async function openAdmin(
       warnings: () => [pulls?.offers.lack(), pulls?.cache.fill.lack].filter((one) => one !== undefined),
       app: new Koa(),
       debug: debugOf(layers, images, () => (pulls === undefined ? [] : [pulls.cache.fill])),
+      debugProof: await makeDebugProof(config.data, config['admin-listen']),
     },
     config['admin-listen'],
   );

@@ -3,6 +3,7 @@ import { throwIfBug } from '@sepia/base/failure';
 import { request } from 'undici';
 import { z } from 'zod';
 import { bytesText } from '../terminal/format.ts';
+import { debugProof } from './debug-proof.ts';
 
 const LAYERS = z.array(
   z.object({
@@ -86,11 +87,14 @@ export async function snapshotterCache(admin: string): Promise<SnapshotterCache 
   return cache;
 }
 
-async function asked<T>(admin: string, path: string, schema: z.ZodType<T>): Promise<T> {
+async function asked<T>(admin: string, path: string, schema: z.ZodType<T>, token?: string): Promise<T> {
   try {
     const signal = AbortSignal.timeout(ANSWER_MS);
-    const { statusCode, body } = await request(`${admin}${path}`, { signal });
+    const headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
+    const { statusCode, body } = await request(`${admin}${path}`, { signal, headers });
     if (statusCode === 200) return schema.parse(await body.json());
+    if (statusCode === 401 && token === undefined)
+      return await asked(admin, path, schema, await debugProof(admin, await body.json()));
     await body.dump();
     throw new CodedError('PEER_HTTP', { message: `${admin} is no snapshotter: it answers ${statusCode}` });
   } catch (error) {

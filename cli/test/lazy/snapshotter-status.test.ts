@@ -1,5 +1,7 @@
+import { renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
 import t from 'tap';
 import {
   cacheText,
@@ -64,4 +66,46 @@ t.test('what answers is read and checked; silence and other answers are told', a
     code: 'PEER_HTTP',
     message: /no snapshotter answers at/,
   });
+});
+
+t.test('a token is sent to the port that it names alone, from a file that nobody else reads', async (t) => {
+  const dir = t.testdir();
+  const file = join(dir, 'debug-token');
+  let named = file;
+  const given: (string | undefined)[] = [];
+  const server = createServer(({ headers }, response) => {
+    given.push(headers.authorization);
+    if (headers.authorization !== undefined) response.end('[]');
+    else response.writeHead(401).end(JSON.stringify({ errors: [{ detail: { file: named } }] }));
+  });
+  await new Promise<void>((settle) => server.listen(0, '127.0.0.1', settle));
+  t.teardown(() => server.close());
+  const { port } = server.address() as AddressInfo;
+  const admin = `http://127.0.0.1:${port}`;
+  const tokenOf = (of: number): string => `sepia-debug-${of}-${'a'.repeat(64)}`;
+  const put = (text: string, mode = 0o600): void => {
+    rmSync(file, { force: true });
+    writeFileSync(file, text, { mode });
+  };
+  put(tokenOf(port));
+  t.same(await snapshotterLayers(admin), []);
+  t.same(given.splice(0), [undefined, `Bearer ${tokenOf(port)}`]);
+  const refused = async (message: RegExp): Promise<void> => {
+    await t.rejects(snapshotterLayers(admin), { code: 'PEER_HTTP', message });
+    t.same(given.splice(0), [undefined], 'nothing was sent');
+  };
+  put(tokenOf(port + 1));
+  await refused(/no token/);
+  put('b'.repeat(64));
+  await refused(/no token/);
+  put(tokenOf(port), 0o644);
+  await refused(/no token/);
+  rmSync(file);
+  await refused(/root of this node alone .*ENOENT/);
+  put(tokenOf(port));
+  renameSync(file, join(dir, 'real'));
+  symlinkSync(join(dir, 'real'), file);
+  await refused(/ELOOP/);
+  named = join(dir, 'real');
+  await refused(/answers 401/);
 });

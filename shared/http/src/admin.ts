@@ -1,3 +1,4 @@
+import { timingSafeEqual } from 'node:crypto';
 import type { MemberClock } from '@sepia/base/clock/member-clock';
 import { CodedError } from '@sepia/base/errors';
 import { onLateBug } from '@sepia/base/failure';
@@ -24,11 +25,23 @@ interface AdminDeps {
   readonly app: Koa;
   /** Answers below `/debug/`, by name; only callers on loopback that ask by an address or a name of this machine get them. */
   readonly debug?: Readonly<Record<string, () => unknown>>;
+  /** Not given: every user of this machine gets them. */
+  readonly debugProof?: DebugProof;
+}
+
+/** Who may read below `/debug/`: whoever can read `file`, which holds `token`, and sends it as `Authorization: Bearer`. */
+export interface DebugProof {
+  readonly file: string;
+  readonly token: string;
 }
 
 /** The admin listener: `/livez`, `/readyz`, `/healthz`, `/metrics`, and `/debug/<name>` for loopback. */
 export async function startAdmin(deps: AdminDeps, address: string): Promise<HttpListener> {
-  const gate = createGate({ open: OPEN_ROUTES.admin, guards: { loopback: fromHere } });
+  const loopback = (ctx: Context): void => {
+    fromHere(ctx);
+    if (deps.debugProof !== undefined) demandProof(ctx, deps.debugProof);
+  };
+  const gate = createGate({ open: OPEN_ROUTES.admin, guards: { loopback } });
   const app = createApp({ log: deps.log, gate });
   deps.metrics.gauge('sepia_ready', '1 while /readyz says 200, else 0.', () =>
     deps.notReady() === undefined ? 1 : 0,
@@ -70,6 +83,16 @@ export async function startAdmin(deps: AdminDeps, address: string): Promise<Http
 function fromHere(ctx: Context): void {
   if (!isLoopback(ctx.req.socket.remoteAddress)) throw new CodedError('ROUTE_UNKNOWN');
   demandOwnHost(ctx, [], 'ask by its address');
+}
+
+function demandProof(ctx: Context, { file, token }: DebugProof): void {
+  const given = Buffer.from(ctx.get('authorization'));
+  const wanted = Buffer.from(`Bearer ${token}`);
+  if (given.length === wanted.length && timingSafeEqual(given, wanted)) return;
+  throw new CodedError('AUTH_REQUIRED', {
+    message: `this is for whoever can read ${file}: send its text as "Authorization: Bearer"`,
+    detail: { file },
+  });
 }
 
 function isLoopback(address: string | undefined): boolean {

@@ -33,6 +33,29 @@ t.test(
   },
 );
 
+t.test('/debug with a proof answers to whoever has it; the rest stays open', async (t) => {
+  const log = silentLogger();
+  const app = createApp({ log, gate: createGate({ open: {}, guards: {} }) });
+  const debugProof = { file: '/data/debug-token', token: 'sepia-debug-1-aa' };
+  const deps = { log, metrics: new Metrics('agent', 'a'), app, notReady: () => undefined, debugProof };
+  const admin = await startAdmin({ ...deps, debug: { layers: () => ['private'] } }, '127.0.0.1:0');
+  t.teardown(() => admin.stop(0));
+  const get = async (path: string, authorization?: string): Promise<[number, string]> => {
+    const headers = authorization === undefined ? {} : { authorization };
+    const answer = await request(`${admin.url}${path}`, { headers });
+    return [answer.statusCode, await answer.body.text()];
+  };
+  for (const path of ['/debug/layers', '/debug/routes', '/debug/none']) {
+    for (const given of [undefined, 'Bearer ', 'Bearer sepia-debug-1-ab', 'sepia-debug-1-aa']) {
+      const [status, text] = await get(path, given);
+      t.equal(status, 401, `${path} ${given}`);
+      t.equal(JSON.parse(text).errors[0].detail.file, '/data/debug-token');
+    }
+  }
+  t.match(await get('/debug/layers', 'Bearer sepia-debug-1-aa'), [200, /private/]);
+  for (const path of ['/livez', '/readyz', '/metrics']) t.equal((await get(path))[0], 200, path);
+});
+
 t.test('/debug answers to this machine by its own names; scrapers may use any', async (t) => {
   const log = silentLogger();
   const app = createApp({ log, gate: createGate({ open: {}, guards: {} }) });

@@ -115,7 +115,9 @@ export class LazyCluster {
   /** What the daemon says at a path of its admin endpoint, or undefined while it does not answer. */
   async told(path: string): Promise<string | undefined> {
     try {
-      return await (await fetch(`${this.up.cluster.snapshotters[0]!.adminUrl}${path}`)).text();
+      const token = readFileSync(join(this.#root, 'members/snapshotter-1/data/debug-token'), 'utf8');
+      const headers = { authorization: `Bearer ${token}` };
+      return await (await fetch(`${this.up.cluster.snapshotters[0]!.adminUrl}${path}`, { headers })).text();
     } catch (error) {
       // Nobody listens: "fetch failed" with the socket's error as its cause.
       if (!(error instanceof TypeError) || error.cause === undefined) throw error;

@@ -70,7 +70,7 @@ export class LazyDaemon {
 
   /** What was read, as lines of a list, in the order of first reads. */
   async filesRead(): Promise<string[]> {
-    const answer = await fetch(`http://${this.#admin}/debug/reads`);
+    const answer = await this.#debug('reads');
     const layers = (await answer.json()) as { files: { path: string; turn: number; part?: FilePart }[] }[];
     const files = layers.flatMap((one) => one.files).sort((a, b) => a.turn - b.turn);
     return files.map(({ path, part }) => pathLine(path, part));
@@ -91,8 +91,15 @@ export class LazyDaemon {
 
   /** What it says of its layers. */
   async status(): Promise<readonly { indexFile: string; state: string; reason?: string }[]> {
-    const answer = await fetch(`http://${this.#admin}/debug/layers`);
+    const answer = await this.#debug('layers');
     return (await answer.json()) as { indexFile: string; state: string; reason?: string }[];
+  }
+
+  async #debug(name: string): Promise<Response> {
+    const token = readFileSync(join(this.#dir, 'snapshotter/debug-token'), 'utf8');
+    return await fetch(`http://${this.#admin}/debug/${name}`, {
+      headers: { authorization: `Bearer ${token}` },
+    });
   }
 
   async #metric(name: string): Promise<number> {
