@@ -2,6 +2,7 @@ import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { basename, isAbsolute } from 'node:path';
 import { CodedError, systemCode } from '@sepia/base/errors';
+import { throwIfBug, tryParse } from '@sepia/base/failure';
 import { z } from 'zod';
 
 const REFUSAL = z.object({ errors: z.tuple([z.object({ detail: z.object({ file: z.string() }) })]) });
@@ -9,13 +10,13 @@ const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants;
 const MOST_BYTES = 100;
 
 /**
- * The token that a snapshotter's 401 asks for. Whoever listens at `admin` names the file: nothing is sent to it but the
+ * The token that a snapshotter's 401 (`refusal`: its body) asks for. Whoever listens at `admin` names the file: nothing is sent to it but the
  * text of a token for that port, from a file that is root's or ours alone.
  * @throws {CodedError} `PEER_HTTP`
  */
-export async function debugProof(admin: string, refusal: unknown): Promise<string> {
-  const told = REFUSAL.safeParse(refusal);
-  const file = told.success ? told.data.errors[0].detail.file : '';
+export async function debugProof(admin: string, refusal: string): Promise<string> {
+  const told = tryParse(() => REFUSAL.parse(JSON.parse(refusal)));
+  const file = told.ok ? told.value.errors[0].detail.file : '';
   if (!isAbsolute(file) || basename(file) !== 'debug-token')
     throw new CodedError('PEER_HTTP', { message: `${admin} is no snapshotter: it answers 401` });
   const token = await ownText(file);
@@ -36,6 +37,7 @@ async function ownText(path: string): Promise<string | undefined> {
     if (!facts.isFile() || !isOwn || (facts.mode & 0o077) !== 0 || facts.size > MOST_BYTES) return undefined;
     return await file.readFile('utf8');
   } catch (error) {
+    throwIfBug(error);
     const code = systemCode(error);
     if (code === undefined) throw error;
     throw new CodedError('PEER_HTTP', {

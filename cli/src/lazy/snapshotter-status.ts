@@ -94,7 +94,7 @@ async function asked<T>(admin: string, path: string, schema: z.ZodType<T>, token
     const { statusCode, body } = await request(`${admin}${path}`, { signal, headers });
     if (statusCode === 200) return schema.parse(await body.json());
     if (statusCode === 401 && token === undefined)
-      return await asked(admin, path, schema, await debugProof(admin, await body.json()));
+      return await asked(admin, path, schema, await debugProof(admin, await body.text()));
     await body.dump();
     throw new CodedError('PEER_HTTP', { message: `${admin} is no snapshotter: it answers ${statusCode}` });
   } catch (error) {

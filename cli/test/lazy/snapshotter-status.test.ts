@@ -72,11 +72,12 @@ t.test('a token is sent to the port that it names alone, from a file that nobody
   const dir = t.testdir();
   const file = join(dir, 'debug-token');
   let named = file;
+  let page: string | undefined;
   const given: (string | undefined)[] = [];
   const server = createServer(({ headers }, response) => {
     given.push(headers.authorization);
     if (headers.authorization !== undefined) response.end('[]');
-    else response.writeHead(401).end(JSON.stringify({ errors: [{ detail: { file: named } }] }));
+    else response.writeHead(401).end(page ?? JSON.stringify({ errors: [{ detail: { file: named } }] }));
   });
   await new Promise<void>((settle) => server.listen(0, '127.0.0.1', settle));
   t.teardown(() => server.close());
@@ -107,5 +108,7 @@ t.test('a token is sent to the port that it names alone, from a file that nobody
   symlinkSync(join(dir, 'real'), file);
   await refused(/ELOOP/);
   named = join(dir, 'real');
+  await refused(/answers 401/);
+  page = '<html>log in</html>';
   await refused(/answers 401/);
 });
