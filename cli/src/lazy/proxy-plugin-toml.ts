@@ -27,20 +27,24 @@ export function withSnapshotter(config: string | undefined, options: Options): s
 }
 
 function keysFor(version: number, { socket, containerd }: Options): Key[] {
-  const cri =
-    version === 2
-      ? ['plugins', 'io.containerd.grpc.v1.cri', 'containerd']
-      : ['plugins', 'io.containerd.cri.v1.images'];
+  const isTwo = containerd[0] >= 2;
+  // 2.x reads a config of version 2 and brings its keys over, but not these two (seen with 2.4.2): they stand in both places.
+  const tables = [
+    ...(version === 2 ? [['plugins', 'io.containerd.grpc.v1.cri', 'containerd']] : []),
+    ...(version > 2 || isTwo ? [['plugins', 'io.containerd.cri.v1.images']] : []),
+  ];
   const proxy = ['proxy_plugins', NAME];
   return [
-    [cri, 'snapshotter', quoted(NAME)],
-    // Without them a snapshotter is not told which layer is meant.
-    [cri, 'disable_snapshot_annotations', 'false'],
+    ...tables.flatMap((cri): Key[] => [
+      [cri, 'snapshotter', quoted(NAME)],
+      // Without them a snapshotter is not told which layer is meant.
+      [cri, 'disable_snapshot_annotations', 'false'],
+    ]),
     [proxy, 'type', quoted('snapshot')],
     [proxy, 'address', quoted(socket)],
-    ...(containerd[0] < 2
-      ? []
-      : [[[...proxy, 'exports'], 'enable_remote_snapshot_annotations', quoted('true')] as const]),
+    ...(isTwo
+      ? [[[...proxy, 'exports'], 'enable_remote_snapshot_annotations', quoted('true')] as const]
+      : []),
   ];
 }
 
@@ -50,7 +54,8 @@ function versionOf(text: string): number {
   const top = firstTable < 0 ? lines : lines.slice(0, firstTable);
   const found = top.map((line) => /^\s*version\s*=\s*(\d+)/.exec(line)?.[1]).find((one) => one !== undefined);
   const version = Number(found ?? 1);
-  if (version === 2 || version === 3) return version;
+  // What later ones mean is compared with what containerd reads.
+  if (version >= 2) return version;
   throw new CodedError('CONFIG_INVALID', {
     message: `containerd's config is of version ${version}; make it one of version 2 (containerd config migrate), then run this again`,
   });

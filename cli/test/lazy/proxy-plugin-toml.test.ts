@@ -54,6 +54,19 @@ t.test('our snapshotter is added to what is there', async (t) => {
   enable_remote_snapshot_annotations = 'true'
 `,
   );
+  const upgraded = withSnapshotter(DEBIAN, { ...OPTIONS, containerd: [2, 4] });
+  for (const table of [
+    '[plugins."io.containerd.grpc.v1.cri".containerd]',
+    '[plugins."io.containerd.cri.v1.images"]',
+  ])
+    t.ok(
+      upgraded.includes(`\n${table}\n  disable_snapshot_annotations = false\n  snapshotter = 'sepia'\n`),
+      `a node that was upgraded: ${table}`,
+    );
+  t.match(
+    withSnapshotter('version = 4\n', { ...OPTIONS, containerd: [2, 4] }),
+    /^version = 4\n\n\[plugins\."io\.containerd\.cri\.v1\.images"\]\n/,
+  );
   t.ok(withSnapshotter(undefined, OPTIONS).startsWith(`${OUR_MARK}\nversion = 2\n`));
   t.match(withSnapshotter('', { ...OPTIONS, containerd: [2, 0] }), /^version = 3$/m);
   for (const old of ['[plugins]\n', 'version = 1\n', '[a]\nversion = 2\n'])
@@ -77,10 +90,11 @@ t.test('a second time changes nothing; other lines stay as they are', async () =
     ),
   );
   fc.assert(
-    fc.property(lines, (rest) => {
+    fc.property(lines, fc.constantFrom(1, 2), (rest, major) => {
       const config = ['version = 2', ...rest].join('\n');
-      const once = withSnapshotter(config, OPTIONS);
-      if (withSnapshotter(once, OPTIONS) !== once) return false;
+      const options = { ...OPTIONS, containerd: [major, 6] } as const;
+      const once = withSnapshotter(config, options);
+      if (withSnapshotter(once, options) !== once) return false;
       const others = (text: string): string[] =>
         text.split('\n').filter((line) => /^#|^list|other|\["a"\]/.test(line.trim()));
       return JSON.stringify(others(once)) === JSON.stringify(others(config));
