@@ -7,8 +7,11 @@ import { LoginLimits } from './login-limits.ts';
 
 /** Tries of one account from one address that wait for each other; more are refused. */
 const MAX_WAITING = 16;
-/** A password that was right does not wait for this long, in ms, whoever guesses beside it. */
-const RIGHT_MS = 60_000;
+/**
+ * A password that was right does not wait for this long, in ms, whoever guesses beside it: all processes of a node have one
+ * address, and one that guesses must not keep its pulls out.
+ */
+const RIGHT_MS = 24 * 60 * 60_000;
 const MAX_RIGHT = 10_000;
 
 /** Who tries to log in as whom. */
@@ -30,7 +33,7 @@ export class LoginGuard {
   readonly #limits = new LoginLimits();
   readonly #locks = new KeyedLocks<string>();
   readonly #waiting = new Map<string, number>();
-  /** Passwords that were right a moment ago; nothing of them can be told from a dump of it. */
+  /** Passwords that were right lately; nothing of them can be told from a dump of it. */
   readonly #right = new ExpiringMap<true>(MAX_RIGHT);
   readonly #secret = randomBytes(32);
   readonly #nowMs: () => number;
