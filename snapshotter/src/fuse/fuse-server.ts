@@ -83,8 +83,10 @@ export class FuseServer {
   async stop(): Promise<void> {
     if (!this.#isStopping) {
       this.#isStopping = true;
-      this.#send({ type: 'stop' });
-      await this.#wake();
+      // Others may look something up meanwhile: the one that we wait for is the last that is answered.
+      const last = this.#nameOfWake();
+      this.#send({ type: 'stop', last });
+      await this.#lookUp(last);
     }
     await this.#ended;
     this.#port.close();
@@ -92,9 +94,17 @@ export class FuseServer {
 
   /** The worker blocks in a read: a look-up wakes it, and is answered after what it was sent before. */
   async #wake(): Promise<void> {
-    // Of a name of its own: a second look-up of one name waits for the first, and is not sent.
+    await this.#lookUp(this.#nameOfWake());
+  }
+
+  /** A name of its own: a second look-up of one name waits for the first, and is not sent. */
+  #nameOfWake(): string {
     this.#wakes += 1;
-    await stat(join(this.#options.mountPoint, `.wake-${this.#wakes}`)).catch(ignoreFailure);
+    return `.wake-${this.#wakes}`;
+  }
+
+  async #lookUp(name: string): Promise<void> {
+    await stat(join(this.#options.mountPoint, name)).catch(ignoreFailure);
   }
 
   #send(message: ToWorker): void {

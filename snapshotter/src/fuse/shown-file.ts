@@ -17,7 +17,8 @@ export interface ShownFile extends FileFacts {
 export type ToWorker =
   | { readonly type: 'show'; readonly file: ShownFile }
   | { readonly type: 'hide'; readonly name: string }
-  | { readonly type: 'stop' };
+  /** `last`: the look-up that is the last to be answered. */
+  | { readonly type: 'stop'; readonly last: string };
 
 /** From the worker to the main thread. */
 export type FromWorker =

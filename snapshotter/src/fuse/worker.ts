@@ -53,7 +53,8 @@ class FuseWorker {
   readonly #byName = new Map<string, ShownFile>();
   readonly #byKey = new Map<string, Served>();
   #turn = 0;
-  #isStopping = false;
+  /** The look-up after which it ends. */
+  #last: string | undefined;
 
   constructor(fd: number, port: MessagePort) {
     this.#fd = fd;
@@ -73,8 +74,9 @@ class FuseWorker {
       const request = parseRequest(this.#request.subarray(0, length));
       const answer = this.#answerOf(request);
       if (answer !== undefined) this.#reply(request, answer);
-      // The kernel asks for the root's attributes first; whoever wakes us waits for the look-up.
-      if (this.#isStopping && request.op === OP.lookup) break;
+      // The kernel asks for more before it, the root's attributes; and so may others.
+      if (request.op === OP.lookup && this.#last !== undefined && parseName(request.body) === this.#last)
+        break;
     }
     this.#tell({ type: 'ended', why: 'stopped' });
   }
@@ -99,7 +101,7 @@ class FuseWorker {
       next = receiveMessageOnPort(this.#port)
     ) {
       const message = next.message as ToWorker;
-      if (message.type === 'stop') this.#isStopping = true;
+      if (message.type === 'stop') this.#last = message.last;
       else if (message.type === 'hide') {
         this.#byName.delete(message.name);
         this.#byKey.delete(keyOf(message.name));
