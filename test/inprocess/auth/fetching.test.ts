@@ -65,7 +65,12 @@ t.test('the only token runs out midway: an error, and the next client gets the r
   );
   await cutAndRevoke(here, alices.authorization!);
   quick();
-  t.equal(await pulling, undefined, 'cut, never completed wrong');
+  const pulled = await pulling;
+  // On a busy machine the first piece is not through yet: then it is an answer.
+  t.ok(
+    pulled === undefined || pulled.status === 503,
+    'cut, or an error before the first byte, never completed wrong',
+  );
   const bobs = await askAs(BOB, image.blobUrl());
   t.equal(bobs.status, 200);
   t.ok(bobs.bytes.equals(image.content));
