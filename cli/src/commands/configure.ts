@@ -2,7 +2,7 @@ import { resolve } from 'node:path';
 import { CodedError } from '@sepia/base/errors';
 import { loadClusterDocument } from '@sepia/cluster/load-document';
 import type { Command } from 'commander';
-import { applyChanges, type Change } from '../lazy/changed-files.ts';
+import { applyChanges, type Change, isLeft } from '../lazy/changed-files.ts';
 import {
   type ContainerdFiles,
   plannedChanges,
@@ -76,7 +76,10 @@ export function addConfigure(program: Command): void {
           flags.hostsDir === undefined
             ? hostsDirs(await effectiveConfig(files.config))
             : [resolve(flags.hostsDir)];
-        say([...(await restore(files)), ...(await restoreHosts(dirs))], 'nothing to take back');
+        const told = [...(await restore(files)), ...(await restoreHosts(dirs))];
+        say(told, 'nothing to take back');
+        // Whoever takes the snapshotter away next has a containerd that still asks for it.
+        if (told.some(isLeft)) process.exitCode = 1;
         process.stdout.write(await whatToStop(files.contentCache));
         return;
       }

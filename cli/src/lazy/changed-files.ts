@@ -52,6 +52,13 @@ export async function applyChanges(changes: readonly Change[]): Promise<void> {
   }
 }
 
+const EDITED = 'was edited since';
+
+/** True of a line of {@link restoreFile} about a file that still has what we wrote. */
+export function isLeft(line: string): boolean {
+  return line.includes(`: ${EDITED}, `);
+}
+
 /**
  * Takes a change away: the backup becomes the file again, byte for byte. One that was edited since keeps its edits.
  * `isOurs` tells more texts that are as we left them.
@@ -74,7 +81,7 @@ export async function restoreFile(
   } else if (isWritten || current === backup || (current !== undefined && isOurs(current, backup))) {
     await rename(path + BACKUP, path);
     done = `${path}: as before`;
-  } else return `${path}: was edited since, left as it is; what it was before is in ${path}${BACKUP}`;
+  } else return `${path}: ${EDITED}, left as it is; what it was before is in ${path}${BACKUP}`;
   await forget(path);
   return done;
 }

@@ -2,7 +2,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
-import { applyChanges } from '../../src/lazy/changed-files.ts';
+import { applyChanges, isLeft } from '../../src/lazy/changed-files.ts';
 import { plannedChanges, restore } from '../../src/lazy/configure-containerd.ts';
 import { withImport } from '../../src/lazy/containerd-toml.ts';
 
@@ -52,7 +52,9 @@ t.test(
     await applyChanges(await plannedChanges(files));
     const edited = `${readFileSync(files.config, 'utf8')}# more\n`;
     writeFileSync(files.config, edited);
-    t.match((await restore(files)).at(-1), /was edited since/);
+    const told = await restore(files);
+    t.match(told.at(-1), /was edited since/);
+    t.same(told.map(isLeft).filter(Boolean), [true], 'the command ends with 1');
     t.equal(readFileSync(files.config, 'utf8'), edited);
     writeFileSync(join(dir, 'conf.d/sepia-lazy.toml'), 'version = 3\n');
     await t.rejects(plannedChanges(files), { code: 'CONFIG_INVALID', message: /is not ours/ });
