@@ -266,7 +266,7 @@ async function openAdmin(
       warnings: () => [pulls?.offers.lack(), pulls?.cache.fill.lack].filter((one) => one !== undefined),
       app: new Koa(),
       debug: debugOf(layers, images, () => (pulls === undefined ? [] : [pulls.cache.fill])),
-      debugProof: await makeDebugProof(config.data, config['admin-listen']),
+      debugProof: await makeDebugProof(config.data, config['admin-listen'], log),
     },
     config['admin-listen'],
   );

@@ -2,7 +2,7 @@ import { lchown, mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/prom
 import { basename, join } from 'node:path';
 import { type Digest, isDigest } from '@sepia/base/digest';
 import { systemCode } from '@sepia/base/errors';
-import { tryParse } from '@sepia/base/failure';
+import { logFailure, tryParse } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { diskFiles } from '@sepia/store/files/disk-files';
 import { replaceWhole } from '@sepia/store/files/file-port';
@@ -86,8 +86,7 @@ export class SnapshotFolder {
 
   /** Survives a power loss. */
   async save(snapshot: Snapshot): Promise<void> {
-    await mkdir(this.treeOf(snapshot.id), { recursive: true });
-    await write(this.#copy(snapshot.id), snapshot, false);
+    await this.#saveCopy(snapshot);
     await write(this.#record(snapshot.id), snapshot, true);
     await diskFiles.syncFolder(join(this.#dir, 'records'));
   }
@@ -119,12 +118,13 @@ export class SnapshotFolder {
     const record = await parsed(path);
     const found = await parsed(this.#copy(Number(basename(path, '.json'))));
     if (record !== undefined) {
-      if (found === undefined) await this.save(record);
+      // One of a version that kept none.
+      if (found === undefined) await this.#again(path, async () => await this.#saveCopy(record));
       return record;
     }
     if (found !== undefined && this.#record(found.id) === path) {
       this.#log.warn({ path, name: found.name }, 'a snapshot on record cannot be read; its copy is taken');
-      await this.save(found);
+      await this.#again(path, async () => await this.save(found));
       return found;
     }
     this.#log.error(
@@ -133,6 +133,20 @@ export class SnapshotFolder {
     );
     await rename(path, `${path}.unreadable`);
     return undefined;
+  }
+
+  async #saveCopy(snapshot: Snapshot): Promise<void> {
+    await mkdir(this.treeOf(snapshot.id), { recursive: true });
+    await write(this.#copy(snapshot.id), snapshot, false);
+  }
+
+  /** What is known is served all the same, on a full disk too: it is written at the next start. */
+  async #again(path: string, save: () => Promise<void>): Promise<void> {
+    try {
+      await save();
+    } catch (error) {
+      logFailure(this.#log, error, 'a snapshot was not put on record again', { path });
+    }
   }
 
   #copy(id: number): string {

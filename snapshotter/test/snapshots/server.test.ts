@@ -294,3 +294,19 @@ t.test('a socket whose path is too long for the kernel is refused by name', asyn
   const dir = join(shortDir(t), 'x'.repeat(120));
   await t.rejects(start(dir), { code: 'START_FAILED', message: /snapshots-socket/ });
 });
+
+t.test('what cannot be put on record again at a start is served all the same', async (t) => {
+  const dir = shortDir(t);
+  const copy = (one: number): string => join(dir, 'snapshots/tree', String(one), 'record.json');
+  const first = await start(dir);
+  await pull(first, t);
+  const before = await first.caller.list();
+  await first.stop();
+  // As on a full disk nothing can be written there.
+  for (const one of [1, 2]) mkdirSync(`${copy(one)}.new`);
+  rmSync(copy(1));
+  writeFileSync(join(dir, 'snapshots/records/2.json'), '{');
+  const second = await start(dir);
+  t.teardown(() => second.stop());
+  t.same(await second.caller.list(), before);
+});
