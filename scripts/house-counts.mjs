@@ -35,7 +35,7 @@ const COPIES = {
   'messages checked against a schema, by hand': /\.issues\b|\{ issues \}/,
   'slots and who waits for them':
     /const \[first\] = this\.#(?:wait|lane)\w*;|\(\(\) => void\)\[\] = \[\]|\.shift\(\)\?\.\(\)/,
-  'timeouts by constant (_MS = …)': /^(?:export )?const \w+_MS = /m,
+  'timeouts by constant (_MS = …), outside tables of deadlines': /^(?:export )?const \w+_MS = /m,
 };
 
 const lines = [...files.values()].map((text) => text.split('\n').length - 1).sort((a, b) => a - b);
@@ -67,13 +67,13 @@ console.log(
       copies: Object.fromEntries(
         Object.entries(COPIES).map(([what, copy]) => [
           what,
-          [...files.values()].filter((text) => copy.test(text)).length,
+          [...files].filter(([path, text]) => copy.test(text) && !isDeadlines(path)).length,
         ]),
       ),
-      timeoutConstants: [...files.values()].reduce(
-        (sum, text) => sum + (text.match(/^(?:export )?const \w+_MS = /gm)?.length ?? 0),
-        0,
-      ),
+      timeoutConstants: {
+        inTables: timeoutConstants((path) => isDeadlines(path)),
+        elsewhere: timeoutConstants((path) => !isDeadlines(path)),
+      },
     },
     null,
     2,
@@ -105,7 +105,19 @@ function targetOf(from, spec) {
   );
 }
 
+/** A table of how long a workspace waits, of which its rooms take what they need. */
+function isDeadlines(path) {
+  return /\/src\/deadlines(?:\/[\w-]+)?\.ts$/.test(path);
+}
+
+function timeoutConstants(isOf) {
+  return [...files]
+    .filter(([path]) => isOf(path))
+    .reduce((sum, [, text]) => sum + (text.match(/^(?:export )?const \w+_MS = /gm)?.length ?? 0), 0);
+}
+
 function roomOf(path) {
+  if (isDeadlines(path)) return path.replace(/\/src(\/deadlines)[/.].*$/, '$1');
   return dirname(path)
     .replace(/\/core$/, '')
     .replace('/src', '');

@@ -13,6 +13,7 @@ import { ORIGIN_RING } from '@sepia/cluster/api/ring';
 import type { Caller, Route } from '@sepia/cluster/api/route';
 import { TRACKER } from '@sepia/cluster/api/tracker';
 import t from 'tap';
+import { isDeadlines } from './sources.ts';
 
 const ROOT = resolve(import.meta.dirname, '..');
 
@@ -275,6 +276,36 @@ for (const { what, copy, homes } of ONES) {
     t.same(found.sort(), [...homes].sort(), `write no second one; use the one of ${homes.join(', ')}`);
   });
 }
+
+/** Whose waits all stand in a table, `src/deadlines.ts`. */
+const TABLES: readonly string[] = ['tracker'];
+/** What looks like a deadline and is none, or is one that shows the rule it is part of: by file, with the reason. */
+const NO_DEADLINES: Readonly<Record<string, string>> = {};
+
+t.test('how long a service waits stands in its table of deadlines alone', async (t) => {
+  const number = /^(?:export )?const \w+_MS = |\b\w*Ms: [1-9][\d_]|\btimeout\([1-9]/m;
+  const found = SOURCES.filter(
+    ({ path, text }) =>
+      TABLES.some((home) => path.startsWith(`${home}/src/`)) && !isDeadlines(path) && number.test(text),
+  ).map(({ path }) => path);
+  t.same(found.sort(), Object.keys(NO_DEADLINES).sort(), 'write it into src/deadlines.ts, with its reason');
+});
+
+t.test('a table of deadlines says of each one why it is so long, and writes it once', async (t) => {
+  const tables = SOURCES.filter(({ path }) => isDeadlines(path));
+  t.ok(tables.length >= TABLES.length);
+  for (const { path, text } of tables) {
+    const rows = [...text.matchAll(/^(.*)\nexport const (\w+) = /gm)];
+    t.ok(rows.length > 2, path);
+    t.same(
+      rows
+        .filter(([, above, name]) => !above!.endsWith('*/') || !name!.endsWith('_MS'))
+        .map(([, , name]) => name),
+      [],
+      `${path}: a line that ends the reason stands above, and the unit ends the name`,
+    );
+  }
+});
 
 t.test('there is one way in which tests wait', async (t) => {
   const found = globSync(['**/test/**/*.ts'], {

@@ -35,8 +35,14 @@ export function isSource(path: string): boolean {
   return path.includes('/src/') && !path.startsWith('test/') && !path.startsWith('bench/');
 }
 
-/** The folder that a file lies in; a core is part of its room. */
+/** A table of how long a workspace waits: numbers alone, of whom each room asks. */
+export function isDeadlines(path: string): boolean {
+  return /\/src\/deadlines(?:\/[\w-]+)?\.ts$/.test(path);
+}
+
+/** The folder that a file lies in; a core is part of its room. The deadlines are a room of their own, below all others. */
 export function roomOf(path: string): string {
+  if (isDeadlines(path)) return path.replace(/(\/deadlines)[/.].*$/, '$1');
   return dirname(path).replace(/\/core$/, '');
 }
 

@@ -22,6 +22,7 @@ import { checkTracker } from './check.ts';
 import { CommandBook } from './commands/core/command-book.ts';
 import { Revocations } from './commands/core/revocations.ts';
 import type { TrackerConfig } from './config.ts';
+import { EXPIRE_EVERY_MS, LOOK_MS, PATIENCE_MS, STOP_GRACE_MS } from './deadlines.ts';
 import { announceRoutes } from './http/announce.ts';
 import { memberRoutes, peerEntry } from './http/routes.ts';
 import { MetainfoKeeper } from './metainfo/metainfo-keeper.ts';
@@ -32,12 +33,6 @@ import { StrangerDesk } from './strangers/stranger-desk.ts';
 import { TorrentOrigins } from './strangers/torrent-origins.ts';
 import { LiveFigures } from './swarms/core/live-figures.ts';
 import { SwarmTable } from './swarms/core/swarm-table.ts';
-
-/** One origin is asked this often whether it answers, and may be silent this long until `/readyz` says so, in ms. */
-const LOOK_MS = 5_000;
-const PATIENCE_MS = 10_000;
-const STOP_GRACE_MS = 3_000;
-const EXPIRE_EVERY_MS = 1_000;
 
 /** A running tracker. */
 export interface Tracker {

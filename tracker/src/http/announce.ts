@@ -13,12 +13,10 @@ import { createRouter, routed, routesOf, serve } from '@sepia/http/router';
 import { queryValue } from '@sepia/http/signed';
 import { TORRENT_TYPE, torrentFile, torrentName } from '@sepia/metainfo/torrent';
 import type { Context, Middleware } from 'koa';
+import { ANNOUNCE_MS } from '../deadlines.ts';
 import { namedBlob, parseAnnounce, parseBinaryQuery, parseScrape } from '../strangers/core/announce-query.ts';
 import { announceAnswer, failureAnswer, scrapeAnswer } from '../strangers/core/tracker-answers.ts';
 import type { StrangerDesk } from '../strangers/stranger-desk.ts';
-
-/** Longest that a client is left without an answer, in ms: most wait for a minute. */
-const ANSWER_MS = 55_000;
 
 interface AnnounceDeps {
   readonly cluster: Cluster;
@@ -119,5 +117,5 @@ function demandPolicy(cluster: Cluster): void {
 }
 
 function waiting(ctx: Context, { stopping }: AnnounceDeps): AbortSignal {
-  return AbortSignal.any([goneSignal(ctx), stopping, AbortSignal.timeout(ANSWER_MS)]);
+  return AbortSignal.any([goneSignal(ctx), stopping, AbortSignal.timeout(ANNOUNCE_MS)]);
 }

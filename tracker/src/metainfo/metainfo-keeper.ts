@@ -13,13 +13,10 @@ import { isDefinite } from '@sepia/cluster/core/answers';
 import { LINK_BELIEF_MS } from '@sepia/cluster/core/link-ledger';
 import { locate } from '@sepia/cluster/core/where';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
+import { ASK_AGAIN_MS, POLL_MS } from '../deadlines.ts';
 import { type Entry, Followed, type Located } from './core/followed.ts';
 import type { Origins, Wish } from './origins.ts';
 
-/** Wait of one poll at the leader, in ms; short, so that a stopped leader is noticed within about a second. */
-const POLL_MS = 400;
-/** Pause before origins are asked once more, in ms: those that had it are stopping, or just died. */
-const RETRY_MS = 200;
 /** How often holders that failed are looked for again. */
 const HOLDER_TRIES = 8;
 
@@ -179,7 +176,7 @@ export class MetainfoKeeper {
       throwIfBug(error);
       // A moment later those that had it are silent, and others are asked.
       if (!isHeld || tries <= 1 || isRefused(error)) throw error;
-      await delay(RETRY_MS, signal);
+      await delay(ASK_AGAIN_MS, signal);
       return await this.#ask(name, known, wish, isOrphan, tries - 1);
     }
   }
@@ -233,7 +230,7 @@ export class MetainfoKeeper {
     } catch (error) {
       throwIfBug(error);
       if (isDefinite(error)) throw error;
-      await delay(RETRY_MS, signal);
+      await delay(ASK_AGAIN_MS, signal);
     }
   }
 

@@ -15,12 +15,13 @@ import { candidatesOf } from '@sepia/cluster/ring';
 import { AnswerPace } from '@sepia/http/answer-pace';
 import type { InternalClient } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
-
-/** An origin that does not say within this what it has counts as silent, in ms; measured between the two. */
-const LEAST_SILENCE_MS = 900;
-const MOST_SILENCE_MS = 4_000;
-/** Least slack over the wait of a long-poll before the leader counts as gone, in ms. */
-const LEAST_POLL_SLACK_MS = 700;
+import {
+  LEAST_POLL_SLACK_MS,
+  LEAST_SILENCE_MS,
+  METAINFO_MS,
+  MOST_SILENCE_MS,
+  POLL_BODY_MS,
+} from '../deadlines.ts';
 
 /** What is wanted of a blob that the cluster does not have yet: all of it, or what is read, first that piece. */
 export interface Wish {
@@ -104,7 +105,7 @@ export class Origins {
       url: this.url(originId),
       to: originId,
       ...to(ORIGIN_BLOBS.metainfo, { ...name, ...wished(wish), fetch }),
-      headersTimeoutMs: fetch ? FIRST_ANSWER_MS.origin : 10_000,
+      headersTimeoutMs: fetch ? FIRST_ANSWER_MS.origin : METAINFO_MS,
       lasts: fetch ? 'wait' : undefined,
       signal,
     });
@@ -127,7 +128,7 @@ export class Origins {
       ...to(ORIGIN_BLOBS.metainfo, asked),
       headers: { 'if-none-match': known.etag },
       headersTimeoutMs: waitMs + this.#pace.timeoutMs(LEAST_POLL_SLACK_MS, MOST_SILENCE_MS),
-      bodyTimeoutMs: 5_000,
+      bodyTimeoutMs: POLL_BODY_MS,
       lasts: 'wait',
       signal,
     });

@@ -3,10 +3,9 @@ import { isIP } from 'node:net';
 import { ExpiringMap } from '@sepia/base/expiring-map';
 import { throwIfBug } from '@sepia/base/failure';
 import { parseHostPort } from '@sepia/base/host-port';
+import { NAME_KEPT_MS } from '../deadlines.ts';
 import type { PeerPlace } from './core/stranger-table.ts';
 
-/** A name is looked up again after this, in ms; also one that was not found. */
-const KEPT_MS = 60_000;
 const MAX_NAMES = 10_000;
 
 /** IP addresses of members' swarm ports: standard clients are told addresses alone. */
@@ -27,7 +26,7 @@ export class PeerPlaces {
     let known = this.#known.get(host, this.#nowMs());
     if (known === undefined) {
       known = { host: await addressOf(host) };
-      this.#known.set(host, known, this.#nowMs() + KEPT_MS);
+      this.#known.set(host, known, this.#nowMs() + NAME_KEPT_MS);
     }
     return known.host === undefined ? undefined : { host: known.host, port };
   }

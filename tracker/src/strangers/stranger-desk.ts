@@ -5,6 +5,7 @@ import { LatestMap } from '@sepia/base/latest-map';
 import type { Logger } from '@sepia/base/log';
 import { type BlobName, linkKey } from '@sepia/base/names/blob-name';
 import { infoHashOf, type TorrentFacts } from '@sepia/metainfo/torrent';
+import { FRESH_MS, NEWS_MS, OPEN_MS, STALE_MS } from '../deadlines.ts';
 import type { SwarmTable } from '../swarms/core/swarm-table.ts';
 import type { Announce } from './core/announce-query.ts';
 import type { PeerPlace, StrangerTable, SwarmCounts } from './core/stranger-table.ts';
@@ -13,14 +14,6 @@ import type { TorrentOrigins } from './torrent-origins.ts';
 
 /** Torrents that are remembered; one that is forgotten is made again from its announce URL. */
 const MAX_TORRENTS = 1_000;
-/** How long members let strangers in after they were told, in ms; they are told again in a third of it. */
-export const OPEN_MS = 60_000;
-/** Newcomers are told to origins after this at the earliest, in ms, so that they are dialled if they cannot dial. */
-const NEWS_MS = 3_000;
-/** After its torrent was asked for, a swarm is open for so long without an announce, in ms. */
-const FRESH_MS = 10 * 60_000;
-/** While no origin answers, what they allowed is believed for so long, in ms. */
-const STALE_MS = 10 * 60_000;
 /** Members of a handout, at most. */
 const MAX_MEMBERS = 30;
 

@@ -10,11 +10,7 @@ import { isDefinite } from '@sepia/cluster/core/answers';
 import { candidatesOf } from '@sepia/cluster/ring';
 import type { InternalClient } from '@sepia/http/client';
 import type { TorrentFacts } from '@sepia/metainfo/torrent';
-
-/** An origin reads the whole blob for its torrent, and says after 45 s that it is not done, in ms. */
-const FACTS_MS = 60_000;
-/** Opening a swarm is small work, in ms. */
-const OPEN_CALL_MS = 4_000;
+import { FACTS_MS, OPEN_CALL_MS } from '../deadlines.ts';
 
 interface TorrentOriginsDeps {
   readonly cluster: Cluster;

@@ -1,9 +1,8 @@
 import { MAX_REVOCATIONS, type Revocation } from '@sepia/cluster/api/revocation';
+import { REVOCATION_KEPT_MS } from '../../deadlines.ts';
 
 /** Revocations kept for agents that beat late; beyond these the oldest go. */
 const MAX_KEPT = 10_000;
-/** How long one is kept, in ms: many times the longest heartbeat. */
-const KEEP_MS = 15 * 60_000;
 
 interface Kept {
   readonly seq: number;
@@ -55,7 +54,7 @@ export class Revocations {
 
   #expire(nowMs: number): void {
     const over = this.#kept.length - MAX_KEPT;
-    const fresh = this.#kept.findIndex(({ atMs }) => atMs > nowMs - KEEP_MS);
+    const fresh = this.#kept.findIndex(({ atMs }) => atMs > nowMs - REVOCATION_KEPT_MS);
     const drop = Math.max(over, fresh === -1 ? this.#kept.length : fresh);
     if (drop > 0) this.#kept = this.#kept.slice(drop);
   }

@@ -3,11 +3,8 @@ import type { Revocation } from '@sepia/cluster/api/revocation';
 import { LinkLedger, type LookUp } from '@sepia/cluster/core/link-ledger';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { HASH_BYTES } from '@sepia/metainfo/tree';
+import { ORPHAN_MS, RANGES_IDLE_MS } from '../../deadlines.ts';
 
-/** Time that a blob may stay without any origin that goes on with it, in ms. */
-const ORPHAN_MS = 30_000;
-/** A blob of which only ranges are wanted is followed until nobody asked about it for this long, in ms. */
-const RANGES_IDLE_MS = 30_000;
 const MAX_LINKS = 100_000;
 /** Cost of a blob beside its hashes, in bytes. A round guess. */
 const ENTRY_BYTES = 512;

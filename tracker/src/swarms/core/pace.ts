@@ -1,4 +1,5 @@
 import { MAX_LEASE_MS } from '@sepia/cluster/api/lease';
+import { MIN_REJOIN_MS, MIN_WATCHED_MS } from '../../deadlines.ts';
 
 /** Heartbeats that a tracker is sent in one second, all nodes together: a small part of what one core answers. */
 const HEARTBEATS_PER_SECOND = 500;
@@ -6,9 +7,6 @@ const HEARTBEATS_PER_SECOND = 500;
 const WATCHED_PER_SECOND = 500;
 /** Joins that one core bears beside them. */
 const JOINS_PER_SECOND = 1_000;
-const MIN_WATCHED_MS = 1_000;
-/** While pieces are lacking, a node joins again after this, in ms; later in a big swarm. */
-const MIN_REJOIN_MS = 3_000;
 /** A lease lasts as long as this many heartbeats. */
 const LEASE_HEARTBEATS = 2.5;
 
