@@ -278,7 +278,7 @@ for (const { what, copy, homes } of ONES) {
 }
 
 /** Whose waits all stand in a table, `src/deadlines.ts`. */
-const TABLES: readonly string[] = ['tracker'];
+const TABLES: readonly string[] = ['proxy', 'tracker'];
 /** What looks like a deadline and is none, or is one that shows the rule it is part of: by file, with the reason. */
 const NO_DEADLINES: Readonly<Record<string, string>> = {};
 

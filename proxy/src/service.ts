@@ -11,6 +11,7 @@ import { createDispatcher, createMemberSockets } from '@sepia/http/sockets';
 import { checkProxy } from './check.ts';
 import { Origins } from './cluster/origins.ts';
 import type { ProxyConfig } from './config.ts';
+import { ADMIN_GRACE_MS } from './deadlines.ts';
 import { openEntrance } from './entrance.ts';
 import { createFace, type Face, type FaceParts } from './face.ts';
 import { ProxyMetrics } from './proxy-metrics.ts';
@@ -19,7 +20,6 @@ import { ProxyMetrics } from './proxy-metrics.ts';
 const CONNECTIONS = 256;
 /** Sockets to each origin for the question whether it lives. */
 const PROBE_CONNECTIONS = 2;
-const ADMIN_GRACE_MS = 1_000;
 
 /** A running proxy. `url` is its first listener's; `urls` are all, in the order of the config. */
 export interface RunningProxy {

@@ -6,10 +6,7 @@ import { PROXY } from '@sepia/cluster/api/proxy';
 import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { InternalClient } from '@sepia/http/client';
-
-const FIRST_MS = 2_000;
-const EVERY_MS = 30_000;
-const TIMEOUT_MS = 2_000;
+import { AGREEMENT_EVERY_MS, AGREEMENT_FIRST_MS, AGREEMENT_MS } from '../deadlines.ts';
 
 interface AgreementDeps {
   readonly selfId: string;
@@ -39,7 +36,7 @@ export class AccountsAgreement {
   /** Looks until the signal aborts. */
   async watch(signal: AbortSignal): Promise<void> {
     try {
-      for (let waitMs = FIRST_MS; ; waitMs = EVERY_MS) {
+      for (let waitMs = AGREEMENT_FIRST_MS; ; waitMs = AGREEMENT_EVERY_MS) {
         await delay(waitMs, signal);
         await this.look(signal);
       }
@@ -69,7 +66,7 @@ export class AccountsAgreement {
       url,
       to: id,
       ...to(PROXY.status, { self: true }),
-      headersTimeoutMs: TIMEOUT_MS,
+      headersTimeoutMs: AGREEMENT_MS,
       signal,
     });
     return accounts ?? 'none';

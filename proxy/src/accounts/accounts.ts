@@ -7,21 +7,16 @@ import { ExpiringMap } from '@sepia/base/expiring-map';
 import { logFailure, throwIfBug, tryParse } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { BasicCredentials } from '@sepia/face/access/authorization';
+import { FORMER_MS, RELOAD_MS, REMEMBER_MS } from '../deadlines.ts';
 import { bcrypt } from './bcrypt.ts';
 
-/** A right password is not computed again for this long, in ms; at once again when its line in the file changes. */
-const REMEMBER_MS = 60_000;
 const MAX_REMEMBERED = 10_000;
-/** The file is looked at this often at most, in ms. */
-const RELOAD_MS = 2_000;
 /** Passwords computed at once, off the event loop; more wait, too many are refused. */
 const MAX_COMPUTING = 2;
 const MAX_WAITING = 64;
 /** 2^14 rounds take about a second: more would let a few logins hold the machine. */
 const MAX_COST = 14;
 const MAX_PASSWORD_BYTES = 1024;
-/** A name that is gone from the file still counts as the cluster's own for this long, in ms. */
-const FORMER_MS = 60 * 60_000;
 
 interface AccountsDeps {
   readonly log: Logger;

@@ -18,11 +18,8 @@ import { basic } from '@sepia/upstream/credentials/basic';
 import { carriesPassword } from '@sepia/upstream/transport';
 import { BESIDE_MISSES, whileAlive } from '../bodies/blob-source.ts';
 import type { OriginRequest, Origins } from '../cluster/origins.ts';
+import { AWAKE_MS, SLOW_HEDGE_MS } from '../deadlines.ts';
 
-/** An origin may have to ask a slow upstream; the next is asked beside a silent one after this, in ms. */
-const HEDGE_MS = 1_000;
-/** Whoever is shown a password first answers a small question within this, in ms. */
-const AWAKE_MS = 4_000;
 /** It counts as gone after so many unanswered ones in a row: the password cannot be shown to another. */
 const MISSES = 5;
 const MAX_ANSWER_BYTES = 1024 * 1024;
@@ -78,7 +75,7 @@ export class OriginAccess {
           this.#send<T>(id, { ...call, headersTimeoutMs: FIRST_ANSWER_MS.origin, signal: running }),
         BESIDE_MISSES,
       );
-    const how = { hedgeAfterMs: HEDGE_MS, isFinal: isDecisive };
+    const how = { hedgeAfterMs: SLOW_HEDGE_MS, isFinal: isDecisive };
     return await firstAnswer(this.#order(key), ask, signal === undefined ? how : { ...how, signal });
   }
 
@@ -92,7 +89,7 @@ export class OriginAccess {
       if (await origins.probe(id, signal, AWAKE_MS)) return id;
       throw new CodedError('PEER_HTTP', { message: `origin ${id} does not answer` });
     };
-    const id = await firstAnswer(this.#order(key), awake, { hedgeAfterMs: HEDGE_MS });
+    const id = await firstAnswer(this.#order(key), awake, { hedgeAfterMs: SLOW_HEDGE_MS });
     const run = async (signal: AbortSignal): Promise<T> =>
       await this.#send<T>(id, { ...call, headersTimeoutMs: FIRST_ANSWER_MS.origin, once: true, signal });
     return await whileAlive(origins, id, new AbortController().signal, run, MISSES);

@@ -7,22 +7,15 @@ import { to } from '@sepia/cluster/api/route';
 import { isDecisive } from '@sepia/cluster/core/answers';
 import type { InternalResponse } from '@sepia/http/client';
 import type { Origins } from '../cluster/origins.ts';
+import { ATTEND_EVERY_MS, BODY_MS, HOLDER_HEDGE_MS, LEADER_MS } from '../deadlines.ts';
 import type { SourcePlan } from './core/choose-source.ts';
 
-/** Whoever has the whole blob must begin to answer within this, else the next is asked beside it, in ms. */
-export const HOLDER_HEDGE_MS = 400;
-/** A fetching origin may think long (it has its own deadline of 10 s without progress), in ms. */
-export const LEADER_TIMEOUT_MS = 120_000;
-/** While it thinks, it is probed this often, in ms; a probe without an answer means that it is gone. */
-const PROBE_EVERY_MS = 250;
 /** One question is missed by a busy origin too. */
 const MISSES = 2;
 /** For reads: another origin is asked in its place, and a frozen one costs at most 1.5 s. */
 export const READ_MISSES = 1;
 /** For what others are asked beside anyway: who is busy gets time, and one that hangs costs some 5 s only where all do. */
 export const BESIDE_MISSES = 5;
-/** Undici's own guard on a silent body; our deadlines are shorter. */
-const BODY_TIMEOUT_MS = 60_000;
 
 /** An answer of an origin to GET or HEAD of a blob. */
 export interface OpenedBlob {
@@ -49,8 +42,8 @@ export async function openBlob(
       method,
       path: to(ORIGIN_BLOBS.blob, name).path,
       headers,
-      headersTimeoutMs: LEADER_TIMEOUT_MS,
-      bodyTimeoutMs: BODY_TIMEOUT_MS,
+      headersTimeoutMs: LEADER_MS,
+      bodyTimeoutMs: BODY_MS,
       lasts: method === 'GET' ? ('body' as const) : undefined,
     };
     const either = AbortSignal.any([signal, abort]);
@@ -91,10 +84,10 @@ export async function whileAlive<T>(
   };
   const timer = setInterval(() => {
     if (probing) return;
-    if (origins.alive(originId, PROBE_EVERY_MS)) return probed(true);
+    if (origins.alive(originId, ATTEND_EVERY_MS)) return probed(true);
     probing = true;
     origins.probe(originId).then(probed, (error: unknown) => dead.abort(error));
-  }, PROBE_EVERY_MS);
+  }, ATTEND_EVERY_MS);
   try {
     return await run(AbortSignal.any([signal, dead.signal]));
   } finally {

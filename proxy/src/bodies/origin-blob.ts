@@ -22,20 +22,19 @@ import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { RangeWish } from '@sepia/oci/range';
 import { headerOf, type OriginRequest, type Origins } from '../cluster/origins.ts';
-import { HOLDER_HEDGE_MS, LEADER_TIMEOUT_MS, openBlob, READ_MISSES, whileAlive } from './blob-source.ts';
+import {
+  BODY_MS,
+  HOLDER_HEDGE_MS,
+  JOIN_MS,
+  LEADER_MS,
+  POLL_SLACK_MS,
+  PROGRESS_MS,
+  RESUME_GRACE_MS,
+} from '../deadlines.ts';
+import { openBlob, READ_MISSES, whileAlive } from './blob-source.ts';
 import type { SourcePlan } from './core/choose-source.ts';
 import { findSource } from './whereabouts.ts';
 
-/** Answers about who has the blob are waited for this long once one has it, in ms, when another source is looked for. */
-const RESUME_GRACE_MS = 200;
-/** Without progress at any origin for this long a blob of which no byte was sent fails, in ms ("How a body ends"). */
-const PROGRESS_MS = 10_000;
-/** Longest silence of a body; it is looked at sooner, this guards the socket, in ms. */
-const BODY_TIMEOUT_MS = 60_000;
-/** An answer to a long-poll may be this late, in ms. */
-const POLL_SLACK_MS = 2_000;
-/** Who has a blob, and its leaf hashes, are questions that others join for this long: one that hangs is not for all who come. In ms. */
-export const JOIN_MS = 1_000;
 const MAX_LEAVES_BYTES = 1024 * 1024;
 
 interface OriginBlobDeps {
@@ -137,7 +136,7 @@ function originSource(
       const call = {
         ...to(ORIGIN_BLOBS.metainfo, asked),
         headers: known === undefined ? {} : { 'if-none-match': known.etag },
-        headersTimeoutMs: LEADER_TIMEOUT_MS + waitMs + POLL_SLACK_MS,
+        headersTimeoutMs: LEADER_MS + waitMs + POLL_SLACK_MS,
         lasts: areWhole && known === undefined ? undefined : 'wait',
       } as const;
       const run = (alive: AbortSignal): Promise<InternalResponse> =>
@@ -157,8 +156,8 @@ function originSource(
         ...to(ORIGIN_BLOBS.blob, name),
         headers: { range: `bytes=${start}-${end}` },
         lasts: 'body',
-        headersTimeoutMs: LEADER_TIMEOUT_MS,
-        bodyTimeoutMs: BODY_TIMEOUT_MS,
+        headersTimeoutMs: LEADER_MS,
+        bodyTimeoutMs: BODY_MS,
       } as const;
       const run = (alive: AbortSignal): Promise<InternalResponse> =>
         origins.call(id, { ...call, signal: alive });
@@ -200,10 +199,10 @@ async function leavesAt(
   const key = `${id} ${asked.path}`;
   const ask = async (running: AbortSignal): Promise<Uint8Array> => {
     const abort = new LinkedAbort(running);
-    const late = setTimeout(() => abort.abort(new CodedError('TIMEOUT')), LEADER_TIMEOUT_MS + POLL_SLACK_MS);
+    const late = setTimeout(() => abort.abort(new CodedError('TIMEOUT')), LEADER_MS + POLL_SLACK_MS);
     try {
       const run = async (alive: AbortSignal): Promise<Uint8Array> => {
-        const call = { ...asked, headersTimeoutMs: LEADER_TIMEOUT_MS, lasts: 'wait', signal: alive } as const;
+        const call = { ...asked, headersTimeoutMs: LEADER_MS, lasts: 'wait', signal: alive } as const;
         const answer = await origins.call(id, call);
         return await readLimited(answer.body, MAX_LEAVES_BYTES, id);
       };

@@ -1,13 +1,11 @@
 import type { IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
 import { CodedError } from '@sepia/base/errors';
+import { DRAIN_MS, WATCH_EVERY_MS } from '../deadlines.ts';
 import { type FlowLimits, judgeFlow } from './core/flow.ts';
 
 /** Chunks of a request body held at once; Node reads up to 64 KiB per chunk. */
 const BUFFER_CHUNKS = 4;
-const WATCH_EVERY_MS = 250;
-/** A request that was refused before its end is read on this long, so that the client sees the answer, in ms. */
-const DRAIN_MS = 5_000;
 
 /**
  * A request's body as a stream for an origin, with back-pressure and without ever destroying the client's socket:

@@ -6,15 +6,8 @@ import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { allToldBy, judgeKnowledge, toldBy, type Whereabouts } from '@sepia/cluster/core/where';
 import type { Origins } from '../cluster/origins.ts';
+import { WHERE_AGAIN_MS, WHERE_GRACE_MS, WHERE_MS } from '../deadlines.ts';
 import { chooseSource, type SourcePlan } from './core/choose-source.ts';
-
-/** An origin that does not say within this what it has counts as silent, in ms. */
-const WHERE_TIMEOUT_MS = 800;
-/** When all were silent they are asked once more, with more patience: the machine may be busy. */
-const SECOND_TIMEOUT_MS = 3_000;
-
-/** Once one whole copy is known, other answers are waited for this long, in ms: they are who is asked next. */
-const GRACE_MS = 25;
 
 /**
  * Asks owners and stand-ins at once what they have of a blob and says whom to take it from. Does not wait for
@@ -24,9 +17,9 @@ export async function findSource(
   origins: Origins,
   name: BlobName,
   signal: AbortSignal,
-  graceMs = GRACE_MS,
+  graceMs = WHERE_GRACE_MS,
 ): Promise<SourcePlan> {
-  for (const timeoutMs of [WHERE_TIMEOUT_MS, SECOND_TIMEOUT_MS]) {
+  for (const timeoutMs of [WHERE_MS, WHERE_AGAIN_MS]) {
     const answers = await askCandidates(origins, name, timeoutMs, graceMs, signal);
     const plan = chooseSource(answers, origins.placement(name.digest).owners);
     if (plan !== undefined) return plan;

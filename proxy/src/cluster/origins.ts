@@ -18,12 +18,9 @@ import {
   isStream,
   readLimited,
 } from '@sepia/http/client';
+import { HEARD_MS, PROBE_EVERY_MS, PROBE_MS } from '../deadlines.ts';
 import { quorumLack } from './core/quorum-lack.ts';
 
-const PROBE_EVERY_MS = 1_000;
-/** An origin that answered anything within this is not probed, in ms: an idle one is asked every other round. */
-const HEARD_MS = 1_500;
-const PROBE_TIMEOUT_MS = 800;
 const MAX_QUICK_BYTES = 4 * 1024 * 1024;
 const FOR_EVER = new AbortController().signal;
 
@@ -142,7 +139,7 @@ export class Origins {
   }
 
   /** Asks one origin whether it lives: any answer counts. Who asks at the same time shares the answer. @throws the reason of `signal` */
-  async probe(id: string, signal: AbortSignal = FOR_EVER, timeoutMs = PROBE_TIMEOUT_MS): Promise<boolean> {
+  async probe(id: string, signal: AbortSignal = FOR_EVER, timeoutMs = PROBE_MS): Promise<boolean> {
     const ask = async (abort: AbortSignal): Promise<boolean> => {
       try {
         await this.quick(id, timeoutMs, to(ORIGIN_RECORDS.cluster), abort, this.#deps.prober);
@@ -165,7 +162,7 @@ export class Origins {
     signal: AbortSignal,
   ): Promise<void> {
     try {
-      await this.quick(id, PROBE_TIMEOUT_MS, to(ORIGIN_BLOBS.room, wanted), signal);
+      await this.quick(id, PROBE_MS, to(ORIGIN_BLOBS.room, wanted), signal);
     } catch (error) {
       if (isCoded(error, 'DISK_FULL') || isCoded(error, 'OVERLOADED') || isSilence(error) || !isCoded(error))
         throw error;

@@ -8,9 +8,10 @@ import type { ConversionRule } from '@sepia/cluster/conversion-rule';
 import { ConversionRules, type TagEvent } from '@sepia/cluster/conversion-rules';
 import { Settled } from '@sepia/cluster/core/settled-conversions';
 import { JobQueue, type Registers } from '@sepia/records/jobs/job-queue';
+import { CONVERSION_RETRY_MS, MAX_CONVERSION_RETRY_MS } from '../deadlines.ts';
 
 /** Waits between tries of a failed conversion, and how many there are: about a day. */
-const RETRY = { firstMs: 10_000, maxMs: 3_600_000, tries: 30 };
+const RETRY = { firstMs: CONVERSION_RETRY_MS, maxMs: MAX_CONVERSION_RETRY_MS, tries: 30 };
 
 interface ConversionsDeps {
   readonly registers: Registers;

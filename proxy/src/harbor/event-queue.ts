@@ -4,6 +4,7 @@ import { logFailure } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { Registers } from '@sepia/records/jobs/job-queue';
+import { EVENT_LOOK_MS, EVENT_RENEW_MS } from '../deadlines.ts';
 import {
   addEvent,
   finish,
@@ -19,9 +20,6 @@ import {
 const LANES = 8;
 /** Events worked on at once by one proxy. */
 const PARALLEL = 4;
-/** What other proxies left, and what is tried again, is looked for this often, in ms. */
-const LOOK_EVERY_MS = 5_000;
-const RENEW_MS = 20_000;
 
 interface EventQueueDeps<T> {
   readonly records: Registers;
@@ -50,7 +48,7 @@ export class EventQueue<T> {
 
   constructor(deps: EventQueueDeps<T>, options: { readonly lookEveryMs?: number } = {}) {
     this.#deps = deps;
-    this.#lookEveryMs = options.lookEveryMs ?? LOOK_EVERY_MS;
+    this.#lookEveryMs = options.lookEveryMs ?? EVENT_LOOK_MS;
     this.#holder = `${deps.memberId}.${randomBytes(8).toString('hex')}`;
   }
 
@@ -167,7 +165,7 @@ export class EventQueue<T> {
 
   async #renew(key: string, over: AbortSignal): Promise<void> {
     const { records, dateMs, log } = this.#deps;
-    while (await pause(RENEW_MS, over)) {
+    while (await pause(EVENT_RENEW_MS, over)) {
       await records
         .change<Lane<T>>(laneKey(key), (lane) => renew(lane, key, this.#holder, dateMs()).lane)
         .catch((error: unknown) =>

@@ -11,11 +11,11 @@ import { isIndexType, MAX_MANIFEST_BYTES, parseManifest } from '@sepia/oci/manif
 import { type Reference, referenceText } from '@sepia/oci/route';
 import { whileAlive } from '../bodies/blob-source.ts';
 import { headerOf, type Origins } from '../cluster/origins.ts';
+import { MANIFEST_MS } from '../deadlines.ts';
 import type { ImageName } from './core/image-url.ts';
 
 const MAX_DEPTH = 4;
 const MAX_MANIFESTS = 500;
-const MANIFEST_MS = 30_000;
 
 /** An image down to its blobs. */
 export interface ImageBlobs {

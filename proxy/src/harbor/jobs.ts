@@ -9,6 +9,7 @@ import type { NodeCommands } from '@sepia/cluster/node-commands';
 import { parseReference, referenceText } from '@sepia/oci/route';
 import type { Origins } from '../cluster/origins.ts';
 import type { Conversions } from '../conversions/conversions.ts';
+import { JOB_MS, JOB_RENEW_MS } from '../deadlines.ts';
 import type { ImageName } from './core/image-url.ts';
 import {
   boundedRows,
@@ -33,9 +34,6 @@ import type { Records } from './records.ts';
 const MAX_RUNNING = 64;
 /** Slots that are tried for a new job. */
 const CLAIM_TRIES = 16;
-const RENEW_MS = 5_000;
-/** Harbor asks for 1801 s: a job says before that what became of it, in ms. */
-const DEADLINE_MS = 29 * 60_000;
 const MAX_ERROR_CHARS = 1_000;
 
 interface JobsDeps {
@@ -66,7 +64,7 @@ export class Jobs {
 
   constructor(deps: JobsDeps, options: { readonly deadlineMs?: number } = {}) {
     this.#deps = deps;
-    this.#deadlineMs = options.deadlineMs ?? DEADLINE_MS;
+    this.#deadlineMs = options.deadlineMs ?? JOB_MS;
     this.#holder = `${deps.memberId}.${randomBytes(8).toString('hex')}`;
   }
 
@@ -212,7 +210,7 @@ export class Jobs {
   /** Keeps the hold until `over`; a job that another proxy has taken ends here. */
   async #renew(id: number, abort: AbortController, over: AbortSignal): Promise<void> {
     const { dateMs, log, records } = this.#deps;
-    while (await pause(RENEW_MS, over)) {
+    while (await pause(JOB_RENEW_MS, over)) {
       try {
         await records.change<JobRecord>(keyOf(slotOf(id)), (current) =>
           renewHold(current, id, this.#holder, dateMs()),

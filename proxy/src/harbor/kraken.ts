@@ -4,16 +4,13 @@ import type { Logger } from '@sepia/base/log';
 import { isRepositoryName } from '@sepia/base/names/repository';
 import { type NamedUpstream, resolveName } from '@sepia/base/names/upstream-name';
 import { referenceText } from '@sepia/oci/route';
+import { KRAKEN_ANSWER_MS, PREHEAT_MS } from '../deadlines.ts';
 import type { HarborConfig } from './config.ts';
 import { type ImageName, parseImageUrl } from './core/image-url.ts';
 import type { PushNotice } from './core/messages.ts';
 import type { Preheat, PreheatRequest } from './preheat.ts';
 
-/** Harbor gives up after 30 s: it is told before that how far things are, in ms. */
-const ANSWER_MS = 25_000;
 const MAX_RUNNING = 64;
-/** What nobody waits for any more ends by then, in ms. */
-const DEADLINE_MS = 30 * 60_000;
 
 interface KrakenDeps {
   readonly upstreams: () => readonly NamedUpstream[];
@@ -36,7 +33,7 @@ export class KrakenDriver {
 
   constructor(deps: KrakenDeps, options: { readonly answerMs?: number } = {}) {
     this.#deps = deps;
-    this.#answerMs = options.answerMs ?? ANSWER_MS;
+    this.#answerMs = options.answerMs ?? KRAKEN_ANSWER_MS;
   }
 
   /**
@@ -76,7 +73,7 @@ export class KrakenDriver {
     const commandId = `notice-${Date.now().toString(36)}-${Math.floor(performance.now() * 1000).toString(36)}`;
     const { scope } = this.#deps.config;
     const preheat = this.#deps.preheat({ image, scope, authorization: undefined, commandId });
-    const signal = AbortSignal.any([this.#stopped.signal, AbortSignal.timeout(DEADLINE_MS)]);
+    const signal = AbortSignal.any([this.#stopped.signal, AbortSignal.timeout(PREHEAT_MS)]);
     const done = preheat.run(signal).finally(() => this.#flights.delete(key));
     done.then(
       () => this.#deps.log.info({ ...image, reference }, 'image preheated by notification'),

@@ -18,6 +18,15 @@ import { referenceText } from '@sepia/oci/route';
 import { whileAlive } from '../bodies/blob-source.ts';
 import type { Origins } from '../cluster/origins.ts';
 import type { Conversions } from '../conversions/conversions.ts';
+import {
+  COMMAND_POLL_MS,
+  FETCH_SLACK_MS,
+  FETCH_WAIT_MS,
+  MAX_PREHEAT_RETRY_MS,
+  NODE_GONE_MS,
+  PREHEAT_COMMAND_MS,
+  PREHEAT_RETRY_MS,
+} from '../deadlines.ts';
 import type { ImageName } from './core/image-url.ts';
 import type { JobRow } from './core/job-slots.ts';
 import type { Scope } from './core/messages.ts';
@@ -26,18 +35,10 @@ import { type ImageBlobs, readImage } from './image-blobs.ts';
 
 /** Blobs of one image at once; each is fetched by its own origin. */
 const PARALLEL = 4;
-const FETCH_WAIT_MS = 15_000;
 /** Rounds over a blob's origins before it counts as failed. */
 const TRIES = 4;
 /** So often the registry may fail, each time for as long as the origin's own deadline. */
 const MAX_REFUSALS = 2;
-const RETRY_MS = 1_000;
-const MAX_RETRY_MS = 30_000;
-const POLL_MS = 1_000;
-/** A node that has not reported and whose lease ran out for this long is given up, in ms. */
-const GONE_MS = 30_000;
-/** Nodes carry the command out for so long, in ms: a little longer than anybody asks. */
-const COMMAND_LIFE_MS = 35 * 60_000;
 
 export interface PreheatRequest {
   readonly image: ImageName;
@@ -190,7 +191,7 @@ export class Preheat {
         lost = error;
         if (isUpstreamFailure(error)) refusals += 1;
       }
-      if (tries < TRIES) await delay(backoffMs(tries, RETRY_MS, MAX_RETRY_MS), signal);
+      if (tries < TRIES) await delay(backoffMs(tries, PREHEAT_RETRY_MS, MAX_PREHEAT_RETRY_MS), signal);
     }
     throw lost;
   }
@@ -210,7 +211,7 @@ export class Preheat {
         const answer = await origins.call(id, {
           ...call,
           headers: authorization === undefined ? {} : { [H_UPSTREAM_AUTHORIZATION]: authorization },
-          headersTimeoutMs: FETCH_WAIT_MS + 45_000,
+          headersTimeoutMs: FETCH_WAIT_MS + FETCH_SLACK_MS,
           lasts: 'wait',
           signal: running,
         });
@@ -233,7 +234,7 @@ export class Preheat {
       id: commandId,
       type: 'prefetch',
       detail: { upstream: image.upstream, repository: image.repository, manifest },
-      ttlMs: COMMAND_LIFE_MS,
+      ttlMs: PREHEAT_COMMAND_MS,
     } as const;
     await commands.send(command);
     const goneSinceMs = new Map<string, number>();
@@ -242,7 +243,7 @@ export class Preheat {
       if (view.unaware.length > 0) await commands.send(command, view.unaware).catch(ignoreFailure);
       const isOver = this.#noteNodes(view, goneSinceMs, nowMs());
       if (isOver && view.silent.length < commands.trackerIds.length) break;
-      await delay(POLL_MS, signal);
+      await delay(COMMAND_POLL_MS, signal);
     }
     const failed = this.#nodes.filter(({ state }) => state === 'failed');
     const refused = failed.filter(({ id }) => !goneSinceMs.has(id));
@@ -263,9 +264,9 @@ export class Preheat {
       const isOpen = state === 'pending' || state === 'running';
       if (leased || !isOpen) goneSinceMs.delete(nodeId);
       else if (!goneSinceMs.has(nodeId)) goneSinceMs.set(nodeId, nowMs);
-      if (isOpen && !(nowMs - (goneSinceMs.get(nodeId) ?? nowMs) > GONE_MS)) isOver = false;
+      if (isOpen && !(nowMs - (goneSinceMs.get(nodeId) ?? nowMs) > NODE_GONE_MS)) isOver = false;
     }
-    this.#nodes = nodeRows(view.nodes, (id) => nowMs - (goneSinceMs.get(id) ?? nowMs) > GONE_MS);
+    this.#nodes = nodeRows(view.nodes, (id) => nowMs - (goneSinceMs.get(id) ?? nowMs) > NODE_GONE_MS);
     return isOver;
   }
 }

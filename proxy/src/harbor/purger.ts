@@ -13,13 +13,8 @@ import type { InternalClient } from '@sepia/http/client';
 import { readLimited } from '@sepia/http/client';
 import { whileAlive } from '../bodies/blob-source.ts';
 import type { Origins } from '../cluster/origins.ts';
+import { PURGE_COMMAND_MS, PURGE_ORIGIN_MS, PURGE_PROXY_MS } from '../deadlines.ts';
 import type { ManifestCache } from '../registry/core/manifest-cache.ts';
-
-/** Origins ask the upstream first, in ms. */
-const ORIGIN_MS = 20_000;
-const PROXY_MS = 3_000;
-/** A node that is away for longer begins with what it has; it is told when it comes back within this, in ms. */
-const COMMAND_LIFE_MS = 24 * 3_600_000;
 
 /** What is to go. */
 export interface PurgeOrder {
@@ -68,7 +63,7 @@ export class Purger {
     const call = {
       ...to(PROXY.purge),
       json: { upstream, repository, digest },
-      headersTimeoutMs: PROXY_MS,
+      headersTimeoutMs: PURGE_PROXY_MS,
       signal,
     };
     const told = await askAll(proxies, async ({ id: proxy, urls }) => {
@@ -76,7 +71,7 @@ export class Purger {
     });
     missed.push(...withoutAnswer(told).map((proxy) => proxy.id));
     const detail = { upstream, repository, ...what };
-    missed.push(...(await this.#deps.commands.send({ id, type: 'purge', detail, ttlMs: COMMAND_LIFE_MS })));
+    missed.push(...(await this.#deps.commands.send({ id, type: 'purge', detail, ttlMs: PURGE_COMMAND_MS })));
     if (missed.length > 0)
       throw new CodedError('NO_PEERS', { message: `not purged yet at ${missed.join(', ')}` });
     return { gone };
@@ -95,7 +90,7 @@ export class Purger {
           ...to(ORIGIN_NAMES.purge, order),
           body: JSON.stringify(what),
           headers: { 'content-type': 'application/json' },
-          headersTimeoutMs: ORIGIN_MS,
+          headersTimeoutMs: PURGE_ORIGIN_MS,
           signal: running,
         }),
       );

@@ -9,11 +9,16 @@ import { parseRegisterReply } from '@sepia/records/register/acceptor-store';
 import { RegisterClient } from '@sepia/records/register/register-client';
 import { senderOf } from '@sepia/records/sender-header';
 import type { Origins } from '../cluster/origins.ts';
+import { RECORD_MS, RECORD_REQUEST_MS, RECORD_REST_MS } from '../deadlines.ts';
 
 const MAX_REPLY_BYTES = 1024 * 1024;
-const REQUEST_MS = 1_500;
 /** Harbor waits 30 s for an answer and takes an error for a failed job: a majority is waited for. */
-const OPTIONS = { deadlineMs: 15_000, requestTimeoutMs: REQUEST_MS, quorumTries: 8, maxBackoffMs: 1_000 };
+const OPTIONS = {
+  deadlineMs: RECORD_MS,
+  requestTimeoutMs: RECORD_REQUEST_MS,
+  quorumTries: 8,
+  maxBackoffMs: RECORD_REST_MS,
+};
 
 /** Registers on the origins, for what must outlive this proxy. */
 export class Records {
@@ -34,8 +39,8 @@ export class Records {
             ...to(ORIGIN_RECORDS.register),
             body: JSON.stringify(request),
             headers: { 'content-type': 'application/json' },
-            headersTimeoutMs: REQUEST_MS,
-            bodyTimeoutMs: REQUEST_MS,
+            headersTimeoutMs: RECORD_REQUEST_MS,
+            bodyTimeoutMs: RECORD_REQUEST_MS,
             signal,
           });
           const bytes = await readLimited(answer.body, MAX_REPLY_BYTES, id);

@@ -14,6 +14,7 @@ import type { Reference } from '@sepia/oci/route';
 import { whileAlive } from '../bodies/blob-source.ts';
 import { headerOf, type Origins } from '../cluster/origins.ts';
 import type { Conversions } from '../conversions/conversions.ts';
+import { ACCEPT_MS, PREHEAT_MS, REFRESH_MS } from '../deadlines.ts';
 import type { HarborConfig } from './config.ts';
 import type { ImageName } from './core/image-url.ts';
 import type { Scope } from './core/messages.ts';
@@ -22,11 +23,6 @@ import { EventQueue } from './event-queue.ts';
 import type { Preheat, PreheatRequest } from './preheat.ts';
 import type { Purger } from './purger.ts';
 import type { Records } from './records.ts';
-
-/** Harbor waits 3 s for an answer. */
-const ACCEPT_MS = 2_500;
-const REFRESH_MS = 20_000;
-const PREHEAT_MS = 30 * 60_000;
 
 /** What an event asks for, as it stands on record. */
 type Task = Omit<HarborEvent, 'key' | 'host'> & { readonly upstream: string };

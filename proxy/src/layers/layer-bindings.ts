@@ -13,12 +13,7 @@ import { headTo, to } from '@sepia/cluster/api/route';
 import { isDefinite } from '@sepia/cluster/core/answers';
 import type { Registers } from '@sepia/records/jobs/job-queue';
 import type { Origins } from '../cluster/origins.ts';
-
-const HEDGE_MS = 500;
-/** An origin may have to ask the upstream whether the repository has the layer, in ms. */
-const PROVE_MS = 20_000;
-/** Copies of an index on a quorum of origins' disks, in ms. */
-const STORE_MS = 60_000;
+import { HEDGE_MS, PROVE_MS, STORE_MS } from '../deadlines.ts';
 
 interface Deps {
   readonly registers: Registers;

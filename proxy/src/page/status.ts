@@ -7,12 +7,8 @@ import { TRACKER } from '@sepia/cluster/api/tracker';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { Member } from '@sepia/cluster/document';
 import type { InternalClient } from '@sepia/http/client';
+import { STATUS_KEPT_MS, STATUS_MS } from '../deadlines.ts';
 import { type AskedMember, type ClusterView, clusterView } from './core/cluster-view.ts';
-
-/** A member that does not answer within this is shown as down, in ms. */
-const ASK_TIMEOUT_MS = 400;
-/** A view is handed out again for this long, in ms: many browsers cost no more than one. */
-const CACHE_MS = 300;
 
 /** What this proxy says of itself. */
 export interface OwnStatus {
@@ -43,10 +39,10 @@ export class StatusGatherer {
     this.#deps = deps;
   }
 
-  /** A view at most {@link CACHE_MS} old; never rejects because of a silent member. */
+  /** A view at most {@link STATUS_KEPT_MS} old; never rejects because of a silent member. */
   async view(): Promise<ClusterView> {
     const { nowMs } = this.#deps;
-    if (this.#view !== undefined && nowMs() - this.#view.atMs < CACHE_MS) return this.#view;
+    if (this.#view !== undefined && nowMs() - this.#view.atMs < STATUS_KEPT_MS) return this.#view;
     this.#running ??= this.#gather().finally(() => {
       this.#running = undefined;
     });
@@ -73,13 +69,13 @@ export class StatusGatherer {
     const own = this.#deps.own();
     if (id === own.id) return own;
     const late = new AbortController();
-    const timer = setTimeout(() => late.abort(new CodedError('TIMEOUT')), ASK_TIMEOUT_MS);
+    const timer = setTimeout(() => late.abort(new CodedError('TIMEOUT')), STATUS_MS);
     try {
       const call = {
         url: urls[0]!,
         to: id,
         ...statusCall(role),
-        headersTimeoutMs: ASK_TIMEOUT_MS * 3,
+        headersTimeoutMs: STATUS_MS * 3,
         signal: late.signal,
       };
       const { headers, bytes } = await this.#deps.client.bytes(call, MAX_STATUS_BYTES);

@@ -8,9 +8,10 @@ import { rangeWish } from '@sepia/oci/range';
 import type { Context } from 'koa';
 import { type OpenedBlob, openBlob } from '../bodies/blob-source.ts';
 import type { SourcePlan } from '../bodies/core/choose-source.ts';
-import { JOIN_MS, openOriginBlob } from '../bodies/origin-blob.ts';
+import { openOriginBlob } from '../bodies/origin-blob.ts';
 import { findSource } from '../bodies/whereabouts.ts';
 import { headerOf, type Origins } from '../cluster/origins.ts';
+import { FIRST_PIECE_MS, JOIN_MS } from '../deadlines.ts';
 import { clientSignal } from './answers.ts';
 
 /** Headers of a client that decide what the origin answers. */
@@ -105,11 +106,6 @@ function endHead(ctx: Context, status: number, sizeBytes: number | undefined): v
   ctx.res.end();
 }
 
-/**
- * Until the first byte an origin has its own deadline and says what failed. One that makes progress is waited for: a piece may take
- * that long where the upstream sends 1.2 KB a second. In ms.
- */
-const FIRST_PIECE_MS = 15 * 60_000;
 /** An attempt that was dropped before any byte was sent is begun again this often. */
 const MAX_TRIES = 3;
 

@@ -8,12 +8,11 @@ import type { CatalogHandler } from '@sepia/face/registry-app';
 import { queryValue } from '@sepia/http/signed';
 import { BESIDE_MISSES, whileAlive } from '../bodies/blob-source.ts';
 import type { Origins } from '../cluster/origins.ts';
+import { LIST_MS, SLOW_HEDGE_MS } from '../deadlines.ts';
 import { clientSignal } from './answers.ts';
 import { nextLink } from './core/page-link.ts';
 import { parsePageSize } from './core/tag-page.ts';
 
-const HEDGE_MS = 1_000;
-const TIMEOUT_MS = 20_000;
 /** Most repositories of one answer; without `n` a client gets as many and a link to the rest. */
 const MAX_PAGE = 1_000;
 
@@ -31,7 +30,7 @@ export function listCatalog(deps: { readonly origins: Origins }): CatalogHandler
     ): Promise<{ repositories: string[]; more: boolean }> => {
       const either = AbortSignal.any([abort, signal]);
       const run = (running: AbortSignal): Promise<{ repositories?: unknown; more?: unknown }> =>
-        deps.origins.quick(id, TIMEOUT_MS, call, running);
+        deps.origins.quick(id, LIST_MS, call, running);
       const page = await whileAlive(deps.origins, id, either, run, BESIDE_MISSES);
       if (!Array.isArray(page.repositories))
         throw new CodedError('PEER_HTTP', { message: `origin ${id} answered without repositories` });
@@ -39,7 +38,7 @@ export function listCatalog(deps: { readonly origins: Origins }): CatalogHandler
     };
     const { candidates } = deps.origins.placement(upstream);
     const { repositories, more } = await firstAnswer(deps.origins.health.order(candidates), ask, {
-      hedgeAfterMs: HEDGE_MS,
+      hedgeAfterMs: SLOW_HEDGE_MS,
       signal,
       isFinal: isDefinite,
     });

@@ -11,10 +11,8 @@ import type { RegistryHandler } from '@sepia/face/registry-app';
 import { referenceText } from '@sepia/oci/route';
 import { whileAlive } from '../bodies/blob-source.ts';
 import { newChange, type Origins } from '../cluster/origins.ts';
+import { DELETE_MS } from '../deadlines.ts';
 import { clientSignal, sendEmpty } from './answers.ts';
-
-/** An origin that records a delete on a quorum and tells the others needs less than this, in ms. */
-const DELETE_TIMEOUT_MS = 30_000;
 
 interface DeleteDeps {
   readonly origins: Origins;
@@ -54,7 +52,7 @@ async function drop(
         origins.call(id, {
           ...call,
           headers,
-          headersTimeoutMs: DELETE_TIMEOUT_MS,
+          headersTimeoutMs: DELETE_MS,
           signal: running,
         }),
       );

@@ -21,14 +21,10 @@ import type { Context } from 'koa';
 import { BESIDE_MISSES, whileAlive } from '../bodies/blob-source.ts';
 import { RequestBody, watchFlow } from '../bodies/request-body.ts';
 import { headerOf, newChange, type Origins } from '../cluster/origins.ts';
+import { HEDGE_MS, MANIFEST_WRITE_MS } from '../deadlines.ts';
 import { clientSignal, locationOf, sendEmpty } from './answers.ts';
 import type { ManifestCache } from './core/manifest-cache.ts';
 import type { PushGate, PushTurn } from './push-gate.ts';
-
-/** The next origin is asked beside a silent one after this, in ms. */
-const HEDGE_MS = 500;
-/** A manifest that is stored on a quorum within this is stored, in ms. */
-const WRITE_TIMEOUT_MS = 30_000;
 
 /** A manifest's body is read as it comes: only its client can make it wait. */
 const BODY_FLOW = { originSilentMs: IDLE_PROGRESS_MS, idleMs: IDLE_PROGRESS_MS, answerMs: IDLE_PROGRESS_MS };
@@ -169,7 +165,7 @@ async function store(
         ...call,
         headers,
         body: bytes,
-        headersTimeoutMs: WRITE_TIMEOUT_MS,
+        headersTimeoutMs: MANIFEST_WRITE_MS,
         signal: running,
       }),
     );

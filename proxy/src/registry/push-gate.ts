@@ -8,19 +8,11 @@ import type { RequestState } from '@sepia/http/app';
 import { IDLE_PROGRESS_MS } from '@sepia/http/sockets';
 import type { Context } from 'koa';
 import { drainRequest } from '../bodies/request-body.ts';
-import {
-  type Place,
-  type PlaceLimits,
-  type Pusher,
-  PushPlaces,
-  SLOW_BYTES,
-  WINDOW_MS,
-} from './core/push-places.ts';
+import { PUSH_LOOK_MS, WINDOW_MS } from '../deadlines.ts';
+import { type Place, type PlaceLimits, type Pusher, PushPlaces, SLOW_BYTES } from './core/push-places.ts';
 
 /** Bodies of manifests that are in memory at once: 32 of the largest. */
 const HELD_BYTES = 128 * 1024 * 1024;
-/** How often it is looked at how much of each body came, in ms. */
-const LOOK_EVERY_MS = WINDOW_MS / 4;
 
 interface Running {
   readonly ctx: Context;
@@ -106,7 +98,7 @@ export class PushGate {
       beganBytes: ctx.req.socket.bytesRead,
       stop: new AbortController(),
     });
-    this.#looks ??= setInterval(() => this.#look(), LOOK_EVERY_MS).unref();
+    this.#looks ??= setInterval(() => this.#look(), PUSH_LOOK_MS).unref();
     return entry.place;
   }
 

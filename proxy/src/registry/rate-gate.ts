@@ -2,11 +2,10 @@ import { CodedError } from '@sepia/base/errors';
 import { delay } from '@sepia/base/lifecycle';
 import { addressOf } from '@sepia/face/door/client-facts';
 import type { Context } from 'koa';
+import { TURN_MS } from '../deadlines.ts';
 import { clientSignal } from './answers.ts';
 import { RateLimit } from './core/rate-limit.ts';
 
-/** A request waits this long at most for its turn, in ms. */
-const MAX_WAIT_MS = 5_000;
 const MAX_ADDRESSES = 20_000;
 
 interface RateOptions {
@@ -48,5 +47,5 @@ export class RateGate {
 }
 
 function limitOf({ perSecond }: RateOptions): RateLimit {
-  return new RateLimit({ perSecond, maxWaitMs: MAX_WAIT_MS, maxKeys: MAX_ADDRESSES });
+  return new RateLimit({ perSecond, maxWaitMs: TURN_MS, maxKeys: MAX_ADDRESSES });
 }

@@ -11,11 +11,10 @@ import { queryValue } from '@sepia/http/signed';
 import { OCI_INDEX } from '@sepia/oci/manifest';
 import { BESIDE_MISSES, whileAlive } from '../bodies/blob-source.ts';
 import type { Origins } from '../cluster/origins.ts';
+import { REFERRERS_MS, SLOW_HEDGE_MS } from '../deadlines.ts';
 import { clientSignal } from './answers.ts';
 import { nextLink } from './core/page-link.ts';
 
-const HEDGE_MS = 1_000;
-const TIMEOUT_MS = 25_000;
 /** A page has about 1 MiB, or one descriptor with as many annotations as a manifest can have. */
 const MAX_PAGE_BYTES = 16 * 1024 * 1024;
 const MAX_TYPE_CHARS = 255;
@@ -32,13 +31,13 @@ export function listReferrers(deps: { readonly origins: Origins }): RegistryHand
     const ask = async (id: string, abort: AbortSignal): Promise<{ manifests: unknown[]; next?: string }> => {
       const either = AbortSignal.any([abort, signal]);
       const run = (running: AbortSignal): Promise<InternalResponse> =>
-        deps.origins.call(id, { ...call, headersTimeoutMs: TIMEOUT_MS, signal: running });
+        deps.origins.call(id, { ...call, headersTimeoutMs: REFERRERS_MS, signal: running });
       const answer = await whileAlive(deps.origins, id, either, run, BESIDE_MISSES);
       return pageOf(await readLimited(answer.body, MAX_PAGE_BYTES, id), id);
     };
     const { candidates } = deps.origins.placement(shardKey(target.upstream, target.repository));
     const { manifests, next } = await firstAnswer(deps.origins.health.order(candidates), ask, {
-      hedgeAfterMs: HEDGE_MS,
+      hedgeAfterMs: SLOW_HEDGE_MS,
       signal,
       isFinal: isDefinite,
     });

@@ -10,11 +10,10 @@ import { type InternalResponse, readLimited } from '@sepia/http/client';
 import { queryValue } from '@sepia/http/signed';
 import { BESIDE_MISSES, whileAlive } from '../bodies/blob-source.ts';
 import type { Origins } from '../cluster/origins.ts';
+import { LIST_MS, SLOW_HEDGE_MS } from '../deadlines.ts';
 import { clientSignal } from './answers.ts';
 import { parsePageSize, tagPage } from './core/tag-page.ts';
 
-const HEDGE_MS = 1_000;
-const TIMEOUT_MS = 20_000;
 const MAX_LIST_BYTES = 32 * 1024 * 1024;
 const MAX_LAST_CHARS = 256;
 
@@ -30,13 +29,13 @@ export function listTags(deps: { readonly origins: Origins }): RegistryHandler<'
     const ask = async (id: string, abort: AbortSignal): Promise<string[]> => {
       const either = AbortSignal.any([abort, signal]);
       const run = (running: AbortSignal): Promise<InternalResponse> =>
-        deps.origins.call(id, { ...call, headersTimeoutMs: TIMEOUT_MS, signal: running });
+        deps.origins.call(id, { ...call, headersTimeoutMs: LIST_MS, signal: running });
       const answer = await whileAlive(deps.origins, id, either, run, BESIDE_MISSES);
       return tagsOf(await readLimited(answer.body, MAX_LIST_BYTES, id), id);
     };
     const { candidates } = deps.origins.placement(shardKey(target.upstream, target.repository));
     const tags = await firstAnswer(deps.origins.health.order(candidates), ask, {
-      hedgeAfterMs: HEDGE_MS,
+      hedgeAfterMs: SLOW_HEDGE_MS,
       signal,
       isFinal: isDefinite,
     });

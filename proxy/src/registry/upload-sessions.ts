@@ -10,16 +10,9 @@ import { type InternalResponse, readLimited } from '@sepia/http/client';
 import type { FlowLimits } from '../bodies/core/flow.ts';
 import { type RequestBody, watchFlow } from '../bodies/request-body.ts';
 import type { OriginRequest, Origins } from '../cluster/origins.ts';
+import { ALIVE_MS, HEDGE_MS, STAGER_SILENT_MS, UPLOAD_CALL_MS, UPLOAD_END_MS } from '../deadlines.ts';
 import type { UploadId } from './core/upload.ts';
 
-/** A stager that answers nothing for this long is lost, in ms (design, "One push"). */
-export const STAGER_SILENT_MS = 5_000;
-/** An origin counts as alive while it answered anything within this; probes come every two seconds, in ms. */
-const ALIVE_MS = 4_000;
-/** Copying and syncing a large blob to its owners may take this long after its last byte, in ms. */
-const ANSWER_MS = 15 * 60_000;
-const HEDGE_MS = 500;
-const SHORT_CALL_MS = 4_000;
 /** Room that a stager of a blob of unknown length should have. */
 const ROOM_BYTES = 10 * 1024 ** 3;
 const MAX_ANSWER_BYTES = 64 * 1024;
@@ -53,7 +46,7 @@ export class Uploads {
   constructor(deps: UploadsDeps, options: { readonly idleMs: number }) {
     this.#origins = deps.origins;
     this.#random = deps.random;
-    this.#limits = { originSilentMs: STAGER_SILENT_MS, idleMs: options.idleMs, answerMs: ANSWER_MS };
+    this.#limits = { originSilentMs: STAGER_SILENT_MS, idleMs: options.idleMs, answerMs: UPLOAD_END_MS };
   }
 
   /** Opens a session on any healthy origin, on one with much room where there is one. @throws what the origins said */
@@ -70,7 +63,7 @@ export class Uploads {
     const ask = async (id: string, abort: AbortSignal): Promise<string> => {
       const call = to(ORIGIN_BLOBS.uploadBegin, { ...target, room });
       const { uploadId } = await this.#origins
-        .quick<{ uploadId?: unknown }>(id, SHORT_CALL_MS, call, AbortSignal.any([abort, signal]))
+        .quick<{ uploadId?: unknown }>(id, UPLOAD_CALL_MS, call, AbortSignal.any([abort, signal]))
         .catch(noteFull);
       if (typeof uploadId !== 'string')
         throw new CodedError('PEER_HTTP', { message: `origin ${id} answered without an upload id` });
@@ -84,7 +77,7 @@ export class Uploads {
   async mount(target: ResolvedName, from: string, digest: Digest, signal: AbortSignal): Promise<boolean> {
     const ask = async (id: string, abort: AbortSignal): Promise<true> => {
       const call = to(ORIGIN_BLOBS.mount, { ...target, from, digest });
-      await this.#origins.quick(id, SHORT_CALL_MS, call, AbortSignal.any([abort, signal]));
+      await this.#origins.quick(id, UPLOAD_CALL_MS, call, AbortSignal.any([abort, signal]));
       return true;
     };
     try {

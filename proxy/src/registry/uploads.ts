@@ -7,6 +7,7 @@ import type { RegistryHandler } from '@sepia/face/registry-app';
 import { queryValue } from '@sepia/http/signed';
 import type { Context } from 'koa';
 import { RequestBody } from '../bodies/request-body.ts';
+import { UPLOAD_CANCEL_MS } from '../deadlines.ts';
 import { clientSignal, locationOf, sendEmpty } from './answers.ts';
 import { keyOf } from './core/push-places.ts';
 import { checkChunkRange, heldRange, parseUploadId, type UploadId } from './core/upload.ts';
@@ -118,7 +119,7 @@ async function finish(
     return;
   }
   await deps.uploads.putWhole(target, digest, body, signal, id);
-  await deps.uploads.cancel(id, target, AbortSignal.timeout(1_000)).catch((error: unknown) => {
+  await deps.uploads.cancel(id, target, AbortSignal.timeout(UPLOAD_CANCEL_MS)).catch((error: unknown) => {
     logFailure(deps.log, error, 'an empty session was left to expire', { uploadId: id.text }, 'debug');
   });
 }

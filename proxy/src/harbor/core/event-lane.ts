@@ -1,17 +1,12 @@
 import { backoffMs } from '@sepia/base/async/backoff';
 import { CodedError } from '@sepia/base/errors';
 import { hasNoPlace } from '@sepia/records/jobs/core/fair-share';
+import { EVENT_GIVE_UP_MS, EVENT_RETRY_MS, EVENT_TAKEN_MS, MAX_EVENT_RETRY_MS } from '../../deadlines.ts';
 
 /** Events that one lane holds; more are refused, and Harbor sends them again. */
 export const MAX_EVENTS = 256;
 /** Events that ended, by key: a repeated delivery is known. */
 const MAX_DONE = 512;
-/** A proxy that took an event has to renew or end it within this, in ms. */
-export const TAKEN_MS = 60_000;
-const FIRST_RETRY_MS = 2_000;
-const MAX_RETRY_MS = 5 * 60_000;
-/** After this an event is given up, in ms: members that were away for so long begin with cold caches. */
-const GIVE_UP_MS = 24 * 3_600_000;
 
 /** What a lane remembers of an event; `payload` is the caller's. */
 export interface LaneEvent<T> {
@@ -58,7 +53,7 @@ export function addEvent<T>(
     notBeforeMs: nowMs,
     tries: 0,
     takenBy: holder,
-    takenUntilMs: nowMs + TAKEN_MS,
+    takenUntilMs: nowMs + EVENT_TAKEN_MS,
   };
   return { lane: { ...lane, events: [...lane.events, added] }, isNew: true };
 }
@@ -94,7 +89,7 @@ export function takeDue<T>(
   const held = (event: LaneEvent<T>): LaneEvent<T> => ({
     ...event,
     takenBy: holder,
-    takenUntilMs: nowMs + TAKEN_MS,
+    takenUntilMs: nowMs + EVENT_TAKEN_MS,
   });
   const events = lane.events.map((event) => (chosen.has(event) ? held(event) : event));
   return { lane: { ...lane, events }, taken: [...chosen].map(held) };
@@ -113,7 +108,7 @@ export function renew<T>(
 ): { lane: Lane<T>; isHeld: boolean } {
   const isHeld = lane.events.some((event) => event.key === key && event.takenBy === holder);
   const events = lane.events.map((event) =>
-    event.key === key && isHeld ? { ...event, takenUntilMs: nowMs + TAKEN_MS } : event,
+    event.key === key && isHeld ? { ...event, takenUntilMs: nowMs + EVENT_TAKEN_MS } : event,
   );
   return { lane: isHeld ? { ...lane, events } : lane, isHeld };
 }
@@ -135,9 +130,9 @@ export function putBack<T>(
 ): { lane: Lane<T>; isOver: boolean } {
   const event = lane.events.find((one) => one.key === key);
   if (event === undefined || event.takenBy !== holder) return { lane, isOver: false };
-  if (nowMs - event.addedAtMs > GIVE_UP_MS) return { lane: finish(lane, key), isOver: true };
+  if (nowMs - event.addedAtMs > EVENT_GIVE_UP_MS) return { lane: finish(lane, key), isOver: true };
   const { takenBy: _by, takenUntilMs: _until, ...rest } = event;
-  const waitMs = backoffMs(event.tries + 1, FIRST_RETRY_MS, MAX_RETRY_MS);
+  const waitMs = backoffMs(event.tries + 1, EVENT_RETRY_MS, MAX_EVENT_RETRY_MS);
   const waiting: LaneEvent<T> = { ...rest, tries: event.tries + 1, notBeforeMs: nowMs + waitMs };
   return {
     lane: { ...lane, events: lane.events.map((one) => (one.key === key ? waiting : one)) },

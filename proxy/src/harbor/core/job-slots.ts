@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
+import { JOB_FORGOTTEN_MS, JOB_HOLD_MS, JOB_KEPT_MS } from '../../deadlines.ts';
 import type { Scope } from './messages.ts';
 
 /** Registers that jobs take in turn: the space that they need is bounded. */
@@ -8,12 +9,6 @@ export const JOB_SERIALS = 2 ** 41;
 /** Rows of a job that are kept and told, and their bytes: registers and answers have limits. */
 const MAX_ROWS = 500;
 const MAX_ROWS_BYTES = 192 * 1024;
-/** A job's end is told for this long, in ms (Harbor asks for half an hour). */
-export const KEEP_MS = 3_600_000;
-/** A hold that was not renewed for this long is void, in ms. */
-export const HOLD_MS = 20_000;
-/** A job that nobody ended is forgotten after this, in ms. */
-const FORGET_MS = 2 * KEEP_MS;
 /** So often a job is begun anew after its proxy went away. */
 const MAX_RUNS = 3;
 
@@ -70,7 +65,7 @@ export function claimSlot(
 ): JobRecord | undefined {
   if (current !== undefined) {
     const age = nowMs - current.updatedAtMs;
-    if (age < (current.state === 'PENDING' ? FORGET_MS : KEEP_MS)) return undefined;
+    if (age < (current.state === 'PENDING' ? JOB_FORGOTTEN_MS : JOB_KEPT_MS)) return undefined;
   }
   return {
     ...job,
@@ -102,7 +97,7 @@ export function dropHold(current: JobRecord | undefined, id: number, holder: str
 
 /** True when a job waits and nobody runs it. */
 export function isAbandoned(job: JobRecord, nowMs: number): boolean {
-  return job.state === 'PENDING' && nowMs - job.heldAtMs > HOLD_MS;
+  return job.state === 'PENDING' && nowMs - job.heldAtMs > JOB_HOLD_MS;
 }
 
 /** `PENDING, abandoned → PENDING | FAILURE`: another proxy takes it, at most {@link MAX_RUNS} times. */

@@ -1,3 +1,5 @@
+import { WINDOW_MS } from '../../deadlines.ts';
+
 /** Who pushes: the account, where there are accounts, and the address that it comes from. */
 export interface Pusher {
   readonly account?: string | undefined;
@@ -24,8 +26,6 @@ export type Entry =
   | { readonly type: 'go'; readonly place: Place; readonly instead: readonly Place[] }
   | { readonly type: 'refuse'; readonly limit: 'account' | 'address' | 'all' };
 
-/** A body is judged by what came in so many ms in which its client was waited for. */
-export const WINDOW_MS = 10_000;
 /** A body of which less comes in a window is slow: 16 KiB a second. */
 export const SLOW_BYTES = 160 * 1024;
 const PUSHER_SHARE = 4;

@@ -1,5 +1,6 @@
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
+import { EVENT_TAKEN_MS } from '../../../src/deadlines.ts';
 import {
   addEvent,
   finish,
@@ -8,7 +9,6 @@ import {
   MAX_EVENTS,
   putBack,
   renew,
-  TAKEN_MS,
   takeDue,
 } from '../../../src/harbor/core/event-lane.ts';
 
@@ -18,13 +18,13 @@ const keys = (lane: Lane<string>): string[] => lane.events.map((one) => one.key)
 t.test('an event is held by who took it in, and free when that one is silent', async (t) => {
   const { lane, isNew } = addEvent(undefined, event('a'), 'p1', 0);
   t.equal(isNew, true);
-  t.equal(hasDue(lane, TAKEN_MS - 1), false);
-  t.equal(takeDue(lane, 'p2', TAKEN_MS - 1, 9).taken.length, 0);
-  t.equal(hasDue(lane, TAKEN_MS), true);
-  const { lane: next, taken } = takeDue(lane, 'p2', TAKEN_MS, 9);
+  t.equal(hasDue(lane, EVENT_TAKEN_MS - 1), false);
+  t.equal(takeDue(lane, 'p2', EVENT_TAKEN_MS - 1, 9).taken.length, 0);
+  t.equal(hasDue(lane, EVENT_TAKEN_MS), true);
+  const { lane: next, taken } = takeDue(lane, 'p2', EVENT_TAKEN_MS, 9);
   t.equal(taken[0]?.key, 'a');
-  t.equal(renew(next, 'a', 'p1', TAKEN_MS).isHeld, false);
-  t.equal(renew(next, 'a', 'p2', TAKEN_MS + 5).lane.events[0]?.takenUntilMs, 2 * TAKEN_MS + 5);
+  t.equal(renew(next, 'a', 'p1', EVENT_TAKEN_MS).isHeld, false);
+  t.equal(renew(next, 'a', 'p2', EVENT_TAKEN_MS + 5).lane.events[0]?.takenUntilMs, 2 * EVENT_TAKEN_MS + 5);
 });
 
 t.test('a repeated delivery is known while it waits and after its end', async (t) => {
@@ -110,7 +110,7 @@ t.test('property: every event that was taken in is worked on at least once, whoe
     proxy: fc.constantFrom('p1', 'p2', 'p3'),
     what: fc.constantFrom('add', 'take', 'finish', 'fail', 'die'),
     name: fc.constantFrom('a', 'b', 'c', 'd'),
-    passMs: fc.integer({ min: 0, max: TAKEN_MS }),
+    passMs: fc.integer({ min: 0, max: EVENT_TAKEN_MS }),
   });
   fc.assert(
     fc.property(fc.array(step, { maxLength: 80 }), (steps) => {
@@ -147,7 +147,7 @@ t.test('property: every event that was taken in is worked on at least once, whoe
         } else of(proxy).clear();
       }
       for (let round = 0; round < 10; round++) {
-        nowMs += 10 * TAKEN_MS;
+        nowMs += 10 * EVENT_TAKEN_MS;
         take('p1');
         finishAll('p1');
       }

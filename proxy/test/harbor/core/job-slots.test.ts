@@ -1,15 +1,14 @@
 import t from 'tap';
+import { JOB_HOLD_MS, JOB_KEPT_MS } from '../../../src/deadlines.ts';
 import {
   boundedRows,
   claimSlot,
   dropHold,
   endJob,
-  HOLD_MS,
   isAbandoned,
   JOB_SERIALS,
   JOB_SLOTS,
   type JobRow,
-  KEEP_MS,
   renewHold,
   slotOf,
   takeOver,
@@ -33,26 +32,26 @@ t.test('ids are safe integers of 53 random bits, in their slot', async (t) => {
   t.equal(largest.id, Number.MAX_SAFE_INTEGER);
   t.equal(slotOf(largest.id), JOB_SLOTS - 1);
   const ended = endJob(largest, largest.id, JOB.holder, END, 1);
-  const next = claimSlot(ended, { slot: 7, serial: 5 }, JOB, 1 + KEEP_MS)!;
+  const next = claimSlot(ended, { slot: 7, serial: 5 }, JOB, 1 + JOB_KEPT_MS)!;
   t.equal(next.id, 5 * JOB_SLOTS + 7, 'nothing of the id before is in it');
 });
 
 t.test('a slot is taken while its job runs and for an hour after its end', async (t) => {
   const running = claimSlot(undefined, AT, JOB, 0)!;
-  t.equal(claimSlot(running, AT, JOB, KEEP_MS), undefined);
-  t.ok(claimSlot(running, AT, JOB, 2 * KEEP_MS), 'nobody ended it');
+  t.equal(claimSlot(running, AT, JOB, JOB_KEPT_MS), undefined);
+  t.ok(claimSlot(running, AT, JOB, 2 * JOB_KEPT_MS), 'nobody ended it');
   const ended = endJob(running, running.id, JOB.holder, END, 1_000);
-  t.equal(claimSlot(ended, AT, JOB, KEEP_MS), undefined);
-  t.ok(claimSlot(ended, AT, JOB, KEEP_MS + 1_000));
+  t.equal(claimSlot(ended, AT, JOB, JOB_KEPT_MS), undefined);
+  t.ok(claimSlot(ended, AT, JOB, JOB_KEPT_MS + 1_000));
 });
 
 t.test('a job whose hold is void is taken over, three times at most', async (t) => {
   let job = claimSlot(undefined, AT, JOB, 0)!;
-  t.equal(isAbandoned(job, HOLD_MS), false);
-  t.equal(takeOver(job, job.id, 'p2.x', HOLD_MS), job);
+  t.equal(isAbandoned(job, JOB_HOLD_MS), false);
+  t.equal(takeOver(job, job.id, 'p2.x', JOB_HOLD_MS), job);
   job = renewHold(job, job.id, JOB.holder, 15_000);
-  t.equal(isAbandoned(job, HOLD_MS + 1), false);
-  t.equal(isAbandoned(job, 15_001 + HOLD_MS), true);
+  t.equal(isAbandoned(job, JOB_HOLD_MS + 1), false);
+  t.equal(isAbandoned(job, 15_001 + JOB_HOLD_MS), true);
   job = takeOver(job, job.id, 'p2.x', 40_000)!;
   t.match(job, { holder: 'p2.x', runs: 2, state: 'PENDING' });
   t.throws(() => renewHold(job, job.id, JOB.holder, 41_000), { code: 'CONFLICT' }, 'the first runner is out');

@@ -1,12 +1,12 @@
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
+import { WINDOW_MS } from '../../../src/deadlines.ts';
 import {
   keyOf,
   type Place,
   type PlaceLimits,
   PushPlaces,
   SLOW_BYTES,
-  WINDOW_MS,
 } from '../../../src/registry/core/push-places.ts';
 
 const LIMITS = { all: 6, perAccount: 3, perAddress: 4, heldBytes: 400 };
