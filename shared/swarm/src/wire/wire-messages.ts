@@ -1,6 +1,25 @@
 import type { Writable } from 'node:stream';
 import { LEAF_BYTES, PIECE_BYTES } from '@sepia/metainfo/tree';
 
+/** Message ids of BEP 3, BEP 6 and BEP 10 by what they are called there. */
+export const ID = Object.freeze({
+  choke: 0,
+  unchoke: 1,
+  interested: 2,
+  notInterested: 3,
+  have: 4,
+  bitfield: 5,
+  request: 6,
+  cancel: 8,
+  port: 9,
+  suggest: 13,
+  haveAll: 14,
+  haveNone: 15,
+  reject: 16,
+  allowedFast: 17,
+  extended: 20,
+});
+
 /** Exact lengths of messages with the id in front (BEP 3, BEP 6). */
 export const FIXED_LENGTHS: Readonly<Record<number, number>> = Object.freeze({
   0: 1,
