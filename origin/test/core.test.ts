@@ -63,6 +63,36 @@ t.test('readers far ahead get connections of their own, near ones wait', (t) => 
   t.end();
 });
 
+t.test(
+  'before the first answer one connection asks: for what is wanted, else for the piece it is told',
+  (t) => {
+    const plan = new FetchPlan(10 * MIB, { wantAll: false });
+    t.same(plan.first(), { start: 0, end: 1, urgent: true }, 'no reader yet');
+    t.same(plan.first(4), { start: 4, end: 5, urgent: true });
+    t.same(plan.first(99), { start: 9, end: 10, urgent: true }, 'the size was only believed');
+    plan.moveReader(1, 6, 6);
+    t.same(plan.first(4), { start: 6, end: 7, urgent: true }, 'a reader waits');
+    plan.opened(1, { start: 6, end: 7 });
+    t.equal(plan.first(4), undefined, 'one is enough');
+    t.end();
+  },
+);
+
+t.test('nothing is asked while the swarm holds all that is missing', (t) => {
+  const held = new Bitfield(4);
+  for (const piece of [1, 2, 3]) held.add(piece);
+  const plan = new FetchPlan(4 * MIB, { wantAll: true });
+  plan.landed(0);
+  plan.avoid(held);
+  t.equal(plan.next(), undefined);
+  plan.opened(1, { start: 0, end: 1 });
+  t.equal(plan.next(), undefined, 'nor beside what runs');
+  plan.closed(1);
+  plan.stopAvoiding();
+  t.same(plan.next(), { start: 1, end: 4, urgent: false });
+  t.end();
+});
+
 t.test('without Range nothing is asked beside the one connection', (t) => {
   const plan = new FetchPlan(40 * MIB, { wantAll: true });
   plan.setRanges(false);

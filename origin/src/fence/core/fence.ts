@@ -76,9 +76,10 @@ export class Fence {
     }
   }
 
+  /** What {@link use} or {@link write} noted with these keys is over. */
   done(keys: readonly string[]): void {
     for (const key of keys) {
-      const left = (this.#inUse.get(key) ?? 1) - 1;
+      const left = this.#inUse.get(key)! - 1;
       if (left > 0) this.#inUse.set(key, left);
       else this.#inUse.delete(key);
     }

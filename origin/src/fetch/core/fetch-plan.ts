@@ -183,16 +183,13 @@ export class FetchPlan {
   }
 
   #main(): FetchJob | undefined {
-    if (!this.#wantAll) return undefined;
-    for (let start = this.#nextWanted(0); start !== -1; start = this.#nextWanted(start + 1)) {
-      if (this.#isComing(start)) continue;
-      return {
-        start,
-        end: this.#ranges === 'no' ? this.pieceCount : this.#gapEnd(start, this.pieceCount),
-        urgent: false,
-      };
-    }
-    return undefined;
+    const start = this.#wantAll ? this.#nextWanted(0) : -1;
+    if (start === -1) return undefined;
+    return {
+      start,
+      end: this.#ranges === 'no' ? this.pieceCount : this.#gapEnd(start, this.pieceCount),
+      urgent: false,
+    };
   }
 
   #hasMain(): boolean {

@@ -82,20 +82,20 @@ export function* sweepRepository(rules: SweepRules): Generator<GcAsk, Repository
   const condemned = new Set(batch.map(({ digest }) => digest));
   const busy = yield* ask<ReadonlySet<Digest>>({ type: 'condemn', of: 'links', digests: [...condemned] });
   const second = yield* marked(rules);
-  const why = typeof second === 'string' ? second : fault(first, second, batch, busy);
-  if (typeof second === 'string' || why !== undefined) {
+  const agreed = typeof second === 'string' ? second : (fault(first, second, batch, busy) ?? second);
+  if (typeof agreed === 'string') {
     yield { type: 'release' };
-    return left(first.view.links.size, why ?? '');
+    return left(first.view.links.size, agreed);
   }
-  const still = new Map(second.links.map((link) => [link.digest, link.atMs]));
+  const still = new Map(agreed.links.map((link) => [link.digest, link.atMs]));
   const buried = batch.filter(({ digest, atMs }) => !busy.has(digest) && still.get(digest) === atMs);
   const gone = new Set(buried.map(({ digest }) => digest));
-  const referrers = second.referrers.filter(
-    ({ digest }) => gone.has(digest) || !second.view.links.has(digest),
+  const referrers = agreed.referrers.filter(
+    ({ digest }) => gone.has(digest) || !agreed.view.links.has(digest),
   );
   yield { type: 'bury', links: buried, referrers };
   yield { type: 'release' };
-  return swept(buried, second.view.links.size - buried.length, more && buried.length > 0);
+  return swept(buried, agreed.view.links.size - buried.length, more && buried.length > 0);
 }
 
 /**

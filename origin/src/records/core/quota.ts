@@ -64,10 +64,6 @@ const MAX_HOLDS = 20_000;
 export class QuotaHolds {
   readonly #holds = new LatestMap<string, Hold>(MAX_HOLDS);
 
-  get size(): number {
-    return this.#holds.size;
-  }
-
   /** Takes or renews a hold; returns the limit that has no room for it, which changes nothing. */
   take(wanted: Wanted, usage: QuotaUsage, limits: QuotaLimits, nowMs: number): keyof QuotaLimits | undefined {
     for (const [id, hold] of this.#holds) if (hold.untilMs <= nowMs) this.#holds.delete(id);

@@ -34,7 +34,7 @@ export function mergeTold<E, P extends OwnPage<E>>(
   }));
   const keys = [...new Set(byPage.flatMap(({ entries }) => [...entries.keys()]))]
     .filter((key) => horizon === undefined || key <= horizon)
-    .sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
+    .sort();
   const found = keys.flatMap((key) => {
     const entry = standing(byPage.map(({ page, entries }) => ({ page, entry: entries.get(key) })));
     return entry === undefined ? [] : [entry];

@@ -131,7 +131,7 @@ export function yielded(
   if (state?.owed === undefined || state.digest !== lost) return state;
   const { owed: _owed, ...rest } = state;
   return won === null
-    ? (takenAway(rest, { ...move, how: 'theirs' }) ?? rest)
+    ? takenAway(rest, { ...move, how: 'theirs' })
     : moved(rest, { ...move, how: 'theirs', digest: won });
 }
 

@@ -41,7 +41,7 @@ t.test('whatever comes, nothing owed is forgotten, and the book has a limit', as
     which: fc.nat({ max: 30 }),
   });
   fc.assert(
-    fc.property(fc.array(step, { maxLength: 200 }), (steps) => {
+    fc.property(fc.array(step, { maxLength: 200, size: 'max' }), (steps) => {
       const owed = plan(10);
       const record = new Set<string>();
       for (const [nowMs, { what, which }] of steps.entries()) {
@@ -100,3 +100,26 @@ t.test(
     t.same(owed.due(3_000), ['a', 'b']);
   },
 );
+
+t.test('a full book leaves what comes on record, and asks for it when there is room', async (t) => {
+  const owed = plan(4);
+  t.equal(owed.oldestMs, undefined, 'nothing is owed');
+  owed.allRead();
+  for (const [at, digest] of ['a', 'b', 'c', 'd'].entries()) t.ok(owed.add(digest, 10, 5 + at));
+  t.ok(owed.add('a', 10, 9), 'known already');
+  t.notOk(owed.wantsMore);
+  t.notOk(owed.add('e', 10, 9), 'no room');
+  t.same([owed.size, owed.bytes, owed.oldestMs], [4, 40, 5]);
+  for (const digest of ['a', 'b', 'c']) owed.done(digest);
+  t.equal(owed.oldestMs, 8);
+  t.ok(owed.wantsMore, 'what had no room is on record');
+});
+
+t.test('what comes late for a blob that is no longer owed changes nothing', async (t) => {
+  const owed = plan();
+  owed.add('a', 10, 0);
+  owed.done('gone');
+  owed.notYet('gone', 0);
+  t.equal(owed.failed('gone', undefined, 0), 0);
+  t.same([owed.size, owed.bytes, owed.due(0)], [1, 10, ['a']]);
+});

@@ -1,7 +1,7 @@
 import { joinWhole } from '@sepia/records/core/join';
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
-import { mergePages, type OwnPage } from '../../../src/records/core/record-merge.ts';
+import { mergePages, mergeTold, type OwnPage } from '../../../src/records/core/record-merge.ts';
 
 interface Entry {
   readonly key: string;
@@ -57,5 +57,24 @@ t.test('pages merge to what stands, up to where all owners told', (t) => {
       ),
     ),
   );
+  t.end();
+});
+
+t.test('what does not stand is left out, and what is behind it is still read', (t) => {
+  const pages: readonly OwnPage<Entry>[] = [
+    { entries: [{ key: 'a', atMs: 1 }], more: true },
+    { entries: [{ key: 'a', atMs: 2 }], more: false },
+  ];
+  const told: (readonly (number | undefined)[])[] = [];
+  const merged = mergeTold<Entry, OwnPage<Entry>>(
+    pages,
+    (one) => one.key,
+    (entries) => {
+      told.push(entries.map(({ entry }) => entry?.atMs));
+      return undefined;
+    },
+  );
+  t.same(told, [[1, 2]], 'each owner is heard of each key');
+  t.same(merged, { entries: [], next: 'a' });
   t.end();
 });

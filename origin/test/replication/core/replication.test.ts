@@ -22,6 +22,11 @@ t.test('which repositories and tags a rule names, and how they are called there'
   t.equal(rule.onlyWithSubject('v1'), false);
   t.equal(subjectOfTag(signature), `sha256:${'a'.repeat(64)}`);
   t.equal(subjectOfTag('sha256-1'), undefined);
+  t.equal(
+    new RuleMatcher(RULE).matchesTag('local', 'team/app', 'latest'),
+    true,
+    'no tags named: all of them',
+  );
   const named = new RuleMatcher({ ...RULE, rewrite: { 'strip-prefix': 'team', 'add-prefix': 'dr/eu' } });
   t.equal(named.target('team/app'), 'dr/eu/app');
   t.equal(named.target('team'), undefined, 'nothing would be left');

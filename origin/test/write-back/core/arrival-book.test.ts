@@ -63,3 +63,41 @@ t.test('a newcomer is looked for at once, beside a full round of others', async 
   t.ok(book.due(0).includes('new'));
   t.equal(book.readFrom(1_000), undefined, 'no room');
 });
+
+t.test('a newcomer for whom there is no room waits on record, and is read from there', async (t) => {
+  const book = new ArrivalBook<string>({ maxKnown: 2 });
+  book.readToEnd(true);
+  for (const digest of ['a', 'b']) book.added(digest, 1, 0);
+  t.equal(book.readFrom(0), undefined, 'all that is on record is known');
+  book.added('c', 1, 0);
+  t.same(book.due(0), ['a', 'b']);
+  for (const digest of ['a', 'b']) book.done(digest);
+  t.same(book.readFrom(0), { after: undefined });
+});
+
+t.test(
+  'a registry that does not answer says nothing of a blob: it is asked again after a pause',
+  async (t) => {
+    const book = new ArrivalBook<string>({ maxKnown: 4 });
+    t.equal(book.nextMs(0), undefined);
+    book.added('a', 1, 0);
+    t.equal(book.nextMs(0), 0, 'due at once');
+    for (let failures = 0; failures < 20; failures++) book.failed('a', 0);
+    t.equal(book.size, 1, 'however often, it is not given up');
+    t.same(book.due(0), []);
+    t.equal(book.nextMs(0), 3_600_000);
+    t.same(book.due(3_600_000), ['a']);
+  },
+);
+
+t.test('a newcomer is looked for often before it makes room for others', async (t) => {
+  const book = new ArrivalBook<string>({ maxKnown: 2 });
+  book.added('a', 1, 0);
+  for (let looks = 1; looks < 12; looks++) {
+    book.notYet('a', 0);
+    t.equal(book.size, 1, `after look ${looks}`);
+  }
+  book.notYet('a', 0);
+  t.equal(book.size, 0);
+  t.same(book.readFrom(0), { after: undefined }, 'its turn comes again from record');
+});

@@ -54,6 +54,13 @@ t.test('a delete destroys nothing there that was never known here, unless an ope
   t.same(tagStep({ ...step, found: A }, 'ours', 'ours'), { type: 'delete' });
 });
 
+t.test('a push that an operator gives up becomes what is there, conflict or not', async (t) => {
+  const owed = { sinceMs: 1, base: A, ours: [B] };
+  for (const found of [A, C, null])
+    t.same(tagStep({ wanted: B, found, owed }, 'ours', 'drop'), { type: 'yield', to: found });
+  t.same(tagStep({ wanted: B, found: B, owed }, 'ours', 'drop'), { type: 'there' }, 'it got there');
+});
+
 t.test('a push after a delete is no conflict, whether the delete got there or not', async (t) => {
   const first: TagState = { digest: A, checkedAtMs: 1 };
   const gone = owing(first, takenAway(first, { ...HERE, atMs: 2, how: 'delete' })!, undefined);
