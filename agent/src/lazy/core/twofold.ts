@@ -20,7 +20,7 @@ export function isTwofold(text: string, watched: Watched): boolean {
   const levels: Level[] = [];
   const open = (isList: boolean): void => {
     const above = levels.at(-1);
-    const step = above === undefined ? '' : above.isList ? '*' : (above.key ?? '');
+    const step = above === undefined ? '' : above.isList ? '*' : above.key!;
     const path = above === undefined || above.path === '' ? step : `${above.path}.${step}`;
     levels.push({ path, isList, seen: new Set(), key: undefined });
   };

@@ -62,3 +62,12 @@ t.test('what nobody unpacks is left alone', async (t) => {
   ])
     t.equal(noted(manifest), undefined);
 });
+
+t.test('of a manifest that names digests without end a bounded number is doubted', async (t) => {
+  const many = Array.from({ length: 10_001 }, (_, at) => id(`${at}`));
+  const text = `{"config":{},"Config":{},"layers":${JSON.stringify(many)}}`;
+  const images = new PulledImages();
+  images.note(TARGET, { digest: id('m'), bytes: Buffer.from(text) });
+  t.match(images.of(TARGET, many[9_999]!), { doubt: /in two ways/ });
+  t.equal(images.of(TARGET, many[10_000]!), undefined, 'not known, and offered to nobody');
+});

@@ -229,3 +229,12 @@ t.test('a digest may be purged as well', async (t) => {
   t.equal(book.submit(request as CommandRequest, withNodes(1), 0), 'new');
   t.equal(book.due('a', 'b1', 0).commands[0]?.type, 'purge');
 });
+
+t.test('a command for a few nodes takes the room of those alone, also beside many nodes', async (t) => {
+  const book = new CommandBook();
+  const some = (id: string) => ({ ...prefetch(id), nodes: ['n0', 'n1'] }) as CommandRequest;
+  const many = withNodes(BUDGETS.prefetch.reports);
+  for (let at = 0; at < BUDGETS.prefetch.commands; at++)
+    t.equal(book.submit(some(`c${at}`), many, 0), 'new', `command ${at}`);
+  t.equal(book.submit(some('more'), many, 0), 'full', 'commands have a limit of their own');
+});

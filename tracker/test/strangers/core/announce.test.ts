@@ -22,6 +22,8 @@ t.test('what a client says of itself', async (t) => {
   t.equal(parseAnnounce(parseBinaryQuery(`${QUERY}&numwant=-1`)).numwant, 50, 'as many as there are');
   t.equal(parseAnnounce(parseBinaryQuery(`${QUERY}&numwant=5&compact=0`)).compact, false);
   t.equal(parseAnnounce(parseBinaryQuery(QUERY.replace('started', 'paused'))).event, undefined);
+  const terse = parseAnnounce(parseBinaryQuery(QUERY.replace('&left=10&event=started', '')));
+  t.match(terse, { left: 0, event: undefined }, 'who does not say what it lacks is told to no leecher');
   t.same(parseScrape(parseBinaryQuery(`info_hash=${escaped(HASH)}&info_hash=${escaped(HASH)}`)).length, 2);
   const named = parseBinaryQuery(`digest=sha256%3Aab&upstream=local&repository=team%2Fapp&${QUERY}`);
   t.same(namedBlob(named), { digest: 'sha256:ab', upstream: 'local', repository: 'team/app' });
@@ -55,6 +57,11 @@ t.test('what is no announce is refused by name', async (t) => {
   ];
   for (const [query, message] of wrong)
     t.throws(() => parseAnnounce(parseBinaryQuery(query)), { code: 'REQUEST_INVALID', message }, query);
+  const one = `info_hash=${escaped(HASH)}`;
+  const scraped = (count: number) => new Map([['info_hash', Array<string>(count).fill('x'.repeat(20))]]);
+  t.equal(parseScrape(scraped(32)).length, 32);
+  t.throws(() => parseScrape(scraped(33)), { code: 'REQUEST_INVALID', message: /at most 32 info_hash/ });
+  t.throws(() => parseAnnounce(parseBinaryQuery(`${one}&port=6881`)), { message: /peer_id must have 20/ });
 });
 
 t.test('no query throws anything else', async (t) => {
@@ -97,9 +104,30 @@ t.test('answers are bencode that a client reads', async (t) => {
   t.match(compact, { complete: 2, incomplete: 1, interval: 60, 'min interval': 30 });
   t.same((compact as Record<string, Buffer>)['peers'], Buffer.from('c00002071ae1', 'hex'));
   t.equal((compact as Record<string, Buffer>)['peers6']?.length, 18);
+  const four = announceAnswer({ intervalMs: 1, counts: COUNTS, peers: peers.slice(0, 1), compact: true });
+  t.equal(
+    (read(four) as Record<string, unknown>)['peers6'],
+    undefined,
+    'no key of IPv6 without a peer there',
+  );
+  const named = [{ host: 'node.example', port: 6881 }];
+  const none = read(announceAnswer({ intervalMs: 1, counts: COUNTS, peers: named, compact: true }));
+  t.equal((none as Record<string, Buffer>)['peers']?.length, 0, 'a name has no compact form');
   const long = read(announceAnswer({ intervalMs: 60_000, counts: COUNTS, peers, compact: false }));
   t.equal(((long as Record<string, unknown[]>)['peers'] ?? []).length, 2);
   t.same(read(failureAnswer('no')), { 'failure reason': Buffer.from('no') });
   const scraped = read(scrapeAnswer(new Map([[HASH.toString('hex'), COUNTS]]))) as Record<string, object>;
   t.same(scraped['files'], { [HASH.toString('latin1')]: COUNTS });
+});
+
+t.test('a scrape of several answers with keys in the order that bencode asks for', async (t) => {
+  const [low, high] = [HASH.toString('hex'), 'ff'.repeat(20)];
+  for (const order of [
+    [low, high],
+    [high, low],
+  ]) {
+    const bytes = Buffer.from(scrapeAnswer(new Map(order.map((hash) => [hash, COUNTS]))));
+    const [at, after] = [low, high].map((hash) => bytes.indexOf(Buffer.from(hash, 'hex')));
+    t.ok(at! > 0 && at! < after!, order.join());
+  }
 });

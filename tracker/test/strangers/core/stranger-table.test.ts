@@ -38,3 +38,35 @@ t.test('one host, one swarm, all swarms have limits', async (t) => {
   }
   t.equal(live, 1_999);
 });
+
+t.test('a swarm that nobody is in is forgotten, one that somebody completed not at once', async (t) => {
+  const table = new StrangerTable(seeded(1));
+  const [one, other] = [peer('192.0.2.1', 5_000), peer('192.0.2.2', 5_000)];
+  table.announce(HASH, one, 'completed', 0, 1_000);
+  table.announce(HASH, other, 'started', 0, 1_000);
+  for (const who of [one, other]) table.announce(HASH, who, 'stopped', 1, 1_000);
+  t.same(table.counts(HASH), { complete: 0, incomplete: 0, downloaded: 1 }, 'a scrape still tells of it');
+  table.announce(HASH, one, 'started', 2, 1_000);
+  table.forget(HASH);
+  t.same(table.counts(HASH), { complete: 0, incomplete: 0, downloaded: 0 });
+  const full = new StrangerTable(seeded(1));
+  for (let at = 0; at < 3_000; at++) {
+    const passing = at.toString(16).padStart(40, '0');
+    full.announce(passing, one, 'started', 0, 1e6);
+    full.announce(passing, one, 'stopped', 0, 1e6);
+  }
+  full.announce(HASH, one, 'started', 0, 1e6);
+  t.ok(full.isLive(HASH), 'who said goodbye takes no room');
+});
+
+t.test('of a swarm that is not known nothing is said, and nothing of a peer that is not in it', async (t) => {
+  const table = new StrangerTable(seeded(1));
+  const here = { host: '192.0.2.1', port: 5_000 };
+  t.same([table.peers(HASH, 10), table.leechers(HASH, 10)], [[], []]);
+  t.same(table.counts(HASH), { complete: 0, incomplete: 0, downloaded: 0 });
+  t.notOk(table.isLive(HASH));
+  t.notOk(table.has(HASH, here));
+  table.announce(HASH, peer(here.host, here.port), 'started', 0, 1_000);
+  t.ok(table.has(HASH, here));
+  t.notOk(table.has(HASH, { ...here, port: 5_001 }), 'the same host at another port is another');
+});

@@ -1,7 +1,7 @@
 import { digestHash, setHash } from '@sepia/cluster/api/set-hash';
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
-import { MAX_SEEDS_PER_BLOB, SwarmTable } from '../../../src/swarms/core/swarm-table.ts';
+import { MAX_NODES, MAX_SEEDS_PER_BLOB, SwarmTable } from '../../../src/swarms/core/swarm-table.ts';
 
 const node = (nodeId: string, zone?: string) => ({ nodeId, addresses: [`10.0.0.1:${nodeId.length}`], zone });
 const lease = (nodeId: string, extra: Partial<Parameters<SwarmTable['renew']>[0]> = {}) => ({
@@ -144,4 +144,32 @@ t.test('any mix of messages keeps the table consistent', async () => {
       );
     }),
   );
+});
+
+t.test('who holds pieces of an attempt, and who is in a swarm, is told whatever the asker', async (t) => {
+  const table = new SwarmTable(seeded(1), digestHash);
+  table.join(node('a'), 'd1', true, 1_000, 0);
+  table.join(node('b'), 'd1', false, 1_000, 0);
+  table.join(node('c'), 'd2', true, 1_000, 0);
+  const held = table.holders('d1', 10).map(({ nodeId }) => nodeId);
+  t.same(held.sort(), ['a', 'b']);
+  t.same([table.leecherCount('d1'), table.leecherCount('d3')], [1, 0]);
+  t.ok(table.isIn('d1', 'a'), 'it downloads');
+  t.ok(table.isIn('d1', 'b'), 'it seeds');
+  t.notOk(table.isIn('d1', 'c'), 'it is in another');
+  t.notOk(table.isIn('d3', 'a'), 'nobody is');
+  t.notOk(table.isIn('d1', 'x'), 'not known');
+});
+
+t.test('more nodes than a tracker takes are refused until others are gone', async (t) => {
+  const table = new SwarmTable(seeded(1), digestHash);
+  for (let at = 0; at < MAX_NODES; at++) table.join(node(`n${at}`), 'd', true, 1_000, 0);
+  t.same(table.renew(lease('late'), 0), { resync: false, refused: true });
+  table.join(node('late'), 'd2', true, 1_000, 0);
+  t.same([table.nodeCount, table.leecherCount('d2')], [MAX_NODES, 0]);
+  t.equal(table.renew(lease('n0'), 0).refused, false, 'who is known stays');
+  table.forget('late');
+  table.forget('n1');
+  t.equal(table.nodeCount, MAX_NODES - 1);
+  t.equal(table.renew(lease('late'), 0).refused, false);
 });

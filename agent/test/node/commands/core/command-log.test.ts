@@ -82,3 +82,23 @@ t.test('a node takes the children of its own platform, or all', async (t) => {
   t.same(ownChildren([{ digest: 'x', platform: undefined }], 'amd64'), ['x']);
   t.same(ownChildren([{ digest: 'x', platform: 'odd' }, ...index], 'arm64'), ['b']);
 });
+
+t.test('the end of a command is news to a tracker that never heard of it', async (t) => {
+  const log = new CommandLog();
+  log.take('t1', [command('c1')]);
+  t.equal(log.hasNews('t2'), false, 'it runs');
+  log.note({ id: 'c1', state: 'done' });
+  t.equal(log.hasNews('t2'), true);
+});
+
+t.test('what still runs is remembered, however much ended since', async (t) => {
+  const log = new CommandLog();
+  log.take('t1', [command('long')]);
+  for (let round = 0; round < 30; round++) {
+    const next = Array.from({ length: 60 }, (_, at) => command(`r${round}-${at}`));
+    log.take('t1', next);
+    for (const { id } of next) log.note({ id, state: 'done' });
+  }
+  t.equal(log.take('t1', [command('r0-0'), command('long')]).length, 1, 'only what ended runs again');
+  t.equal(log.open, 2);
+});
