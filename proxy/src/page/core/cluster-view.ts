@@ -251,17 +251,18 @@ function noteBackend(rows: Map<string, BackendRow>, facts: Record<string, unknow
   });
 }
 
+/** At least one peer takes part. */
 function swarmView(draft: Draft): SwarmView {
-  const peers = [...draft.peers.values()].sort((a, b) =>
-    a.role === b.role ? compare(a.id, b.id) : a.role === 'origin' ? -1 : 1,
-  );
+  const of = (role: PeerView['role']): PeerView[] =>
+    [...draft.peers.values()].filter((peer) => peer.role === role).sort((a, b) => compare(a.id, b.id));
+  const peers = [...of('origin'), ...of('agent')];
   const have = peers.reduce((all, peer) => all + peer.have, 0);
   return {
     digest: draft.digest.slice(0, draft.digest.indexOf(':') + 1 + SHOWN_DIGITS),
     sizeBytes: Math.ceil(draft.sizeBytes / MIB) * MIB,
     pieces: draft.pieces,
     state: draft.state,
-    progress: peers.length === 0 ? 0 : have / (peers.length * draft.pieces),
+    progress: have / (peers.length * draft.pieces),
     peers: peers.slice(0, MAX_PEERS),
     morePeers: Math.max(0, peers.length - MAX_PEERS),
   };
@@ -333,6 +334,7 @@ function roundMib(bytes = 0): number {
   return Math.round(bytes / MIB) * MIB;
 }
 
+/** Order of two names that differ. */
 function compare(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
+  return a < b ? -1 : 1;
 }

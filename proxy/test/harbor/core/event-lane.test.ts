@@ -18,6 +18,7 @@ const keys = (lane: Lane<string>): string[] => lane.events.map((one) => one.key)
 t.test('an event is held by who took it in, and free when that one is silent', async (t) => {
   const { lane, isNew } = addEvent(undefined, event('a'), 'p1', 0);
   t.equal(isNew, true);
+  t.equal(hasDue(undefined, EVENT_TAKEN_MS), false, 'a lane that was never written');
   t.equal(hasDue(lane, EVENT_TAKEN_MS - 1), false);
   t.equal(takeDue(lane, 'p2', EVENT_TAKEN_MS - 1, 9).taken.length, 0);
   t.equal(hasDue(lane, EVENT_TAKEN_MS), true);

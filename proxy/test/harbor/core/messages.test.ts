@@ -94,6 +94,8 @@ t.test('the URL of a manifest names upstream, repository and reference', async (
   t.match(parse('https://harbor.local:443/v2/a/b/manifests/v1'), { upstream: 'harbor' }, 'the default port');
   t.match(parse('/v2/a/b/manifests/v1'), { upstream: 'local' });
   t.throws(() => parse('https://evil.test/v2/a/b/manifests/v1'), { code: 'UPSTREAM_UNKNOWN' });
+  t.throws(() => parse('https://harbor.local/v2/a/b/manifests/-v1'), { code: 'TAG_INVALID' });
+  t.throws(() => parse('https://harbor.local/v2/A/b/manifests/v1'), { code: 'NAME_INVALID' });
   for (const bad of [
     '',
     'x',
@@ -143,6 +145,30 @@ t.test('webhooks: a resource_url that is not of the repository is told as what i
       message:
         'event_data.resources[0].resource_url is not HOST[:PORT]/REPOSITORY:TAG of the repository that repo_full_name names',
     });
+});
+
+t.test('webhooks: what lacks something is refused by field', async (t) => {
+  const refused = (value: object, message: string | RegExp): void =>
+    void t.throws(() => parseWebhook(value), { code: 'REQUEST_INVALID', message });
+  for (const resources of [undefined, [], {}])
+    refused(push({}, { resources }), 'event_data.resources is not a list with entries');
+  const many = Array.from({ length: 101 }, () => ({}));
+  refused(push({}, { resources: many }), 'event_data.resources has 101 entries; at most 100 are taken');
+  refused(
+    push({}, { repository: { repo_full_name: 'Library/App' } }),
+    /repo_full_name is not a repository name/,
+  );
+  refused(push({ digest: 'sha256:1' }), 'event_data.resources[0].digest is not a digest');
+  for (const tag of [undefined, 'no tag'])
+    refused(push({ digest: undefined, tag }), 'event_data.resources[0] names neither digest nor tag');
+  for (const at of [undefined, '1763917200', Number.NaN])
+    refused({ ...push({}), occur_at: at }, 'occur_at is not a number');
+  refused({ ...push({}), type: 7 }, 'type is not text');
+});
+
+t.test('webhooks: a tag alone names what was pushed, and so does a digest in its place', async (t) => {
+  t.match(parseWebhook(push({ digest: undefined })), [{ digest: undefined, tag: 'v1' }]);
+  t.match(parseWebhook(push({ digest: undefined, tag: DIGEST })), [{ digest: DIGEST, tag: undefined }]);
 });
 
 t.test('webhooks: CloudEvents say the same; their id is what repeats', async (t) => {

@@ -234,3 +234,71 @@ t.test('what waits for the registries behind is summed over the origins that lea
     { upstream: 'hub', waiting: 5, dead: 1, oldestSeconds: 90 },
   ]);
 });
+
+t.test(
+  'members and peers stand in the order of their names, origins first, however they are told',
+  async (t) => {
+    const ids = ['b', 'd', 'a', 'c'];
+    const peers = ids.map((id) => ({ nodeId: `n-${id}`, have: 'f0' }));
+    const fetch = { digest: DIGEST, sizeBytes: 8, pieces: 4, have: 4 };
+    const tracker = { swarms: [{ ...fetch, peers }], nodes: peers.map(({ nodeId }) => ({ id: nodeId })) };
+    const view = clusterView(
+      [
+        { id: 't', role: 'tracker', answer: tracker },
+        ...['o-2', 'o-1'].map((id) => ({ id, role: 'origin' as const, answer: { fetches: [fetch] } })),
+      ],
+      1,
+      0,
+    );
+    const named = ids.map((id) => `n-${id}`).sort();
+    t.same(
+      view.swarms[0]?.peers.map(({ id }) => id),
+      ['o-1', 'o-2', ...named],
+    );
+    t.same(
+      view.members.map(({ id }) => id),
+      ['t', 'o-2', 'o-1', ...named],
+    );
+  },
+);
+
+t.test('an origin that does not say what it took counts what its fetches are known to hold', async (t) => {
+  const fetches = [
+    { sizeBytes: 8 * MIB, have: 3 },
+    { sizeBytes: 2 * MIB, have: 3 },
+    { sizeBytes: 8 * MIB, have: 'c0' },
+    { have: 3 },
+    'odd',
+  ];
+  const view = clusterView([{ id: 'o', role: 'origin', answer: { fetches } }], 1, 0);
+  t.equal(view.totals.upstreamBytes, 5 * MIB, 'never more than a blob is large');
+});
+
+t.test(
+  'more upstreams than the page shows are left out, and those that are shown go on counting',
+  async (t) => {
+    const names = Array.from({ length: 101 }, (_, at) => `u${String(at).padStart(3, '0')}`);
+    const answer = {
+      writeBack: names.map((upstream) => ({ upstream, dead: 1 })),
+      backends: names.map((upstream) => ({ upstream, kind: 'fs', place: '/x', blobs: 1 })),
+    };
+    const origins = ['o1', 'o2'].map((id) => ({ id, role: 'origin' as const, answer }));
+    const view = clusterView(origins, 1, 0);
+    t.equal(view.writeBack.length, 100);
+    t.equal(view.backends.length, 100);
+    t.same(view.writeBack.at(-1), { upstream: 'u099', waiting: 0, dead: 2, oldestSeconds: 0 });
+    t.match(view.backends.at(-1), { upstream: 'u099', waiting: 2 });
+  },
+);
+
+t.test('copies that wait stay counted beside an origin that tells of none', async (t) => {
+  const row = { upstream: 'local', kind: 's3', place: 's3://images' };
+  const [owes, none] = [{ backends: [{ ...row, blobs: 2, bytes: 3 * MIB }] }, { backends: [row] }];
+  for (const answers of [
+    [owes, none],
+    [none, owes],
+  ]) {
+    const asked = answers.map((answer, at) => ({ id: `o${at}`, role: 'origin' as const, answer }));
+    t.match(clusterView(asked, 1, 0).backends, [{ waiting: 2, waitingBytes: 3 * MIB, oldestSeconds: 0 }]);
+  }
+});

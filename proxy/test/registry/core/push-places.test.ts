@@ -123,3 +123,24 @@ t.test('whatever comes, no limit is passed and nobody loses a place who is not s
   );
   t.not(keyOf({ account: '1', address: '2' }), keyOf({ address: '1' }));
 });
+
+t.test('a push that lost its place holds nothing and is not judged any more', async (t) => {
+  const places = new PushPlaces({ ...LIMITS, all: 1 });
+  const slow = enter(places, { address: '1' });
+  places.moved(slow, 0, true, WINDOW_MS);
+  t.match(places.enter({ address: '2' }, WINDOW_MS), { type: 'go', instead: [slow] });
+  places.moved(slow, 0, true, 2 * WINDOW_MS);
+  t.notOk(places.hold(slow, 1));
+  t.same([places.open, places.heldBytes], [1, 0]);
+  t.equal(places.enter({ address: '3' }, 2 * WINDOW_MS).type, 'refuse', 'who has the place now is not slow');
+});
+
+t.test('pushers within their share hold no more than there is in all', async (t) => {
+  const places = new PushPlaces(LIMITS);
+  const five = ['1', '2', '3', '4', '5'].map((address) => enter(places, { address }));
+  for (const place of five.slice(0, 4)) t.ok(places.hold(place, 100));
+  t.notOk(places.hold(five[4]!, 1));
+  t.ok(places.hold(five[0]!, 40), 'less may always be held');
+  t.ok(places.hold(five[4]!, 60));
+  t.equal(places.heldBytes, 400);
+});
