@@ -39,17 +39,16 @@ export function firstReads(turns: Int32Array, places: Places): FirstRead[] {
       found.push(length === bytes ? { extent, turn } : { extent, turn, part: { offset, length } });
     }
   }
-  return found.sort(
-    (a, b) => a.turn - b.turn || a.extent - b.extent || (a.part?.offset ?? 0) - (b.part?.offset ?? 0),
-  );
+  // They were found as they lie, and those of one turn stay so.
+  return found.sort((a, b) => a.turn - b.turn);
 }
 
-/** The first turn in which one of these blocks was read; 0: none was. */
+/** The first turn in which one of these blocks, all of the image, was read; 0: none was. */
 function firstTurn(turns: Int32Array, offset: number, length: number): number {
   const last = Math.floor((offset + length - 1) / IMAGE_BLOCK);
   let turn = 0;
   for (let block = Math.floor(offset / IMAGE_BLOCK); block <= last; block++) {
-    const here = turns[block] ?? 0;
+    const here = turns[block]!;
     if (here !== 0 && (turn === 0 || here < turn)) turn = here;
   }
   return turn;

@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
+import { tryParse } from '@sepia/base/failure';
 
 /** What a filter can ask of a snapshot. */
 export interface Filterable {
@@ -10,6 +11,7 @@ export interface Filterable {
 
 type Test = (one: Filterable) => boolean;
 
+/** Found everywhere, be it empty. */
 const SPACE = /\s*/y;
 const IDENTIFIER = /[A-Za-z][A-Za-z0-9_]*/y;
 const QUOTED = /"(?:[^"\\]|\\.)*"/y;
@@ -68,21 +70,15 @@ function asked(one: Filterable, [first, ...rest]: readonly string[]): string | u
 
 /** The escapes of a Go string that JSON has too; others do not come from containerd. */
 function unquoted(quoted: string): string {
-  try {
-    return JSON.parse(quoted) as string;
-  } catch (error) {
-    if (!(error instanceof SyntaxError)) throw error;
-    throw invalid(quoted, 'is not a string');
-  }
+  const parsed = tryParse(() => JSON.parse(quoted) as string);
+  if (!parsed.ok) throw invalid(quoted, 'is not a string');
+  return parsed.value;
 }
 
 function patternOf(value: string): RegExp {
-  try {
-    return new RegExp(value, 'u');
-  } catch (error) {
-    if (!(error instanceof SyntaxError)) throw error;
-    throw invalid(value, 'is not a regular expression');
-  }
+  const parsed = tryParse(() => new RegExp(value, 'u'));
+  if (!parsed.ok) throw invalid(value, 'is not a regular expression');
+  return parsed.value;
 }
 
 class Scanner {
@@ -118,7 +114,7 @@ class Scanner {
 
   #skip(): void {
     SPACE.lastIndex = this.#at;
-    this.#at += SPACE.exec(this.#text)?.[0].length ?? 0;
+    this.#at += SPACE.exec(this.#text)![0].length;
   }
 }
 

@@ -186,3 +186,27 @@ t.test('a file whose date is ahead counts as used now', async (t) => {
   t.equal(text(keeping.step(layers, held(), 0)), '', 'its pull may go on');
   t.equal(text(keeping.step(layers, held(), SHOWN_MS)), 'withdraw ahead');
 });
+
+t.test('layers that were used at the same time go in the order of their names', async (t) => {
+  for (const order of [
+    ['a', 'b', 'c'],
+    ['c', 'b', 'a'],
+  ]) {
+    const keeping = new CacheKeeping(BUDGET);
+    const layers = order.map((id) => layer(id, 350));
+    t.equal(text(keeping.step(layers, held(), 0)), 'withdraw a, withdraw b', order.join());
+  }
+});
+
+t.test('another budget counts from the next step on', async (t) => {
+  const keeping = new CacheKeeping(BUDGET);
+  const layers = [layer('a', 450), layer('b', 450)];
+  t.equal(text(keeping.step(layers, held(), 0)), '');
+  keeping.adjust({ ...BUDGET, budgetBytes: 500 });
+  t.ok(keeping.isFull);
+  t.ok(keeping.mustLook(layers, 1));
+  t.equal(keeping.fill.budgetBytes, 500);
+  t.equal(text(keeping.step(layers, held(), 1)), 'withdraw a, withdraw b');
+  keeping.adjust({ ...BUDGET, budgetBytes: 10_000 });
+  t.notOk(keeping.isFull);
+});

@@ -121,6 +121,53 @@ t.test('what a range misses is enough and no more', async (t) => {
   );
 });
 
+t.test('whatever comes and goes, what can be read follows from the spans that are there', async (t) => {
+  const steps = fc.array(fc.record({ span: fc.nat(), comes: fc.boolean() }), { maxLength: 40, size: 'max' });
+  fc.assert(
+    fc.property(layouts, steps, fc.nat(), fc.integer({ min: 1, max: 50_000 }), (layout, list, at, most) => {
+      const presence = presenceOf(layout);
+      const there = new Set<number>();
+      for (const { span: pick, comes } of list) {
+        const span = pick % layout.spanOffsets.length;
+        if (comes) {
+          presence.add(span);
+          there.add(span);
+        } else {
+          presence.drop(span);
+          there.delete(span);
+        }
+      }
+      const fresh = presenceOf(layout);
+      for (const span of there) fresh.add(span);
+      t.same([presence.count, presence.spans, presence.blocks], [there.size, fresh.spans, fresh.blocks]);
+      const offset = at % layout.imageBytes;
+      const parts = [presence.present(offset, most), presence.missing(offset, most)] as const;
+      t.ok(parts[0].every((span) => there.has(span)) && parts[1].every((span) => !there.has(span)));
+      const none = presenceOf(layout);
+      t.same(
+        [...parts[0], ...parts[1]].sort((a, b) => a - b),
+        none.missing(offset, most),
+      );
+    }),
+    { numRuns: 100 },
+  );
+});
+
+t.test('the first spans that are missing are told, neighbours alone, until all are there', async (t) => {
+  const presence = presenceOf(layoutOf([8_000], [1_000]));
+  const spans = presence.missing(0, 100_000).length + 1;
+  t.same(presence.firstMissing(3), { first: 0, last: 2 });
+  for (const span of [0, 1, 3]) presence.add(span);
+  t.same(presence.firstMissing(3), { first: 2, last: 2 });
+  presence.add(2);
+  t.same(presence.firstMissing(100), { first: 4, last: spans - 1 });
+  for (let span = 4; span < spans; span++) presence.add(span);
+  t.equal(presence.firstMissing(3), undefined);
+  t.ok(presence.isComplete);
+  presence.drop(5);
+  t.same(presence.firstMissing(3), { first: 5, last: 5 });
+});
+
 t.test('an empty layer is complete', async (t) => {
   const layout = { ...layoutOf([], [1000]), spanOffsets: new Float64Array(0), uncompressedBytes: 0 };
   t.ok(presenceOf(layout).isComplete);

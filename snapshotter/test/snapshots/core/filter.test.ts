@@ -23,6 +23,9 @@ t.test('what containerd asks after a layer was found', async (t) => {
   t.notOk(ask('labels.other==""'), 'what is not there equals nothing');
   t.ok(ask('name~="^k8s[.]io/"'));
   t.notOk(ask('name~=^x'));
+  t.notOk(ask('labels.other~=x'));
+  t.ok(ask('labels.other~="^$"'), 'what is not there is matched as empty text');
+  t.notOk(ask('name.first'), 'a name has no fields');
   t.notOk(ask('constructor'), 'not a property of JavaScript');
   t.notOk(ask('labels.constructor'));
   t.notOk(ask('size==1'), 'a field that is none');

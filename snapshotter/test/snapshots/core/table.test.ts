@@ -30,6 +30,8 @@ t.test('active, committed, removed: as containerd expects it', async (t) => {
   t.throws(() => begin(table, ''), { code: 'REQUEST_INVALID' });
   commit(table, 'a', 'base');
   t.throws(() => table.get('a'), { code: 'SNAPSHOT_UNKNOWN' });
+  t.equal(table.find('a'), undefined);
+  t.equal(table.find('base'), table.get('base'));
   t.match(table.get('base'), { id: 1, kind: 'committed', labels: { a: '1' }, createdMs: 1, updatedMs: 2 });
   t.throws(() => table.committed('base', 'again', {}, NO_USE, 3), { code: 'SNAPSHOT_STATE' });
   begin(table, 'v', 'base', 'view');
