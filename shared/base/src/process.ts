@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { isCoded } from './errors.ts';
-import { ended, throwIfBug } from './failure.ts';
+import { ended, isBug, throwIfBug } from './failure.ts';
 import type { Stoppable } from './lifecycle.ts';
 import { giveMemoryBack } from './memory/give-back.ts';
 
@@ -10,7 +10,7 @@ const SUPERVISOR_POLL_MS = 500;
 
 /**
  * Runs a service as a process: one line on standard error and exit 2 when it cannot start; SIGTERM and SIGINT
- * stop it, drained, with exit 0; SIGHUP reloads the config where the service can; SIGUSR1 and SIGUSR2 do nothing; an
+ * stop it, drained, with exit 0, or 1 and a line for each part that could not (a full disk); SIGHUP reloads the config where the service can; SIGUSR1 and SIGUSR2 do nothing; an
  * unhandled rejection or exception ends it with exit 1. What a burst left in memory is given back within a minute. With
  * `SEPIA_SUPERVISOR=<pid>` in the environment it also stops when that process is gone.
  */
@@ -27,7 +27,8 @@ export async function runService(service: string, start: () => Promise<Service>)
       try {
         await running?.stop();
       } catch (error) {
-        crash(service, 'stop failed', error);
+        sayStopFailed(service, error);
+        process.exit(1);
       }
       process.exit(0);
     })();
@@ -174,6 +175,19 @@ function startTicks(pid: number): string {
 function say(text: string): void {
   if (process.stderr.listenerCount('error') === 0) process.stderr.on('error', throwIfBug);
   process.stderr.write(text);
+}
+
+/** A line for each part that did not stop as it should; its stack where our own code is wrong. */
+function sayStopFailed(service: string, error: unknown): void {
+  for (const one of error instanceof AggregateError ? error.errors : [error]) {
+    const cause = one instanceof Error && one.cause !== undefined ? one.cause : one;
+    const why = isCoded(cause)
+      ? `${cause.code}: ${cause.message}`
+      : String((cause as Error)?.message ?? cause);
+    say(
+      `sepia ${service}: ${cause === one ? 'stop failed' : one.message}: ${isBug(cause) ? (cause as Error).stack : why}\n`,
+    );
+  }
 }
 
 function crash(service: string, what: string, error: unknown): never {

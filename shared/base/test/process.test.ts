@@ -30,3 +30,40 @@ t.test('SIGUSR1 opens no debugger and SIGUSR2 ends nothing', async (t) => {
   t.same(await once(child, 'close'), [0, null]);
   t.notMatch(said, /Debugger|ws:/);
 });
+
+t.test('what cannot stop in order says so in a line each, with a stack only for a bug', async (t) => {
+  const parts = new URL('../src/lifecycle.ts', import.meta.url).href;
+  const service = (thrown: string): string => `
+import { runService } from ${JSON.stringify(new URL('../src/process.ts', import.meta.url).href)};
+import { StopStack } from ${JSON.stringify(parts)};
+const stops = new StopStack();
+stops.push('socket', () => { throw ${thrown}; });
+stops.push('records', () => { throw Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC' }); });
+await runService('test', async () => ({ stop: () => stops.stop() }));
+console.log('ready');
+setInterval(() => {}, 1_000);
+`;
+  const ends = async (thrown: string): Promise<string> => {
+    const child = spawn(process.execPath, ['--input-type=module', '--eval', service(thrown)], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { PATH: process.env['PATH'] },
+    });
+    t.teardown(() => child.kill('SIGKILL'));
+    let said = '';
+    child.stderr.on('data', (chunk: Buffer) => {
+      said += chunk.toString();
+    });
+    await once(child.stdout, 'data');
+    child.kill('SIGTERM');
+    t.same(await once(child, 'close'), [1, null]);
+    return said;
+  };
+  t.equal(
+    await ends("new Error('EIO: i/o error')"),
+    'sepia test: stop of records failed: ENOSPC: no space left on device\nsepia test: stop of socket failed: EIO: i/o error\n',
+  );
+  t.match(
+    await ends("new TypeError('x is no function')"),
+    /stop of socket failed: TypeError: x is no function\n +at /,
+  );
+});
