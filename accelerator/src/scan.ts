@@ -22,6 +22,7 @@ import { resultName } from './converting/core/result-name.ts';
 import { sourceOfResult } from './converting/core/result-source.ts';
 import { madeFrom } from './converting/remove.ts';
 import { isGone, manifestOrNone, whyNotASource } from './converting/sources.ts';
+import { FULL_AGAIN_MS } from './deadlines.ts';
 import { isIndexed } from './indexing/run-index.ts';
 import { clusterSource } from './net/cluster-source.ts';
 import type { LayerRecords } from './net/layer-records.ts';
@@ -41,8 +42,6 @@ interface ScanDeps {
   readonly dateMs: () => number;
 }
 
-/** A scan that found the queue full is repeated after this, in ms. */
-const FULL_AGAIN_MS = 300_000;
 /** Most refusals of one scan that are logged one by one. */
 const MAX_LOGGED = 20;
 

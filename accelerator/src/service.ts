@@ -22,6 +22,7 @@ import { JsonFolder } from '@sepia/store/scratch/json-folder';
 import { ScratchFile, sweepScratch } from '@sepia/store/scratch/scratch';
 import { checkAccelerator } from './check.ts';
 import type { AcceleratorConfig } from './config.ts';
+import { PATIENCE_MS, STOP_GRACE_MS } from './deadlines.ts';
 import { apiApp } from './http/api-app.ts';
 import type { ApiGuard } from './http/routes.ts';
 import { LayerRecords } from './net/layer-records.ts';
@@ -31,10 +32,6 @@ import { ResultRegistries } from './net/result-registries.ts';
 import { runTask } from './run-task.ts';
 import { scanForever } from './scan.ts';
 import { Worker } from './worker.ts';
-
-/** The queue may be silent for so long before this accelerator is not ready, in ms. */
-const PATIENCE_MS = 30_000;
-const STOP_GRACE_MS = 3_000;
 
 /** A running accelerator. */
 export interface Accelerator {

@@ -9,6 +9,7 @@ import type {
   ConversionProgress,
   ConversionTask,
 } from '@sepia/cluster/api/conversions';
+import { LOOK_EVERY_MS, RENEW_MS } from './deadlines.ts';
 import type { QueueClient } from './net/queue-client.ts';
 
 interface WorkerDeps {
@@ -31,11 +32,6 @@ interface WorkerOptions {
   readonly lookEveryMs?: number;
   readonly renewMs?: number;
 }
-
-/** The queue is asked this often while a worker is free, in ms. */
-const LOOK_EVERY_MS = 2_000;
-/** A job is held for a minute: three of these may fail. */
-const RENEW_MS = 15_000;
 
 /** Takes jobs from the cluster's queue and carries them out, a few at a time. */
 export class Worker {

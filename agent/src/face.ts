@@ -11,6 +11,7 @@ import { CallVerifier } from '@sepia/http/sign';
 import type Koa from 'koa';
 import { AccessClient } from './cluster/access-client.ts';
 import { ProxyClient } from './cluster/proxy-client.ts';
+import { STOP_GRACE_MS } from './deadlines.ts';
 import { entranceOf } from './entrance.ts';
 import type { Ground, Outside } from './ground.ts';
 import { backToSource, type Holdings } from './holdings.ts';
@@ -18,8 +19,6 @@ import { agentHandlers } from './http/handlers.ts';
 import { LazyImages } from './lazy/lazy-images.ts';
 import { Offers } from './lazy/offers.ts';
 import { lazyRoutes } from './lazy/routes.ts';
-
-export const STOP_GRACE_MS = 5_000;
 
 /** The registry endpoints of an agent. */
 export interface Face {

@@ -2,6 +2,7 @@ import { randomInt } from 'node:crypto';
 import { arch } from 'node:os';
 import type { Digest } from '@sepia/base/digest';
 import { Reach } from '@sepia/base/reach';
+import { PATIENCE_MS } from './deadlines.ts';
 import { openSwarms } from './downloads/meet-strangers.ts';
 import type { Ground, Outside } from './ground.ts';
 import type { Holdings } from './holdings.ts';
@@ -10,9 +11,6 @@ import { prefetch } from './node/commands/prefetch.ts';
 import { purge } from './node/commands/purge.ts';
 import { CommandRunner } from './node/commands/runner.ts';
 import { Heartbeat } from './node/heartbeat.ts';
-
-/** Trackers may be silent this long until `/readyz` says so, in ms. */
-const PATIENCE_MS = 15_000;
 
 /** Begins to tell the trackers what is here, and to do what they say. Returns whether they can be reached. */
 export function startLease(ground: Ground, outside: Outside, holdings: Holdings): Reach {

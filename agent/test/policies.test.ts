@@ -1,7 +1,8 @@
 import { MAX_LEASE_SEEDS } from '@sepia/cluster/api/lease';
 import { setHash } from '@sepia/cluster/api/set-hash';
 import t from 'tap';
-import { DISTRUST_MS, Distrust, REFUSE_MS } from '../src/blobs/core/distrust.ts';
+import { Distrust } from '../src/blobs/core/distrust.ts';
+import { DISTRUST_MS, REFUSE_MS } from '../src/deadlines.ts';
 import { LeaseBook } from '../src/node/core/lease-book.ts';
 import { sourceDelayMs } from '../src/source/core/back-to-source.ts';
 

@@ -7,11 +7,7 @@ import { delay } from '@sepia/base/lifecycle';
 import type { Service } from '@sepia/base/process';
 import { request } from 'undici';
 import type { SnapshotterConfig } from './config.ts';
-
-const START_MS = 60_000;
-const POLL_MS = 100;
-/** A holder that was killed is followed by another within this, in ms. */
-const SUCCESSION_MS = 3_000;
+import { LIVEZ_MS, START_MS, START_POLL_MS, SUCCESSION_MS } from './deadlines.ts';
 
 /**
  * Sees to it that a holder runs for this node, and waits until its daemon serves. Stopping leaves the holder: what is
@@ -87,7 +83,7 @@ async function untilServed(config: SnapshotterConfig, pidFile: string): Promise<
   const deadline = AbortSignal.timeout(START_MS);
   while (!(await isServing(config))) {
     try {
-      await delay(POLL_MS, deadline);
+      await delay(START_POLL_MS, deadline);
     } catch (error) {
       throwIfBug(error);
       const holder = (await isHolder(pidFile)) ? 'the holder runs' : 'no holder runs';
@@ -102,7 +98,7 @@ async function untilServed(config: SnapshotterConfig, pidFile: string): Promise<
 async function isServing(config: SnapshotterConfig): Promise<boolean> {
   try {
     const { statusCode, body } = await request(`http://${config['admin-listen']}/livez`, {
-      headersTimeout: 2_000,
+      headersTimeout: LIVEZ_MS,
     });
     await body.dump();
     return statusCode === 200;
@@ -125,7 +121,7 @@ async function isHeld(pidFile: string): Promise<boolean> {
       throw new CodedError('START_FAILED', {
         message: `process ${daemon} serves the mount and its holder is gone: "kill ${daemon}" ends it, and what is mounted from it; then start again`,
       });
-    await delay(POLL_MS);
+    await delay(START_POLL_MS);
   }
   return true;
 }

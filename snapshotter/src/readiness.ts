@@ -6,15 +6,9 @@ import type { Logger } from '@sepia/base/log';
 import { Reach } from '@sepia/base/reach';
 import type { Dispatcher } from '@sepia/http/sockets';
 import type { SnapshotterConfig } from './config.ts';
+import { PATIENCE_MS, READY_ANSWER_MS, READY_LOOK_MS, READY_SLACK_MS } from './deadlines.ts';
 import type { FuseServer } from './fuse/fuse-server.ts';
 import { hasHolder, pidFileOf } from './launch.ts';
-
-/** How often it is looked, in ms. */
-const LOOK_EVERY_MS = 5_000;
-/** Silence of the mount or the agent that counts as none at all, in ms. */
-const ANSWER_MS = 5_000;
-/** How long a lack must last: a holder that was killed is followed by another, an agent restarts, in ms. */
-const PATIENCE_MS = 10_000;
 
 /** What is looked at; mount and holder say why they do not hold. */
 export interface Looks {
@@ -74,7 +68,7 @@ export class Readiness {
     const { signal } = this.#stopped;
     while (!signal.aborted) {
       await this.look();
-      await delay(LOOK_EVERY_MS, signal).catch(ignoreFailure);
+      await delay(READY_LOOK_MS, signal).catch(ignoreFailure);
     }
   }
 
@@ -82,7 +76,7 @@ export class Readiness {
   async #lookAt(what: 'mount' | 'holder'): Promise<void> {
     if (this.#looking.has(what)) return;
     this.#looking.add(what);
-    const late = setTimeout(() => this.#lacking(what, `the ${what} does not answer`), ANSWER_MS);
+    const late = setTimeout(() => this.#lacking(what, `the ${what} does not answer`), READY_ANSWER_MS);
     const look = async (): Promise<void> => {
       try {
         const why = await this.#deps.looks[what]();
@@ -97,7 +91,7 @@ export class Readiness {
       }
     };
     const { signal } = this.#stopped;
-    await Promise.race([look(), delay(ANSWER_MS + 100, signal).catch(ignoreFailure)]);
+    await Promise.race([look(), delay(READY_ANSWER_MS + READY_SLACK_MS, signal).catch(ignoreFailure)]);
   }
 
   #lacking(what: string, why: string): void {
@@ -108,7 +102,7 @@ export class Readiness {
   async #lookAtAgent(): Promise<void> {
     const { looks, nowMs } = this.#deps;
     try {
-      await looks.agent(AbortSignal.any([AbortSignal.timeout(ANSWER_MS), this.#stopped.signal]));
+      await looks.agent(AbortSignal.any([AbortSignal.timeout(READY_ANSWER_MS), this.#stopped.signal]));
       this.#reach.answered();
     } catch (error) {
       throwIfBug(error);
@@ -145,7 +139,7 @@ export async function looksOf(daemon: {
         origin: config.agent,
         path: '/v2/',
         method: 'GET',
-        headersTimeout: ANSWER_MS,
+        headersTimeout: READY_ANSWER_MS,
         signal,
       });
       await body.dump({ limit: 64 * 1024 });

@@ -1,3 +1,4 @@
+import { ALIVE_MS, COME_BACK_MS } from '../deadlines.ts';
 import { type JobTexts, jobChanges } from './core/job-changes.ts';
 import type { JobView, JobWatch } from './job-watch.ts';
 
@@ -5,11 +6,6 @@ interface StreamDeps {
   readonly watch: Pick<JobWatch, 'views'>;
   readonly nowMs: () => number;
 }
-
-/** A line without meaning after so long without another, in ms: nobody in between takes the connection for dead. */
-export const ALIVE_MS = 15_000;
-/** A client that was cut comes back after so long, in ms. */
-const RETRY_MS = 3_000;
 
 /**
  * Server-sent events of all jobs, or of `only`: first every job as it is, then what changes.
@@ -28,7 +24,7 @@ export async function* eventStream(
   let lack: string | undefined;
   let isCurrent = false;
   let wroteAtMs = nowMs();
-  yield `retry: ${RETRY_MS}\n\n`;
+  yield `retry: ${COME_BACK_MS}\n\n`;
   for await (const view of watch.views(signal)) {
     const jobs = shown(view, only);
     let text = jobChanges(told, jobs)

@@ -3,6 +3,7 @@ import { logFailure } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { News } from '@sepia/base/news';
+import { LOOK_EVERY_MS } from '../deadlines.ts';
 import type { JobTexts } from './core/job-changes.ts';
 
 /** The queue as it was seen last. */
@@ -25,8 +26,6 @@ interface WatchDeps {
   readonly log: Logger;
 }
 
-/** The queue is asked this often while somebody watches, in ms. */
-const LOOK_EVERY_MS = 2_000;
 const NOTHING: JobView = { jobs: new Map(), ended: new Set() };
 
 /** Looks at the cluster's queue while somebody watches it: once for all who do, and not at all for nobody. */

@@ -2,6 +2,7 @@ import { LinkedAbort } from '@sepia/base/async/linked-abort';
 import { CodedError } from '@sepia/base/errors';
 import { goneSignal } from '@sepia/http/client-gone';
 import type { Context } from 'koa';
+import { SYNC_MS } from '../deadlines.ts';
 import type { JobWatch } from '../events/job-watch.ts';
 import type { AcceldTask } from './acceld.ts';
 
@@ -13,8 +14,6 @@ interface Deps {
 
 /** Requests that wait at once; more are refused. */
 export const MAX_WAITING = 100;
-/** A conversion that takes longer goes on, without the client. */
-const LIMIT_MS = 3_600_000;
 
 /** Requests that wait until their jobs ended: `sync=true` of acceleration-service, and its `accelctl task create --sync`. */
 export class SyncRequests {
@@ -24,7 +23,7 @@ export class SyncRequests {
 
   constructor(deps: Deps, options: { readonly limitMs?: number } = {}) {
     this.#deps = deps;
-    this.#limitMs = options.limitMs ?? LIMIT_MS;
+    this.#limitMs = options.limitMs ?? SYNC_MS;
   }
 
   /**

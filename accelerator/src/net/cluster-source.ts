@@ -3,11 +3,9 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { ImageSource } from '@sepia/lazy/convert/ends';
 import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, parseManifest } from '@sepia/oci/manifest';
+import { BLOB_MS, BODY_MS } from '../deadlines.ts';
 import { type Proxies, upstreamHeader } from './proxies.ts';
 
-/** A cold blob comes from the upstream first. */
-const HEADERS_MS = 120_000;
-const BODY_MS = 60_000;
 /** Requests in a row that brought no byte until a blob is given up. */
 const MAX_FRUITLESS = 4;
 
@@ -26,7 +24,7 @@ export function clusterSource(proxies: Proxies, { upstream, repository }: Reposi
           method: 'GET',
           path: `/v2/${repository}/manifests/${reference}`,
           headers: { ...headers, accept: MANIFEST_ACCEPT },
-          headersTimeoutMs: HEADERS_MS,
+          headersTimeoutMs: BLOB_MS,
           ...(signal === undefined ? {} : { signal }),
         },
         MAX_MANIFEST_BYTES,
@@ -60,7 +58,7 @@ async function readBlob(
       method: 'GET' as const,
       path: `/v2/${repository}/blobs/${blob.digest}`,
       headers: { ...upstreamHeader(upstream), ...(offset === 0 ? {} : { range: `bytes=${offset}-` }) },
-      headersTimeoutMs: HEADERS_MS,
+      headersTimeoutMs: BLOB_MS,
       bodyTimeoutMs: BODY_MS,
       ...(signal === undefined ? {} : { signal }),
     };

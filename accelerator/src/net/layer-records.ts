@@ -3,11 +3,9 @@ import type { BlobName } from '@sepia/base/names/blob-name';
 import type { LayerBinding } from '@sepia/cluster/api/layer-binding';
 import { PROXY } from '@sepia/cluster/api/proxy';
 import { to } from '@sepia/cluster/api/route';
+import { RECORD_MS, STORE_MS } from '../deadlines.ts';
 import type { Proxies } from './proxies.ts';
 
-const CALL_MS = 30_000;
-/** An index goes to the disks of a quorum of origins before the answer comes. */
-const STORE_MS = 120_000;
 const MAX_ANSWER_BYTES = 64 * 1024;
 
 /** What the cluster knows of layers, through its proxies. Every call @throws what a proxy named, `NO_PEERS` */
@@ -21,7 +19,7 @@ export class LayerRecords {
   async get(layer: BlobName, signal: AbortSignal): Promise<LayerBinding | undefined> {
     const { binding } = await this.#proxies.json<{ binding?: LayerBinding }>({
       ...to(PROXY.layer, ofLayer(layer)),
-      headersTimeoutMs: CALL_MS,
+      headersTimeoutMs: RECORD_MS,
       signal,
     });
     return binding;
@@ -31,7 +29,7 @@ export class LayerRecords {
     await this.#proxies.json({
       ...to(PROXY.layerBind, ofLayer(layer)),
       json: { binding },
-      headersTimeoutMs: CALL_MS,
+      headersTimeoutMs: RECORD_MS,
       signal,
     });
   }

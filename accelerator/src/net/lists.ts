@@ -1,10 +1,9 @@
 import { CodedError } from '@sepia/base/errors';
 import { objectOf } from '@sepia/upstream/answer-facts';
 import { type ReferrerEntry, referrersOf as referrersIn } from '@sepia/upstream/referrer-list';
+import { LIST_MS, REFERRERS_MS } from '../deadlines.ts';
 import { type Proxies, upstreamHeader } from './proxies.ts';
 
-const CALL_MS = 60_000;
-const REFERRERS_MS = 20_000;
 const MAX_LIST_BYTES = 16 * 1024 * 1024;
 const PAGE = 1_000;
 /** Pages of one list. */
@@ -24,7 +23,7 @@ export async function* listed(
       method: 'GET' as const,
       path: `${list.path}?${query}`,
       headers: upstreamHeader(upstream),
-      headersTimeoutMs: CALL_MS,
+      headersTimeoutMs: LIST_MS,
       signal,
     };
     const { bytes } = await proxies.bytes(call, MAX_LIST_BYTES);

@@ -6,9 +6,9 @@ import type {
 } from '@sepia/cluster/api/conversions';
 import { PROXY } from '@sepia/cluster/api/proxy';
 import { type RouteCall, to } from '@sepia/cluster/api/route';
+import { QUEUE_MS } from '../deadlines.ts';
 import type { Proxies } from './proxies.ts';
 
-const CALL_MS = 20_000;
 const MAX_LINE = 300;
 
 /** The cluster's queue of conversions, through its proxies. Every call @throws what a proxy named, `NO_PEERS` */
@@ -22,7 +22,7 @@ export class QueueClient {
   async list(): Promise<readonly ConversionJob[]> {
     const { jobs } = await this.#proxies.json<{ jobs: ConversionJob[] }>({
       ...to(PROXY.conversions),
-      headersTimeoutMs: CALL_MS,
+      headersTimeoutMs: QUEUE_MS,
     });
     return jobs;
   }
@@ -70,7 +70,7 @@ export class QueueClient {
   }
 
   async #post<T>(call: RouteCall, json: unknown): Promise<T> {
-    return await this.#proxies.json<T>({ ...call, json, headersTimeoutMs: CALL_MS });
+    return await this.#proxies.json<T>({ ...call, json, headersTimeoutMs: QUEUE_MS });
   }
 }
 

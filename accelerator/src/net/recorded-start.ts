@@ -3,9 +3,8 @@ import { PROXY } from '@sepia/cluster/api/proxy';
 import { to } from '@sepia/cluster/api/route';
 import { PROFILE_ANSWER } from '@sepia/cluster/api/start-profile';
 import { filesOf } from '@sepia/cluster/core/path-line';
+import { RECORD_MS } from '../deadlines.ts';
 import type { Proxies } from './proxies.ts';
-
-const CALL_MS = 30_000;
 
 /** Paths that a recorded start of an image, or else of its repository, read first; none where nobody recorded one. @throws what a proxy named, `NO_PEERS` */
 export async function recordedStart(
@@ -15,6 +14,6 @@ export async function recordedStart(
   signal: AbortSignal,
 ): Promise<readonly string[]> {
   const line = to(PROXY.profile, { upstream, repository, manifest });
-  const answer = await proxies.json<unknown>({ ...line, headersTimeoutMs: CALL_MS, signal });
+  const answer = await proxies.json<unknown>({ ...line, headersTimeoutMs: RECORD_MS, signal });
   return filesOf(PROFILE_ANSWER.parse(answer).profile?.paths ?? []);
 }

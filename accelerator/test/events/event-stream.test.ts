@@ -2,7 +2,8 @@ import { CodedError } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
-import { ALIVE_MS, eventStream } from '../../src/events/event-stream.ts';
+import { ALIVE_MS } from '../../src/deadlines.ts';
+import { eventStream } from '../../src/events/event-stream.ts';
 import { JobWatch } from '../../src/events/job-watch.ts';
 import type { AcceldTask } from '../../src/http/acceld.ts';
 

@@ -18,6 +18,7 @@ import type { SwarmEngine } from '@sepia/swarm/shell/engine';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
 import type { OriginClient } from '../cluster/origin-client.ts';
 import { type Wish, wishOf } from '../cluster/wish.ts';
+import { FULL_MS } from '../deadlines.ts';
 import type { PatienceLimits } from '../downloads/core/patience.ts';
 import { Download } from '../downloads/download.ts';
 import type { PieceSource } from '../downloads/download-deps.ts';
@@ -39,8 +40,6 @@ import type { Seeds } from './seeds.ts';
 import { SourceBlobs } from './source-blobs.ts';
 import { Trust } from './trust.ts';
 
-/** After the disk was full nothing is stored for this long, in ms. */
-const FULL_MS = 5_000;
 interface TableDeps {
   readonly cluster: Cluster;
   readonly store: BlobStore;

@@ -9,14 +9,13 @@ import { parseRepositoryName } from '@sepia/base/names/repository';
 import type { BlobHandle } from '@sepia/store/blob-handle';
 import type { BlobStore, Provenance } from '@sepia/store/blob-store';
 import type { RotCounts } from '@sepia/store/rot/rot-metrics';
+import { MEND_MS } from '../deadlines.ts';
 import type { ClusterGuide } from '../downloads/guide.ts';
 import { CachedBlob } from './cached-blob.ts';
 import type { Seeds } from './seeds.ts';
 
 /** Pieces that are looked at at once because of complaints; more complaints are dropped. */
 const MAX_LOOKS = 16;
-/** For a right copy of a damaged piece that nobody waits for, in ms. */
-const MEND_MS = 30_000;
 
 interface CachedBlobsDeps {
   readonly store: BlobStore;

@@ -9,11 +9,9 @@ import { isDefinite } from '@sepia/cluster/core/answers';
 import type { LinkLedger } from '@sepia/cluster/core/link-ledger';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { OriginClient } from '../cluster/origin-client.ts';
+import { LINK_MS } from '../deadlines.ts';
 import type { Hints } from './core/hints.ts';
 import type { Seeds } from './seeds.ts';
-
-/** The cluster is asked for so long; then what the cache has is served ("How a body ends"), in ms. */
-const ASK_MS = 3_000;
 
 /** Links that the cluster vouched for; those of upstreams that take no deletes are believed unasked. */
 export type LinkProofs = LinkLedger<true>;
@@ -71,7 +69,7 @@ export class Links {
     const { proofs, origins, log, nowMs } = this.#deps;
     const lookUp = proofs.begin(nowMs());
     try {
-      await origins.sizeBytes(name, AbortSignal.timeout(ASK_MS));
+      await origins.sizeBytes(name, AbortSignal.timeout(LINK_MS));
       proofs.note(name, true, lookUp);
     } catch (error) {
       throwIfBug(error);

@@ -25,19 +25,11 @@ import { basic } from '@sepia/upstream/credentials/basic';
 import { readItem } from '@sepia/upstream/read-item';
 import { carriesPassword } from '@sepia/upstream/transport';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
+import { ACCESS_HEDGE_MS, ASK_UPSTREAM_MS, AWAKE_MS, OWN_ACCOUNT_MS, OWN_TTL_MS } from '../deadlines.ts';
 import { type BackToSourcePolicy, sourceDelayMs } from '../source/core/back-to-source.ts';
 import type { SourceGate } from '../source/source-gate.ts';
 import { type CallWatch, type Target, targetsOf } from './members.ts';
 
-/** A member that is silent for this long is passed over, in ms. */
-const HEDGE_MS = 1_000;
-/** Whoever is shown a password first answers a small question within this, in ms. */
-const AWAKE_MS = 6_000;
-/** What the agent found out alone is believed for this long, in ms. */
-const OWN_TTL_MS = 60_000;
-const ASK_UPSTREAM_MS = 10_000;
-/** Whether a name is an account of the cluster is believed for this long, in ms. */
-const OWN_ACCOUNT_MS = 30_000;
 const MAX_NAMES = 5_000;
 
 interface AccessClientDeps {
@@ -142,14 +134,14 @@ export class AccessClient {
   ): Promise<Target> {
     const { client, health } = this.#deps;
     const ask = async (target: Target, signal: AbortSignal): Promise<Target> =>
-      await health.watch(target, HEDGE_MS, async () => {
+      await health.watch(target, ACCESS_HEDGE_MS, async () => {
         const call = { ...question, headersTimeoutMs: AWAKE_MS, signal };
         const answer = await client.raw({ ...call, url: target.url, to: target.id });
         await answer.body.dump();
         return target;
       });
     const first = async (signal: AbortSignal): Promise<Target> =>
-      await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS, signal });
+      await firstAnswer(targets, ask, { hedgeAfterMs: ACCESS_HEDGE_MS, signal });
     return await health.attend(targets, first);
   }
 
@@ -160,7 +152,7 @@ export class AccessClient {
     gone?: AbortSignal,
   ): Promise<T> {
     const { client, health } = this.#deps;
-    const silentMs = headersTimeoutMs === FIRST_ANSWER_MS.agent ? HEDGE_MS * 3 : headersTimeoutMs;
+    const silentMs = headersTimeoutMs === FIRST_ANSWER_MS.agent ? ACCESS_HEDGE_MS * 3 : headersTimeoutMs;
     const ask = async (target: Target, signal: AbortSignal): Promise<T> =>
       await health.watch(target, silentMs, async () => {
         const { bytes } = await client.bytes({
@@ -173,7 +165,7 @@ export class AccessClient {
         return JSON.parse(bytes.toString('utf8')) as T;
       });
     const first = async (signal: AbortSignal): Promise<T> =>
-      await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS, isFinal, signal });
+      await firstAnswer(targets, ask, { hedgeAfterMs: ACCESS_HEDGE_MS, isFinal, signal });
     return await health.attend(targets, first, gone);
   }
 

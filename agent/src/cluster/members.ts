@@ -8,10 +8,11 @@ import type { Cluster } from '@sepia/cluster/cluster';
 import { isSilence } from '@sepia/cluster/core/answers';
 import { Health, type Rest } from '@sepia/cluster/core/health';
 import type { InternalClient } from '@sepia/http/client';
+import { ASK_AGAIN_MS, ASK_EVERY_MS, ASK_MS, GONE_MS, HEARD_MS, SILENT_REST_MS } from '../deadlines.ts';
 import { Vigil } from './vigil.ts';
 
 /** A member that failed to answer is tried last for this long. */
-const REST: Rest = { firstMs: 5_000, maxMs: 5_000 };
+const REST: Rest = { firstMs: SILENT_REST_MS, maxMs: SILENT_REST_MS };
 
 /** A member to call. */
 export interface Target {
@@ -19,17 +20,6 @@ export interface Target {
   readonly url: string;
 }
 
-/** A member may think about a call for so long before it is asked anything, in ms, where its silence says nothing yet. */
-export const ASK_AFTER_MS = 1_500;
-/** A member that thinks about a call is asked something small this often, in ms: each node asks, of all who wait. */
-const ASK_EVERY_MS = 5_000;
-/** One that answered anything within this is not asked, in ms. */
-const HEARD_MS = 1_000;
-/** Until a small question counts as unanswered, in ms: a busy member, or a busy node, is late by seconds. */
-const ASK_MS = 5_000;
-/** A member that answers no small question for this long is given up, in ms; one that failed at once is asked again. */
-const GONE_MS = 4_500;
-const RETRY_MS = 500;
 const NEVER = new AbortController().signal;
 
 /** Calls to members that note who answers, so that the next ones are in the right order. */
@@ -124,7 +114,7 @@ export class CallWatch {
         throwIfBug(error);
         if (over.aborted) break;
         sinceMs ??= askedMs;
-        waitMs = RETRY_MS;
+        waitMs = ASK_AGAIN_MS;
         if (this.#nowMs() - sinceMs >= GONE_MS)
           throw new CodedError('PEER_HTTP', { message: `${id} stopped answering`, cause: error });
       }

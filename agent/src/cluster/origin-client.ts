@@ -14,14 +14,10 @@ import { answeredRange, type RangeBody } from '@sepia/http/bodies/range-stream';
 import { type InternalClient, readLimited } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceHash, pieceLength } from '@sepia/metainfo/tree';
-import { ASK_AFTER_MS, type CallWatch, type Target, targetsOf } from './members.ts';
+import { ASK_AFTER_MS, HEDGE_MS, PIECE_BODY_MS, PIECE_MS, WHERE_MS } from '../deadlines.ts';
+import { type CallWatch, type Target, targetsOf } from './members.ts';
 import { type MetainfoNews, newsOf } from './tracker-client.ts';
 import type { Wish } from './wish.ts';
-
-const HEDGE_MS = 800;
-/** One piece from an origin: it may have to fetch it from the upstream first, in ms. */
-const PIECE_TIMEOUT_MS = 20_000;
-const WHERE_TIMEOUT_MS = 2_000;
 
 /** A piece as the fetching origin vouches for it; its bytes, if given, match `hash`. */
 export interface VouchedPiece {
@@ -104,7 +100,7 @@ export class OriginClient {
   ): Promise<Buffer> {
     const start = index * PIECE_BYTES;
     const length = pieceLength(sizeBytes, index);
-    return await this.#health.watch(target, PIECE_TIMEOUT_MS, async () => {
+    return await this.#health.watch(target, PIECE_MS, async () => {
       const { bytes } = await this.#client.bytes(
         {
           url: target.url,
@@ -112,8 +108,8 @@ export class OriginClient {
           method: 'GET',
           path: to(ORIGIN_BLOBS.blob, name).path,
           headers: { range: `bytes=${start}-${start + length - 1}` },
-          headersTimeoutMs: PIECE_TIMEOUT_MS,
-          bodyTimeoutMs: 5_000,
+          headersTimeoutMs: PIECE_MS,
+          bodyTimeoutMs: PIECE_BODY_MS,
           lasts: 'body',
           signal,
         },
@@ -137,13 +133,13 @@ export class OriginClient {
       url: target.url,
       to: target.id,
       ...to(ORIGIN_BLOBS.leaves, { ...name, from: first, count }),
-      headersTimeoutMs: PIECE_TIMEOUT_MS,
+      headersTimeoutMs: PIECE_MS,
       lasts: 'wait',
       signal,
     } as const;
     return await this.#health.watch(
       target,
-      PIECE_TIMEOUT_MS,
+      PIECE_MS,
       async () => (await this.#client.bytes(call, PIECE_BYTES)).bytes,
     );
   }
@@ -156,14 +152,14 @@ export class OriginClient {
     target: Target,
     signal: AbortSignal,
   ): Promise<RangeBody> {
-    const answer = await this.#health.watch(target, PIECE_TIMEOUT_MS, () =>
+    const answer = await this.#health.watch(target, PIECE_MS, () =>
       this.#client.call({
         url: target.url,
         to: target.id,
         method: 'GET',
         path: to(ORIGIN_BLOBS.blob, name).path,
         headers: { range: `bytes=${start}-${end}` },
-        headersTimeoutMs: PIECE_TIMEOUT_MS,
+        headersTimeoutMs: PIECE_MS,
         lasts: 'body',
         signal,
       }),
@@ -213,7 +209,7 @@ export class OriginClient {
             to: target.id,
             ...to(ORIGIN_BLOBS.piece, { ...name, index, last: lastPiece }),
             headersTimeoutMs: FIRST_ANSWER_MS.upstream,
-            bodyTimeoutMs: 5_000,
+            bodyTimeoutMs: PIECE_BODY_MS,
             lasts: 'wait',
             signal,
           },
@@ -268,7 +264,7 @@ export class OriginClient {
       const call = { url: target.url, to: target.id, ...to(ORIGIN_BLOBS.where, name) };
       const { fetchedBytes } = await this.#client.json<{ fetchedBytes?: unknown }>({
         ...call,
-        headersTimeoutMs: WHERE_TIMEOUT_MS,
+        headersTimeoutMs: WHERE_MS,
         signal,
       });
       return Number.isSafeInteger(fetchedBytes) ? Number(fetchedBytes) : 0;

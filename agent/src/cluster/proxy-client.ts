@@ -3,10 +3,8 @@ import type { Cluster } from '@sepia/cluster/cluster';
 import { isDecisive } from '@sepia/cluster/core/answers';
 import { ownersOf } from '@sepia/cluster/ring';
 import type { InternalClient, InternalRequest } from '@sepia/http/client';
+import { PROXY_HEDGE_MS } from '../deadlines.ts';
 import { type CallWatch, type Target, targetsOf } from './members.ts';
-
-/** A proxy that is silent for this long is passed over, in ms. */
-const HEDGE_MS = 500;
 
 type Call = Pick<InternalRequest, 'method' | 'path' | 'headersTimeoutMs'> & { readonly json?: unknown };
 
@@ -33,11 +31,11 @@ export class ProxyClient {
     const { cluster, client, health, nodeId } = this.#deps;
     const proxies = health.order(targetsOf(cluster, ownersOf(nodeId, cluster.members('proxy')).order));
     const ask = (proxy: Target, abort: AbortSignal): Promise<T> =>
-      health.watch(proxy, HEDGE_MS * 3, () =>
+      health.watch(proxy, PROXY_HEDGE_MS * 3, () =>
         client.json<T>({ ...call, url: proxy.url, to: proxy.id, signal: abort }),
       );
     const first = async (running: AbortSignal): Promise<T> =>
-      await firstAnswer(proxies, ask, { hedgeAfterMs: HEDGE_MS, signal: running, isFinal: isDecisive });
+      await firstAnswer(proxies, ask, { hedgeAfterMs: PROXY_HEDGE_MS, signal: running, isFinal: isDecisive });
     return await health.attend(proxies, first, signal);
   }
 }

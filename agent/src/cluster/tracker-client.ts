@@ -11,11 +11,8 @@ import { isDecisive, isDefinite } from '@sepia/cluster/core/answers';
 import { FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
 import type { InternalClient } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
+import { FAREWELL_MS, HEDGE_MS, LEASE_MS } from '../deadlines.ts';
 import { type CallWatch, type Target, targetsOf } from './members.ts';
-
-/** A silent tracker is passed over after this, in ms. */
-const HEDGE_MS = 800;
-const LEASE_TIMEOUT_MS = 3_000;
 
 /** What a long-poll told: hashes from where the asker's gapless prefix ended, and the mark for the next poll. */
 export interface MetainfoNews {
@@ -109,13 +106,13 @@ export class TrackerClient {
 
   async renew(trackerId: string, nodeId: string, lease: LeaseRequest): Promise<LeaseAnswer> {
     const [target] = targetsOf(this.#cluster, [trackerId]);
-    return await this.#health.watch(target!, LEASE_TIMEOUT_MS, () =>
+    return await this.#health.watch(target!, LEASE_MS, () =>
       this.#client.json<LeaseAnswer>({
         url: target!.url,
         to: target!.id,
         ...to(TRACKER.lease, { id: nodeId }),
         json: lease,
-        headersTimeoutMs: LEASE_TIMEOUT_MS,
+        headersTimeoutMs: LEASE_MS,
       }),
     );
   }
@@ -128,7 +125,7 @@ export class TrackerClient {
         url: target!.url,
         to: target!.id,
         ...to(TRACKER.leave, { id: nodeId }),
-        headersTimeoutMs: 500,
+        headersTimeoutMs: FAREWELL_MS,
       })
       .then((answer) => answer.body.dump())
       .catch(ignoreFailure);

@@ -3,22 +3,17 @@ import { CodedError } from '@sepia/base/errors';
 import { readElsewhere, throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
 import { AnswerPace } from '@sepia/http/answer-pace';
+import {
+  ASK_AFTER_MS,
+  ASK_AGAIN_MS,
+  ASK_MS,
+  HEARD_MS,
+  LEAST_SILENT_MS,
+  VIGIL_EVERY_MS,
+  VIGIL_LINGER_MS,
+  VIGIL_NEXT_MS,
+} from '../deadlines.ts';
 import { nobodyAnswers } from '../source/core/silence.ts';
-
-/** All whom a request needs may be silent for so long before they are asked anything, in ms. */
-const QUIET_MS = 1_500;
-/** The next of them is asked so long after the one before, in ms: the first answer is enough. */
-const NEXT_MS = 50;
-/** Nobody may answer for so long, in ms, until all count as silent: by how fast they answer, for a busy machine is late by seconds. */
-const LEAST_SILENT_MS = 3_000;
-const MOST_SILENT_MS = 5_000;
-/** While one answers they are asked so often, in ms; after questions that failed at once, so soon. */
-const EVERY_MS = 3_000;
-const RETRY_MS = 500;
-/** They are not asked while one of them answered anything within this, in ms. */
-const HEARD_MS = 1_000;
-/** Silent ones are asked on for so long after the last request that needs them, in ms: the next one knows at once. */
-const LINGER_MS = 10_000;
 
 interface Asked {
   readonly id: string;
@@ -93,7 +88,7 @@ export class Vigil<T extends Asked> {
       .toSorted()
       .join('\n');
     const isAlarmed = [...this.#outlooks.values()].some(({ silence }) => silence !== undefined);
-    const quietMs = isAlarmed || this.#outlooks.has(key) ? 0 : QUIET_MS;
+    const quietMs = isAlarmed || this.#outlooks.has(key) ? 0 : ASK_AFTER_MS;
     if (members.length > 0 && (await pause(quietMs, done))) {
       const outlook = this.#outlooks.get(key) ?? this.#begin(key, members);
       outlook.neededMs = this.#deps.nowMs();
@@ -125,20 +120,20 @@ export class Vigil<T extends Asked> {
     for (let waitMs = 0; await pause(waitMs, this.#stopped.signal); ) {
       const askedMs = nowMs();
       if (outlook.waiting.size > 0) outlook.neededMs = askedMs;
-      else if (outlook.silence === undefined || askedMs - outlook.neededMs > LINGER_MS) return;
+      else if (outlook.silence === undefined || askedMs - outlook.neededMs > VIGIL_LINGER_MS) return;
       const isSilent = outlook.silence !== undefined;
-      const withinMs = isSilent ? MOST_SILENT_MS : this.#pace.timeoutMs(LEAST_SILENT_MS, MOST_SILENT_MS);
+      const withinMs = isSilent ? ASK_MS : this.#pace.timeoutMs(LEAST_SILENT_MS, ASK_MS);
       const isHeard = this.#heard(outlook, HEARD_MS);
       if (isHeard || (await this.#anyAnswers(outlook.members, withinMs))) {
         sinceMs = undefined;
         outlook.silence = undefined;
-        waitMs = isHeard ? HEARD_MS : EVERY_MS;
+        waitMs = isHeard ? HEARD_MS : VIGIL_EVERY_MS;
         continue;
       }
       sinceMs ??= askedMs;
-      waitMs = RETRY_MS;
+      waitMs = ASK_AGAIN_MS;
       const silentMs = nowMs() - sinceMs;
-      if (silentMs >= withinMs - RETRY_MS && !this.#heard(outlook, silentMs)) conclude(outlook, silentMs);
+      if (silentMs >= withinMs - ASK_AGAIN_MS && !this.#heard(outlook, silentMs)) conclude(outlook, silentMs);
     }
   }
 
@@ -157,7 +152,7 @@ export class Vigil<T extends Asked> {
     };
     try {
       await firstAnswer(members, ask, {
-        hedgeAfterMs: NEXT_MS,
+        hedgeAfterMs: VIGIL_NEXT_MS,
         signal: AbortSignal.any([late.signal, this.#stopped.signal]),
       });
       return true;
@@ -173,6 +168,6 @@ export class Vigil<T extends Asked> {
 function conclude(outlook: Outlook<Asked>, silentMs: number): void {
   const ids = outlook.members.map(({ id }) => id);
   // They were silent before they were asked.
-  outlook.silence = nobodyAnswers(ids, silentMs + QUIET_MS);
+  outlook.silence = nobodyAnswers(ids, silentMs + ASK_AFTER_MS);
   for (const fail of outlook.waiting) fail(outlook.silence);
 }

@@ -11,6 +11,14 @@ import type { PartialBlob } from '@sepia/store/partial-blob';
 import type { Swarm } from '@sepia/swarm/shell/engine';
 import type { LentBytes } from '@sepia/swarm/swarm';
 import type { VouchedPiece } from '../cluster/origin-client.ts';
+import {
+  FIND_AGAIN_MS,
+  MAX_FIND_MS,
+  QUIET_MS,
+  RANGES_IDLE_MS,
+  URGE_AFTER_MS,
+  WATCH_EVERY_MS,
+} from '../deadlines.ts';
 import { silentMsOf } from '../source/core/silence.ts';
 import { Patience } from './core/patience.ts';
 import type { DownloadDeps, PieceSource } from './download-deps.ts';
@@ -18,18 +26,8 @@ import type { Finding, Guide } from './guide-port.ts';
 import { Readings } from './readings.ts';
 import { Waiters } from './waiters.ts';
 
-const WATCH_EVERY_MS = 500;
-const FIND_AGAIN_MS = 200;
-/** Longest pause between two joins that a tracker is believed, in ms. */
-const MAX_FIND_MS = 3_600_000;
 /** A piece within this many of the fetch's front comes by itself. */
 const NEAR_PIECES = 4;
-/** How long a reader waits before the origin is asked to fetch out of order, in ms. */
-const URGE_AFTER_MS = 50;
-/** Nothing came for so long, in ms, and nobody has news: peers are looked for again. */
-const QUIET_MS = 1_500;
-/** A download for ranges alone ends when nobody read for this long, in ms; what came stays on disk. */
-const RANGES_IDLE_MS = 60_000;
 
 type State = 'running' | 'final' | 'failed';
 

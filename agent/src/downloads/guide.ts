@@ -13,15 +13,9 @@ import type { CallWatch, Target } from '../cluster/members.ts';
 import type { OriginClient, VouchedPiece } from '../cluster/origin-client.ts';
 import type { MetainfoNews, TrackerClient } from '../cluster/tracker-client.ts';
 import type { Wish } from '../cluster/wish.ts';
+import { COMPLAINT_WAIT_MS, DIRECT_INTERVAL_MS, POLL_MS } from '../deadlines.ts';
 import type { Finding, Guide } from './guide-port.ts';
 import { meetStrangers } from './meet-strangers.ts';
-
-/** Long-poll for more hashes, in ms. */
-const POLL_MS = 10_000;
-/** A complaint is sent within this, in ms. */
-const COMPLAINT_MS = 3_000;
-/** While no tracker answers, owners are asked again after this, in ms. */
-const DIRECT_INTERVAL_MS = 2_000;
 
 interface GuideDeps {
   readonly health: Pick<CallWatch, 'attend'>;
@@ -206,7 +200,7 @@ export class ClusterGuide implements Guide {
   /** An origin sent a piece that does not match its hash: it looks at its copy. */
   complain(piece: number, target: Target): void {
     this.#deps.origins
-      .complain(this.#name, piece, target, AbortSignal.timeout(COMPLAINT_MS))
+      .complain(this.#name, piece, target, AbortSignal.timeout(COMPLAINT_WAIT_MS))
       .catch(ignoreFailure);
   }
 

@@ -3,9 +3,8 @@ import type { Digest } from '@sepia/base/digest';
 import { parseHostPort } from '@sepia/base/host-port';
 import type { OpenToStrangers } from '@sepia/cluster/api/join';
 import type { Swarm, SwarmEngine } from '@sepia/swarm/shell/engine';
+import { MAX_OPEN_MS } from '../deadlines.ts';
 
-/** A tracker opens a swarm for this long at most, in ms. */
-const MAX_OPEN_MS = 10 * 60_000;
 /** Strangers of one answer that are dialled. */
 const MAX_STRANGERS = 50;
 

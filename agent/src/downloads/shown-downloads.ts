@@ -1,10 +1,9 @@
 import type { Digest } from '@sepia/base/digest';
 import type { LeaseRequest } from '@sepia/cluster/api/lease';
+import { SHOW_ENDED_MS } from '../deadlines.ts';
 import type { Download } from './download.ts';
 import type { PieceSource } from './download-deps.ts';
 
-/** A finished download stays visible for this long, in ms. */
-const SHOW_ENDED_MS = 5_000;
 const MAX_SHOWN = 64;
 
 type Figures = NonNullable<LeaseRequest['swarms']>;

@@ -7,6 +7,7 @@ import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceCount, pieceHash } from '@sepia/metainfo/tree';
 import type { PartialBlob } from '@sepia/store/partial-blob';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
+import { NO_TRACKER_MS } from '../deadlines.ts';
 import type { Finding, Guide } from './guide-port.ts';
 
 /** Guide of a download that comes straight from the upstream: nobody else is asked, hashes are our own. */
@@ -17,7 +18,7 @@ export class SourceGuide implements Guide {
 
   constructor(name: BlobName, sizeBytes: number) {
     const metainfo = Metainfo.open(name.digest, sizeBytes, firstAttempt(name.digest));
-    this.finding = { metainfo, intervalMs: 3_600_000, introduce: () => undefined };
+    this.finding = { metainfo, intervalMs: NO_TRACKER_MS, introduce: () => undefined };
   }
 
   find(): Promise<Finding> {

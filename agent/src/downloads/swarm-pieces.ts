@@ -8,9 +8,7 @@ import type { BlobHandle } from '@sepia/store/blob-handle';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { PartialBlob } from '@sepia/store/partial-blob';
 import type { PieceStore } from '@sepia/swarm/shell/engine';
-
-/** An open file is closed after this idle time, in ms, so that seeding never keeps a blob from eviction. */
-const IDLE_CLOSE_MS = 2_000;
+import { IDLE_CLOSE_MS } from '../deadlines.ts';
 
 /** Pieces that a swarm reads and writes: of a partial while it downloads, of the stored blob afterwards. */
 export class SwarmPieces implements PieceStore {

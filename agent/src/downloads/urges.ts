@@ -2,10 +2,10 @@ import { logFailure } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { VouchedPiece } from '../cluster/origin-client.ts';
+import { URGE_AGAIN_MS } from '../deadlines.ts';
 
 /** Pieces ahead of a reader whose hashes are asked for at the same time. */
 const AHEAD = 4;
-const RETRY_MS = 200;
 
 /** Where a reader stands, and the last piece that it reads. */
 export interface ReaderSpan {
@@ -61,7 +61,7 @@ export class Urges {
   /** Until it is answered, or not needed any more. A failure is the origin's: the download's own deadline ends it. */
   async #run(piece: number, last: number, signal: AbortSignal): Promise<void> {
     const { afterMs, ask, onPiece, isFar, log } = this.#deps;
-    for (let waitMs = afterMs; ; waitMs = RETRY_MS) {
+    for (let waitMs = afterMs; ; waitMs = URGE_AGAIN_MS) {
       try {
         if (waitMs > 0) await delay(waitMs, signal);
         if (!isFar(piece)) return;

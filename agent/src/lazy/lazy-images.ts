@@ -20,26 +20,22 @@ import { leastBytes } from '@sepia/cluster/conversion-rule';
 import { isDefinite } from '@sepia/cluster/core/answers';
 import type { ManifestAnswer } from '@sepia/face/manifest-answer';
 import type { ProxyClient } from '../cluster/proxy-client.ts';
+import {
+  ASKED_MS,
+  BEHIND_MS,
+  DOUBT_MS,
+  LAZY_CALL_MS,
+  OFFER_AGAIN_MS,
+  OFFER_MS,
+  REFUSED_MS,
+} from '../deadlines.ts';
 import { readCommand, readDiffIds } from './core/image-config.ts';
 import { type PulledImage, PulledImages } from './core/pulled-images.ts';
 import type { Offers } from './offers.ts';
 
 /** Larger configs are none. */
 export const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
-const CALL_MS = 5_000;
-/** Without a snapshotter the records are asked for behind the pull, in ms. */
-const BEHIND_MS = 60_000;
-/** An image is put into the queue of indexing once in this time, in ms. */
-const ASKED_MS = 10 * 60_000;
 const MAX_ASKED = 5_000;
-/** A config is held back so long while it is not known whether the image would show another's layer, in ms. */
-const DOUBT_MS = 60_000;
-/** One wait for the snapshotter's next word, in ms. */
-const AGAIN_MS = 10_000;
-/** One that said nothing, or has too much to do, is asked again after this, in ms. */
-const RETRY_MS = 500;
-/** A refused image is named in the log, and to the snapshotter, once in this time, in ms: its puller comes again. */
-const REFUSED_MS = 60_000;
 const NOT_INDEXED = 'an image was not handed to be indexed';
 const UNANSWERED =
   'the snapshotter of this node did not say in time whether it would be taken for another image here: pull again in a moment';
@@ -141,8 +137,8 @@ export class LazyImages {
   /** Passes on what the snapshotter says of an index. @throws what a proxy named, `NO_PEERS` */
   async complain({ layer, index, reason, ...name }: LazyComplaint): Promise<void> {
     const line = to(PROXY.layerComplaint, { ...name, layer });
-    const call = { ...line, json: { index, reason }, headersTimeoutMs: CALL_MS };
-    await this.#deps.proxies.json(call, AbortSignal.timeout(CALL_MS));
+    const call = { ...line, json: { index, reason }, headersTimeoutMs: LAZY_CALL_MS };
+    await this.#deps.proxies.json(call, AbortSignal.timeout(LAZY_CALL_MS));
   }
 
   async #publish(
@@ -181,14 +177,14 @@ export class LazyImages {
     const doubtMs = nowMs() + (this.#options.doubtMs ?? DOUBT_MS);
     let answer = await offers.offer(asked, untilMs - nowMs());
     // Nobody could use a Nydus image that is not shown: there is more time for it.
-    if (isNydus) answer ??= await offers.offer(asked, AGAIN_MS);
+    if (isNydus) answer ??= await offers.offer(asked, OFFER_MS);
     // What a record names for each layer is its own. Else nobody but the snapshotter knows what is found under these names.
     const isProven = layers.every(({ binding, diffId }) => binding?.diffId === diffId);
     const isOpen = (): boolean => (answer === undefined ? !isProven && !isNydus : answer.isPending === true);
     while (isOpen() && nowMs() < doubtMs && !signal.aborted) {
-      const again = await offers.offer(asked, Math.min(AGAIN_MS, doubtMs - nowMs()));
+      const again = await offers.offer(asked, Math.min(OFFER_MS, doubtMs - nowMs()));
       answer = again ?? answer;
-      if (again === undefined && !(await pause(RETRY_MS, signal))) break;
+      if (again === undefined && !(await pause(OFFER_AGAIN_MS, signal))) break;
     }
     if (answer === undefined && isOpen()) this.#refuse(image, UNANSWERED);
     if (answer?.refusal !== undefined) this.#refuse(image, answer.refusal);
@@ -217,7 +213,7 @@ export class LazyImages {
     const { upstream, repository, manifest } = image;
     if (this.#isNews(`told ${upstream} ${repository} ${manifest}`)) {
       const told = { upstream, repository, manifest, isNydus: false, layers: [] };
-      void this.#deps.offers.offer({ ...told, reason: `its pull is refused: ${why}` }, AGAIN_MS);
+      void this.#deps.offers.offer({ ...told, reason: `its pull is refused: ${why}` }, OFFER_MS);
     }
     this.#refuse(image, why);
   }
@@ -248,7 +244,7 @@ export class LazyImages {
       image.layers.map(async ({ digest }): Promise<Told> => {
         const { upstream, repository } = image;
         const line = to(PROXY.layer, { upstream, repository, layer: digest });
-        const call = { ...line, headersTimeoutMs: CALL_MS };
+        const call = { ...line, headersTimeoutMs: LAZY_CALL_MS };
         try {
           const { binding } = await this.#deps.proxies.json<{ binding?: unknown }>(call, signal);
           const parsed = LAYER_BINDING.safeParse(binding);
@@ -269,7 +265,7 @@ export class LazyImages {
   /** What a recorded start read first; without it the image is as lazy. */
   async #recorded(image: PulledImage, signal: AbortSignal): Promise<string[] | undefined> {
     const { upstream, repository, manifest } = image;
-    const call = { ...to(PROXY.profile, { upstream, repository, manifest }), headersTimeoutMs: CALL_MS };
+    const call = { ...to(PROXY.profile, { upstream, repository, manifest }), headersTimeoutMs: LAZY_CALL_MS };
     try {
       const answer = PROFILE_ANSWER.safeParse(await this.#deps.proxies.json<unknown>(call, signal));
       return answer.success ? answer.data.profile?.paths : undefined;
@@ -303,9 +299,9 @@ export class LazyImages {
     this.#asked.set(image.manifest, true, nowMs() + ASKED_MS);
     const { upstream, repository, manifest } = image;
     const task: ConversionTask = { kind: 'index', rule: rule.name, upstream, repository, tag: manifest };
-    const call = { ...to(PROXY.conversionAdd), json: { task }, headersTimeoutMs: CALL_MS };
+    const call = { ...to(PROXY.conversionAdd), json: { task }, headersTimeoutMs: LAZY_CALL_MS };
     proxies
-      .json(call, AbortSignal.timeout(CALL_MS))
+      .json(call, AbortSignal.timeout(LAZY_CALL_MS))
       .catch((error: unknown) => logFailure(log, error, NOT_INDEXED, { manifest }));
   }
 }

@@ -3,9 +3,8 @@ import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { News } from '@sepia/base/news';
 import type { LazyAnswer, LazyOffer } from '@sepia/cluster/api/lazy-offers';
+import { GAP_MS } from '../deadlines.ts';
 
-/** Between two polls a snapshotter is still there, in ms. */
-const GAP_MS = 3_000;
 const MAX_OFFERS = 100;
 
 interface Waiting {

@@ -21,12 +21,11 @@ import type { Hints } from '../blobs/core/hints.ts';
 import type { LinkProofs } from '../blobs/links.ts';
 import { type CallWatch, type Target, targetsOf } from '../cluster/members.ts';
 import type { OriginClient } from '../cluster/origin-client.ts';
+import { MANIFEST_HEDGE_MS } from '../deadlines.ts';
 import { type BackToSourcePolicy, sourceDelayMs } from '../source/core/back-to-source.ts';
 import type { SourceGate } from '../source/source-gate.ts';
 import type { TagMemory } from './tag-memory.ts';
 
-/** A proxy that is silent for this long is passed over, in ms. */
-const HEDGE_MS = 1_000;
 /** Longest list of tags, referrers or repositories that is passed on. */
 const MAX_LIST_BYTES = 32 * 1024 * 1024;
 
@@ -146,7 +145,7 @@ export class Manifests {
     const { client, health, gate, nowMs } = this.#deps;
     const proxies = this.#proxies();
     const ask = (proxy: Target, abort: AbortSignal) =>
-      health.watch(proxy, HEDGE_MS * 3, () =>
+      health.watch(proxy, MANIFEST_HEDGE_MS * 3, () =>
         client.bytes(
           {
             url: proxy.url,
@@ -161,7 +160,7 @@ export class Manifests {
         ),
       );
     const first = (running: AbortSignal) =>
-      firstAnswer(proxies, ask, { hedgeAfterMs: HEDGE_MS, signal: running, isFinal: isDecisive });
+      firstAnswer(proxies, ask, { hedgeAfterMs: MANIFEST_HEDGE_MS, signal: running, isFinal: isDecisive });
     const answer = await health.attend(proxies, first, signal);
     gate.note(true, nowMs());
     return answer;

@@ -4,9 +4,9 @@ import { LatestMap } from '@sepia/base/latest-map';
 import type { Logger } from '@sepia/base/log';
 import { diskFiles } from '@sepia/store/files/disk-files';
 import { readWhole, replaceWhole } from '@sepia/store/files/file-port';
+import { WRITE_DELAY_MS } from '../deadlines.ts';
 
 const MAX_TAGS = 10_000;
-const WRITE_DELAY_MS = 500;
 const VERSION = 1;
 
 interface Seen {

@@ -9,17 +9,12 @@ import type { LeaseAnswer, LeaseRequest } from '@sepia/cluster/api/lease';
 import { MAX_REVOCATIONS } from '@sepia/cluster/api/revocation';
 import { setHash } from '@sepia/cluster/api/set-hash';
 import type { TrackerClient } from '../cluster/tracker-client.ts';
+import { BEAT_AGAIN_MS, MAX_PAUSE_MS, POKE_MS } from '../deadlines.ts';
 import type { CommandLog } from './commands/core/command-log.ts';
 import type { CommandRunner } from './commands/runner.ts';
 import { BeatPace } from './core/beat-pace.ts';
 import type { LeaseBook } from './core/lease-book.ts';
 
-/** After a bug of ours, in ms. */
-const AGAIN_MS = 2_000;
-/** After a swarm began, in ms. */
-const POKE_MS = 100;
-/** Longest pause, in ms. */
-const MAX_PAUSE_MS = 75_000;
 const SPREAD = 0.2;
 
 interface HeartbeatDeps {
@@ -97,7 +92,7 @@ export class Heartbeat {
           .then((nextMs) => this.#schedule(trackerId, nextMs * (1 + SPREAD * (2 * this.#deps.chance() - 1))))
           .catch((error: unknown) => {
             logFailure(this.#deps.log, error, 'heartbeat failed', {}, 'error');
-            this.#schedule(trackerId, AGAIN_MS);
+            this.#schedule(trackerId, BEAT_AGAIN_MS);
           });
       },
       boundedMs(delayMs, 0, MAX_PAUSE_MS),

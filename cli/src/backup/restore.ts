@@ -7,10 +7,10 @@ import { shardKey } from '@sepia/cluster/cluster';
 import { type RecordSpace, shardOfRecord } from '@sepia/records/core/record-space';
 import { isQuorum } from '@sepia/records/core/standing';
 import { clockFault, type DumpedRecord } from '@sepia/records/store/record-dump';
+import { RESTORE_MS } from '../deadlines.ts';
 import type { Operator } from '../operator/operator.ts';
 import { type BackupHead, readFrames } from './backup-file.ts';
 
-const RESTORE_MS = 120_000;
 /** Memberships of the ring that a restore may see. */
 const MAX_EPOCHS = 5;
 

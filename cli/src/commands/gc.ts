@@ -8,15 +8,9 @@ import { ORIGIN_GC } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import Table from 'cli-table3';
 import type { Command } from 'commander';
+import { GC_BEGIN_MS, GC_LEADER_MS, GC_SILENT_MS, LOOK_EVERY_MS } from '../deadlines.ts';
 import { Operator, type OperatorFlags, operatorOptions } from '../operator/operator.ts';
 import { bytesText, durationText } from '../terminal/format.ts';
-
-/** An origin that is to lead it and says nothing for so long is passed over, in ms. */
-const LEADER_MS = 10_000;
-const BEGIN_MS = 60_000;
-const LOOK_EVERY_MS = 500;
-/** The origin that leads it may be silent for this long, in ms. */
-const SILENT_MS = 15_000;
 
 /** `sepia gc`. */
 export function addGc(program: Command): void {
@@ -45,8 +39,8 @@ export async function beginCollection(
   json: { dryRun: boolean; graceMs: number },
 ): Promise<GcReport> {
   const ask = async (id: string): Promise<GcReport> => {
-    await operator.ask<unknown>(id, { ...to(ORIGIN_GC.report), headersTimeoutMs: LEADER_MS });
-    return await operator.ask<GcReport>(id, { ...to(ORIGIN_GC.begin), json, headersTimeoutMs: BEGIN_MS });
+    await operator.ask<unknown>(id, { ...to(ORIGIN_GC.report), headersTimeoutMs: GC_LEADER_MS });
+    return await operator.ask<GcReport>(id, { ...to(ORIGIN_GC.begin), json, headersTimeoutMs: GC_BEGIN_MS });
   };
   const isFinal = (error: unknown): boolean => !isCoded(error, 'PEER_HTTP') && !isCoded(error, 'DRAINING');
   return await askInTurn(operator.cluster.origins('gc').order, ask, { isFinal });
@@ -67,7 +61,7 @@ async function ended(operator: Operator, begun: GcReport, quiet: boolean): Promi
     } catch (error) {
       throwIfBug(error);
       if (!isCoded(error, 'PEER_HTTP')) throw error;
-      if (performance.now() - heardMs > SILENT_MS) throw lost(begun.leader, 'does not answer');
+      if (performance.now() - heardMs > GC_SILENT_MS) throw lost(begun.leader, 'does not answer');
     }
   }
 }

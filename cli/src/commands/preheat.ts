@@ -4,6 +4,7 @@ import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import { createDispatcher } from '@sepia/http/sockets';
 import type { Command } from 'commander';
+import { LOOK_EVERY_MS } from '../deadlines.ts';
 import { PreheatClient, type PreheatJob } from '../harbor/preheat-client.ts';
 import { PreheatView } from '../harbor/preheat-view.ts';
 import { urlOption } from '../options/option-values.ts';
@@ -12,7 +13,6 @@ import { DEFAULT_PORTS_FROM, HOST } from '../up/plan.ts';
 
 const DEFAULT_PROXY = `http://${HOST}:${DEFAULT_PORTS_FROM + 300}`;
 const SCOPES = { origins: 'single_seed_peer', copies: 'all_seed_peers', nodes: 'all_peers' } as const;
-const POLL_MS = 500;
 /** Answers that fail in a row before it is given up; the next may come from another proxy behind the address. */
 const MAX_SILENCE = 20;
 
@@ -59,7 +59,7 @@ async function preheat(client: PreheatClient, url: string, scope: string): Promi
   const view = new PreheatView(process.stdout);
   let job = await client.create(url, scope);
   for (let silent = 0; job.state === 'PENDING'; ) {
-    await delay(POLL_MS);
+    await delay(LOOK_EVERY_MS);
     try {
       job = await client.get(job.id);
       silent = 0;

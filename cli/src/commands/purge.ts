@@ -3,10 +3,9 @@ import { CodedError } from '@sepia/base/errors';
 import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { Command } from 'commander';
+import { WORK_MS } from '../deadlines.ts';
 import { Operator, type OperatorFlags, operatorOptions } from '../operator/operator.ts';
 import { parseImageReference } from '../registry/image-reference.ts';
-
-const PURGE_MS = 600_000;
 
 interface Removed {
   readonly tags: readonly string[];
@@ -34,7 +33,7 @@ export function addPurge(program: Command): void {
       const done = await operator.askOwner<Removed>(name, {
         ...to(ORIGIN_NAMES.removal, name),
         json: what.body,
-        headersTimeoutMs: PURGE_MS,
+        headersTimeoutMs: WORK_MS,
       });
       const act = upstream.mode === 'none' ? 'deleted' : 'purged';
       process.stdout.write(`${act} ${text}: ${done.tags.length} tags, ${done.digests} digests\n`);

@@ -5,11 +5,9 @@ import { to } from '@sepia/cluster/api/route';
 import type { Member } from '@sepia/cluster/document';
 import { isMoving, type Membership, type RingChange } from '@sepia/cluster/membership';
 import { type Command, InvalidArgumentError } from 'commander';
+import { CHANGE_MS, LOOK_EVERY_MS } from '../deadlines.ts';
 import { Operator, type OperatorFlags, operatorOptions } from '../operator/operator.ts';
 import { type RingView, ringText } from '../operator/ring-view.ts';
-
-const CHANGE_MS = 30_000;
-const LOOK_EVERY_MS = 500;
 
 interface ChangeFlags extends OperatorFlags {
   readonly wait: boolean;

@@ -2,6 +2,7 @@ import { ignoreFailure } from '@sepia/base/failure';
 import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
 import Table from 'cli-table3';
 import type { Command } from 'commander';
+import { LOCAL_CONNECT_MS } from '../deadlines.ts';
 import { type AgentBytes, agentBytes } from '../demo/agent-bytes.ts';
 import { bytesText } from '../terminal/format.ts';
 import { type ClusterFileMember, membersOf, readClusterFile } from '../up/cluster-file.ts';
@@ -28,7 +29,7 @@ export function addStatus(program: Command): void {
     .option('--json', 'print JSON', false)
     .action(async (flags: { cluster: string; json: boolean }) => {
       const cluster = readClusterFile(flags.cluster);
-      const dispatcher = createDispatcher({ connectTimeoutMs: 1_000 });
+      const dispatcher = createDispatcher({ connectTimeoutMs: LOCAL_CONNECT_MS });
       const all = await Promise.all(membersOf(cluster).map((member) => statusOf(member, dispatcher)));
       await dispatcher.close();
       process.stdout.write(flags.json ? `${JSON.stringify({ members: all })}\n` : `${statusTable(all)}\n`);

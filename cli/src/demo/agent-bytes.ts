@@ -1,17 +1,16 @@
 import type { Dispatcher } from '@sepia/http/sockets';
 import { request } from 'undici';
+import { METRICS_MS } from '../deadlines.ts';
 
 export const SOURCES = ['peer', 'origin', 'upstream', 'cache'] as const;
 /** Bytes that an agent handed on, by where they came from. */
 export type AgentBytes = Record<(typeof SOURCES)[number], number>;
 
-const TIMEOUT_MS = 5_000;
-
 /** Reads `sepia_agent_bytes_total` from an agent's metrics. */
 export async function agentBytes(adminUrl: string, dispatcher: Dispatcher): Promise<AgentBytes> {
   const answer = await request(`${adminUrl}/metrics`, {
     dispatcher,
-    signal: AbortSignal.timeout(TIMEOUT_MS),
+    signal: AbortSignal.timeout(METRICS_MS),
   });
   return parseAgentBytes(await answer.body.text());
 }

@@ -4,9 +4,9 @@ import { readLimited } from '@sepia/http/client';
 import type { Dispatcher } from '@sepia/http/sockets';
 import { basic } from '@sepia/upstream/credentials/basic';
 import { request } from 'undici';
+import { HARBOR_MS } from '../deadlines.ts';
 import { rootText } from './root-text.ts';
 
-const TIMEOUT_MS = 30_000;
 const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
 const PAGE_SIZE = 100;
 const MAX_PAGES = 100;
@@ -108,7 +108,7 @@ export class HarborApi {
           ...(json === undefined ? {} : { 'content-type': 'application/json' }),
         },
         ...(json === undefined ? {} : { body: JSON.stringify(json) }),
-        headersTimeout: TIMEOUT_MS,
+        headersTimeout: HARBOR_MS,
       });
       const text = (await readLimited(answer.body, MAX_ANSWER_BYTES, url)).toString('utf8');
       return { status: answer.statusCode, body: parsed(text) };

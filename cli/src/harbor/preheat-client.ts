@@ -3,10 +3,10 @@ import { throwIfBug } from '@sepia/base/failure';
 import { readLimited } from '@sepia/http/client';
 import type { Dispatcher } from '@sepia/http/sockets';
 import { request } from 'undici';
+import { HARBOR_MS } from '../deadlines.ts';
 
 const DRIVERS_HINT =
   '; its drivers may be off: see harbor.driver-auth of its config, or "sepia up --preheat"';
-const TIMEOUT_MS = 30_000;
 const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
 
 /** One origin or node of a job. */
@@ -64,7 +64,7 @@ export class PreheatClient {
         dispatcher: this.#dispatcher,
         headers: { ...this.#headers, ...(body === undefined ? {} : { 'content-type': 'application/json' }) },
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-        headersTimeout: TIMEOUT_MS,
+        headersTimeout: HARBOR_MS,
       });
       status = answer.statusCode;
       bytes = await readLimited(answer.body, MAX_ANSWER_BYTES, this.#proxy);

@@ -5,6 +5,7 @@ import { readLimited } from '@sepia/http/client';
 import type { Dispatcher } from '@sepia/http/sockets';
 import { basic } from '@sepia/upstream/credentials/basic';
 import { request } from 'undici';
+import { HARBOR_PROBE_MS } from '../deadlines.ts';
 import { replaceFile } from '../up/files.ts';
 import type { HarborApi } from './api.ts';
 import { differs } from './differs.ts';
@@ -31,7 +32,6 @@ const DESCRIPTION = 'Sepia accelerator';
 const ROBOT_PREFIX = 'robot$';
 /** A repository of which only uploads are begun, and ended at once. */
 const PROBE_REPOSITORY = 'sepia-rights-check';
-const TIMEOUT_MS = 10_000;
 const MAX_ANSWER_BYTES = 256 * 1024;
 
 /**
@@ -151,7 +151,7 @@ async function beginUpload(
   const secret = readFileSync(plan.secretFile, 'utf8').trim();
   const headers = { authorization: basic({ username: name, password: secret }) };
   const url = new URL(`/v2/${project}/${PROBE_REPOSITORY}/blobs/uploads/`, api.url);
-  const common = { dispatcher, headers, headersTimeout: TIMEOUT_MS, bodyTimeout: TIMEOUT_MS };
+  const common = { dispatcher, headers, headersTimeout: HARBOR_PROBE_MS, bodyTimeout: HARBOR_PROBE_MS };
   const begun = await request(url, { ...common, method: 'POST' });
   await readLimited(begun.body, MAX_ANSWER_BYTES, api.url);
   const { location } = begun.headers;

@@ -4,10 +4,10 @@ import { readLimited } from '@sepia/http/client';
 import type { Dispatcher } from '@sepia/http/sockets';
 import { basic } from '@sepia/upstream/credentials/basic';
 import { request } from 'undici';
+import { HARBOR_PROBE_MS } from '../deadlines.ts';
 import type { ConnectPlan, Driver, DriverAuth } from './connect.ts';
 import { rootText } from './root-text.ts';
 
-const TIMEOUT_MS = 10_000;
 const MAX_ANSWER_BYTES = 256 * 1024;
 
 /** One question to the proxy with what Harbor was given, and what it is about. */
@@ -87,8 +87,8 @@ async function ask(
     dispatcher,
     headers: { accept: 'application/json', 'content-type': 'application/json', ...headers },
     ...(method === 'POST' ? { body: '{}' } : {}),
-    headersTimeout: TIMEOUT_MS,
-    bodyTimeout: TIMEOUT_MS,
+    headersTimeout: HARBOR_PROBE_MS,
+    bodyTimeout: HARBOR_PROBE_MS,
   });
   const text = (await readLimited(answer.body, MAX_ANSWER_BYTES, proxy)).toString('utf8');
   return { status: answer.statusCode, text };

@@ -6,12 +6,9 @@ import type { LayerBinding } from '@sepia/cluster/api/layer-binding';
 import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { PROXY } from '@sepia/cluster/api/proxy';
 import { to } from '@sepia/cluster/api/route';
+import { LOOK_EVERY_MS, QUEUE_IDLE_MS } from '../deadlines.ts';
 import type { Operator, OperatorName } from '../operator/operator.ts';
 import { bytesText } from '../terminal/format.ts';
-
-const POLL_MS = 500;
-/** A queue that nobody works on is told of after this, in ms. */
-const IDLE_MS = 30_000;
 
 /** A layer of an image with what the cluster knows of it. */
 export interface ClusterLayer {
@@ -32,9 +29,9 @@ export async function indexInCluster(
   const task: ConversionTask = { kind: 'index', rule: BY_HAND, upstream, repository, tag: reference };
   const { id } = await operator.askProxy<{ id: string }>({ ...to(PROXY.conversionAdd), json: { task } });
   onNote(`job ${id} is on record`);
-  const idleAtMs = performance.now() + IDLE_MS;
+  const idleAtMs = performance.now() + QUEUE_IDLE_MS;
   for (let noted = ''; ; ) {
-    await delay(POLL_MS);
+    await delay(LOOK_EVERY_MS);
     const { jobs } = await operator.askProxy<{ jobs: ConversionJob[] }>(to(PROXY.conversions));
     const job = jobs.find((one) => one.id === id);
     if (job === undefined) throw new CodedError('JOB_UNKNOWN', { message: `job ${id} is gone` });

@@ -5,9 +5,8 @@ import { release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { encodeErofs } from '@sepia/lazy/erofs/encode';
 import { layerTree } from '@sepia/lazy/erofs/layer-tree';
+import { COMMAND_MS } from '../deadlines.ts';
 import { type NodeFacts, parseVersion } from './door.ts';
-
-const COMMAND_MS = 20_000;
 
 /** Looks at this node: programs, kernel, containerd's effective config, and a mount that is tried and undone. */
 export async function probeNode(config: string): Promise<NodeFacts> {

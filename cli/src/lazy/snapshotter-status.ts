@@ -2,6 +2,7 @@ import { CodedError, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { request } from 'undici';
 import { z } from 'zod';
+import { METRICS_MS } from '../deadlines.ts';
 import { bytesText } from '../terminal/format.ts';
 import { debugProof } from './debug-proof.ts';
 
@@ -58,7 +59,6 @@ export type SnapshotterLayer = z.infer<typeof LAYERS>[number];
 
 /** Admin address of a snapshotter that was not told another. */
 export const DEFAULT_SNAPSHOTTER = 'http://127.0.0.1:17502';
-const ANSWER_MS = 5_000;
 
 /**
  * The layers of the snapshotter on this node.
@@ -89,7 +89,7 @@ export async function snapshotterCache(admin: string): Promise<SnapshotterCache 
 
 async function asked<T>(admin: string, path: string, schema: z.ZodType<T>, token?: string): Promise<T> {
   try {
-    const signal = AbortSignal.timeout(ANSWER_MS);
+    const signal = AbortSignal.timeout(METRICS_MS);
     const headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
     const { statusCode, body } = await request(`${admin}${path}`, { signal, headers });
     if (statusCode === 200) return schema.parse(await body.json());

@@ -15,6 +15,7 @@ import { InternalClient, type InternalRequest } from '@sepia/http/client';
 import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
 import type { Command } from 'commander';
 import { parse } from 'yaml';
+import { CALL_MS, CONNECT_MS, RING_MS } from '../deadlines.ts';
 import { parseImageReference } from '../registry/image-reference.ts';
 import { readClusterFile } from '../up/cluster-file.ts';
 
@@ -36,10 +37,6 @@ export interface OperatorName extends ResolvedName {
   readonly reference: string;
 }
 
-const CALL_MS = 30_000;
-/** An origin that does not tell the membership within this is passed over. */
-const RING_MS = 3_000;
-
 /** The options by which every operator's command finds its cluster. */
 export function operatorOptions(command: Command): Command {
   return command
@@ -60,7 +57,7 @@ export class Operator {
   constructor(cluster: Cluster, clusterKey: Uint8Array) {
     this.cluster = cluster;
     this.clusterKey = clusterKey;
-    this.#dispatcher = createDispatcher({ connectTimeoutMs: 2_000 });
+    this.#dispatcher = createDispatcher({ connectTimeoutMs: CONNECT_MS });
     this.#client = new InternalClient({
       dispatcher: this.#dispatcher,
       clusterKey,

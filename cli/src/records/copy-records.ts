@@ -10,13 +10,13 @@ import { claim, ownerName, ownerOf } from '@sepia/records/table/owner';
 import type { RecordTable } from '@sepia/records/table/record-table';
 import { answering, mergedRecords } from '../backup/backup.ts';
 import { putKnown } from '../backup/restore.ts';
+import { RING_MS } from '../deadlines.ts';
 import type { Operator } from '../operator/operator.ts';
 import { differences } from './compare-records.ts';
 
 const BATCH = 500;
 /** Keys of records that differ which are named. */
 const NAMED = 5;
-const PROXY_MS = 3_000;
 
 type Counts = Readonly<Partial<Record<RecordSpace, number>>>;
 type Read = (space: RecordSpace) => AsyncIterable<DumpedRecord>;
@@ -102,7 +102,7 @@ async function compare(from: Read, target: Read): Promise<void> {
 async function checkIdle(operator: Operator): Promise<void> {
   for (const { id } of operator.cluster.members('proxy')) {
     const isUp = await operator
-      .ask(id, { ...to(PROXY.status, { self: '1' }), headersTimeoutMs: PROXY_MS })
+      .ask(id, { ...to(PROXY.status, { self: '1' }), headersTimeoutMs: RING_MS })
       .then(
         () => true,
         (error: unknown) => {

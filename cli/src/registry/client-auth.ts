@@ -3,9 +3,7 @@ import type { Authenticator } from '@sepia/upstream/authenticator';
 import { Authority } from '@sepia/upstream/authority';
 import { type Credentials, fixedCredentials } from '@sepia/upstream/credentials/source';
 import { socketsOf } from '@sepia/upstream/transport';
-
-const TOKEN_TIMEOUT_MS = 60_000;
-const CONNECT_TIMEOUT_MS = 5_000;
+import { TOKEN_CONNECT_MS, TOKEN_MS } from '../deadlines.ts';
 
 /**
  * The `Authorization` of a client of one registry: anonymous until challenged, then Basic or a token for the scope
@@ -23,11 +21,11 @@ export function clientAuth(options: {
     ca: undefined,
     insecure: false,
   };
-  const sockets = socketsOf(access, { connections: 2, connectTimeoutMs: CONNECT_TIMEOUT_MS });
+  const sockets = socketsOf(access, { connections: 2, connectTimeoutMs: TOKEN_CONNECT_MS });
   const nowMs = (): number => Date.now();
   const authority = new Authority(
     { ...access, base, sockets, log: silentLogger(), nowMs },
-    { timeoutMs: TOKEN_TIMEOUT_MS, queueLimit: 100, userAgent: 'sepia' },
+    { timeoutMs: TOKEN_MS, queueLimit: 100, userAgent: 'sepia' },
   );
   return authority.authorizer(access.credentials);
 }

@@ -8,6 +8,7 @@ import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
 import type { Authenticator } from '@sepia/upstream/authenticator';
 import type { Credentials } from '@sepia/upstream/credentials/source';
 import { request } from 'undici';
+import { BODY_MS, COLD_BLOB_MS } from '../deadlines.ts';
 import { clientAuth, scopeOf } from './client-auth.ts';
 
 interface RegistryClientOptions {
@@ -36,9 +37,6 @@ export interface BlobSource {
 
 type Answer = Dispatcher.ResponseData;
 
-/** Agents hold headers back while a cold blob is fetched; bodies never stand still for long. */
-const HEADERS_TIMEOUT_MS = 600_000;
-const BODY_TIMEOUT_MS = 60_000;
 /** Requests in a row that bring no byte until a pull fails. */
 const MAX_FRUITLESS = 4;
 
@@ -207,7 +205,7 @@ export class RegistryClient {
     if (url.origin !== new URL(this.#options.url).origin)
       return await this.#send(method, url, call, undefined);
     const scope = scopeOf(call.repository, method);
-    const signal = call.signal ?? AbortSignal.timeout(HEADERS_TIMEOUT_MS);
+    const signal = call.signal ?? AbortSignal.timeout(COLD_BLOB_MS);
     const sent = await this.#authorized(this.#auth.header(scope, signal));
     const answer = await this.#send(method, url, call, sent);
     if (answer.statusCode !== 401 || call.body instanceof Readable) return answer;
@@ -252,8 +250,8 @@ export class RegistryClient {
           ...(authorization === undefined ? {} : { authorization }),
         },
         body: call.body ?? null,
-        headersTimeout: HEADERS_TIMEOUT_MS,
-        bodyTimeout: BODY_TIMEOUT_MS,
+        headersTimeout: COLD_BLOB_MS,
+        bodyTimeout: BODY_MS,
         signal: call.signal ?? null,
       });
     } catch (cause) {

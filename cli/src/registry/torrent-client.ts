@@ -8,12 +8,11 @@ import { readLimited } from '@sepia/http/client';
 import type { Dispatcher } from '@sepia/http/sockets';
 import { TORRENT_TYPE } from '@sepia/metainfo/torrent';
 import { request } from 'undici';
+import { TORRENT_MS } from '../deadlines.ts';
 import { errorOf } from './registry-client.ts';
 
 /** Longest torrent that is read: the piece hashes of 3 TiB. */
 const MAX_TORRENT_BYTES = 64 * 1024 * 1024;
-/** A tracker answers within a minute, or says 503. */
-const ANSWER_MS = 70_000;
 /** Between two questions where the tracker names no time, and at most. */
 const PAUSE_SECONDS = { usual: 1, most: 30 } as const;
 
@@ -70,8 +69,8 @@ export class TorrentClient {
       return await request(url, {
         dispatcher: this.#dispatcher,
         headers: { 'user-agent': 'sepia' },
-        headersTimeout: ANSWER_MS,
-        bodyTimeout: ANSWER_MS,
+        headersTimeout: TORRENT_MS,
+        bodyTimeout: TORRENT_MS,
         signal: signal ?? null,
       });
     } catch (cause) {

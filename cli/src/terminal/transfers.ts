@@ -1,3 +1,4 @@
+import { DRAW_EVERY_MS } from '../deadlines.ts';
 import { barText, bytesText, durationText, rateText } from './format.ts';
 import { LiveBlock } from './live-block.ts';
 
@@ -19,7 +20,6 @@ interface Row {
   note: string | undefined;
 }
 
-const DRAW_EVERY_MS = 80;
 const BAR_CELLS = 28;
 
 /** Shows transfers: bars that move on a terminal, else a line at each quarter and at the end. */

@@ -1,10 +1,9 @@
 import { copyFile, rename, rm, stat, truncate } from 'node:fs/promises';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
+import { LOG_LOOK_MS } from '../deadlines.ts';
 
 /** A log beyond this is set aside, in bytes; with the one before, a member's logs take about twice as much. */
 const MAX_LOG_BYTES = 64 * 1024 * 1024;
-/** How often logs are looked at, in ms. */
-const LOOK_MS = 10_000;
 
 /**
  * Sets a log that is too long aside as `FILE.1`. Its writer has it open to append, so it goes on in the same file; a line
@@ -27,7 +26,11 @@ export async function rotateLog(file: string, maxBytes = MAX_LOG_BYTES): Promise
 }
 
 /** Keeps the logs of a running cluster short, until it is stopped. */
-export function rotateLogs(files: readonly string[], maxBytes = MAX_LOG_BYTES, lookMs = LOOK_MS): () => void {
+export function rotateLogs(
+  files: readonly string[],
+  maxBytes = MAX_LOG_BYTES,
+  lookMs = LOG_LOOK_MS,
+): () => void {
   let isBusy = false;
   const look = async (): Promise<void> => {
     if (isBusy) return;

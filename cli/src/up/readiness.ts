@@ -1,8 +1,7 @@
 import { throwIfBug } from '@sepia/base/failure';
 import type { Dispatcher } from '@sepia/http/sockets';
 import { request } from 'undici';
-
-const PROBE_TIMEOUT_MS = 2_000;
+import { PROBE_MS } from '../deadlines.ts';
 
 /** Whether `/readyz` of an admin listener answers 200 within 2 s. */
 export async function isReady(adminUrl: string, dispatcher: Dispatcher): Promise<boolean> {
@@ -22,7 +21,7 @@ export async function probeMember(
   try {
     const answer = await request(`${adminUrl}/readyz`, {
       dispatcher,
-      signal: AbortSignal.timeout(PROBE_TIMEOUT_MS),
+      signal: AbortSignal.timeout(PROBE_MS),
     });
     const text = (await answer.body.text()).trim();
     if (answer.statusCode !== 200) return { state: `not ready: ${text.slice(0, 200)}`, warnings: [] };

@@ -6,6 +6,14 @@ import type { StrangersPolicy } from '@sepia/cluster/stranger-policy';
 import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
 import { lockFolder } from '@sepia/store/data-folder';
 import { makeFolders } from '@sepia/store/make-folders';
+import {
+  LOCAL_CONNECT_MS,
+  READY_MS,
+  READY_POLL_MS,
+  RESTART_FIRST_MS,
+  RESTART_MAX_MS,
+  STOP_GRACE_MS,
+} from '../deadlines.ts';
 import type { ClusterFile, ClusterFileMember } from './cluster-file.ts';
 import { type ClusterPaths, clusterPaths, replaceFile, writeClusterFiles } from './files.ts';
 import { rotateLogs } from './log-rotation.ts';
@@ -56,12 +64,6 @@ interface SupervisorDeps {
   readonly nowMs?: () => number;
 }
 
-const READY_TIMEOUT_MS = 60_000;
-const READY_POLL_MS = 100;
-/** Longer than a member's own drain. */
-const STOP_GRACE_MS = 15_000;
-const RESTART_FIRST_MS = 500;
-const RESTART_MAX_MS = 30_000;
 /** Members that others still need while they drain go last. */
 const STOP_ORDER: readonly (readonly Role[])[] = [
   ['accelerator', 'snapshotter'],
@@ -83,7 +85,7 @@ export class Supervisor {
   readonly #options: SupervisorOptions;
   readonly #deps: Required<SupervisorDeps>;
   readonly #slots: readonly Slot[];
-  readonly #dispatcher: Dispatcher = createDispatcher({ connections: 2, connectTimeoutMs: 1_000 });
+  readonly #dispatcher: Dispatcher = createDispatcher({ connections: 2, connectTimeoutMs: LOCAL_CONNECT_MS });
   readonly #abort = new AbortController();
   readonly #background = new Set<Promise<void>>();
   #cluster: ClusterFile | undefined;
@@ -122,7 +124,7 @@ export class Supervisor {
     };
     writeClusterFiles(this.paths, this.members, upstreams, { preheat, isLazy, accelerates, ...of });
     this.#endRotation = rotateLogs(this.members.map(({ name }) => this.paths.log(name)));
-    const timeoutMs = this.#options.readyTimeoutMs ?? READY_TIMEOUT_MS;
+    const timeoutMs = this.#options.readyTimeoutMs ?? READY_MS;
     await Promise.all(this.#slots.map((slot) => this.#startFirst(slot, timeoutMs)));
     this.#abort.signal.throwIfAborted();
     this.#isUp = true;
@@ -249,11 +251,7 @@ export class Supervisor {
   async #restart(slot: Slot): Promise<void> {
     this.#tell('starting', slot);
     const member = this.#spawn(slot);
-    const outcome = await this.#untilReady(
-      slot.plan,
-      member,
-      this.#options.readyTimeoutMs ?? READY_TIMEOUT_MS,
-    );
+    const outcome = await this.#untilReady(slot.plan, member, this.#options.readyTimeoutMs ?? READY_MS);
     if (outcome === 'ready') {
       slot.deaths = 0;
       this.#tell('ready', slot);

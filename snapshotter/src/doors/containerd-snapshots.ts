@@ -6,6 +6,7 @@ import { Client, credentials, Metadata, type ServiceError } from '@grpc/grpc-js'
 import { type Digest, isDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import { CONTAINERD_MS } from '../deadlines.ts';
 import { serviceIn } from '../snapshots/service-in.ts';
 
 const NAMESPACES = serviceIn(
@@ -19,7 +20,6 @@ const SNAPSHOTS = serviceIn(
 const SNAPSHOTTER = 'erofs';
 /** What containerd's erofs snapshotter notes of a snapshot whose layer it found in a folder: the path there. */
 const BLOB_REF = 'io.containerd.erofs.v1/blob.ref';
-const ANSWER_MS = 10_000;
 const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 
 interface Infos {
@@ -35,7 +35,7 @@ export class ContainerdSnapshots {
   readonly #answerMs: number;
   readonly #abort = new AbortController();
 
-  constructor(socket: string, answerMs = ANSWER_MS) {
+  constructor(socket: string, answerMs = CONTAINERD_MS) {
     this.#socket = socket;
     this.#answerMs = answerMs;
   }

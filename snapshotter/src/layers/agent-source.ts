@@ -4,6 +4,7 @@ import { delay } from '@sepia/base/lifecycle';
 import { AGENT_OF_NODE } from '@sepia/cluster/api/lazy-offers';
 import { hashOf, signCall } from '@sepia/http/sign';
 import type { Dispatcher } from '@sepia/http/sockets';
+import { FIRST_READ_PAUSE_MS, LONGEST_READ_PAUSE_MS, SIGN_MS, SILENCE_MS } from '../deadlines.ts';
 import { Outages } from './core/outages.ts';
 import { type BlobRange, SilentRanges } from './core/silent-ranges.ts';
 
@@ -27,12 +28,6 @@ export interface AgentSourceOptions {
 /** More bytes of a range came: the first `length` of these are there. */
 export type Arrived = (bytes: Buffer, length: number) => void;
 
-const FIRST_PAUSE_MS = 100;
-const LONGEST_PAUSE_MS = 2_000;
-/** An agent that was silent for a whole deadline is asked for a sign of life for so long, before it is waited for again. */
-const SIGN_MS = 1_000;
-/** Silence of a running request. */
-const SILENCE_MS = 20_000;
 const FINAL: readonly string[] = ['AUTH_DENIED', 'RANGE_INVALID'];
 
 /** Reads ranges of layers from the node's own agent: by repository and digest, so that only a link opens a blob. */
@@ -65,7 +60,7 @@ export class AgentSource {
     if (this.#silent.has(range, performance.now()) && !(await this.#answers(signal)))
       throw this.#silence(range);
     const deadline = AbortSignal.any([signal, AbortSignal.timeout(this.#options.deadlineMs)]);
-    for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
+    for (let pauseMs = FIRST_READ_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_READ_PAUSE_MS)) {
       let failure: unknown;
       const beganMs = performance.now();
       try {

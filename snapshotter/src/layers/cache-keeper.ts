@@ -3,6 +3,7 @@ import { logFailure, throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { Budget } from '@sepia/store/core/eviction';
+import { CACHE_TICK_MS } from '../deadlines.ts';
 import { type CachedLayer, CacheKeeping, type CacheStep } from './core/cache-keeping.ts';
 import { fileNameOf, type Layers } from './layers.ts';
 import type { LazyLayer } from './lazy-layer.ts';
@@ -33,8 +34,6 @@ export interface CacheFill {
   readonly lack: string | undefined;
 }
 
-const TICK_MS = 5_000;
-
 /** Keeps the layers of this node within their budget. What decides is {@link CacheKeeping}. */
 export class CacheKeeper {
   readonly #deps: Deps;
@@ -49,7 +48,7 @@ export class CacheKeeper {
   #lack: string | undefined;
   #lastFailure: string | undefined;
 
-  constructor(deps: Deps, budget: Budget, tickMs = TICK_MS) {
+  constructor(deps: Deps, budget: Budget, tickMs = CACHE_TICK_MS) {
     this.#deps = deps;
     this.#tickMs = tickMs;
     this.#keeping = new CacheKeeping(budget);

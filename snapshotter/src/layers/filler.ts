@@ -1,6 +1,7 @@
 import { logFailure } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
+import { FILL_BESIDE_MS, FILL_LOOK_MS, FIRST_FILL_PAUSE_MS, LONGEST_FILL_PAUSE_MS } from '../deadlines.ts';
 import { FILL_SPANS, FIRST_LANES, mayFetchFirst, nextFill, type Reads } from './core/fill.ts';
 import type { FirstSpans } from './core/first-spans.ts';
 import type { Run } from './core/runs.ts';
@@ -20,13 +21,6 @@ interface FillerDeps<Layer extends Filled> {
   readonly reads: () => Reads;
   readonly nowMs: () => number;
 }
-
-const FIRST_PAUSE_MS = 1_000;
-const LONGEST_PAUSE_MS = 60_000;
-/** Layers may be added: looked at this often while all are whole. */
-const IDLE_MS = 500;
-/** A lane that has to stand still looks again after this. */
-const BESIDE_MS = 100;
 
 /**
  * Fetches what a start reads first, also beside programs that wait; then what nobody has read yet, while nobody waits. A
@@ -54,16 +48,16 @@ export class Filler<Layer extends Filled> {
 
   async #repeat(step: () => Promise<void>): Promise<void> {
     const { signal } = this.#abort;
-    let pauseMs = FIRST_PAUSE_MS;
+    let pauseMs = FIRST_FILL_PAUSE_MS;
     while (!signal.aborted) {
       try {
         await step();
-        pauseMs = FIRST_PAUSE_MS;
+        pauseMs = FIRST_FILL_PAUSE_MS;
       } catch (error) {
         if (signal.aborted) return;
         logFailure(this.#deps.log, error, 'filling a layer failed; it is tried again', { pauseMs });
         await Promise.race([delay(pauseMs), aborted(signal)]);
-        pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
+        pauseMs = Math.min(2 * pauseMs, LONGEST_FILL_PAUSE_MS);
       }
     }
   }
@@ -72,7 +66,7 @@ export class Filler<Layer extends Filled> {
     const { first, firstAdded, reads, layers } = this.#deps;
     const { signal } = this.#abort;
     if (first.isEmpty) return await firstAdded(signal);
-    if (!mayFetchFirst(lane, reads())) return await delay(BESIDE_MS, signal);
+    if (!mayFetchFirst(lane, reads())) return await delay(FILL_BESIDE_MS, signal);
     const filled = new Set(layers());
     const next = first.take(FILL_SPANS, (layer) => filled.has(layer));
     if (next === undefined) return;
@@ -87,13 +81,13 @@ export class Filler<Layer extends Filled> {
   async #restStep(): Promise<void> {
     const { first, layers, reads, nowMs } = this.#deps;
     const { signal } = this.#abort;
-    if (!first.isEmpty || this.#firstRuns > 0) return await delay(IDLE_MS, signal);
+    if (!first.isEmpty || this.#firstRuns > 0) return await delay(FILL_LOOK_MS, signal);
     const all = layers();
     const missing = all.map(({ presence }) => ({
       firstMissing: (most: number): Run | undefined => presence.firstMissing(most),
     }));
     const step = nextFill(missing, reads(), nowMs());
-    if (step.type === 'done') return await delay(IDLE_MS, signal);
+    if (step.type === 'done') return await delay(FILL_LOOK_MS, signal);
     if (step.type === 'wait') return await delay(step.untilMs - nowMs(), signal);
     await all[step.layer]!.fetch(step.run);
   }

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { CodedError, type ErrorCode, type ErrorDetail } from '@sepia/base/errors';
 import type { MadeImage } from '@sepia/lazy/erofs/image-part';
 import { indexEntries } from '@sepia/lazy/index/layer-index';
+import { IMAGE_IDLE_MS, IMAGE_MS } from '../deadlines.ts';
 import { answerFrom, type ImageAnswers, type ImageQuestion } from './made-image.ts';
 
 /** An index, open here and in that file: its head is `head`. */
@@ -67,10 +68,6 @@ const MAX_JOBS = 4_096;
 const MANY_JOBS = 6;
 /** Processes at once, where there are as many processors. */
 const MAX_PROCESSES = 2;
-/** Processes end after so long without a job, in ms. */
-const IDLE_MS = 2_000;
-/** One job may take so long, in ms: a million entries take some seconds. */
-const JOB_MS = 120_000;
 /** What one may take for objects, in MiB: some millions of entries. */
 const HEAP_MIB = 2_048;
 /** Room for objects that soon go, in MiB: with V8's 16, collecting them takes a fifth of a job. */
@@ -94,7 +91,7 @@ export class ImageProcess implements ImageMaker {
   /** `dir`: where the processes may leave a file each. */
   constructor(dir: string, options: { readonly jobMs?: number } = {}) {
     this.#dir = dir;
-    this.#jobMs = options.jobMs ?? JOB_MS;
+    this.#jobMs = options.jobMs ?? IMAGE_MS;
     this.#most = Math.min(MAX_PROCESSES, availableParallelism());
   }
 
@@ -134,7 +131,7 @@ export class ImageProcess implements ImageMaker {
       maker.child.send(job, () => undefined);
     }
     if (this.#makers.every(({ waiting }) => waiting === undefined))
-      this.#idle = setTimeout(() => this.#rest(), IDLE_MS).unref();
+      this.#idle = setTimeout(() => this.#rest(), IMAGE_IDLE_MS).unref();
   }
 
   /** Another process, where one is worth its start. */

@@ -3,6 +3,7 @@ import { ignoreFailure, logFailure, throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { ScrubPace } from '@sepia/store/core/scrub-plan';
+import { CHECK_FAILED_MS, CHECK_LOOK_MS } from '../deadlines.ts';
 import type { LazyLayer } from './lazy-layer.ts';
 
 type Checked = Pick<LazyLayer, 'index' | 'presence' | 'isSound' | 'isTouched' | 'check'>;
@@ -27,9 +28,6 @@ interface CheckerOptions {
 
 /** Of layers that became whole, that this process did not read yet or that somebody wrote to: bytes a second. */
 const FIRST_BYTES_PER_SEC = 64 * 1024 * 1024;
-const LOOK_MS = 1_000;
-/** What could not be mended is looked at again after this, in ms. */
-const FAILED_MS = 30_000;
 
 /**
  * Reads whole layers again and compares each block with its sum: the kernel mounts their files, and nobody else looks.
@@ -72,7 +70,7 @@ export class LayerChecker<Layer extends Checked> {
         for (let layer = await next(); layer !== undefined && !signal.aborted; layer = await next())
           await this.#check(layer, pace, signal);
       },
-      rest: () => this.#options.lookMs ?? LOOK_MS,
+      rest: () => this.#options.lookMs ?? CHECK_LOOK_MS,
       log: this.#deps.log,
       failed: 'layers were not looked through',
     });
@@ -93,7 +91,7 @@ export class LayerChecker<Layer extends Checked> {
 
   #whole(): Layer[] {
     const { layers, nowMs } = this.#deps;
-    const retryMs = nowMs() - FAILED_MS;
+    const retryMs = nowMs() - CHECK_FAILED_MS;
     return layers().filter(
       (one) => one.presence.isComplete && (this.#failedMs.get(one) ?? retryMs) <= retryMs,
     );

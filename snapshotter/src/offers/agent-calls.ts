@@ -9,9 +9,7 @@ import {
 } from '@sepia/cluster/api/lazy-offers';
 import { to } from '@sepia/cluster/api/route';
 import type { InternalClient, InternalRequest } from '@sepia/http/client';
-
-const WAIT_MS = 20_000;
-const CALL_MS = 10_000;
+import { AGENT_MS, OFFERS_MS } from '../deadlines.ts';
 
 /** Calls to the agent of this node, signed with the node's secret. Every call @throws what it names, `PEER_HTTP` */
 export class AgentCalls {
@@ -25,20 +23,20 @@ export class AgentCalls {
 
   /** Images that somebody pulls; none within 20 s: an empty list. */
   async offers(signal: AbortSignal): Promise<readonly LazyOffer[]> {
-    const line = to(AGENT.offers, { wait: WAIT_MS });
-    const call = { ...line, headersTimeoutMs: WAIT_MS + CALL_MS, signal };
+    const line = to(AGENT.offers, { wait: OFFERS_MS });
+    const call = { ...line, headersTimeoutMs: OFFERS_MS + AGENT_MS, signal };
     const answer = LAZY_OFFERS.safeParse(await this.#json(call));
     if (answer.success) return answer.data.offers;
     throw new CodedError('PEER_HTTP', { message: 'the agent answers in a form that is not known here' });
   }
 
   async answer(id: string, answer: LazyAnswer): Promise<void> {
-    await this.#json({ ...to(AGENT.offerAnswer, { id }), json: answer, headersTimeoutMs: CALL_MS });
+    await this.#json({ ...to(AGENT.offerAnswer, { id }), json: answer, headersTimeoutMs: AGENT_MS });
   }
 
   /** An index does not fit its layer. */
   async complain(complaint: LazyComplaint): Promise<void> {
-    await this.#json({ ...to(AGENT.complaint), json: complaint, headersTimeoutMs: CALL_MS });
+    await this.#json({ ...to(AGENT.complaint), json: complaint, headersTimeoutMs: AGENT_MS });
   }
 
   async #json(call: Omit<InternalRequest, 'url' | 'to' | 'body'> & { json?: unknown }): Promise<unknown> {

@@ -8,6 +8,7 @@ import { imageConflicts } from '@sepia/lazy/erofs/image-conflicts';
 import type { TreeNode } from '@sepia/lazy/erofs/layer-tree';
 import type { LayerKind } from '@sepia/lazy/index/layer-index';
 import { type ByteString, textOf } from '@sepia/lazy/tar/byte-string';
+import { MARGIN_MS, OFFERS_AGAIN_MS } from '../deadlines.ts';
 import type { LazyLayer } from '../layers/lazy-layer.ts';
 import type { AgentCalls } from './agent-calls.ts';
 import type { Claim, Findable } from './core/findable.ts';
@@ -53,9 +54,6 @@ interface Outcome {
   readonly isPending?: boolean;
 }
 
-const RETRY_MS = 1_000;
-/** Before the config goes out, containerd must find the links or not: this much of the wait is left for the answer. */
-const MARGIN_MS = 50;
 const MAX_UNUSABLE = 1_000;
 const LEFT = 'it is a Nydus image, which this node leaves to nydus-snapshotter (nydus: leave)';
 
@@ -112,7 +110,7 @@ export class Publisher {
         throwIfBug(error);
         this.#lastFailure = reason;
         this.#isRefused = isCoded(error, 'SIGNATURE_INVALID');
-        await pause(RETRY_MS, signal);
+        await pause(OFFERS_AGAIN_MS, signal);
       }
     }
   }

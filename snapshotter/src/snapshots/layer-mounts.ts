@@ -1,8 +1,7 @@
 import { spawn } from 'node:child_process';
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { CodedError, systemCode } from '@sepia/base/errors';
-
-const MOUNT_MS = 30_000;
+import { MOUNT_MS } from '../deadlines.ts';
 
 /** How a mounted layer was found. */
 type Found = 'none' | 'ours' | 'stale';

@@ -8,9 +8,9 @@ import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import { noise } from '../../../shared/lazy/test/support/arbitrary-gzip.ts';
 import { writeTar } from '../../../shared/lazy/test/support/tar-writer.ts';
+import { LEAVING_MS, PULL_MS } from '../../src/deadlines.ts';
 import { ContentCache } from '../../src/doors/content-cache.ts';
 import { CacheKeeper } from '../../src/layers/cache-keeper.ts';
-import { LEAVING_MS, SHOWN_MS } from '../../src/layers/core/cache-keeping.ts';
 import { IndexFolder, type KeptIndex } from '../../src/layers/index-folder.ts';
 import { fileNameOf, Layers } from '../../src/layers/layers.ts';
 import type { LazyLayer } from '../../src/layers/lazy-layer.ts';
@@ -105,7 +105,7 @@ t.test('the layer that no snapshot names makes room; used again, it comes back',
   t.equal(keeper.fill.layers, 2);
   t.notOk(keeper.mayFill(second), 'nothing is fetched ahead where there is no room');
   t.ok(await node.door.has(first.index.diffId), 'its pull may go on yet');
-  node.nowMs += SHOWN_MS;
+  node.nowMs += PULL_MS;
   await until(async () => !(await node.door.has(first.index.diffId)), 'it cannot be found any more');
   t.ok(existsSync(first.imagePath), 'who found it just before can read it');
   node.nowMs += LEAVING_MS;
@@ -127,7 +127,7 @@ t.test('what is in use stays, and the lack is told', async (t) => {
   for (const seed of [1, 2]) node.held.add((await node.pull(seed)).index.diffId);
   await until(() => keeper.fill.lack !== undefined, 'there is too much');
   t.match(keeper.fill.lack, /of 2 MiB \(cache\.budget\): what is here is in use/);
-  node.nowMs += 2 * SHOWN_MS;
+  node.nowMs += 2 * PULL_MS;
   await until(() => keeper.fill.layersInUse === 2, 'it was looked at again');
   t.equal(keeper.removed, 0);
 });
@@ -135,7 +135,7 @@ t.test('what is in use stays, and the lack is told', async (t) => {
 t.test('where nobody says what is in use nothing goes, and that is told', async (t) => {
   const node = new Node(t.testdir());
   for (const seed of [1, 2]) await node.pull(seed);
-  node.nowMs += 2 * SHOWN_MS;
+  node.nowMs += 2 * PULL_MS;
   Object.defineProperty(node, 'held', {
     get: () => {
       throw new Error('containerd is away');
@@ -154,7 +154,7 @@ t.test('files that could not go are taken away later, unless their layer is here
   const second = await node.pull(2);
   node.held.add(second.index.diffId);
   node.hideFails = 1;
-  node.nowMs += 2 * SHOWN_MS;
+  node.nowMs += 2 * PULL_MS;
   const keeper = node.keep(t);
   await until(async () => !(await node.door.has(first.index.diffId)), 'it cannot be found any more');
   node.nowMs += LEAVING_MS;
@@ -170,7 +170,7 @@ t.test('files that never go keep no other layer here', async (t) => {
   node.stuck = fileNameOf(first.index.diffId);
   node.held.add(last.index.diffId);
   await until(() => keeper.fill.layersInUse === 1, 'the snapshot is seen');
-  node.nowMs += SHOWN_MS;
+  node.nowMs += PULL_MS;
   const isWithdrawn = async (): Promise<boolean> => !(await node.door.has(second.index.diffId));
   await until(isWithdrawn, 'it cannot be found any more');
   node.nowMs += LEAVING_MS;

@@ -1,9 +1,6 @@
 import { LatestMap } from '@sepia/base/latest-map';
+import { DISTRUST_MS, REFUSE_MS } from '../../deadlines.ts';
 
-/** How long a digest that came out wrong is distrusted, in ms (design, "How a body ends"). */
-export const DISTRUST_MS = 24 * 3_600_000;
-/** After a second failure it is answered without a look for this long, in ms; then one more fetch is tried. */
-export const REFUSE_MS = 60_000;
 const MAX_ENTRIES = 10_000;
 
 /**

@@ -10,6 +10,7 @@ import type { PrefetchDetail } from '@sepia/cluster/api/commands';
 import { isIndexType, parseManifest } from '@sepia/oci/manifest';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { BlobTable } from '../../blobs/blob-table.ts';
+import { PREFETCH_RETRY_MS, PROGRESS_EVERY_MS } from '../../deadlines.ts';
 import { ownChildren } from '../../manifests/core/platform.ts';
 import type { Manifests } from '../../manifests/manifests.ts';
 import type { CommandProgress } from './runner.ts';
@@ -20,8 +21,6 @@ const MAX_DEPTH = 4;
 const MAX_MANIFESTS = 200;
 /** A blob that failed in passing is tried this often, with this pause between, in ms. */
 const TRIES = 4;
-const RETRY_MS = 1_000;
-const PROGRESS_EVERY_MS = 500;
 
 interface PrefetchDeps {
   readonly manifests: Manifests;
@@ -133,7 +132,7 @@ async function patiently<T>(step: () => Promise<T>, signal: AbortSignal): Promis
       signal.throwIfAborted();
       const passing = isCoded(error) && error.facts.retryable && error.code !== 'DISK_FULL';
       if (!passing || tries >= TRIES) throw error;
-      await delay(RETRY_MS * tries, signal);
+      await delay(PREFETCH_RETRY_MS * tries, signal);
     }
   }
 }

@@ -1,14 +1,12 @@
 import { backoffMs } from '@sepia/base/async/backoff';
+import {
+  FIRST_HEARTBEAT_MS,
+  MAX_HEARTBEAT_MS,
+  MAX_RETRY_MS,
+  MIN_LEASE_MS,
+  WATCHED_HEARTBEAT_MS,
+} from '../../deadlines.ts';
 
-/** Heartbeat until a tracker names another, and after the first failure, in ms. */
-const FIRST_HEARTBEAT_MS = 2_000;
-/** While swarms run, people who look see them move: this often where the tracker does not say, in ms. */
-const WATCHED_HEARTBEAT_MS = 1_000;
-/** A tracker that asks for a longer pause is not heeded, in ms: leases would end unnoticed. */
-const MAX_HEARTBEAT_MS = 60_000;
-/** A tracker that fails is tried again within this, in ms. */
-const MAX_RETRY_MS = 10_000;
-const MIN_LEASE_MS = 25_000;
 /** A lease lasts as long as this many heartbeats. */
 const LEASE_HEARTBEATS = 2.5;
 

@@ -4,6 +4,7 @@ import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import Table from 'cli-table3';
 import type { Command } from 'commander';
+import { WORK_MS } from '../../deadlines.ts';
 import { mergedJobs, silentOf, silentText } from '../../operator/job-answers.ts';
 import { Operator, type OperatorFlags, operatorOptions } from '../../operator/operator.ts';
 import { bytesText, durationText } from '../../terminal/format.ts';
@@ -21,8 +22,6 @@ interface ShownJob {
   readonly nextTryAtMs?: number;
   readonly progress?: { readonly sentBytes: number; readonly missingBytes: number };
 }
-
-const RUN_MS = 600_000;
 
 /** `sepia replicate`. */
 export function addReplicate(program: Command): void {
@@ -47,7 +46,7 @@ export function addReplicate(program: Command): void {
       const call = {
         ...to(ORIGIN_RECORDS.replicationRun),
         json: run,
-        headersTimeoutMs: RUN_MS,
+        headersTimeoutMs: WORK_MS,
       };
       const answers = await operator.askAll<{ queued: number }>(call);
       const silent = silentOf(answers);

@@ -6,11 +6,11 @@ import { to } from '@sepia/cluster/api/route';
 import type { WriteBackJob, WriteBackRetry, WriteBackStatus } from '@sepia/cluster/api/write-back';
 import Table from 'cli-table3';
 import { type Command, Option } from 'commander';
+import { LOOK_EVERY_MS } from '../../deadlines.ts';
 import { mergedJobs, silentOf, silentText } from '../../operator/job-answers.ts';
 import { Operator, type OperatorFlags, operatorOptions } from '../../operator/operator.ts';
 import { bytesText, durationText } from '../../terminal/format.ts';
 
-const LOOK_EVERY_MS = 500;
 const MAX_ROWS = 100;
 
 interface Gathered {

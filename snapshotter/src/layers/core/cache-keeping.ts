@@ -1,4 +1,5 @@
 import { type Budget, decideEvictions, mustEvict } from '@sepia/store/core/eviction';
+import { CACHE_LOOK_MS, LEAVING_MS, ONE_PULL_MS, PULL_MS } from '../../deadlines.ts';
 
 /** A layer on this disk. */
 export interface CachedLayer {
@@ -19,15 +20,6 @@ export interface CacheStep {
   readonly type: 'withdraw' | 'show' | 'remove';
   readonly id: string;
 }
-
-/** A pull that was shown a layer has its next snapshot within this time, in ms, unless it failed. */
-export const SHOWN_MS = 10 * 60_000;
-/** Layers that are shown within this of each other may be of one pull, in ms. */
-const ONE_PULL_MS = 60_000;
-/** From a layer's withdrawal until its files go, in ms: who found it just before has its snapshot by then. */
-export const LEAVING_MS = 5_000;
-/** Snapshots are looked at this often although there is room, in ms: whose layer they name was used. */
-const LOOK_MS = 60_000;
 
 interface Use {
   usedMs: number;
@@ -88,7 +80,7 @@ export class CacheKeeping {
   /** True where a step needs to know what snapshots name: to make room, or to learn what is used. */
   mustLook(layers: readonly CachedLayer[], nowMs: number): boolean {
     this.#measure(layers, nowMs);
-    return this.isMoving || this.isFull || nowMs - this.#lookedMs >= LOOK_MS;
+    return this.isMoving || this.isFull || nowMs - this.#lookedMs >= CACHE_LOOK_MS;
   }
 
   /** `held`: layers that snapshots name; undefined where that cannot be known, and so nothing goes. */
@@ -108,7 +100,7 @@ export class CacheKeeping {
       // The date of a file may be ahead: a clock was set back since.
       const usedMs = Math.min(toldMs, nowMs);
       // Of an earlier run: its pull may go on still.
-      const awaited = nowMs - usedMs < SHOWN_MS ? { shownMs: usedMs, signMs: usedMs } : undefined;
+      const awaited = nowMs - usedMs < PULL_MS ? { shownMs: usedMs, signMs: usedMs } : undefined;
       if (!this.#uses.has(id)) this.#uses.set(id, { usedMs, awaited, leavingSinceMs: undefined });
     }
     this.#usedBytes = layers.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
@@ -135,7 +127,7 @@ export class CacheKeeping {
         this.#uses.set(id, { usedMs: nowMs, awaited: undefined, leavingSinceMs: undefined });
       } else if (leavingSinceMs !== undefined) {
         if (nowMs - leavingSinceMs >= LEAVING_MS) steps.push({ type: 'remove', id });
-      } else if (awaited !== undefined && nowMs - awaited.signMs >= SHOWN_MS) use.awaited = undefined;
+      } else if (awaited !== undefined && nowMs - awaited.signMs >= PULL_MS) use.awaited = undefined;
     }
     return steps;
   }

@@ -1,3 +1,4 @@
+import { FILL_QUIET_MS } from '../../deadlines.ts';
 import type { Run } from './runs.ts';
 
 /** A layer as filling sees it. */
@@ -19,8 +20,6 @@ export type FillStep =
   | { readonly type: 'wait'; readonly untilMs: number }
   | { readonly type: 'done' };
 
-/** Filling begins so long after the last read that a program waited for. */
-export const FILL_QUIET_MS = 2_000;
 /** Spans of one step: what a program that begins to read may have to wait for. */
 export const FILL_SPANS = 2;
 /** Runs of what a start reads first that are under way at once. */

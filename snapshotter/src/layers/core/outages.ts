@@ -1,7 +1,6 @@
 import { LatestMap } from '@sepia/base/latest-map';
+import { FORGOTTEN_MS } from '../../deadlines.ts';
 
-/** A layer of which nobody tried to read for so long may have been there meanwhile, in ms. */
-const FORGOTTEN_MS = 5_000;
 const MAX_LAYERS = 1_000;
 
 /**

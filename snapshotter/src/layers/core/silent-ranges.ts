@@ -1,3 +1,5 @@
+import { FORGOTTEN_MS } from '../../deadlines.ts';
+
 /** Bytes of a blob. */
 export interface BlobRange {
   readonly digest: string;
@@ -5,8 +7,6 @@ export interface BlobRange {
   readonly end: number;
 }
 
-/** A range that got nothing is remembered for so long after it was asked for last, in ms. */
-const REMEMBERED_MS = 5_000;
 const MAX_RANGES = 1_000;
 
 /**
@@ -19,7 +19,7 @@ export class SilentRanges {
   /** It got nothing. */
   note(range: BlobRange, nowMs: number): void {
     const left = this.#ranges.filter((one) => one.untilMs > nowMs && !isWithin(one, range));
-    this.#ranges = [...left, { ...range, untilMs: nowMs + REMEMBERED_MS }].slice(-MAX_RANGES);
+    this.#ranges = [...left, { ...range, untilMs: nowMs + FORGOTTEN_MS }].slice(-MAX_RANGES);
   }
 
   /** Whether bytes of it were waited for in vain a moment ago. */

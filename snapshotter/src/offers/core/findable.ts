@@ -1,5 +1,6 @@
 import type { Digest } from '@sepia/base/digest';
 import type { LayerKind } from '@sepia/lazy/index/layer-index';
+import { CLAIM_MS } from '../../deadlines.ts';
 
 /** A layer of an image that is being pulled here, and the diffID that its image's config gives it without a proof. */
 export interface Claim {
@@ -14,8 +15,6 @@ export interface Claim {
   readonly part: LayerKind;
 }
 
-/** How long a pull may go on looking for layers after its config went out, in ms. */
-const CLAIM_MS = 24 * 60 * 60_000;
 const MAX_CLAIMS = 50_000;
 
 /** What came of the wish to show diffIDs. */

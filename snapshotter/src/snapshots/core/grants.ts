@@ -1,9 +1,8 @@
 import { type Digest, digestOf, isDigest } from '@sepia/base/digest';
 import { ExpiringMap } from '@sepia/base/expiring-map';
+import { PULL_MS } from '../../deadlines.ts';
 import type { Labels } from './table.ts';
 
-/** A pull that began asks for its next layer within this: they are mounted, not downloaded. In ms. */
-const GRANT_MS = 10 * 60_000;
 const MAX_GRANTS = 20_000;
 
 interface GrantedLayer {
@@ -30,9 +29,9 @@ export class Grants {
 
   /** All layers of an image, with the diffIDs that records say. */
   add(manifest: string, layers: readonly GrantedLayer[], nowMs: number): void {
-    this.#images.set(manifest, layers, nowMs + GRANT_MS);
+    this.#images.set(manifest, layers, nowMs + PULL_MS);
     for (const { digest, diffId } of layers)
-      this.#granted.set(keyOf(manifest, digest), diffId, nowMs + GRANT_MS);
+      this.#granted.set(keyOf(manifest, digest), diffId, nowMs + PULL_MS);
   }
 
   /**

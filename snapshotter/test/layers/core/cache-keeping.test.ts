@@ -1,15 +1,10 @@
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
-import {
-  type CachedLayer,
-  CacheKeeping,
-  type CacheStep,
-  LEAVING_MS,
-  SHOWN_MS,
-} from '../../../src/layers/core/cache-keeping.ts';
+import { LEAVING_MS, PULL_MS } from '../../../src/deadlines.ts';
+import { type CachedLayer, CacheKeeping, type CacheStep } from '../../../src/layers/core/cache-keeping.ts';
 
 const BUDGET = { budgetBytes: 1_000, highWatermark: 0.9, lowWatermark: 0.6 };
-const LONG_AGO = -2 * SHOWN_MS;
+const LONG_AGO = -2 * PULL_MS;
 const layer = (id: string, sizeBytes: number, usedMs = LONG_AGO): CachedLayer => ({
   ...{ id, sizeBytes, usedMs },
   isLocal: false,
@@ -59,8 +54,8 @@ t.test('a pull that is shown a leaving layer keeps it', async (t) => {
   keeping.shown('a', 1);
   t.notOk(keeping.isLeaving('a'));
   t.equal(text(keeping.step(layers, held('b'), LEAVING_MS)), '');
-  t.equal(text(keeping.step(layers, held('b'), SHOWN_MS)), '', 'its snapshot may come yet');
-  t.equal(text(keeping.step(layers, held('b'), SHOWN_MS + 1)), 'withdraw a', 'that pull failed');
+  t.equal(text(keeping.step(layers, held('b'), PULL_MS)), '', 'its snapshot may come yet');
+  t.equal(text(keeping.step(layers, held('b'), PULL_MS + 1)), 'withdraw a', 'that pull failed');
 });
 
 t.test(
@@ -68,9 +63,9 @@ t.test(
   async (t) => {
     const keeping = new CacheKeeping(BUDGET);
     const layers = [layer('a', 400), layer('b', 400), layer('c', 400), layer('other', 400)];
-    keeping.shown('other', -2 * SHOWN_MS);
+    keeping.shown('other', -2 * PULL_MS);
     for (const [at, id] of ['a', 'b', 'c'].entries()) keeping.shown(id, at);
-    const most = SHOWN_MS - 1;
+    const most = PULL_MS - 1;
     t.equal(text(keeping.step(layers, held('a'), most)), 'withdraw other');
     t.equal(text(keeping.step(layers.slice(0, 3), held('a', 'b'), 2 * most)), '', 'the next one came');
     t.equal(text(keeping.step(layers.slice(0, 3), held('a', 'b'), 3 * most)), '');
@@ -106,7 +101,7 @@ const events = fc.array(
       Event['type']
     >,
     of: fc.nat(NAMES.length - 1),
-    afterMs: fc.constantFrom(0, 100, LEAVING_MS, 10_000, SHOWN_MS),
+    afterMs: fc.constantFrom(0, 100, LEAVING_MS, 10_000, PULL_MS),
   }),
   { maxLength: 80 },
 );
@@ -170,7 +165,7 @@ t.test('whatever happens: what is mounted stays and is found, and the rest makes
       }
       // Left alone it comes to rest: within the budget, or full of what is in use.
       for (let turn = 0; turn < 4; turn++) {
-        node.nowMs += SHOWN_MS;
+        node.nowMs += PULL_MS;
         node.tick(new Set(node.mounted));
       }
       const isAllInUse = [...node.here.keys()].every((id) => node.mounted.has(id));
@@ -182,9 +177,9 @@ t.test('whatever happens: what is mounted stays and is found, and the rest makes
 
 t.test('a file whose date is ahead counts as used now', async (t) => {
   const keeping = new CacheKeeping(BUDGET);
-  const layers = [layer('ahead', 950, 100 * SHOWN_MS)];
+  const layers = [layer('ahead', 950, 100 * PULL_MS)];
   t.equal(text(keeping.step(layers, held(), 0)), '', 'its pull may go on');
-  t.equal(text(keeping.step(layers, held(), SHOWN_MS)), 'withdraw ahead');
+  t.equal(text(keeping.step(layers, held(), PULL_MS)), 'withdraw ahead');
 });
 
 t.test('layers that were used at the same time go in the order of their names', async (t) => {

@@ -1,5 +1,6 @@
 import t from 'tap';
-import { FILL_QUIET_MS, mayFetchFirst, nextFill } from '../../../src/layers/core/fill.ts';
+import { FILL_QUIET_MS } from '../../../src/deadlines.ts';
+import { mayFetchFirst, nextFill } from '../../../src/layers/core/fill.ts';
 
 const whole = { firstMissing: (): undefined => undefined };
 const part = { firstMissing: (most: number) => ({ first: 3, last: 2 + most }) };
