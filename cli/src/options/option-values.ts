@@ -2,14 +2,23 @@ import { isBaseUrl } from '@sepia/base/config/units';
 import { CodedError } from '@sepia/base/errors';
 import { readDatabaseUrl } from '@sepia/records/table/postgres/database-url';
 
-/** Reads an option's value as a whole number ≥ 0. @throws {CodedError} `CONFIG_INVALID` that names the option */
-export function wholeNumber(option: string): (text: string) => number {
+/** Reads an option's value as a whole number from `least` to `most`. @throws {CodedError} `CONFIG_INVALID` that names the option */
+export function wholeNumber(
+  option: string,
+  least = 0,
+  most = Number.MAX_SAFE_INTEGER,
+): (text: string) => number {
   return (text) => {
     if (!/^\d{1,9}$/.test(text)) {
       const why = /^\d+$/.test(text) ? 'is too large' : 'is not a whole number';
       throw new CodedError('CONFIG_INVALID', { message: `${option}: "${text}" ${why}` });
     }
-    return Number(text);
+    const value = Number(text);
+    if (value < least || value > most)
+      throw new CodedError('CONFIG_INVALID', {
+        message: `${option}: ${value} is not between ${least} and ${most}`,
+      });
+    return value;
   };
 }
 

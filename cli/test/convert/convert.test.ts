@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -141,6 +141,18 @@ t.test('layouts and tars, in and out', async (t) => {
   const { code, out } = await sepia('lazy', 'verify', back!, '--work-dir', work);
   t.match(out, /right: 2 entries, 2 chunks/, 'the TOC is found in the layout');
   t.equal(code, 0);
+  const layer = image.manifests[0]!.bytes.toString().match(/"layers":\[\{[^\]]*?sha256:([0-9a-f]{64})/)?.[1];
+  const blob = join(back!, 'blobs', 'sha256', layer!);
+  const bytes = readFileSync(blob);
+  bytes[30]! ^= 1;
+  writeFileSync(blob, bytes);
+  const damaged = await sepia('lazy', 'verify', back!, '--work-dir', work);
+  t.match(
+    damaged.out,
+    new RegExp(`sha256:${layer}.*wrong[^]*blob: `),
+    'and a damaged layer is told, not refused',
+  );
+  t.equal(damaged.code, 1);
 });
 
 t.test('a conversion that fails leaves nothing on the disk that nobody can use', async (t) => {

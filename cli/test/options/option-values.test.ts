@@ -37,3 +37,11 @@ t.test('a number that is too large is told apart from what is none', async (t) =
   for (const text of ['', '-1', '1.5', 'x'])
     t.throws(() => read(text), { message: `--count: "${text}" is not a whole number` });
 });
+
+t.test('a number outside of its bounds is told with them', async (t) => {
+  const read = wholeNumber('--threads', 1, 256);
+  t.equal(read('1'), 1);
+  t.equal(read('256'), 256);
+  for (const text of ['0', '257'])
+    t.throws(() => read(text), { message: `--threads: ${text} is not between 1 and 256` });
+});

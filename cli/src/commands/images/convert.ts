@@ -92,7 +92,7 @@ export function addConvert(program: Command): void {
     .option(
       '--threads <n>',
       'compression threads (default: one per core, fewer where memory is short)',
-      wholeNumber('--threads'),
+      wholeNumber('--threads', 1, MAX_THREADS),
     )
     .option('--replace', 'the result may take the place of its source, or of a tar that is there')
     .option('--json', 'print the result as JSON')
@@ -180,7 +180,7 @@ async function convert(src: string, dst: string | undefined, flags: ConvertFlags
       credentials: flags,
       replace: flags.replace,
       workDir: resolve(flags.workDir ?? defaultWorkDir(process.env)),
-      threads: flags.threads === undefined ? undefined : Math.min(Math.max(1, flags.threads), MAX_THREADS),
+      threads: flags.threads,
       out: flags.json === true ? undefined : process.stdout,
       signal: stop.signal,
     });
