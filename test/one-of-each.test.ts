@@ -278,7 +278,15 @@ for (const { what, copy, homes } of ONES) {
 }
 
 /** Whose waits all stand in a table, `src/deadlines.ts`. */
-const TABLES: readonly string[] = ['accelerator', 'agent', 'cli', 'proxy', 'snapshotter', 'tracker'];
+const TABLES: readonly string[] = [
+  'accelerator',
+  'agent',
+  'cli',
+  'proxy',
+  'snapshotter',
+  'tracker',
+  'origin',
+];
 /** What looks like a deadline and is none, or is one that shows the rule it is part of: by file, with the reason. */
 const NO_DEADLINES: Readonly<Record<string, string>> = {
   'cli/src/simulate/scenarios.ts': 'when a machine that the simulator crashed is back: a fault, not a wait',

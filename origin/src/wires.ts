@@ -6,14 +6,14 @@ import { namesToFetchWith } from './access/names-to-fetch-with.ts';
 import { PrivateRepositories } from './access/private-repositories.ts';
 import { Sessions } from './access/sessions.ts';
 import { Members } from './cluster/members.ts';
+import { CONNECT_MS, FAILED_REST_MS, MAX_FAILED_REST_MS } from './deadlines/members.ts';
 import type { Ground } from './ground.ts';
 import { Upstreams } from './upstream/upstreams.ts';
 
-const CONNECT_TIMEOUT_MS = 1_000;
 /** Sockets to each member for the question whether it lives. */
 const PROBE_CONNECTIONS = 2;
 /** How long a member that failed is passed over. */
-const REST: Rest = { firstMs: 1_000, maxMs: 15_000 };
+const REST: Rest = { firstMs: FAILED_REST_MS, maxMs: MAX_FAILED_REST_MS };
 
 /** What an origin reaches others by. */
 export type Wires = Awaited<ReturnType<typeof openWires>>;
@@ -22,8 +22,8 @@ export type Wires = Awaited<ReturnType<typeof openWires>>;
 export async function openWires(ground: Ground) {
   const { given, pace, clock, nowMs, dateMs, backends, recordEngine } = ground;
   const { config, cluster, clusterKey, selfId, log, stops, env } = given;
-  const { sockets, destroy } = createMemberSockets({ connectTimeoutMs: CONNECT_TIMEOUT_MS });
-  const probes = createDispatcher({ connections: PROBE_CONNECTIONS, connectTimeoutMs: CONNECT_TIMEOUT_MS });
+  const { sockets, destroy } = createMemberSockets({ connectTimeoutMs: CONNECT_MS });
+  const probes = createDispatcher({ connections: PROBE_CONNECTIONS, connectTimeoutMs: CONNECT_MS });
   const health = new Health(nowMs, REST);
   const own = { clusterKey, memberId: selfId, clock, oldSignatures: config['old-signatures'] };
   const client = new InternalClient({ ...own, ...sockets });

@@ -12,6 +12,18 @@ import type { BearerChallenge } from '@sepia/oci/www-authenticate';
 import type { Authorizer, UpstreamChallenge } from '@sepia/upstream/authenticator';
 import { carriesPassword } from '@sepia/upstream/transport';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
+import {
+  ACCESS_MS,
+  BASE_ASK_MS,
+  BASE_FAILED_MS,
+  BASE_MS,
+  GRANTED_MS,
+  PRIVATE_MS,
+  PUBLIC_MS,
+  REALM_MS,
+  SAME_TOKEN_MS,
+  STALE_TTL_MS,
+} from '../deadlines/upstreams.ts';
 import { probeManifest } from '../manifests/manifest-probe.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { Links } from '../records/links.ts';
@@ -19,25 +31,9 @@ import type { PublicRepositories } from '../records/public-repositories.ts';
 import type { Tags } from '../records/tags.ts';
 import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
-import { PRIVATE_MS, type PrivateRepositories, type SaidToNobody } from './private-repositories.ts';
+import type { PrivateRepositories, SaidToNobody } from './private-repositories.ts';
 import type { Sessions } from './sessions.ts';
 
-/** How long it is believed that everybody may read a repository, in ms. */
-const PUBLIC_MS = 5 * 60_000;
-/** How long credentials that the upstream accepted are believed, in ms; never beyond their own life. */
-const GRANTED_MS = 60_000;
-/** While the upstream does not answer, what was public is told for so much longer at a time, in ms. */
-const STALE_TTL_MS = 10_000;
-/** Who asks twice in a row (containerd: for the HEAD and for the GETs) gets the same token: one check for both, in ms. */
-const SAME_TOKEN_MS = 30_000;
-/** How long it is believed what `/v2/` of an upstream asks for, in ms; and that it did not answer. */
-const BASE_MS = 10 * 60_000;
-const BASE_FAILED_MS = 3_000;
-const BASE_ASK_MS = 10_000;
-/** Before a password goes to the token service, the registry is asked where that is, unless it said so within this, in ms. */
-const REALM_MS = 10_000;
-/** Longest question at an upstream, in ms: up to three requests (refused, the token, with it), each with a limit of its own. */
-const ASK_MS = 60_000;
 const MAX_ENTRIES = 20_000;
 
 interface AccessDeps {
@@ -278,7 +274,7 @@ export class Access {
 
   /** Reads the item in somebody's name; undefined if that works. */
   async #probe(name: Name, item: Asked, as: Authorizer): Promise<CodedError | undefined> {
-    const signal = AbortSignal.timeout(ASK_MS);
+    const signal = AbortSignal.timeout(ACCESS_MS);
     const client = this.#client(name.upstream);
     const { unwanted } = item;
     const query = { repository: name.repository, as, unwanted };

@@ -4,7 +4,8 @@ import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { Authorizer } from '@sepia/upstream/authenticator';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
-import { type Members, QUICK_MS } from '../cluster/members.ts';
+import type { Members } from '../cluster/members.ts';
+import { QUICK_MS } from '../deadlines/members.ts';
 import type { PrivateRepositories } from './private-repositories.ts';
 import type { Sessions } from './sessions.ts';
 

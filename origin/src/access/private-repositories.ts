@@ -1,8 +1,7 @@
 import { ExpiringMap } from '@sepia/base/expiring-map';
 import type { AccessChallenge } from '@sepia/cluster/api/access';
+import { PRIVATE_MS } from '../deadlines/upstreams.ts';
 
-/** How long it is believed that nobody may without credentials, in ms: for clients that ask twice in a row. */
-export const PRIVATE_MS = 5_000;
 const MAX_ENTRIES = 20_000;
 
 /** What the upstream said to nobody in particular: what it asks for, or no. */

@@ -2,9 +2,8 @@ import { expiryMs, hashOf, parseBasic, parseBearer } from '@sepia/face/access/au
 import type { Authorizer } from '@sepia/upstream/authenticator';
 import { GivenToken } from '@sepia/upstream/authenticator';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
+import { SESSION_MS } from '../deadlines/upstreams.ts';
 
-/** Credentials of a client are forgotten after this at the latest, in ms. */
-const KEEP_MS = 10 * 60_000;
 const MAX_SESSIONS = 2_000;
 
 /** Somebody whom the upstream accepted for a repository. The secrets are in memory only. */
@@ -41,7 +40,7 @@ export class Sessions {
     const nowMs = this.#nowMs();
     const key = `${repositoryKey}\n${hashOf(authorization)}`;
     const untilMs =
-      nowMs + Math.min(KEEP_MS, (expiryMs(authorization) ?? Number.MAX_SAFE_INTEGER) - this.#dateMs());
+      nowMs + Math.min(SESSION_MS, (expiryMs(authorization) ?? Number.MAX_SAFE_INTEGER) - this.#dateMs());
     this.#sessions.delete(key);
     if (untilMs <= nowMs) return;
     this.#sessions.set(key, { authorization, as, untilMs });

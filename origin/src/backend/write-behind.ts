@@ -10,24 +10,33 @@ import type { BlobHandle } from '@sepia/store/blob-handle';
 import type { BlobStore, Provenance } from '@sepia/store/blob-store';
 import type { BlobIndex } from '../blobs/blob-index.ts';
 import type { Members } from '../cluster/members.ts';
+import {
+  BACKEND_FAILED_MS,
+  BACKEND_HALF_MS,
+  BACKEND_LOOK_MS,
+  BACKEND_OWNED_MS,
+  BACKEND_REST_MS,
+  BACKEND_RETRY_MS,
+  BACKEND_TAKE_OVER_MS,
+  BACKEND_TIDY_MS,
+  MAX_BACKEND_RETRY_MS,
+  MIN_BACKEND_REST_MS,
+} from '../deadlines/upstreams.ts';
 import type { Fence } from '../fence/core/fence.ts';
 import { OwedPlan } from './core/owed-plan.ts';
 
-const TIMES = { lookMs: 1_000, takeOverMs: 300_000, firstRetryMs: 1_000, maxRetryMs: 60_000 };
+const TIMES = {
+  lookMs: BACKEND_LOOK_MS,
+  takeOverMs: BACKEND_TAKE_OVER_MS,
+  firstRetryMs: BACKEND_RETRY_MS,
+  maxRetryMs: MAX_BACKEND_RETRY_MS,
+};
 /** Owed blobs that are held in memory; what is more waits on record. */
 const MAX_KNOWN = 10_000;
 /** Blobs that are written at once. */
 const WRITES_AT_ONCE = 2;
-/** With nothing owed nothing is looked at, beside a look for what is on record, this often, in ms. */
-const REST_MS = 60_000;
-const MIN_REST_MS = 50;
-/** After a turn that failed for another reason than a backend, in ms. */
-const FAILED_MS = 1_000;
-/** What writers left half and nobody goes on with is removed after this, looked for this often, in ms. */
-const HALF_MS = 24 * 3_600_000;
 /** A backlog that is older is told of. */
 const SLOW_SECONDS = 60;
-const TIDY_EVERY_MS = 3_600_000;
 /** What says of the backend as a whole that it takes nothing now; every other failure is one of the blob. */
 const WHOLE: ReadonlySet<ErrorCode> = new Set([
   'BACKEND_DOWN',
@@ -35,8 +44,6 @@ const WHOLE: ReadonlySet<ErrorCode> = new Set([
   'UPSTREAM_DENIED',
   'DISK_FULL',
 ]);
-/** Whose a backend is is looked at again after this, in ms. */
-const OWNED_MS = 600_000;
 /** A backend that goes on failing is logged again after so many times. */
 const TOLD_EVERY = 10;
 
@@ -113,9 +120,9 @@ export class WriteBehind {
       name: 'write-behind',
       pass: async () => await this.#turn(),
       rest: ({ isFailed }) => {
-        const deafMs = isFailed ? FAILED_MS : 0;
-        const restMs = Math.min(this.#plan.nextMs(nowMs()) ?? REST_MS, REST_MS);
-        return { ms: deafMs + Math.max(MIN_REST_MS, restMs), deafMs };
+        const deafMs = isFailed ? BACKEND_FAILED_MS : 0;
+        const restMs = Math.min(this.#plan.nextMs(nowMs()) ?? BACKEND_REST_MS, BACKEND_REST_MS);
+        return { ms: deafMs + Math.max(MIN_BACKEND_REST_MS, restMs), deafMs };
       },
       log,
       failed: 'what is owed to backends was not looked through; it is again',
@@ -123,8 +130,8 @@ export class WriteBehind {
     this.#tidying = new Passes({
       name: 'backend-tidying',
       pass: async (signal) => await this.#tidy(signal),
-      firstMs: TIDY_EVERY_MS,
-      rest: () => TIDY_EVERY_MS,
+      firstMs: BACKEND_TIDY_MS,
+      rest: () => BACKEND_TIDY_MS,
       log,
       failed: 'backends were not tidied',
     });
@@ -317,7 +324,7 @@ export class WriteBehind {
     const { owner, nowMs } = this.#deps;
     if ((this.#ownedUntilMs.get(upstream) ?? 0) > nowMs()) return;
     await backend.claim(owner, this.#passes.signal);
-    this.#ownedUntilMs.set(upstream, nowMs() + OWNED_MS);
+    this.#ownedUntilMs.set(upstream, nowMs() + BACKEND_OWNED_MS);
   }
 
   #answered(upstream: string, place: string): void {
@@ -357,7 +364,7 @@ export class WriteBehind {
     const { backends, dateMs, log } = this.#deps;
     for (const [upstream, backend] of backends) {
       try {
-        const count = await backend.tidy(dateMs() - HALF_MS, signal);
+        const count = await backend.tidy(dateMs() - BACKEND_HALF_MS, signal);
         if (count > 0) log.info({ upstream, count }, 'uploads that nobody went on with were ended');
       } catch (error) {
         throwIfBug(error);

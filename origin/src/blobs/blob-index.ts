@@ -5,12 +5,11 @@ import type { RecordSet } from '@sepia/records/set/record-set';
 import type { RecordStore } from '@sepia/records/store/record-store';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Database } from '@sepia/store/data-folder';
+import { ASK_NEXT_MS } from '../deadlines/members.ts';
 
 /** In the database once every blob of the folder was looked at. */
 const BUILT_KEY = 'm1\0blobs';
 const TURN = 200;
-/** A blob that an origin was asked for is asked of another one after this, in ms. */
-const ASK_NEXT_MS = 20_000;
 
 interface BlobIndexDeps {
   readonly db: Database;

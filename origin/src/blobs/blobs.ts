@@ -14,7 +14,8 @@ import { FINAL_ATTEMPT, type Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceCount, pieceHash } from '@sepia/metainfo/tree';
 import type { BlobHandle } from '@sepia/store/blob-handle';
 import type { BlobStore } from '@sepia/store/blob-store';
-import { type Members, QUICK_MS } from '../cluster/members.ts';
+import type { Members } from '../cluster/members.ts';
+import { QUICK_MS } from '../deadlines/members.ts';
 import type { Fetch } from '../fetch/fetch.ts';
 import type { Fetches } from '../fetch/fetches.ts';
 import type { LinkProofs } from '../proofs/link-proofs.ts';
@@ -167,11 +168,9 @@ export class Blobs {
     const ids = members.candidates(name.digest).filter((id) => id !== members.selfId);
     // Who knows a newer ring does not answer by this one: an owner of before may be a stand-in there, and have nothing.
     const call = { ...to(ORIGIN_BLOBS.where, name), epoch: members.epoch, bodyTimeoutMs: QUICK_MS };
-    const said = await askAll(
-      ids,
-      async (id, signal) => toldBy(id, await members.json<Where>(id, { ...call, signal })),
-      { isEnough: (so) => hasHolder(answersOf(so)) },
-    );
+    const ask = async (id: string, signal: AbortSignal) =>
+      toldBy(id, await members.json<Where>(id, { ...call, signal }));
+    const said = await askAll(ids, ask, { isEnough: (so) => hasHolder(answersOf(so)) });
     return locate(allToldBy(said), members.placement(name.digest).owners);
   }
 

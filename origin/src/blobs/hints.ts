@@ -3,6 +3,7 @@ import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { News } from '@sepia/base/news';
 import type { RecordStore } from '@sepia/records/store/record-store';
+import { HINT_FORGET_MS } from '../deadlines/own.ts';
 
 /** A copy of a blob that a member still has to get. */
 export interface Hint {
@@ -15,8 +16,6 @@ export interface Hint {
 const QUEUE = 'copy';
 /** Owed copies that are held in memory; what is more waits on the disk. */
 const HINTS_DEFAULTS = Object.freeze({ maxKnown: 10_000 });
-/** Copies that were made are taken off the disk together after this, in ms: one more is made again if that is lost. */
-const FORGET_MS = 500;
 /** Left-overs of copies made by earlier versions that are taken off the disk in one go. */
 const SWEEP_BATCH = 500;
 
@@ -74,7 +73,7 @@ export class Hints {
     this.#known.delete(text);
     this.#doneMeanwhile?.add(text);
     this.#made.set(text, keyOf(hint));
-    this.#forgetting ??= setTimeout(() => void this.settle(), FORGET_MS);
+    this.#forgetting ??= setTimeout(() => void this.settle(), HINT_FORGET_MS);
   }
 
   /** Takes copies that were made off the disk now. */

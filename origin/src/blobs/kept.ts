@@ -7,7 +7,8 @@ import { to } from '@sepia/cluster/api/route';
 import type { Sender } from '@sepia/records/core/standing';
 import type { BlobStore } from '@sepia/store/blob-store';
 import { MAX_PROVENANCE, withProvenance } from '@sepia/store/sidecar';
-import { type Members, QUICK_MS } from '../cluster/members.ts';
+import type { Members } from '../cluster/members.ts';
+import { PATIENT_MS } from '../deadlines/members.ts';
 import { acknowledged } from '../records/ask-counted.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
 
@@ -94,7 +95,7 @@ export class Kept {
     const call = to(ORIGIN_BLOBS.keep, { ...name, mount: isMount });
     const { sender, answer } = await members.counted<{ kept: boolean }>(id, {
       ...call,
-      headersTimeoutMs: QUICK_MS * 4,
+      headersTimeoutMs: PATIENT_MS,
     });
     if (answer.kept) return sender;
     throw lacking(name);

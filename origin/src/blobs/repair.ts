@@ -15,20 +15,16 @@ import { PIECE_BYTES, pieceHash, pieceLength } from '@sepia/metainfo/tree';
 import type { BlobStore, Provenance } from '@sepia/store/blob-store';
 import type { RotCounts } from '@sepia/store/rot/rot-metrics';
 import { H_HOP, type Members } from '../cluster/members.ts';
+import {
+  REPAIR_HOPELESS_MS,
+  REPAIR_PIECE_MS,
+  REPAIR_RETRY_MS,
+  REPAIR_TOLD_MS,
+} from '../deadlines/members.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 
-/** Longest time for one piece from one source, in ms. */
-const PIECE_MS = 15_000;
-const RETRY_MS = 1_000;
 /** Pieces that are looked at because somebody complained, at once; further complaints are dropped. */
 const MAX_LOOKS = 8;
-/**
- * A piece that nobody had a right copy of is not looked at behind again for this long, in ms: origins that hold the same
- * damage would set each other looking for ever. Whoever reads it meanwhile waits for no copy to turn up.
- */
-const HOPELESS_MS = 60_000;
-/** Who reads it is told so at once for this long, in ms; from then on each source is asked once more. */
-const READ_REST_MS = 5_000;
 const MAX_HOPELESS = 10_000;
 
 /** Nobody gave a right copy of a piece. */
@@ -80,9 +76,9 @@ export class Repair {
    */
   async mend(digest: Digest, piece: number): Promise<Uint8Array> {
     const key = `${digest}/${piece}`;
-    const told = this.#believed(key, READ_REST_MS);
+    const told = this.#believed(key, REPAIR_TOLD_MS);
     if (told !== undefined) throw told.error;
-    const patienceMs = this.#believed(key, HOPELESS_MS) === undefined ? this.#mendMs : 0;
+    const patienceMs = this.#believed(key, REPAIR_HOPELESS_MS) === undefined ? this.#mendMs : 0;
     return await this.#mending.share(key, async () => {
       const { rot } = this.#deps;
       rot.onRotten();
@@ -105,7 +101,7 @@ export class Repair {
   #believed(key: string, forMs: number): Hopeless | undefined {
     const known = this.#hopeless.get(key);
     if (known === undefined) return undefined;
-    const mostMs = known.error.detail['silent'] === true ? READ_REST_MS : forMs;
+    const mostMs = known.error.detail['silent'] === true ? REPAIR_TOLD_MS : forMs;
     return this.#deps.nowMs() - known.sinceMs < Math.min(forMs, mostMs) ? known : undefined;
   }
 
@@ -138,7 +134,7 @@ export class Repair {
       const [first, end] = piece === undefined ? [0, pieceCount] : [piece, Math.min(piece + 1, pieceCount)];
       for (let index = first; index < end; index++) {
         this.#stopped.signal.throwIfAborted();
-        if (this.#believed(`${digest}/${index}`, HOPELESS_MS) !== undefined) continue;
+        if (this.#believed(`${digest}/${index}`, REPAIR_HOPELESS_MS) !== undefined) continue;
         await handle.readPieceVerified(index).catch(async (error: unknown) => {
           if (!isCoded(error, 'DISK_CORRUPT')) throw error;
           await this.mend(digest, index);
@@ -190,13 +186,13 @@ export class Repair {
           cause = error;
         }
       }
-      if (this.#deps.nowMs() + RETRY_MS > untilMs)
+      if (this.#deps.nowMs() + REPAIR_RETRY_MS > untilMs)
         throw new CodedError('NO_PEERS', {
           message: `nobody ${silent ? 'who answers ' : ''}has a right copy of piece ${piece}`,
           detail: { digest, piece, ...(silent ? { silent } : {}) },
           cause,
         });
-      await delay(RETRY_MS, this.#stopped.signal);
+      await delay(REPAIR_RETRY_MS, this.#stopped.signal);
     }
   }
 
@@ -225,7 +221,7 @@ export class Repair {
     const call = {
       ...to(ORIGIN_BLOBS.blob, { ...name, digest, 'as-is': true }),
       headers: { range: `bytes=${start}-${end}`, [H_HOP]: '1' },
-      headersTimeoutMs: PIECE_MS,
+      headersTimeoutMs: REPAIR_PIECE_MS,
       lasts: 'body',
     } as const;
     return await this.#inTime(async (signal) => {
@@ -259,7 +255,7 @@ export class Repair {
 
   async #inTime<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const late = new LinkedAbort(this.#stopped.signal);
-    const timer = setTimeout(() => late.abort(new CodedError('TIMEOUT')), PIECE_MS);
+    const timer = setTimeout(() => late.abort(new CodedError('TIMEOUT')), REPAIR_PIECE_MS);
     try {
       return await work(late.signal);
     } finally {

@@ -14,6 +14,7 @@ import { to } from '@sepia/cluster/api/route';
 import { majority } from '@sepia/cluster/ring';
 import type { BlobStore } from '@sepia/store/blob-store';
 import { type Members, PATIENT_MISSES } from '../cluster/members.ts';
+import { COPY_ANSWER_MS, COPY_LOOK_MS, MAX_COPY_RETRY_MS } from '../deadlines/members.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { broughtText, knowsPushes } from './core/brought-by.ts';
 import type { Hint, Hints } from './hints.ts';
@@ -23,10 +24,6 @@ type CopyName = Pick<Hint, 'digest' | 'upstream' | 'repository'>;
 
 /** Copies under way at once beside those that a push waits for. */
 const BACKGROUND_COPIES = 2;
-const RETRY_EVERY_MS = 2_000;
-const MAX_RETRY_MS = 60_000;
-/** Until the receiving member answers after the last byte, in ms: it syncs first. One that hangs is given up sooner. */
-const COPY_HEADERS_MS = 60_000;
 /** Memberships that one push may see. */
 const MAX_EPOCHS = 5;
 
@@ -60,7 +57,7 @@ export class Replicator {
     this.#passes = new Passes({
       name: 'owed-copies',
       pass: async (signal) => await this.#retry(signal),
-      firstMs: RETRY_EVERY_MS,
+      firstMs: COPY_LOOK_MS,
       rest: async ({ isFailed }, signal) => await this.#rest(isFailed, signal),
       log: deps.log,
       failed: 'owed copies were not looked through; they are again',
@@ -271,7 +268,7 @@ export class Replicator {
           ...(attrs.mediaType === undefined ? {} : { 'sepia-media-type': attrs.mediaType }),
         },
         ...({ body } as object),
-        headersTimeoutMs: COPY_HEADERS_MS,
+        headersTimeoutMs: COPY_ANSWER_MS,
         epoch,
       };
       const put = async (alive: AbortSignal): Promise<void> => {
@@ -288,9 +285,9 @@ export class Replicator {
   /** An origin that owes nothing does nothing. */
   async #rest(isFailed: boolean, signal: AbortSignal): Promise<{ ms: number; deafMs: number }> {
     const { hints } = this.#deps;
-    if (isFailed) return { ms: RETRY_EVERY_MS, deafMs: RETRY_EVERY_MS };
+    if (isFailed) return { ms: COPY_LOOK_MS, deafMs: COPY_LOOK_MS };
     if ((await hints.all()).length === 0) await hints.news.next(signal);
-    return { ms: RETRY_EVERY_MS, deafMs: 0 };
+    return { ms: COPY_LOOK_MS, deafMs: 0 };
   }
 
   async #retry(signal: AbortSignal): Promise<void> {
@@ -320,7 +317,7 @@ export class Replicator {
       const failures = (this.#backoff.get(key)?.failures ?? 0) + 1;
       this.#backoff.set(key, {
         failures,
-        untilMs: performance.now() + backoffMs(failures, RETRY_EVERY_MS, MAX_RETRY_MS),
+        untilMs: performance.now() + backoffMs(failures, COPY_LOOK_MS, MAX_COPY_RETRY_MS),
       });
       const { digest, target } = hint;
       logFailure(log, error, 'owed copy failed again', { digest, target }, 'debug');

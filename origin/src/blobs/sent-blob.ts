@@ -1,10 +1,9 @@
 import { CodedError } from '@sepia/base/errors';
 import type { BlobHandle } from '@sepia/store/blob-handle';
+import { COPY_STALL_MS } from '../deadlines/members.ts';
 
 /** A blob up to this is sent in one piece, a larger one in pieces of it. */
 export const CHUNK_BYTES = 256 * 1024;
-/** A member that takes no byte of a copy for so long is given up, in ms. */
-const COPY_STALL_MS = 5_000;
 
 /** A small blob in one piece: no stream has to be set up for it at either end. */
 export async function wholeOf(handle: BlobHandle): Promise<Uint8Array> {

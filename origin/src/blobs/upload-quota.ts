@@ -1,11 +1,10 @@
 import { isCoded } from '@sepia/base/errors';
 import type { BlobName } from '@sepia/base/names/blob-name';
+import { QUOTA_RENEW_MS } from '../deadlines/members.ts';
 import type { Quotas } from '../records/quotas.ts';
 
 /** Beyond what came, so much more is held, in bytes: an owner is not asked for every chunk. */
 const STEP_BYTES = 16 * 1024 * 1024;
-/** A hold is renewed this often while bytes come, in ms; see `HOLD_MS`. */
-const RENEW_MS = 60_000;
 
 interface UploadQuotaDeps {
   readonly quotas: Pick<Quotas, 'limitsOf' | 'hold' | 'release'>;
@@ -30,7 +29,7 @@ export class UploadQuota {
   /** Holds room for so many bytes and some more. @throws `QUOTA_EXCEEDED` where there is none for them */
   readonly reach = async (bytes: number): Promise<void> => {
     if (this.#deps.quotas.limitsOf(this.#name) === undefined) return;
-    const isRecent = this.#deps.nowMs() - this.#askedMs < RENEW_MS;
+    const isRecent = this.#deps.nowMs() - this.#askedMs < QUOTA_RENEW_MS;
     if (bytes <= this.#heldBytes && isRecent) return;
     try {
       await this.hold(Math.max(bytes + STEP_BYTES, this.#heldBytes));

@@ -10,6 +10,7 @@ import type { BlobAttrs, BlobStore } from '@sepia/store/blob-store';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import { withProvenance } from '@sepia/store/sidecar';
 import type { UploadFile } from '@sepia/store/upload-file';
+import { UPLOAD_SWEEP_MS } from '../deadlines/own.ts';
 import type { ContentGuard } from '../fence/content-guard.ts';
 import type { Links } from '../records/links.ts';
 import type { Quotas } from '../records/quotas.ts';
@@ -19,7 +20,6 @@ import { admitSession, isOver, type SessionLimits } from './core/session-room.ts
 import type { Replicator } from './replicator.ts';
 import { UploadQuota } from './upload-quota.ts';
 
-const SWEEP_MS = 5_000;
 /** Copies up to this size (manifests, mostly) are tried on a full disk as well. */
 const SMALL_COPY_BYTES = 64 * 1024;
 
@@ -83,7 +83,7 @@ export class Uploads {
   constructor(deps: UploadsDeps, options: UploadsOptions) {
     this.#deps = deps;
     this.#options = options;
-    this.#sweep = setInterval(() => void this.#dropIdle(), Math.min(SWEEP_MS, options.idleMs));
+    this.#sweep = setInterval(() => void this.#dropIdle(), Math.min(UPLOAD_SWEEP_MS, options.idleMs));
     this.#sweep.unref();
   }
 

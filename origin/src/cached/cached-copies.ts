@@ -7,13 +7,10 @@ import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { Replicator } from '../blobs/replicator.ts';
 import type { Members } from '../cluster/members.ts';
+import { CACHED_LOOK_MS, CACHED_RETRY_MS } from '../deadlines/members.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { cachedOwners } from './core/cached-owners.ts';
 
-/** A blob that is read again and again is looked after this often, in ms: a copy may have been evicted, or its disk lost. */
-const LOOK_EVERY_MS = 3_600_000;
-/** After a copy that could not be made, in ms. */
-const RETRY_MS = 60_000;
 const MAX_LOOKED = 100_000;
 /** Blobs that are copied at once; more wait, and of those beyond that the next reader reminds. */
 const COPIES = 2;
@@ -58,7 +55,7 @@ export class CachedCopies {
     const { digest, upstream } = name;
     const copies = upstreams.get(upstream)['cached-replicas'];
     if (copies === 1 || nowMs() < (this.#dueMs.get(digest) ?? 0)) return;
-    this.#dueMs.set(digest, nowMs() + LOOK_EVERY_MS);
+    this.#dueMs.set(digest, nowMs() + CACHED_LOOK_MS);
     const targets = cachedOwners(members.placement(digest), copies).filter((id) => id !== members.selfId);
     const copying = this.#copy(name, targets).finally(() => this.#running.delete(copying));
     this.#running.add(copying);
@@ -75,7 +72,7 @@ export class CachedCopies {
       await this.#slots.run(copyAll, signal);
     } catch (error) {
       if (signal.aborted) return;
-      this.#dueMs.set(digest, nowMs() + RETRY_MS);
+      this.#dueMs.set(digest, nowMs() + CACHED_RETRY_MS);
       logFailure(log, error, 'a cached blob was not copied', { digest, targets }, 'debug');
     }
   }

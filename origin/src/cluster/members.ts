@@ -13,17 +13,12 @@ import { candidatesOf, type Ownership, type Shard } from '@sepia/cluster/ring';
 import type { InternalClient, InternalRequest, InternalResponse } from '@sepia/http/client';
 import type { Sender } from '@sepia/records/core/standing';
 import { senderOf } from '@sepia/records/sender-header';
+import { ATTEND_EVERY_MS, PATIENT_MS, QUICK_MS, SILENT_MS } from '../deadlines/members.ts';
 
-/** A member that says nothing to a small question within this counts as failing, in ms. */
-export const QUICK_MS = 800;
-/** A member that is asked something long is asked something small this often meanwhile, in ms. */
-const ATTEND_EVERY_MS = 250;
 /** So many small questions in a row without an answer, and a long call is given up: one is missed by a busy member too. */
 const MISSES = 2;
 /** For what nobody else can do in the member's place: who is busy gets time, and one that hangs costs some 5 s. */
 export const PATIENT_MISSES = 5;
-/** An aborted small question that was silent for this long counts as a failure as well, in ms. */
-const SILENT_MS = 400;
 
 /** Header that stops a member from asking others in turn. */
 export const H_HOP = 'sepia-hop';
@@ -241,7 +236,7 @@ export class Members {
       try {
         const answer = await send({
           headersTimeoutMs: QUICK_MS,
-          bodyTimeoutMs: QUICK_MS * 4,
+          bodyTimeoutMs: PATIENT_MS,
           ...rest,
           headers,
           url,

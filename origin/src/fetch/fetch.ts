@@ -3,6 +3,7 @@ import type { BlobName } from '@sepia/base/names/blob-name';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { PartialBlob } from '@sepia/store/partial-blob';
+import { FETCH_TICK_MS } from '../deadlines/upstreams.ts';
 import { FetchPace } from './core/fetch-pace.ts';
 import { type FetchJob, FetchPlan } from './core/fetch-plan.ts';
 import { FetchSize } from './core/fetch-size.ts';
@@ -30,7 +31,6 @@ import { WaitedFor } from './waited-for.ts';
 
 /** Attempts whose whole digest may be wrong before the upstream counts as lying. */
 const MAX_ATTEMPTS = 2;
-const TICK_MS = 250;
 
 /**
  * One blob from the upstream: `sizing → running → final`, `failed` from the first two. Pieces are told to the swarm as they
@@ -105,7 +105,7 @@ export class Fetch {
 
   /** Begins; never rejects: see `state` and `error`. */
   start(): void {
-    this.#ticker = setInterval(() => this.#tick(), TICK_MS);
+    this.#ticker = setInterval(() => this.#tick(), FETCH_TICK_MS);
     void this.#begin().catch((error: unknown) => this.#fail(error));
   }
 

@@ -7,6 +7,8 @@ import type { BlobName } from '@sepia/base/names/blob-name';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { DiskRoom } from '@sepia/store/disk-room';
+import { LINGER_MS } from '../deadlines/own.ts';
+import { LIE_MS, SIZE_DOUBT_MS } from '../deadlines/upstreams.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { unwantedError } from './failures.ts';
 import { Fetch } from './fetch.ts';
@@ -14,13 +16,7 @@ import type { FetchEvents, FetchView } from './fetch-parts.ts';
 
 /** Most blobs that one origin fetches at once; further ones wait. */
 const MAX_FETCHES = 512;
-/** How long it is remembered that an upstream lied about a blob, in ms. */
-const LIE_MS = 30_000;
 const MAX_LIES = 1_000;
-/** How long a size that did not fit is not believed, in ms. */
-const DOUBT_MS = 24 * 3_600_000;
-/** A fetch for ranges alone ends when nobody read for this long, in ms. */
-const LINGER_MS = 60_000;
 
 /** Ends of fetches that are no fault of the upstream: nobody wanted it any more, or the origin stops. */
 const OWN_ENDS: readonly string[] = ['STALE_ATTEMPT', 'DRAINING', unwantedError().code];
@@ -157,7 +153,7 @@ export class Fetches {
     const { digest } = fetch.name;
     if (this.#running.get(digest) === fetch) this.#running.delete(digest);
     if (isCoded(fetch.error, 'STALE_ATTEMPT') && fetch.isSizeTold)
-      this.#doubted.set(digest, this.#deps.nowMs() + DOUBT_MS);
+      this.#doubted.set(digest, this.#deps.nowMs() + SIZE_DOUBT_MS);
     if (isCoded(fetch.error, 'UPSTREAM_LIES')) {
       this.#lies.set(digest, { error: fetch.error, untilMs: this.#deps.nowMs() + LIE_MS });
     }

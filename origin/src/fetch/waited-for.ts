@@ -1,9 +1,6 @@
 import { delay } from '@sepia/base/lifecycle';
+import { MAX_YIELD_MS, YIELD_LOOK_MS } from '../deadlines/upstreams.ts';
 import type { FetchJob } from './core/fetch-plan.ts';
-
-/** A connection in the background stands still for those that readers wait for at most this long, in ms: upstreams end idle ones. */
-const MAX_YIELD_MS = 5_000;
-const LOOK_AGAIN_MS = 20;
 
 /** The connections of one fetch that readers wait for; others leave the line to the upstream to them. */
 export class WaitedFor {
@@ -26,6 +23,6 @@ export class WaitedFor {
   async turn(job: FetchJob | undefined, signal: AbortSignal): Promise<void> {
     if (job?.urgent === true) return;
     const untilMs = performance.now() + MAX_YIELD_MS;
-    while (this.#count > 0 && performance.now() < untilMs) await delay(LOOK_AGAIN_MS, signal);
+    while (this.#count > 0 && performance.now() < untilMs) await delay(YIELD_LOOK_MS, signal);
   }
 }

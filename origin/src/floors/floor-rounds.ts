@@ -13,14 +13,13 @@ import type { RecordSet } from '@sepia/records/set/record-set';
 import { FLOORED_SPACES } from '@sepia/records/store/floors';
 import type { RecordStore } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
+import { FLOOR_MS } from '../deadlines/members.ts';
 import { askMember } from '../records/ask-owners.ts';
 import type { ShardName } from '../records/own-records.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
 import { restOf, setOf } from './floor-pages.ts';
 import { PROMISED } from './messages.ts';
 
-/** An owner reads all of the repository before it answers, or takes its tombstones off the disk, in ms. */
-const ASK_MS = 60_000;
 /** Tombstones that are taken off the disk in one step. */
 const DROP_BATCH = 500;
 
@@ -89,7 +88,7 @@ export class FloorRounds {
               await members.counted(id, {
                 ...to(ORIGIN_FLOORS.promise, { ...shard }),
                 json: { atMs, epoch },
-                headersTimeoutMs: ASK_MS,
+                headersTimeoutMs: FLOOR_MS,
                 ...under,
               }),
           },
@@ -106,7 +105,7 @@ export class FloorRounds {
         const json = { atMs, epoch, generation };
         if (id === members.selfId)
           return await standing.within(epoch, async () => await this.agree(shard, atMs, generation));
-        const call = { ...to(ORIGIN_FLOORS.agree, { ...shard }), json, epoch, headersTimeoutMs: ASK_MS };
+        const call = { ...to(ORIGIN_FLOORS.agree, { ...shard }), json, epoch, headersTimeoutMs: FLOOR_MS };
         await members.counted(id, { ...call, signal: over });
       },
       { signal },

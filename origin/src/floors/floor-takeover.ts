@@ -8,10 +8,10 @@ import type { RecordEntry, RecordSet } from '@sepia/records/set/record-set';
 import { FLOOR_SPACE, FLOORED_SPACES, type FlooredSpace } from '@sepia/records/store/floors';
 import type { RecordStore } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
+import { FLOOR_LIST_MS } from '../deadlines/members.ts';
 import { type FloorBuckets, restOf, setOf, type ToldFloor } from './floor-pages.ts';
 import { FLOOR_LIST, FLOOR_PAGE } from './messages.ts';
 
-const ASK_MS = 30_000;
 /** Entries that are taken off the disk in one step. */
 const DROP_BATCH = 500;
 
@@ -74,7 +74,7 @@ export class FloorTakeover {
     let after: string | undefined;
     do {
       const json = { how, after, buckets: [...buckets] };
-      const call = { ...to(ORIGIN_FLOORS.list), json, headersTimeoutMs: ASK_MS, signal };
+      const call = { ...to(ORIGIN_FLOORS.list), json, headersTimeoutMs: FLOOR_LIST_MS, signal };
       const told = await this.#deps.members.counted(id, call).catch((error: unknown) => {
         if (!isCoded(error, 'ROUTE_UNKNOWN')) throw error;
         return undefined;
@@ -119,7 +119,7 @@ export class FloorTakeover {
     let after: string | undefined;
     do {
       const call = { ...to(ORIGIN_FLOORS.page, { upstream, repository }), json: { how, space, after } };
-      const told = await members.counted(id, { ...call, headersTimeoutMs: ASK_MS, signal });
+      const told = await members.counted(id, { ...call, headersTimeoutMs: FLOOR_LIST_MS, signal });
       const page = toldBy(`origin ${id}`, FLOOR_PAGE, told.answer);
       // Another folder in its place, or a floor that went with the repository, says nothing of what is not there.
       if (told.sender.generation !== generation || page.floor.agreedMs < floor.agreedMs) throw changed(id);

@@ -10,6 +10,8 @@ import { mayGo } from '@sepia/records/core/floor';
 import { FLOORED_SPACES } from '@sepia/records/store/floors';
 import type { RecordStore } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
+import { PAGE_REST_MS } from '../deadlines/members.ts';
+import { FIRST_TOMBSTONES_MS, MAX_TOMBSTONES_MS, MIN_TOMBSTONES_MS } from '../deadlines/own.ts';
 import type { ShardName } from '../records/own-records.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
 import { setOf } from './floor-pages.ts';
@@ -19,13 +21,8 @@ import type { FloorRounds } from './floor-rounds.ts';
 const WORTH = 100;
 /** Between two passes, in ms: a part of the grace, between these. */
 const GRACE_PARTS = 24;
-const MIN_EVERY_MS = 1_000;
-const MAX_EVERY_MS = 3_600_000;
-/** Before the first pass after the start, at most, in ms. */
-const FIRST_MS = 60_000;
 /** A pass rests so often and so long, in records and ms; so long between two repositories too. */
 const REST_EVERY = 2_000;
-const REST_MS = 25;
 
 interface TombstonesDeps {
   readonly cluster: Pick<Cluster, 'members' | 'upstreams' | 'upstream'>;
@@ -51,11 +48,11 @@ export class Tombstones {
   constructor(deps: TombstonesDeps, options: { readonly graceMs: number }) {
     this.#deps = deps;
     this.#graceMs = options.graceMs;
-    const everyMs = Math.min(MAX_EVERY_MS, Math.max(MIN_EVERY_MS, this.#graceMs / GRACE_PARTS));
+    const everyMs = Math.min(MAX_TOMBSTONES_MS, Math.max(MIN_TOMBSTONES_MS, this.#graceMs / GRACE_PARTS));
     this.#passes = new Passes({
       name: 'tombstones',
       pass: async (signal) => await this.#pass(signal),
-      firstMs: Math.min(FIRST_MS, everyMs),
+      firstMs: Math.min(FIRST_TOMBSTONES_MS, everyMs),
       rest: () => everyMs,
       log: deps.log,
       failed: 'tombstones were not looked through',
@@ -83,7 +80,7 @@ export class Tombstones {
     const { worth, covered } = await this.#lookThrough(atMs, signal);
     for (const shard of covered) {
       await rounds.drop(shard);
-      await delay(REST_MS, signal);
+      await delay(PAGE_REST_MS, signal);
     }
     const led = worth.filter((shard) => this.#leads(shard));
     if (led.length === 0 || !(await this.#mayBegin(signal))) return;
@@ -93,7 +90,7 @@ export class Tombstones {
       const isAgreed = await rounds.seek(shard, atMs, signal);
       if (isAgreed) log.info({ ...shard, atMs }, 'deletes up to a floor need no tombstones any more');
       else log.debug({ ...shard, atMs }, 'owners do not have the same up to a floor');
-      await delay(REST_MS, signal);
+      await delay(PAGE_REST_MS, signal);
     }
   }
 
@@ -109,7 +106,7 @@ export class Tombstones {
     for (const space of FLOORED_SPACES)
       for await (const one of setOf(records, space).tombstones([])) {
         seen += 1;
-        if (seen % REST_EVERY === 0) await delay(REST_MS, signal);
+        if (seen % REST_EVERY === 0) await delay(PAGE_REST_MS, signal);
         if (one === undefined) continue;
         count += 1;
         const name = one.key.slice(0, 2).join('\0');

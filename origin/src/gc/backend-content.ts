@@ -4,19 +4,13 @@ import type { Digest } from '@sepia/base/digest';
 import { isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
+import { BACKEND_DELETE_MS, BACKEND_SKEW_MS } from '../deadlines/upstreams.ts';
 import type { Fence } from '../fence/core/fence.ts';
 import type { GcWithdrawn } from './core/sweep.ts';
 
 /** Blobs of one batch: what a slow store deletes while they are condemned. */
 const BATCH = 4_000;
 const DELETES_AT_ONCE = 16;
-/**
- * Longest time for one delete, in ms. Begun within 40 s of the condemnation at the leader, it has ended before the fence
- * of any other member lifts itself: these were condemned at most 10 s earlier, and stand for 60 s.
- */
-const DELETE_MS = 8_000;
-/** Clocks of origins and backend may be this far apart, in ms. */
-const SKEW_MS = 3_600_000;
 
 interface BackendContentDeps {
   readonly upstream: string;
@@ -53,7 +47,7 @@ export class BackendContent {
     let batch: BackendEntry[] = [];
     for await (const entry of this.#listed()) {
       if (entry.writtenMs > beforeMs) continue;
-      if (entry.writtenMs < sinceMs - SKEW_MS) {
+      if (entry.writtenMs < sinceMs - BACKEND_SKEW_MS) {
         this.older += 1;
         continue;
       }
@@ -98,7 +92,10 @@ export class BackendContent {
         return;
       }
       try {
-        await backend.deleteBlob({ digest }, AbortSignal.any([signal, AbortSignal.timeout(DELETE_MS)]));
+        await backend.deleteBlob(
+          { digest },
+          AbortSignal.any([signal, AbortSignal.timeout(BACKEND_DELETE_MS)]),
+        );
         gone.push(digest);
       } catch (error) {
         signal.throwIfAborted();

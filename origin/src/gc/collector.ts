@@ -12,6 +12,7 @@ import type { BackendReport, GcReport, GcWish, RepositoryReport } from '@sepia/c
 import { type Cluster, shardKey } from '@sepia/cluster/cluster';
 import { isMoving } from '@sepia/cluster/membership';
 import { parseManifest } from '@sepia/oci/manifest';
+import { GC_ASK_AGAIN_MS, GC_OWED_MS } from '../deadlines/members.ts';
 import type { Fence } from '../fence/core/fence.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { Tags } from '../records/tags.ts';
@@ -29,9 +30,6 @@ import { layerIndexes } from './layer-indexes.ts';
 import { type Peers, refused } from './peers.ts';
 import { pagesOf, viewRepository } from './repository-view.ts';
 
-/** An origin may owe copies for this long before a sweep gives up, in ms. */
-const OWED_MS = 30_000;
-const ASK_AGAIN_MS = 1_000;
 /** Manifests that are read at once. */
 const READS = 8;
 /** Repositories that a report names; the sums count all. */
@@ -174,7 +172,7 @@ export class Collector {
       throw refused(
         `the membership changes: ${moving.map(({ id }) => id).join(', ')}; take out who is drained with "sepia ring remove"`,
       );
-    for (const untilMs = elapsedMs() + OWED_MS; ; ) {
+    for (const untilMs = elapsedMs() + GC_OWED_MS; ; ) {
       const said = await askAll(peers.ids, async (id) => ({ id, ...(await peers.ready(id)) }));
       const [silent] = withoutAnswer(said);
       if (silent !== undefined) throw refused(`${silent} does not answer`, { origin: silent });
@@ -187,7 +185,7 @@ export class Collector {
       const owing = answers.find(({ owed }) => owed > 0);
       if (owing === undefined) return;
       if (elapsedMs() > untilMs) throw refused(`${owing.id} owes ${owing.owed} copies to other origins`);
-      await delay(ASK_AGAIN_MS, this.#stopped.signal);
+      await delay(GC_ASK_AGAIN_MS, this.#stopped.signal);
     }
   }
 

@@ -6,19 +6,11 @@ import { ORIGIN_GC } from '@sepia/cluster/api/origin';
 import { type RouteCall, to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { Members } from '../cluster/members.ts';
+import { GC_CONDEMN_MS, GC_HOLD_MS, GC_READY_MS, GC_SLOW_MS } from '../deadlines/members.ts';
 import type { OwnPage } from '../records/core/record-merge.ts';
 import type { ShardName } from '../records/own-records.ts';
 import type { GcRemoved } from './core/sweep.ts';
 import type { CandidatePage, OwnContent, OwnLayerIndex, OwnRecord, OwnTag } from './own-content.ts';
-
-/** A member may take this long to look through all of its links, or to delete many files, in ms. */
-const SLOW_MS = 60_000;
-/** A member that does not say within this that a sweep may begin is silent, in ms. */
-const READY_MS = 10_000;
-/** All members must have condemned within this, so that their fences stand together, in ms. */
-const CONDEMN_MS = 10_000;
-/** A member that does not take part in a hold within this is passed over, in ms. */
-const HOLD_MS = 3_000;
 
 /** Whether an origin lets a sweep run. */
 export interface GcReadiness {
@@ -64,7 +56,7 @@ export class Peers {
 
   async ready(id: string): Promise<GcReadiness> {
     if (id === this.#self) return await this.#deps.own.ready();
-    return await this.#get(id, to(ORIGIN_GC.ready), READY_MS);
+    return await this.#get(id, to(ORIGIN_GC.ready), GC_READY_MS);
   }
 
   async repositories(id: string, upstream: string, after: string | undefined): Promise<OwnPage<string>> {
@@ -113,7 +105,7 @@ export class Peers {
       if (id === this.#self) own.condemn(generation, []);
       else {
         const call = { ...to(ORIGIN_GC.condemn), json: { generation, keys: [] } };
-        await members.json(id, { ...call, headersTimeoutMs: HOLD_MS }).catch((error: unknown) => {
+        await members.json(id, { ...call, headersTimeoutMs: GC_HOLD_MS }).catch((error: unknown) => {
           throwIfBug(error);
           // Who is away takes part in no sweep: a sweep needs every member.
           if (isCoded(error, 'GC_REFUSED')) throw error;
@@ -130,7 +122,7 @@ export class Peers {
         id,
         to(ORIGIN_GC.condemn),
         { generation, keys },
-        CONDEMN_MS,
+        GC_CONDEMN_MS,
       );
       return found.busy;
     });
@@ -140,21 +132,21 @@ export class Peers {
   async release(generation: string): Promise<void> {
     await this.#all(async (id) => {
       if (id === this.#self) this.#deps.own.release(generation);
-      else await this.#post(id, to(ORIGIN_GC.release), { generation }, CONDEMN_MS);
+      else await this.#post(id, to(ORIGIN_GC.release), { generation }, GC_CONDEMN_MS);
     });
   }
 
   async bury(generation: string, shard: ShardName, dead: Dead): Promise<void> {
     await askEvery(this.owners(shard), async (id) => {
       if (id === this.#self) await this.#deps.own.bury(generation, shard, dead);
-      else await this.#post(id, to(ORIGIN_GC.bury), { generation, ...shard, ...dead }, SLOW_MS);
+      else await this.#post(id, to(ORIGIN_GC.bury), { generation, ...shard, ...dead }, GC_SLOW_MS);
     });
   }
 
   async linked(digests: readonly Digest[]): Promise<Set<Digest>> {
     const found = await this.#all(async (id) => {
       if (id === this.#self) return await this.#deps.own.content.linked(digests);
-      return (await this.#post<{ digests: Digest[] }>(id, to(ORIGIN_GC.linked), { digests }, SLOW_MS))
+      return (await this.#post<{ digests: Digest[] }>(id, to(ORIGIN_GC.linked), { digests }, GC_SLOW_MS))
         .digests;
     });
     return new Set(found.flat());
@@ -168,7 +160,7 @@ export class Peers {
         id,
         to(ORIGIN_GC.remove),
         json,
-        SLOW_MS,
+        GC_SLOW_MS,
       );
       // An older version does not tell, and trusts what it finds in a backend while that is swept.
       if (withCached && kept === undefined)
@@ -191,7 +183,7 @@ export class Peers {
     return await askEvery(this.ids, ask);
   }
 
-  async #get<T>(id: string, call: RouteCall, headersTimeoutMs = SLOW_MS): Promise<T> {
+  async #get<T>(id: string, call: RouteCall, headersTimeoutMs = GC_SLOW_MS): Promise<T> {
     const { members } = this.#deps;
     return await members.json<T>(id, { ...call, epoch: members.epoch, headersTimeoutMs });
   }

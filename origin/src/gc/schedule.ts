@@ -2,10 +2,9 @@ import { Passes } from '@sepia/base/async/passes';
 import type { Logger } from '@sepia/base/log';
 import type { RecordStore } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
+import { SCHEDULE_LOOK_MS } from '../deadlines/own.ts';
 import type { Collector } from './collector.ts';
 
-/** The schedule is looked at this often, in ms. */
-const LOOK_EVERY_MS = 60_000;
 /** When this origin last led a sweep, on its own disk. */
 const LAST = ['gc', 'last'];
 
@@ -35,7 +34,7 @@ export class GcSchedule {
   constructor(deps: GcScheduleDeps, options: GcScheduleOptions) {
     this.#deps = deps;
     this.#options = options;
-    const restMs = Math.min(LOOK_EVERY_MS, options.everyMs);
+    const restMs = Math.min(SCHEDULE_LOOK_MS, options.everyMs);
     this.#passes = new Passes({
       name: 'gc-schedule',
       pass: async () => await this.#look(),

@@ -23,6 +23,7 @@ import type { Replicator } from '../blobs/replicator.ts';
 import type { Uploads } from '../blobs/uploads.ts';
 import type { WholeBlobs } from '../blobs/whole-blobs.ts';
 import { H_HOP, type Members } from '../cluster/members.ts';
+import { GATHER_MS, RELAY_SLACK_MS } from '../deadlines/members.ts';
 import type { ContentGuard } from '../fence/content-guard.ts';
 import { broughtHeader } from '../manifests/recheck.ts';
 import type { LinkProofs } from '../proofs/link-proofs.ts';
@@ -39,13 +40,9 @@ import {
   numberOf,
 } from './request.ts';
 
-/** To one that waits for more, the first hashes are told one by one, later ones gathered for this long, in ms. */
-const GATHER_MS = 50;
 const EAGER_HASHES = 8;
 /** Pieces of the largest blob. */
 const MAX_PIECES = 2 ** 24;
-/** Until an origin answers beside the wait that it was asked for, in ms. */
-const RELAY_MS = 20_000;
 /** Pieces whose leaf hashes one answer tells. */
 const MAX_LEAVES_PIECES = 256;
 
@@ -169,7 +166,7 @@ async function fetchWhole(deps: BlobRouteDeps, ctx: Context): Promise<void> {
       method: 'POST',
       path: ctx.url,
       headers,
-      headersTimeoutMs: waitMs + RELAY_MS,
+      headersTimeoutMs: waitMs + RELAY_SLACK_MS,
       lasts: 'wait',
     } as const;
     try {

@@ -6,12 +6,11 @@ import { fits } from '@sepia/cluster/message';
 import { serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
 import { z } from 'zod';
+import { MAX_GRACE_MS } from '../deadlines/own.ts';
 import { MAX_CONDEMNED } from '../fence/core/fence.ts';
 import type { Collector } from '../gc/collector.ts';
 import type { OwnGc } from '../gc/peers.ts';
 import { numberOf, repositoryOf, required } from './request.ts';
-
-const MAX_GRACE_MS = 366 * 24 * 3_600_000;
 
 const DIGEST = z.string().refine((text): text is Digest => isDigest(text), { message: 'is not a digest' });
 const GENERATION = z.string().regex(/^[\w.-]{1,128}$/);

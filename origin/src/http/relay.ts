@@ -5,9 +5,7 @@ import { FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
 import type { InternalResponse } from '@sepia/http/client';
 import type { Context } from 'koa';
 import { H_HOP, type Members } from '../cluster/members.ts';
-
-/** A passed-on body that is silent for this long is cut, in ms. */
-const RELAY_STALL_MS = 35_000;
+import { RELAY_STALL_MS } from '../deadlines/members.ts';
 
 const REQUEST_HEADERS = ['range', 'if-none-match', 'if-range'];
 const ANSWER_HEADERS = [

@@ -11,15 +11,11 @@ import type { Access } from '../access/access.ts';
 import type { Blobs } from '../blobs/blobs.ts';
 import type { Swarms } from '../blobs/swarms.ts';
 import type { Members } from '../cluster/members.ts';
+import { MAX_STRANGER_MS, STRANGER_ANSWER_MS } from '../deadlines/own.ts';
 import { StrangerAccess } from '../strangers/stranger-access.ts';
 import { TorrentPieces } from '../strangers/torrent-pieces.ts';
 import { relay } from './relay.ts';
 import { blobNameOf, isHop, numberOf, required } from './request.ts';
-
-/** A blob that is read for longer than this is asked for again, in ms: the tracker's client waits about a minute. */
-const ANSWER_MS = 45_000;
-/** A swarm is open to strangers for this long at most without being opened again, in ms. */
-const MAX_TTL_MS = 10 * 60_000;
 
 /** Strangers that one call names. */
 const MAX_ADDRESSES = 32;
@@ -52,7 +48,7 @@ async function torrentPieces(deps: StrangerParts, ctx: Context): Promise<void> {
   const name = blobNameOf(ctx);
   const signal = AbortSignal.any([goneSignal(ctx), deps.stopping]);
   await deps.may.require(name);
-  const late = AbortSignal.timeout(ANSWER_MS);
+  const late = AbortSignal.timeout(STRANGER_ANSWER_MS);
   const until = AbortSignal.any([signal, late]);
   let found = await deps.pieces.of(name, isHop(ctx), until).catch((error: unknown) => {
     throw late.aborted && !signal.aborted ? notYet() : error;
@@ -77,7 +73,7 @@ async function openToStrangers(deps: StrangerParts, ctx: Context): Promise<void>
   const infoHash = required(ctx, 'infohash');
   if (!/^[0-9a-f]{40}$/.test(infoHash))
     throw new CodedError('REQUEST_INVALID', { message: 'query value infohash has 40 hex digits' });
-  const ttlMs = numberOf(ctx, 'ttl', MAX_TTL_MS) ?? 0;
+  const ttlMs = numberOf(ctx, 'ttl', MAX_STRANGER_MS) ?? 0;
   const signal = AbortSignal.any([goneSignal(ctx), deps.stopping]);
   await deps.may.require(name);
   const options = { fetch: false, wantAll: true, hop: true };

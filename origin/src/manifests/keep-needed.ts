@@ -4,12 +4,12 @@ import { CodedError } from '@sepia/base/errors';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import { isManifestType } from '@sepia/oci/manifest';
 import type { Kept } from '../blobs/kept.ts';
+import { NEEDED_MS } from '../deadlines/upstreams.ts';
 import type { Links } from '../records/links.ts';
 import { upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 
 const AT_ONCE = 8;
-const ASK_MS = 15_000;
 
 interface KeepDeps {
   readonly links: Pick<Links, 'find'>;
@@ -35,7 +35,7 @@ export async function keepNeeded(
   needed: readonly Needed[],
 ): Promise<void> {
   const distinct = new Map(needed.map((one) => [one.digest, one]));
-  const signal = AbortSignal.timeout(ASK_MS);
+  const signal = AbortSignal.timeout(NEEDED_MS);
   await fewAtOnce([...distinct.values()], AT_ONCE, async (one) => {
     const { digest } = one;
     // Links by pushes prove that the repository had the bytes; of others only what it brought itself is kept.

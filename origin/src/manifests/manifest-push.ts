@@ -11,6 +11,7 @@ import type { BlobStore } from '@sepia/store/blob-store';
 import type { Kept } from '../blobs/kept.ts';
 import type { Replicator } from '../blobs/replicator.ts';
 import { readOnly } from '../blobs/uploads.ts';
+import { NEEDED_MS } from '../deadlines/upstreams.ts';
 import { closureOf, type ReadManifest } from '../fence/closure.ts';
 import type { ContentGuard } from '../fence/content-guard.ts';
 import type { LinkEntry, Links } from '../records/links.ts';
@@ -143,12 +144,11 @@ async function storeManifest(
 
 /** Links that are asked for at the upstream at once. */
 const CONFIRMS_AT_ONCE = 8;
-const CONFIRM_MS = 15_000;
 
 /** Content that the registry behind has counts as there: its links are written where it says so. */
 async function confirmLinks(links: Links, name: Repository, needed: readonly Descriptor[]): Promise<void> {
   const missing = await missingLinks(links, name, [...new Set(needed.map((one) => one.digest))]);
-  const signal = AbortSignal.timeout(CONFIRM_MS);
+  const signal = AbortSignal.timeout(NEEDED_MS);
   await fewAtOnce(missing, CONFIRMS_AT_ONCE, async (digest) => {
     try {
       await links.require({ ...name, digest }, signal);

@@ -24,6 +24,8 @@ import type { Repair } from '../blobs/repair.ts';
 import type { Replicator } from '../blobs/replicator.ts';
 import type { CachedCopies } from '../cached/cached-copies.ts';
 import { H_HOP, type Members } from '../cluster/members.ts';
+import { MANIFEST_COPY_MS } from '../deadlines/members.ts';
+import { MANIFEST_BODY_MS, REVALIDATE_MS } from '../deadlines/upstreams.ts';
 import type { ReadManifest } from '../fence/closure.ts';
 import type { ContentGuard } from '../fence/content-guard.ts';
 import type { LinkProofs } from '../proofs/link-proofs.ts';
@@ -47,11 +49,6 @@ export interface ManifestAnswer extends StoredManifest {
   readonly staleSeconds?: number;
 }
 
-/** The upstream may take this long for a tag when a record could be served instead, in ms. */
-const REVALIDATE_MS = 3_000;
-const COPY_MS = 15_000;
-/** Once it began to answer, a manifest comes within this, in ms. */
-const BODY_MS = 5_000;
 const CACHE_BYTES = 64 * 1024 * 1024;
 
 /** How a manifest is asked for. */
@@ -164,7 +161,7 @@ export class Manifests {
     const rules = upstreams.tagRules(name);
     const staleSeconds = staleAge(record, rules, nowMs());
     const signal = AbortSignal.timeout(
-      staleSeconds === undefined ? upstreams.firstByteMs + BODY_MS : REVALIDATE_MS,
+      staleSeconds === undefined ? upstreams.firstByteMs + MANIFEST_BODY_MS : REVALIDATE_MS,
     );
     const reference = { kind: 'tag', tag: name.tag } as const;
     const query = { repository: name.repository, reference, unwanted: wish.signal };
@@ -250,7 +247,7 @@ export class Manifests {
       if (found !== undefined) return this.#cache.put(found);
     }
     if (client === undefined || (link === undefined && (await links.isDeleted(name)))) {
-      const late = AbortSignal.timeout(upstreams.firstByteMs + BODY_MS);
+      const late = AbortSignal.timeout(upstreams.firstByteMs + MANIFEST_BODY_MS);
       const back = known && (await manifestFromBackend(this.#deps, name, known, late));
       if (back !== undefined) return this.#cache.put(back);
       throw new CodedError('MANIFEST_UNKNOWN', {
@@ -262,7 +259,7 @@ export class Manifests {
       const reference = { kind: 'digest', digest: name.digest } as const;
       const manifest = await client.getManifest(
         { repository: name.repository, reference, unwanted },
-        AbortSignal.timeout(upstreams.firstByteMs + BODY_MS),
+        AbortSignal.timeout(upstreams.firstByteMs + MANIFEST_BODY_MS),
       );
       await this.keep(name, manifest);
       recheck.confirmed(name);
@@ -309,7 +306,11 @@ export class Manifests {
       });
     }
     if (found.type !== 'at' || found.state !== 'final') return undefined;
-    const call = { ...to(ORIGIN_BLOBS.blob, name), headers: { [H_HOP]: '1' }, headersTimeoutMs: COPY_MS };
+    const call = {
+      ...to(ORIGIN_BLOBS.blob, name),
+      headers: { [H_HOP]: '1' },
+      headersTimeoutMs: MANIFEST_COPY_MS,
+    };
     const answer = await this.#deps.members
       .bytes(found.originIds[0], call, MAX_MANIFEST_BYTES)
       .catch((error: unknown) => {
@@ -373,7 +374,7 @@ export class Manifests {
     void members
       .json(owner, {
         ...to(ORIGIN_BLOBS.blobPut, { ...name, digest, copy: true }),
-        headersTimeoutMs: COPY_MS,
+        headersTimeoutMs: MANIFEST_COPY_MS,
         headers,
         ...({ body: bytes } as object),
       })

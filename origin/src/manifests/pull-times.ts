@@ -4,13 +4,11 @@ import { LatestMap } from '@sepia/base/latest-map';
 import type { Logger } from '@sepia/base/log';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import { parseReference } from '@sepia/oci/route';
+import { PULL_TIME_MS, PULL_TIME_PAUSE_MS } from '../deadlines/upstreams.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 
 /** Images remembered; the longest unserved go first. */
 const MAX_IMAGES = 10_000;
-/** One image after another, with this pause between, in ms: never a burst upstream. */
-const PAUSE_MS = 1_000;
-const ASK_MS = 10_000;
 
 interface PullTimesDeps {
   readonly upstreams: Upstreams;
@@ -40,7 +38,7 @@ export class PullTimes {
     this.#passes = new Passes({
       name: 'pull-times',
       pass: async () => await this.#pass(),
-      rest: () => options.pauseMs ?? PAUSE_MS,
+      rest: () => options.pauseMs ?? PULL_TIME_PAUSE_MS,
       log: deps.log,
       failed: 'pull times were not looked through',
     });
@@ -95,7 +93,7 @@ export class PullTimes {
         .client(upstream)
         ?.getManifest(
           { repository, reference: parseReference(reference) },
-          AbortSignal.any([AbortSignal.timeout(ASK_MS), this.#passes.signal]),
+          AbortSignal.any([AbortSignal.timeout(PULL_TIME_MS), this.#passes.signal]),
         );
     } catch (error) {
       logFailure(

@@ -9,11 +9,10 @@ import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { headTo } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import { H_HOP, type Members } from '../cluster/members.ts';
+import { RECHECK_LEADER_MS, RECHECK_MS } from '../deadlines/upstreams.ts';
 import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 
-const ASK_MS = 5_000;
-const FORWARD_MS = 7_000;
 /** Checks remembered; the oldest go first. */
 const MAX_CHECKED = 50_000;
 
@@ -73,7 +72,7 @@ export class Recheck {
     const reference = { kind: 'digest', digest: name.digest } as const;
     try {
       const query = { repository: name.repository, reference, unwanted };
-      await client?.headManifest(query, AbortSignal.timeout(ASK_MS));
+      await client?.headManifest(query, AbortSignal.timeout(RECHECK_MS));
       this.confirmed(name);
     } catch (thrown) {
       if (thrown === unwanted.reason) throw thrown;
@@ -99,7 +98,7 @@ export class Recheck {
     const headers = { [H_HOP]: '1', ...broughtHeader(authorization) };
     const { members } = this.#deps;
     const ask = async (signal: AbortSignal): Promise<void> => {
-      const call = { ...asked, headers, headersTimeoutMs: FORWARD_MS, signal } as const;
+      const call = { ...asked, headers, headersTimeoutMs: RECHECK_LEADER_MS, signal } as const;
       const answer = await members.raw(leader, call);
       await answer.body.dump();
       if (answer.status < 400) return;

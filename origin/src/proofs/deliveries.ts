@@ -8,6 +8,8 @@ import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { Provenance } from '@sepia/store/blob-store';
 import { H_HOP, type Members } from '../cluster/members.ts';
+import { DELIVERY_LEADER_MS } from '../deadlines/members.ts';
+import { DELIVERY_FAILED_MS } from '../deadlines/upstreams.ts';
 import { liesError } from '../fetch/failures.ts';
 import { upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
@@ -16,11 +18,7 @@ import type { Upstreams } from '../upstream/upstreams.ts';
 const MAX_DELIVERED = 20_000;
 /** Whole bodies read at once only to see that an upstream has them. */
 const MAX_READING = 32;
-/** What an upstream failed with is told again for this long, in ms: each try may be a whole body. */
-const FAILED_MS = 10_000;
 const MAX_FAILED = 2_000;
-/** Longest that the leader is waited for, in ms; it reads the whole body first. */
-const LEADER_MS = 15 * 60_000;
 
 /** What is asked for at the upstream. */
 export type Kind = 'blob' | 'manifest';
@@ -87,7 +85,10 @@ export class Deliveries {
     } catch (thrown) {
       const error = upstreamError(thrown, name.upstream);
       if (isCoded(error, 'DRAINING') || isCoded(error, 'NO_PEERS')) throw error;
-      this.#failed.set(`${keyOf(name)}\n${name.repository}`, { error, untilMs: nowMs() + FAILED_MS });
+      this.#failed.set(`${keyOf(name)}\n${name.repository}`, {
+        error,
+        untilMs: nowMs() + DELIVERY_FAILED_MS,
+      });
       throw error;
     }
     this.note(name);
@@ -97,7 +98,7 @@ export class Deliveries {
   async #atLeader(leader: string, name: BlobName, kind: Kind): Promise<boolean> {
     const { members } = this.#deps;
     const asked = to(ORIGIN_BLOBS.delivery, { ...name, kind });
-    const call = { ...asked, headers: { [H_HOP]: '1' }, headersTimeoutMs: LEADER_MS };
+    const call = { ...asked, headers: { [H_HOP]: '1' }, headersTimeoutMs: DELIVERY_LEADER_MS };
     try {
       await members.attended(
         leader,

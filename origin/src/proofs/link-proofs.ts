@@ -6,10 +6,10 @@ import { linkKey } from '@sepia/base/names/blob-name';
 import { LINK_BELIEF_MS } from '@sepia/cluster/core/link-ledger';
 import { isManifestType, OCI_MANIFEST } from '@sepia/oci/manifest';
 import type { BlobStore, Provenance } from '@sepia/store/blob-store';
+import { PROOF_MS } from '../deadlines/upstreams.ts';
 import { upstreamError } from '../upstream/upstream-failure.ts';
 import { Deliveries, type DeliveriesDeps, type Kind } from './deliveries.ts';
 
-const ASK_MS = 15_000;
 /** Names that the upstream confirmed while nothing was stored by which to remember it. */
 const MAX_CONFIRMED = 20_000;
 
@@ -113,7 +113,7 @@ export class LinkProofs {
     const client = this.#deps.upstreams.client(name.upstream);
     if (client === undefined) throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest } });
     const { upstream, repository, digest } = name;
-    const late = AbortSignal.timeout(ASK_MS);
+    const late = AbortSignal.timeout(PROOF_MS);
     try {
       if (kind === 'manifest')
         await client.headManifest({ repository, reference: { kind: 'digest', digest }, unwanted }, late);

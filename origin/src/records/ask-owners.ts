@@ -1,13 +1,12 @@
 import { CodedError, type ErrorDetail } from '@sepia/base/errors';
 import type { Shard } from '@sepia/cluster/ring';
-import { type Members, QUICK_MS } from '../cluster/members.ts';
+import type { Members } from '../cluster/members.ts';
+import { PATIENT_MS } from '../deadlines/members.ts';
 import { askCounted, type CountedAnswer } from './ask-counted.ts';
 import type { OwnStanding } from './own-standing.ts';
 
 /** So often something is asked or written while the ring changes, or a later clock stands in the way. */
 export const MAX_TRIES = 5;
-/** How long an owner may take whose first silence this was, in ms: a busy machine is not a dead one. */
-const PATIENT_MS = QUICK_MS * 4;
 
 interface AskOwnersDeps {
   readonly members: Pick<Members, 'selfId' | 'epoch' | 'news' | 'isSuspect'>;

@@ -7,6 +7,8 @@ import { linkKey } from '@sepia/base/names/blob-name';
 import type { Revocation } from '@sepia/cluster/api/revocation';
 import { LINK_BELIEF_MS, LinkLedger } from '@sepia/cluster/core/link-ledger';
 import type { Link } from '@sepia/records/store/record-store';
+import { LINK_TOUCH_MS } from '../deadlines/own.ts';
+import { CONFIRM_MS } from '../deadlines/upstreams.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { QuorumSet } from './quorum-set.ts';
 
@@ -23,11 +25,7 @@ export interface LinkEntry {
   readonly atMs?: number | undefined;
 }
 
-/** Longest question at the upstream whether it has a blob, in ms: some fetch it first. */
-const CONFIRM_MS = 60_000;
 const MAX_CACHED = 50_000;
-/** A link that was written this long ago is written again when a push asks for it, in ms. */
-const TOUCH_MS = 3_600_000;
 
 interface LinksDeps {
   readonly set: QuorumSet<Link>;
@@ -150,7 +148,7 @@ export class Links {
     const found = await this.find(name, { fresh: now });
     if (found === undefined) return;
     const { dateMs } = this.#deps;
-    if (now || dateMs() - (found.atMs ?? dateMs()) >= TOUCH_MS) await this.write([found]);
+    if (now || dateMs() - (found.atMs ?? dateMs()) >= LINK_TOUCH_MS) await this.write([found]);
   }
 
   /** Forgets links that are no more. */

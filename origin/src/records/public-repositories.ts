@@ -3,11 +3,10 @@ import { ExpiringMap } from '@sepia/base/expiring-map';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { shardKey } from '@sepia/cluster/cluster';
+import { PUBLIC_WRITE_MS } from '../deadlines/upstreams.ts';
 import type { ShardName } from './own-records.ts';
 import type { QuorumSet } from './quorum-set.ts';
 
-/** A repository is written down again after this, in ms. */
-const WRITE_EVERY_MS = 10 * 60_000;
 const MAX_NOTED = 20_000;
 /** The one record of a repository; keys of records are digests. */
 const KEY = [digestOf(Buffer.from('sepia-public-1'))];
@@ -58,7 +57,7 @@ export class PublicRepositories {
     const { set, log, nowMs } = this.#deps;
     const key = shardKey(name.upstream, name.repository);
     if (this.#written.get(key, nowMs()) === what) return;
-    this.#written.set(key, what, nowMs() + WRITE_EVERY_MS);
+    this.#written.set(key, what, nowMs() + PUBLIC_WRITE_MS);
     const shard = { upstream: name.upstream, repository: name.repository };
     set.write(shard, [{ key: KEY, value }]).catch((error: unknown) => {
       this.#written.delete(key);

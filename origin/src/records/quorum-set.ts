@@ -8,7 +8,8 @@ import type { Shard } from '@sepia/cluster/ring';
 import { standingAbove, type Told } from '@sepia/records/core/floor';
 import { joinFields, joinWhole } from '@sepia/records/core/join';
 import { clockOf, type ToldClocks, tryStep } from '@sepia/records/core/set-protocol';
-import { type Members, QUICK_MS } from '../cluster/members.ts';
+import type { Members } from '../cluster/members.ts';
+import { PATIENT_MS } from '../deadlines/members.ts';
 import { acknowledged, type CountedAnswer } from './ask-counted.ts';
 import { askMember, askOwners, isSameEpoch, MAX_TRIES, type Under } from './ask-owners.ts';
 import { type MergedPage, mergeTold, type OwnPage } from './core/record-merge.ts';
@@ -215,7 +216,7 @@ export class QuorumSet<T> {
     const call = {
       ...to(ORIGIN_RECORDS.recordsRead, { ...shard, set: this.name }),
       json: { keys },
-      headersTimeoutMs: QUICK_MS * 4,
+      headersTimeoutMs: PATIENT_MS,
       ...under,
     };
     const told = await this.#deps.members.counted<Partial<ToldMany<T>>>(id, call).catch((error: unknown) => {
@@ -263,7 +264,7 @@ export class QuorumSet<T> {
             ...to(ORIGIN_RECORDS.recordsPut, { ...shard, set: this.name }),
             json: { records },
             ...under,
-            headersTimeoutMs: QUICK_MS * 4,
+            headersTimeoutMs: PATIENT_MS,
           }),
       },
     );

@@ -10,6 +10,7 @@ import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import { type Link, type RecordStore, tagKey } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
+import { QUOTA_COUNT_MS } from '../deadlines/members.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import {
   QuotaHolds,
@@ -29,8 +30,6 @@ export interface QuotaAnswer {
   readonly usage: QuotaUsage;
 }
 
-/** A count is used again for this long, in ms; what comes meanwhile is added to it. */
-const COUNT_MS = 10_000;
 const MAX_COUNTS = 1_000;
 /** Records of one repository that are counted. */
 const MAX_RECORDS = 1_000_000;
@@ -147,7 +146,7 @@ export class Quotas {
     const known = this.#counts.get(key);
     if (known !== undefined && known.untilMs > this.#deps.nowMs()) return known.usage;
     const usage = this.#count(upstream, repository, limits);
-    this.#counts.set(key, { usage, untilMs: this.#deps.nowMs() + COUNT_MS });
+    this.#counts.set(key, { usage, untilMs: this.#deps.nowMs() + QUOTA_COUNT_MS });
     readElsewhere(usage, () => this.#counts.delete(key));
     return usage;
   }

@@ -17,17 +17,13 @@ import { diskFiles } from '@sepia/store/files/disk-files';
 import { readWhole, replaceWhole } from '@sepia/store/files/file-port';
 import type { DatabaseWrite } from '@sepia/store/level-database';
 import type { Members } from '../cluster/members.ts';
+import { CLAIM_RETRY_MS, DATABASE_START_MS, MAX_CLAIM_RETRY_MS } from '../deadlines/own.ts';
 import type { OwnStanding } from './own-standing.ts';
 
 /** In the data folder: which engine its origin keeps records in, where that is not the embedded one. */
 const FILE = 'records-engine';
 /** Records that are taken off the disk in one step. */
 const FORGET_BATCH = 1_000;
-/** A database that nobody answers for at the start is waited for so long, in ms. */
-const START_MS = 30_000;
-/** A database that cannot be claimed is tried again after this, in ms, doubling up to the next. */
-const FIRST_RETRY_MS = 200;
-const MAX_RETRY_MS = 5_000;
 /** Key spaces that move to a shared table; floors first, for they say what is not below them. Which blobs are here, and what is owed, stays with the disk they are on. */
 const SPACES = [FLOOR_SPACE, 'r1', 'l1', 't1', 'n1', 'f1', 'p1'];
 
@@ -95,7 +91,7 @@ export async function openRecordEngine(
   }
   const table = await PostgresTable.open(
     { log },
-    { url: readDatabaseUrl(urlFile!, 'records.url-file'), deadlineMs: START_MS },
+    { url: readDatabaseUrl(urlFile!, 'records.url-file'), deadlineMs: DATABASE_START_MS },
   );
   stops.push("records' database", async () => await table.close());
   const found = await checkedOwner(table, deps, options.acceptLoss);
@@ -220,7 +216,7 @@ async function sharedStanding(
         await take();
       } catch (error) {
         logFailure(log, error, "the records' database is not claimed yet", { tries }, 'error');
-        await pause(backoffMs(tries, FIRST_RETRY_MS, MAX_RETRY_MS), stopped.signal);
+        await pause(backoffMs(tries, CLAIM_RETRY_MS, MAX_CLAIM_RETRY_MS), stopped.signal);
       }
   };
   standing.onChange(() => {

@@ -6,12 +6,11 @@ import type { RepositoryName } from '@sepia/base/names/repository';
 import type { ParsedManifest } from '@sepia/oci/manifest';
 import type { Referrer } from '@sepia/records/store/record-store';
 import type { ReferrerEntry } from '@sepia/upstream/upstream-client';
+import { LIST_MS } from '../deadlines/upstreams.ts';
 import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { QuorumSet } from './quorum-set.ts';
 
-/** The upstream may take this long for its list, in ms. */
-const ASK_MS = 10_000;
 /** Records asked of the owners at once, and most descriptors of one answer. */
 const PAGE = 500;
 /** Further descriptors go to the next page once an answer has this many bytes. */
@@ -72,7 +71,7 @@ export class Referrers {
     let failure: unknown;
     try {
       const query = { repository: subject.repository, digest: subject.digest, limit: MAX_UPSTREAM };
-      upstream = await client.listReferrers(query, AbortSignal.timeout(ASK_MS));
+      upstream = await client.listReferrers(query, AbortSignal.timeout(LIST_MS));
     } catch (thrown) {
       failure = upstreamError(thrown, subject.upstream);
       if (!isPassing(failure)) throw failure;

@@ -1,14 +1,13 @@
 import { CodedError } from '@sepia/base/errors';
 import { ignoreFailure } from '@sepia/base/failure';
 import type { RepositoryName } from '@sepia/base/names/repository';
+import { TAG_LIST_MS } from '../deadlines/upstreams.ts';
 import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { ShardName } from './own-records.ts';
 import type { OwedTag, TagIndex } from './tag-index.ts';
 import { byBytes } from './tags.ts';
 
-/** The upstream may take this long for its whole list, in ms. */
-const LIST_MS = 15_000;
 /** Pages of an upstream's tag list that are read. */
 const MAX_PAGES = 100;
 const PAGE_TAGS = 1_000;
@@ -62,7 +61,7 @@ async function upstreamTags(
   unwanted: AbortSignal | undefined,
 ): Promise<Set<string>> {
   const client = deps.upstreams.client(name.upstream)!;
-  const signal = AbortSignal.timeout(LIST_MS);
+  const signal = AbortSignal.timeout(TAG_LIST_MS);
   const all = new Set<string>();
   try {
     let last: string | undefined;

@@ -15,7 +15,8 @@ import {
 } from '@sepia/records/register/register-client';
 import { type RecordStore, tagKey } from '@sepia/records/store/record-store';
 import { DATABASE_DEADLINE_MS } from '@sepia/records/table/postgres/database';
-import { type Members, QUICK_MS } from '../cluster/members.ts';
+import type { Members } from '../cluster/members.ts';
+import { QUICK_MS, REGISTER_MS, SHARED_SLACK_MS } from '../deadlines/members.ts';
 import { mayMove, type TagMover, type TagRules } from '../upstream/core/tag-policy.ts';
 import { shardOf } from './core/record-shard.ts';
 import {
@@ -48,11 +49,11 @@ export interface Written {
 }
 
 /** Rounds without majority are not repeated long: the caller has other ways or answers 503. */
-const REGISTER_OPTIONS = { deadlineMs: 5_000, requestTimeoutMs: QUICK_MS, quorumTries: 2 };
+const REGISTER_OPTIONS = { deadlineMs: REGISTER_MS, requestTimeoutMs: QUICK_MS, quorumTries: 2 };
 /** A shared table tries again on its own. */
 const SHARED_OPTIONS = {
   deadlineMs: DATABASE_DEADLINE_MS,
-  requestTimeoutMs: DATABASE_DEADLINE_MS + 1_000,
+  requestTimeoutMs: DATABASE_DEADLINE_MS + SHARED_SLACK_MS,
   quorumTries: 1,
 };
 

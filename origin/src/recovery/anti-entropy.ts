@@ -5,21 +5,22 @@ import { logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { BlobIndex } from '../blobs/blob-index.ts';
 import type { Members } from '../cluster/members.ts';
+import {
+  COMPARE_REST_MS,
+  MAX_COMPARE_REST_MS,
+  MAX_DUTY_REST_MS,
+  MIN_COMPARE_REST_MS,
+} from '../deadlines/members.ts';
 import { shardOf } from '../records/core/record-shard.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
 import type { Tags } from '../records/tags.ts';
 import type { RecordDigests } from './record-digests.ts';
 import type { SyncPull } from './sync-pull.ts';
 
-/** The first comparison after the start or a change, in ms; each that finds the same difference waits longer. */
-const FIRST_REST_MS = 500;
-const MAX_REST_MS = 30_000;
-const MIN_REST_MS = 20;
 /** Comparisons that find a difference and nothing to take: then the digests are counted anew. */
 const FRUITLESS = 8;
 /** Rest after a pull that was not asked for: so many times as long as it took, up to a limit in ms. */
 const DUTY = 9;
-const MAX_DUTY_REST_MS = 600_000;
 /** Registers that one comparison settles by rounds. */
 const MAX_SETTLED = 500;
 
@@ -109,7 +110,7 @@ export class AntiEntropy {
     const other = this.#other(id);
     other.slow = 0;
     other.isUrgent = true;
-    other.dueMs = Math.min(other.dueMs, this.#deps.nowMs() + FIRST_REST_MS);
+    other.dueMs = Math.min(other.dueMs, this.#deps.nowMs() + COMPARE_REST_MS);
     this.#passes.wake();
   }
 
@@ -158,7 +159,7 @@ export class AntiEntropy {
     const { blobs, standing } = this.#deps;
     const isAsked = blobs.wanted > 0 && standing.isSettled;
     const nextMs = isAsked ? Math.min(dueMs, this.#askAgainMs) : dueMs;
-    return Math.min(this.#everyMs, Math.max(MIN_REST_MS, nextMs - nowMs));
+    return Math.min(this.#everyMs, Math.max(MIN_COMPARE_REST_MS, nextMs - nowMs));
   }
 
   async #compare(id: string, other: Other): Promise<void> {
@@ -211,7 +212,7 @@ export class AntiEntropy {
   async #askAgain(): Promise<void> {
     const { pull, blobs, standing, log, nowMs } = this.#deps;
     if (blobs.wanted === 0 || !standing.isSettled || nowMs() < this.#askAgainMs) return;
-    this.#askAgainMs = nowMs() + MAX_REST_MS;
+    this.#askAgainMs = nowMs() + MAX_COMPARE_REST_MS;
     try {
       await pull.askAgain(this.#passes.signal);
     } catch (error) {
@@ -223,7 +224,7 @@ export class AntiEntropy {
   #plan(other: Other, how: 'whole' | 'soon' | 'slower'): void {
     const nowMs = this.#deps.nowMs();
     other.slow = how === 'slower' ? other.slow + 1 : 0;
-    const soonMs = backoffMs(other.slow + 1, FIRST_REST_MS, Math.min(MAX_REST_MS, this.#everyMs));
+    const soonMs = backoffMs(other.slow + 1, COMPARE_REST_MS, Math.min(MAX_COMPARE_REST_MS, this.#everyMs));
     other.dueMs = nowMs + (how === 'whole' ? this.#everyMs : soonMs);
   }
 

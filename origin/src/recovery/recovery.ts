@@ -11,6 +11,7 @@ import type { BlobIndex } from '../blobs/blob-index.ts';
 import type { Hints } from '../blobs/hints.ts';
 import type { Replicator } from '../blobs/replicator.ts';
 import type { Members } from '../cluster/members.ts';
+import { CLOSING_MS } from '../deadlines/members.ts';
 import { FloorTakeover } from '../floors/floor-takeover.ts';
 import type { Tags } from '../records/tags.ts';
 import { AloneEntries } from './alone-entries.ts';
@@ -20,9 +21,6 @@ import type { OpenedRecords } from './open-records.ts';
 import { RecordPages } from './record-pages.ts';
 import { type RecoveryRing, StartUp } from './start-up.ts';
 import { SyncPull } from './sync-pull.ts';
-
-/** How long others may take to note a clean stop, in ms. */
-const CLOSING_MS = 1_000;
 
 export interface RecoveryDeps extends OpenedRecords {
   readonly cluster: Cluster;

@@ -13,17 +13,16 @@ import { isWitness } from '@sepia/records/core/set-protocol';
 import type { Generations } from '@sepia/records/core/standing';
 import { type AcceptorStore, acceptorStateOf } from '@sepia/records/register/acceptor-store';
 import type { Members } from '../cluster/members.ts';
+import {
+  HANDOVER_MS,
+  MAX_OUTSIDE_REST_MS,
+  MAX_START_REST_MS,
+  OUTSIDE_REST_MS,
+  START_REST_MS,
+} from '../deadlines/members.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
 import type { RecordDigests } from './record-digests.ts';
 import type { SyncPull } from './sync-pull.ts';
-
-const FIRST_REST_MS = 50;
-const MAX_REST_MS = 2_000;
-/** A source counts its records and syncs its standing before it answers, in ms. */
-const HANDOVER_MS = 5_000;
-/** An origin outside of the ring asks for the membership after this, then ever less often, in ms; it is told too. */
-const OUTSIDE_REST_MS = 500;
-const MAX_OUTSIDE_REST_MS = 10_000;
 
 /** What an origin says of itself: answer of `GET /v1/standing`. */
 export interface StandingAnswer {
@@ -187,7 +186,7 @@ export class StartUp {
    */
   async #countAtOnce(): Promise<void> {
     const { standing, members, log } = this.#deps;
-    for (let restMs = FIRST_REST_MS; ; restMs = Math.min(MAX_REST_MS, restMs * 1.5)) {
+    for (let restMs = START_REST_MS; ; restMs = Math.min(MAX_START_REST_MS, restMs * 1.5)) {
       const { before } = this.#deps.ring().membership;
       // The change is over, or another one began: then it is handed over to as everybody is.
       if (before === undefined) return;
@@ -227,7 +226,7 @@ export class StartUp {
   /** True if this origin is one of those that begin the cluster; false if others have records. */
   async #firstStart(): Promise<boolean> {
     const { standing, log } = this.#deps;
-    for (let restMs = FIRST_REST_MS; ; restMs = Math.min(MAX_REST_MS, restMs * 1.5)) {
+    for (let restMs = START_REST_MS; ; restMs = Math.min(MAX_START_REST_MS, restMs * 1.5)) {
       const answers = await this.#states();
       this.#waitsFor = this.#others.filter((_, index) => answers[index] === 'silent');
       const own = standing.firstStart;
@@ -235,7 +234,7 @@ export class StartUp {
       const step = firstStartStep(own, answers);
       if (step === 'note') {
         await standing.setFirstStart('noted');
-        restMs = FIRST_REST_MS;
+        restMs = START_REST_MS;
         continue;
       }
       if (step === 'open') {
@@ -299,7 +298,11 @@ export class StartUp {
   async #takeOver(): Promise<void> {
     const { standing, pull, log } = this.#deps;
     await pull.forgetAlone();
-    for (let restMs = FIRST_REST_MS; !standing.isSettled; restMs = Math.min(MAX_REST_MS, restMs * 1.5)) {
+    for (
+      let restMs = START_REST_MS;
+      !standing.isSettled;
+      restMs = Math.min(MAX_START_REST_MS, restMs * 1.5)
+    ) {
       await this.#untilInside();
       const open = this.#others.filter((id) => !standing.standing.handed.includes(id));
       this.#waitsFor = open;
@@ -317,7 +320,7 @@ export class StartUp {
         }
       }
       this.#isStuck = !isAny;
-      if (isAny) restMs = FIRST_REST_MS;
+      if (isAny) restMs = START_REST_MS;
       else await this.#rest(restMs);
     }
     await pull.forgetAlone();

@@ -8,15 +8,13 @@ import { to } from '@sepia/cluster/api/route';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { BlobIndex } from '../blobs/blob-index.ts';
 import type { Members } from '../cluster/members.ts';
+import { PAGE_REST_MS, SYNC_PAGE_MS } from '../deadlines/members.ts';
 import type { FloorTakeover, TheirFloors } from '../floors/floor-takeover.ts';
 import { SYNC_SPACES, type SyncSpace } from '../records/core/record-shard.ts';
 import type { AloneEntries, SetSpace } from './alone-entries.ts';
 import { comparable, type RecordDigests } from './record-digests.ts';
 import type { RecordPages, SyncPage, SyncRecord } from './record-pages.ts';
 
-const PAGE_MS = 30_000;
-/** Between two pages of a comparison, in ms, so that it never takes a disk or a link for itself. */
-const PAGE_REST_MS = 25;
 /** Digests in one request for copies. */
 const ASKED_AT_ONCE = 1_000;
 /** Records that are taken over at once. */
@@ -65,7 +63,7 @@ export class SyncPull {
     const { members, digests } = this.#deps;
     const theirs = await members.json<Record<string, string>>(id, {
       ...to(ORIGIN_SYNC.digests, { with: members.selfId }),
-      headersTimeoutMs: PAGE_MS,
+      headersTimeoutMs: SYNC_PAGE_MS,
       signal,
     });
     await digests.scan();
@@ -138,7 +136,7 @@ export class SyncPull {
       with: this.#deps.members.selfId,
       how: asked(what.how),
     };
-    const call = { ...to(ORIGIN_SYNC.page), json, headersTimeoutMs: PAGE_MS, signal };
+    const call = { ...to(ORIGIN_SYNC.page), json, headersTimeoutMs: SYNC_PAGE_MS, signal };
     const told = await this.#deps.members.counted<SyncPage>(id, call);
     theirs.requireSame(id, told.sender);
     return told.answer;
@@ -234,7 +232,7 @@ export class SyncPull {
     signal: AbortSignal,
   ): Promise<{ readonly lacking: readonly string[] }> {
     const json = { to: this.#deps.members.selfId, digests };
-    const call = { ...to(ORIGIN_SYNC.owe), json, headersTimeoutMs: PAGE_MS, signal };
+    const call = { ...to(ORIGIN_SYNC.owe), json, headersTimeoutMs: SYNC_PAGE_MS, signal };
     return await this.#deps.members.json(id, call);
   }
 }

@@ -11,6 +11,7 @@ import { TRACKER } from '@sepia/cluster/api/tracker';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { Member } from '@sepia/cluster/document';
 import type { InternalClient } from '@sepia/http/client';
+import { MAX_REVOKE_RETRY_MS, REVOKE_GIVE_UP_MS, REVOKE_MS, REVOKE_RETRY_MS } from '../deadlines/members.ts';
 
 const REVOCATIONS = {
   origin: ORIGIN_NAMES.revocations,
@@ -18,12 +19,6 @@ const REVOCATIONS = {
   tracker: TRACKER.revocations,
 } as const;
 
-/** A delete waits this long for members to take its revocation, in ms. */
-const WAIT_MS = 1_000;
-/** Members that were silent are told again after this, in ms, doubling up to the next, for as long as the last. */
-const RETRY_MS = 1_000;
-const MAX_RETRY_MS = 30_000;
-const GIVE_UP_MS = 15 * 60_000;
 /** Messages that wait for silent members; beyond these the belief in links bounds what they still serve. */
 const MAX_WAITING = 1_000;
 
@@ -60,7 +55,7 @@ export class Invalidation {
   }
 
   /**
-   * Forgets here at once and tells the others; resolves when all were told or {@link WAIT_MS} is over, never
+   * Forgets here at once and tells the others; resolves when all were told or {@link REVOKE_MS} is over, never
    * rejects. Silent members are told behind, for a quarter of an hour.
    */
   async broadcast(revoked: readonly Revocation[]): Promise<void> {
@@ -76,7 +71,7 @@ export class Invalidation {
     const late = new AbortController();
     await Promise.race([
       Promise.all(told),
-      pause(WAIT_MS, AbortSignal.any([late.signal, this.#stopped.signal])),
+      pause(REVOKE_MS, AbortSignal.any([late.signal, this.#stopped.signal])),
     ]);
     late.abort(new CodedError('TIMEOUT', { message: 'all were told' }));
   }
@@ -104,10 +99,10 @@ export class Invalidation {
   }
 
   async #again(member: Member, revoked: readonly Revocation[]): Promise<void> {
-    const untilMs = this.#deps.nowMs() + GIVE_UP_MS;
+    const untilMs = this.#deps.nowMs() + REVOKE_GIVE_UP_MS;
     for (let tries = 1; this.#deps.nowMs() < untilMs; tries += 1) {
       try {
-        await delay(backoffMs(tries, RETRY_MS, MAX_RETRY_MS), this.#stopped.signal);
+        await delay(backoffMs(tries, REVOKE_RETRY_MS, MAX_REVOKE_RETRY_MS), this.#stopped.signal);
         return await this.#send(member, revoked);
       } catch (error) {
         throwIfBug(error);
@@ -123,9 +118,9 @@ export class Invalidation {
       to: member.id,
       ...to(REVOCATIONS[member.role]),
       json: { revoked },
-      headersTimeoutMs: WAIT_MS * 2,
-      bodyTimeoutMs: WAIT_MS * 2,
-      signal: AbortSignal.any([this.#stopped.signal, AbortSignal.timeout(WAIT_MS * 2)]),
+      headersTimeoutMs: REVOKE_MS * 2,
+      bodyTimeoutMs: REVOKE_MS * 2,
+      signal: AbortSignal.any([this.#stopped.signal, AbortSignal.timeout(REVOKE_MS * 2)]),
     });
   }
 }

@@ -2,12 +2,11 @@ import { inTurns } from '@sepia/base/async/in-turns';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import type { RepositoryName } from '@sepia/base/names/repository';
+import { REMOVAL_MS } from '../deadlines/own.ts';
 import { childrenOf, closureOf, type ReadManifest } from '../fence/closure.ts';
 
 /** Images that are read at once. */
 const AT_ONCE = 16;
-/** Longest search, in ms: callers wait 30 s. */
-const LONGEST_MS = 20_000;
 
 /**
  * Whether a manifest, or one below it, names `digest`: as config, layer or child. Foreign layers are not looked at.
@@ -21,7 +20,7 @@ export async function isNamedBelow(
   digest: Digest,
   nowMs: () => number = () => performance.now(),
 ): Promise<boolean> {
-  const untilMs = nowMs() + LONGEST_MS;
+  const untilMs = nowMs() + REMOVAL_MS;
   const names = async (root: Digest): Promise<boolean> => {
     const below = await closureOf(read, name, await childrenOf(read, name, root));
     return below.some((one) => one.digest === digest);

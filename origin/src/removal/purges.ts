@@ -8,6 +8,8 @@ import { to } from '@sepia/cluster/api/route';
 import { isManifestType } from '@sepia/oci/manifest';
 import type { BlobStore } from '@sepia/store/blob-store';
 import { H_HOP, type Members } from '../cluster/members.ts';
+import { PURGE_MS } from '../deadlines/members.ts';
+import { PURGE_ASK_MS } from '../deadlines/upstreams.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { Links } from '../records/links.ts';
 import type { TagIndex } from '../records/tag-index.ts';
@@ -15,9 +17,6 @@ import { upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { Invalidation } from './invalidation.ts';
 
-const ASK_MS = 10_000;
-/** Other origins that do not purge within this are missed, in ms. */
-const PURGE_MS = 3_000;
 /** Tags of a repository that are looked through for a digest. */
 const MAX_TAGS = 10_000;
 
@@ -86,7 +85,10 @@ export class Purges {
     const client = this.#deps.upstreams.client(name.upstream)!;
     const reference = { kind: 'digest', digest } as const;
     try {
-      await client.headManifest({ repository: name.repository, reference }, AbortSignal.timeout(ASK_MS));
+      await client.headManifest(
+        { repository: name.repository, reference },
+        AbortSignal.timeout(PURGE_ASK_MS),
+      );
       return false;
     } catch (thrown) {
       const error = upstreamError(thrown, name.upstream);

@@ -12,6 +12,7 @@ import { parseManifest } from '@sepia/oci/manifest';
 import type { Link } from '@sepia/records/store/record-store';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Members } from '../cluster/members.ts';
+import { DROP_MS, REMOVAL_COMMAND_MS } from '../deadlines/members.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { Links } from '../records/links.ts';
 import type { QuorumSet } from '../records/quorum-set.ts';
@@ -24,12 +25,9 @@ import { takeTags } from './take-tags.ts';
 
 /** Digests in one message. */
 export const MAX_DROPPED = 1_000;
-const DROP_MS = 30_000;
 const MAX_DEPTH = 8;
 /** Pushes bring content back while a repository is removed this often. */
 const MAX_TRIES = 5;
-/** Nodes that are away for longer keep what they have, in ms: trackers hold only so many commands. */
-const COMMAND_LIFE_MS = 3_600_000;
 
 type Repository = { readonly upstream: string; readonly repository: RepositoryName };
 
@@ -225,7 +223,7 @@ export class Removals {
     const detail = { upstream: name.upstream, repository: name.repository, ...what };
     const id = `purge-${randomUUID()}`;
     try {
-      return await commands.send({ id, type: 'purge', detail, ttlMs: COMMAND_LIFE_MS });
+      return await commands.send({ id, type: 'purge', detail, ttlMs: REMOVAL_COMMAND_MS });
     } catch (error) {
       throwIfBug(error);
       log.warn({ err: error, ...detail }, 'no tracker passes a purge on to the nodes');

@@ -1,11 +1,10 @@
 import { inTurns } from '@sepia/base/async/in-turns';
 import { CodedError } from '@sepia/base/errors';
 import type { Tag } from '@sepia/base/names/repository';
+import { REMOVAL_MS } from '../deadlines/own.ts';
 
 /** Registers that are written at once. */
 const AT_ONCE = 32;
-/** What is not done within this says how far it came, in ms: callers wait 30 s. */
-const LONGEST_MS = 20_000;
 
 /**
  * Takes away tags, many at once, for at most 20 s. Each one is durable, so that whoever repeats it goes on.
@@ -18,7 +17,7 @@ export async function takeTags(
   take: (tag: Tag) => Promise<boolean>,
   nowMs: () => number = () => performance.now(),
 ): Promise<Tag[]> {
-  const untilMs = nowMs() + LONGEST_MS;
+  const untilMs = nowMs() + REMOVAL_MS;
   const taken: Tag[] = [];
   let done = 0;
   for await (const some of inTurns(tags, AT_ONCE)) {

@@ -7,10 +7,8 @@ import { checkedChunks } from '@sepia/http/bodies/checked-body';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { Blobs } from '../blobs/blobs.ts';
 import { H_HOP, type Members } from '../cluster/members.ts';
-
-/** Until another origin sends the first byte, and longest silence after it, in ms. */
-const OTHER_MS = 30_000;
-const PIECE_MS = 60_000;
+import { OTHER_READ_MS } from '../deadlines/members.ts';
+import { REPLICA_PIECE_MS } from '../deadlines/upstreams.ts';
 
 /** Streams parts of blobs from wherever the cluster has them: this store, another origin, the upstream. */
 export class BlobReader {
@@ -48,7 +46,7 @@ export class BlobReader {
         throw new CodedError('SIZE_MISMATCH', {
           detail: { digest: name.digest, end, found: blob.sizeBytes },
         });
-      for await (const chunk of checkedChunks(blob, { start, end: end - 1 }, PIECE_MS, signal)) {
+      for await (const chunk of checkedChunks(blob, { start, end: end - 1 }, REPLICA_PIECE_MS, signal)) {
         await pace(chunk.length);
         yield chunk;
       }
@@ -67,8 +65,8 @@ export class BlobReader {
     const answer = await this.#deps.members.call(id, {
       ...to(ORIGIN_BLOBS.blob, name),
       headers: { [H_HOP]: '1', range: `bytes=${start}-${end - 1}` },
-      headersTimeoutMs: OTHER_MS,
-      bodyTimeoutMs: OTHER_MS,
+      headersTimeoutMs: OTHER_READ_MS,
+      bodyTimeoutMs: OTHER_READ_MS,
       lasts: 'body',
       signal,
     });

@@ -6,13 +6,11 @@ import { shardKey } from '@sepia/cluster/cluster';
 import { type Reference, referenceText } from '@sepia/oci/route';
 import type { RecordStore } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
+import { INTENT_MS } from '../deadlines/members.ts';
 import type { TagIndex } from '../records/tag-index.ts';
 import type { JobQueue } from './job-queue.ts';
 import type { OpenJob, ReplicationJob } from './replication-jobs.ts';
 import { isWriteBackRule, type Target, writeBackRule } from './targets.ts';
-
-/** An intent runs when the push that noted it must have ended: its register gives up after 5 s. */
-export const INTENT_MS = 10_000;
 
 type RepositoryId = { readonly upstream: string; readonly repository: RepositoryName };
 

@@ -4,7 +4,8 @@ import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { Sender } from '@sepia/records/core/standing';
-import { type Members, QUICK_MS } from '../cluster/members.ts';
+import type { Members } from '../cluster/members.ts';
+import { PATIENT_MS } from '../deadlines/members.ts';
 import { acknowledged } from '../records/ask-counted.ts';
 import { askOwners } from '../records/ask-owners.ts';
 import type { ShardName } from '../records/own-records.ts';
@@ -129,7 +130,7 @@ export class JobQueue {
       ...to(ORIGIN_RECORDS.replicationJobsPut),
       json: { jobs: entries },
       ...(epoch === undefined ? {} : { epoch }),
-      headersTimeoutMs: QUICK_MS * 4,
+      headersTimeoutMs: PATIENT_MS,
     });
     if (answer.later.length > 0) await jobs.merge(answer.later);
     return sender;

@@ -1,6 +1,6 @@
 import { shardKey } from '@sepia/cluster/cluster';
 import type { Members } from '../cluster/members.ts';
-import { INTENT_MS } from './intake.ts';
+import { INTENT_MS, TELL_AGAIN_MS } from '../deadlines/members.ts';
 import { type JobQueue, MAX_JOBS } from './job-queue.ts';
 import type { OpenJob, ReplicationJob, ReplicationJobs } from './replication-jobs.ts';
 import { isWriteBackRule } from './targets.ts';
@@ -9,8 +9,6 @@ import { isWriteBackRule } from './targets.ts';
 const MAX_GROUPS = 2_000;
 /** Jobs that one look keeps of all that may run; each rule has its share, so that a registry that is away holds up no other. */
 const MAX_KEPT = 10_000;
-/** The leader of a shard is told again of the jobs that others keep for it. */
-const TELL_AGAIN_MS = 15_000;
 
 /** Jobs that one copy settles: the same tag of the same rule, pushed once or often; at most {@link MAX_JOBS}. */
 export interface Group {

@@ -1,5 +1,6 @@
 import type { RecordEntry } from '@sepia/records/set/record-set';
 import type { RecordStore } from '@sepia/records/store/record-store';
+import { JOB_TOMBSTONE_MS } from '../deadlines/upstreams.ts';
 
 /** One thing to bring to a target: a tag (whatever it points at then) or a manifest by digest. */
 export interface ReplicationJob {
@@ -34,8 +35,6 @@ export interface JobEntry {
 export type OpenJob = JobEntry & { readonly job: ReplicationJob };
 
 const QUEUE = 'replicate';
-/** Ends of jobs are kept for this long: an owner that was away longer brings a job back, which finds everything there. */
-const TOMBSTONE_MS = 24 * 3_600_000;
 
 /** The replication jobs in this origin's records: those of the shards that it owns. Job ids are never used twice. */
 export class ReplicationJobs {
@@ -91,7 +90,7 @@ export class ReplicationJobs {
   }
 
   async *#below(prefix: readonly string[]): AsyncGenerator<OpenJob> {
-    const oldMs = this.#nowMs() - TOMBSTONE_MS;
+    const oldMs = this.#nowMs() - JOB_TOMBSTONE_MS;
     for await (const own of this.#records.jobSet.entries([QUEUE, ...prefix])) {
       const entry = entryOf(own);
       if (entry.job !== undefined) yield entry as OpenJob;

@@ -8,6 +8,7 @@ import type { PassEnd } from '@sepia/base/metrics';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { headTo, to } from '@sepia/cluster/api/route';
 import type { Members } from '../cluster/members.ts';
+import { LONG_SCAN_MS, SCAN_MS } from '../deadlines/upstreams.ts';
 import { failurePlan, type RetryRules, waitOf } from './core/replication.ts';
 import type { CopyProgress, ImageCopy } from './image-copy.ts';
 import { type JobQueue, MAX_JOBS } from './job-queue.ts';
@@ -16,10 +17,8 @@ import type { JobEntry, OpenJob, ReplicationJob, ReplicationJobs } from './repli
 import { Strikes } from './strikes.ts';
 import { isWriteBackRule, type Target } from './targets.ts';
 
-const SCAN_MS = 1_000;
 /** A queue longer than this is looked through more seldom, for a small part of the time. */
 const LONG_QUEUE = 2_000;
-const LONG_SCAN_MS = 10_000;
 const LONG_SCAN_SHARE = 4;
 /** Jobs of one rule that run at once here. */
 const RUNNING_PER_RULE = 4;

@@ -10,6 +10,7 @@ import { openTargetClient } from '@sepia/upstream/client-setup';
 import type { CredentialConfig } from '@sepia/upstream/credentials/open';
 import { SlotGate } from '@sepia/upstream/slot-gate';
 import type { TargetClient } from '@sepia/upstream/target-client';
+import { TARGET_QUEUE_MS } from '../deadlines/upstreams.ts';
 import { RuleMatcher } from './core/replication.ts';
 
 /** One rule with what belongs to it in this process. */
@@ -40,7 +41,6 @@ interface TargetsDeps {
 /** Blobs whose repository at the target is remembered. */
 const MAX_PLACES = 20_000;
 const QUEUE_LIMIT = 100_000;
-const QUEUE_MS = 24 * 3_600_000;
 
 /** Begins the name of the rule that an upstream of mode write-back is; names of other rules have no slash. */
 const WRITE_BACK_PREFIX = 'write-back/';
@@ -114,7 +114,7 @@ function openTarget(deps: TargetsDeps, rule: ReplicationRule, path: string): Tar
     rule,
     matcher: new RuleMatcher(rule),
     client,
-    gate: new SlotGate({ slots: rule['max-parallel'], queueLimit: QUEUE_LIMIT, waitMs: QUEUE_MS }),
+    gate: new SlotGate({ slots: rule['max-parallel'], queueLimit: QUEUE_LIMIT, waitMs: TARGET_QUEUE_MS }),
     budget: rule.rate === undefined ? undefined : new RateBudget(rule.rate),
     places: new LatestMap(MAX_PLACES),
     sending: new SingleFlight(),

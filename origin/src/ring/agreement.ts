@@ -8,10 +8,11 @@ import { MEMBERSHIP_SCHEMA } from '@sepia/cluster/ring-messages';
 import { type AcceptorStore, parseRegisterReply } from '@sepia/records/register/acceptor-store';
 import type { AcceptorState, RegisterReply, RegisterRequest } from '@sepia/records/register/register';
 import { RegisterClient, type SentReply } from '@sepia/records/register/register-client';
-import { type Members, QUICK_MS } from '../cluster/members.ts';
+import type { Members } from '../cluster/members.ts';
+import { QUICK_MS, REGISTER_MS } from '../deadlines/members.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
 
-const OPTIONS = { deadlineMs: 5_000, requestTimeoutMs: QUICK_MS, quorumTries: 3 };
+const OPTIONS = { deadlineMs: REGISTER_MS, requestTimeoutMs: QUICK_MS, quorumTries: 3 };
 
 interface AgreementDeps {
   readonly cluster: Pick<Cluster, 'epoch'>;

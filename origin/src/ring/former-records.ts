@@ -7,18 +7,13 @@ import { to } from '@sepia/cluster/api/route';
 import { isMoving } from '@sepia/cluster/membership';
 import { counted } from '@sepia/records/core/standing';
 import type { Members } from '../cluster/members.ts';
+import { COVERS_MS, MAX_FORMER_REST_MS, PAGE_REST_MS, PASS_REST_MS } from '../deadlines/members.ts';
 import { RECORD_SPACES, type RecordSpace } from '../records/core/record-shard.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
 import type { FormerRecord, RecordPages } from '../recovery/record-pages.ts';
 
 /** Pages of one round, so that the ring is looked at in between, and the rest between two of them, in ms. */
 const ROUND_PAGES = 20;
-const PAGE_REST_MS = 25;
-/** Between two passes that left something, the first and the longest, in ms. */
-const REST_MS = 5_000;
-const MAX_REST_MS = 3_600_000;
-/** How long an owner may take to look at a page, in ms. */
-const ASK_MS = 10_000;
 
 interface FormerRecordsDeps {
   readonly members: Pick<Members, 'selfId' | 'epoch' | 'isSuspect' | 'counted'>;
@@ -111,7 +106,7 @@ export class FormerRecords {
     this.#pass = undefined;
     this.#count = { epoch, left };
     this.#idlePasses = dropped > 0 ? 1 : this.#idlePasses + 1;
-    this.#dueMs = nowMs() + backoffMs(this.#idlePasses, REST_MS, MAX_REST_MS);
+    this.#dueMs = nowMs() + backoffMs(this.#idlePasses, PASS_REST_MS, MAX_FORMER_REST_MS);
     const facts = { epoch, dropped, left };
     if (dropped > 0) log.info(facts, 'records that other origins own now are gone from here');
     else if (left > 0)
@@ -135,7 +130,7 @@ export class FormerRecords {
     // All must say so: the others are not asked for nothing.
     if (owners.some((id) => members.isSuspect(id))) return [];
     const json = { space, records: records.map(({ key, stored }) => ({ key, stored })) };
-    const call = { ...to(ORIGIN_SYNC.covers), json, epoch, headersTimeoutMs: ASK_MS };
+    const call = { ...to(ORIGIN_SYNC.covers), json, epoch, headersTimeoutMs: COVERS_MS };
     const said = await askAll(
       owners,
       async (id, over) => await members.counted<{ covered: boolean[] }>(id, { ...call, signal: over }),

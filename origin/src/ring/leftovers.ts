@@ -13,6 +13,7 @@ import { knowsPushes } from '../blobs/core/brought-by.ts';
 import type { Hints } from '../blobs/hints.ts';
 import { oneNameOf } from '../blobs/unknown-name.ts';
 import type { Members } from '../cluster/members.ts';
+import { MAX_LEFTOVER_REST_MS, PASS_REST_MS } from '../deadlines/members.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
 import type { CopiesOwed } from '../recovery/copies-owed.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
@@ -29,10 +30,6 @@ interface LeftoversDeps {
   readonly log: Logger;
   readonly nowMs: () => number;
 }
-
-/** Between two passes that confirmed nothing, the first and the longest, in ms. */
-const REST_MS = 5_000;
-const MAX_REST_MS = 160_000;
 
 /**
  * Pushed blobs that moved to other origins. Once all of their owners say that they have them, as pushed ones, the copy
@@ -71,7 +68,7 @@ export class Leftovers {
     this.#passEpoch = epoch;
     const tidied = await this.#pass(epoch, signal);
     this.#idlePasses = tidied > 0 ? 1 : this.#idlePasses + 1;
-    this.#dueMs = nowMs() + backoffMs(this.#idlePasses, REST_MS, MAX_REST_MS);
+    this.#dueMs = nowMs() + backoffMs(this.#idlePasses, PASS_REST_MS, MAX_LEFTOVER_REST_MS);
   }
 
   /** How many are cached ones now. */

@@ -12,6 +12,7 @@ import type { RecordStore } from '@sepia/records/store/record-store';
 import type { BlobIndex } from '../blobs/blob-index.ts';
 import type { Hints } from '../blobs/hints.ts';
 import type { Members } from '../cluster/members.ts';
+import { FIRST_LOOK_MS, MAX_LOOK_MS, MOVE_ASK_AGAIN_MS } from '../deadlines/members.ts';
 import { shardOf } from '../records/core/record-shard.ts';
 import type { Tags } from '../records/tags.ts';
 import type { CopiesOwed } from '../recovery/copies-owed.ts';
@@ -22,11 +23,6 @@ import type { DoneMoves } from './done-moves.ts';
 const AT_ONCE = 8;
 /** Registers that failed and are remembered; with more of them it is begun anew. */
 const MAX_LEFT = 1_000;
-/** How long it rests between two looks at what it waits for: at first, and at most. */
-const FIRST_LOOK_MS = 100;
-const MAX_LOOK_MS = 1_000;
-/** Where no blob came for so long, in ms, all are asked for again: who had to send them may be gone. */
-const ASK_AGAIN_MS = 10_000;
 
 interface MoveDeps {
   readonly members: Members;
@@ -269,7 +265,7 @@ export class Move {
       if (wanted === 0 && owed === 0) return;
       this.#step = `${wanted} blobs to get, ${owed} to send`;
       if (wanted !== last.wanted) last = { wanted, atMs: performance.now() };
-      else if (wanted > 0 && performance.now() - last.atMs > ASK_AGAIN_MS) {
+      else if (wanted > 0 && performance.now() - last.atMs > MOVE_ASK_AGAIN_MS) {
         await pull.askAgain(signal);
         last.atMs = performance.now();
       }

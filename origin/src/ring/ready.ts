@@ -8,11 +8,10 @@ import { type Member, sharedAddresses } from '@sepia/cluster/document';
 import { forkOf, type Membership, ringInWords, spareOf } from '@sepia/cluster/membership';
 import { RING_ANSWER, type RingAnswer } from '@sepia/cluster/ring-messages';
 import type { InternalClient } from '@sepia/http/client';
-import { type Members, QUICK_MS } from '../cluster/members.ts';
+import type { Members } from '../cluster/members.ts';
+import { PATIENT_MS } from '../deadlines/members.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
 import type { StandingAnswer } from '../recovery/start-up.ts';
-
-const ASK_MS = QUICK_MS * 4;
 
 interface ReadyDeps {
   readonly cluster: Pick<Cluster, 'document'>;
@@ -172,5 +171,5 @@ async function ask<T>(
   call: RouteCall,
   signal: AbortSignal,
 ): Promise<T> {
-  return await client.json<T>({ ...call, url, to: id, headersTimeoutMs: ASK_MS, signal });
+  return await client.json<T>({ ...call, url, to: id, headersTimeoutMs: PATIENT_MS, signal });
 }

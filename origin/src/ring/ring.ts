@@ -23,6 +23,7 @@ import { canonicalJson } from '@sepia/records/core/join';
 import type { BlobIndex } from '../blobs/blob-index.ts';
 import type { Hints } from '../blobs/hints.ts';
 import type { Members } from '../cluster/members.ts';
+import { HEARD_REST_MS, IDLE_REST_MS, LEFTOVERS_REST_MS, MOVING_REST_MS } from '../deadlines/members.ts';
 import type { Peers } from '../gc/peers.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
 import type { Agreement } from './agreement.ts';
@@ -32,11 +33,6 @@ import type { Move } from './move.ts';
 import { OtherRings } from './other-rings.ts';
 import { checkReady } from './ready.ts';
 
-const MOVING_REST_MS = 500;
-const IDLE_REST_MS = 30_000;
-/** A membership that was named and not got is not asked for again for so long, in ms. */
-const HEARD_REST_MS = 3_000;
-const LEFTOVERS_REST_MS = 5_000;
 /** Who is not the first of the origins gives that one so many turns to end a change. */
 const TURNS = 6;
 

@@ -8,13 +8,12 @@ import type { ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import { V1_HASH_BYTES, v1PieceHash } from '@sepia/metainfo/torrent';
 import { pieceCount } from '@sepia/metainfo/tree';
 import type { Blobs } from '../blobs/blobs.ts';
+import { TORRENT_MS } from '../deadlines/upstreams.ts';
 
 /** Blobs that are read for a torrent at once; more are asked for again later. */
 const MAX_MAKING = 2;
 /** Torrents whose piece hashes are kept: 20 bytes a MiB each. */
 const MAX_KEPT = 256;
-/** A blob is read for this long at most, in ms. */
-const MAKE_MS = 60 * 60_000;
 
 /** Piece hashes of a v1 torrent, or the origin that has the blob. */
 export type TorrentSource =
@@ -77,7 +76,7 @@ export class TorrentPieces {
   }
 
   async #make(blob: ReadableBlob): Promise<Made> {
-    const signal = AbortSignal.any([this.#deps.stopping, AbortSignal.timeout(MAKE_MS)]);
+    const signal = AbortSignal.any([this.#deps.stopping, AbortSignal.timeout(TORRENT_MS)]);
     const count = pieceCount(blob.sizeBytes);
     const pieces = new Uint8Array(count * V1_HASH_BYTES);
     const reader = blob.openReader(0, blob.sizeBytes - 1);

@@ -3,12 +3,10 @@ import { LatestMap } from '@sepia/base/latest-map';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { writeBackOf } from '@sepia/cluster/write-back';
+import { BEHIND_MS, BEHIND_REST_MS } from '../deadlines/upstreams.ts';
 import { isPassing, upstreamError } from './upstream-failure.ts';
 import type { Upstreams } from './upstreams.ts';
 
-/** A push waits so long for the registry behind, and one that was silent is not asked again for so long, in ms. */
-const ASK_MS = 1_000;
-const REST_MS = 10_000;
 const MAX_UPSTREAMS = 1_000;
 
 interface RegistryBehindDeps {
@@ -42,12 +40,12 @@ export class RegistryBehind {
     if ((this.#silentUntilMs.get(upstream) ?? 0) > nowMs()) return undefined;
     const query = { repository, reference: { kind: 'tag', tag } } as const;
     try {
-      return (await upstreams.client(upstream)!.headManifest(query, AbortSignal.timeout(ASK_MS))).digest;
+      return (await upstreams.client(upstream)!.headManifest(query, AbortSignal.timeout(BEHIND_MS))).digest;
     } catch (thrown) {
       const error = upstreamError(thrown, upstream);
       if (error.code === 'MANIFEST_UNKNOWN' || error.code === 'REPOSITORY_UNKNOWN') return null;
       if (error.code === 'INTERNAL') throw error;
-      if (isPassing(error)) this.#silentUntilMs.set(upstream, nowMs() + REST_MS);
+      if (isPassing(error)) this.#silentUntilMs.set(upstream, nowMs() + BEHIND_REST_MS);
       return undefined;
     }
   }

@@ -8,22 +8,17 @@ import { parseRepositoryName } from '@sepia/base/names/repository';
 import { isManifestType } from '@sepia/oci/manifest';
 import type { BlobStat, BlobStore, Provenance } from '@sepia/store/blob-store';
 import type { BlobIndex } from '../blobs/blob-index.ts';
+import { ARRIVAL_AWAY_MS, ARRIVAL_LOOK_MS, ARRIVAL_MS, MIN_ARRIVAL_LOOK_MS } from '../deadlines/upstreams.ts';
 import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { arrivalOf, arrived, type Keeping } from './core/arrival.ts';
 import { ArrivalBook } from './core/arrival-book.ts';
 
-/** Between two looks, in ms. */
-const LOOK_MS = 2_000;
-const MIN_LOOK_MS = 1_000;
 /** A registry that says so has not got it. */
 const UNKNOWN: ReadonlySet<ErrorCode> = new Set(['BLOB_UNKNOWN', 'MANIFEST_UNKNOWN', 'REPOSITORY_UNKNOWN']);
 /** Blobs that are held in memory; what is more waits on record. */
 const MAX_KNOWN = 10_000;
 const LOOKS_AT_ONCE = 4;
-/** A registry that does not answer is not asked for this long, in ms. */
-const AWAY_MS = 30_000;
-const ASK_MS = 15_000;
 
 interface ArrivalsDeps {
   readonly upstreams: Pick<Upstreams, 'client'>;
@@ -58,7 +53,11 @@ export class Arrivals {
     this.#passes = new Passes({
       name: 'arrivals',
       pass: async () => await this.#pass(),
-      rest: () => Math.max(MIN_LOOK_MS, Math.min(this.#book.nextMs(deps.nowMs()) ?? LOOK_MS, LOOK_MS)),
+      rest: () =>
+        Math.max(
+          MIN_ARRIVAL_LOOK_MS,
+          Math.min(this.#book.nextMs(deps.nowMs()) ?? ARRIVAL_LOOK_MS, ARRIVAL_LOOK_MS),
+        ),
       log: deps.log,
       failed: 'what came to the registry was not looked through; it is again',
     });
@@ -157,7 +156,7 @@ export class Arrivals {
       if ((this.#awayUntilMs.get(upstream) ?? 0) > nowMs()) return 'away';
       const repository = parseRepositoryName(text);
       const client = upstreams.client(upstream)!;
-      const signal = AbortSignal.any([this.#passes.signal, AbortSignal.timeout(ASK_MS)]);
+      const signal = AbortSignal.any([this.#passes.signal, AbortSignal.timeout(ARRIVAL_MS)]);
       try {
         const told = isManifestType(attrs.mediaType ?? '')
           ? await client.headManifest({ repository, reference: { kind: 'digest', digest } }, signal)
@@ -166,7 +165,7 @@ export class Arrivals {
       } catch (error) {
         const said = upstreamError(error, upstream);
         if (UNKNOWN.has(said.code)) return 'lacking';
-        if (isPassing(said)) this.#awayUntilMs.set(upstream, nowMs() + AWAY_MS);
+        if (isPassing(said)) this.#awayUntilMs.set(upstream, nowMs() + ARRIVAL_AWAY_MS);
         throw error;
       }
     }

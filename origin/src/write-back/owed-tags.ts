@@ -8,6 +8,13 @@ import { shardKey } from '@sepia/cluster/cluster';
 import { settledValue } from '@sepia/records/register/register-client';
 import { type RecordStore, tagKey } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
+import { TAG_CHECK_MS } from '../deadlines/members.ts';
+import {
+  MAX_TAG_UNFINISHED_MS,
+  TAG_LOOK_MS,
+  TAG_UNFINISHED_MS,
+  TAG_WHOLE_MS,
+} from '../deadlines/upstreams.ts';
 import type { TagState } from '../records/core/tag-record.ts';
 import type { OwedTag, TagIndex } from '../records/tag-index.ts';
 import type { TagName, Tags } from '../records/tags.ts';
@@ -15,15 +22,8 @@ import { type JobQueue, MAX_JOBS } from '../replication/job-queue.ts';
 import type { OpenJob, ReplicationJob } from '../replication/replication-jobs.ts';
 import { isWriteBackRule, writeBackRule } from '../replication/targets.ts';
 
-/** Noted tags are looked at this often, each this long after its job went: a register gives up after 5 s. */
-const LOOK_MS = 2_000;
-const CHECK_MS = 10_000;
 /** Tags that are noted at once; where there were more all are looked through. */
 const MAX_NOTED = 10_000;
-/** All are looked through again after this, and sooner while some could not be, in ms. */
-const WHOLE_EVERY_MS = 3_600_000;
-const UNFINISHED_MS = 5_000;
-const MAX_UNFINISHED_MS = 600_000;
 
 /** A tag that may be owed without a job. */
 interface Noted {
@@ -65,7 +65,7 @@ export class OwedTags {
     this.#passes = new Passes({
       name: 'owed-tags',
       pass: async () => await this.#pass(),
-      rest: () => LOOK_MS,
+      rest: () => TAG_LOOK_MS,
       log: deps.log,
       failed: 'tags that await write-back were not looked at; tried again',
       level: 'debug',
@@ -85,7 +85,7 @@ export class OwedTags {
 
   /** Records of a backup come: tags first, their jobs last. Until none came for a while no tag is said to lack its job. */
   restoring(): void {
-    this.#restoringUntilMs = this.#deps.nowMs() + CHECK_MS;
+    this.#restoringUntilMs = this.#deps.nowMs() + TAG_CHECK_MS;
   }
 
   /** A tag of a backup was put back, at whichever of its owners. */
@@ -96,7 +96,7 @@ export class OwedTags {
   #note(name: TagName, { inMs, isRestored }: { readonly inMs: number; readonly isRestored: boolean }): void {
     const { upstreams, nowMs } = this.#deps;
     if (!upstreams.includes(name.upstream)) return;
-    if (this.#noted.size >= MAX_NOTED) this.#wholeDueMs = Math.min(this.#wholeDueMs, nowMs() + CHECK_MS);
+    if (this.#noted.size >= MAX_NOTED) this.#wholeDueMs = Math.min(this.#wholeDueMs, nowMs() + TAG_CHECK_MS);
     this.#noted.set(tagKey(name.upstream, name.repository, name.tag), {
       name,
       dueMs: nowMs() + inMs,
@@ -150,7 +150,7 @@ export class OwedTags {
     if (was === undefined || isOpen || !isWriteBackRule(was.rule ?? '')) return;
     const { upstream = '', repository = '', reference = '' } = was;
     if (!isRepositoryName(repository) || !isTag(reference)) return;
-    this.#note({ upstream, repository, tag: reference }, { inMs: CHECK_MS, isRestored: false });
+    this.#note({ upstream, repository, tag: reference }, { inMs: TAG_CHECK_MS, isRestored: false });
   }
 
   async #pass(): Promise<void> {
@@ -158,7 +158,7 @@ export class OwedTags {
       await this.#lookAtAll();
       await this.#lookAtNoted();
     } catch (error) {
-      this.#wholeDueMs = Math.max(this.#wholeDueMs, this.#deps.nowMs() + UNFINISHED_MS);
+      this.#wholeDueMs = Math.max(this.#wholeDueMs, this.#deps.nowMs() + TAG_UNFINISHED_MS);
       throw error;
     }
   }
@@ -172,8 +172,8 @@ export class OwedTags {
     if (count > 0) log.warn({ count }, 'tags that await write-back had lost their jobs; queued again');
     this.#wholeEpoch = epoch;
     this.#unfinished = isWhole ? 0 : this.#unfinished + 1;
-    const againMs = backoffMs(this.#unfinished, UNFINISHED_MS, MAX_UNFINISHED_MS);
-    this.#wholeDueMs = nowMs() + (isWhole ? WHOLE_EVERY_MS : againMs);
+    const againMs = backoffMs(this.#unfinished, TAG_UNFINISHED_MS, MAX_TAG_UNFINISHED_MS);
+    this.#wholeDueMs = nowMs() + (isWhole ? TAG_WHOLE_MS : againMs);
   }
 
   async #lookAtNoted(): Promise<void> {
@@ -207,7 +207,7 @@ export class OwedTags {
       throwIfBug(error);
       const { upstream, repository } = list[0]!.name;
       this.#deps.log.debug({ upstream, repository, err: error }, 'noted tags are looked at again');
-      for (const { name, isRestored } of list) this.#note(name, { inMs: CHECK_MS, isRestored });
+      for (const { name, isRestored } of list) this.#note(name, { inMs: TAG_CHECK_MS, isRestored });
       return 0;
     }
   }
@@ -230,7 +230,7 @@ export class OwedTags {
         if (state?.owed !== undefined) owed.push({ tag: name.tag, ...digest });
       } catch (error) {
         throwIfBug(error);
-        this.#note(name, { inMs: CHECK_MS, isRestored: true });
+        this.#note(name, { inMs: TAG_CHECK_MS, isRestored: true });
       }
     }
     return await this.#owe(names[0]!, owed);

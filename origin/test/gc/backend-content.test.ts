@@ -3,7 +3,8 @@ import { type Digest, digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
 import t from 'tap';
-import { Fence, REMOVE_MS } from '../../src/fence/core/fence.ts';
+import { REMOVE_MS } from '../../src/deadlines/members.ts';
+import { Fence } from '../../src/fence/core/fence.ts';
 import { BackendContent } from '../../src/gc/backend-content.ts';
 
 const DAY_MS = 24 * 3_600_000;

@@ -1,3 +1,5 @@
+import { EMPTY_IDLE_MS, EMPTY_YIELDS_MS } from '../../deadlines/own.ts';
+
 /** What decides over an upload session. */
 export interface SessionFacts {
   /** Whose it is, as its proxy says. */
@@ -8,11 +10,6 @@ export interface SessionFacts {
   readonly busy: boolean;
   readonly usedAtMs: number;
 }
-
-/** A session without a byte ends after this much silence, in ms: clients send the first chunk at once. */
-export const EMPTY_IDLE_MS = 5 * 60_000;
-/** Where all places are taken, one without a byte makes room after this much silence, in ms. */
-export const EMPTY_YIELDS_MS = 2_000;
 
 /** True once nobody is expected to come back: `idleMs` for a session with bytes, at most {@link EMPTY_IDLE_MS} for an empty one. */
 export function isOver(session: SessionFacts, idleMs: number, nowMs: number): boolean {

@@ -1,12 +1,7 @@
+import { FENCE_MS, REMOVE_MS } from '../../deadlines/members.ts';
+
 /** Keys that one sweep may condemn at once. */
 export const MAX_CONDEMNED = 20_000;
-/** What is condemned stays so for at most this long without a word of the sweep, in ms; then it lifts itself. */
-export const FENCE_MS = 60_000;
-/**
- * What is condemned may be removed for this long, in ms. Shorter than {@link FENCE_MS} by more than the members' answers
- * to one condemnation may lie apart: whoever may remove something, all others still refuse to build on it.
- */
-export const REMOVE_MS = 40_000;
 
 /**
  * Stands between a sweep and what clients do at this member meanwhile. A sweep condemns keys (links, bytes by digest) at

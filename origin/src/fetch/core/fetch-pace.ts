@@ -1,9 +1,7 @@
+import { READER_LEFT_MS } from '../../deadlines/own.ts';
+import { SWARM_GRACE_MS } from '../../deadlines/upstreams.ts';
 import { advanceOf, errorWeight, type Failed, retryDelayMs } from './fetch-retry.ts';
 
-/** Time that the swarm gets for pieces that agents hold before the upstream is asked, in ms. */
-const SWARM_GRACE_MS = 2_000;
-/** Whoever reads piece by piece comes again within this, in ms. */
-const LEFT_MS = 2_000;
 /** Pieces that came different from before until the attempt is given up. */
 const MAX_CONFLICTS = 2;
 /** Connections in a row that sent bytes and were cut, none of which was new, until the fetch is given up. */
@@ -97,7 +95,7 @@ export class FetchPace {
 
   /** Where nobody reads now: nobody has for a while. */
   isLeft(nowMs: number): boolean {
-    return nowMs - this.#busyAtMs > LEFT_MS;
+    return nowMs - this.#busyAtMs > READER_LEFT_MS;
   }
 
   /** A connection failed, and no piece has come since. */

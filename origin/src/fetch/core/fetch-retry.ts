@@ -1,8 +1,7 @@
 import { backoffMs } from '@sepia/base/async/backoff';
 import { type ErrorCode, REDIRECT_REFUSED } from '@sepia/base/errors';
+import { FETCH_RETRY_MS, MAX_FETCH_RETRY_MS } from '../../deadlines/upstreams.ts';
 
-const FIRST_DELAY_MS = 100;
-const MAX_DELAY_MS = 2_000;
 /** New bytes of one connection that are much, whatever is missing. */
 const MUCH_BYTES = 64 * 1024;
 /** So much of what was missing is much as well: the rest of a blob that is small. */
@@ -33,7 +32,7 @@ export function errorWeight({ code, detail }: Failed): 'certain' | 'passing' {
 /** Pause before the connection after `failures` failed ones in a row, in ms; what the upstream asked for wins. */
 export function retryDelayMs(failures: number, retryAfterSeconds: unknown): number {
   if (typeof retryAfterSeconds === 'number') return retryAfterSeconds * 1000;
-  return backoffMs(failures + 1, FIRST_DELAY_MS, MAX_DELAY_MS);
+  return backoffMs(failures + 1, FETCH_RETRY_MS, MAX_FETCH_RETRY_MS);
 }
 
 /**

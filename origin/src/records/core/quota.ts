@@ -1,6 +1,7 @@
 import { LatestMap } from '@sepia/base/latest-map';
 import { matcherOf, type NameMatcher } from '@sepia/base/names/pattern';
 import type { RepositoryQuota } from '@sepia/cluster/document';
+import { QUOTA_HOLD_MS } from '../../deadlines/members.ts';
 
 /** What one repository may have; no limit where a key is not there. */
 export interface QuotaLimits {
@@ -52,8 +53,6 @@ interface Hold extends Wanted {
   readonly untilMs: number;
 }
 
-/** A hold that is not renewed ends after this long, in ms: its push is over, or its stager. */
-export const HOLD_MS = 10 * 60_000;
 /** Holds of one repository; the oldest goes first. */
 const MAX_HOLDS = 20_000;
 
@@ -78,7 +77,7 @@ export class QuotaHolds {
       if (isOver('records', mayBeThere ? 0 : usage.records)) return 'records';
     }
     if (wanted.tag !== undefined && isOver('tags')) return 'tags';
-    this.#holds.set(wanted.id, { ...wanted, untilMs: nowMs + HOLD_MS });
+    this.#holds.set(wanted.id, { ...wanted, untilMs: nowMs + QUOTA_HOLD_MS });
     return undefined;
   }
 

@@ -1,6 +1,7 @@
 import { backoffMs } from '@sepia/base/async/backoff';
 import { matcherOf, type NameMatcher } from '@sepia/base/names/pattern';
 import { isRepositoryName, type RepositoryName } from '@sepia/base/names/repository';
+import { AFTER_NONE_MS } from '../../deadlines/upstreams.ts';
 
 /** The part of a rule of the cluster document that decides what is copied and how it is called there. */
 interface RuleNames {
@@ -84,9 +85,6 @@ export function nextTry(
 ): number | 'dead' {
   return tries >= rules.tries ? 'dead' : Math.max(retryAfterMs ?? 0, waitOf(tries, rules, chance));
 }
-
-/** The wait after the second failure where there is none after the first, in ms. */
-const AFTER_NONE_MS = 1_000;
 
 /** The wait after so many failures in a row, in ms: doubled each time, half of it chance. */
 export function waitOf(failures: number, { firstMs, maxMs }: RetryRules, chance: number): number {

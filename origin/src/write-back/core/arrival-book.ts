@@ -1,15 +1,19 @@
 import { OwedPlan } from '../../backend/core/owed-plan.ts';
+import {
+  ARRIVAL_LOOK_MS,
+  ARRIVAL_READ_MS,
+  ARRIVAL_RETRY_MS,
+  MAX_ARRIVAL_RETRY_MS,
+} from '../../deadlines/upstreams.ts';
 
 const TIMES = {
-  lookMs: 2_000,
+  lookMs: ARRIVAL_LOOK_MS,
   takeOverMs: Number.POSITIVE_INFINITY,
-  firstRetryMs: 15_000,
-  maxRetryMs: 3_600_000,
+  firstRetryMs: ARRIVAL_RETRY_MS,
+  maxRetryMs: MAX_ARRIVAL_RETRY_MS,
 };
 /** A newcomer that did not come after so many looks (about two hours) makes room for others, where there are many. */
 const MAX_LOOKS = 12;
-/** What did not fit is read from record this often, in ms: each such reading asks the registry for all that it brings. */
-const READ_EVERY_MS = 300_000;
 
 /**
  * Which pushed blobs are looked for at the registry behind, and when: a pure book, held within `maxKnown`. Half of it is
@@ -40,7 +44,7 @@ export class ArrivalBook<D extends string> {
   /** Where to read on from record, or undefined while there is nothing to read, or no room. */
   readFrom(nowMs: number): { readonly after: D | undefined } | undefined {
     if (this.#isRead || this.#plan.size >= this.#maxKnown / 2) return undefined;
-    if (this.#readAtMs !== undefined && nowMs - this.#readAtMs < READ_EVERY_MS) return undefined;
+    if (this.#readAtMs !== undefined && nowMs - this.#readAtMs < ARRIVAL_READ_MS) return undefined;
     this.#readAtMs = nowMs;
     return { after: this.#after };
   }

@@ -1,11 +1,7 @@
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
-import {
-  admitSession,
-  EMPTY_IDLE_MS,
-  EMPTY_YIELDS_MS,
-  isOver,
-} from '../../../src/blobs/core/session-room.ts';
+import { admitSession, isOver } from '../../../src/blobs/core/session-room.ts';
+import { EMPTY_IDLE_MS, EMPTY_YIELDS_MS } from '../../../src/deadlines/own.ts';
 
 const HOUR_MS = 3_600_000;
 const session = (offset: number, usedAtMs: number, busy = false) => ({ client: 'c', offset, usedAtMs, busy });

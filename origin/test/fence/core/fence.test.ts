@@ -1,5 +1,6 @@
 import t from 'tap';
-import { FENCE_MS, Fence, MAX_CONDEMNED, REMOVE_MS } from '../../../src/fence/core/fence.ts';
+import { FENCE_MS, REMOVE_MS } from '../../../src/deadlines/members.ts';
+import { Fence, MAX_CONDEMNED } from '../../../src/fence/core/fence.ts';
 
 t.test('what is condemned may be removed for a while by its own sweep alone', (t) => {
   const fence = new Fence();

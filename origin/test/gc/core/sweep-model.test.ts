@@ -1,7 +1,7 @@
 import type { Digest } from '@sepia/base/digest';
 import { seeded } from '@sepia/test-support/seeded';
 import t from 'tap';
-import { FENCE_MS } from '../../../src/fence/core/fence.ts';
+import { FENCE_MS } from '../../../src/deadlines/members.ts';
 import type { Process } from './scheduler.ts';
 import { REPOSITORIES, World } from './world.ts';
 

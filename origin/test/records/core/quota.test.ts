@@ -1,6 +1,7 @@
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
-import { HOLD_MS, QuotaHolds, quotaOf, quotaRules } from '../../../src/records/core/quota.ts';
+import { QUOTA_HOLD_MS } from '../../../src/deadlines/members.ts';
+import { QuotaHolds, quotaOf, quotaRules } from '../../../src/records/core/quota.ts';
 
 const NOTHING = { bytes: 0, records: 0, tags: 0, largest: 0 };
 
@@ -31,7 +32,7 @@ t.test('pushes at once count together, the same content once', (t) => {
   t.equal(holds.take({ id: 'd', sizeBytes: 1 }, { ...NOTHING, bytes: 5 }, limits, 0), 'bytes');
   holds.release('c');
   t.equal(holds.take({ id: 'd', sizeBytes: 1 }, { ...NOTHING, bytes: 5 }, limits, 0), undefined);
-  t.equal(holds.take({ id: 'e', sizeBytes: 9 }, NOTHING, limits, HOLD_MS), undefined, 'holds expire');
+  t.equal(holds.take({ id: 'e', sizeBytes: 9 }, NOTHING, limits, QUOTA_HOLD_MS), undefined, 'holds expire');
   t.end();
 });
 
