@@ -5,7 +5,7 @@ import { Authenticator, type Authorizer, type UpstreamChallenge } from './authen
 import { mayBear } from './core/reach.ts';
 import type { CredentialSource, Credentials } from './credentials/source.ts';
 import { type Answer, discard, exchange } from './exchange.ts';
-import { followed, MAX_REDIRECTS } from './redirect.ts';
+import { follow } from './redirect.ts';
 import { SlotGate } from './slot-gate.ts';
 import type { UpstreamSockets } from './sockets.ts';
 import { type GivenAnswer, requestToken, TokenCache } from './token.ts';
@@ -140,34 +140,27 @@ export class Authority {
   }
 
   async #sendToken(first: URL, authorization: string | undefined, signal: AbortSignal): Promise<Answer> {
-    const { sockets, insecure } = this.#deps;
+    const { sockets, insecure, upstream } = this.#deps;
     const { timeoutMs, userAgent } = this.#options;
-    let url = first;
-    let trusted = true;
-    for (let hop = 0; hop <= MAX_REDIRECTS; hop++) {
-      trusted &&= url.origin === first.origin;
-      const isShown = authorization !== undefined && trusted;
-      const headers = {
-        accept: 'application/json',
-        'accept-encoding': 'identity',
-        'user-agent': userAgent,
-        ...(isShown ? { authorization } : {}),
-      };
-      const deps = {
-        dispatcher: sockets.for(url, 'realm'),
-        gate: this.#gate,
-        headersTimeoutMs: timeoutMs,
-        bodyTimeoutMs: timeoutMs,
-      };
-      const answer = await exchange(deps, { url, method: 'GET', headers, once: isShown }, signal);
-      const target = followed(answer, insecure);
-      if (target === undefined) return answer;
-      url = target;
-    }
-    throw new CodedError('BACKEND_DOWN', {
-      message: `token service ${first.host} redirects more than ${MAX_REDIRECTS} times`,
-      detail: { host: first.host },
-    });
+    return await follow(
+      { name: `token service ${first.host}`, upstream, first, home: first, allowPlain: insecure },
+      async (url, mayShow) => {
+        const isShown = authorization !== undefined && mayShow;
+        const headers = {
+          accept: 'application/json',
+          'accept-encoding': 'identity',
+          'user-agent': userAgent,
+          ...(isShown ? { authorization } : {}),
+        };
+        const deps = {
+          dispatcher: sockets.for(url, 'realm'),
+          gate: this.#gate,
+          headersTimeoutMs: timeoutMs,
+          bodyTimeoutMs: timeoutMs,
+        };
+        return await exchange(deps, { url, method: 'GET', headers, once: isShown }, signal);
+      },
+    );
   }
 
   #mayBear(realm: URL): boolean {

@@ -2,7 +2,7 @@ import { CodedError, REDIRECT_REFUSED } from '@sepia/base/errors';
 import { type Answer, discard, header } from './exchange.ts';
 
 /** Most redirects followed for one request. */
-export const MAX_REDIRECTS = 5;
+const MAX_REDIRECTS = 5;
 
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
 
@@ -39,8 +39,44 @@ function fault({ url: { host }, status }: Answer, why: string, more: object = {}
   });
 }
 
+/** How one request is sent along its redirects. */
+interface Journey {
+  /** What is asked, in errors: `registry.example`, `token service auth.example`. */
+  readonly name: string;
+  readonly upstream: string;
+  readonly first: URL;
+  /** Whose server may see credentials. */
+  readonly home: URL;
+  /** Redirects may lead from https to http. */
+  readonly allowPlain: boolean;
+}
+
+/**
+ * Sends a request and follows where the answers lead, at most {@link MAX_REDIRECTS} times. `mayShow` is true while all of the
+ * way so far stayed at `home`'s origin: only then may the request carry credentials, and who once left gets none on the way back.
+ * @throws {CodedError} as {@link redirectTarget}, `BACKEND_DOWN` after too many, and what `send` throws
+ */
+export async function follow(
+  { name, upstream, first, home, allowPlain }: Journey,
+  send: (url: URL, mayShow: boolean) => Promise<Answer>,
+): Promise<Answer> {
+  let url = first;
+  let mayShow = true;
+  for (let hop = 0; hop <= MAX_REDIRECTS; hop++) {
+    mayShow &&= url.origin === home.origin;
+    const answer = await send(url, mayShow);
+    const target = followed(answer, allowPlain);
+    if (target === undefined) return answer;
+    url = target;
+  }
+  throw new CodedError('BACKEND_DOWN', {
+    message: `${name} redirects more than ${MAX_REDIRECTS} times`,
+    detail: { upstream, host: first.host },
+  });
+}
+
 /** As {@link redirectTarget}; lets go of the answer that is followed or refused. */
-export function followed(answer: Answer, allowPlain: boolean): URL | undefined {
+function followed(answer: Answer, allowPlain: boolean): URL | undefined {
   let target: URL | undefined;
   try {
     target = redirectTarget(answer, allowPlain);

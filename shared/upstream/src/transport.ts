@@ -8,7 +8,7 @@ import type { Home } from './core/reach.ts';
 import { type CredentialSource, type Credentials, fixedCredentials } from './credentials/source.ts';
 import { type Answer, discard, exchange } from './exchange.ts';
 import { failureOf, type Subject } from './failure.ts';
-import { followed, MAX_REDIRECTS } from './redirect.ts';
+import { follow } from './redirect.ts';
 import { MAX_SHARED_PAUSE_SECONDS, PauseBook, retryAfterOf } from './retry-after.ts';
 import { RequestTurns, SlotGate } from './slot-gate.ts';
 import { type Resolve, UpstreamSockets } from './sockets.ts';
@@ -211,24 +211,15 @@ export class Transport {
     await this.#sockets.destroy(new CodedError('DRAINING', { message: 'upstream client is closed' }));
   }
 
-  /** Follows redirects; each hop at the upstream itself brings its own authorization, other hosts never see any. */
+  /** Each hop at the upstream itself brings its own authorization, other hosts never see any. */
   async #follow(as: Authorizer, call: RegistryRead, signal: AbortSignal): Promise<Answer> {
     const { home, upstream, insecure } = this.#deps;
-    let url = apiUrl(home.base, `${call.subject.repository}/${call.path}`);
-    let trusted = true;
-    for (let hop = 0; hop <= MAX_REDIRECTS; hop++) {
-      trusted &&= url.origin === home.base.origin;
-      const answer = trusted
-        ? await this.#sendOwn(as, call, url, signal)
-        : await this.#send(call, url, undefined, signal);
-      const target = followed(answer, insecure);
-      if (target === undefined) return answer;
-      url = target;
-    }
-    throw new CodedError('BACKEND_DOWN', {
-      message: `${home.base.host} redirects more than ${MAX_REDIRECTS} times`,
-      detail: { upstream },
-    });
+    const first = apiUrl(home.base, `${call.subject.repository}/${call.path}`);
+    return await follow(
+      { name: home.base.host, upstream, first, home: home.base, allowPlain: insecure },
+      async (url, mayShow) =>
+        mayShow ? await this.#sendOwn(as, call, url, signal) : await this.#send(call, url, undefined, signal),
+    );
   }
 
   async #sendOwn(as: Authorizer, call: RegistryRead, url: URL, signal: AbortSignal): Promise<Answer> {
