@@ -17,4 +17,7 @@ t.test('to index: nothing is converted, the layer is indexed', async (t) => {
   t.match(idle.err, /CONFIG_INVALID: --to index: .*--chunk-size/);
   const image = await sepia('convert', 'team/app:1', '--to', 'index', '--cluster', join(dir, 'none'));
   t.match(image.err, /CONFIG_INVALID: .* no cluster is ready here/, 'an image: the cluster is asked');
+  const unused = await sepia('lazy', 'index', 'team/app:1', '--user', 'me', '--cluster', join(dir, 'none'));
+  t.equal(unused.code, 2);
+  t.match(unused.err, /CONFIG_INVALID: --user: counts with --out only/, 'an account is not ignored');
 });

@@ -43,7 +43,7 @@ export function addIndex(lazy: Command): void {
     .option(
       '--span-mib <n>',
       'uncompressed MiB that are read and verified at once',
-      wholeNumber('--span-mib'),
+      wholeNumber('--span-mib', 1, MAX_SPAN_MIB),
       1,
     );
   operatorOptions(addCredentialOptions(command)).action(
@@ -53,14 +53,12 @@ export function addIndex(lazy: Command): void {
 
 /** Indexes what is named: a file is a layer; anything else is a reference. */
 export async function makeIndex(what: string, flags: IndexFlags): Promise<void> {
-  if (flags.spanMib < 1 || flags.spanMib > MAX_SPAN_MIB)
-    throw new CodedError('CONFIG_INVALID', {
-      message: `--span-mib: ${flags.spanMib} is not from 1 to ${MAX_SPAN_MIB}`,
-    });
   const spanBytes = flags.spanMib * MIB;
   if (!existsSync(what) && !/^[./]/.test(what)) {
-    if (flags.out === undefined) await indexByCluster(what, flags);
-    else await indexReference(what, flags, spanBytes);
+    if (flags.out === undefined) {
+      refuseIdle(flags);
+      await indexByCluster(what, flags);
+    } else await indexReference(what, flags, spanBytes);
     return;
   }
   const startedMs = performance.now();
@@ -70,6 +68,16 @@ export async function makeIndex(what: string, flags: IndexFlags): Promise<void> 
   process.stdout.write(
     `${out}: index of ${made.layer}, ${bytesText(made.bytes.length)}, in ${durationText(performance.now() - startedMs)}\n`,
   );
+}
+
+/** An account that would not be used is refused, not ignored. */
+function refuseIdle(flags: IndexFlags): void {
+  const idle =
+    flags.user !== undefined ? '--user' : flags.passwordFile !== undefined ? '--password-file' : undefined;
+  if (idle === undefined) return;
+  throw new CodedError('CONFIG_INVALID', {
+    message: `${idle}: counts with --out only; without it an accelerator reads the image, with the account of its config`,
+  });
 }
 
 /** Has an accelerator index an image; prints how each layer stands then. */
