@@ -38,8 +38,6 @@ export const PROXY_HEDGE_MS = 500;
 export const MANIFEST_HEDGE_MS = 1_000;
 /** A member that is silent for this long is passed over when it is asked who may read. */
 export const ACCESS_HEDGE_MS = 1_000;
-/** Whoever is shown a password first answers a small question within this. */
-export const AWAKE_MS = 6_000;
 /** What the agent found out alone is believed for this long. */
 export const OWN_TTL_MS = 60_000;
 /** Whether a name is an account of the cluster is believed for this long. */

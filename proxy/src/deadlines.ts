@@ -50,8 +50,6 @@ export const SLOW_HEDGE_MS = 1_000;
 export const LIST_MS = 20_000;
 /** One origin's answer with referrers: it may ask the upstream for its list. */
 export const REFERRERS_MS = 25_000;
-/** Whoever is shown a password first answers a small question within this. */
-export const AWAKE_MS = 4_000;
 /** A manifest of an image that is preheated; an origin may have to fetch it first. */
 export const MANIFEST_MS = 30_000;
 /** An origin may have to ask the upstream whether the repository has the layer. */

@@ -10,7 +10,7 @@ import { PROXY } from '@sepia/cluster/api/proxy';
 import { to } from '@sepia/cluster/api/route';
 import { type Cluster, shardKey } from '@sepia/cluster/cluster';
 import { isDecisive } from '@sepia/cluster/core/answers';
-import { FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
+import { AWAKE_MS, FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
 import { candidatesOf, ownersOf } from '@sepia/cluster/ring';
 import {
   type BasicCredentials,
@@ -25,7 +25,7 @@ import { basic } from '@sepia/upstream/credentials/basic';
 import { readItem } from '@sepia/upstream/read-item';
 import { carriesPassword } from '@sepia/upstream/transport';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
-import { ACCESS_HEDGE_MS, ASK_UPSTREAM_MS, AWAKE_MS, OWN_ACCOUNT_MS, OWN_TTL_MS } from '../deadlines.ts';
+import { ACCESS_HEDGE_MS, ASK_UPSTREAM_MS, OWN_ACCOUNT_MS, OWN_TTL_MS } from '../deadlines.ts';
 import { type BackToSourcePolicy, sourceDelayMs } from '../source/core/back-to-source.ts';
 import type { SourceGate } from '../source/source-gate.ts';
 import { type CallWatch, type Target, targetsOf } from './members.ts';
@@ -135,7 +135,7 @@ export class AccessClient {
     const { client, health } = this.#deps;
     const ask = async (target: Target, signal: AbortSignal): Promise<Target> =>
       await health.watch(target, ACCESS_HEDGE_MS, async () => {
-        const call = { ...question, headersTimeoutMs: AWAKE_MS, signal };
+        const call = { ...question, headersTimeoutMs: AWAKE_MS.agent, signal };
         const answer = await client.raw({ ...call, url: target.url, to: target.id });
         await answer.body.dump();
         return target;

@@ -5,6 +5,7 @@ import type { RepositoryName, Tag } from '@sepia/base/names/repository';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
+import { DATABASE_DEADLINE_MS } from '@sepia/records/deadlines';
 import { type AcceptorStore, parseRegisterReply } from '@sepia/records/register/acceptor-store';
 import type { RegisterReply, RegisterRequest } from '@sepia/records/register/register';
 import {
@@ -14,7 +15,6 @@ import {
   type SentReply,
 } from '@sepia/records/register/register-client';
 import { type RecordStore, tagKey } from '@sepia/records/store/record-store';
-import { DATABASE_DEADLINE_MS } from '@sepia/records/table/postgres/database';
 import type { Members } from '../cluster/members.ts';
 import { QUICK_MS, REGISTER_MS, SHARED_SLACK_MS } from '../deadlines/members.ts';
 import { mayMove, type TagMover, type TagRules } from '../upstream/core/tag-policy.ts';

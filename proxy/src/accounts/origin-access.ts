@@ -9,7 +9,7 @@ import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import { isDecisive } from '@sepia/cluster/core/answers';
-import { FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
+import { AWAKE_MS, FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
 import type { BasicCredentials } from '@sepia/face/access/authorization';
 import { parseRepositoryScope } from '@sepia/face/access/scope';
 import { accessCall } from '@sepia/face/door/upstream-access';
@@ -18,7 +18,7 @@ import { basic } from '@sepia/upstream/credentials/basic';
 import { carriesPassword } from '@sepia/upstream/transport';
 import { BESIDE_MISSES, whileAlive } from '../bodies/blob-source.ts';
 import type { OriginRequest, Origins } from '../cluster/origins.ts';
-import { AWAKE_MS, SLOW_HEDGE_MS } from '../deadlines.ts';
+import { SLOW_HEDGE_MS } from '../deadlines.ts';
 
 /** It counts as gone after so many unanswered ones in a row: the password cannot be shown to another. */
 const MISSES = 5;
@@ -86,7 +86,7 @@ export class OriginAccess {
   async #askOnce<T>(key: string, call: AccessCall): Promise<T> {
     const origins = this.#origins;
     const awake = async (id: string, signal: AbortSignal): Promise<string> => {
-      if (await origins.probe(id, signal, AWAKE_MS)) return id;
+      if (await origins.probe(id, signal, AWAKE_MS.proxy)) return id;
       throw new CodedError('PEER_HTTP', { message: `origin ${id} does not answer` });
     };
     const id = await firstAnswer(this.#order(key), awake, { hedgeAfterMs: SLOW_HEDGE_MS });

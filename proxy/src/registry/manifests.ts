@@ -13,7 +13,7 @@ import { type ManifestAnswer, sendManifest } from '@sepia/face/manifest-answer';
 import type { RegistryHandler } from '@sepia/face/registry-app';
 import { wholeBody } from '@sepia/http/bodies/whole-body';
 import { type InternalResponse, readLimited } from '@sepia/http/client';
-import { IDLE_PROGRESS_MS } from '@sepia/http/sockets';
+import { IDLE_PROGRESS_MS } from '@sepia/http/deadlines/sockets';
 import { MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
 import { parsePushedManifest } from '@sepia/oci/pushed-manifest';
 import { type Reference, referenceText } from '@sepia/oci/route';

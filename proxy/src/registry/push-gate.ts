@@ -5,7 +5,7 @@ import type { Cluster } from '@sepia/cluster/cluster';
 import { takesPushes } from '@sepia/cluster/write-back';
 import { addressOf } from '@sepia/face/door/client-facts';
 import type { RequestState } from '@sepia/http/app';
-import { IDLE_PROGRESS_MS } from '@sepia/http/sockets';
+import { IDLE_PROGRESS_MS } from '@sepia/http/deadlines/sockets';
 import type { Context } from 'koa';
 import { drainRequest } from '../bodies/request-body.ts';
 import { PUSH_LOOK_MS, WINDOW_MS } from '../deadlines.ts';

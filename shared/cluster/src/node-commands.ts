@@ -6,9 +6,7 @@ import type { COMMAND_REQUEST, CommandState, NodeCommandState } from './api/comm
 import { to } from './api/route.ts';
 import { TRACKER } from './api/tracker.ts';
 import type { Cluster } from './cluster.ts';
-
-/** A tracker that does not take or tell a command within this counts as away, in ms. */
-const ASK_MS = 3_000;
+import { COMMAND_MS } from './deadlines.ts';
 
 interface NodeCommandsDeps {
   readonly cluster: Cluster;
@@ -85,8 +83,8 @@ export class NodeCommands {
       url: cluster.member(trackerId).urls[0]!,
       to: trackerId,
       ...call,
-      headersTimeoutMs: ASK_MS,
-      bodyTimeoutMs: ASK_MS,
+      headersTimeoutMs: COMMAND_MS,
+      bodyTimeoutMs: COMMAND_MS,
     });
   }
 }

@@ -7,11 +7,9 @@ import { H_EPOCH } from './api/headers.ts';
 import { ORIGIN_RING } from './api/ring.ts';
 import { to } from './api/route.ts';
 import type { Cluster } from './cluster.ts';
+import { MEMBERSHIP_MS } from './deadlines.ts';
 import { type Membership, refuseOtherRing, ringOfMost, type ToldRing } from './membership.ts';
 import { RING_ANSWER } from './ring-messages.ts';
-
-/** How long an origin may take to tell the membership, in ms. */
-const ASK_MS = 3_000;
 
 /** Who told which ring, of origins by id and address. */
 function toldBy(
@@ -39,7 +37,7 @@ export function followingClient(cluster: Cluster, log: Logger, deps: ClientDeps)
   /** Newest epochs of other rings, by the origin that named them. */
   const others = new Map<string, number>();
   const ringOf = async (url: string, id: string): Promise<Membership | undefined> => {
-    const call = { ...to(ORIGIN_RING.membership), url, to: id, headersTimeoutMs: ASK_MS };
+    const call = { ...to(ORIGIN_RING.membership), url, to: id, headersTimeoutMs: MEMBERSHIP_MS };
     const told = RING_ANSWER.safeParse(await client.json(call)).data;
     return told?.founded === true ? told.membership : undefined;
   };

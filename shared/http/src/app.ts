@@ -5,6 +5,7 @@ import type { Logger } from '@sepia/base/log';
 import { LogLimit } from '@sepia/base/log-limit';
 import Koa, { type Context, type Next } from 'koa';
 import { clientAddresses } from './client-address.ts';
+import { SAID_MS } from './deadlines/sockets.ts';
 import type { Gate } from './gate.ts';
 import { SAFETY_HEADERS } from './safety-headers.ts';
 
@@ -123,7 +124,7 @@ async function mapErrors(
 /** Where members listen. */
 const MEMBER_URL = /https?:\/\/[\w.:[\]-]+/g;
 /** Which member failed a client, for the operator. */
-const saidLimit = new LogLimit({ everyMs: 10_000, lines: 20 });
+const saidLimit = new LogLimit({ everyMs: SAID_MS, lines: 20 });
 
 /** Keys of an error's detail that tell how the cluster is made: members, places of backends, records on disk. */
 const INNER_KEYS = ['url', 'place', 'mark', 'key', 'system'] as const;

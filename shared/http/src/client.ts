@@ -5,6 +5,7 @@ import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import { request } from 'undici';
 import { PROTOCOL_VERSION } from './app.ts';
 import { wholeBody } from './bodies/whole-body.ts';
+import { BODY_MS } from './deadlines/sockets.ts';
 import { clockOf, hashOf, SIGN_SKEW_MS, type SignedBody, signCall } from './sign.ts';
 import { signOld } from './sign-old.ts';
 import type { Dispatcher } from './sockets.ts';
@@ -92,7 +93,7 @@ export class InternalClient {
         headers: { ...headers, ...signatures },
         ...(body === undefined ? {} : { body }),
         headersTimeout: call.headersTimeoutMs,
-        bodyTimeout: call.bodyTimeoutMs ?? 30_000,
+        bodyTimeout: call.bodyTimeoutMs ?? BODY_MS,
         signal: call.signal ?? null,
       });
       const signature = signatures['sepia-signature'] ?? signatures['authorization'] ?? '';

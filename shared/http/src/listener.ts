@@ -3,11 +3,9 @@ import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { parseHostPort } from '@sepia/base/host-port';
+import { ANSWER_MS, IDLE_PROGRESS_MS } from './deadlines/sockets.ts';
 import { SAFETY_HEADERS } from './safety-headers.ts';
-import { createHttpServer, IDLE_PROGRESS_MS, MAX_HEADER_BYTES } from './sockets.ts';
-
-/** Longest wait of a client that has sent all of its request for the answer to begin, in ms: a guard behind the routes' own. */
-const ANSWER_MS = 20 * 60_000;
+import { createHttpServer, MAX_HEADER_BYTES } from './sockets.ts';
 
 /** A bound HTTP listener that can be drained. */
 export class HttpListener {

@@ -8,9 +8,7 @@ import type { Context } from 'koa';
 import type { ReadableBlob } from './bodies/readable-blob.ts';
 import { type BodyPlan, sendBody } from './bodies/send-body.ts';
 import { goneSignal } from './client-gone.ts';
-
-/** A client that takes no byte for this long is cut, in ms: what it holds is needed by those that read. */
-const UNTAKEN_MS = 60_000;
+import { UNTAKEN_MS } from './deadlines/sockets.ts';
 
 interface ServeOptions {
   /** `Content-Type`; of the blob, not of a multipart answer. */

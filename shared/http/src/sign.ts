@@ -2,16 +2,16 @@ import { hash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { CodedError } from '@sepia/base/errors';
 import { hmacOf } from '@sepia/base/hmac';
 import type { Logger } from '@sepia/base/log';
+import { TELL_FULL_EVERY_MS } from './deadlines/sockets.ts';
 import { NonceBook } from './nonce-book.ts';
 import { OLD_FORM, oldMac } from './sign-old.ts';
 
 /** How far the date of a signed call may be off, in ms. */
 export const SIGN_SKEW_MS = 60_000;
 /** How long a nonce is remembered, in ms: twice the skew, so a replay is always seen. */
-export const NONCE_KEEP_MS = 120_000;
+export const NONCE_KEEP_MS = 2 * SIGN_SKEW_MS;
 /** 15,000 members that call each second, for the time that a nonce is remembered; 64 MiB at most. */
 export const MAX_NONCES = 2 ** 21;
-const TELL_FULL_EVERY_MS = 60_000;
 /** Headers beside `Sepia-*` that change what a call means. */
 const COVERED = new Set([
   ...['accept', 'content-range', 'content-type', 'if-match', 'if-none-match', 'if-range', 'range'],

@@ -2,18 +2,15 @@ import { createServer, type RequestListener, type Server } from 'node:http';
 import type { LookupFunction } from 'node:net';
 import { getCACertificates } from 'node:tls';
 import { Agent, type Dispatcher, ProxyAgent } from 'undici';
+import {
+  CLIENT_KEEP_ALIVE_MS,
+  CONNECT_MS,
+  REQUEST_HEADER_MS,
+  SERVER_KEEP_ALIVE_MS,
+} from './deadlines/sockets.ts';
 
 /** Largest request header block taken, in bytes. */
 export const MAX_HEADER_BYTES = 32 * 1024;
-/** Server keep-alive; longer than {@link CLIENT_KEEP_ALIVE_MS}, so that a client never reuses a socket that is being closed. */
-const SERVER_KEEP_ALIVE_MS = 75_000;
-const CLIENT_KEEP_ALIVE_MS = 30_000;
-const HEADERS_TIMEOUT_MS = 30_000;
-/**
- * A body without progress for this long is cut; a socket of a listener that carries nothing, for its first request or a later
- * one, after twice as long. There is no limit on the whole request (Harbor sends one 30-minute PUT).
- */
-export const IDLE_PROGRESS_MS = 60_000;
 
 /** The one place where this process's HTTP listeners are made: TLS goes under here. */
 export function createHttpServer(listener: RequestListener): Server {
@@ -28,7 +25,7 @@ export function createHttpServer(listener: RequestListener): Server {
     listener,
   );
   server.requestTimeout = 0;
-  server.headersTimeout = HEADERS_TIMEOUT_MS;
+  server.headersTimeout = REQUEST_HEADER_MS;
   server.maxRequestsPerSocket = 0;
   return server;
 }
@@ -58,7 +55,7 @@ export interface ProxyAddress {
 /** The one place where this process's HTTP clients get their sockets. Header and body timeouts are set per call. */
 export function createDispatcher(options: ClientSocketOptions = {}): Dispatcher {
   const tls = {
-    timeout: options.connectTimeoutMs ?? 3_000,
+    timeout: options.connectTimeoutMs ?? CONNECT_MS,
     ...(options.ca === undefined ? {} : { ca: [...getCACertificates('default'), options.ca] }),
     ...(options.insecure === true ? { rejectUnauthorized: false } : {}),
     ...(options.certificate === undefined ? {} : { cert: options.certificate }),

@@ -8,6 +8,7 @@ import { PieceHasher } from '@sepia/metainfo/tree';
 import { BlobFiles, type StoreLog } from './blob-files.ts';
 import { BlobHandle } from './blob-handle.ts';
 import type { Budget } from './core/eviction.ts';
+import { ACCESS_GRAIN_MS, KEEP_HOUSE_MS, MAP_DELAY_MS, PARTIAL_MS } from './deadlines.ts';
 import { type EvictionResult, Evictor } from './evictor.ts';
 import { Asides } from './files/asides.ts';
 import { type FilePort, openExisting } from './files/file-port.ts';
@@ -56,13 +57,10 @@ export const BLOB_STORE_DEFAULTS: Readonly<Required<Omit<BlobStoreOptions, 'dura
     budgetBytes: Number.POSITIVE_INFINITY,
     highWatermark: 0.9,
     lowWatermark: 0.8,
-    mapDelayMs: 1000,
-    accessGrainMs: 3_600_000,
-    partialTtlMs: 24 * 3_600_000,
+    mapDelayMs: MAP_DELAY_MS,
+    accessGrainMs: ACCESS_GRAIN_MS,
+    partialTtlMs: PARTIAL_MS,
   });
-
-/** Partials are looked through, and the budget is, this often, in ms. */
-const KEEP_HOUSE_MS = 600_000;
 
 /** What is known of a blob without reading it. */
 export interface BlobStat {

@@ -2,18 +2,14 @@ import { statfs } from 'node:fs/promises';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
+import { FULL_MS, ROOM_LOOK_MS, SHORT_LOG_MS } from './deadlines.ts';
 import type { FilePort, OpenFile } from './files/file-port.ts';
 
 /** Bytes that blobs leave free, so that records, manifests and piece maps can still be written. */
 const RESERVE_BYTES = 64 * 1024 * 1024;
 /** Writes up to this size may use the reserve. */
 const SMALL_BYTES = 64 * 1024;
-const REFRESH_MS = 1_000;
 const REMEDY = 'make room, or give it a larger disk';
-/** After a write that found no room, no blob is begun for this long, in ms: others take it. */
-const HOLD_MS = 10_000;
-/** A blob that is refused alone for its size is logged at most this often, in ms. */
-const SHORT_LOG_MS = 60_000;
 
 /** Free bytes of the disk that a folder lies on. */
 export type FreeBytes = () => Promise<number>;
@@ -48,7 +44,7 @@ export class DiskRoom {
 
   /** Resolves after the first look. */
   async start(): Promise<void> {
-    this.#timer = setInterval(() => void this.#refresh(), REFRESH_MS);
+    this.#timer = setInterval(() => void this.#refresh(), ROOM_LOOK_MS);
     this.#timer.unref();
     await this.#refresh();
   }
@@ -136,7 +132,7 @@ export class DiskRoom {
 
   /** A write found no room. */
   #noteFull(cause?: unknown): CodedError {
-    this.#heldUntilMs = this.#deps.nowMs() + HOLD_MS;
+    this.#heldUntilMs = this.#deps.nowMs() + FULL_MS;
     this.#judge();
     return this.#error(undefined, cause);
   }

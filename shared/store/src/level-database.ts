@@ -3,14 +3,11 @@ import { CodedError, systemCode } from '@sepia/base/errors';
 import { ignoreFailure, logFailure, throwIfBug } from '@sepia/base/failure';
 import { Level } from 'level';
 import type { StoreLog } from './blob-files.ts';
+import { READERS_MS, REOPEN_MS } from './deadlines.ts';
 import { type FreeBytes, freeBytesOf } from './disk-room.ts';
 
 /** Free bytes that the database wants before it is opened anew: what its logs hold goes into tables then. */
 const ROOM_BYTES = 16 * 1024 * 1024;
-/** Between two tries to open it anew, in ms. */
-const RETRY_MS = 1_000;
-/** How long lists that are being read may hold a new opening up, in ms; then they end with an error. */
-const READERS_MS = 5_000;
 /** Before a value: this, and its check in 8 hex digits. No JSON text begins so: values of versions without checks read too. */
 const CHECKED = '\u0001';
 const CHECK_CHARS = 8;
@@ -233,7 +230,7 @@ export class LevelDatabase {
 
   async #renew(): Promise<void> {
     const { level, log, nowMs } = this.#deps;
-    this.#retryAtMs = nowMs() + RETRY_MS;
+    this.#retryAtMs = nowMs() + REOPEN_MS;
     if (!(await this.#hasRoom())) throw this.#torn;
     await this.#quiet();
     this.#isClosed = true;

@@ -7,19 +7,15 @@ import { ended, logFailure, throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
-
 import type { BlobHandle } from './blob-handle.ts';
 import type { BlobStore } from './blob-store.ts';
 import { nextPass, ScrubPace, type ScrubPlace } from './core/scrub-plan.ts';
+import { KEEP_PLACE_MS, MAX_SCRUB_RETRY_MS, SCRUB_FAILED_MS, SCRUB_RETRY_MS } from './deadlines.ts';
 import { type FilePort, readWhole, replaceWhole } from './files/file-port.ts';
 import type { DamagedPieces } from './rot/damaged-pieces.ts';
 
-/** The place of a pass is written this often, in ms: a killed process looks at so much once more. */
-const KEEP_PLACE_MS = 300_000;
 /** Pieces of a blob that are looked at with it open, which keeps it from eviction. */
 const PIECES_OPEN = 16;
-/** After a pass that could not go on (the disk does not answer), in ms. */
-const FAILED_MS = 60_000;
 
 interface ScrubberDeps {
   readonly store: Pick<BlobStore, 'has' | 'open' | 'list'>;
@@ -70,7 +66,7 @@ export class Scrubber {
 
   constructor(deps: ScrubberDeps, options: ScrubberOptions) {
     this.#deps = deps;
-    this.#options = { retryMs: 60_000, maxRetryMs: 3_600_000, ...options };
+    this.#options = { retryMs: SCRUB_RETRY_MS, maxRetryMs: MAX_SCRUB_RETRY_MS, ...options };
     this.#pace = new ScrubPace(options.rateBytesPerSec);
     deps.damaged.onNote(() => this.#noted());
   }
@@ -115,7 +111,7 @@ export class Scrubber {
         else await this.#passOver(next.place);
       } catch (error) {
         logFailure(this.#deps.log, error, 'stored blobs were not looked through', {}, 'error');
-        await this.#rest(FAILED_MS);
+        await this.#rest(SCRUB_FAILED_MS);
       }
     }
     await this.#keep(true);
@@ -127,7 +123,7 @@ export class Scrubber {
         await this.#rest(this.#options.everyMs);
       } catch (error) {
         logFailure(this.#deps.log, error, 'damaged pieces were not tried again', {}, 'error');
-        await pause(FAILED_MS, this.#stopped.signal);
+        await pause(SCRUB_FAILED_MS, this.#stopped.signal);
       }
   }
 

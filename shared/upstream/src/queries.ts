@@ -2,6 +2,7 @@ import type { Digest } from '@sepia/base/digest';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
 import type { Reference } from '@sepia/oci/route';
 import type { Authorizer } from './authenticator.ts';
+import { BODY_MS, CONNECT_MS, HEADERS_MS, QUEUE_MS } from './deadlines/upstreams.ts';
 import type { Answer } from './exchange.ts';
 
 export interface UpstreamClientOptions {
@@ -19,11 +20,11 @@ export interface UpstreamClientOptions {
 
 /** Ten seconds without progress are too many ("How a body ends"). */
 export const UPSTREAM_CLIENT_DEFAULTS = Object.freeze({
-  connectTimeoutMs: 3_000,
-  headersTimeoutMs: 10_000,
-  bodyTimeoutMs: 10_000,
+  connectTimeoutMs: CONNECT_MS,
+  headersTimeoutMs: HEADERS_MS,
+  bodyTimeoutMs: BODY_MS,
   queueLimit: 1_000,
-  queueTimeoutMs: 60_000,
+  queueTimeoutMs: QUEUE_MS,
   userAgent: 'sepia/0.1',
 });
 

@@ -1,6 +1,7 @@
 import { Slots } from '@sepia/base/async/slots';
 import { boundedMs } from '@sepia/base/bounded-ms';
 import { CodedError } from '@sepia/base/errors';
+import { TURN_QUEUE_MS } from './deadlines/upstreams.ts';
 
 interface GateOptions {
   /** Slots that may be held at once. */
@@ -18,8 +19,6 @@ export class SlotGate extends Slots {
   }
 }
 
-/** So many wait for turns as get one within this, in ms: who would wait longer is better told at once. */
-const TURN_QUEUE_MS = 5_000;
 /** Most requests that are sent at once, whatever the rate. */
 const MOST_AT_ONCE = 100;
 

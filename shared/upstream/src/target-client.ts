@@ -6,6 +6,7 @@ import type { Logger } from '@sepia/base/log';
 import { MANIFEST_ACCEPT } from '@sepia/oci/manifest';
 import type { Authenticator } from './authenticator.ts';
 import { Authority } from './authority.ts';
+import { TARGET_CONNECT_MS, TARGET_HEADERS_MS, TARGET_READ_MS } from './deadlines/upstreams.ts';
 import { type Answer, discard, exchange, header, type Method } from './exchange.ts';
 import { failureOf } from './failure.ts';
 import { redirectTarget } from './redirect.ts';
@@ -31,7 +32,7 @@ export interface TargetClientOptions {
 
 export const TARGET_CLIENT_DEFAULTS: Readonly<Required<Omit<TargetClientOptions, 'connections'>>> =
   Object.freeze({
-    headersTimeoutMs: 60_000,
+    headersTimeoutMs: TARGET_HEADERS_MS,
     singleBytes: 4 * 1024 * 1024,
     chunkBytes: 32 * 1024 * 1024,
   });
@@ -59,8 +60,6 @@ interface Call {
   readonly item?: string;
 }
 
-const READ_TIMEOUT_MS = 30_000;
-const CONNECT_TIMEOUT_MS = 5_000;
 const USER_AGENT = 'sepia';
 /** Requests of one blob in a row that brought no byte until it fails. */
 const MAX_FRUITLESS = 3;
@@ -84,8 +83,8 @@ export class TargetClient {
     this.#base = deps.home.base;
     // Callers bound how many blobs are sent at once; small calls go beside them.
     const connections = options.connections + 4;
-    this.#gate = new SlotGate({ slots: connections, queueLimit: 1_000, waitMs: READ_TIMEOUT_MS });
-    this.#sockets = socketsOf(deps, { connections, connectTimeoutMs: CONNECT_TIMEOUT_MS });
+    this.#gate = new SlotGate({ slots: connections, queueLimit: 1_000, waitMs: TARGET_READ_MS });
+    this.#sockets = socketsOf(deps, { connections, connectTimeoutMs: TARGET_CONNECT_MS });
     this.#authority = new Authority(
       { ...deps, base: this.#base, sockets: this.#sockets },
       { timeoutMs: this.#options.headersTimeoutMs, queueLimit: 1_000, userAgent: USER_AGENT },
@@ -311,8 +310,8 @@ export class TargetClient {
     const deps = {
       dispatcher: this.#sockets.for(call.url, 'redirect'),
       gate: this.#gate,
-      headersTimeoutMs: body === undefined ? READ_TIMEOUT_MS : this.#options.headersTimeoutMs,
-      bodyTimeoutMs: READ_TIMEOUT_MS,
+      headersTimeoutMs: body === undefined ? TARGET_READ_MS : this.#options.headersTimeoutMs,
+      bodyTimeoutMs: TARGET_READ_MS,
     };
     const once = carriesPassword(authorization);
     return await exchange(deps, { url: call.url, method: call.method, headers, body, once }, signal);

@@ -8,6 +8,7 @@ import type { BearerChallenge } from '@sepia/oci/www-authenticate';
 import { contentOf } from './content-coding.ts';
 import { basic } from './credentials/basic.ts';
 import { type CredentialSource, type Credentials, isSame } from './credentials/source.ts';
+import { DENIED_MS, MOST_DENIED_MS, TOKEN_FRESH_MS } from './deadlines/upstreams.ts';
 import { type Answer, discard } from './exchange.ts';
 import { retryAfterOf } from './retry-after.ts';
 
@@ -18,11 +19,6 @@ const DEFAULT_LIFETIME_SECONDS = 60;
 const MAX_LIFETIME_SECONDS = 86_400;
 /** A token is renewed when this share of its life is left, so that none expires on the way. */
 const RENEW_SHARE = 0.2;
-/** A token that an answer of 404 may be the fault of is believed this long after it was given, in ms. */
-const FRESH_MS = 30_000;
-/** Credentials that were refused are not shown again for this long, twice as long each time: registries lock accounts. In ms. */
-const DENIED_MS = 5_000;
-const MOST_DENIED_MS = 60_000;
 
 interface TokenDeps {
   readonly upstream: string;
@@ -82,7 +78,8 @@ export class TokenCache {
   dropOld(challenge: BearerChallenge, scope: string): void {
     const key = keyOf(challenge, scope);
     const cached = this.#tokens.get(key);
-    if (cached !== undefined && this.#deps.nowMs() - cached.givenAtMs > FRESH_MS) this.#tokens.delete(key);
+    if (cached !== undefined && this.#deps.nowMs() - cached.givenAtMs > TOKEN_FRESH_MS)
+      this.#tokens.delete(key);
   }
 
   async #fetch(key: string, challenge: BearerChallenge, scope: string): Promise<string> {

@@ -3,17 +3,14 @@ import { LINK_BELIEF_MS } from '@sepia/cluster/core/link-ledger';
 import { locate, silent, toldBy, type Whereabouts } from '@sepia/cluster/core/where';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import type { KnownPeer } from '@sepia/swarm/core/events';
+import { ASK_AGAIN_MS, LEAST_POLL_SLACK_MS, LEAST_SILENCE_MS, POLL_MS } from '@sepia/tracker/deadlines';
 import { type Entry, Followed, type Located } from '@sepia/tracker/metainfo/core/followed';
 import { call, type Life } from '../wire/call.ts';
 import type { VirtualClock } from '../wire/clock.ts';
 import type { Network, Port } from '../wire/network.ts';
 import type { OriginFetch } from './origin-fetch.ts';
 
-/** As the tracker's shell has them, ms. */
-const POLL_MS = 400;
-const POLL_SLACK_MS = 700;
-const RETRY_MS = 200;
-const SILENCE_MS = 900;
+/** How long an origin may take for metainfo in a run, ms. */
 const METAINFO_MS = 4_000;
 const BUDGET_BYTES = 64 * 2 ** 20;
 
@@ -140,7 +137,7 @@ export class SimKeeper {
   ): void {
     const said = new Map<string, Whereabouts>();
     for (const originId of blob.ids) {
-      const line = { to: blob.port(originId), life: () => blob.life(originId), timeoutMs: SILENCE_MS };
+      const line = { to: blob.port(originId), life: () => blob.life(originId), timeoutMs: LEAST_SILENCE_MS };
       call<Whereabouts>(
         this.#deps,
         line,
@@ -206,7 +203,11 @@ export class SimKeeper {
     const { clock, isUp } = this.#deps;
     if (!isUp() || this.#followed.next(blob.name, entry, clock.nowMs) !== 'poll') return;
     const leader = entry.originIds[0]!;
-    const line = { to: blob.port(leader), life: () => blob.life(leader), timeoutMs: POLL_MS + POLL_SLACK_MS };
+    const line = {
+      to: blob.port(leader),
+      life: () => blob.life(leader),
+      timeoutMs: POLL_MS + LEAST_POLL_SLACK_MS,
+    };
     const { etag } = entry.metainfo;
     call<Metainfo | undefined>(
       this.#deps,
@@ -244,7 +245,7 @@ export class SimKeeper {
     }
     this.#locate(blob, entry.metainfo, true, (located) => {
       if (located !== undefined) this.#learn(entry, located);
-      const waitMs = located === undefined ? RETRY_MS : 0;
+      const waitMs = located === undefined ? ASK_AGAIN_MS : 0;
       clock.at(clock.nowMs + waitMs, () => this.#follow(blob, entry));
     });
   }

@@ -1,6 +1,7 @@
 import type { Bitfield } from '@sepia/base/bitfield';
 import { type Digest, digestOf } from '@sepia/base/digest';
 import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
+import { FETCH_TICK_MS } from '@sepia/origin/deadlines/upstreams';
 import { FetchPace } from '@sepia/origin/fetch/core/fetch-pace';
 import { type FetchJob, FetchPlan, MAX_EXTRA_CONNECTIONS } from '@sepia/origin/fetch/core/fetch-plan';
 import type { VirtualClock } from '../wire/clock.ts';
@@ -8,8 +9,6 @@ import type { Machine } from '../wire/machine.ts';
 import { PIECE_BYTES } from '../wire/uplink.ts';
 import type { Upstream } from './upstream.ts';
 
-/** As the origin's shell has them. */
-const TICK_MS = 250;
 const PACE = { progressMs: 60_000, firstByteMs: 60_000, lingerMs: 60_000 };
 
 interface FetchInit {
@@ -125,7 +124,7 @@ export class OriginFetch {
     if (verdict === 'stop-avoiding') plan.stopAvoiding();
     if (verdict === 'late') this.#hasFailed = true;
     this.#pump();
-    clock.at(clock.nowMs + TICK_MS, () => this.#tick());
+    clock.at(clock.nowMs + FETCH_TICK_MS, () => this.#tick());
   }
 
   #pump(): void {

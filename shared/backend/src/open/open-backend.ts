@@ -5,12 +5,12 @@ import { proxiesOf } from '@sepia/upstream/client-setup';
 import { proxyEnvironment } from '@sepia/upstream/core/proxy-choice';
 import { readText } from '@sepia/upstream/credentials/open';
 import type { BlobBackend } from '../blob-backend.ts';
+import { CONNECT_MS } from '../deadlines.ts';
 import { FsBackend } from '../fs/fs-backend.ts';
 import { S3Keys } from '../s3/core/s3-keys.ts';
 import { S3Backend } from '../s3/s3-backend.ts';
 import { S3Store } from '../s3/s3-store.ts';
 
-const CONNECT_TIMEOUT_MS = 3_000;
 /** Threads of Node's pool where nothing is said. */
 const NODE_THREADS = 4;
 
@@ -68,7 +68,7 @@ export function openBackend(
     if (known !== undefined) return known;
     const { insecure } = s3;
     const made = createDispatcher({
-      ...{ connections, connectTimeoutMs: CONNECT_TIMEOUT_MS, insecure, ...ca },
+      ...{ connections, connectTimeoutMs: CONNECT_MS, insecure, ...ca },
       ...(proxy === undefined ? {} : { proxy }),
     });
     pools.set(proxy?.url ?? '', made);

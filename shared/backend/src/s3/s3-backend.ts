@@ -15,6 +15,7 @@ import { blobOf } from '@sepia/upstream/blob-body';
 import type { BlobQuery, BlobWish, UpstreamBlob } from '@sepia/upstream/queries';
 import type { BackendEntry, BlobBackend, BlobContent } from '../blob-backend.ts';
 import { requireAlone, shortContent, wrongContent } from '../content-faults.ts';
+import { FIRST_LOOK_MS, MAX_LOOK_MS } from '../deadlines.ts';
 import { likeness, partBytesOf, type StatedChecksum } from './core/part-plan.ts';
 import type { S3Keys } from './core/s3-keys.ts';
 import { pagesOf } from './pages.ts';
@@ -37,8 +38,6 @@ interface UploadMarker {
 
 /** Looks for what was written just now, and the waits between them, in ms. */
 const MAX_LOOKS = 4;
-const FIRST_LOOK_MS = 250;
-const MAX_LOOK_MS = 2_000;
 /** Three of them are in memory for each blob that is written. */
 const PART_BYTES = 8 * 1024 * 1024;
 

@@ -5,6 +5,7 @@ import { readLimited } from '@sepia/http/client';
 import type { Dispatcher } from '@sepia/http/sockets';
 import { type Answer, exchange, type Method } from '@sepia/upstream/exchange';
 import { SlotGate } from '@sepia/upstream/slot-gate';
+import { SLOT_MS } from '../deadlines.ts';
 
 /** A request as the SDK signed it. */
 interface SignedRequest {
@@ -55,7 +56,7 @@ export class S3Sender {
   constructor(deps: S3SenderDeps, options: S3SenderOptions) {
     this.#deps = deps;
     this.#options = options;
-    this.#gate = new SlotGate({ slots: options.connections, queueLimit: 1_000, waitMs: 60_000 });
+    this.#gate = new SlotGate({ slots: options.connections, queueLimit: 1_000, waitMs: SLOT_MS });
   }
 
   /** The answer that a body belongs to. */

@@ -2,14 +2,10 @@ import { HeadBucketCommand, S3Client } from '@aws-sdk/client-s3';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { isBug } from '@sepia/base/failure';
 import type { Dispatcher } from '@sepia/http/sockets';
+import { BUCKET_MS, CALL_MS } from '../deadlines.ts';
 import { inTime } from '../in-time.ts';
 import { meaningOf } from './core/s3-failure.ts';
 import { S3Sender, type S3SenderOptions } from './s3-sender.ts';
-
-/** A bucket that was found is believed to be there for so long, in ms. */
-const BUCKET_MS = 60_000;
-/** Longest time for one call, in ms; bodies that are read behind it have their own deadline. */
-const CALL_MS = 600_000;
 
 export interface S3Place {
   readonly bucket: string;

@@ -15,6 +15,7 @@ import { readElsewhere, throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { BlobContent } from '../blob-backend.ts';
 import { shortContent, wrongContent } from '../content-faults.ts';
+import { ABORT_MS, FIRST_PART_MS, MAX_PART_MS } from '../deadlines.ts';
 import { type Part, partsOf } from './core/part-plan.ts';
 import { pagesOf } from './pages.ts';
 import type { S3Store } from './s3-store.ts';
@@ -23,8 +24,6 @@ import type { S3Store } from './s3-store.ts';
 const PARTS_AT_ONCE = 3;
 /** Tries of one part, and the waits between them, in ms. */
 const MAX_TRIES = 4;
-const FIRST_WAIT_MS = 250;
-const MAX_WAIT_MS = 4_000;
 /** Tries to complete an upload whose parts are said to be missing: within some 8 s, and 4 s more for each GiB. */
 const COMPLETE_TRIES = 3;
 const BYTES_PER_TRY = 2 ** 30;
@@ -108,7 +107,7 @@ export class S3Upload {
   /** Waits for the parts of an upload to be there, a while. @throws `UPLOAD_UNKNOWN` when somebody else completed it */
   async #untilWhole(id: string, sent: readonly SentPart[], signal: AbortSignal): Promise<void> {
     for (let looks = 1; looks <= MAX_TRIES; looks++) {
-      await delay(backoffMs(looks, FIRST_WAIT_MS, MAX_WAIT_MS), signal);
+      await delay(backoffMs(looks, FIRST_PART_MS, MAX_PART_MS), signal);
       const parts = await this.#partsOf(id, signal);
       if (sent.every(({ PartNumber, ETag }) => parts.get(PartNumber!)?.etag === ETag)) return;
     }
@@ -183,7 +182,7 @@ export class S3Upload {
         throwIfBug(error);
         const mayPass = isCoded(error, 'BACKEND_DOWN') || isCoded(error, 'UPSTREAM_LIMITED');
         if (!mayPass || tries >= MAX_TRIES) throw error;
-        await delay(backoffMs(tries, FIRST_WAIT_MS, MAX_WAIT_MS), signal);
+        await delay(backoffMs(tries, FIRST_PART_MS, MAX_PART_MS), signal);
       }
     }
   }
@@ -306,8 +305,6 @@ export class S3Upload {
       .catch((error: unknown) => throwIfBug(error));
   }
 }
-
-const ABORT_MS = 10_000;
 
 function numbered({ number }: Part, sha256: Buffer) {
   return { PartNumber: number, ChecksumSHA256: sha256.toString('base64'), sha256 };

@@ -1,7 +1,5 @@
 import { type ConversionJob, type ConversionTask, conversionKey } from '../api/conversions.ts';
-
-/** A scan leaves a source alone for so long after its job died, in ms. */
-const REST_MS = 3_600_000;
+import { SETTLED_REST_MS } from '../deadlines.ts';
 
 /** What of a job says whether its source is settled. */
 type SettledJob = Pick<ConversionJob, 'payload' | 'state' | 'result' | 'endedAtMs'>;
@@ -15,7 +13,7 @@ export class Settled {
   /** @param nowMs by the clock that dates the jobs */
   constructor(jobs: readonly SettledJob[], nowMs: number) {
     for (const { payload, state, result, endedAtMs = nowMs } of jobs) {
-      const isRecent = nowMs - endedAtMs < REST_MS;
+      const isRecent = nowMs - endedAtMs < SETTLED_REST_MS;
       if (result?.stays === true && isRecent) this.#stays.add(keyOf(payload));
       const rests = state === 'cancelled' || (state === 'dead' && isRecent);
       if (!rests || payload.digest === undefined) continue;

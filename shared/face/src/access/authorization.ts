@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { throwIfBug } from '@sepia/base/failure';
+import { UNKNOWN_END_MS } from '../deadlines.ts';
 
 /** User and password, as Basic carries them. */
 export interface BasicCredentials {
@@ -49,9 +50,6 @@ export function expiryMs(authorization: string): number | undefined {
   const exp = token === undefined ? undefined : peekClaims(token)?.['exp'];
   return typeof exp === 'number' && Number.isFinite(exp) ? exp * 1000 : undefined;
 }
-
-/** A token that does not say when it ends is believed this long at most, in ms, by whoever does not know it otherwise. */
-const UNKNOWN_END_MS = 10_000;
 
 /** Until when credentials may count as right that were right at `nowMs`; `knownEndMs`: what is known of an opaque token's end. */
 export function believableUntilMs(authorization: string, nowMs: number, knownEndMs?: number): number {

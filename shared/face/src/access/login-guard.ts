@@ -3,15 +3,11 @@ import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import { CodedError } from '@sepia/base/errors';
 import { ExpiringMap } from '@sepia/base/expiring-map';
 import type { AccessAnswer } from '@sepia/cluster/api/access';
+import { LOGIN_RIGHT_MS } from '../deadlines.ts';
 import { LoginLimits } from './login-limits.ts';
 
 /** Tries of one account from one address that wait for each other; more are refused. */
 const MAX_WAITING = 16;
-/**
- * A password that was right does not wait for this long, in ms, whoever guesses beside it: all processes of a node have one
- * address, and one that guesses must not keep its pulls out.
- */
-const RIGHT_MS = 24 * 60 * 60_000;
 const MAX_RIGHT = 10_000;
 
 /** Who tries to log in as whom. */
@@ -89,7 +85,7 @@ export class LoginGuard {
     const nowMs = this.#nowMs();
     if (isRight === true) {
       this.#limits.succeeded(one.account, one.address, nowMs);
-      this.#right.set(proof, true, nowMs + RIGHT_MS);
+      this.#right.set(proof, true, nowMs + LOGIN_RIGHT_MS);
     }
     if (isRight === false) {
       this.#limits.failed(one.account, one.address, nowMs);

@@ -1,22 +1,24 @@
 import { backoffMs } from '@sepia/base/async/backoff';
 import { ExpiringMap } from '@sepia/base/expiring-map';
 import { LatestMap } from '@sepia/base/latest-map';
+import {
+  ACCOUNT_PAUSE_MS,
+  FIRST_LOGIN_PAUSE_MS,
+  LOGIN_FORGET_MS,
+  LOGIN_KNOWN_MS,
+  LOGIN_PAUSE_MS,
+} from '../deadlines.ts';
 
 /** Failures that cost nothing, and the longest pause after more, by what they are counted for. */
 const LIMITS = {
   /** One account from one address. */
-  pair: { free: 3, maxMs: 60_000 },
+  pair: { free: 3, maxMs: LOGIN_PAUSE_MS },
   /** One address, whatever the account. */
-  address: { free: 20, maxMs: 60_000 },
+  address: { free: 20, maxMs: LOGIN_PAUSE_MS },
   /** One account, from wherever: slowed, never locked, or anybody could lock out anybody. */
-  account: { free: 50, maxMs: 5_000 },
+  account: { free: 50, maxMs: ACCOUNT_PAUSE_MS },
 } as const;
-const FIRST_PAUSE_MS = 1_000;
-/** Without another failure for this long all is forgotten, in ms. */
-const FORGET_MS = 10 * 60_000;
 const MAX_KEYS = 30_000;
-/** How long a right password spares an account from what others do wrong, in ms. */
-const KNOWN_MS = 7 * 24 * 60 * 60_000;
 
 interface Failures {
   count: number;
@@ -48,10 +50,10 @@ export class LoginLimits {
   failed(account: string, address: string, nowMs: number): void {
     for (const [key, kind] of keysOf(account, address)) {
       const before = this.#failures.get(key);
-      const isFresh = before !== undefined && nowMs - before.lastMs < FORGET_MS;
+      const isFresh = before !== undefined && nowMs - before.lastMs < LOGIN_FORGET_MS;
       const count = (isFresh ? before.count : 0) + 1;
       const { free, maxMs } = LIMITS[kind];
-      const pauseMs = backoffMs(count - free + 1, FIRST_PAUSE_MS, maxMs);
+      const pauseMs = backoffMs(count - free + 1, FIRST_LOGIN_PAUSE_MS, maxMs);
       this.#failures.set(key, { count, lastMs: nowMs, untilMs: nowMs + pauseMs });
     }
   }
@@ -60,7 +62,7 @@ export class LoginLimits {
   succeeded(account: string, address: string, nowMs: number): void {
     const [pair] = keysOf(account, address)[0]!;
     this.#failures.delete(pair);
-    this.#known.set(pair, true, nowMs + KNOWN_MS);
+    this.#known.set(pair, true, nowMs + LOGIN_KNOWN_MS);
   }
 }
 

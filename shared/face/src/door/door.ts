@@ -20,6 +20,7 @@ import { type BasicCredentials, hashOf } from '../access/authorization.ts';
 import { grantsFor, issueToken } from '../access/grants.ts';
 import { type AccessMode, type AccessRules, accessMode } from '../access/rules.ts';
 import { parseRepositoryScope, repositoryScope } from '../access/scope.ts';
+import { ANONYMOUS_MS, BASE_MS, BINDING_MS } from '../deadlines.ts';
 import { AccountDoor } from './account-door.ts';
 import { addressOf, auditFacts } from './client-facts.ts';
 import { challengeText, publicBase } from './realm.ts';
@@ -27,12 +28,6 @@ import { readTokenRequest } from './token-request.ts';
 import type { UpstreamAccess } from './upstream-access.ts';
 import { type ShowPassword, UpstreamDoor } from './upstream-door.ts';
 
-/** Life of a token that is given to whoever does not log in, in ms. */
-const ANONYMOUS_MS = 5 * 60_000;
-/** What `/v2/` of the upstream asks for is waited for this long at most, in ms. */
-const BASE_MS = 2_000;
-/** How long it is remembered which upstream gave a token, in ms. */
-const BINDING_MS = 60 * 60_000;
 const MAX_BINDINGS = 20_000;
 
 export interface DoorDeps {

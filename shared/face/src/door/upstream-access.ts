@@ -6,10 +6,8 @@ import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import { hashOf } from '../access/authorization.ts';
+import { MAX_GRANTED_MS, MAX_PUBLIC_MS } from '../deadlines.ts';
 
-/** A positive answer is believed this long at most, in ms, whatever the origin says. */
-const MAX_GRANTED_MS = 60_000;
-const MAX_PUBLIC_MS = 5 * 60_000;
 const MAX_DECISIONS = 20_000;
 
 /** Asks an origin, see `GET /v1/access`. Throws what the origin says, or that nobody answers. */

@@ -2,12 +2,9 @@ import { LinkedAbort } from '@sepia/base/async/linked-abort';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { type Failure, outcomeOf, throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
+import { ASK_AGAIN_MS, ASK_LOOK_MS } from '../deadlines/bodies.ts';
 import type { BlobHolders, SourceOrder } from './core/source-order.ts';
 
-/** How often the silence of a member is looked at, in ms. */
-const LOOK_MS = 250;
-/** Pause before members are looked for again after all have failed, in ms. */
-const RETRY_MS = 250;
 /** So often all holders must say that nobody has a right copy, they themselves neither, until they are believed. */
 const HOPELESS_ROUNDS = 2;
 
@@ -85,7 +82,7 @@ export async function askInTurn<T>(deps: AskDeps, signal: AbortSignal, ask: Ask<
         if (hopeless >= HOPELESS_ROUNDS) throw said[0];
         if (performance.now() - Math.max(aloneMs, deps.newsMs()) > deps.progressMs)
           throw late(deps.progressMs);
-        await delay(RETRY_MS, signal);
+        await delay(ASK_AGAIN_MS, signal);
         await findAgain(deps, signal);
         tried.clear();
         said = [];
@@ -154,7 +151,7 @@ async function firstOf<T>(running: ReadonlyMap<string, Try<T>>, signal: AbortSig
     };
     // What has come is looked at first: on a busy machine that is late too, and would be taken for silence.
     const look = (): void => void setImmediate(() => done(() => resolve(undefined)));
-    const timer = setTimeout(look, LOOK_MS);
+    const timer = setTimeout(look, ASK_LOOK_MS);
     const onAbort = (): void => done(() => reject(signal.reason));
     signal.addEventListener('abort', onAbort, { once: true });
     for (const outcome of outcomes) void outcome.then((one) => done(() => resolve(one)));

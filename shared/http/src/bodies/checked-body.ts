@@ -9,6 +9,7 @@ import {
   pieceLeaves,
   pieceLength,
 } from '@sepia/metainfo/tree';
+import { READ_AGAIN_MS } from '../deadlines/bodies.ts';
 import {
   BUFFER_BYTES,
   type BufferSize,
@@ -22,8 +23,6 @@ import { readBuffers } from './read-buffers.ts';
 import { readTurns } from './read-turns.ts';
 import type { ReadableBlob } from './readable-blob.ts';
 
-/** Longest wait for bytes of a blob that is read once more, in ms. */
-const READ_AGAIN_MS = 30_000;
 /** Wrong reads of one window after which the body fails. */
 const MAX_WRONG = 8;
 

@@ -2,9 +2,7 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import { Metainfo } from '@sepia/metainfo/metainfo';
-
-/** Pause after a poll that failed, in ms. */
-const RETRY_MS = 250;
+import { ASK_AGAIN_MS } from '../deadlines/bodies.ts';
 
 /** What a member told of open metainfo: hashes from where the asker's gapless prefix ended, and the mark for the next poll. */
 export interface MetainfoNews {
@@ -82,7 +80,7 @@ export class MetainfoFollower {
         if (isCoded(error, 'STALE_ATTEMPT')) throw error;
         if (this.#deps.isDefinite(error) && !isNonsense) throw error;
         turn += 1;
-        await delay(RETRY_MS, signal).catch(ignoreFailure);
+        await delay(ASK_AGAIN_MS, signal).catch(ignoreFailure);
       }
     }
   }

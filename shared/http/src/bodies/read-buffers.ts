@@ -1,8 +1,7 @@
 import { giveBack } from '@sepia/base/chunk';
+import { BUFFER_IDLE_MS } from '../deadlines/bodies.ts';
 import { BUFFER_BYTES, type BufferSize } from './core/body-windows.ts';
 
-/** Buffers that nobody used for this long are freed, in ms. */
-const IDLE_MS = 5_000;
 const SIZES = ['large', 'usual', 'small'] as const satisfies readonly BufferSize[];
 
 /** The buffers of all bodies of a process. A buffer has one owner from {@link take} to {@link give}; it comes dirty. */
@@ -32,7 +31,7 @@ export class ReadBuffers {
   give(size: BufferSize, buffer: Buffer): void {
     this.#lent[size] -= 1;
     this.#free[size].push(buffer);
-    this.#trim ??= setTimeout(() => this.#trimNow(), IDLE_MS).unref();
+    this.#trim ??= setTimeout(() => this.#trimNow(), BUFFER_IDLE_MS).unref();
   }
 
   /** Memory that no body needs goes back to the system, without a collection. */

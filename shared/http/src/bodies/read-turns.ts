@@ -1,13 +1,10 @@
 import { Slots } from '@sepia/base/async/slots';
+import { LATE_MS, TURN_MS } from '../deadlines/bodies.ts';
 
 /** Windows that are read at once in a process. More at once are no faster, and what each needs meanwhile outlives V8's young heap. */
 const MOST_AT_ONCE = 32;
-/** A read that takes longer gives its turn to the next and goes on, in ms: one slow source holds up nobody. */
-const TURN_MS = 250;
 /** Reads of one blob that are under way, with or without a turn: on a busy machine all are slow, and share it with the others. */
 const MOST_OF_BLOB = 2 * MOST_AT_ONCE;
-/** One that goes on for so long behind its turn is not counted any more, in ms. */
-const LATE_MS = 2_000;
 
 interface TurnLimits {
   readonly most: number;

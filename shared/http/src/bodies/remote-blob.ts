@@ -11,6 +11,7 @@ import {
   pieceLeaves,
   pieceLength,
 } from '@sepia/metainfo/tree';
+import { POLL_MS, UNREAD_MS } from '../deadlines/bodies.ts';
 import { type Ask, askInTurn } from './ask-in-turn.ts';
 import { FIRST_READ, mayStayOpen, type ReadPace, readPaceAfter, SLOW_READER } from './core/body-windows.ts';
 import { type BlobHolders, SourceOrder } from './core/source-order.ts';
@@ -18,12 +19,8 @@ import { MetainfoFollower, type MetainfoNews } from './metainfo-follower.ts';
 import { openRangeCount, type RangeBody, RangeStream } from './range-stream.ts';
 import type { BlobReader, ReadableBlob } from './readable-blob.ts';
 
-/** Long-poll for more hashes, in ms. */
-const POLL_MS = 10_000;
 /** Pieces whose leaf hashes are asked for at once: 16 KiB. */
 const LEAVES_AHEAD = 8;
-/** A range that nobody read from for this long is closed, in ms: a client that does not read holds no other member. */
-const UNREAD_MS = 1_000;
 
 /** How the members that hold a blob are asked. Errors are coded; answers are not believed. */
 export interface BlobSource {

@@ -7,6 +7,13 @@ import { delay as realDelay } from '@sepia/base/lifecycle';
 import type { Shard } from '@sepia/cluster/ring';
 import { counted, isQuorum, type Sender } from '../core/standing.ts';
 import {
+  MAX_REGISTER_REST_MS,
+  REGISTER_GRACE_MS,
+  REGISTER_MS,
+  REGISTER_REQUEST_MS,
+  REGISTER_REST_MS,
+} from '../deadlines.ts';
+import {
   agreedState,
   type Ballot,
   newestValue,
@@ -47,12 +54,12 @@ export interface RegisterClientOptions {
 
 export const REGISTER_CLIENT_DEFAULTS: Readonly<Required<Omit<RegisterClientOptions, 'proposerId'>>> =
   Object.freeze({
-    deadlineMs: 10_000,
-    requestTimeoutMs: 2_000,
-    backoffMs: 10,
-    maxBackoffMs: 500,
+    deadlineMs: REGISTER_MS,
+    requestTimeoutMs: REGISTER_REQUEST_MS,
+    backoffMs: REGISTER_REST_MS,
+    maxBackoffMs: MAX_REGISTER_REST_MS,
     quorumTries: 3,
-    graceMs: 50,
+    graceMs: REGISTER_GRACE_MS,
   });
 
 /** What a register holds on its acceptors: the value, and the newest changes that made it, oldest first. */

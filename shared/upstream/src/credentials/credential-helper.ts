@@ -4,21 +4,19 @@ import { delimiter, join } from 'node:path';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug, tryParse } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
+import {
+  HELPER_FAILED_MS,
+  HELPER_KEPT_MS,
+  HELPER_MS,
+  LEAST_HELPER_KEPT_MS,
+  MOST_HELPER_KEPT_MS,
+} from '../deadlines/upstreams.ts';
 import { expiryOfSecret } from './expiry.ts';
 import { type CredentialSource, type Credentials, isSame } from './source.ts';
 
-/** A helper that takes longer is killed, in ms. */
-const TIMEOUT_MS = 30_000;
 const MAX_OUTPUT_BYTES = 256 * 1024;
-/** How long credentials are kept that do not say when they end, in ms. */
-const KEEP_MS = 5 * 60_000;
-/** Shortest and longest time that credentials are kept, whatever they say, in ms. */
-const LEAST_MS = 10_000;
-const MOST_MS = 12 * 3_600_000;
 /** Renewed when this share of their life is left. */
 const RENEW_SHARE = 0.1;
-/** After a helper failed it is not started again for this long, in ms. */
-const FAILED_MS = 5_000;
 /** What helpers print for a registry that they know nothing of (docker-credential-helpers, `credentials/error.go`). */
 const NOT_FOUND = /credentials not found|no credentials/i;
 export const HELPER_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
@@ -90,7 +88,7 @@ export class CredentialHelper implements CredentialSource {
     } catch (error) {
       if (!isCoded(error)) throw error;
       log.error({ helper: name, reason: error.message }, `${key} gave no credentials`);
-      this.#failed = { error, untilMs: nowMs() + FAILED_MS };
+      this.#failed = { error, untilMs: nowMs() + HELPER_FAILED_MS };
       throw error;
     }
   }
@@ -98,14 +96,14 @@ export class CredentialHelper implements CredentialSource {
   async #run(server: string): Promise<Credentials | undefined> {
     const { name } = this.#options;
     return await new Promise((resolve, reject) => {
-      const options = { timeout: TIMEOUT_MS, maxBuffer: MAX_OUTPUT_BYTES, env: this.#deps.env };
+      const options = { timeout: HELPER_MS, maxBuffer: MAX_OUTPUT_BYTES, env: this.#deps.env };
       const child = execFile(this.#program, ['get'], options as object, (error, stdout) => {
         const text = String(stdout);
         if (error === null) return settle(() => resolve(credentialsOf(text, name)), reject);
         if (NOT_FOUND.test(text)) return resolve(undefined);
         const why =
           error.killed === true
-            ? `no answer within ${TIMEOUT_MS} ms`
+            ? `no answer within ${HELPER_MS} ms`
             : firstLine(text) || `exit ${error.code}`;
         reject(
           new CodedError('BACKEND_DOWN', {
@@ -149,8 +147,8 @@ function credentialsOf(text: string, name: string): Credentials {
 /** How long credentials are kept. */
 function keepMs(credentials: Credentials | undefined, dateMs: number): number {
   const endMs = credentials === undefined ? undefined : expiryOfSecret(credentials.password);
-  if (endMs === undefined) return KEEP_MS;
-  return Math.min(MOST_MS, Math.max(LEAST_MS, (endMs - dateMs) * (1 - RENEW_SHARE)));
+  if (endMs === undefined) return HELPER_KEPT_MS;
+  return Math.min(MOST_HELPER_KEPT_MS, Math.max(LEAST_HELPER_KEPT_MS, (endMs - dateMs) * (1 - RENEW_SHARE)));
 }
 
 function findProgram(program: string, path: string): string | undefined {

@@ -1,7 +1,4 @@
-/** Another member is asked beside one whose bytes do not come for this long, in ms. */
-export const STALL_MS = 1_000;
-/** A member whose bytes do not come for this long is given up; then it is asked anew like any other, in ms. */
-export const RENEW_MS = 4_000;
+import { RENEW_MS, STALL_MS } from '../../deadlines/bodies.ts';
 
 /** Members that can send a blob, best first. */
 export interface BlobHolders {

@@ -1,5 +1,6 @@
 import t from 'tap';
-import { RENEW_MS, SourceOrder, STALL_MS } from '../../../src/bodies/core/source-order.ts';
+import { SourceOrder } from '../../../src/bodies/core/source-order.ts';
+import { RENEW_MS, STALL_MS } from '../../../src/deadlines/bodies.ts';
 
 const NONE: ReadonlySet<string> = new Set();
 const WHOLE = { ids: ['a', 'b', 'c'], areWhole: true };

@@ -1,6 +1,7 @@
 import { backoffMs } from '@sepia/base/async/backoff';
 import { CodedError } from '@sepia/base/errors';
 import { canonicalJson } from '../../core/join.ts';
+import { HOLD_MS } from '../../deadlines.ts';
 import { hasNoPlace, type OwnerOf } from './fair-share.ts';
 import { isOpen, type Job, type JobLane, type JobState } from './job.ts';
 import { isRoomFor } from './lane-room.ts';
@@ -10,8 +11,6 @@ import { isDue } from './turns.ts';
 export const MAX_OPEN = 200;
 /** Jobs that ended and are still shown; the oldest go first. */
 const MAX_ENDED = 100;
-/** A worker that took a job has to renew or end it within this, in ms. */
-export const HOLD_MS = 60_000;
 /** Holders that may go away with one job: then it is dead, for it may be what ends them (as one that takes too much memory). */
 export const MAX_LOSSES = 8;
 

@@ -5,30 +5,23 @@ import { ignoreFailure, logFailure, throwIfBug } from '@sepia/base/failure';
 import { delay, pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import pg from 'pg';
+import {
+  CONNECT_MS,
+  DATABASE_DEADLINE_MS,
+  DOWN_DEADLINE_MS,
+  IDLE_MS,
+  MAX_RETRY_MS,
+  MAX_RETURN_MS,
+  RETRY_MS,
+  SERVER_LIMIT_MS,
+} from '../../deadlines.ts';
 import { type DatabaseFailure, databaseFailure, mayBeDone } from './core/database-failure.ts';
 import { tryLimitMs } from './core/try-limit.ts';
 import { type Ask, migrate } from './schema.ts';
 
-/** What was asked is tried again for so long, in ms: shorter than callers wait. */
-export const DATABASE_DEADLINE_MS = 8_000;
-/** As DATABASE_DEADLINE_MS while the database is known to be away: callers have other ways, or answer 503. */
-const DOWN_DEADLINE_MS = 500;
-/** A connection that is not made within this is given up, in ms. */
-const CONNECT_MS = DATABASE_DEADLINE_MS / 2;
-/**
- * The server itself ends a statement after this, in ms: longer than anybody here waits for it. A commit that waits for a
- * synchronous standby is acknowledged when it is ended so, though no standby has it.
- */
-const SERVER_LIMIT_MS = DATABASE_DEADLINE_MS * 2;
-const FIRST_RETRY_MS = 20;
-const MAX_RETRY_MS = 400;
-/** One that is away is asked this often at most whether it is back, in ms. */
-const MAX_RETURN_MS = 1_000;
 /** Connections of one origin, and requests that may wait for one. */
 const CONNECTIONS = 16;
 const MAX_WAITING = 2_000;
-/** An idle connection is closed after this, in ms. */
-const IDLE_MS = 30_000;
 /** SQLSTATEs of a database that lets nobody of us in: authorization, no such database. */
 const REFUSES_US = /^(?:28|3D)/;
 /** What to do where the role may not make or change the schema. */
@@ -140,7 +133,7 @@ export class PostgresDatabase {
         throwIfBug(error);
         if (isCoded(error) && error.code !== 'BACKEND_DOWN') throw error;
         const failure = databaseFailure(stateOf(error));
-        const waitMs = backoffMs(tries, FIRST_RETRY_MS, MAX_RETRY_MS) * (0.5 + randomInt(1_000) / 1_000);
+        const waitMs = backoffMs(tries, RETRY_MS, MAX_RETRY_MS) * (0.5 + randomInt(1_000) / 1_000);
         this.#retries += 1;
         if (isReadOnly(error)) readOnly = error;
         const isHopeless = failure === 'refusal' || (this.#noWrites !== undefined && isReadOnly(error));
@@ -215,7 +208,7 @@ export class PostgresDatabase {
   async #untilBack(): Promise<void> {
     const { signal } = this.#closed;
     for (let tries = 1; this.#away !== undefined || this.#noWrites !== undefined; tries++) {
-      if (!(await pause(backoffMs(tries, FIRST_RETRY_MS, MAX_RETURN_MS), signal))) return;
+      if (!(await pause(backoffMs(tries, RETRY_MS, MAX_RETURN_MS), signal))) return;
       try {
         await this.#try(async (ask) => await ask('SELECT 1 FROM sepia_schema'), CONNECT_MS);
         this.#answered();

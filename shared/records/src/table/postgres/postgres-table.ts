@@ -1,6 +1,7 @@
 import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import { CodedError } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
+import { LATE_MS } from '../../deadlines.ts';
 import type { KeyRange, OnForeign, RecordTable, TableStep } from '../record-table.ts';
 import { areMade, type Change, changesOf } from './core/changes.ts';
 import { isInDoubt, PostgresDatabase } from './database.ts';
@@ -13,8 +14,6 @@ const FIRST_PAGE = 32;
 const MAX_PAGE = 1_024;
 /** Longest text of a notification, in bytes; PostgreSQL takes less than 8,000. */
 const MAX_NOTE_BYTES = 7_000;
-/** What was decided by keys that were read beside is not written later than this after they were read, in ms. */
-const LATE_MS = 20_000;
 
 /** Records in a PostgreSQL that all origins share. A change is one statement; reads are of the primary alone. */
 export class PostgresTable implements RecordTable {

@@ -3,16 +3,10 @@ import { CodedError } from '@sepia/base/errors';
 import { ended, ignoreFailure, logFailure, throwIfBug } from '@sepia/base/failure';
 import { delay, pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
+import { MAX_WATCH_RETRY_MS, WATCH_END_MS, WATCH_POLL_MS, WATCH_RETRY_MS } from '../../deadlines.ts';
 import type { OnForeign } from '../record-table.ts';
 import type { PostgresDatabase } from './database.ts';
 import { CHANNEL } from './schema.ts';
-
-/** The listening connection is asked this often whether it lives, in ms: what it misses nobody else tells. */
-const POLL_MS = 5_000;
-/** A connection that does not end orderly within this is cut, in ms. */
-const END_MS = 1_000;
-const FIRST_RETRY_MS = 200;
-const MAX_RETRY_MS = 5_000;
 
 interface WatchDeps {
   readonly database: Pick<PostgresDatabase, 'newClient'>;
@@ -61,7 +55,7 @@ export class Watch {
         if (signal.aborted) return;
         failures += 1;
         logFailure(this.#deps.log, error, 'changes of other origins are not heard', { failures }, 'debug');
-        await delay(backoffMs(failures, FIRST_RETRY_MS, MAX_RETRY_MS), signal).catch(ignoreFailure);
+        await delay(backoffMs(failures, WATCH_RETRY_MS, MAX_WATCH_RETRY_MS), signal).catch(ignoreFailure);
       }
     }
   }
@@ -79,12 +73,12 @@ export class Watch {
       onBegun();
       this.tell(undefined);
       for (;;) {
-        await delay(POLL_MS, AbortSignal.any([signal, broken.signal]));
+        await delay(WATCH_POLL_MS, AbortSignal.any([signal, broken.signal]));
         await client.query('SELECT 1');
       }
     } finally {
       // A server that is silent never ends it: then the socket goes.
-      await Promise.race([client.end().catch(ignoreFailure), pause(END_MS, signal)]);
+      await Promise.race([client.end().catch(ignoreFailure), pause(WATCH_END_MS, signal)]);
       client.connection.stream.destroy();
     }
   }

@@ -1,13 +1,13 @@
 import { isCoded } from '@sepia/base/errors';
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
+import { HOLD_MS } from '../../../src/deadlines.ts';
 import { isOpen, type Job, type JobLane } from '../../../src/jobs/core/job.ts';
 import {
   addJob,
   cancelJob,
   failJob,
   finishJob,
-  HOLD_MS,
   MAX_LOSSES,
   MAX_OPEN,
   releaseJob,

@@ -1,7 +1,7 @@
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
+import { HOLD_MS } from '../../../src/deadlines.ts';
 import type { Job } from '../../../src/jobs/core/job.ts';
-import { HOLD_MS } from '../../../src/jobs/core/job-lane.ts';
 import { inTurn } from '../../../src/jobs/core/turns.ts';
 
 const ownerOf = (key: string): string => key.split('/')[0]!;

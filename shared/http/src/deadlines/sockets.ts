@@ -1,0 +1,33 @@
+/**
+ * How long the package waits for sockets and requests; in ms. Callers name waits of their own. Beside these: how far a signed
+ * call's date may be off, and so how long a nonce is kept (`sign.ts`).
+ */
+
+// Sockets.
+/** An idle socket is kept this long by whoever calls. */
+export const CLIENT_KEEP_ALIVE_MS = 30_000;
+/** Server keep-alive; longer than {@link CLIENT_KEEP_ALIVE_MS}, so that a client never reuses a socket that is being closed. */
+export const SERVER_KEEP_ALIVE_MS = 75_000;
+/**
+ * A body without progress for this long is cut; a socket of a listener that carries nothing, for its first request or a later
+ * one, after twice as long. There is no limit on the whole request (Harbor sends one 30-minute PUT).
+ */
+export const IDLE_PROGRESS_MS = 60_000;
+/** A client that takes no byte for this long is cut: what it holds is needed by those that read. */
+export const UNTAKEN_MS = 60_000;
+/** Longest wait of a client that has sent all of its request for the answer to begin: a guard behind the routes' own. */
+export const ANSWER_MS = 20 * 60_000;
+/** The header of a request comes whole within this. */
+export const REQUEST_HEADER_MS = 30_000;
+
+// Calls that name no wait of their own.
+/** A server that does not accept a connection within this is silent. */
+export const CONNECT_MS = 3_000;
+/** Longest silence of a body that has begun. */
+export const BODY_MS = 30_000;
+
+// The log.
+/** That the memory of nonces is full is logged once in this time. */
+export const TELL_FULL_EVERY_MS = 60_000;
+/** Which member failed a client is logged, some lines in each of these times. */
+export const SAID_MS = 10_000;

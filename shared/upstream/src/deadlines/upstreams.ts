@@ -1,0 +1,44 @@
+/**
+ * How long the package waits for registries, token services and credential helpers; in ms. What an origin may configure comes by
+ * options.
+ */
+
+// Registries that are read; where nothing else is said.
+/** A registry that does not accept a connection within this is down. */
+export const CONNECT_MS = 3_000;
+/** The first byte of an answer to a question. */
+export const HEADERS_MS = 10_000;
+/** Longest silence of a body that has begun. */
+export const BODY_MS = 10_000;
+/** A request waits so long for a slot among those at one registry. */
+export const QUEUE_MS = 60_000;
+/** So many wait for turns as get one within this: who would wait longer is better told at once. */
+export const TURN_QUEUE_MS = 5_000;
+
+// Registries that are written to.
+/** A target that does not accept a connection within this is down. */
+export const TARGET_CONNECT_MS = 5_000;
+/** The first byte of a target's answer to what is written: a registry hashes a whole blob before it answers its last request. */
+export const TARGET_HEADERS_MS = 60_000;
+/** The answer to a question at a target, a slot to ask it, and the longest silence of a body. */
+export const TARGET_READ_MS = 30_000;
+
+// Token services.
+/** A token that an answer of 404 may be the fault of is believed this long after it was given. */
+export const TOKEN_FRESH_MS = 30_000;
+/** Credentials that were refused are not shown again for this long, twice as long each time: registries lock accounts. */
+export const DENIED_MS = 5_000;
+/** The longest of it. */
+export const MOST_DENIED_MS = 60_000;
+
+// Credential helpers.
+/** A helper that takes longer is killed. */
+export const HELPER_MS = 30_000;
+/** How long credentials are kept that do not say when they end. */
+export const HELPER_KEPT_MS = 5 * 60_000;
+/** Shortest time that credentials are kept, whatever they say. */
+export const LEAST_HELPER_KEPT_MS = 10_000;
+/** Longest time that credentials are kept, whatever they say. */
+export const MOST_HELPER_KEPT_MS = 12 * 3_600_000;
+/** After a helper failed it is not started again for this long. */
+export const HELPER_FAILED_MS = 5_000;
