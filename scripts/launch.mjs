@@ -1,7 +1,8 @@
 // What the npm scripts call: installs what is missing, then runs the task under Node 24. Plain JS: it must run under Node 20.
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { runChild } from './child.mjs';
+import { runCoverage } from './coverage.mjs';
 import { ensureInstalled } from './install.mjs';
 import { findNode, noNodeText, ROOT } from './node24.mjs';
 import { FAST_PLACES, runTap, testFiles } from './tap.mjs';
@@ -20,11 +21,6 @@ const FAULTS = [
 const POSTGRES = ['shared/records/test/table/postgres-table.test.ts'];
 /** Start an S3 server where it is built; as those. */
 const S3 = ['shared/backend/test/s3/s3-backend.test.ts'];
-
-/** Packages that are pure as a whole, as cores are. */
-const PURE_PACKAGES = ['shared/oci', 'shared/metainfo'];
-/** What tests reach of cores and pure packages at least, in percent. */
-const COVERED = { lines: 97, branches: 96 };
 
 const TASKS = {
   start: { level: 'prod', run: (args) => node(['./sepia', 'demo', ...args], { cwd: ROOT }) },
@@ -57,7 +53,7 @@ const TASKS = {
   'lazy-rounds': { level: 'all', run: (args) => node(['test/processes/lazy-rounds.ts', ...args]) },
   'gc-rounds': { level: 'all', run: (args) => node(['test/torture/collect/main.ts', ...args]) },
   torture: { level: 'all', run: (args) => node(['test/torture/main.ts', ...args]) },
-  coverage: { level: 'all', run: coverage },
+  coverage: { level: 'all', run: (args) => runCoverage(args, node) },
   check: { level: 'all', run: check },
   fix: { level: 'all', run: () => node([bin('@biomejs/biome', 'bin/biome'), 'check', '--write', '.']) },
   bench: { level: 'all', run: bench },
@@ -101,32 +97,6 @@ async function clients(given) {
     env: { SEPIA_TESTBED: testbed },
     demandAll: process.env['CI'] === 'true',
   });
-}
-
-/**
- * Runs the tests of cores and pure packages, and prints which lines and branches they do not reach. Fails under the floor,
- * which is raised towards 100 and never lowered.
- */
-async function coverage(args) {
-  const files = testFiles(FAST_PLACES).filter((file) => {
-    if (file.startsWith('test/') || file.includes('/test/model/')) return false;
-    if (PURE_PACKAGES.some((home) => file.startsWith(`${home}/test/`))) return true;
-    const text = readFileSync(join(ROOT, file), 'utf8');
-    // What works on disks and sockets tests a shell.
-    return /from '\.\.\/[^']*\/core\//.test(text) && !/\btestdir\(|\/support\/|from 'node:fs/.test(text);
-  });
-  const judged = ['**/src/**/core/**/*.ts', ...PURE_PACKAGES.map((home) => `${home}/src/**/*.ts`)];
-  return await node([
-    '--test',
-    '--test-reporter=./scripts/coverage-report.mjs',
-    '--experimental-test-coverage',
-    ...judged.map((one) => `--test-coverage-include=${one}`),
-    `--test-coverage-lines=${COVERED.lines}`,
-    `--test-coverage-branches=${COVERED.branches}`,
-    '--test-concurrency=2',
-    ...args,
-    ...files,
-  ]);
 }
 
 async function check() {

@@ -188,7 +188,7 @@ function walk(folder, pattern, found) {
 }
 
 /** The folders of all workspaces; `shared/*` stands for each that has a package.json. */
-function workspaces() {
+export function workspaces() {
   const { workspaces } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
   return workspaces.flatMap((one) =>
     one.endsWith('/*')

@@ -75,6 +75,9 @@ t.test('a job, with its token and every scope', async (t) => {
   t.throws(() => job({ scope: 'some' }), /args\.scope is not one of/);
   t.throws(() => job({ headers: { Authorization: 'a\r\nb: c' } }), /not a header value/);
   t.throws(() => job({ type: 'file' }), /args\.type/);
+  for (const url of [undefined, '', 7]) t.throws(() => job({ url }), /args\.url is missing/);
+  t.throws(() => parseOldPreheat({ type: 'image' }), /url is missing/);
+  t.throws(() => parseOldPreheat({ type: 'file', url: 'u' }), /type is not "image"/);
   t.throws(() => parseJobRequest({ type: 'sync_peers' }), /type is not "preheat"/);
   t.same(parseOldPreheat({ type: 'image', url: 'u', headers: { authorization: 'Basic x' } }), {
     url: 'u',
