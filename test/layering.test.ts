@@ -40,7 +40,7 @@ const MAX_LINES = 400;
 const MAX_FILES = 20;
 const MAX_FUNCTION_LINES = 80;
 const MAX_COLUMNS = 160;
-/** Who may import whom (design, "The house"); tests may import what their workspace may, and the test support. */
+/** Who may import whom (docs/adr/0014-the-house.md); tests may import what their workspace may, and the test support. */
 const ARROWS: Readonly<Record<string, readonly string[]>> = {
   ...Object.fromEntries(LADDER.map((name, at) => [name, LADDER.slice(0, at)])),
   'shared/lazy': ['shared/base', 'shared/oci', 'shared/metainfo'],
@@ -282,6 +282,19 @@ t.test('what READMEs, ADRs and pages name is there', async (t) => {
   }
   t.ok(seen > 60, 'there are links and paths');
   t.same(wrong, []);
+});
+
+t.test('docs/adr/README.md lists every record once', async (t) => {
+  const index = readFileSync(join(ROOT, 'docs/adr/README.md'), 'utf8');
+  const listed = [...index.matchAll(/\]\((\d{4}-[\w-]+\.md)\)/g)].map((link) => link[1]!);
+  t.same(listed.toSorted(), globSync('[0-9]*.md', { cwd: join(ROOT, 'docs/adr') }).toSorted());
+});
+
+t.test('sources cite only what is in the repository', async (t) => {
+  const foreign = FILES.flatMap(({ path, text }) =>
+    [...text.matchAll(/\((?:design|house|style)(?:\.md)?[,: ]+"/g)].map(() => path),
+  );
+  t.same(foreign, []);
 });
 
 t.test('one pull of the README passes through every service and the packages that carry it', async (t) => {

@@ -112,7 +112,7 @@ export const IDLE_CLOSE_MS = 2_000;
 export const SHOW_ENDED_MS = 5_000;
 
 // This node: its disk, commands, and the end of the process.
-/** How long a digest that came out wrong is distrusted (design, "How a body ends"). */
+/** How long a digest that came out wrong is distrusted (docs/operations.md, "How a body ends"). */
 export const DISTRUST_MS = 24 * 3_600_000;
 /** After a second failure it is answered without a look for this long; then one more fetch is tried. */
 export const REFUSE_MS = 60_000;

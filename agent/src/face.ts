@@ -104,7 +104,7 @@ function handlersOf(
   });
 }
 
-/** The default upstream also answers to the agent's own host:port (design, "Names"). */
+/** The default upstream also answers to the agent's own host:port. */
 function withOwnHosts(cluster: Cluster, own: readonly string[]) {
   return cluster.upstreams.map((upstream, index) =>
     index === 0 ? { ...upstream, hosts: [...upstream.hosts, ...own] } : upstream,

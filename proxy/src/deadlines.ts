@@ -11,7 +11,7 @@ export const HEARD_MS = 1.5 * PROBE_EVERY_MS;
 export const PROBE_MS = 800;
 /** A fetching origin that thinks is probed this often; a probe without an answer means that it is gone. */
 export const ATTEND_EVERY_MS = 250;
-/** A stager that answers nothing for this long is lost (design, "One push"). */
+/** A stager that answers nothing for this long is lost. */
 export const STAGER_SILENT_MS = 5_000;
 /** An origin counts as alive while it answered anything within this; an idle one is probed every other round. */
 export const ALIVE_MS = 4 * PROBE_EVERY_MS;

@@ -2,7 +2,7 @@ import { parse, stringify } from 'yaml';
 import type { Role } from '../up/plan.ts';
 import type { ConfigKey } from './keys.ts';
 
-/** Required keys have no default: what is printed for them works on one machine (design, "Commands"). */
+/** Required keys have no default: what is printed for them works on one machine. */
 const EXAMPLES: Readonly<Record<Role, Readonly<Record<string, string>>>> = {
   agent: {
     'admin-listen': '127.0.0.1:17002',

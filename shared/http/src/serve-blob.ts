@@ -26,7 +26,7 @@ interface ServeOptions {
 }
 
 /**
- * Answers GET and HEAD of a blob with ranges as design "How a body ends" promises: headers wait for the first
+ * Answers GET and HEAD of a blob with ranges as docs/operations.md, "How a body ends", promises: headers wait for the first
  * verified piece; a body from byte 0 or an open-ended range gets its last piece only after the whole digest was
  * verified; bounded ranges are served at once; a body without progress is cut.
  * @throws {CodedError} before any byte: `RANGE_INVALID`, `REQUEST_INVALID`, `NO_PEERS`, or what the blob rejects with

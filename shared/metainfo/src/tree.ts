@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto';
 
-/** Bytes of a piece, always (design: "The swarm"). The last piece of a blob may be shorter. */
+/** Bytes of a piece, always (docs/adr/0010-swarm-wire.md). The last piece of a blob may be shorter. */
 export const PIECE_BYTES = 1024 * 1024;
 /** Bytes of a leaf of the tree (BEP 52). */
 export const LEAF_BYTES = 16 * 1024;

@@ -35,7 +35,7 @@ export interface Descriptor {
   readonly digest: Digest;
   readonly sizeBytes: number;
   readonly mediaType: string;
-  /** Foreign (non-distributable) layers need not exist here (harbor.md 2.3). */
+  /** Foreign (non-distributable) layers need not exist here. */
   readonly foreign: boolean;
   readonly kind: 'config' | 'layer' | 'child';
 }

@@ -35,7 +35,7 @@ interface PolicySource {
   };
 }
 
-/** The default of a mode where the document names none (design, "Names"). */
+/** The default of a mode where the document names none. */
 export function defaultPolicy(mode: TagRules['mode']): TagPolicy {
   return mode === 'none' ? 'mutable' : 'revalidate';
 }

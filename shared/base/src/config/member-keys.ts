@@ -10,8 +10,10 @@ export const COMMON_KEYS = {
     .string()
     .regex(MEMBER_ID, 'is not an id: lower-case letters, digits, dots, dashes, at most 64')
     .optional()
-    .describe('Persistent id of this member; the first start stores it in the data folder.'),
-  data: z.string().describe('Data folder, relative to this file.'),
+    .describe(
+      'Id of this member, for good: at origins, trackers and proxies that of the cluster document, and required; others draw one at their first start where it is left out.',
+    ),
+  data: z.string().describe('Data folder, relative to this file; proxies keep nothing in it.'),
   'cluster-key-file': z.string().describe('File of 64 hex characters that every member shares.'),
   'cluster-document': z.string().describe('File with the members, upstreams and policies of the cluster.'),
   'old-signatures': z
@@ -19,7 +21,11 @@ export const COMMON_KEYS = {
     .default(false)
     .describe('Also makes and takes signatures of the former version: only while members of both run.'),
   'admin-listen': hostPort().describe('Address of /livez, /readyz, /metrics, /debug.'),
-  zone: z.string().max(64).optional().describe('Zone of this node; peers of the same zone are preferred.'),
+  zone: z
+    .string()
+    .max(64)
+    .optional()
+    .describe('Zone of this node: agents and origins prefer peers of the same one; others take no notice.'),
   log: z
     .strictObject({
       level: z

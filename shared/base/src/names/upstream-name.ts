@@ -30,7 +30,7 @@ export const DOCKER_HUB_HOSTS: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Which upstream and repository a request means (design, "Names"): `ns`, else the first path part if it is
+ * Which upstream and repository a request means: `ns`, else the first path part if it is
  * one of the hosts and looks like a host, else the listener's default. Docker Hub's bare names get `library/`.
  * No host is ever dialled because a request named it.
  * @throws {CodedError} `UPSTREAM_UNKNOWN`, `NAME_INVALID`

@@ -23,7 +23,7 @@ const UNHEARD: Pulse = { lastOkMs: Number.NEGATIVE_INFINITY, failures: 0, suspec
 
 /**
  * When each member answered last, and who fails. Health never changes who owns what: it only orders the tries and names
- * stand-ins (design, "Membership, ring, records"). One that was never heard of counts as healthy. Pure: the clock is
+ * stand-ins (docs/adr/0025-changes-of-the-ring.md). One that was never heard of counts as healthy. Pure: the clock is
  * passed in.
  */
 export class Health {

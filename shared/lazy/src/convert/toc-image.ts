@@ -15,7 +15,7 @@ interface TocImage {
 
 /**
  * The image that holds the TOCs of layers that do not: a layer for each, a tar with the TOC, in the order of their digests.
- * stargz-snapshotter looks for it under the image's name with `-esgztoc` behind its tag (`docs/external-toc.md`).
+ * stargz-snapshotter looks for it under the image's name with `-esgztoc` behind its tag (its `docs/external-toc.md`).
  */
 export function tocImageOf(records: readonly LayerRecord[]): TocImage {
   const byDigest = new Map<Digest, { bytes: Buffer; digest: Digest; diffId: Digest; of: Digest }>();

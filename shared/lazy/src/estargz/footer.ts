@@ -1,8 +1,8 @@
 import { joined } from '../joined.ts';
 
 /**
- * Footers of eStargz: an empty gzip member whose extra field tells where the TOC is (stargz-snapshotter,
- * `docs/estargz.md`, "Footer").
+ * Footers of eStargz: an empty gzip member whose extra field tells where the TOC is, by
+ * stargz-snapshotter's `docs/estargz.md`, "Footer".
  *
  * ```
  * 1f 8b 08 04 00000000 00 ff | XLEN le16 | extra | 01 00 00 ff ff | CRC32 0 | ISIZE 0

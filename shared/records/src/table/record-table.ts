@@ -25,7 +25,7 @@ export type OnForeign = (key: string | undefined) => void;
 
 /**
  * Where records rest: texts (without NUL, as JSON is) under keys, ordered, changed by compare-and-set. The engine below
- * all registers, sets and queues; what they mean is decided above it, once for all engines. `test/table/contract.ts` is what each must keep.
+ * all registers, sets and queues; what they mean is decided above it, once for all engines. `shared/records/test/table/contract.ts` is what each must keep.
  */
 export interface RecordTable {
   /** True where all origins write to the same table: then each of them alone is the owner of all records. */

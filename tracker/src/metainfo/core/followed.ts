@@ -78,7 +78,7 @@ export class Followed {
     return this.#sound(name);
   }
 
-  /** With no origin left, what was once proven still lets a running swarm finish (design, "If it dies"). */
+  /** With no origin left, what was once proven still lets a running swarm finish (docs/operations.md). */
   withoutOrigins(name: BlobName): Entry | undefined {
     return this.#links.isKnown(name) ? this.#sound(name) : undefined;
   }

@@ -2,7 +2,7 @@ import { type Chance, preferZone, sample } from './handout.ts';
 import { IdSet } from './id-set.ts';
 import { Lot } from './lot.ts';
 
-/** Most seeds remembered per blob; further ones replace a random one (design, "Tracker"). */
+/** Most seeds remembered per blob; further ones replace a random one. */
 export const MAX_SEEDS_PER_BLOB = 100;
 /** Nodes with a lease; further ones are refused until others expire. */
 export const MAX_NODES = 50_000;
