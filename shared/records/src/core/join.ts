@@ -31,7 +31,7 @@ export const joinFields: Join = (a, b) => {
   for (const entry of [a, b]) {
     if (entry.value === undefined) continue;
     if (entry.atMs > deadMs) liveMs = Math.max(liveMs, entry.atMs);
-    for (const [name, value] of Object.entries(entry.value as object)) {
+    for (const [name, value] of fieldsOf(entry.value as object)) {
       const atMs = entry.fieldMs?.[name] ?? entry.atMs;
       const other = fields.get(name);
       if (atMs > deadMs && (other === undefined || isLaterField({ atMs, value }, other)))
@@ -48,7 +48,7 @@ export function isShown(wanted: Entry, standing: Entry | undefined, byField: boo
   if (wanted.value === undefined || standing.value === undefined) return wanted.value === standing.value;
   if (!byField) return canonicalJson(wanted.value) === canonicalJson(standing.value);
   const shown = standing.value as Record<string, unknown>;
-  return Object.entries(wanted.value as object).every(
+  return fieldsOf(wanted.value as object).every(
     ([name, value]) => shown[name] !== undefined && canonicalJson(shown[name]) === canonicalJson(value),
   );
 }
@@ -57,13 +57,16 @@ export function isSameEntry(a: Entry, b: Entry): boolean {
   return a === b || canonicalJson(a) === canonicalJson(b);
 }
 
-/** JSON whose bytes are the same for equal values: fields by name, none that is undefined. */
+/** What a value says of its fields. One that is undefined says nothing: on the disk and on the wire it is not there. */
+export function fieldsOf(value: object): [name: string, value: unknown][] {
+  return Object.entries(value).filter(([, one]) => one !== undefined);
+}
+
+/** JSON whose bytes are the same for equal values: {@link fieldsOf | fields} by name. What is undefined as a whole is as null. */
 export function canonicalJson(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map((one) => canonicalJson(one ?? null)).join(',')}]`;
   if (typeof value !== 'object' || value === null) return JSON.stringify(value) ?? 'null';
-  const fields = Object.entries(value)
-    .filter(([, one]) => one !== undefined)
-    .sort(([a], [b]) => (a < b ? -1 : 1));
+  const fields = fieldsOf(value).sort(([a], [b]) => (a < b ? -1 : 1));
   return `{${fields.map(([name, one]) => `${JSON.stringify(name)}:${canonicalJson(one)}`).join(',')}}`;
 }
 

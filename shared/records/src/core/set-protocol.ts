@@ -1,4 +1,4 @@
-import { type Entry, isShown, type Join } from './join.ts';
+import { type Entry, fieldsOf, isShown, type Join } from './join.ts';
 import { counted, isQuorum, type Sender } from './standing.ts';
 
 /*
@@ -38,8 +38,8 @@ export function standsLater(
 ): number | undefined {
   if (standing === undefined || standing.atMs <= wanted.atMs) return undefined;
   if (!byField || wanted.value === undefined || standing.value === undefined) return standing.atMs;
-  const names = Object.keys(wanted.value as object);
-  const latestMs = Math.max(...names.map((name) => standing.fieldMs?.[name] ?? standing.atMs));
+  const fields = fieldsOf(wanted.value as object);
+  const latestMs = Math.max(...fields.map(([name]) => standing.fieldMs?.[name] ?? standing.atMs));
   return latestMs > wanted.atMs ? latestMs : undefined;
 }
 

@@ -94,6 +94,21 @@ t.test('fields join on their own clocks', async (t) => {
   });
 });
 
+t.test('a field that is undefined says nothing, as on the disk and on the wire', async (t) => {
+  const unsaid = { atMs: 2, value: { sizeBytes: undefined, mediaType: 'x' } };
+  const sent = JSON.parse(JSON.stringify(unsaid)) as Entry;
+  for (const other of [
+    { atMs: 1, value: { sizeBytes: 5 } },
+    { atMs: 2, value: { sizeBytes: 5 } },
+    { atMs: 3, value: { sizeBytes: 5 } },
+  ]) {
+    t.equal(canonicalJson(joinFields(unsaid, other)), canonicalJson(joinFields(sent, other)));
+    t.equal((joinFields(unsaid, other).value as { sizeBytes?: number }).sizeBytes, 5);
+  }
+  t.ok(isShown(unsaid, sent, true), 'nor does it wait to be shown');
+  t.ok(isShown(unsaid, sent, false));
+});
+
 t.test('what was asked for shows, or another stands in its way', async (t) => {
   t.ok(isShown({ atMs: 1 }, { atMs: 5 }, true));
   t.notOk(isShown({ atMs: 1 }, { atMs: 5, value: {} }, true));
@@ -105,6 +120,8 @@ t.test('what was asked for shows, or another stands in its way', async (t) => {
 });
 
 t.test('equal values have equal bytes', async (t) => {
+  t.equal(canonicalJson(undefined), 'null', 'always text that can be compared');
+  t.equal(canonicalJson([undefined, 1]), JSON.stringify([undefined, 1]));
   t.equal(
     canonicalJson({ b: 1, a: [1, { d: undefined, c: null }] }),
     canonicalJson({ a: [1, { c: null }], b: 1 }),

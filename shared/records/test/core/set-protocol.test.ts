@@ -46,6 +46,17 @@ t.test('what stands does not depend on who told it first', async () => {
   );
 });
 
+t.test('a write has the clock of its writer, unless it was told a later one', async (t) => {
+  t.equal(clockOf(10), 10);
+  t.equal(clockOf(10, {}), 10);
+  t.equal(clockOf(10, { behindMs: 7 }), 10);
+  t.equal(clockOf(10, { behindMs: 10 }), 11, 'later than what stands in its way');
+  t.equal(clockOf(10, { behindMs: 12.5 }), 13, 'and whole');
+  t.equal(clockOf(10, { aheadMs: 7 }), 7, 'where the same stands already, its clock is taken over');
+  t.equal(clockOf(10, { aheadMs: 12.5 }), 13);
+  t.equal(clockOf(10, { behindMs: 12, aheadMs: 20 }), 20);
+});
+
 t.test('a write is done by a majority that counts together', async (t) => {
   const ack = (id: string, generation = 1, known: Sender['known'] = {}) => ({
     sender: { id, generation, known },
@@ -110,6 +121,8 @@ t.test(
     const other = { atMs: 5, value: { size: 1, type: 'x' }, fieldMs: { size: 2, type: 5 } };
     t.equal(standsLater(wanted, other, true), undefined, 'only another field is later');
     t.equal(standsLater(wanted, { ...other, fieldMs: { size: 4, type: 5 } }, true), 4);
+    const unsaid = { atMs: 3, value: { size: 1, type: undefined } };
+    t.equal(standsLater(unsaid, other, true), undefined, 'what is undefined is no field');
   },
 );
 

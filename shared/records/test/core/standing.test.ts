@@ -27,6 +27,16 @@ t.test('who left counts no more, and counts again when enough others handed over
   t.ok(countsFor(takeOver(once, { id: 'o3', generation: 4, known: {}, epoch: 7 }, SETS), SETS));
 });
 
+t.test('one source that hands over twice is still one', async (t) => {
+  const back = begin(ungenerated('o1'), 6, false);
+  const source = { id: 'o2', generation: 3, known: {}, epoch: 7 };
+  const once = takeOver(back, source, SETS);
+  const twice = takeOver(once, { ...source, generation: 4, known: { o3: 2 }, epoch: 8 }, SETS);
+  t.same(twice.handed, ['o2']);
+  t.notOk(countsFor(twice, SETS));
+  t.match(twice, { known: { o3: 2 }, epoch: 8 }, 'what it knows since then is taken over');
+});
+
 t.test('who never had records has none when it leaves', async (t) => {
   const left = leave(begin(ungenerated('o1'), 6, false));
   t.equal(grant(left, { id: 'o2', generation: 1 }).type, 'not-yet');
