@@ -1,5 +1,5 @@
 import { type Digest, isDigest } from '@sepia/base/digest';
-import { CodedError, isCoded } from '@sepia/base/errors';
+import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { isMediaType, mediaTypeIn } from './media-type.ts';
 
@@ -61,7 +61,8 @@ export function parseManifest(bytes: Uint8Array, contentType: string | undefined
   if (bytes.length > MAX_MANIFEST_BYTES)
     throw new CodedError('MANIFEST_TOO_LARGE', { detail: { sizeBytes: bytes.length } });
   const declared = declaredType(contentType);
-  const root = parseObject(bytes);
+  const root = objectIn(bytes);
+  if (root instanceof CodedError) throw root;
   const inside = typeof root['mediaType'] === 'string' ? root['mediaType'] : undefined;
   if (inside !== undefined && !isMediaType(inside)) throw syntax('mediaType is not a media type');
   if (inside !== undefined && declared !== undefined && inside !== declared) {
@@ -122,13 +123,9 @@ function declaredType(contentType: string | undefined): string | undefined {
  * schema 1, artifact manifests from before OCI 1.1, sizes beyond 2⁵³.
  */
 export function claimsToBeManifest(bytes: Uint8Array): boolean {
-  try {
-    const root = parseObject(bytes);
-    return typeof root['schemaVersion'] === 'number' || typeof root['mediaType'] === 'string';
-  } catch (error) {
-    if (isCoded(error, 'MANIFEST_SYNTAX')) return false;
-    throw error;
-  }
+  const root = objectIn(bytes);
+  if (root instanceof CodedError) return false;
+  return typeof root['schemaVersion'] === 'number' || typeof root['mediaType'] === 'string';
 }
 
 /** True for the two index types. */
@@ -141,17 +138,18 @@ export function isManifestType(mediaType: string): boolean {
   return isIndexType(mediaType) || mediaType === OCI_MANIFEST || mediaType === DOCKER_MANIFEST;
 }
 
-function parseObject(bytes: Uint8Array): Record<string, unknown> {
-  if (isDeeperThan(bytes, MAX_DEPTH)) throw syntax(`manifest is nested more than ${MAX_DEPTH} deep`);
+/** The JSON object that a manifest is, or why it is none. */
+function objectIn(bytes: Uint8Array): Record<string, unknown> | CodedError {
+  if (isDeeperThan(bytes, MAX_DEPTH)) return syntax(`manifest is nested more than ${MAX_DEPTH} deep`);
   let value: unknown;
   try {
     value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
   } catch (cause) {
     throwIfBug(cause);
-    throw new CodedError('MANIFEST_SYNTAX', { message: 'manifest is not valid JSON', cause });
+    return new CodedError('MANIFEST_SYNTAX', { message: 'manifest is not valid JSON', cause });
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value))
-    throw syntax('manifest is not a JSON object');
+    return syntax('manifest is not a JSON object');
   return value as Record<string, unknown>;
 }
 

@@ -36,7 +36,7 @@ export function parseRegistryPath(path: string): RegistryRoute {
       : { type: 'upload', name, uploadId };
   }
   if (uploadId !== undefined) throw new CodedError('ROUTE_UNKNOWN', { detail: { path: path.slice(0, 300) } });
-  const value = last ?? uploads ?? '';
+  const value = last ?? uploads!;
   if (kind === 'manifests') return { type: 'manifest', name, reference: parseReference(value) };
   if (kind === 'tags' && value === 'list') return { type: 'tags', name };
   if (kind === 'blobs') return { type: 'blob', name, digest: parseDigest(value) };

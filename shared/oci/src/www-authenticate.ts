@@ -38,7 +38,7 @@ export function parseChallenges(header: string | readonly string[] | undefined):
       continue;
     }
     const quoted = take(QUOTED)?.[1];
-    const value = quoted === undefined ? (take(BARE)?.[0] ?? '') : quoted.replaceAll(/\\([\s\S])/g, '$1');
+    const value = quoted === undefined ? take(BARE)![0] : quoted.replaceAll(/\\([\s\S])/g, '$1');
     found.at(-1)?.params.set(word.toLowerCase(), value);
   }
   return found;

@@ -111,6 +111,38 @@ t.test('what is wrong is named', async (t) => {
   });
 });
 
+t.test('a manifest has its limits, and what is at them is read', async (t) => {
+  const many = (count: number): object[] => Array.from({ length: count }, () => ({ digest: D, size: 1 }));
+  const typed = (chars: number): object => ({ digest: D, size: 1, mediaType: `a/${'x'.repeat(chars - 2)}` });
+  const refused: [Buffer, RegExp][] = [
+    [image({ layers: many(20_001) }), /^layers names more than 20000 entries$/],
+    [image({ layers: many(10_000), blobs: many(10_001) }), /^manifest names more than 20000 entries$/],
+    [image({ layers: [typed(5), typed(256)] }), /^layers\[1\]\.mediaType is too long$/],
+    [image({ artifactType: 'x'.repeat(256) }), /^artifactType is too long$/],
+    [nested(101), /^manifest is nested more than 100 deep$/],
+  ];
+  for (const [bytes, message] of refused)
+    t.throws(() => parseManifest(bytes, undefined), { code: 'MANIFEST_SYNTAX', message }, String(message));
+  t.notOk(claimsToBeManifest(nested(101)), 'nor is it looked at for what it claims to be');
+  const full = image({ layers: many(10_000), blobs: many(10_000) });
+  t.equal(parseManifest(full, undefined).descriptors.length, 20_000);
+  t.equal(parseManifest(image({ artifactType: 'x'.repeat(255) }), undefined).artifactType?.length, 255);
+  t.equal(parseManifest(nested(100), undefined).mediaType, OCI_MANIFEST);
+  t.same(parseManifest(image({ x: '['.repeat(200), y: '\\"[' }), undefined).descriptors, [], 'in strings');
+});
+
+/** An image so deep, with its own braces. */
+function nested(depth: number): Buffer {
+  return Buffer.from(`{"schemaVersion":2,"x":${'['.repeat(depth - 1)}${']'.repeat(depth - 1)}}`);
+}
+
+t.test('of annotations only what is text is handed on', async (t) => {
+  const read = (annotations: unknown) => parseManifest(image({ annotations }), undefined).annotations;
+  t.same(read({ a: '1', b: 2, c: null, d: '' }), { a: '1', d: '' });
+  for (const none of [undefined, null, 'a', ['a'], {}, { b: 2 }])
+    t.equal(read(none), undefined, JSON.stringify(none));
+});
+
 t.test('a type is what is said, and known to be guessed where nothing says it', async (t) => {
   const odd = 'application/vnd.example.thing.v1+json';
   const bare = json({ schemaVersion: 2 });

@@ -57,6 +57,7 @@ t.test('more ranges than a lazy client may ask at once are refused, never the wh
   const many = `bytes=${Array.from({ length: MAX_RANGES + 1 }, (_, index) => `${index}-${index}`).join(',')}`;
   t.throws(() => parseRange(many, 100), { code: 'REQUEST_INVALID', facts: { status: 400 } });
   t.equal(parseRange(many.slice(0, many.lastIndexOf(',')), 100).type, 'several');
+  t.throws(() => rangeWish(many), { code: 'REQUEST_INVALID' }, 'also before the blob is looked for');
 });
 
 t.test('what a request wants before the blob is looked for', async (t) => {

@@ -1,6 +1,6 @@
 import type { ErrorCode } from '@sepia/base/errors';
 
-/** What a store said that is no success. */
+/** What a store said that is no success: its status is 300 or more. */
 export interface S3Refusal {
   readonly status: number;
   /** S3's own code, e.g. `SlowDown`; of an answer to HEAD only what its status means. */
@@ -63,5 +63,5 @@ function codeOf(status: number, code: string): ErrorCode {
   if (code === 'NoSuchUpload') return 'UPLOAD_UNKNOWN';
   if (status === 416) return 'RANGE_INVALID';
   if (PASSING.has(code) || status >= 500 || status === 408) return 'BACKEND_DOWN';
-  return status >= 300 ? 'UPSTREAM_DENIED' : 'BACKEND_DOWN';
+  return 'UPSTREAM_DENIED';
 }

@@ -25,5 +25,6 @@ t.test('what an operator can do is said', async (t) => {
   t.match(meaningOf({ status: 404, code: 'NoSuchBucket', message: '' }).words, /backend\.s3\.bucket/);
   t.match(meaningOf({ status: 301, code: 'PermanentRedirect', message: '' }).words, /backend\.s3\.region/);
   t.equal(meaningOf({ status: 500, code: 'X', message: 'y' }).words, 'it answered 500 (X: y)');
+  t.equal(meaningOf({ status: 502, code: '', message: '' }).words, 'it answered 502');
   t.ok(meaningOf({ status: 500, code: 'X', message: 'y'.repeat(9_000) }).words.length < 400);
 });

@@ -67,6 +67,18 @@ t.test('a better sample replaces a worse one at once, a clock that was set as we
   t.equal(book.offsetOf('a', 5), 60_000);
 });
 
+t.test('a full book takes nobody new in until old samples are forgotten', async (t) => {
+  const book = new ClockBook();
+  for (let index = 0; index < 4_096; index += 1) book.note(`m${index}`, { offsetMs: 1, ...SURE }, 0);
+  book.note('late', { offsetMs: 2, ...SURE }, 600_000);
+  t.equal(book.offsetOf('late', 600_000), undefined, 'all others are still believed');
+  book.note('m7', { offsetMs: 3, ...SURE }, 600_000);
+  t.equal(book.offsetOf('m7', 600_001), 3, 'whom it knows it goes on hearing');
+  book.note('late', { offsetMs: 2, ...SURE }, 600_001);
+  t.equal(book.offsetOf('late', 600_001), 2);
+  t.equal(book.offsetOf('m7', 600_001), 3, 'only the old ones made room');
+});
+
 t.test('a minority of wrong clocks never moves the time by more than the right ones differ', async (t) => {
   fc.assert(
     fc.property(

@@ -1,5 +1,5 @@
-import { IdleMemory } from '@sepia/base/memory/core/idle-memory';
 import t from 'tap';
+import { IdleMemory } from '../../../src/memory/core/idle-memory.ts';
 
 const MIB = 1024 * 1024;
 const IDLE = 0.01;

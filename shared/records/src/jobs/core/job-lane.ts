@@ -3,7 +3,7 @@ import { CodedError } from '@sepia/base/errors';
 import { canonicalJson } from '../../core/join.ts';
 import { HOLD_MS } from '../../deadlines.ts';
 import { hasNoPlace, type OwnerOf } from './fair-share.ts';
-import { isOpen, type Job, type JobLane, type JobState } from './job.ts';
+import { byEnd, isOpen, type Job, type JobLane, type JobState } from './job.ts';
 import { isRoomFor } from './lane-room.ts';
 import { isDue } from './turns.ts';
 
@@ -129,7 +129,9 @@ export function finishJob<T>(
   const job = heldBy(lane, id, holder);
   if (job === undefined) return lane;
   const { error: _error, ...rest } = job;
-  return job.next === undefined ? ended(lane, { ...rest, result }, 'done', nowMs) : again(lane, job, nowMs);
+  return job.next === undefined
+    ? ended(lane, { ...rest, result }, 'done', nowMs)
+    : again(lane, job, job.next, nowMs);
 }
 
 /** The job waits longer after each failure, or is dead. `isFinal`: no try can mend it. `chance`: 0 ≤ chance < 1. */
@@ -147,7 +149,7 @@ export function failJob<T>(
 ): JobLane<T> {
   const job = heldBy(lane, id, holder);
   if (job === undefined) return lane;
-  if (job.next !== undefined) return again(lane, job, nowMs);
+  if (job.next !== undefined) return again(lane, job, job.next, nowMs);
   const { error, isFinal, chance, rules } = failure;
   const tries = job.tries + 1;
   const failed: Job<T> = { ...job, tries, error };
@@ -169,7 +171,7 @@ export function releaseJob<T>(
 ): JobLane<T> {
   const job = heldBy(lane, id, holder);
   if (job === undefined) return lane;
-  if (job.next !== undefined) return again(lane, job, nowMs);
+  if (job.next !== undefined) return again(lane, job, job.next, nowMs);
   return replace(lane, { ...letGo(job), state: 'waiting', notBeforeMs: nowMs });
 }
 
@@ -204,9 +206,9 @@ function known<T>(lane: JobLane<T>, id: string): Job<T> {
   return job;
 }
 
-function again<T>(lane: JobLane<T>, job: Job<T>, nowMs: number): JobLane<T> {
-  const { next, error: _error, losses: _losses, ...rest } = job;
-  const payload = next ?? job.payload;
+/** The job waits anew, with the newer payload that came for it. */
+function again<T>(lane: JobLane<T>, job: Job<T>, payload: T, nowMs: number): JobLane<T> {
+  const { next: _next, error: _error, losses: _losses, ...rest } = job;
   return replace(lane, { ...letGo(rest as Job<T>), payload, state: 'waiting', tries: 0, notBeforeMs: nowMs });
 }
 
@@ -230,7 +232,7 @@ function swept<T>(lane: JobLane<T>): JobLane<T> {
   if (over <= 0) return lane;
   const oldest = lane.jobs
     .filter((job) => !isOpen(job))
-    .toSorted((one, other) => (one.endedAtMs ?? 0) - (other.endedAtMs ?? 0))
+    .toSorted(byEnd)
     .slice(0, over);
   return { jobs: lane.jobs.filter((job) => !oldest.includes(job)) };
 }

@@ -31,6 +31,11 @@ export interface JobLane<T> {
   readonly jobs: readonly Job<T>[];
 }
 
+/** Orders jobs that ended: the one that ended longest ago first, and before it one of which nobody knows when. */
+export function byEnd(one: Job<unknown>, other: Job<unknown>): number {
+  return (one.endedAtMs ?? 0) - (other.endedAtMs ?? 0);
+}
+
 export function isOpen(job: { readonly state: JobState }): boolean {
   return job.state === 'waiting' || job.state === 'running';
 }

@@ -1,4 +1,4 @@
-import { isOpen, type Job, type JobLane } from './job.ts';
+import { byEnd, isOpen, type Job, type JobLane } from './job.ts';
 
 /** A register takes 256 KiB with all that stands around its value (`POST /v1/register`): a longer lane could not change any more. */
 export const MAX_LANE_BYTES = 224 * 1024;
@@ -20,9 +20,7 @@ export function isRoomFor<T>(lane: JobLane<T>): boolean {
 export function fitted<T>(lane: JobLane<T>): JobLane<T> {
   const jobs = lane.jobs.map(cut);
   let over = bytesOf(jobs) - MAX_LANE_BYTES;
-  const ended = jobs
-    .filter((job) => !isOpen(job))
-    .sort((one, other) => (one.endedAtMs ?? 0) - (other.endedAtMs ?? 0));
+  const ended = jobs.filter((job) => !isOpen(job)).sort(byEnd);
   const gone = new Set<Job<T>>();
   for (const job of ended) {
     if (over <= 0) break;

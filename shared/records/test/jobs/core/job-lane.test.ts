@@ -144,6 +144,31 @@ t.test('a lane has its limits', async (t) => {
   t.equal(lane!.jobs[0]?.id, 'j100', 'the oldest ends go first');
 });
 
+t.test('open jobs with very long names are refused before the register is full', async (t) => {
+  const long = 'n'.repeat(30_000);
+  let lane: JobLane<string> | undefined;
+  for (const id of ['a', 'b', 'c']) ({ lane } = addJob(lane, one(id, id, long), 0));
+  t.doesNotThrow(() => addJob(lane, one('d', 'd', 'short'), 1));
+  ({ lane } = addJob(lane, one('d', 'd', long), 1));
+  const full = { code: 'OVERLOADED', message: 'too many jobs wait; try again later' };
+  t.throws(() => addJob(lane, one('e', 'e', long), 2), full);
+  t.throws(() => addJob(lane, one('e', 'd', long.repeat(2)), 2), full, 'a newer payload needs room as well');
+  const cancelled = cancelJob(lane, 'a', 3);
+  const refilled = addJob(cancelled, one('e', 'e', long), 4).lane;
+  t.throws(() => retryJob(refilled, 'a', 5), full, 'and one that is to run again');
+});
+
+t.test('only jobs whose turn it is are taken', async (t) => {
+  let lane: JobLane<string> | undefined;
+  for (const id of ['a', 'b', 'c']) ({ lane } = addJob(lane, one(id), 0));
+  const { taken } = takeJobs(lane, 'x', 1, 5, new Set(['c', 'a', 'gone']));
+  t.same(
+    taken.map(({ id }) => id),
+    ['a', 'c'],
+  );
+  t.same(takeJobs(lane, 'x', 1, 5, new Set()).taken, []);
+});
+
 t.test('nobody fills a lane alone', async (t) => {
   const ownerOf = (key: string): string => key.split('/')[0]!;
   let lane: JobLane<string> | undefined;

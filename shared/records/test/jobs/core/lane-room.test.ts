@@ -20,6 +20,32 @@ t.test('the jobs that ended longest ago make room', async (t) => {
   t.same(fitted(lane), lane, 'a short one stays as it is');
 });
 
+t.test('an end of which nobody knows when it was makes room first', async (t) => {
+  const jobs = Array.from({ length: 60 }, (_, at) => ended(`j${at}`, at + 1, 'r'.repeat(4_000)));
+  const undated = jobs.map((job, at) => {
+    const { endedAtMs: _ended, ...rest } = job;
+    return at % 20 === 10 ? rest : job;
+  });
+  const kept = fitted({ jobs: undated }).jobs.map(({ id }) => id);
+  for (const id of ['j10', 'j30', 'j50']) t.notOk(kept.includes(id), id);
+  t.ok(kept.includes('j49'));
+});
+
+t.test('what open jobs noted goes once no ended job is left to go, and no open job does', async (t) => {
+  let lane: JobLane<string> = { jobs: [ended('old', 1, 'r')] };
+  for (let at = 0; at < 10; at += 1)
+    lane = addJob(lane, { id: `j${at}`, key: `k${at}`, payload: 'p' }, at).lane;
+  lane = takeJobs(lane, 'x', 20, 10).lane;
+  for (let at = 0; at < 7; at += 1) lane = renewJob(lane, `j${at}`, 'x', 30, 'n'.repeat(30_000)).lane;
+  t.match(fitted(lane).jobs[1], { id: 'j0', progress: /^n{30000}$/ }, 'seven notes still fit');
+  lane = renewJob(lane, 'j7', 'x', 40, 'n'.repeat(30_000)).lane;
+  const { jobs } = fitted(lane);
+  t.same(
+    jobs.map(({ id, state, holder, progress }) => [id, state, holder, progress]),
+    Array.from({ length: 10 }, (_, at) => [`j${at}`, 'running', 'x', undefined]),
+  );
+});
+
 t.test('what is too long for one job is cut, and said', async (t) => {
   const long = ended('a', 1, { lost: ['x'.repeat(20_000)] });
   const [job] = fitted({ jobs: [long] }).jobs;

@@ -2,7 +2,7 @@ import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { HOLD_MS } from '../../../src/deadlines.ts';
 import type { Job } from '../../../src/jobs/core/job.ts';
-import { inTurn } from '../../../src/jobs/core/turns.ts';
+import { inTurn, isDue } from '../../../src/jobs/core/turns.ts';
 
 const ownerOf = (key: string): string => key.split('/')[0]!;
 
@@ -28,6 +28,15 @@ t.test('the oldest first; of many jobs of one owner those of others do not wait 
   t.same(idsOf(inTurn(jobs, 300, 6, ownerOf)), ['many/0', 'one/0', 'two/0', 'many/1', 'two/1', 'many/2']);
   t.same(idsOf(inTurn(jobs, 300, 3)), ['many/0', 'many/1', 'many/2'], 'without owners they are all alike');
   t.same(inTurn(jobs, -1, 6, ownerOf), [], 'none before its time');
+});
+
+t.test('a job that runs is due once its time with the holder is over, or where none is said', async (t) => {
+  const until = (heldUntilMs: number) => waiting('a/0', 0, { state: 'running', holder: 'x', heldUntilMs });
+  t.notOk(isDue(until(1_001), 1_000));
+  t.ok(isDue(until(1_000), 1_000));
+  t.ok(isDue(waiting('a/0', 0, { state: 'running', holder: 'x' }), 1_000), 'nobody would ever let it go');
+  for (const state of ['done', 'dead', 'cancelled'] as const)
+    t.notOk(isDue(waiting('a/0', 0, { state }), 1_000), state);
 });
 
 t.test('who has a job that runs, or was served last, comes later', async (t) => {
