@@ -98,11 +98,6 @@ export class SwarmCore {
     });
   }
 
-  /** Wires to members. */
-  get wireCount(): number {
-    return this.links.members;
-  }
-
   /** Draws a link id; the shell uses it for what comes in and for HTTP sources. */
   readonly drawLink = (): LinkId => this.#nextLink++;
 

@@ -20,7 +20,6 @@ export class ZoneMeter {
 
   /** `onItsWay`: pieces asked across already. */
   mayCross(onItsWay: number): boolean {
-    if (this.#share >= 1) return true;
     const far = this.#farBytes + (onItsWay + 1) * PIECE;
     return far <= Math.max(this.#share * (this.#nearBytes + far), FIRST_PIECES * PIECE);
   }

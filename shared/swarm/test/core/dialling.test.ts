@@ -95,3 +95,22 @@ t.test('whether there is anybody to share with follows what is learnt and forgot
   dialling.learn(crowd);
   t.notOk(dialling.knowsPeers, 'it was forgotten for others');
 });
+
+t.test(
+  'a peer that came up is not dialled; as a duplicate that went it is, after the shortest pause',
+  async (t) => {
+    const { dialling, dialled } = start();
+    dialling.learn([peer('a')]);
+    dialling.onUp('a', 7);
+    t.strictSame(dialled(0), []);
+    dialling.onDown(7, 'duplicate', 10);
+    t.strictSame(dialled(10 + LIMITS.backoffMinMs - 1), []);
+    t.strictSame(dialled(10 + LIMITS.backoffMinMs), ['a 0']);
+  },
+);
+
+t.test('neither itself nor a peer without an address is dialled', async (t) => {
+  const { dialling, dialled } = start();
+  dialling.learn([peer('me'), peer('silent', { addresses: [] }), peer('a')]);
+  t.strictSame(dialled(0), ['a 0']);
+});

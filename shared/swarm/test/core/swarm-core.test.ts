@@ -276,3 +276,66 @@ t.test('who does not leech asks nothing; a reader that closed is forgotten', asy
   tell({ type: 'readerClosed', reader: 0 });
   t.ok(of(tell({ type: 'leech', on: true }), 'fetch').length > 0);
 });
+
+t.test('a piece that landed from elsewhere is cancelled where it was asked for, and announced', async (t) => {
+  const { core, tell, wire } = start({ knows: (index) => index === 0 });
+  const { link } = wire('a', [0]);
+  const other = wire('b', []);
+  const effects = tell({ type: 'landed', index: 0 });
+  t.strictSame(of(effects, 'cancel'), [{ type: 'cancel', link, index: 0 }]);
+  t.strictSame(of(effects, 'sendHave'), [{ type: 'sendHave', link: other.link, index: 0 }]);
+  t.ok(core.have.has(0));
+  t.strictSame(tell({ type: 'landed', index: 0 }), [], 'once');
+});
+
+t.test('what is not here is refused, and so is whoever is not linked', async (t) => {
+  const have = new Bitfield(PIECES);
+  have.add(0);
+  const { tell, wire } = start({ leech: false, have });
+  const { link } = wire('a', []);
+  t.strictSame(tell({ type: 'asked', link, index: PIECES - 1 }), [
+    { type: 'refuse', link, index: PIECES - 1 },
+  ]);
+  t.strictSame(tell({ type: 'asked', link, index: 0 }), [{ type: 'readPiece', link, index: 0 }]);
+  t.strictSame(tell({ type: 'asked', link: link + 1, index: 0 }), [
+    { type: 'refuse', link: link + 1, index: 0 },
+  ]);
+});
+
+t.test('bytes of a link that is down keep no source from being called silent', async (t) => {
+  const { core, tell, wire } = start({ limits: { depthMin: 1 } });
+  const gone = wire('a', all());
+  tell({ type: 'linkDown', link: gone.link, reason: 'closed' });
+  const { link } = wire('b', all());
+  t.strictSame(tell({ type: 'progress', link: gone.link, index: 0, bytes: 2 ** 20 }, 900), []);
+  tell({ type: 'timer', key: 'tick' }, 1_100);
+  t.equal(core.links.get(link)?.stalled, true);
+});
+
+t.test('an origin suggests a piece that landed later, once it is here', async (t) => {
+  const { tell, wire } = start({ origin: true });
+  const { link, effects } = wire('a', [], { dialled: false });
+  t.strictSame(of(effects, 'sendSuggest'), []);
+  t.strictSame(of(tell({ type: 'landed', index: 7 }), 'sendSuggest'), [
+    { type: 'sendSuggest', link, index: 7 },
+  ]);
+});
+
+t.test(
+  'an HTTP source that is silent for long is given nothing for a while, its pieces are free again',
+  async (t) => {
+    const { core, tell } = start();
+    const link = core.drawLink();
+    const asked = of(tell({ type: 'httpUp', link, has: () => true }), 'fetch').map(({ index }) => index);
+    const before = tell({ type: 'timer', key: 'tick' }, 29_999);
+    t.strictSame(of(before, 'cancel'), []);
+    const effects = tell({ type: 'timer', key: 'tick' }, 30_000);
+    t.strictSame(
+      of(effects, 'cancel').map(({ index }) => index),
+      asked,
+    );
+    t.strictSame(of(effects, 'fetch'), []);
+    t.equal(core.links.get(link)?.fetches.size, 0);
+    t.ok(core.links.get(link), 'it is not given up');
+  },
+);

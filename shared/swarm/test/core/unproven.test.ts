@@ -30,6 +30,7 @@ t.test(
     t.equal(enter('b'), 'in');
     t.equal(enter('c'), 0, 'the oldest of the host with the most');
     t.equal(enter('d'), 1);
+    t.equal(enter('b'), 'out', 'no host has two more than it');
   },
 );
 
