@@ -9,7 +9,7 @@ import { runTap, testFiles, workspaces } from './tap.mjs';
 /** Packages that are pure as a whole, as cores are. */
 const PURE_PACKAGES = ['shared/oci', 'shared/metainfo'];
 /** Places under `shared/` that no test reaches yet: lowered towards 0, never raised. Elsewhere there is none. */
-const MAY_LACK = 21;
+const MAY_LACK = 18;
 /** Imports every file that is judged: one that no test loads is unreached, not unknown. */
 const LOAD = 'for (const file of process.argv.slice(1)) await import(file)';
 /** The ends of blocks, and comments: no code. */

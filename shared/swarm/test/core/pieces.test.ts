@@ -1,0 +1,36 @@
+import { Bitfield } from '@sepia/base/bitfield';
+import t from 'tap';
+import { Link } from '../../src/core/link.ts';
+import { PieceTable } from '../../src/core/pieces.ts';
+import { StrangerSlots } from '../../src/core/strangers/stranger-slots.ts';
+
+t.test('a piece is wanted again only when nobody is asked for it any more', async (t) => {
+  const have = new Bitfield(4);
+  const pieces = new PieceTable({ pieceCount: 4, have, knows: () => true, covered: () => true });
+  pieces.begin(1, 0);
+  pieces.begin(2, 0);
+  pieces.release(1, 0);
+  t.strictSame(pieces.inFlight.get(0), [2]);
+  t.notOk(pieces.wanted.has(0));
+  pieces.release(2, 0);
+  t.notOk(pieces.inFlight.has(0));
+  t.ok(pieces.wanted.has(0));
+});
+
+t.test('a refusal is of one piece, and for a while', async (t) => {
+  const of = { id: 0, peerId: 'a', origin: false, zone: '', dialled: true, nowMs: 0, pieceCount: 4 };
+  const link = new Link({ ...of, kind: 'wire' });
+  for (const index of [0, 1]) link.has.add(index);
+  link.refused.set(0, 500);
+  t.notOk(link.canServe(0, 499));
+  t.ok(link.canServe(1, 499));
+  t.ok(link.canServe(0, 500));
+});
+
+t.test('strangers that ask are counted once each, until they leave', async (t) => {
+  const slots = new StrangerSlots<string>({ slots: 1, holdMs: 1_000 });
+  for (const who of ['a', 'b', 'a']) slots.ask(who, 0);
+  t.equal(slots.size, 2, 'with a slot or without');
+  slots.leave('a');
+  t.equal(slots.size, 1);
+});
