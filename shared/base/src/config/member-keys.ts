@@ -11,7 +11,7 @@ export const COMMON_KEYS = {
     .regex(MEMBER_ID, 'is not an id: lower-case letters, digits, dots, dashes, at most 64')
     .optional()
     .describe(
-      'Id of this member, for good: at origins, trackers and proxies that of the cluster document, and required; others draw one at their first start where it is left out.',
+      'Id of this member, for good: at origins, trackers and proxies that of the cluster document, and required; an agent without one draws it at its first start.',
     ),
   data: z.string().describe('Data folder, relative to this file; proxies keep nothing in it.'),
   'cluster-key-file': z.string().describe('File of 64 hex characters that every member shares.'),
