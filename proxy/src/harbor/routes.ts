@@ -4,6 +4,7 @@ import type { RepositoryName } from '@sepia/base/names/repository';
 import { PROXY } from '@sepia/cluster/api/proxy';
 import { fits } from '@sepia/cluster/message';
 import type { GuardCheck } from '@sepia/http/gate';
+import { DRIVER_PREFIXES } from '@sepia/http/open-routes';
 import { routed, serve } from '@sepia/http/router';
 import { readJson } from '@sepia/http/signed';
 import type { Context } from 'koa';
@@ -21,8 +22,6 @@ const PURGE_BODY = z.object({
   digest: z.string().max(160).optional(),
 });
 
-const PREFIXES = ['', '/kraken', '/dragonfly'] as const;
-
 /**
  * Harbor's routes, each also under both prefixes (Harbor refuses one endpoint twice), and the purge for
  * members. Who may call them was decided at the gate ({@link harborGuards}). `defaultUpstream` is the listener's.
@@ -33,7 +32,7 @@ export function harborRoutes(router: Router, parts: HarborParts, defaultUpstream
     const named = parseImageUrl(url, parts.upstreams(), defaultUpstream);
     return await parts.jobs.create(named.image, named.url, scope, authorization);
   };
-  for (const prefix of PREFIXES) {
+  for (const prefix of DRIVER_PREFIXES) {
     for (const path of ['/health', '/healthy', '/_ping']) {
       router.get(prefix + path, (context) => {
         routed(context, 'health').body = 'ok\n';

@@ -11,7 +11,7 @@ export type Guard = 'anyone' | 'door' | 'health' | 'driver' | 'webhook' | 'loopb
 export type OpenRoutes = Readonly<Record<string, Guard>>;
 
 /** Harbor's drivers live under both prefixes too: it refuses the same endpoint twice. */
-const DRIVER_PREFIXES = ['', '/kraken', '/dragonfly'] as const;
+export const DRIVER_PREFIXES = ['', '/kraken', '/dragonfly'] as const;
 const DRIVER_ROUTES = {
   '/health': 'health',
   '/healthy': 'health',

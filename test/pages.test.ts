@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { DRIVER_PREFIXES, OPEN_ROUTES } from '@sepia/http/open-routes';
 import t from 'tap';
 import { FILES, isSource, ROOT } from './sources.ts';
 
@@ -33,4 +34,19 @@ t.test('docs/metrics.md lists every metric once, and says of each what the sourc
     t.equal(kind === 'counter', name!.endsWith('_total'), `${name}: a counter ends in _total`);
     t.ok(sources.includes(meaning!), `${name}: ${meaning}`);
   }
+});
+
+t.test('docs/internal-api.md lists what is open without a signature, and nothing else', async (t) => {
+  const page = readFileSync(join(ROOT, 'docs/internal-api.md'), 'utf8');
+  const section = /## Open without a signature[\s\S]*?(?=\n## |$)/.exec(page)?.[0] ?? '';
+  const listed = [...section.matchAll(/^\| (\w+) \| `([^`]+)` \|/gm)].map(
+    ([, home, path]) => `${home} ${path}`,
+  );
+  const open = Object.entries(OPEN_ROUTES).flatMap(([home, routes]) =>
+    Object.keys(routes)
+      .filter((path) => !DRIVER_PREFIXES.some((prefix) => prefix !== '' && path.startsWith(`${prefix}/`)))
+      .map((path) => `${home} ${path}`),
+  );
+  t.ok(open.length > 30, 'there are some');
+  t.same(listed.toSorted(), open.toSorted());
 });
