@@ -159,6 +159,7 @@ export function sourceGone({ repository, tag }: ConversionTask): ConversionOutco
   return { ...skipped(`${repository}:${tag} is gone`), isSourceGone: true };
 }
 
+/** The outcome of an image that is left as it is; `reason`: in words, for whoever reads the job. */
 export function skipped(reason: string): ConversionOutcome {
   return { outcome: 'skipped', reason };
 }

@@ -143,6 +143,7 @@ async function ask(asker: Pick<InternalClient, 'raw'>, target: Target, signal: A
   }
 }
 
+/** Members by their ids, each with its first URL. All of them stand in the cluster document. */
 export function targetsOf(cluster: Cluster, ids: readonly string[]): Target[] {
   return ids.map((id) => ({ id, url: cluster.member(id).urls[0]! }));
 }

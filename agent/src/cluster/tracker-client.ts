@@ -20,6 +20,7 @@ export interface MetainfoNews {
   readonly etag: string;
 }
 
+/** Reads an answer of a metainfo poll. @throws what `Metainfo.decode` throws */
 export function newsOf(bytes: Uint8Array, etag: string | string[] | undefined): MetainfoNews {
   const metainfo = Metainfo.decode(bytes);
   return { metainfo, etag: typeof etag === 'string' ? etag : metainfo.etag };

@@ -28,6 +28,7 @@ export interface ClusterPaths {
   data(name: string): string;
 }
 
+/** Where the files of a cluster of `sepia up` lie below its folder. */
 export function clusterPaths(root: string): ClusterPaths {
   return {
     root,

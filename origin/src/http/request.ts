@@ -25,6 +25,7 @@ export function blobNameOf(ctx: Context): BlobName {
   return { ...repositoryOf(ctx), digest: digestParam(ctx) };
 }
 
+/** The digest in the path. @throws {CodedError} `DIGEST_SYNTAX` */
 export function digestParam(ctx: Context): Digest {
   return parseDigest(String((ctx as unknown as { params: Record<string, string> }).params['digest'] ?? ''));
 }

@@ -21,6 +21,7 @@ export function wrongContent(digest: Digest, found: Digest): CodedError {
   });
 }
 
+/** `BLOB_UNKNOWN` of a place that keeps blobs; `place` in words. */
 export function unknownBlob(digest: Digest, place: string): CodedError {
   return new CodedError('BLOB_UNKNOWN', { message: `${place} does not have it`, detail: { digest, place } });
 }

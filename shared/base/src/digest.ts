@@ -7,6 +7,7 @@ export type DigestAlgorithm = 'sha256' | 'sha512';
 
 const DIGEST = /^(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/;
 
+/** True for a digest of the two algorithms, in the one form that is taken: lower-case hex of the right length. */
 export function isDigest(text: string): text is Digest {
   return DIGEST.test(text);
 }
@@ -17,6 +18,7 @@ export function parseDigest(text: string): Digest {
   return text;
 }
 
+/** What a digest was made with. */
 export function digestAlgorithm(digest: Digest): DigestAlgorithm {
   return digest.startsWith('sha256:') ? 'sha256' : 'sha512';
 }
@@ -26,6 +28,7 @@ export function digestHex(digest: Digest): string {
   return digest.slice(7);
 }
 
+/** The digest of bytes that are in memory; of a stream, use `Digester`. */
 export function digestOf(bytes: Uint8Array, algorithm: DigestAlgorithm = 'sha256'): Digest {
   return `${algorithm}:${createHash(algorithm).update(bytes).digest('hex')}` as Digest;
 }

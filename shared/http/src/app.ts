@@ -195,6 +195,7 @@ function isBrokenConnection(thrown: unknown): boolean {
   return isClientGone(thrown) || code === 'ECONNREFUSED' || code === 'ETIMEDOUT' || UNDICI_BROKE.has(code);
 }
 
+/** True for what Node throws where the other end closed the connection, or we did. */
 export function isClientGone(thrown: unknown): boolean {
   const code = systemCode(thrown);
   return (

@@ -10,6 +10,7 @@ export const HASH_BYTES = 32;
 /** Leaves of a whole piece. */
 export const LEAVES = PIECE_BYTES / LEAF_BYTES;
 
+/** Pieces of a blob of so many bytes; an empty one has none. */
 export function pieceCount(sizeBytes: number): number {
   return Math.ceil(sizeBytes / PIECE_BYTES);
 }

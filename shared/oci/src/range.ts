@@ -85,6 +85,7 @@ function one(first: string, last: string, sizeBytes: number): ByteRange | undefi
   return { start, end: last === '' ? sizeBytes - 1 : Math.min(Number(last), sizeBytes - 1) };
 }
 
+/** The value of `Content-Range` (RFC 9110, 14.4). */
 export function contentRange(range: ByteRange, sizeBytes: number): string {
   return `bytes ${range.start}-${range.end}/${sizeBytes}`;
 }

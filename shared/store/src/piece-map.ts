@@ -27,6 +27,7 @@ export function partialDataName(digest: Digest, salt: string): string {
   return `${digest.replace(':', '-')}.${salt}`;
 }
 
+/** The bytes of `<partial>.map`, as `decodePieceMap` reads them. */
 export function encodePieceMap(map: PieceMap): Uint8Array {
   const { metainfo, have, dataName, bootId, synced, sources } = map;
   const meta = metainfo.encode();

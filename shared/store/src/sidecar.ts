@@ -35,6 +35,7 @@ export interface Sidecar {
   readonly attrs: BlobAttrs;
 }
 
+/** The bytes of a sidecar file, as `decodeSidecar` reads them. */
 export function encodeSidecar(sidecar: Sidecar): Uint8Array {
   const { digest, sizeBytes, layer, attrs } = sidecar;
   return seal(MAGIC, { header: { v: 1, digest, sizeBytes, ...attrs }, body: layer });

@@ -130,6 +130,7 @@ export function openReply(): Buffer {
   return Buffer.alloc(16);
 }
 
+/** The body of an answer to `FUSE_STATFS`: a read-only file system of so many files. */
 export function statfsReply(files: number): Buffer {
   const reply = Buffer.alloc(80);
   reply.writeUInt32LE(files, 24);

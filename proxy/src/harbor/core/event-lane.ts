@@ -95,6 +95,7 @@ export function takeDue<T>(
   return { lane: { ...lane, events }, taken: [...chosen].map(held) };
 }
 
+/** Whether an event waits that may be taken now. */
 export function hasDue<T>(lane: Lane<T> | undefined, nowMs: number): boolean {
   return lane?.events.some((event) => isDue(event, nowMs)) ?? false;
 }

@@ -52,6 +52,7 @@ export type NewJob = Pick<
   'url' | 'upstream' | 'repository' | 'reference' | 'scope' | 'hadToken' | 'holder'
 >;
 
+/** The slot that an id of a preheat job lies in. */
 export function slotOf(id: number): number {
   return id % JOB_SLOTS;
 }

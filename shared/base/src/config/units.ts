@@ -137,6 +137,7 @@ export function baseUrl(): z.ZodType<string> {
   });
 }
 
+/** True for an http(s) URL without path, account, query and fragment: what a path is put behind. */
 export function isBaseUrl(text: string): boolean {
   if (!URL.canParse(text)) return false;
   const url = new URL(text);

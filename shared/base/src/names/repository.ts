@@ -10,6 +10,7 @@ const NAME = new RegExp(`^${PART}(?:/${PART})*$`);
 const TAG = /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/;
 const MAX_NAME = 255;
 
+/** True for a name of a repository (OCI distribution, "Pulling manifests"), of at most the length that is taken. */
 export function isRepositoryName(text: string): text is RepositoryName {
   return text.length <= MAX_NAME && NAME.test(text);
 }
@@ -21,6 +22,7 @@ export function parseRepositoryName(text: string): RepositoryName {
   return text;
 }
 
+/** True for a tag (OCI distribution, "Pulling manifests"). */
 export function isTag(text: string): text is Tag {
   return TAG.test(text);
 }

@@ -73,6 +73,7 @@ export function upstreamOfHost<T extends NamedUpstream>(
   return undefined;
 }
 
+/** True for an upstream that is Docker Hub, whose official images lie below `library/`. */
 export function isDockerHub(upstream: NamedUpstream): boolean {
   return upstream.hosts.some((host) => DOCKER_HUB_HOSTS.has(host.toLowerCase()));
 }

@@ -38,6 +38,7 @@ export function zstdFrame(bytes: Buffer): ZstdFrame {
   return { length, isWhole: bytes.length >= length, isSkippable: false };
 }
 
+/** True for the magic number of a skippable frame (RFC 8878, 3.1.2). */
 export function isSkippableMagic(magic: number): boolean {
   return (magic & 0xfffffff0) >>> 0 === SKIPPABLE;
 }
@@ -59,6 +60,7 @@ export function blockOf(head: Buffer): { readonly sizeBytes: number; readonly is
   return { sizeBytes: kind === RLE ? 1 : block >> 3, isLast: (block & 1) === 1 };
 }
 
+/** @throws {CodedError} always: bytes that are no zstd; `what`: the part that is wrong */
 export function invalidZstd(what: string): never {
   throw new CodedError('LAYER_INVALID', { message: `zstd data is not valid: ${what}`, detail: {} });
 }

@@ -73,6 +73,7 @@ export function toldBy(originId: string, answer: { readonly [K in keyof Where]?:
   return { originId, state, linked: linked === true, ...(isSize ? { sizeBytes } : {}) };
 }
 
+/** What is known of an origin that said nothing. */
 export function silent(originId: string): Whereabouts {
   return { originId, state: 'silent', linked: false };
 }

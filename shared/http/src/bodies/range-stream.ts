@@ -20,6 +20,7 @@ export function answeredRange(body: AsyncIterable<Uint8Array> & { destroy(): voi
 /** Ranges that are open in this process. */
 let openRanges = 0;
 
+/** Ranges of other members that this process reads now. */
 export function openRangeCount(): number {
   return openRanges;
 }

@@ -31,6 +31,7 @@ export function parseObject(bytes: Uint8Array): JsonObject | undefined {
   return isObject(value) ? value : undefined;
 }
 
+/** True for a JSON object: no list, not null. */
 export function isObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -6,6 +6,7 @@ export type Part =
   | { readonly bytes: Uint8Array }
   | { readonly zeros: number };
 
+/** Bytes of a part. */
 export function lengthOf(part: Part): number {
   if ('from' in part) return part.length;
   return 'bytes' in part ? part.bytes.length : part.zeros;

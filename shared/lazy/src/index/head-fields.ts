@@ -47,6 +47,7 @@ export function getPacked(
   return { compressedBit: offset * 8, packed };
 }
 
+/** Writes the source of spans at `at`; returns where it ends. */
 export function putSource(head: Buffer, at: number, { digest, sizeBytes, compressor }: SpanSource): number {
   putDigest(head, at, digest);
   putNumber(head, at + 72, sizeBytes);
@@ -54,6 +55,7 @@ export function putSource(head: Buffer, at: number, { digest, sizeBytes, compres
   return at + SOURCE_BYTES;
 }
 
+/** Reads what `putSource` wrote. @throws {CodedError} `INDEX_INVALID` */
 export function getSource(head: Buffer, at: number): SpanSource {
   const compressor = READ_COMPRESSORS[head[at + 80]!] ?? invalidIndex('unknown compressor of a data blob');
   return { digest: getDigest(head, at), sizeBytes: getNumber(head, at + 72), compressor };
@@ -66,17 +68,20 @@ export function putDigest(head: Buffer, at: number, digest: Digest): void {
   Buffer.from(hex, 'hex').copy(head, at + 8);
 }
 
+/** Reads what `putDigest` wrote. @throws {CodedError} `INDEX_INVALID` */
 export function getDigest(head: Buffer, at: number): Digest {
   const algorithm = ALGORITHMS[head[at]! - 1] ?? invalidIndex('unknown digest');
   const bytes = head.subarray(at + 8, at + (algorithm === 'sha256' ? 40 : 72));
   return `${algorithm}:${bytes.toString('hex')}` as Digest;
 }
 
+/** Writes a whole number below 2⁵³ as u64, little-endian. */
 export function putNumber(head: Buffer, at: number, value: number): void {
   head.writeUInt32LE(value % 2 ** 32, at);
   head.writeUInt32LE(Math.floor(value / 2 ** 32), at + 4);
 }
 
+/** Reads what `putNumber` wrote. @throws {CodedError} `INDEX_INVALID` */
 export function getNumber(head: Buffer, at: number): number {
   const value = head.readUInt32LE(at) + head.readUInt32LE(at + 4) * 2 ** 32;
   return Number.isSafeInteger(value) ? value : invalidIndex('a number is too large');

@@ -10,6 +10,7 @@ export const FLOOR_SPACE = 'g1';
 export const FLOORED_SPACES = ['l1', 'f1', 'p1'] as const;
 export type FlooredSpace = (typeof FLOORED_SPACES)[number];
 
+/** True for a space of records whose tombstones go below a floor (docs/adr/0072-the-end-of-tombstones.md). */
 export function isFloored(space: string): space is FlooredSpace {
   return (FLOORED_SPACES as readonly string[]).includes(space);
 }

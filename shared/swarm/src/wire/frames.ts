@@ -140,6 +140,7 @@ export class FrameParser {
   }
 }
 
+/** A u32, big-endian, at `at`; the caller knows that it is there. */
 export function readUint32(bytes: Uint8Array, at: number): number {
   return ((bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!) >>> 0;
 }

@@ -101,6 +101,7 @@ export type Purpose = 'redirect' | 'realm';
  */
 export type Place = 'origin' | 'host' | 'listed' | 'domain' | 'foreign';
 
+/** Where a URL that a registry led to stands, seen from that registry. */
 export function placeOf(home: Home, url: URL, purpose: Purpose): Place {
   if (url.origin === home.base.origin) return 'origin';
   if (isSameHost(url.hostname, home.base.hostname)) return 'host';

@@ -17,6 +17,7 @@ export function fixedCredentials(credentials: Credentials): CredentialSource {
   return { current: () => Promise.resolve(credentials), refused: () => undefined };
 }
 
+/** True for the same account with the same password. */
 export function isSame(one: Credentials, other: Credentials | undefined): boolean {
   return one.username === other?.username && one.password === other.password;
 }

@@ -36,6 +36,7 @@ export function byEnd(one: Job<unknown>, other: Job<unknown>): number {
   return (one.endedAtMs ?? 0) - (other.endedAtMs ?? 0);
 }
 
+/** True for a job that waits or runs; the others have ended. */
 export function isOpen(job: { readonly state: JobState }): boolean {
   return job.state === 'waiting' || job.state === 'running';
 }

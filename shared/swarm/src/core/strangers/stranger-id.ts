@@ -8,6 +8,7 @@ export function strangerId(address: string): string {
   return MARK + address;
 }
 
+/** True for the id that a link to a stranger goes by. */
 export function isStrangerId(peerId: string): boolean {
   return peerId.startsWith(MARK);
 }
