@@ -29,9 +29,9 @@ t.test('docs/metrics.md lists every metric once, and says of each what the sourc
   const sources = FILES.filter(({ path }) => isSource(path))
     .map(({ text }) => text.replaceAll("\\'", "'"))
     .join('\n');
-  for (const [, name, kind, meaning] of rows) {
+  for (const [, name = '', kind, meaning] of rows) {
     t.match(kind, /^(?:counter|gauge|histogram)$/, name);
-    t.equal(kind === 'counter', name!.endsWith('_total'), `${name}: a counter ends in _total`);
+    t.equal(kind === 'counter', name.endsWith('_total'), `${name}: a counter ends in _total`);
     t.ok(sources.includes(meaning!), `${name}: ${meaning}`);
   }
 });

@@ -3,7 +3,7 @@ import t from 'tap';
 import { Asking } from '../../src/core/asking.ts';
 import { Bans } from '../../src/core/bans.ts';
 import { Dialling } from '../../src/core/dialling.ts';
-import type { Effect } from '../../src/core/events.ts';
+import type { SwarmEffect } from '../../src/core/events.ts';
 import { Fetching } from '../../src/core/fetching.ts';
 import { CORE_LIMITS } from '../../src/core/limits.ts';
 import { Link } from '../../src/core/link.ts';
@@ -59,7 +59,7 @@ t.test('a piece that is asked of links that are gone gets another source', async
   const fetching = new Fetching({ ...common, chance, asking, rate: new Rate(0) });
   links.set(2, peer(2, [0]));
   pieces.begin(1, 0);
-  const told: Effect[] = [];
+  const told: SwarmEffect[] = [];
   fetching.hedge(0, (effect) => void told.push(effect));
   t.same(told, [{ type: 'fetch', link: 2, index: 0 }]);
   fetching.hedge(0, (effect) => void told.push(effect));

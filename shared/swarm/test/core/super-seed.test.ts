@@ -1,6 +1,6 @@
 import { Bitfield } from '@sepia/base/bitfield';
 import t from 'tap';
-import type { Effect } from '../../src/core/events.ts';
+import type { SwarmEffect } from '../../src/core/events.ts';
 import { CORE_LIMITS } from '../../src/core/limits.ts';
 import { Link } from '../../src/core/link.ts';
 import { Chance } from '../../src/core/random.ts';
@@ -31,7 +31,7 @@ function seeding(seed = 1) {
     return link;
   };
   const offer = (): (readonly [link: number, index: number])[] => {
-    const told: Effect[] = [];
+    const told: SwarmEffect[] = [];
     superSeed.offer(links, (effect) => void told.push(effect));
     return told.flatMap((one) => (one.type === 'sendSuggest' ? [[one.link, one.index] as const] : []));
   };
