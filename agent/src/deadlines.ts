@@ -48,7 +48,7 @@ export const PIECE_MS = 20_000;
 export const PIECE_BODY_MS = 5_000;
 /** What an origin got so far of a blob that it fetches; silence counts as nothing. */
 export const WHERE_MS = 2_000;
-/** The cluster is asked for so long; then what the cache has is served ("How a body ends"). */
+/** The cluster is asked for so long; then what the cache has is served. */
 export const LINK_MS = 3_000;
 /** For a right copy of a damaged piece that nobody waits for. */
 export const MEND_MS = 30_000;

@@ -35,7 +35,7 @@ export const READY_POLL_MS = 100;
 export const PROBE_MS = 2_000;
 /** A port of this machine accepts at once, or nobody listens. */
 export const LOCAL_CONNECT_MS = 1_000;
-/** Longer than a member's own drain. */
+/** Longer than a member's own drain by default (10 s). */
 export const STOP_GRACE_MS = 15_000;
 /** A member that died is started again after this, doubling up to the next. */
 export const RESTART_FIRST_MS = 500;

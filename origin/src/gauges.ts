@@ -37,10 +37,8 @@ export function originGauges(metrics: Metrics, parts: GaugedParts): void {
   metrics.gauge('sepia_origin_disk_full', '1 while the data disk takes no blobs.', () =>
     room.isFull ? 1 : 0,
   );
-  metrics.gauge(
-    'sepia_origin_records_refused',
-    '1 while the database of records takes no writes.',
-    () => recovery.refused.length,
+  metrics.gauge('sepia_origin_records_refused', '1 while the database of records takes no writes.', () =>
+    recovery.isRefusing ? 1 : 0,
   );
   metrics.gauge(
     'sepia_origin_owed_blobs',

@@ -33,7 +33,7 @@ export const HOLDER_HEDGE_MS = 400;
 export const LEADER_MS = 120_000;
 /** Longest silence of a body: undici's guard of the socket; our own looks at its progress are sooner. */
 export const BODY_MS = 60_000;
-/** Without progress at any origin for this long a blob of which no byte was sent fails ("How a body ends"). */
+/** Without progress at any origin for this long a blob of which no byte was sent fails. */
 export const PROGRESS_MS = 10_000;
 /** An answer to a long-poll may be this late. */
 export const POLL_SLACK_MS = 2_000;

@@ -50,7 +50,7 @@ export const SIZE_DOUBT_MS = 24 * 3_600_000;
 export const MAX_YIELD_MS = 5_000;
 /** While it stands still it looks this often whether any reader still waits. */
 export const YIELD_LOOK_MS = 20;
-/** A blob is read for this long at most. */
+/** A blob, wherever it comes from, is read for its torrent for this long at most. */
 export const TORRENT_MS = 60 * 60_000;
 
 // Who may read, by what the registry says.

@@ -167,9 +167,9 @@ export class Recovery {
     return this.#ring().formerRecords ?? Number.NaN;
   }
 
-  /** Why records are not written here at present; empty if they are. */
-  get refused(): string[] {
-    return this.#deps.folder.db.warnings;
+  /** The database takes no records at present. */
+  get isRefusing(): boolean {
+    return this.#deps.folder.db.isTorn;
   }
 
   /** In words, for `/readyz`; empty if nothing is owed, as far as is known. */
@@ -181,7 +181,7 @@ export class Recovery {
     const waiting = this.startUp.waiting;
     if (this.#ring().isOutside) return [`${waiting}`];
     return [
-      ...this.refused,
+      ...this.#deps.folder.db.warnings,
       ...(waiting === undefined
         ? []
         : [`under-replicated: ${waiting}; what they own too is not served here`]),

@@ -12,7 +12,7 @@ export const FULL_MS = 10_000;
 export const SHORT_LOG_MS = 60_000;
 /** Between two tries to open a database anew. */
 export const REOPEN_MS = 1_000;
-/** How long lists that are being read may hold a new opening up; then they end with an error. */
+/** How long writes under way, and lists that are being read, may hold a new opening up; then the lists end with an error. */
 export const READERS_MS = 5_000;
 
 // Looking after what is there.

@@ -86,6 +86,11 @@ export class LevelDatabase {
     ];
   }
 
+  /** True while nothing is written: a write found no room, or the disk failed. */
+  get isTorn(): boolean {
+    return this.#torn !== undefined;
+  }
+
   /** Calls `listener` after every new opening: a write that failed may be there, or not. */
   onReopen(listener: () => void): void {
     this.#listeners.add(listener);

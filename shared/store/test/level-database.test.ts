@@ -46,6 +46,7 @@ t.test('after a write that failed the database is opened anew before it takes an
   disk.fails = NO_ROOM;
   await t.rejects(db.put('b', '1'), { code: 'DISK_FULL' });
   t.match(db.warnings, [/found no room/]);
+  t.ok(db.isTorn);
   t.equal(await db.get('a'), '1', 'what is there is read meanwhile');
   disk.fails = undefined;
   await db.put('c', '1');
@@ -189,6 +190,7 @@ t.test('a value that was changed on disk is never read as another', async (t) =>
     await snapshot.close();
   }
   t.match(db.warnings, [/damaged: .*16 reads.*restart this member/]);
+  t.notOk(db.isTorn, 'writes go on');
   await db.put('tag', '{"digest":"ee"}');
   t.equal(await db.get('tag'), '{"digest":"ee"}', 'written anew it is right');
 });

@@ -9,8 +9,8 @@ export const CLIENT_KEEP_ALIVE_MS = 30_000;
 /** Server keep-alive; longer than {@link CLIENT_KEEP_ALIVE_MS}, so that a client never reuses a socket that is being closed. */
 export const SERVER_KEEP_ALIVE_MS = 75_000;
 /**
- * A body without progress for this long is cut; a socket of a listener that carries nothing, for its first request or a later
- * one, after twice as long. There is no limit on the whole request (Harbor sends one 30-minute PUT).
+ * A pushed manifest without progress for this long is cut; a socket of a listener that carries nothing, for its first request or
+ * a later one, after twice as long. There is no limit on the whole request (Harbor sends one 30-minute PUT).
  */
 export const IDLE_PROGRESS_MS = 60_000;
 /** A client that takes no byte for this long is cut: what it holds is needed by those that read. */
