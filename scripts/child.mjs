@@ -22,9 +22,10 @@ export function runChild(command, args, options = {}) {
     const forward = (signal) => child.kill(signal);
     for (const signal of FORWARDED) process.on(signal, forward);
     const lineage = ancestors();
-    const watch = setInterval(() => {
-      if (followParent && ancestors() !== lineage) child.kill('SIGTERM');
-    }, ORPHAN_POLL_MS);
+    const look = () => {
+      if (ancestors() !== lineage) child.kill('SIGTERM');
+    };
+    const watch = followParent ? setInterval(look, ORPHAN_POLL_MS) : undefined;
     const end = (code) => {
       clearInterval(watch);
       for (const signal of FORWARDED) process.off(signal, forward);

@@ -6,7 +6,8 @@ import { giveMemoryBack } from './memory/give-back.ts';
 
 /** Exit code for a start that is refused: bad config, taken port, wrong data folder. */
 const EXIT_REFUSED = 2;
-const SUPERVISOR_POLL_MS = 500;
+/** How often it is looked whether the supervisor is still there: each look wakes a member that may have nothing to do. */
+const SUPERVISOR_POLL_MS = 2_000;
 
 /**
  * Runs a service as a process: one line on standard error and exit 2 when it cannot start; SIGTERM and SIGINT

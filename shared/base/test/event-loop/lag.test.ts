@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { delay } from '@sepia/base/lifecycle';
 import { Metrics } from '@sepia/base/metrics';
 import t from 'tap';
+import { restMs } from '../../src/event-loop/lag.ts';
 
 const names = ['min', 'max', 'mean', 'stddev', 'p50', 'p90', 'p99'].map(
   (figure) => `nodejs_eventloop_lag_${figure}_seconds`,
@@ -10,7 +11,7 @@ const names = ['min', 'max', 'mean', 'stddev', 'p50', 'p90', 'p99'].map(
 t.test('a process that was held up says so, once', async (t) => {
   const metrics = new Metrics('test', 'test-1');
   await delay(300);
-  const untilMs = performance.now() + 700;
+  const untilMs = performance.now() + 1_200;
   while (performance.now() < untilMs);
   await delay(1);
   const held = await figuresOf(metrics);
@@ -20,6 +21,14 @@ t.test('a process that was held up says so, once', async (t) => {
   const after = await figuresOf(metrics);
   const max = 'nodejs_eventloop_lag_max_seconds';
   t.ok(after[max]! < held[max]!, 'a scrape begins anew');
+});
+
+t.test('a process that does nothing is looked at ever more seldom, one that works often', (t) => {
+  const rests = [250];
+  for (let look = 0; look < 6; look++) rests.push(restMs(rests.at(-1)!, 0.004));
+  t.same(rests, [250, 500, 1_000, 2_000, 4_000, 4_000, 4_000]);
+  t.equal(restMs(4_000, 0.05), 250, 'one that works again');
+  t.end();
 });
 
 t.test('a process that does nothing is not woken a hundred times a second for it', async (t) => {
