@@ -136,6 +136,8 @@ export const MAX_TAG_UNFINISHED_MS = 600_000;
 // Targets of replication.
 /** The queue is looked through this often; a copy that another origin runs is looked at again after up to twice as long. */
 export const SCAN_MS = 1_000;
+/** A queue with nothing in it is: whatever comes into it is told, so that nothing waits for this look. */
+export const EMPTY_SCAN_MS = 30_000;
 /** A long queue is looked through this often at most. */
 export const LONG_SCAN_MS = 10_000;
 /** The wait after the second failure where there is none after the first. */

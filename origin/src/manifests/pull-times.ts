@@ -33,12 +33,12 @@ export class PullTimes {
   readonly #images = new LatestMap<string, Image>(MAX_IMAGES);
   readonly #passes: Passes;
 
-  constructor(deps: PullTimesDeps, options: { readonly pauseMs?: number } = {}) {
+  constructor(deps: PullTimesDeps) {
     this.#deps = deps;
     this.#passes = new Passes({
       name: 'pull-times',
       pass: async () => await this.#pass(),
-      rest: () => options.pauseMs ?? PULL_TIME_PAUSE_MS,
+      rest: () => ({ ms: Math.max(PULL_TIME_PAUSE_MS, this.#dueInMs()), deafMs: PULL_TIME_PAUSE_MS }),
       log: deps.log,
       failed: 'pull times were not looked through',
     });
@@ -64,6 +64,7 @@ export class PullTimes {
       servedAtMs: nowMs,
       refreshedAtMs: known?.refreshedAtMs ?? nowMs,
     });
+    this.#passes.wake();
   }
 
   async #pass(): Promise<void> {
@@ -72,17 +73,22 @@ export class PullTimes {
   }
 
   #due(): Image | undefined {
-    const nowMs = this.#deps.nowMs();
-    for (const image of this.#images.values()) {
-      const everyMs = this.#everyMs(image.upstream);
-      if (
-        everyMs !== undefined &&
-        image.servedAtMs > image.refreshedAtMs &&
-        nowMs - image.refreshedAtMs >= everyMs
-      )
-        return image;
-    }
+    for (const image of this.#images.values()) if (this.#waitOf(image) <= 0) return image;
     return undefined;
+  }
+
+  /** Until the next one is due; for ever, if none is. */
+  #dueInMs(): number {
+    let leastMs = Number.POSITIVE_INFINITY;
+    for (const image of this.#images.values()) leastMs = Math.min(leastMs, this.#waitOf(image));
+    return leastMs;
+  }
+
+  /** Until this image is due, in ms; one that nobody asked for since waits for that. */
+  #waitOf({ upstream, servedAtMs, refreshedAtMs }: Image): number {
+    const everyMs = this.#everyMs(upstream);
+    if (everyMs === undefined || servedAtMs <= refreshedAtMs) return Number.POSITIVE_INFINITY;
+    return refreshedAtMs + everyMs - this.#deps.nowMs();
   }
 
   async #refresh(image: Image): Promise<void> {

@@ -61,6 +61,17 @@ export class ReplicationJobs {
     return later.filter((one) => one !== undefined && one.atMs >= 0) as JobEntry[];
   }
 
+  /** Calls `listener` when jobs changed here, or may have where other origins write to the same table. */
+  onChanged(listener: () => void): void {
+    const begin = `${QUEUE}\0`;
+    this.#records.onRecord((space, key) => {
+      if (space === 'j1' && key.startsWith(begin)) listener();
+    });
+    this.#records.onForeign((key) => {
+      if (key === undefined || key.startsWith(`j1\0${begin}`)) listener();
+    });
+  }
+
   async get(name: Pick<JobEntry, 'upstream' | 'repository' | 'id'>): Promise<JobEntry | undefined> {
     const own = await this.#records.jobSet.entry(keyOf(name));
     return own === undefined ? undefined : entryOf(own);

@@ -8,7 +8,7 @@ import type { PassEnd } from '@sepia/base/metrics';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { headTo, to } from '@sepia/cluster/api/route';
 import type { Members } from '../cluster/members.ts';
-import { LONG_SCAN_MS, SCAN_MS } from '../deadlines/upstreams.ts';
+import { EMPTY_SCAN_MS, LONG_SCAN_MS, SCAN_MS } from '../deadlines/upstreams.ts';
 import { failurePlan, type RetryRules, waitOf } from './core/replication.ts';
 import type { CopyProgress, ImageCopy } from './image-copy.ts';
 import { type JobQueue, MAX_JOBS } from './job-queue.ts';
@@ -77,6 +77,10 @@ export class Replication {
   /** What the last look found to begin, in its order. */
   #ready: Group[] = [];
   #isLong = false;
+  /** Nothing was in it at the last look, and nothing runs. */
+  #isEmpty = false;
+  /** Jobs changed since the last look began. */
+  #hasNews = false;
   readonly #backoff = new LatestMap<string, number>(MAX_FAILING);
   readonly #pausedUntilMs = new Map<string, number>();
   readonly #strikes = new Strikes({ limit: MAX_FAILING });
@@ -89,12 +93,14 @@ export class Replication {
     this.#look = new QueueLook({ ...deps, rules: deps.targets });
     this.#passes = new Passes({
       name: 'replication',
-      pass: async () => {
-        this.#isLong = (await this.#scan()) > LONG_QUEUE;
-      },
+      pass: async () => await this.#pass(),
       rest: (last) => this.#restAfter(last),
       log: deps.log,
       failed: 'replication queue cannot be read',
+    });
+    deps.jobs.onChanged(() => {
+      this.#hasNews = true;
+      if (this.#isEmpty) this.#passes.wake();
     });
   }
 
@@ -194,9 +200,18 @@ export class Replication {
   }
 
   #restAfter({ isFailed, tookMs }: PassEnd): { ms: number; deafMs: number } {
+    if (!isFailed && this.#isEmpty && !this.#hasNews) return { ms: EMPTY_SCAN_MS, deafMs: 0 };
     if (isFailed || !this.#isLong) return { ms: SCAN_MS, deafMs: 0 };
     // Pushes wake it all the time: it must not do nothing else.
     return { ms: tookMs + Math.max(LONG_SCAN_MS, LONG_SCAN_SHARE * tookMs), deafMs: tookMs };
+  }
+
+  async #pass(): Promise<void> {
+    this.#hasNews = false;
+    this.#isEmpty = false;
+    const size = await this.#scan();
+    this.#isLong = size > LONG_QUEUE;
+    this.#isEmpty = size === 0 && this.#running.size === 0;
   }
 
   /** One look at the queue: begins what is due and led by this origin, tells leaders of what is theirs. */

@@ -28,6 +28,7 @@ t.test(
       async *open() {
         yield* [open('a', 'intent'), open('b', 'waiting'), open('c', 'dead')];
       },
+      onChanged: () => undefined,
     };
     const queue = { write: async (entries: readonly JobEntry[]) => void written.push(...entries) };
     const replication = new Replication({
