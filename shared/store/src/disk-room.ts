@@ -2,7 +2,7 @@ import { statfs } from 'node:fs/promises';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
-import { FULL_MS, ROOM_LOOK_MS, SHORT_LOG_MS } from './deadlines.ts';
+import { FULL_MS, ROOM_LOOK_MS, SHORT_LOG_MS, UNUSED_ROOM_LOOK_MS } from './deadlines.ts';
 import type { FilePort, OpenFile } from './files/file-port.ts';
 
 /** Bytes that blobs leave free, so that records, manifests and piece maps can still be written. */
@@ -24,8 +24,9 @@ interface DiskRoomDeps {
 }
 
 /**
- * Room on the disk of this origin: looked at each second, and counted down by what is written in between. What
- * finds no room is refused before its first byte, so that another origin takes it.
+ * Room on the disk of this origin: looked at each second while somebody needs room or there is none, and counted down by
+ * what is written in between. While nobody needs any it is looked at seldom, and at once when somebody does. What finds no
+ * room is refused before its first byte, so that another origin takes it.
  */
 export class DiskRoom {
   readonly #deps: DiskRoomDeps;
@@ -35,7 +36,12 @@ export class DiskRoom {
   #shortLoggedMs = Number.NEGATIVE_INFINITY;
   #wasFull = false;
   #asking = false;
+  /** Somebody needed room since the last look. */
+  #isUsed = false;
+  #runs = false;
   #timer: NodeJS.Timeout | undefined;
+  /** The next look is one of those that are seldom. */
+  #rests = false;
 
   constructor(deps: DiskRoomDeps) {
     this.#deps = deps;
@@ -44,13 +50,13 @@ export class DiskRoom {
 
   /** Resolves after the first look. */
   async start(): Promise<void> {
-    this.#timer = setInterval(() => void this.#refresh(), ROOM_LOOK_MS);
-    this.#timer.unref();
-    await this.#refresh();
+    this.#runs = true;
+    await this.#look();
   }
 
   stop(): void {
-    clearInterval(this.#timer);
+    this.#runs = false;
+    clearTimeout(this.#timer);
   }
 
   /** Free bytes of the disk, the reserve among them. */
@@ -73,6 +79,7 @@ export class DiskRoom {
 
   /** Returns if `bytes` more fit beside the reserve. @throws {CodedError} `DISK_FULL` that names this origin */
   check(bytes: number): void {
+    this.#use();
     if (this.isFull) throw this.#error();
     if (this.#free - RESERVE_BYTES >= bytes) return;
     throw this.#error(bytes);
@@ -110,6 +117,7 @@ export class DiskRoom {
     return {
       read: (into, at) => file.read(into, at),
       write: async (bytes, at) => {
+        this.#use();
         if (bytes.length > SMALL_BYTES && this.#free - RESERVE_BYTES < bytes.length) throw this.#noteFull();
         await this.#noted(async () => await file.write(bytes, at));
         this.#free -= bytes.length;
@@ -153,6 +161,24 @@ export class DiskRoom {
         `disk is full: no uploads, copies and fetches are taken; ${REMEDY}`,
       );
     else this.#deps.log.info(this.#facts(), 'disk has room again');
+  }
+
+  /** Somebody needs room: what is known of it may be old. */
+  #use(): void {
+    if (this.#rests) void this.#look();
+    this.#isUsed = true;
+  }
+
+  async #look(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#rests = false;
+    this.#isUsed = false;
+    await this.#refresh();
+    if (!this.#runs) return;
+    clearTimeout(this.#timer);
+    this.#rests = !this.#isUsed && !this.isFull;
+    const restMs = this.#rests ? UNUSED_ROOM_LOOK_MS : ROOM_LOOK_MS;
+    this.#timer = setTimeout(() => void this.#look(), restMs).unref();
   }
 
   async #refresh(): Promise<void> {

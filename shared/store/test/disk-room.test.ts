@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { CodedError } from '@sepia/base/errors';
 import { LogLines } from '@sepia/test-support/log-lines';
+import { VirtualTime } from '@sepia/test-support/virtual-time';
 import t, { type Test } from 'tap';
 import { DiskRoom } from '../src/disk-room.ts';
 import { diskFiles } from '../src/files/disk-files.ts';
@@ -93,4 +94,44 @@ t.test('a blob that is too large is told of once a minute', async (t) => {
   clock.ms += 60_001;
   t.throws(() => room.require(2 * MIB), { code: 'DISK_FULL' });
   t.equal(log.lines.length, 2);
+});
+
+t.test('it is looked at each second while room is needed or lacks, else seldom', async (t) => {
+  const time = new VirtualTime().install();
+  t.teardown(() => time.uninstall());
+  let looks = 0;
+  let free = RESERVE + MIB;
+  const room = new DiskRoom({
+    ...{ selfId: 'o2', dir: '/', log: new LogLines().logger, nowMs: () => time.elapsedMs },
+    freeBytes: async () => {
+      looks += 1;
+      return free;
+    },
+  });
+  const looksIn = async (ms: number): Promise<number> => {
+    const before = looks;
+    await time.pass(ms);
+    return looks - before;
+  };
+  await room.start();
+  t.equal(await looksIn(60_000), 6);
+  free = RESERVE + 3 * MIB;
+  t.throws(() => room.check(2 * MIB), { code: 'DISK_FULL' }, 'what was known last');
+  await time.pass(0);
+  room.check(2 * MIB);
+  t.equal(looks, 8, 'who needs room after a rest has it looked at at once');
+  for (let second = 0; second < 5; second++) {
+    t.equal(await looksIn(1_000), 1);
+    room.check(1);
+  }
+  free = RESERVE;
+  await time.pass(2_000);
+  t.equal(room.isFull, true);
+  t.equal(await looksIn(10_000), 10, 'while it is full it is waited for that it is not');
+  free = RESERVE + MIB;
+  await time.pass(1_000);
+  t.equal(room.isFull, false);
+  t.equal(await looksIn(60_000), 6);
+  room.stop();
+  t.equal(await looksIn(60_000), 0);
 });
