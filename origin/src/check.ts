@@ -64,6 +64,7 @@ async function checkBackends(config: OriginConfig, cluster: Cluster, env: Enviro
   for (const { name, backend } of cluster.upstreams) {
     if (backend === undefined) continue;
     const options = { ...paceOf(config), upstream: name, mayBegin: false, threads: threadsOf(env, 1) };
-    await openBackend({ env, nowMs: steadyMs }, backend, options).close();
+    const opened = await openBackend({ env, nowMs: steadyMs }, backend, options);
+    await opened.close();
   }
 }

@@ -36,7 +36,7 @@ export async function openBackends(
     const wasSeen = (await db.get(seenKey(name, config.fs?.path ?? ''))) !== undefined;
     // What nobody here writes to is somebody else's, who marked it.
     const mayBegin = mode === 'none' && !wasSeen;
-    const backend = openBackend(deps, config, { upstream: name, ...pace, mayBegin, threads });
+    const backend = await openBackend(deps, config, { upstream: name, ...pace, mayBegin, threads });
     backends.set(name, backend);
     stops.push(`backend of ${name}`, async () => await backend.close());
   }

@@ -10,7 +10,7 @@ import { FLOOR_SPACE } from '@sepia/records/store/floors';
 import { RecordStore } from '@sepia/records/store/record-store';
 import { claim, ownerName, ownerOf } from '@sepia/records/table/owner';
 import { readDatabaseUrl } from '@sepia/records/table/postgres/database-url';
-import { PostgresTable } from '@sepia/records/table/postgres/postgres-table';
+import type { PostgresTable } from '@sepia/records/table/postgres/postgres-table';
 import type { RecordTable } from '@sepia/records/table/record-table';
 import type { DataFolder } from '@sepia/store/data-folder';
 import { diskFiles } from '@sepia/store/files/disk-files';
@@ -89,7 +89,7 @@ export async function openRecordEngine(
     const whenCounts = async (): Promise<void> => await standing.whenSettled();
     return { records, standing, whenCounts, seenBy: (members) => members, away: undefined, warnings: [] };
   }
-  const table = await PostgresTable.open(
+  const table = await (await postgres()).open(
     { log },
     { url: readDatabaseUrl(urlFile!, 'records.url-file'), deadlineMs: DATABASE_START_MS },
   );
@@ -115,6 +115,11 @@ export async function openRecordEngine(
       return noWrites === undefined ? [] : [noWrites];
     },
   };
+}
+
+/** Loaded where it is configured alone: other origins are smaller by its library. */
+async function postgres(): Promise<typeof PostgresTable> {
+  return (await import('@sepia/records/table/postgres/postgres-table')).PostgresTable;
 }
 
 /** By the word of the operator the records of the former engine do not count any more. */

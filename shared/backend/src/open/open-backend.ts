@@ -8,8 +8,6 @@ import type { BlobBackend } from '../blob-backend.ts';
 import { CONNECT_MS } from '../deadlines.ts';
 import { FsBackend } from '../fs/fs-backend.ts';
 import { S3Keys } from '../s3/core/s3-keys.ts';
-import { S3Backend } from '../s3/s3-backend.ts';
-import { S3Store } from '../s3/s3-store.ts';
 
 /** Threads of Node's pool where nothing is said. */
 const NODE_THREADS = 4;
@@ -47,12 +45,15 @@ export function caOfBackend(upstream: string, { s3 }: BackendConfig): string | u
   return s3?.ca === undefined ? undefined : readText(s3.ca, `upstreams: ${upstream}: backend.s3.ca`);
 }
 
-/** Opens the backend of an upstream; nothing is asked of it yet. @throws {CodedError} `CONFIG_INVALID` that names the key */
-export function openBackend(
+/**
+ * Opens the backend of an upstream; nothing is asked of it yet. The library of S3 is loaded by the first bucket alone: an
+ * origin without one is smaller by it. @throws {CodedError} `CONFIG_INVALID` that names the key
+ */
+export async function openBackend(
   deps: OpenBackendDeps,
   config: BackendConfig,
   options: OpenBackendOptions,
-): BlobBackend {
+): Promise<BlobBackend> {
   const { upstream, firstByteMs, progressMs, mayBegin, threads } = options;
   const { s3, fs } = config;
   if (s3 === undefined)
@@ -79,6 +80,10 @@ export function openBackend(
   const close = async (): Promise<void> => {
     await Promise.all([...pools.values()].map(async (pool) => await pool.destroy()));
   };
+  const [{ S3Backend }, { S3Store }] = await Promise.all([
+    import('../s3/s3-backend.ts'),
+    import('../s3/s3-store.ts'),
+  ]);
   const store = new S3Store(
     { dispatcher, close, nowMs: deps.nowMs },
     { bucket, region, endpoint, pathStyle },
