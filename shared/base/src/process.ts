@@ -12,7 +12,7 @@ const SUPERVISOR_POLL_MS = 2_000;
 /**
  * Runs a service as a process: one line on standard error and exit 2 when it cannot start; SIGTERM and SIGINT
  * stop it, drained, with exit 0, or 1 and a line for each part that could not (a full disk); SIGHUP reloads the config where the service can; SIGUSR1 and SIGUSR2 do nothing; an
- * unhandled rejection or exception ends it with exit 1. What a burst left in memory is given back within a minute. With
+ * unhandled rejection or exception ends it with exit 1. What the start and bursts left in memory is given back within a minute. With
  * `SEPIA_SUPERVISOR=<pid>` in the environment it also stops when that process is gone.
  */
 export async function runService(service: string, start: () => Promise<Service>): Promise<void> {

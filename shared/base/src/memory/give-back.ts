@@ -6,8 +6,8 @@ import { IdleMemory } from './core/idle-memory.ts';
 const LOOK_MS = 15_000;
 
 /**
- * Collects what a burst left behind once this process is idle, so that its memory goes back to the system within a
- * minute. Keeps no process alive. Returns what ends it.
+ * Collects what the start, and each burst, left behind once this process is idle, so that its memory goes back to the
+ * system within a minute. Keeps no process alive. Returns what ends it.
  */
 export function giveMemoryBack(lookMs: number = LOOK_MS): () => void {
   const collect = collector();
@@ -18,8 +18,10 @@ export function giveMemoryBack(lookMs: number = LOOK_MS): () => void {
     const spentUs = now.cpu.user + now.cpu.system - last.cpu.user - last.cpu.system;
     const cpuShare = spentUs / 1_000 / Math.max(1, now.atMs - last.atMs);
     last = now;
-    if (!memory.look({ usedBytes: usedBytes(), cpuShare })) return;
-    collect();
+    const how = memory.look({ usedBytes: usedBytes(), cpuShare });
+    if (how === undefined) return;
+    if (how === 'thorough') collect({ type: 'major', execution: 'sync', flavor: 'last-resort' });
+    else collect();
     memory.collected(usedBytes());
   }, lookMs);
   timer.unref();
@@ -32,7 +34,7 @@ function usedBytes(): number {
 }
 
 /** V8's own collection, which Node shows to scripts only where it was started with a flag. */
-function collector(): () => void {
+function collector(): NodeJS.GCFunction {
   setFlagsFromString('--expose-gc');
-  return runInNewContext('gc') as () => void;
+  return runInNewContext('gc') as NodeJS.GCFunction;
 }

@@ -8,24 +8,38 @@ export interface MemoryLook {
 
 /** Busier than this a process collects by itself, and has no time to spare. */
 const IDLE_SHARE = 0.1;
+/** Busier than this it is in the middle of something: what the start left is collected in a pause of some 0.3 s. */
+const RESTING_SHARE = 0.02;
 /** What may lie about uncollected: below it a collection gives too little back for its time. In bytes. */
 const WORTH_BYTES = 8 * 1024 * 1024;
 /** The same, as a share of what was in use after the last collection: a large member creeps more. */
 const WORTH_SHARE = 0.1;
 
 /**
+ * How a process is to collect: `usual` frees what nobody holds; `thorough` takes several rounds, drops code that ran at the
+ * start alone as well, and leaves no empty pages.
+ */
+type Collection = 'usual' | 'thorough';
+
+/**
  * When a process that has become idle should collect its garbage: V8 does so when it allocates, so what a burst left
- * behind would stay for as long as nothing happens. Never while busy; at most once for each growth. Pure.
+ * behind would stay for as long as nothing happens. Never while busy; thoroughly once, when the start is over; at most
+ * once for each growth after that. Pure.
  */
 export class IdleMemory {
   /** In use after the last collection, or the least seen since. */
   #leastBytes = Number.POSITIVE_INFINITY;
+  #isStartOver = false;
 
-  /** True: collect now, and tell {@link collected} what is left. */
-  look({ usedBytes, cpuShare }: MemoryLook): boolean {
+  /** How to collect now, then tell {@link collected} what is left; undefined: not now. */
+  look({ usedBytes, cpuShare }: MemoryLook): Collection | undefined {
+    if (!this.#isStartOver && cpuShare < RESTING_SHARE) {
+      this.#isStartOver = true;
+      return 'thorough';
+    }
     this.#leastBytes = Math.min(this.#leastBytes, usedBytes);
     const worthBytes = Math.max(WORTH_BYTES, this.#leastBytes * WORTH_SHARE);
-    return cpuShare < IDLE_SHARE && usedBytes > this.#leastBytes + worthBytes;
+    return cpuShare < IDLE_SHARE && usedBytes > this.#leastBytes + worthBytes ? 'usual' : undefined;
   }
 
   collected(usedBytes: number): void {

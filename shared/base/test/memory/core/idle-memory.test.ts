@@ -5,18 +5,43 @@ const MIB = 1024 * 1024;
 const IDLE = 0.01;
 const BUSY = 0.4;
 
-t.test('what a burst left is collected once the process is idle, and once only', async (t) => {
+/** Of a process whose start is over, with so much in use. */
+function started(usedBytes: number): IdleMemory {
   const memory = new IdleMemory();
+  memory.look({ usedBytes, cpuShare: IDLE });
+  memory.collected(usedBytes);
+  return memory;
+}
+
+t.test('what the start left is collected thoroughly, once, when it is over', async (t) => {
+  const memory = new IdleMemory();
+  t.equal(memory.look({ usedBytes: 60 * MIB, cpuShare: BUSY }), undefined);
+  t.equal(memory.look({ usedBytes: 60 * MIB, cpuShare: 0.02 }), undefined, 'it has something to do');
+  t.equal(memory.look({ usedBytes: 60 * MIB, cpuShare: IDLE }), 'thorough');
+  memory.collected(40 * MIB);
+  for (let look = 0; look < 100; look++)
+    t.equal(memory.look({ usedBytes: 40 * MIB, cpuShare: IDLE }), undefined, 'the rest is in use');
+  t.equal(memory.look({ usedBytes: 60 * MIB, cpuShare: IDLE }), 'usual');
+});
+
+t.test('a burst before the start is over is collected as any other', async (t) => {
+  const memory = new IdleMemory();
+  t.equal(memory.look({ usedBytes: 40 * MIB, cpuShare: BUSY }), undefined);
+  t.equal(memory.look({ usedBytes: 160 * MIB, cpuShare: 0.05 }), 'usual');
+});
+
+t.test('what a burst left is collected once the process is idle, and once only', async (t) => {
+  const memory = started(40 * MIB);
   t.notOk(memory.look({ usedBytes: 40 * MIB, cpuShare: IDLE }), 'nothing has grown');
   t.notOk(memory.look({ usedBytes: 160 * MIB, cpuShare: BUSY }), 'it is busy: V8 collects by itself');
-  t.ok(memory.look({ usedBytes: 160 * MIB, cpuShare: IDLE }));
+  t.equal(memory.look({ usedBytes: 160 * MIB, cpuShare: IDLE }), 'usual');
   memory.collected(120 * MIB);
   for (let look = 0; look < 100; look++)
     t.notOk(memory.look({ usedBytes: 120 * MIB, cpuShare: IDLE }), 'the rest is in use');
 });
 
 t.test('a slow creep is collected when it is worth the time', async (t) => {
-  const memory = new IdleMemory();
+  const memory = started(40 * MIB);
   let collections = 0;
   for (let used = 40 * MIB, look = 0; look < 400; look++, used += 100 * 1024) {
     if (!memory.look({ usedBytes: used, cpuShare: IDLE })) continue;
@@ -28,8 +53,9 @@ t.test('a slow creep is collected when it is worth the time', async (t) => {
 });
 
 t.test('after a fall by itself, growth counts from there', async (t) => {
-  const memory = new IdleMemory();
+  const memory = started(40 * MIB);
   memory.look({ usedBytes: 200 * MIB, cpuShare: BUSY });
+  memory.collected(200 * MIB);
   t.notOk(memory.look({ usedBytes: 50 * MIB, cpuShare: IDLE }));
   t.ok(memory.look({ usedBytes: 70 * MIB, cpuShare: IDLE }));
 });
