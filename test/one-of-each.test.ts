@@ -168,8 +168,8 @@ const ONES: readonly OneOfEach[] = [
     homes: ['shared/cluster/src/api/blob-answers.ts', 'shared/cluster/src/core/where.ts'],
   },
   {
-    what: 'memory of who is silent',
-    copy: /\bclass \w*Health\b/,
+    what: 'memory of who is silent, and whom that chooses: `order`, `tries` and `leader`',
+    copy: /\bclass \w*Health\b|\.find\(\([^=\n]*=> [^\n]*isSuspect\(|isSuspect\(\w+\)\)[^\n]*\[0\]|health\.order\([^;]*\bcandidates\b/,
     homes: ['shared/cluster/src/core/health.ts'],
   },
   {

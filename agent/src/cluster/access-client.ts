@@ -11,7 +11,6 @@ import { to } from '@sepia/cluster/api/route';
 import { type Cluster, shardKey } from '@sepia/cluster/cluster';
 import { isDecisive } from '@sepia/cluster/core/answers';
 import { AWAKE_MS, FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
-import { candidatesOf, ownersOf } from '@sepia/cluster/ring';
 import {
   type BasicCredentials,
   believableUntilMs,
@@ -28,7 +27,7 @@ import type { UpstreamClient } from '@sepia/upstream/upstream-client';
 import { ACCESS_HEDGE_MS, ASK_UPSTREAM_MS, OWN_ACCOUNT_MS, OWN_TTL_MS } from '../deadlines.ts';
 import { type BackToSourcePolicy, sourceDelayMs } from '../source/core/back-to-source.ts';
 import type { SourceGate } from '../source/source-gate.ts';
-import { type CallWatch, type Target, targetsOf } from './members.ts';
+import { type CallWatch, originsOf, proxiesOf, type Target } from './members.ts';
 
 const MAX_NAMES = 5_000;
 
@@ -171,12 +170,12 @@ export class AccessClient {
 
   #proxies(): Target[] {
     const { cluster, health, nodeId } = this.#deps;
-    return health.order(targetsOf(cluster, ownersOf(nodeId, cluster.members('proxy')).order));
+    return proxiesOf(cluster, health, nodeId);
   }
 
   #origins(key: string): Target[] {
     const { cluster, health } = this.#deps;
-    return health.order(targetsOf(cluster, candidatesOf(cluster.origins(key))));
+    return originsOf(cluster, health, key);
   }
 
   async #askUpstream(

@@ -7,6 +7,7 @@ import { headTo } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { isSilence } from '@sepia/cluster/core/answers';
 import { Health, type Rest } from '@sepia/cluster/core/health';
+import { candidatesOf, ownersOf } from '@sepia/cluster/ring';
 import type { InternalClient } from '@sepia/http/client';
 import { ASK_AGAIN_MS, ASK_EVERY_MS, ASK_MS, GONE_MS, HEARD_MS, SILENT_REST_MS } from '../deadlines.ts';
 import { Vigil } from './vigil.ts';
@@ -146,4 +147,14 @@ async function ask(asker: Pick<InternalClient, 'raw'>, target: Target, signal: A
 /** Members by their ids, each with its first URL. All of them stand in the cluster document. */
 export function targetsOf(cluster: Cluster, ids: readonly string[]): Target[] {
   return ids.map((id) => ({ id, url: cluster.member(id).urls[0]! }));
+}
+
+/** Owners and stand-ins of a digest or shard key, healthy ones first. */
+export function originsOf(cluster: Cluster, health: CallWatch, key: string): Target[] {
+  return health.order(targetsOf(cluster, candidatesOf(cluster.origins(key))));
+}
+
+/** All proxies in the order of this node, so that nodes are spread over them; healthy ones first. */
+export function proxiesOf(cluster: Cluster, health: CallWatch, nodeId: string): Target[] {
+  return health.order(targetsOf(cluster, ownersOf(nodeId, cluster.members('proxy')).order));
 }

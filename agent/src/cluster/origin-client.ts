@@ -9,13 +9,12 @@ import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { isDecisive } from '@sepia/cluster/core/answers';
 import { COMPLAINT_MS, FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
-import { candidatesOf } from '@sepia/cluster/ring';
 import { answeredRange, type RangeBody } from '@sepia/http/bodies/range-stream';
 import { type InternalClient, readLimited } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceHash, pieceLength } from '@sepia/metainfo/tree';
 import { ASK_AFTER_MS, HEDGE_MS, PIECE_BODY_MS, PIECE_MS, WHERE_MS } from '../deadlines.ts';
-import { type CallWatch, type Target, targetsOf } from './members.ts';
+import { type CallWatch, originsOf, type Target, targetsOf } from './members.ts';
 import { type MetainfoNews, newsOf } from './tracker-client.ts';
 import type { Wish } from './wish.ts';
 
@@ -44,8 +43,7 @@ export class OriginClient {
 
   /** Owners and stand-ins of a digest, healthy ones first. */
   targets(name: BlobName): Target[] {
-    const ids = candidatesOf(this.#cluster.origins(name.digest));
-    return this.#health.order(targetsOf(this.#cluster, ids));
+    return originsOf(this.#cluster, this.#health, name.digest);
   }
 
   /** Healthy ones of those that a tracker named, first. */

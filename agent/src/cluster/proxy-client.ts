@@ -1,10 +1,9 @@
 import { firstAnswer } from '@sepia/base/async/ask-many';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { isDecisive } from '@sepia/cluster/core/answers';
-import { ownersOf } from '@sepia/cluster/ring';
 import type { InternalClient, InternalRequest } from '@sepia/http/client';
 import { PROXY_HEDGE_MS } from '../deadlines.ts';
-import { type CallWatch, type Target, targetsOf } from './members.ts';
+import { type CallWatch, proxiesOf, type Target } from './members.ts';
 
 type Call = Pick<InternalRequest, 'method' | 'path' | 'headersTimeoutMs'> & { readonly json?: unknown };
 
@@ -29,7 +28,7 @@ export class ProxyClient {
   /** @throws what a proxy named, `NO_PEERS`, `PEER_HTTP` */
   async json<T>(call: Call, signal: AbortSignal): Promise<T> {
     const { cluster, client, health, nodeId } = this.#deps;
-    const proxies = health.order(targetsOf(cluster, ownersOf(nodeId, cluster.members('proxy')).order));
+    const proxies = proxiesOf(cluster, health, nodeId);
     const ask = (proxy: Target, abort: AbortSignal): Promise<T> =>
       health.watch(proxy, PROXY_HEDGE_MS * 3, () =>
         client.json<T>({ ...call, url: proxy.url, to: proxy.id, signal: abort }),

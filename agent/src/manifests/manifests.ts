@@ -10,7 +10,7 @@ import { shardKey } from '@sepia/cluster/cluster';
 import { isDecisive } from '@sepia/cluster/core/answers';
 import type { LookUp } from '@sepia/cluster/core/link-ledger';
 import { FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
-import { candidatesOf, ownersOf } from '@sepia/cluster/ring';
+import { candidatesOf } from '@sepia/cluster/ring';
 import type { ManifestAnswer } from '@sepia/face/manifest-answer';
 import type { InternalClient, InternalResponse } from '@sepia/http/client';
 import { MAX_MANIFEST_BYTES, parseManifest } from '@sepia/oci/manifest';
@@ -19,7 +19,7 @@ import type { BlobStore } from '@sepia/store/blob-store';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
 import type { Hints } from '../blobs/core/hints.ts';
 import type { LinkProofs } from '../blobs/links.ts';
-import { type CallWatch, type Target, targetsOf } from '../cluster/members.ts';
+import { type CallWatch, proxiesOf, type Target, targetsOf } from '../cluster/members.ts';
 import type { OriginClient } from '../cluster/origin-client.ts';
 import { MANIFEST_HEDGE_MS } from '../deadlines.ts';
 import { type BackToSourcePolicy, sourceDelayMs } from '../source/core/back-to-source.ts';
@@ -169,7 +169,7 @@ export class Manifests {
   /** The proxy of this node, then the others; healthy ones first. */
   #proxies(): Target[] {
     const { cluster, health, nodeId } = this.#deps;
-    return health.order(targetsOf(cluster, ownersOf(nodeId, cluster.members('proxy')).order));
+    return proxiesOf(cluster, health, nodeId);
   }
 
   /** The last resort, in order: the tag as last seen, the upstream itself. */

@@ -49,7 +49,7 @@ export async function* namesToFetchWith(
     yield as;
   }
   const { members } = deps;
-  for (const id of members.order(members.candidates(key))) {
+  for (const id of members.tries(key)) {
     if (id === members.selfId || tried.size >= MAX_LENT) continue;
     for (const authorization of await lentBy(members, id, upstream.name, repository, signal)) {
       if (tried.has(authorization) || tried.size >= MAX_LENT) continue;

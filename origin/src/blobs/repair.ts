@@ -205,7 +205,7 @@ export class Repair {
     const { members } = this.#deps;
     const start = piece * PIECE_BYTES;
     const range = { start, end: start + pieceLength(sizeBytes, piece) - 1 };
-    const others = members.order(members.candidates(digest).filter((id) => id !== members.selfId));
+    const others = members.tries(digest).filter((id) => id !== members.selfId);
     return provenance.flatMap((name) => [
       ...others.map((id) => async () => await this.#fromOrigin(id, digest, name, range)),
       async () => await this.#fromUpstream(digest, name, range),

@@ -99,6 +99,11 @@ export class Members {
     return candidatesOf(this.placement(key));
   }
 
+  /** Owners and stand-ins in the order to try them: who answered of late first. */
+  tries(key: string): string[] {
+    return this.#deps.health.tries(this.placement(key));
+  }
+
   /** Ids in the order to try them. */
   order(ids: readonly string[]): string[] {
     return this.#deps.health.order(ids);
@@ -110,13 +115,12 @@ export class Members {
   }
 
   isSuspect(id: string): boolean {
-    return id !== this.selfId && this.#deps.health.isSuspect(id);
+    return this.#deps.health.isSuspect(id);
   }
 
   /** The first owner that is not suspected. */
   leaderOf(key: string): string {
-    const { owners } = this.placement(key);
-    return owners.find((id) => !this.isSuspect(id)) ?? owners[0]!;
+    return this.#deps.health.leader(this.placement(key));
   }
 
   find(id: string): Member | undefined {
@@ -211,13 +215,18 @@ export class Members {
     await answer.body.dump();
   }
 
+  /** Of others: whoever asks is here, so that it never passes itself over. */
+  #failed(id: string): void {
+    if (id !== this.selfId) this.#deps.health.failed(id);
+  }
+
   #answered(id: string): void {
     if (!this.#deps.health.answered(id)) return;
     for (const listener of this.#returnListeners) listener(id);
   }
 
   async #watch<T>(id: string, call: MemberCall, send: (request: InternalRequest) => Promise<T>): Promise<T> {
-    const { health, nowMs } = this.#deps;
+    const { nowMs } = this.#deps;
     const member = this.find(id);
     if (member === undefined)
       throw new CodedError('PEER_HTTP', {
@@ -248,7 +257,7 @@ export class Members {
         throwIfBug(error);
         last = error;
         if (call.signal?.aborted === true) {
-          if (call.headersTimeoutMs === undefined && nowMs() - startedMs >= SILENT_MS) health.failed(id);
+          if (call.headersTimeoutMs === undefined && nowMs() - startedMs >= SILENT_MS) this.#failed(id);
           throw error;
         }
         const answered = isCoded(error) && !isSilence(error);
@@ -257,7 +266,7 @@ export class Members {
       }
     }
     // Who refuses our signature (a clock is off) is as good as dead to us.
-    if (!isCoded(last) || isSilence(last)) health.failed(id);
+    if (!isCoded(last) || isSilence(last)) this.#failed(id);
     throw last;
   }
 }

@@ -358,7 +358,7 @@ export class Ring {
     for (const { id, epoch } of told) if (epoch < membership.epoch) await this.#tellOne(id, membership);
     if (this.#waits.length > 0) return;
     this.#turns += 1;
-    const first = ids.filter((id) => !members.isSuspect(id)).sort()[0];
+    const [first] = members.order([...ids].sort());
     if (first !== members.selfId && this.#turns < TURNS) return;
     const decided = await this.#decide(membership, endChange(membership));
     await this.follow(decided);

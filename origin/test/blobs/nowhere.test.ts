@@ -25,8 +25,7 @@ function world() {
   }
   const members = {
     selfId: 'o1',
-    candidates: () => ['o1', 'o2'],
-    order: (ids: string[]) => ids,
+    tries: () => ['o1', 'o2'],
     onReturn: (listener: (id: string) => void) => {
       o2.isBack = () => listener('o2');
     },

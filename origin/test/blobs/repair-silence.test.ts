@@ -25,8 +25,7 @@ function damaged(other: () => Promise<unknown>, upstream?: () => Promise<unknown
   const deps = {
     members: {
       selfId: 'o1',
-      candidates: () => ['o1', 'o2'],
-      order: (ids: string[]) => ids,
+      tries: () => ['o1', 'o2'],
       call: other,
       onReturn: () => undefined,
     },

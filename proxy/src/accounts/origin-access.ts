@@ -76,7 +76,7 @@ export class OriginAccess {
         BESIDE_MISSES,
       );
     const how = { hedgeAfterMs: SLOW_HEDGE_MS, isFinal: isDecisive };
-    return await firstAnswer(this.#order(key), ask, signal === undefined ? how : { ...how, signal });
+    return await firstAnswer(this.#origins.tries(key), ask, signal === undefined ? how : { ...how, signal });
   }
 
   /**
@@ -89,14 +89,10 @@ export class OriginAccess {
       if (await origins.probe(id, signal, AWAKE_MS.proxy)) return id;
       throw new CodedError('PEER_HTTP', { message: `origin ${id} does not answer` });
     };
-    const id = await firstAnswer(this.#order(key), awake, { hedgeAfterMs: SLOW_HEDGE_MS });
+    const id = await firstAnswer(this.#origins.tries(key), awake, { hedgeAfterMs: SLOW_HEDGE_MS });
     const run = async (signal: AbortSignal): Promise<T> =>
       await this.#send<T>(id, { ...call, headersTimeoutMs: FIRST_ANSWER_MS.origin, once: true, signal });
     return await whileAlive(origins, id, new AbortController().signal, run, MISSES);
-  }
-
-  #order(key: string): string[] {
-    return this.#origins.health.order(this.#origins.placement(key).candidates);
   }
 
   async #send<T>(id: string, call: OriginRequest): Promise<T> {

@@ -67,6 +67,11 @@ export class Origins {
     return { owners, candidates: candidatesOf(placement), writeQuorum };
   }
 
+  /** Owners and stand-ins of a digest or shard key in the order to try them: who answered of late first. */
+  tries(key: string): string[] {
+    return this.#deps.health.tries(this.#deps.cluster.origins(key));
+  }
+
   /** Who decides about a register. */
   shard(key: string): Shard {
     return this.#deps.cluster.shard(key);

@@ -85,9 +85,7 @@ async function readOne(
 ): Promise<{ digest: Digest; bytes: Buffer; mediaType: string }> {
   const text = referenceText(image.reference);
   const call = to(ORIGIN_NAMES.manifest, { ...image, reference: text, fresh: true });
-  const order = origins.health.order(
-    origins.placement(shardKey(image.upstream, image.repository)).candidates,
-  );
+  const order = origins.tries(shardKey(image.upstream, image.repository));
   const ask = async (id: string): Promise<{ digest: Digest; bytes: Buffer; mediaType: string }> => {
     const answer = await whileAlive(origins, id, signal, (running) =>
       origins.call(id, {

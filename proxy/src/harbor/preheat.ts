@@ -176,8 +176,7 @@ export class Preheat {
     let lost: unknown;
     let refusals = 0;
     for (let tries = 1; tries <= TRIES && refusals < MAX_REFUSALS; tries++) {
-      const { candidates } = this.#deps.origins.placement(digest);
-      const order = this.#deps.origins.health.order(candidates);
+      const order = this.#deps.origins.tries(digest);
       try {
         // The fetching origin's own deadline has passed: the next would only begin to wait anew.
         const isFinal = (error: unknown): boolean => isDefinite(error) || isUpstreamFailure(error);

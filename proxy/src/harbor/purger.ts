@@ -83,7 +83,7 @@ export class Purger {
     signal: AbortSignal,
   ): Promise<{ gone: boolean; missed: string[] }> {
     const { origins } = this.#deps;
-    const { candidates } = origins.placement(shardKey(order.upstream, order.repository));
+    const tries = origins.tries(shardKey(order.upstream, order.repository));
     const ask = async (id: string): Promise<{ gone: boolean; missed: string[] }> => {
       const answer = await whileAlive(origins, id, signal, (running) =>
         origins.call(id, {
@@ -96,6 +96,6 @@ export class Purger {
       );
       return JSON.parse((await readLimited(answer.body, 1024 * 1024, id)).toString('utf8'));
     };
-    return await askInTurn(origins.health.order(candidates), ask, { signal, isFinal: isDefinite });
+    return await askInTurn(tries, ask, { signal, isFinal: isDefinite });
   }
 }

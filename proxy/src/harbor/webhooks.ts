@@ -141,9 +141,7 @@ export class Webhooks {
     const { origins } = this.#deps;
     const reference = image.reference.kind === 'tag' ? image.reference.tag : image.reference.digest;
     const call = headTo(ORIGIN_NAMES.manifest, { ...image, reference, fresh: true });
-    const order = origins.health.order(
-      origins.placement(shardKey(image.upstream, image.repository)).candidates,
-    );
+    const order = origins.tries(shardKey(image.upstream, image.repository));
     const ask = async (id: string): Promise<void> => {
       const answer = await whileAlive(origins, id, signal, (running) =>
         origins.call(id, { ...call, headersTimeoutMs: REFRESH_MS, signal: running }),

@@ -108,7 +108,7 @@ export class LayerBindings {
     hedgeAfterMs = HEDGE_MS,
   ): Promise<void> {
     const { origins } = this.#deps;
-    const order = origins.health.order(origins.placement(digest).candidates);
+    const order = origins.tries(digest);
     await firstAnswer(order, ask, { hedgeAfterMs, signal, isFinal: isDefinite });
   }
 

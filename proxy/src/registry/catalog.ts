@@ -36,8 +36,7 @@ export function listCatalog(deps: { readonly origins: Origins }): CatalogHandler
         throw new CodedError('PEER_HTTP', { message: `origin ${id} answered without repositories` });
       return { repositories: page.repositories as string[], more: page.more === true };
     };
-    const { candidates } = deps.origins.placement(upstream);
-    const { repositories, more } = await firstAnswer(deps.origins.health.order(candidates), ask, {
+    const { repositories, more } = await firstAnswer(deps.origins.tries(upstream), ask, {
       hedgeAfterMs: SLOW_HEDGE_MS,
       signal,
       isFinal: isDefinite,

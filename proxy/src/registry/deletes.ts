@@ -43,7 +43,7 @@ async function drop(
   call: RouteCall,
   signal: AbortSignal,
 ): Promise<void> {
-  const { candidates } = origins.placement(shardKey(target.upstream, target.repository));
+  const tries = origins.tries(shardKey(target.upstream, target.repository));
   const headers = { [H_CHANGE]: newChange() };
   let maybeDone = false;
   const ask = async (id: string): Promise<void> => {
@@ -65,7 +65,7 @@ async function drop(
     }
   };
   const isFinal = (error: unknown): boolean => isDefinite(error) || isUnfinished(error);
-  await askInTurn(origins.health.order(candidates), ask, { signal, isFinal });
+  await askInTurn(tries, ask, { signal, isFinal });
 }
 
 /** An origin was at it as long as it may, and says how much is left: it is for the client to go on. */

@@ -61,7 +61,7 @@ export function readManifest(deps: ManifestDeps): RegistryHandler<'manifest'> {
       const answer = await whileAlive(deps.origins, id, either, run, BESIDE_MISSES);
       return await manifestOf(answer, id, method, wanted);
     };
-    const order = deps.origins.health.order(deps.origins.placement(shard).candidates);
+    const order = deps.origins.tries(shard);
     const found = await firstAnswer(order, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isDefinite });
     const { digest, mediaType, bytes } = found;
     if (bytes !== undefined) deps.cache.note({ ...target, digest }, { digest, mediaType, bytes }, lookUp);
@@ -156,9 +156,7 @@ async function store(
     'content-length': String(bytes.length),
     [H_CHANGE]: newChange(),
   };
-  const order = origins.health.order(
-    origins.placement(shardKey(target.upstream, target.repository)).candidates,
-  );
+  const order = origins.tries(shardKey(target.upstream, target.repository));
   const ask = async (id: string): Promise<{ digest: Digest; tags: readonly string[] }> => {
     const answer = await whileAlive(origins, id, signal, (running) =>
       origins.call(id, {

@@ -35,8 +35,8 @@ export function listReferrers(deps: { readonly origins: Origins }): RegistryHand
       const answer = await whileAlive(deps.origins, id, either, run, BESIDE_MISSES);
       return pageOf(await readLimited(answer.body, MAX_PAGE_BYTES, id), id);
     };
-    const { candidates } = deps.origins.placement(shardKey(target.upstream, target.repository));
-    const { manifests, next } = await firstAnswer(deps.origins.health.order(candidates), ask, {
+    const tries = deps.origins.tries(shardKey(target.upstream, target.repository));
+    const { manifests, next } = await firstAnswer(tries, ask, {
       hedgeAfterMs: SLOW_HEDGE_MS,
       signal,
       isFinal: isDefinite,

@@ -33,8 +33,8 @@ export function listTags(deps: { readonly origins: Origins }): RegistryHandler<'
       const answer = await whileAlive(deps.origins, id, either, run, BESIDE_MISSES);
       return tagsOf(await readLimited(answer.body, MAX_LIST_BYTES, id), id);
     };
-    const { candidates } = deps.origins.placement(shardKey(target.upstream, target.repository));
-    const tags = await firstAnswer(deps.origins.health.order(candidates), ask, {
+    const tries = deps.origins.tries(shardKey(target.upstream, target.repository));
+    const tags = await firstAnswer(tries, ask, {
       hedgeAfterMs: SLOW_HEDGE_MS,
       signal,
       isFinal: isDefinite,

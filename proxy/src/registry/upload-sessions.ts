@@ -81,7 +81,7 @@ export class Uploads {
       return true;
     };
     try {
-      const order = this.#origins.health.order(this.#origins.placement(digest).candidates);
+      const order = this.#origins.tries(digest);
       return await firstAnswer(order, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isDefinite });
     } catch (error) {
       if (isCoded(error)) return false;
@@ -154,7 +154,7 @@ export class Uploads {
       await this.#origins.askRoom(id, { bytes, client }, AbortSignal.any([abort, signal])).catch(noteFull);
       return id;
     };
-    const order = this.#origins.health.order(this.#origins.placement(digest).candidates);
+    const order = this.#origins.tries(digest);
     return await firstAnswer(order, ask, { hedgeAfterMs: HEDGE_MS / 2, signal });
   }
 

@@ -204,3 +204,38 @@ t.test('a question never queues behind bodies and what is waited for, however mu
   t.ok((await Promise.allSettled(reads)).every(({ status }) => status === 'rejected'));
   t.equal(member.hung(), 4);
 });
+
+t.test('three proxies that hear the same ask 7 origins in the same order: who is silent last', async (t) => {
+  const ids = ['o1', 'o2', 'o3', 'o4', 'o5', 'o6', 'o7'];
+  const members = ids.map((id) => ({ id, role: 'origin', urls: [`http://127.0.0.1:${id.slice(1)}`] }));
+  const upstreams = [{ name: 'local', mode: 'none', hosts: [] }];
+  const text = JSON.stringify({ version: 1, members, upstreams });
+  const silent = new Set<string>();
+  const call = async ({ to }: { to: string }) => {
+    if (silent.has(to)) throw new CodedError('PEER_HTTP', { message: 'no answer' });
+    return { status: 200, headers: {}, body: Readable.from([]) };
+  };
+  const proxies = Array.from(
+    { length: 3 },
+    () =>
+      new Origins({
+        cluster: new Cluster(parseClusterDocument(text, 'cluster.yaml')),
+        client: { call } as unknown as InternalClient,
+        health: new Health(() => 0, UNTIL_IT_ANSWERS),
+      }),
+  );
+  for (const down of [[], ['o2'], ['o2', 'o5'], ['o2', 'o5', 'o7']]) {
+    silent.clear();
+    for (const id of down) silent.add(id);
+    for (const proxy of proxies) for (const id of ids) await proxy.probe(id);
+    for (let index = 0; index < 30; index++) {
+      const key = `key ${index}`;
+      const { candidates } = proxies[0]!.placement(key);
+      const expected = [
+        ...candidates.filter((id) => !silent.has(id)),
+        ...candidates.filter((id) => silent.has(id)),
+      ];
+      for (const proxy of proxies) t.same(proxy.tries(key), expected, `${key}, down ${down}`);
+    }
+  }
+});

@@ -1,4 +1,5 @@
 import { backoffMs } from '@sepia/base/async/backoff';
+import { candidatesOf, type Ownership } from '../ring.ts';
 
 /** A member that fails may have answered this long ago until it counts as silent, in ms. */
 export const PATIENCE_MS = 5_000;
@@ -69,6 +70,16 @@ export class Health {
   orderBy<T>(all: readonly T[], idOf: (one: T) => string): T[] {
     const isSuspect = (one: T): boolean => this.isSuspect(idOf(one));
     return [...all.filter((one) => !isSuspect(one)), ...all.filter(isSuspect)];
+  }
+
+  /** All that could hold an acknowledged copy of a key, in the order to ask them: as {@link order}, of owners, then stand-ins. */
+  tries(placement: Pick<Ownership, 'owners' | 'standIns'>): string[] {
+    return this.order(candidatesOf(placement));
+  }
+
+  /** The owner that does for all what is done once: the first of {@link order}. A hint: two may disagree who that is. */
+  leader({ owners }: Pick<Ownership, 'owners'>): string {
+    return this.order(owners)[0]!;
   }
 
   /** True if the member answered within the last `ms`. */

@@ -1,5 +1,6 @@
 import t from 'tap';
 import { Health, PATIENCE_MS, type Rest, UNTIL_IT_ANSWERS } from '../../src/core/health.ts';
+import { ownersOf, type RingMember } from '../../src/ring.ts';
 
 /** A health whose clock the test turns. */
 function made(rest: Rest): { readonly health: Health; at(ms: number): Health } {
@@ -71,4 +72,33 @@ t.test('probes go to suspects and to those of which no call told', async (t) => 
   t.same(at(101).unheard(['a', 'b'], 100), ['a']);
   health.failed('b');
   t.same(at(60).unheard(['a', 'b'], 100), ['b'], 'a suspect is asked each time');
+});
+
+t.test('7 origins, whichever are silent: an owner that answers leads, and is asked first', async (t) => {
+  const members = Array.from(
+    { length: 7 },
+    (_, index): RingMember => ({ id: `o${index + 1}`, weight: 1, state: 'active' }),
+  );
+  const placements = Array.from({ length: 20 }, (_, index) => ownersOf(`key ${index}`, members));
+  const wrong: string[] = [];
+  for (let down = 0; down < 2 ** members.length; down++) {
+    const { health } = made(UNTIL_IT_ANSWERS);
+    const silent = members.map(({ id }) => id).filter((_, index) => (down & (1 << index)) !== 0);
+    for (const id of silent) health.failed(id);
+    for (const placement of placements) {
+      const { owners, standIns } = placement;
+      const awake = owners.filter((id) => !silent.includes(id));
+      const leader = health.leader(placement);
+      const tries = health.tries(placement);
+      const where = `${silent.join(' ')} silent of ${owners.join(' ')}`;
+      if (leader !== (awake[0] ?? owners[0])) wrong.push(`${leader} leads, ${where}`);
+      if (awake.length > 0 && tries[0] !== leader) wrong.push(`${tries[0]} is asked first, ${where}`);
+      const firstSilent = tries.findIndex((id) => silent.includes(id));
+      if (firstSilent >= 0 && !tries.slice(firstSilent).every((id) => silent.includes(id)))
+        wrong.push(`${tries.join(' ')} are asked, ${where}`);
+      if ([...tries].sort().join() !== [...owners, ...standIns].sort().join())
+        wrong.push(`${tries.join(' ')} are asked of ${owners.join(' ')} ${standIns.join(' ')}`);
+    }
+  }
+  t.same(wrong, []);
 });
