@@ -200,8 +200,8 @@ export class SwarmShell implements Swarm {
       address: link.address,
       origin: link.peer.origin,
       pieces: this.#core.links.get(link.id)?.has.count ?? 0,
-      downBytes: link.wire.downloadedBytes,
-      upBytes: link.wire.uploadedBytes,
+      downBytes: link.wire.line.downloadedBytes,
+      upBytes: link.wire.line.uploadedBytes,
     }));
     return { ...this.#arrivals.stats, uploadedBytes: this.#uploadedBytes, links };
   }

@@ -39,11 +39,11 @@ export interface StrangerWireInit {
  */
 export class StrangerWire implements PieceWire, LineOwner {
   readonly role: WireRole;
+  readonly line: WireLine;
   /** True while requests of the other end are not served. */
   choking = true;
   readonly #init: StrangerWireInit;
   readonly #limits: WireLimits;
-  readonly #line: WireLine;
   readonly #pieces: number;
   #fast = false;
   #peerChoking = true;
@@ -55,105 +55,81 @@ export class StrangerWire implements PieceWire, LineOwner {
     this.#limits = init.limits ?? WIRE_LIMITS;
     this.role = init.role;
     this.#pieces = pieceCount(init.sizeBytes);
-    this.#line = new WireLine({
+    this.line = new WireLine({
       socket: init.socket,
       limits: this.#limits,
       idleMs: this.#limits.strangerIdleMs,
       owner: this,
       events: init.owner,
     });
-    if (init.role === 'dialer') this.#line.write(plainHandshake(init.infoHash, init.peerId));
-  }
-
-  get closed(): boolean {
-    return this.#line.closed;
-  }
-
-  get ready(): boolean {
-    return this.#line.ready;
-  }
-
-  get downloadedBytes(): number {
-    return this.#line.downloadedBytes;
-  }
-
-  get uploadedBytes(): number {
-    return this.#line.uploadedBytes;
-  }
-
-  get queuedBytes(): number {
-    return this.#line.queuedBytes;
+    if (init.role === 'dialer') this.line.write(plainHandshake(init.infoHash, init.peerId));
   }
 
   get requestLimit(): number {
     return this.#peerChoking ? 0 : this.#limits.queuedRequests;
   }
 
-  get pendingRequests(): number {
-    return this.#line.requests.size;
-  }
-
   /** Bytes that came before this wire was made. */
   receive(chunk: Uint8Array): void {
-    this.#line.receive(chunk);
+    this.line.receive(chunk);
   }
 
   /** What is here, once; later calls tell nothing. */
   sendBitfield(pieces: Bitfield): void {
-    if (!this.#line.open || this.#toldPieces) return;
+    if (!this.line.open || this.#toldPieces) return;
     this.#toldPieces = true;
-    if (this.#fast && pieces.complete) this.#line.send(ID.haveAll);
-    else this.#line.send(ID.bitfield, [], pieces.bytes);
+    if (this.#fast && pieces.complete) this.line.send(ID.haveAll);
+    else this.line.send(ID.bitfield, [], pieces.bytes);
   }
 
   sendHave(index: number): void {
-    this.#line.send(ID.have, [index]);
+    this.line.send(ID.have, [index]);
   }
 
   /** Strangers choose for themselves. */
   sendSuggest(_index: number): void {}
 
   sendRequest(index: number, offset: number, target: Uint8Array): void {
-    this.#line.request(index, offset, target);
+    this.line.request(index, offset, target);
   }
 
   sendCancel(index: number, offset: number): void {
-    this.#line.cancel(index, offset);
+    this.line.cancel(index, offset);
   }
 
   sendBlock(index: number, offset: number, bytes: Uint8Array, onTaken: () => void = () => {}): void {
-    this.#line.block(index, offset, bytes, onTaken);
+    this.line.block(index, offset, bytes, onTaken);
   }
 
   /** Without BEP 6 there is no such message: the other end asks again when it is tired of waiting. */
   sendReject(index: number, offset: number, length: number): void {
-    this.#line.peerRequests -= 1;
-    if (this.#fast) this.#line.send(ID.reject, [index, offset, length]);
+    this.line.peerRequests -= 1;
+    if (this.#fast) this.line.send(ID.reject, [index, offset, length]);
   }
 
   forgetRequest(): void {
-    this.#line.peerRequests -= 1;
+    this.line.peerRequests -= 1;
   }
 
   /** Serves the other end, or stops. The owner rejects what waits. */
   choke(on: boolean): void {
-    if (!this.#line.open || this.choking === on) return;
+    if (!this.line.open || this.choking === on) return;
     this.choking = on;
-    this.#line.send(on ? ID.choke : ID.unchoke);
+    this.line.send(on ? ID.choke : ID.unchoke);
   }
 
   interest(on: boolean): void {
-    if (!this.#line.open || this.#interested === on) return;
+    if (!this.line.open || this.#interested === on) return;
     this.#interested = on;
-    this.#line.send(on ? ID.interested : ID.notInterested);
+    this.line.send(on ? ID.interested : ID.notInterested);
   }
 
   goodbye(_reason: GoneReason): void {
-    this.#line.end(undefined, true);
+    this.line.end(undefined, true);
   }
 
   fail(error: CodedError): void {
-    this.#line.end(error);
+    this.line.end(error);
   }
 
   // LineOwner: what comes over the line.
@@ -166,11 +142,11 @@ export class StrangerWire implements PieceWire, LineOwner {
     if (Buffer.compare(bytes.subarray(48, 68), this.#init.peerId) === 0)
       throw invalidWire('connected to itself');
     this.#fast = (bytes[27]! & FAST_BIT) !== 0;
-    if (this.role === 'listener') this.#line.write(expected);
-    this.#line.onReady();
+    if (this.role === 'listener') this.line.write(expected);
+    this.line.onReady();
     this.#init.owner.onReady();
     // With BEP 6 one of the three comes first, in any case.
-    if (this.#fast && !this.#toldPieces) this.#line.send(ID.haveNone);
+    if (this.#fast && !this.#toldPieces) this.line.send(ID.haveNone);
     this.#toldPieces = true;
   }
 
@@ -226,12 +202,12 @@ export class StrangerWire implements PieceWire, LineOwner {
   }
 
   checkBlock(index: number, offset: number, length: number): void {
-    if (!this.ready || !isBlockPlace(this.#pieces, index, offset) || length > LEAF_BYTES)
+    if (!this.line.ready || !isBlockPlace(this.#pieces, index, offset) || length > LEAF_BYTES)
       throw invalidWire('piece that was not requested');
   }
 
   keepAlive(): void {
-    if (this.#line.open) this.#line.write(new Uint8Array(4));
+    if (this.line.open) this.line.write(new Uint8Array(4));
   }
 
   onEnd(error: CodedError | undefined): void {
@@ -243,7 +219,7 @@ export class StrangerWire implements PieceWire, LineOwner {
     this.#init.owner.onChoke(on);
     // With BEP 6 each request is rejected by a message of its own.
     if (!on || this.#fast) return;
-    for (const { index, offset } of this.#line.cancelAll()) this.#init.owner.onReject(index, offset);
+    for (const { index, offset } of this.line.cancelAll()) this.#init.owner.onReject(index, offset);
   }
 
   /** Also a later one: aria2 sends it in place of many HAVEs. */
@@ -256,23 +232,23 @@ export class StrangerWire implements PieceWire, LineOwner {
   #onRequest(index: number, offset: number, length: number): void {
     const pieceBytes = index < this.#pieces ? pieceLength(this.#init.sizeBytes, index) : 0;
     if (length === 0 || length > LEAF_BYTES || offset + length > pieceBytes) throw invalidWire('request');
-    this.#line.peerRequests += 1;
+    this.line.peerRequests += 1;
     // A request that crossed our choke is dropped, as one too many is.
-    if (this.choking || this.#line.peerRequests > this.#limits.strangerRequests)
+    if (this.choking || this.line.peerRequests > this.#limits.strangerRequests)
       this.sendReject(index, offset, length);
     else this.#init.owner.onRequest(index, offset, length);
   }
 
   /** With BEP 6 a request that was taken back is answered too. */
   #onCancel(index: number, offset: number, length: number): void {
-    const waited = this.#line.peerRequests;
+    const waited = this.line.peerRequests;
     this.#init.owner.onCancel(index, offset, length);
-    if (this.#line.peerRequests < waited && this.#fast) this.#line.send(ID.reject, [index, offset, length]);
+    if (this.line.peerRequests < waited && this.#fast) this.line.send(ID.reject, [index, offset, length]);
   }
 
   #onReject(index: number, offset: number): void {
     if (!isBlockPlace(this.#pieces, index, offset)) throw invalidWire('reject');
-    if (this.#line.requests.reject(index, offset)) this.#init.owner.onReject(index, offset);
+    if (this.line.requests.reject(index, offset)) this.#init.owner.onReject(index, offset);
   }
 
   #index(frame: Uint8Array): number {

@@ -82,9 +82,9 @@ export class WireLine implements FrameSink {
     return this.ready && !this.closed;
   }
 
-  /** Bytes that wait in the socket. */
-  get queuedBytes(): number {
-    return this.#init.socket.writableLength;
+  /** Our requests that were not answered yet. */
+  get pendingRequests(): number {
+    return this.requests.size;
   }
 
   onReady(): void {
@@ -101,7 +101,8 @@ export class WireLine implements FrameSink {
       this.end(wireError(error));
       return;
     }
-    if (this.queuedBytes > this.#init.limits.controlBacklogBytes) this.#init.socket.pause();
+    const { socket, limits } = this.#init;
+    if (socket.writableLength > limits.controlBacklogBytes) socket.pause();
   }
 
   /** Writes at once, before the handshake too. */

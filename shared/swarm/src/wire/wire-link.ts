@@ -78,7 +78,8 @@ export class WireFetcher {
   #ask(): void {
     for (const [index, fetch] of this.#fetches) {
       while (fetch.sentBytes < fetch.lengthBytes) {
-        if (this.#wire.closed || this.#wire.pendingRequests >= this.#wire.requestLimit) return;
+        const { line, requestLimit } = this.#wire;
+        if (line.closed || line.pendingRequests >= requestLimit) return;
         const offset = fetch.sentBytes;
         const length = Math.min(this.blockBytes, fetch.lengthBytes - offset);
         fetch.sentBytes += length;

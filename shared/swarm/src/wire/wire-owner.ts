@@ -51,15 +51,21 @@ export interface WireInit {
   readonly limits?: WireLimits;
 }
 
-/** What a swarm does with a wire, whoever is at its other end. */
-export interface PieceWire {
+/** What a swarm asks of the connection under a wire. */
+interface Line {
   readonly closed: boolean;
+  /** Of blocks, without what frames them. */
   readonly downloadedBytes: number;
   readonly uploadedBytes: number;
-  readonly queuedBytes: number;
+  /** Our requests that were not answered yet. */
+  readonly pendingRequests: number;
+}
+
+/** What a swarm does with a wire, whoever is at its other end. */
+export interface PieceWire {
+  readonly line: Line;
   /** How many blocks may be requested at once. */
   readonly requestLimit: number;
-  readonly pendingRequests: number;
   sendBitfield(pieces: Bitfield): void;
   sendHave(index: number): void;
   sendSuggest(index: number): void;

@@ -20,9 +20,9 @@ import type { PieceWire, WireInit } from './wire-owner.ts';
  */
 export class HardenedWire extends Wire implements PieceWire, LineOwner {
   readonly role: WireRole;
+  readonly line: WireLine;
   readonly #init: WireInit;
   readonly #limits: WireLimits;
-  readonly #line: WireLine;
   readonly #proof: MemberProof;
   readonly #haves: HaveBatch;
   #swarmId: Uint8Array | undefined;
@@ -37,7 +37,7 @@ export class HardenedWire extends Wire implements PieceWire, LineOwner {
     this.role = init.role;
     this.#proof = new MemberProof(init.clusterKey, init.role);
     this.#haves = new HaveBatch(this.#limits, (indexes) => {
-      if (this.#line.open) this.extended(this.#proof.ids!.sepia_have, ext.encodeHaves(indexes));
+      if (this.line.open) this.extended(this.#proof.ids!.sepia_have, ext.encodeHaves(indexes));
     });
     this.extendedMapping = Object.fromEntries(
       Object.entries(ext.EXTENSION_IDS).map(([name, id]) => [id, name]),
@@ -50,7 +50,7 @@ export class HardenedWire extends Wire implements PieceWire, LineOwner {
       origin: init.origin,
       zone: init.zone,
     });
-    this.#line = new WireLine({
+    this.line = new WireLine({
       socket: init.socket,
       limits: this.#limits,
       idleMs: this.#limits.idleMs,
@@ -64,81 +64,57 @@ export class HardenedWire extends Wire implements PieceWire, LineOwner {
     }
   }
 
-  get closed(): boolean {
-    return this.#line.closed;
-  }
-
-  get ready(): boolean {
-    return this.#line.ready;
-  }
-
-  get downloadedBytes(): number {
-    return this.#line.downloadedBytes;
-  }
-
-  get uploadedBytes(): number {
-    return this.#line.uploadedBytes;
-  }
-
-  get queuedBytes(): number {
-    return this.#line.queuedBytes;
-  }
-
   /** How many blocks may be requested at once: what the other end queues. */
   get requestLimit(): number {
     return this.#limits.queuedRequests;
   }
 
-  get pendingRequests(): number {
-    return this.#line.requests.size;
-  }
-
   sendBitfield(pieces: Bitfield): void {
-    this.#line.send(ID.bitfield, [], pieces.bytes);
+    this.line.send(ID.bitfield, [], pieces.bytes);
   }
 
   /** Tells a piece; batched over {@link WIRE_LIMITS.haveBatchMs}. */
   sendHave(index: number): void {
-    if (this.#line.open) this.#haves.add(index);
+    if (this.line.open) this.#haves.add(index);
   }
 
   sendSuggest(index: number): void {
-    this.#line.send(ID.suggest, [index]);
+    this.line.send(ID.suggest, [index]);
   }
 
   sendRequest(index: number, offset: number, target: Uint8Array): void {
-    this.#line.request(index, offset, target);
+    this.line.request(index, offset, target);
   }
 
   sendCancel(index: number, offset: number): void {
-    this.#line.cancel(index, offset);
+    this.line.cancel(index, offset);
   }
 
   sendBlock(index: number, offset: number, bytes: Uint8Array, onTaken: () => void = () => {}): void {
-    this.#line.block(index, offset, bytes, onTaken);
+    this.line.block(index, offset, bytes, onTaken);
   }
 
   sendReject(index: number, offset: number, length: number): void {
-    this.#line.peerRequests -= 1;
-    this.#line.send(ID.reject, [index, offset, length]);
+    this.line.peerRequests -= 1;
+    this.line.send(ID.reject, [index, offset, length]);
   }
 
   /** A request left the owner's queue without an answer (it was cancelled). */
   forgetRequest(): void {
-    this.#line.peerRequests -= 1;
+    this.line.peerRequests -= 1;
   }
 
   /** Says why and closes, orderly. Idempotent. */
   goodbye(reason: ext.GoneReason, piece?: number): void {
-    if (this.closed) return;
+    if (this.line.closed) return;
     const { ids } = this.#proof;
     if (ids !== undefined) this.extended(ids.sepia_gone, ext.encodeGone(reason, piece));
-    this.#line.end(undefined, true);
+    this.line.end(undefined, true);
   }
 
   /** Closes at once. Idempotent. The error must be coded. */
   fail(error: CodedError): void {
-    this.#line.end(error);
+    this.line.end(error);
   }
 
   // LineOwner: what comes over the line.
@@ -153,13 +129,13 @@ export class HardenedWire extends Wire implements PieceWire, LineOwner {
   }
 
   checkLength(length: number): void {
-    const limit = this.ready ? this.#limits.memberMessageBytes : this.#limits.handshakeMessageBytes;
+    const limit = this.line.ready ? this.#limits.memberMessageBytes : this.#limits.handshakeMessageBytes;
     if (length > limit) throw invalidWire(`message of ${length} bytes`);
   }
 
   onFrame(message: Uint8Array): void {
     const id = message[0]!;
-    if (!this.ready && id !== ID.extended)
+    if (!this.line.ready && id !== ID.extended)
       throw invalidWire(`message ${id} before the cluster key was proven`);
     if (FIXED_LENGTHS[id] !== undefined && message.length !== FIXED_LENGTHS[id])
       throw invalidWire(`length of message ${id}`);
@@ -192,7 +168,7 @@ export class HardenedWire extends Wire implements PieceWire, LineOwner {
   }
 
   checkBlock(index: number, offset: number): void {
-    if (!this.ready) throw invalidWire('piece before the cluster key was proven');
+    if (!this.line.ready) throw invalidWire('piece before the cluster key was proven');
     if (!isBlockPlace(this.#pieceCount, index, offset)) throw invalidWire('piece that was not requested');
   }
 
@@ -208,11 +184,11 @@ export class HardenedWire extends Wire implements PieceWire, LineOwner {
   override _parseHandshake(): void {}
 
   override _push(data: Uint8Array): unknown {
-    return this.#line.write(data);
+    return this.line.write(data);
   }
 
   override _write(data: Uint8Array, callback: (error: Error | null) => void): void {
-    this.#line.receive(data);
+    this.line.receive(data);
     callback(null);
   }
 
@@ -227,7 +203,7 @@ export class HardenedWire extends Wire implements PieceWire, LineOwner {
     } else {
       const swarm = this.#init.owner.onSwarm(hex, peerHex);
       if (swarm === undefined) {
-        this.#line.end(undefined, true);
+        this.line.end(undefined, true);
         return;
       }
       this.#swarmId = new Uint8Array(infoHash);
@@ -250,8 +226,8 @@ export class HardenedWire extends Wire implements PieceWire, LineOwner {
     const pieceBytes = index < this.#pieceCount ? pieceLength(this.#sizeBytes, index) : 0;
     if (length === 0 || length > this.#limits.memberBlockBytes || offset + length > pieceBytes)
       throw invalidWire('request');
-    this.#line.peerRequests += 1;
-    if (this.#line.peerRequests > this.#limits.queuedRequests) {
+    this.line.peerRequests += 1;
+    if (this.line.peerRequests > this.#limits.queuedRequests) {
       this.sendReject(index, offset, length);
       return;
     }
@@ -260,7 +236,7 @@ export class HardenedWire extends Wire implements PieceWire, LineOwner {
 
   override _onReject(index: number, offset: number): void {
     if (!isBlockPlace(this.#pieceCount, index, offset)) throw invalidWire('reject');
-    if (this.#line.requests.reject(index, offset)) this.#init.owner.onReject(index, offset);
+    if (this.line.requests.reject(index, offset)) this.#init.owner.onReject(index, offset);
   }
 
   override _onExtended(id: number, payload: Uint8Array): void {
@@ -274,10 +250,10 @@ export class HardenedWire extends Wire implements PieceWire, LineOwner {
     }
     if (id === ext.EXTENSION_IDS.sepia_gone) {
       this.#gone = ext.readGone(payload);
-      this.#line.end(undefined);
+      this.line.end(undefined);
       return;
     }
-    if (!this.ready) throw invalidWire('extension before the cluster key was proven');
+    if (!this.line.ready) throw invalidWire('extension before the cluster key was proven');
     if (id !== ext.EXTENSION_IDS.sepia_have) return;
     this.#onHave(ext.readHaves(payload, this.#pieceCount, this.#limits.haveBatch));
   }
@@ -292,9 +268,9 @@ export class HardenedWire extends Wire implements PieceWire, LineOwner {
   }
 
   #onProof(payload: Uint8Array): void {
-    if (this.ready) throw invalidWire('proof out of order');
+    if (this.line.ready) throw invalidWire('proof out of order');
     const hello = this.#proof.onProof(payload, this.#ends());
-    this.#line.onReady();
+    this.line.onReady();
     const blockBytes = Math.min(hello.blockBytes, this.#limits.memberBlockBytes);
     this.#init.owner.onReady({
       peerId: this.peerId!,

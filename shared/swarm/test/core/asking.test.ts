@@ -4,12 +4,13 @@ import { Asking } from '../../src/core/asking.ts';
 import { Bans } from '../../src/core/bans.ts';
 import { Dialling } from '../../src/core/dialling.ts';
 import { CORE_LIMITS } from '../../src/core/limits.ts';
-import { Link } from '../../src/core/link.ts';
+import type { Link } from '../../src/core/link.ts';
 import { LinkTable } from '../../src/core/link-table.ts';
 import { PieceTable } from '../../src/core/pieces.ts';
 import { Chance } from '../../src/core/random.ts';
 import { Readers } from '../../src/core/readers.ts';
 import { ZoneMeter } from '../../src/core/zone-meter.ts';
+import { makeLink } from '../support/core.ts';
 
 const PIECES = 16;
 /** All links are up since then, and nothing came over a wire since. */
@@ -46,24 +47,14 @@ function scene({ farShare = 1, wireByteMs = NOW_MS }: { farShare?: number; wireB
     zones: new ZoneMeter(farShare),
     wireByteMs: () => wireByteMs,
   });
-  const add = (init: ConstructorParameters<typeof Link>[0]): Link => {
-    const link = new Link(init);
+  const add = (over: Parameters<typeof makeLink>[0]): Link => {
+    const link = makeLink({ id: links.size + 1, nowMs: NOW_MS, pieceCount: PIECES, ...over });
     links.set(link.id, link);
     return link;
   };
   const wire = ({ zone = 'a', origin = false, isStranger = false, has = [] }: Wire): Link => {
-    const id = links.size + 1;
-    const link = add({
-      id,
-      kind: 'wire',
-      peerId: String(id).padStart(40, '1'),
-      origin,
-      zone,
-      dialled: true,
-      isStranger,
-      nowMs: NOW_MS,
-      pieceCount: PIECES,
-    });
+    const peerId = String(links.size + 1).padStart(40, '1');
+    const link = add({ peerId, origin, zone, isStranger });
     if (isStranger) link.choke(false);
     for (const index of has) {
       link.has.add(index);
@@ -74,14 +65,10 @@ function scene({ farShare = 1, wireByteMs = NOW_MS }: { farShare?: number; wireB
   };
   const http = (): Link =>
     add({
-      id: links.size + 1,
       kind: 'http',
       peerId: 'http',
       origin: true,
       zone: 'a',
-      dialled: true,
-      nowMs: NOW_MS,
-      pieceCount: PIECES,
       httpHas: () => true,
     });
   const fetch = (link: Link, index: number): void => {

@@ -6,7 +6,7 @@ import { Dialling } from '../../src/core/dialling.ts';
 import type { SwarmEffect } from '../../src/core/events.ts';
 import { Fetching } from '../../src/core/fetching.ts';
 import { CORE_LIMITS } from '../../src/core/limits.ts';
-import { Link } from '../../src/core/link.ts';
+import type { Link } from '../../src/core/link.ts';
 import { LinkTable } from '../../src/core/link-table.ts';
 import { type PickView, pickPiece } from '../../src/core/picker.ts';
 import { PieceTable } from '../../src/core/pieces.ts';
@@ -14,20 +14,12 @@ import { Chance } from '../../src/core/random.ts';
 import { Rate } from '../../src/core/rate.ts';
 import { Readers } from '../../src/core/readers.ts';
 import { ZoneMeter } from '../../src/core/zone-meter.ts';
+import { makeLink } from '../support/core.ts';
 
 const PIECES = 4;
 
 function peer(id: number, has: readonly number[]): Link {
-  const link = new Link({
-    id,
-    kind: 'wire',
-    peerId: String(id).padStart(40, '0'),
-    origin: false,
-    zone: 'a',
-    dialled: true,
-    nowMs: 0,
-    pieceCount: PIECES,
-  });
+  const link = makeLink({ id, peerId: String(id).padStart(40, '0'), zone: 'a', pieceCount: PIECES });
   for (const index of has) link.has.add(index);
   return link;
 }

@@ -1,15 +1,19 @@
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
-import { Link } from '../../src/core/link.ts';
+import type { Link } from '../../src/core/link.ts';
 import { LinkTable } from '../../src/core/link-table.ts';
+import { makeLink } from '../support/core.ts';
 
 const KINDS = ['http', 'member', 'origin', 'stranger'] as const;
 
-function link(id: number, kind: (typeof KINDS)[number]): Link {
-  return new Link({
-    ...{ id, kind: kind === 'http' ? 'http' : 'wire', peerId: `p${id}`, zone: '', dialled: true, nowMs: 0 },
-    ...{ origin: kind === 'origin' || kind === 'http', isStranger: kind === 'stranger', pieceCount: 8 },
-  } as ConstructorParameters<typeof Link>[0]);
+function linkOf(id: number, kind: (typeof KINDS)[number]): Link {
+  return makeLink({
+    id,
+    kind: kind === 'http' ? 'http' : 'wire',
+    peerId: `p${id}`,
+    origin: kind === 'origin' || kind === 'http',
+    isStranger: kind === 'stranger',
+  });
 }
 
 t.test('whatever comes and goes, the counts are those of what is there', async (t) => {
@@ -24,7 +28,7 @@ t.test('whatever comes and goes, the counts are those of what is there', async (
       const table = new LinkTable();
       for (const { id, what, kind } of steps) {
         const there = table.get(id);
-        if (what === 'set') table.set(id, link(id, kind));
+        if (what === 'set') table.set(id, linkOf(id, kind));
         else if (what === 'delete') table.delete(id);
         else if (what === 'wanting') table.noteWanting();
         else if (there !== undefined && what === 'empty') table.noteEmpty(there);
@@ -48,8 +52,8 @@ t.test('whatever comes and goes, the counts are those of what is there', async (
 
 t.test('who is new, has news or may have what is wanted anew is asked; who had nothing is not', async (t) => {
   const table = new LinkTable();
-  const first = link(1, 'member');
-  const second = link(2, 'member');
+  const first = linkOf(1, 'member');
+  const second = linkOf(2, 'member');
   table.set(1, first).set(2, second);
   table.noteEmpty(first);
   t.strictSame([...table.eager], [second]);
@@ -63,7 +67,7 @@ t.test('who is new, has news or may have what is wanted anew is asked; who had n
 t.test('what peers hold together: origins, strangers and HTTP sources do not count', async (t) => {
   const table = new LinkTable();
   const holding = (id: number, kind: (typeof KINDS)[number], ...pieces: readonly number[]): Link => {
-    const one = link(id, kind);
+    const one = linkOf(id, kind);
     for (const index of pieces) one.has.add(index);
     return one;
   };

@@ -1,20 +1,14 @@
 import t from 'tap';
 import { CORE_LIMITS as LIMITS } from '../../src/core/limits.ts';
-import { Link, wireOf } from '../../src/core/link.ts';
+import { wireOf } from '../../src/core/link.ts';
+import { makeLink } from '../support/core.ts';
 
 const MIB = 1024 * 1024;
-
-function link(over: Partial<ConstructorParameters<typeof Link>[0]> = {}): Link {
-  return new Link({
-    ...{ id: 1, kind: 'wire', peerId: 'p1', origin: false, zone: '', dialled: true, nowMs: 0, pieceCount: 8 },
-    ...over,
-  } as ConstructorParameters<typeof Link>[0]);
-}
 
 t.test(
   'it can serve what it has, unless it is asked for it, chokes, stalls, rests or refused it lately',
   async (t) => {
-    const one = link();
+    const one = makeLink();
     t.notOk(one.canServe(3, 0), 'it has nothing');
     one.has.add(3);
     t.ok(one.canServe(3, 0));
@@ -32,14 +26,14 @@ t.test(
     t.equal(one.notBeforeMs, 1_000 + 2 * LIMITS.backoffMinMs, 'it doubles');
     one.begin(3, 5_000);
     t.notOk(one.canServe(3, 5_000), 'it is on its way');
-    const http = link({ kind: 'http', httpHas: (index) => index === 2 });
+    const http = makeLink({ kind: 'http', httpHas: (index) => index === 2 });
     t.ok(http.canServe(2, 0));
     t.notOk(http.canServe(3, 0));
   },
 );
 
 t.test('as many pieces are asked for at once as keep it busy over a round trip', async (t) => {
-  const one = link();
+  const one = makeLink();
   t.equal(one.depth(LIMITS), LIMITS.depthMin, 'nothing is measured yet');
   t.equal(one.costMs(), (MIB * 1_000) / 20e6 + 30);
   one.begin(0, 0);
@@ -49,14 +43,14 @@ t.test('as many pieces are asked for at once as keep it busy over a round trip',
   t.equal(one.rttMs, 30 + (100 - 30) * 0.3, 'the first bytes of a piece that was alone');
   t.equal(one.depth(LIMITS), LIMITS.depthMax);
   t.ok(one.costMs() < 2 * (1_000 / 80) + one.rttMs + 1);
-  t.equal(link({ kind: 'http', httpHas: () => true }).depth(LIMITS), LIMITS.httpDepth);
-  const stranger = link({ isStranger: true });
+  t.equal(makeLink({ kind: 'http', httpHas: () => true }).depth(LIMITS), LIMITS.httpDepth);
+  const stranger = makeLink({ isStranger: true });
   t.ok(stranger.choked, 'a stranger serves nothing before it says so');
   t.equal(stranger.depth(LIMITS), LIMITS.strangerDepth);
 });
 
 t.test('silence makes it stalled, then given up; a request answered over HTTP may take longer', async (t) => {
-  const one = link();
+  const one = makeLink();
   one.begin(0, 1_000);
   t.notOk(one.checkSilence(LIMITS, 1_000 + LIMITS.stallMs - 1));
   t.notOk(one.stalled);
@@ -65,14 +59,14 @@ t.test('silence makes it stalled, then given up; a request answered over HTTP ma
   t.ok(one.checkSilence(LIMITS, 1_000 + LIMITS.hungMs));
   one.onBytes(0, 10, 20_000);
   t.notOk(one.stalled, 'bytes came');
-  const http = link({ kind: 'http', httpHas: () => true });
+  const http = makeLink({ kind: 'http', httpHas: () => true });
   http.begin(0, 0);
   t.notOk(http.checkSilence(LIMITS, 3 * LIMITS.hungMs - 1));
   t.ok(http.checkSilence(LIMITS, 3 * LIMITS.hungMs));
 });
 
 t.test('one whose pieces came from elsewhere is tried again after a pause', async (t) => {
-  const one = link();
+  const one = makeLink();
   one.begin(0, 0);
   one.checkSilence(LIMITS, LIMITS.stallMs);
   one.fetches.clear();
@@ -83,7 +77,7 @@ t.test('one whose pieces came from elsewhere is tried again after a pause', asyn
 });
 
 t.test('time without work is no slowness', async (t) => {
-  const one = link();
+  const one = makeLink();
   one.suggested.add(4);
   one.begin(4, 60_000);
   t.notOk(one.suggested.has(4));
@@ -95,9 +89,9 @@ t.test('time without work is no slowness', async (t) => {
 
 t.test('wires are found by peer', async (t) => {
   const links = [
-    link(),
-    link({ peerId: 's1', isStranger: true }),
-    link({ peerId: 'p2', kind: 'http', httpHas: () => true }),
+    makeLink(),
+    makeLink({ peerId: 's1', isStranger: true }),
+    makeLink({ peerId: 'p2', kind: 'http', httpHas: () => true }),
   ];
   t.equal(wireOf(links, 's1'), links[1]);
   t.equal(wireOf(links, 'p2'), undefined);

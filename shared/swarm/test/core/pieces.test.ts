@@ -1,8 +1,8 @@
 import { Bitfield } from '@sepia/base/bitfield';
 import t from 'tap';
-import { Link } from '../../src/core/link.ts';
 import { PieceTable } from '../../src/core/pieces.ts';
 import { StrangerSlots } from '../../src/core/strangers/stranger-slots.ts';
+import { makeLink } from '../support/core.ts';
 
 t.test('a piece is wanted again only when nobody is asked for it any more', async (t) => {
   const have = new Bitfield(4);
@@ -18,8 +18,7 @@ t.test('a piece is wanted again only when nobody is asked for it any more', asyn
 });
 
 t.test('a refusal is of one piece, and for a while', async (t) => {
-  const of = { id: 0, peerId: 'a', origin: false, zone: '', dialled: true, nowMs: 0, pieceCount: 4 };
-  const link = new Link({ ...of, kind: 'wire' });
+  const link = makeLink();
   for (const index of [0, 1]) link.has.add(index);
   link.refused.set(0, 500);
   t.notOk(link.canServe(0, 499));

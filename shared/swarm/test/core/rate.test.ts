@@ -1,8 +1,8 @@
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { CORE_LIMITS } from '../../src/core/limits.ts';
-import { Link } from '../../src/core/link.ts';
 import { Rate } from '../../src/core/rate.ts';
+import { makeLink } from '../support/core.ts';
 
 t.test('any samples keep a rate within its bounds, and it follows what comes after', async () => {
   const step = fc.record({ bytes: fc.nat(2 ** 31), ms: fc.double({ min: 0, max: 1e9, noNaN: true }) });
@@ -33,16 +33,7 @@ t.test('any traffic keeps the queue of a link within its limits, and it comes ba
   });
   fc.assert(
     fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
-      const link = new Link({
-        id: 1,
-        kind: 'wire',
-        peerId: 'a',
-        origin: false,
-        zone: '',
-        dialled: true,
-        nowMs: 0,
-        pieceCount: 8,
-      });
+      const link = makeLink();
       let nowMs = 0;
       const isSound = (): boolean => {
         const depth = link.depth(CORE_LIMITS);

@@ -2,9 +2,10 @@ import { Bitfield } from '@sepia/base/bitfield';
 import t from 'tap';
 import type { SwarmEffect } from '../../src/core/events.ts';
 import { CORE_LIMITS } from '../../src/core/limits.ts';
-import { Link } from '../../src/core/link.ts';
+import type { Link } from '../../src/core/link.ts';
 import { Chance } from '../../src/core/random.ts';
 import { SuperSeed } from '../../src/core/super-seed.ts';
+import { makeLink } from '../support/core.ts';
 
 const PIECES = 8;
 const limits = { ...CORE_LIMITS, freeLeechers: 0 };
@@ -17,16 +18,7 @@ function seeding(seed = 1) {
   const links: Link[] = [];
   const peer = (): Link => {
     const id = links.length + 1;
-    const link = new Link({
-      id,
-      kind: 'wire',
-      peerId: String(id).padStart(40, '0'),
-      origin: false,
-      zone: 'a',
-      dialled: false,
-      nowMs: 0,
-      pieceCount: PIECES,
-    });
+    const link = makeLink({ id, peerId: String(id).padStart(40, '0'), pieceCount: PIECES });
     links.push(link);
     return link;
   };

@@ -1,6 +1,7 @@
 import { Bitfield } from '@sepia/base/bitfield';
 import type { CoreInit } from '../../src/core/core-init.ts';
 import type { SwarmEffect, SwarmEvent } from '../../src/core/events.ts';
+import { Link } from '../../src/core/link.ts';
 import { SwarmCore } from '../../src/core/swarm-core.ts';
 
 /** Pieces of the blob in all tests of the core. */
@@ -37,6 +38,21 @@ export function start(change: Partial<CoreInit> = {}) {
     return { link, effects: [...up, ...tell({ type: 'bitfield', link, indexes: has })] };
   };
   return { core, tell, wire };
+}
+
+/** A link of a blob of 8 pieces: to a member that has none of them, but for what `over` says. */
+export function makeLink(over: Partial<ConstructorParameters<typeof Link>[0]> = {}): Link {
+  return new Link({
+    id: 1,
+    kind: 'wire',
+    peerId: 'p1',
+    origin: false,
+    zone: '',
+    dialled: true,
+    nowMs: 0,
+    pieceCount: 8,
+    ...over,
+  });
 }
 
 export const all = (): number[] => Array.from({ length: PIECES }, (_, index) => index);

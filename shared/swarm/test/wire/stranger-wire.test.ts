@@ -203,7 +203,7 @@ for (const [name, bytes] of Object.entries(INVALID)) {
       name.startsWith('a block that') ? Buffer.from([0, 0, 0, 10, 7, 0, 0, 0, 0, 0, 0, 0, 0, 1]) : bytes,
     );
     t.equal(seen.errors[0]?.code, 'WIRE_INVALID');
-    t.ok(wire.closed);
+    t.ok(wire.line.closed);
   });
 }
 
@@ -234,7 +234,7 @@ t.test('whatever a stranger sends, nothing throws and nothing grows', async (t) 
   const check = (bytes: Uint8Array, cuts: number[]): boolean => {
     const { wire, seen } = open();
     wire.receive(bytes.subarray(0, Math.min(68, bytes.length)));
-    if (wire.ready) {
+    if (wire.line.ready) {
       wire.choke(false);
       wire.sendRequest(1, 0, new Uint8Array(BLOCK));
     }
