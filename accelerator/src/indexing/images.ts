@@ -14,6 +14,7 @@ export interface ImageLayer {
   readonly descriptor: RawDescriptor;
 }
 
+/** One platform of an image, with the layers from the bottom up. */
 export interface Image {
   readonly digest: Digest;
   readonly layers: readonly ImageLayer[];

@@ -27,6 +27,7 @@ export interface Guide {
   holders(metainfo: Metainfo): BlobHolders;
 }
 
+/** Who has a blob, by the tracker or the origins; asked again after `intervalMs`. */
 export interface Finding {
   readonly metainfo: Metainfo;
   /** Hands peers and HTTP sources to the swarm. */

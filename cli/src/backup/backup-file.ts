@@ -28,7 +28,9 @@ const FRAME = z.discriminatedUnion('type', [
   }),
   z.object({ type: z.literal('end'), n: z.number(), counts: z.record(z.string(), z.number()) }),
 ]);
+/** One frame of a backup, checked. */
 export type BackupFrame = z.infer<typeof FRAME>;
+/** Says when a backup was begun, and of which upstreams. */
 export type BackupHead = Extract<BackupFrame, { type: 'head' }>;
 
 /**

@@ -10,6 +10,7 @@ import { BackupWriter, readFrames } from './backup-file.ts';
 const FRAME_RECORDS = 500;
 const FRAME_BYTES = 1024 * 1024;
 
+/** What is in the file: records by key space. */
 export interface BackupResult {
   readonly counts: Readonly<Record<string, number>>;
   /** Origins that did not answer; so few that every acknowledged record is there all the same. */

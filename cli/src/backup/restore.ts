@@ -14,6 +14,7 @@ import { type BackupHead, readFrames } from './backup-file.ts';
 /** Memberships of the ring that a restore may see. */
 const MAX_EPOCHS = 5;
 
+/** What was put in: records by key space, those too that were there already. */
 export interface RestoreResult {
   readonly head: BackupHead;
   readonly counts: Readonly<Record<string, number>>;

@@ -2,6 +2,7 @@ import type { Dispatcher } from '@sepia/http/sockets';
 import { request } from 'undici';
 import { METRICS_MS } from '../deadlines.ts';
 
+/** Values of `source` in `sepia_agent_bytes_total`. */
 export const SOURCES = ['peer', 'origin', 'upstream', 'cache'] as const;
 /** Bytes that an agent handed on, by where they came from. */
 export type AgentBytes = Record<(typeof SOURCES)[number], number>;

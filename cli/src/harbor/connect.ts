@@ -2,6 +2,7 @@ import { CodedError } from '@sepia/base/errors';
 import type { HarborApi, HarborObject } from './api.ts';
 import { differs } from './differs.ts';
 
+/** Whose preheat API Harbor is to speak (its P2P providers); a proxy answers both. */
 export type Driver = 'dragonfly' | 'kraken';
 
 /** How Harbor is to prove itself to preheat drivers. */

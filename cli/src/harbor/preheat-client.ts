@@ -19,6 +19,7 @@ export interface PreheatRow {
   readonly totalBytes?: number;
 }
 
+/** A preheat job in Harbor's words, with the rows that Sepia adds. */
 export interface PreheatJob {
   readonly id: number;
   readonly state: 'PENDING' | 'SUCCESS' | 'FAILURE';

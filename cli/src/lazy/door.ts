@@ -14,6 +14,7 @@ export interface NodeFacts {
   readonly trialMount: 'ok' | string;
 }
 
+/** What is compared of a version: patches do not count. */
 export type Version = readonly [major: number, minor: number];
 
 /** What a node can do, and why not more. */

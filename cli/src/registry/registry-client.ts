@@ -22,12 +22,14 @@ interface RegistryClientOptions {
   readonly credentials?: Credentials | undefined;
 }
 
+/** Its bytes match `digest`. */
 export interface PulledManifest {
   readonly bytes: Buffer;
   readonly digest: Digest;
   readonly mediaType: string;
 }
 
+/** A blob that a push can send more than once: each try opens it anew. */
 export interface BlobSource {
   readonly digest: Digest;
   readonly sizeBytes: number;

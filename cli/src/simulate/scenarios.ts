@@ -156,6 +156,7 @@ export function parseRate(text: string): number {
 
 const LOSS = 0.01;
 const BACK_MS = 2_000;
+/** Kinds of `sepia simulate --fault`. */
 export const FAULTS = ['kill', 'stop', 'corrupt', 'crash', 'tracker', 'partition', 'loss'] as const;
 
 /** What `--fault KIND` means in a run of so many nodes: it comes after a third of the time that the line needs. */

@@ -8,6 +8,7 @@ import { logTail } from './files.ts';
 import { memberEnv, nodeFlags } from './node-flags.ts';
 import type { MemberPlan, Role } from './plan.ts';
 
+/** How a process ended: by itself with `code`, or by `signal`. */
 export interface Exit {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;

@@ -26,7 +26,9 @@ export interface MemberPlan {
   readonly adminPort: number;
 }
 
+/** Agents listen from this port on, each other role some hundreds further on. */
 export const DEFAULT_PORTS_FROM = 17_000;
+/** Three origins: one may be lost, and nothing that was acknowledged with it. */
 export const DEFAULT_COUNTS: Readonly<Record<Role, number>> = {
   origin: 3,
   tracker: 2,

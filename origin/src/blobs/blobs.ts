@@ -40,6 +40,7 @@ export type Opened =
     }
   | { readonly type: 'remote'; readonly id: string };
 
+/** Where metainfo of a blob is: here, with the fetch that adds to it, or at the origin that fetches it. */
 export type MetainfoSource =
   | { readonly type: 'local'; readonly metainfo: Metainfo; readonly fetch: Fetch | undefined }
   | { readonly type: 'remote'; readonly id: string };

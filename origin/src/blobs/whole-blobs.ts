@@ -18,6 +18,7 @@ interface WholeBlobsDeps {
   readonly replicator: Replicator;
 }
 
+/** How a preheat wants a blob. */
 export interface WholeWish {
   /** `one`: some origin has it. `all`: every owner has it. */
   readonly copies: 'one' | 'all';

@@ -8,6 +8,7 @@ const MAX_DEPTH = 8;
 const MAX_NAMED = 50_000;
 
 type Shard = { readonly upstream: string; readonly repository: RepositoryName };
+/** The bytes of a manifest of a repository. */
 export type ReadManifest = (name: Shard, digest: Digest) => Promise<{ readonly bytes: Uint8Array }>;
 
 /**

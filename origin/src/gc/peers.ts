@@ -28,6 +28,7 @@ export interface OwnGc {
   readonly bury: (generation: string, shard: ShardName, dead: Dead) => Promise<void>;
 }
 
+/** Records that a sweep takes away, each with the clock of the one that it saw: a later one stays. */
 export interface Dead {
   readonly links: readonly { readonly digest: Digest; readonly atMs: number }[];
   readonly referrers: readonly { readonly subject: Digest; readonly digest: Digest; readonly atMs: number }[];

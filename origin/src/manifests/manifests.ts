@@ -44,6 +44,7 @@ import { descriptorLinks, type ManifestPush, type PushIntents, pushManifest } fr
 import { manifestFromBackend } from './manifest-readback.ts';
 import type { Recheck } from './recheck.ts';
 
+/** A manifest as a request gets it. */
 export interface ManifestAnswer extends StoredManifest {
   /** Age in seconds, when the upstream did not confirm the tag. */
   readonly staleSeconds?: number;

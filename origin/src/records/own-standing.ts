@@ -43,6 +43,10 @@ interface Stored {
   readonly file?: readonly Member[];
 }
 
+/**
+ * Noted last in an orderly stop: a digest of the records, and the token that all others noted. Where both are
+ * untouched at the next start, nothing is lost.
+ */
 export interface Closing {
   readonly generation: number;
   readonly token: string;

@@ -27,6 +27,7 @@ const FORGET_BATCH = 1_000;
 /** Key spaces that move to a shared table; floors first, for they say what is not below them. Which blobs are here, and what is owed, stays with the disk they are on. */
 const SPACES = [FLOOR_SPACE, 'r1', 'l1', 't1', 'n1', 'f1', 'p1'];
 
+/** `embedded`: on the origins' own disks, agreed on by majorities. `postgres`: in one shared table. */
 export type EngineName = 'embedded' | 'postgres';
 
 /** What records ask of the standing of an origin: whether what it says of them counts. */

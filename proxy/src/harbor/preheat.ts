@@ -40,6 +40,7 @@ const TRIES = 4;
 /** So often the registry may fail, each time for as long as the origin's own deadline. */
 const MAX_REFUSALS = 2;
 
+/** `authorization`: what Harbor brought for the registry; used for this job and never stored. */
 export interface PreheatRequest {
   readonly image: ImageName;
   readonly scope: Scope;

@@ -3,6 +3,10 @@ import { CodedError } from './errors.ts';
 
 /** `sha256:<64 lower-case hex>` or `sha512:<128 lower-case hex>` (OCI image-spec, "Digests"). */
 export type Digest = `${DigestAlgorithm}:${string}` & { readonly __brand: 'Digest' };
+/**
+ * What contents are named by here (OCI image-spec, "Registered algorithms"); any other is refused with
+ * `DIGEST_SYNTAX`.
+ */
 export type DigestAlgorithm = 'sha256' | 'sha512';
 
 const DIGEST = /^(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/;

@@ -52,5 +52,7 @@ export const ACCOUNTS_SCHEMA = z
           });
   });
 
+/** The `accounts` section of the cluster document, checked, with its defaults. */
 export type AccountsDocument = z.infer<typeof ACCOUNTS_SCHEMA>;
+/** Who may do what in which repositories; the first that fits account and repository decides. */
 export type AccessRule = z.infer<typeof RULE>;

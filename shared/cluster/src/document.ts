@@ -22,6 +22,7 @@ const QUOTA = z
     message: 'names no limit: size, records or tags',
   });
 
+/** Most that each repository of a pattern may have; a push beyond it is refused with `QUOTA_EXCEEDED`. */
 export type RepositoryQuota = z.infer<typeof QUOTA>;
 
 /** One registry that the cluster fronts. */
@@ -217,7 +218,10 @@ export function sharedAddresses(members: readonly Member[]): SharedAddress[] {
   return found;
 }
 
+/** The cluster document, checked, with its defaults; members of one cluster must have the same. */
 export type ClusterDocument = z.infer<typeof DOCUMENT_SCHEMA>;
+/** An origin, tracker or proxy of the cluster; `id` is for good, addresses may change. */
 export type Member = z.infer<typeof MEMBER_SCHEMA>;
+/** A name that images are asked for under, and the registry behind it if there is one. */
 export type Upstream = z.infer<typeof UPSTREAM_SCHEMA>;
 export type MemberRole = Member['role'];

@@ -44,6 +44,7 @@ export const WRITE_BACK = z.strictObject({
     .describe('How old the oldest waiting push may be before /readyz warns. 0s: as soon as one waits.'),
 });
 
+/** How pushes to an upstream of mode `write-back` get there. */
 export type WriteBack = z.infer<typeof WRITE_BACK>;
 
 /** How an upstream is used. */

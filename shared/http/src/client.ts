@@ -29,6 +29,9 @@ export interface InternalRequest {
   readonly signal?: AbortSignal;
 }
 
+/**
+ * An answer of a member. Its body must be read, or dumped with `body.dump()`: else its socket stays taken.
+ */
 export interface InternalResponse {
   readonly status: number;
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;

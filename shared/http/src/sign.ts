@@ -36,6 +36,7 @@ export interface SignedCall {
   readonly body: SignedBody;
 }
 
+/** In whose name calls are signed, and with what. */
 export interface Signer {
   readonly clusterKey: Uint8Array;
   /** Id of the caller. */

@@ -13,6 +13,7 @@ export const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;
 /** A media type has at most 127 characters on either side of its slash (RFC 6838, 4.2). */
 const MAX_TYPE_CHARS = 255;
 
+/** Media types of OCI image-spec 1.1 and of Docker image manifest v2, schema 2. */
 export const OCI_INDEX = 'application/vnd.oci.image.index.v1+json';
 export const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 export const DOCKER_LIST = 'application/vnd.docker.distribution.manifest.list.v2+json';
@@ -40,6 +41,7 @@ export interface Descriptor {
   readonly kind: 'config' | 'layer' | 'child';
 }
 
+/** What a manifest names. Its bytes are kept beside, never made anew: they have the digest. */
 export interface ParsedManifest {
   readonly mediaType: string;
   /** Neither a header nor the manifest itself says its type: it was guessed by its fields. */

@@ -39,6 +39,9 @@ export interface HttpSource {
 /** Where a piece came from. */
 export type PieceFrom = 'peer' | 'origin' | 'stranger';
 
+/**
+ * What went over one wire of a swarm since it came up: bytes of blocks, also of those that were thrown away.
+ */
 export interface LinkStats {
   readonly peerId: string;
   readonly address: string;

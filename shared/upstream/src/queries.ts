@@ -102,6 +102,7 @@ export interface UpstreamBlob {
   readonly body: BlobStream;
 }
 
+/** A page of an upstream's tags (distribution-spec, "Listing Tags"). */
 export interface TagPage {
   readonly tags: readonly Tag[];
   /** `last` of the next page, if there is one. */

@@ -18,6 +18,7 @@ export type KrakenOptions = Pick<
     readonly policy?: KrakenPolicy;
   };
 
+/** As {@link Result}, of what Kraken's policy has. */
 export interface KrakenResult {
   /** Node → ms at which it had all; missing if it never had. */
   readonly finishedMs: ReadonlyMap<string, number>;

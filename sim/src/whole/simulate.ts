@@ -62,6 +62,7 @@ export interface SimulateOptions {
   readonly checked?: boolean;
 }
 
+/** What a run came to, in virtual time. */
 export interface Result {
   /** Node → ms at which it had all pieces of all blobs; missing if it never had. */
   readonly finishedMs: ReadonlyMap<string, number>;

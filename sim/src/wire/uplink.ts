@@ -2,6 +2,7 @@ import type { Network, Port, Stream } from './network.ts';
 
 /** What the wire's blocks are, unless a run asks for larger ones: uploads to several peers mix block by block. */
 export const BLOCK_BYTES = 128 * 1024;
+/** As of metainfo. */
 export const PIECE_BYTES = 1024 * 1024;
 /** Sent and not yet taken, per connection: what TCP's window and the shell's 1 MiB of socket queue let out. */
 const WINDOW_BYTES = 4 * 1024 * 1024;

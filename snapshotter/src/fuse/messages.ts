@@ -20,7 +20,9 @@ export const OP = {
 /** Error numbers of Linux, as FUSE wants them: negative. */
 export const ERRNO = { ENOENT: -2, EIO: -5, ENOTDIR: -20, EROFS: -30, ENOSYS: -38 } as const;
 
+/** `fuse_in_header` (Linux `include/uapi/linux/fuse.h`). */
 export const IN_HEADER_BYTES = 40;
+/** `fuse_out_header`. */
 export const OUT_HEADER_BYTES = 16;
 /** Longest read that we let the kernel ask for. */
 export const MAX_READ_BYTES = 1024 * 1024;

@@ -28,6 +28,7 @@ export interface RepositoryView {
   readonly sinceMs?: number;
 }
 
+/** What is kept whoever names it: links younger than `graceMs`. */
 export interface MarkRules {
   /** By the wall clock, as links have it. */
   readonly nowMs: number;

@@ -12,6 +12,7 @@ export interface FlowFigures {
   readonly originAlive: boolean;
 }
 
+/** In ms. */
 export interface FlowLimits {
   /** A silent stager is lost after this long. */
   readonly originSilentMs: number;
@@ -21,6 +22,9 @@ export interface FlowLimits {
   readonly answerMs: number;
 }
 
+/**
+ * Who stands still: the client that sends, the stager that is silent, or one that lives and does not get on.
+ */
 export type FlowVerdict = 'flows' | 'client-idle' | 'origin-lost' | 'origin-stuck';
 
 /** Says which side, if any, has stopped a request body for too long. */

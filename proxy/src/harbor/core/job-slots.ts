@@ -47,6 +47,7 @@ export interface JobRecord {
   readonly moreRows: number;
 }
 
+/** What a job is asked to do; state and rows come as it runs. */
 export type NewJob = Pick<
   JobRecord,
   'url' | 'upstream' | 'repository' | 'reference' | 'scope' | 'hadToken' | 'holder'

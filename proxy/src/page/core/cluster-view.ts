@@ -10,6 +10,7 @@ export interface AskedMember {
   readonly answer: unknown;
 }
 
+/** A row of the page; what a member that does not answer would tell is left out. */
 export interface MemberView {
   readonly id: string;
   readonly role: string;
@@ -21,6 +22,7 @@ export interface MemberView {
   readonly usedBytes?: number;
 }
 
+/** A row of a swarm: how full its copy is, and where its bytes came from. */
 export interface PeerView {
   readonly id: string;
   readonly role: 'agent' | 'origin';

@@ -15,6 +15,7 @@ export function parsePageSize(text: string | undefined): number | undefined {
   return Math.min(Number(text), MAX_TAG_PAGE);
 }
 
+/** Answer of `GET /v2/<name>/tags/list` (distribution-spec, "Listing Tags"). */
 export interface TagPage {
   readonly tags: readonly string[];
   /** Value of the `Link` header when there is more. */

@@ -39,6 +39,7 @@ export interface S3SenderOptions {
   readonly bodyTimeoutMs: number;
 }
 
+/** What the other side is called in messages of errors. */
 export const PEER = 'S3 store';
 
 /** An error of S3 is some hundred bytes; the SDK takes seconds, in which nothing else happens, to read a page of a proxy as one. */

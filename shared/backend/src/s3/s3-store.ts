@@ -7,6 +7,7 @@ import { inTime } from '../in-time.ts';
 import { meaningOf } from './core/s3-failure.ts';
 import { S3Sender, type S3SenderOptions } from './s3-sender.ts';
 
+/** Where a bucket is. */
 export interface S3Place {
   readonly bucket: string;
   readonly region: string;

@@ -1,5 +1,6 @@
 import { CodedError, systemCode } from '../errors.ts';
 
+/** Begins a frame, little endian: bytes 28 b5 2f fd (RFC 8878, 3.1.1). */
 export const ZSTD_MAGIC = 0xfd2fb528;
 const SKIPPABLE = 0x184d2a50;
 /** Block type "RLE" (RFC 8878, 3.1.1.2.2): one byte stands for many. */
@@ -7,6 +8,7 @@ const RLE = 1;
 /** Magic and descriptor. */
 export const HEAD_BYTES = 5;
 
+/** What can be said of the frame that some bytes begin with. */
 export interface ZstdFrame {
   /** Bytes of the frame, or, where it is not all there, at least so many are needed to say more. */
   readonly length: number;

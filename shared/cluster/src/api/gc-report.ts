@@ -51,6 +51,7 @@ export interface GcReport {
   readonly failure?: string;
 }
 
+/** How a collection is asked for. What a link younger than `graceMs` leads to stays, whoever names it. */
 export interface GcWish {
   readonly dryRun: boolean;
   readonly graceMs: number;

@@ -51,8 +51,14 @@ export const LAYER_BINDING = z
   .refine((one) => (one.index === undefined) !== (one.reason === undefined), { path: ['reason'] })
   .refine((one) => one.index === undefined || one.diffId !== undefined, { path: ['diffId'] });
 
+/**
+ * Which index belongs to a layer, or why it has none: signed with the cluster key, so that a member need not
+ * trust who passes it on.
+ */
 export type LayerBinding = z.infer<typeof LAYER_BINDING>;
+/** What a node found wrong with an index, and when; it stays bad until another is bound. */
 export type LayerFault = z.infer<typeof FAULT>;
+/** What of a binding is signed. */
 export type BindingFacts = Omit<LayerBinding, 'signature' | 'bad'>;
 
 /** Bodies of `PUT` and `POST /v1/layers/…` at a proxy. */

@@ -8,6 +8,7 @@ const REASON = z.string().max(1_000);
 
 /** Bounds of {@link START_COMMAND}: what is longer is left out. */
 export const MAX_COMMAND_WORDS = 16;
+/** Characters. */
 export const MAX_COMMAND_TEXT = 4_096;
 
 /** What the config of an image says that it runs: a hint of what is read first, nothing is believed for it. */

@@ -46,6 +46,7 @@ export const LEASE_REQUEST = z.object({
 });
 export type LeaseRequest = z.input<typeof LEASE_REQUEST>;
 
+/** What a tracker answers to a heartbeat. */
 export interface LeaseAnswer {
   /** The next heartbeat of a node with nothing to tell. */
   readonly heartbeatMs: number;

@@ -58,6 +58,7 @@ export interface DoorOptions {
   readonly publicUrl: string | undefined;
 }
 
+/** Answers a request that was let in. */
 export type Run = () => Promise<void>;
 
 /** Who may pass a listener of agent or proxy: one per listener. Signed calls of members do not come here. */

@@ -69,6 +69,7 @@ export interface LayerOutcome {
   readonly isFromCache: boolean;
 }
 
+/** The image that came of a conversion, and what became of its parts. */
 export interface ConvertResult {
   readonly source: Document;
   readonly result: Document;

@@ -20,6 +20,7 @@ export const FORMAT_ANNOTATION = 'io.sepia.conversion.format';
 export const OPTIONS_ANNOTATION = 'io.sepia.conversion.options';
 /** On a child of an index: what it attests, as BuildKit writes it. */
 const ATTESTATION_TYPE = 'vnd.docker.reference.type';
+/** Media type of an image's config (OCI image-spec, "Image Configuration"). */
 export const OCI_CONFIG = 'application/vnd.oci.image.config.v1+json';
 const DOCKER_CONFIG = 'application/vnd.docker.container.image.v1+json';
 const OCI_LAYER = 'application/vnd.oci.image.layer.v1.tar';

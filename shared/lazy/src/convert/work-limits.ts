@@ -16,6 +16,7 @@ export interface WorkBounds {
   readonly unpackedBytes: number;
 }
 
+/** What one conversion may cost at most, whatever the image says of itself. */
 export const WORK_BOUNDS: WorkBounds = {
   depth: 4,
   documents: 2_000,

@@ -2,12 +2,15 @@ import { type ByteString, byteString, bytesOf } from '../tar/byte-string.ts';
 import type { TreeNode } from './layer-tree.ts';
 import { writeXattrs, xattrBytes, xattrCount } from './xattrs.ts';
 
+/** Bytes of a block; kernels mount images whose blocks are no longer than their pages. */
 export const EROFS_BLOCK = 4096;
+/** Begins the superblock, little endian (Linux `fs/erofs/erofs_fs.h`). */
 export const EROFS_MAGIC = 0xe0f5e1e2;
 /** Bytes per inode number. */
 export const EROFS_SLOT = 32;
 /** An extended inode. */
 export const INODE_BYTES = 64;
+/** A directory entry without its name. */
 export const DIRENT_BYTES = 12;
 /** How an inode's data lies: `i_format` (Linux `fs/erofs/erofs_fs.h`). */
 export const LAYOUT = { flatPlain: 0, flatInline: 2, chunkBased: 4 } as const;
@@ -46,6 +49,10 @@ export interface InodeRoom {
   readonly chunksOf?: (file: TreeNode) => ChunkIndexes;
 }
 
+/**
+ * A node of the tree with its place in the image: fields that are not readonly are known one after the other,
+ * as it is laid out.
+ */
 export interface Inode {
   readonly node: TreeNode;
   readonly parent: Inode | undefined;

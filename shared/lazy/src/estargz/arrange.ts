@@ -16,6 +16,7 @@ export interface OutEntry {
   readonly isLandmark: boolean;
 }
 
+/** The entries of a layer in the order in which they are written. */
 export interface Arrangement {
   readonly entries: readonly OutEntry[];
   /** True if nothing was dropped, moved or changed: the source's bytes may be kept one for one. */

@@ -17,6 +17,7 @@ export interface BuildOptions extends EstargzOptions {
   readonly maxBytes: number;
 }
 
+/** 4 MiB chunks, the table of contents in the layer, layers up to 256 GiB. */
 export const BUILD_DEFAULTS: BuildOptions = {
   ...ESTARGZ_DEFAULTS,
   prioritized: [],

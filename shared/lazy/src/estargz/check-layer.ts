@@ -15,6 +15,7 @@ export interface Finding {
   readonly message: string;
 }
 
+/** What is wrong with a layer, and how much of it was looked at; without findings all of it is right. */
 export interface VerifyResult {
   readonly findings: readonly Finding[];
   readonly entries: number;

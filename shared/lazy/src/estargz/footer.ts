@@ -15,6 +15,7 @@ export type Footer =
   | { readonly kind: 'estargz' | 'legacy'; readonly sizeBytes: number; readonly tocOffset: number }
   | { readonly kind: 'external'; readonly sizeBytes: number };
 
+/** The longest of the three: reading so many bytes at the end is enough for each. */
 export const FOOTER_BYTES = 51;
 const LEGACY_BYTES = 47;
 const EXTERNAL_BYTES = 46;

@@ -6,6 +6,7 @@ import { FOOTER_BYTES, type Footer, parseFooter } from './footer.ts';
 import { type LayerFile, layoutOf } from './layout.ts';
 import { parseToc, TOC_NAME } from './toc.ts';
 
+/** A layer that is read by ranges. */
 export interface EstargzBlob {
   readonly sizeBytes: number;
   readonly read: ReadAt;

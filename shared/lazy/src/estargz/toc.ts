@@ -10,6 +10,7 @@ export const UNCOMPRESSED_SIZE_ANNOTATION = 'io.containers.estargz.uncompressed-
 /** Most entries that a TOC may hold. */
 export const MAX_TOC_ENTRIES = 4_000_000;
 
+/** `chunk`: a further part of the regular file before it; the others are types of tar entries. */
 export type TocType = 'dir' | 'reg' | 'symlink' | 'hardlink' | 'char' | 'block' | 'fifo' | 'chunk';
 
 /**

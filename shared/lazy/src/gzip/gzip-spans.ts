@@ -31,6 +31,7 @@ export const GZIP_SPANS_DEFAULTS: GzipSpansOptions = {
   maxSpanBytes: 16 * 1024 * 1024,
 };
 
+/** Takes what comes of a gzip blob, as it is read. */
 export interface GzipSink {
   /** Uncompressed bytes in order; a view that holds only during the call. */
   output(bytes: Uint8Array): void;

@@ -11,6 +11,7 @@ import {
 } from './deflate-codes.ts';
 import { HuffmanTable, LINK, PRIMARY_BITS } from './huffman.ts';
 
+/** So far back may a match reach (RFC 1951, 2). */
 export const WINDOW_BYTES = 32 * 1024;
 const OUT_BYTES = 256 * 1024;
 const LONGEST_MATCH = 258;

@@ -2,6 +2,7 @@ import { CodedError } from '@sepia/base/errors';
 import { type ByteString, textOf } from '../tar/byte-string.ts';
 import { cleanPath, type TarEntry, type TarEntryType } from '../tar/tar-entry.ts';
 
+/** What can be mounted; a layer with an entry of another type is not lazy. */
 export type LayerEntryType = Exclude<TarEntryType, 'other'>;
 
 /** One entry of a layer as it counts for mounting: what an index keeps, and what an eStargz TOC says too. */

@@ -75,6 +75,7 @@ export interface SpanToWrite {
   readonly packed?: PackedPlace;
 }
 
+/** A layer's index before it is bytes: where things lie in them is found while they are written. */
 export interface IndexToWrite
   extends Omit<LayerIndex, 'kind' | 'spans' | 'sources' | 'headBytes' | 'indexBytes'> {
   readonly spans: readonly SpanToWrite[];
@@ -83,6 +84,7 @@ export interface IndexToWrite
 }
 
 const MAGIC = Buffer.from('SEPIALX\n', 'latin1');
+/** Of indexes of a tar; a change of meaning raises it, and who reads only lower ones refuses it. */
 export const INDEX_VERSION = 1;
 /** Version of indexes of Nydus layers: who reads only the first refuses them. */
 const NYDUS_VERSION = 2;

@@ -29,6 +29,7 @@ import { withOciMarks } from './layer-marks.ts';
 import { filesOf, nodeAt } from './merge.ts';
 import { encodeToc, SECTIONS, sectionHeader, TABLE_HEADER, TAR_BLOCK, type TocEntry } from './sections.ts';
 
+/** Everything that decides the bytes of a data blob, beside the layer; `level` is that of `compressor`. */
 export type RafsOptions = Pick<BuildOptions, 'level' | 'chunkBytes' | 'prioritized' | 'maxBytes'> & {
   readonly compressor: Compressor;
 };

@@ -62,15 +62,19 @@ export const CHUNK_INDEX_BYTES = 8;
 /** "Its metadata is RAFS v6" (compatible), "chunked files", "device table" (both incompatible). */
 export const COMPAT_RAFS = 0x4000_0000;
 export const INCOMPAT = 0x4 | 0x8;
+/** Blocks have 4 KiB. */
 export const BLOCK_BITS = 12;
 /** "Has chunk indexes" in the chunk format of an inode; the low five bits say how large chunks are. */
 export const CHUNK_INDEXES = 0x20;
+/** Flag of a chunk's record. */
 export const COMPRESSED_CHUNK = 1;
 /** Devices begin at a multiple of this in the flat address space. */
 export const DEVICE_ALIGN = 0x8_0000;
 /** Blob ids have 8 bits, one of which is none. */
 export const MAX_BLOBS = 254;
+/** Of a data blob; a layer with as many or more is left as it is. */
 export const MAX_CHUNKS = 0xff_ffff;
+/** A block. */
 export const LEAST_CHUNK_BYTES = 4096;
 export const MOST_CHUNK_BYTES = 16 * 1024 * 1024;
 
@@ -78,6 +82,7 @@ export const MOST_CHUNK_BYTES = 16 * 1024 * 1024;
 export const ID_INSIDE = 'x'.repeat(64);
 /** Names of files that hide files of lower layers (OCI image-spec, "Whiteouts"). */
 export const WHITEOUT = '.wh.';
+/** In a directory: hides all of that directory in lower layers. */
 export const OPAQUE = '.wh..wh..opq' as ByteString;
 
 /** Where the table of chunks lies in a data blob. */

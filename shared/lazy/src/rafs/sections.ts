@@ -14,6 +14,7 @@ export const SECTIONS = {
 } as const;
 /** In the table of contents only: the end of `blob.meta`. */
 export const TABLE_HEADER = 'blob.meta.header';
+/** Bytes of a tar header; content is filled up to a multiple. */
 export const TAR_BLOCK = 512;
 const TOC_ENTRY_BYTES = 128;
 const MAX_TOC_BYTES = 64 * 1024;

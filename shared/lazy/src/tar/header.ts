@@ -2,6 +2,7 @@ import { CodedError } from '@sepia/base/errors';
 import { type ByteString, byteString } from './byte-string.ts';
 import type { TarEntryType } from './tar-entry.ts';
 
+/** Bytes of a header; content is filled up to a multiple (POSIX pax, "ustar Interchange Format"). */
 export const BLOCK = 512;
 
 /** The fields of one 512-byte header block, before extended headers are applied. */

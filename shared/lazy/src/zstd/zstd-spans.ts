@@ -25,6 +25,7 @@ export const ZSTD_SPANS_DEFAULTS: ZstdSpansOptions = {
   maxSpanBytes: 16 * 1024 * 1024,
 };
 
+/** Takes what comes of a zstd blob, as it is read. */
 export interface ZstdSink {
   /** Uncompressed bytes in order. */
   output(bytes: Uint8Array): void;

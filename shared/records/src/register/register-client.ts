@@ -40,6 +40,9 @@ export interface RegisterClientDeps {
   readonly incarnation?: string;
 }
 
+/**
+ * `proposerId`: of this member, in each ballot. Waits in ms; defaults are {@link REGISTER_CLIENT_DEFAULTS}.
+ */
 export interface RegisterClientOptions {
   readonly proposerId: string;
   readonly deadlineMs?: number;

@@ -52,6 +52,7 @@ export function compareBallots(a: Ballot, b: Ballot): number {
   return a.counter - b.counter || (a.proposer < b.proposer ? -1 : a.proposer > b.proposer ? 1 : 0);
 }
 
+/** An acceptor that never heard of the register: it promised nothing. */
 export const EMPTY_ACCEPTOR: AcceptorState = Object.freeze({
   v: 1,
   promised: NO_BALLOT,

@@ -11,6 +11,7 @@ export interface DumpedRecord {
   readonly stored: unknown;
 }
 
+/** Records of one space in the order of their keys, at most about 1 MiB. */
 export interface DumpPage {
   readonly entries: readonly DumpedRecord[];
   /** False at the end of the space. */

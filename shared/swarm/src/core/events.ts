@@ -1,5 +1,8 @@
 /** Names a link of one swarm, drawn by the core for dials and by the shell for what comes in (`LinkId`s never come back). */
 export type LinkId = number;
+/**
+ * `wire`: a connection on which both ends give and take. `http`: an origin that is asked for whole pieces.
+ */
 export type LinkKind = 'wire' | 'http';
 
 /** A peer as a tracker tells it. `addresses` in order of preference. */
@@ -88,4 +91,5 @@ export type SwarmEffect =
       readonly detail: Readonly<Record<string, unknown>>;
     };
 
+/** Takes what the core wants done, one after the other, in the order in which it is to be done. */
 export type Emit = (effect: SwarmEffect) => void;

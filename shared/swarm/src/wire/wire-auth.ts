@@ -1,6 +1,8 @@
 import { createHmac, timingSafeEqual } from 'node:crypto';
 
+/** Fresh from each end for each connection. */
 export const NONCE_BYTES = 32;
+/** An HMAC-SHA-256. */
 export const PROOF_BYTES = 32;
 
 /** Which end of the connection a member is. */

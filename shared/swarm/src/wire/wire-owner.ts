@@ -38,6 +38,7 @@ export interface WireOwner {
   onClosed(gone: Gone | undefined, error: CodedError | undefined): void;
 }
 
+/** A connection before it says anything. `peerId`: ours, 20 bytes; `clusterKey`: what both ends prove. */
 export interface WireInit {
   readonly socket: Socket;
   readonly role: WireRole;

@@ -15,6 +15,7 @@ export interface Reads {
   readonly lastReadMs: number;
 }
 
+/** `wait`: look again at `untilMs`. `done`: nothing is missing of any layer. */
 export type FillStep =
   | { readonly type: 'fetch'; readonly layer: number; readonly run: Run }
   | { readonly type: 'wait'; readonly untilMs: number }

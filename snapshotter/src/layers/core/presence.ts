@@ -5,6 +5,7 @@ interface Extents {
   readonly length: Float64Array;
 }
 
+/** How the spans of a layer lie in its image. */
 export interface PresenceLayout {
   /** Where each span begins in the uncompressed layer, ascending, from 0. */
   readonly spanOffsets: Float64Array;
@@ -24,6 +25,7 @@ export interface Placement {
   readonly length: number;
 }
 
+/** Bytes of a block of the image. */
 export const IMAGE_BLOCK = 4096;
 
 /**

@@ -10,6 +10,7 @@ export interface JudgedLayer {
   readonly reason: string | undefined;
 }
 
+/** What becomes of an offered image, and why. */
 export interface Verdict {
   /** All layers may be shown, or the image is pulled the ordinary way. */
   readonly isLazy: boolean;

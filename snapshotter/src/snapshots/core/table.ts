@@ -1,7 +1,12 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 
+/**
+ * As containerd has them: a view is read only, an active one takes writes, a committed one is a layer for
+ * others.
+ */
 export type Kind = 'view' | 'active' | 'committed';
+/** Of containerd; kept as they are. */
 export type Labels = Readonly<Record<string, string>>;
 
 /** A snapshot as it is on record. */
@@ -21,6 +26,7 @@ export interface Snapshot {
   readonly usage?: Usage | undefined;
 }
 
+/** What a snapshot takes on the disk. */
 export interface Usage {
   readonly sizeBytes: number;
   readonly inodes: number;

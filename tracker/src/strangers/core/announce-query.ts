@@ -9,6 +9,7 @@ const MAX_SCRAPED = 32;
 /** Ports below are for system services: nobody is sent there because of an announce. */
 const FIRST_PORT = 1_024;
 
+/** Undefined: one of the announces in between (BEP 3). */
 export type AnnounceEvent = 'started' | 'stopped' | 'completed' | undefined;
 
 /** What a standard client says of itself (BEP 3). */

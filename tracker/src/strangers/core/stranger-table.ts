@@ -23,6 +23,7 @@ interface Swarm {
   completed: number;
 }
 
+/** As a scrape tells them (BEP 48): who has all of it, who lacks some. */
 export interface SwarmCounts {
   readonly complete: number;
   readonly incomplete: number;

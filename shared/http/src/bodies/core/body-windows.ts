@@ -38,6 +38,7 @@ export interface Pace {
   readonly quickWrites: number;
 }
 
+/** Of a reader of which nothing is known: a usual buffer. */
 export const FIRST_PACE: Pace = { quickWrites: 0 };
 
 /** A write that the socket took within this is quick, in ms; one of many bytes has longer. */
@@ -59,6 +60,7 @@ interface Lent {
   readonly usual: number;
 }
 
+/** See {@link BUFFER_BYTES}. */
 export type BufferSize = 'large' | 'usual' | 'small';
 
 /** Bytes of each kind of buffer: whole leaves. A slow reader holds one that is not large. */
@@ -101,7 +103,9 @@ export interface ReadPace {
   readonly quickReads: number;
 }
 
+/** Its range may stay open for the next read. */
 export const FIRST_READ: ReadPace = { isSlow: false, quickReads: 0 };
+/** It let a range wait: it asks window by window until it has read {@link QUICK_WRITES} times in a row at once. */
 export const SLOW_READER: ReadPace = { isSlow: true, quickReads: 0 };
 
 /** `gapMs`: from the end of the read before to the begin of this one. */

@@ -1,3 +1,6 @@
+/**
+ * `dead`: it failed as often as it may, and waits for somebody who begins it anew. The last three are over.
+ */
 export type JobState = 'waiting' | 'running' | 'done' | 'dead' | 'cancelled';
 
 /** A job as it stands on record. What is in `payload`, `progress` and `result` is the caller's; all are JSON. */
