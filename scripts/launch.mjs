@@ -106,6 +106,7 @@ async function check() {
     ['layering', ['test/layering.test.ts']],
     ['failures', ['test/failures.test.ts']],
     ['one of each', ['test/one-of-each.test.ts']],
+    ['pages', ['test/pages.test.ts']],
     ['dead code', [bin('knip', 'bin/knip.js'), '--no-progress']],
   ];
   const lines = [];

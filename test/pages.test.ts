@@ -50,3 +50,27 @@ t.test('docs/internal-api.md lists what is open without a signature, and nothing
   t.ok(open.length > 30, 'there are some');
   t.same(listed.toSorted(), open.toSorted());
 });
+
+t.test('the picture in shared/README.md says what each package imports, beside base', async (t) => {
+  const page = readFileSync(join(ROOT, 'shared/README.md'), 'utf8');
+  const picture = /```\n([\s\S]*?)```/.exec(page)?.[1] ?? '';
+  const told = [...picture.matchAll(/(\w+) {2,}\w[\w ']*? *← ((?:\w+ ?)+)/g)].map(
+    ([, name, list]) => `${name} ← ${list!.trim().split(' ').toSorted().join(' ')}`,
+  );
+  const imports = new Map<string, Set<string>>();
+  for (const { path, imports: all } of FILES) {
+    const [, name] = /^shared\/(\w+)\/src\//.exec(path) ?? [];
+    if (name === undefined) continue;
+    const those = imports.get(name) ?? new Set<string>();
+    imports.set(name, those);
+    for (const { spec } of all) {
+      const [, other = 'base'] = /^@sepia\/(\w+)\//.exec(spec) ?? [];
+      if (other !== 'base') those.add(other);
+    }
+  }
+  const found = [...imports]
+    .filter(([, those]) => those.size > 0)
+    .map(([name, those]) => `${name} ← ${[...those].toSorted().join(' ')}`);
+  t.ok(found.length >= 9, 'there are packages');
+  t.same(told.toSorted(), found.toSorted());
+});
