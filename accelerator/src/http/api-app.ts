@@ -1,13 +1,10 @@
-import type { MemberClock } from '@sepia/base/clock/member-clock';
 import type { CodedError } from '@sepia/base/errors';
-import type { Logger } from '@sepia/base/log';
-import type { Metrics } from '@sepia/base/metrics';
 import { steadyMs } from '@sepia/base/reach';
 import type { ConversionProgress } from '@sepia/cluster/api/conversions';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { createApp } from '@sepia/http/app';
 import type { GuardCheck } from '@sepia/http/gate';
-import { createMemberGate } from '@sepia/http/member-gate';
+import { createMemberGate, type MemberGateDeps } from '@sepia/http/member-gate';
 import { pageFiles } from '@sepia/http/page-files';
 import { createRouter, routesOf } from '@sepia/http/router';
 import type Koa from 'koa';
@@ -19,19 +16,13 @@ import { eventRoutes } from './event-routes.ts';
 import { apiRoutes } from './routes.ts';
 import { SyncRequests } from './sync-requests.ts';
 
-interface ApiDeps {
+interface ApiDeps extends Omit<MemberGateDeps, 'role' | 'guards'> {
   readonly cluster: Cluster;
   readonly queue: QueueClient;
   /** How far a job is that runs here: newer than what the queue knows. */
   readonly progressOf: (id: string) => ConversionProgress | undefined;
   /** Who comes in without a signature. */
   readonly guard: GuardCheck;
-  readonly clusterKey: Uint8Array;
-  readonly selfId: string;
-  readonly log: Logger;
-  readonly metrics: Metrics;
-  readonly clock: MemberClock;
-  readonly oldSignatures: boolean;
   /** Aborted when this accelerator stops. */
   readonly stopping: AbortSignal;
 }

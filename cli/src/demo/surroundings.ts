@@ -2,7 +2,7 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CodedError } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
+import { isRunning } from '@sepia/base/process';
 import { type ClusterShape, DEFAULT_COUNTS, DEFAULT_PORTS_FROM, planMembers } from '../up/plan.ts';
 import { takenPort } from '../up/ports.ts';
 
@@ -44,15 +44,5 @@ export class DemoFolder {
   remove(): void {
     if (this.#path !== undefined) rmSync(this.#path, { recursive: true, force: true });
     this.#path = undefined;
-  }
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    throwIfBug(error);
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }

@@ -1,11 +1,8 @@
 import type Router from '@koa/router';
-import type { MemberClock } from '@sepia/base/clock/member-clock';
-import type { Logger } from '@sepia/base/log';
-import type { Metrics } from '@sepia/base/metrics';
 import { H_CLUSTER, H_STANDING } from '@sepia/cluster/api/headers';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { createApp } from '@sepia/http/app';
-import { createMemberGate } from '@sepia/http/member-gate';
+import { createMemberGate, type MemberGateDeps } from '@sepia/http/member-gate';
 import { routesOf } from '@sepia/http/router';
 import type Koa from 'koa';
 import type { OwnStanding } from '../records/own-standing.ts';
@@ -14,13 +11,7 @@ import type { Ring } from '../ring/ring.ts';
 import { epochGate } from './ring-routes.ts';
 import { sameEngine } from './same-engine.ts';
 
-interface OriginAppDeps {
-  readonly clusterKey: Uint8Array;
-  readonly selfId: string;
-  readonly log: Logger;
-  readonly metrics: Metrics;
-  readonly clock: MemberClock;
-  readonly oldSignatures: boolean;
+interface OriginAppDeps extends Omit<MemberGateDeps, 'role' | 'guards'> {
   readonly cluster: Cluster;
   readonly standing: OwnStanding;
   readonly ring: Ring;

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { isCoded } from './errors.ts';
+import { isCoded, systemCode } from './errors.ts';
 import { ended, isBug, throwIfBug } from './failure.ts';
 import type { Stoppable } from './lifecycle.ts';
 import { giveMemoryBack } from './memory/give-back.ts';
@@ -162,13 +162,18 @@ function startTicks(pid: number): string {
     return fields[0] === 'Z' ? 'gone' : (fields[19] ?? 'gone');
   } catch (error) {
     throwIfBug(error);
-    try {
-      process.kill(pid, 0);
-      return 'unknown';
-    } catch (error) {
-      throwIfBug(error);
-      return 'gone';
-    }
+    return isRunning(pid) ? 'unknown' : 'gone';
+  }
+}
+
+/** True while a process has this id, whoever's it is; another may have it by now. */
+export function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    throwIfBug(error);
+    return systemCode(error) === 'EPERM';
   }
 }
 

@@ -7,7 +7,8 @@ import { CallVerifier, type RefusedWhy } from './sign.ts';
 
 const REASONS: readonly RefusedWhy[] = ['signature', 'date', 'recipient', 'replay', 'full'];
 
-interface MemberGateDeps {
+/** Who a member's gate is for, and what it goes by. */
+export interface MemberGateDeps {
   readonly role: 'origin' | 'tracker' | 'proxy' | 'accelerator';
   readonly guards?: Readonly<Partial<Record<Guard, GuardCheck>>>;
   readonly clusterKey: Uint8Array;

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import { CodedError } from '@sepia/base/errors';
+import { SPAN_BOUNDS, type SpanBounds } from '../span-bounds.ts';
 import { memberHeaderLength } from './gzip-member.ts';
 import { Inflater } from './inflater.ts';
 
@@ -18,18 +19,6 @@ export interface GzipSpan {
    */
   readonly window: Buffer;
 }
-
-export interface GzipSpansOptions {
-  /** A span begins at the first block after this many bytes, or at the first member after half of it. */
-  readonly spanBytes: number;
-  /** Where no block begins for this long (compressed or not), the layer is not lazy. */
-  readonly maxSpanBytes: number;
-}
-
-export const GZIP_SPANS_DEFAULTS: GzipSpansOptions = {
-  spanBytes: 1024 * 1024,
-  maxSpanBytes: 16 * 1024 * 1024,
-};
 
 /** Takes what comes of a gzip blob, as it is read. */
 export interface GzipSink {
@@ -54,7 +43,7 @@ interface OpenSpan {
  */
 export class GzipSpans {
   readonly #sink: GzipSink;
-  readonly #options: GzipSpansOptions;
+  readonly #options: SpanBounds;
   readonly #inflater: Inflater;
   #state: 'header' | 'body' | 'trailer' = 'header';
   #members = 0;
@@ -64,7 +53,7 @@ export class GzipSpans {
   #open: OpenSpan | undefined;
   #hash = createHash('sha256');
 
-  constructor(sink: GzipSink, options: GzipSpansOptions = GZIP_SPANS_DEFAULTS) {
+  constructor(sink: GzipSink, options: SpanBounds = SPAN_BOUNDS) {
     this.#sink = sink;
     this.#options = options;
     this.#inflater = new Inflater({

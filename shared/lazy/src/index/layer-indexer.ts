@@ -1,20 +1,14 @@
 import { createHash } from 'node:crypto';
 import { type Digest, Digester } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
-import { GZIP_SPANS_DEFAULTS, GzipSpans } from '../gzip/gzip-spans.ts';
+import { GzipSpans } from '../gzip/gzip-spans.ts';
+import { SPAN_BOUNDS, type SpanBounds } from '../span-bounds.ts';
 import { EntryBudget } from '../tar/entry-budget.ts';
 import type { TarEntry } from '../tar/tar-entry.ts';
 import { TarReader } from '../tar/tar-reader.ts';
-import { ZSTD_SPANS_DEFAULTS, ZstdSpans } from '../zstd/zstd-spans.ts';
+import { ZstdSpans } from '../zstd/zstd-spans.ts';
 import { type LayerEntry, layerEntry } from './layer-entry.ts';
 import { type LayerCompression, type SpanToWrite, storeWindow, writeIndex } from './layer-index.ts';
-
-export interface LayerIndexerOptions {
-  /** Uncompressed bytes of a span, about. */
-  readonly spanBytes: number;
-}
-
-export const LAYER_INDEXER_DEFAULTS: LayerIndexerOptions = { spanBytes: 1024 * 1024 };
 
 /** An index that was made, with what was learned of the layer. */
 export interface MadeIndex {
@@ -34,7 +28,7 @@ interface Decompressor {
  * `layer` with the digest that it asked for. About 80 MB of output per CPU second for gzip.
  */
 export class LayerIndexer {
-  readonly #options: LayerIndexerOptions;
+  readonly #options: Pick<SpanBounds, 'spanBytes'>;
   readonly #layer = new Digester();
   readonly #diffId = new Digester();
   readonly #entries: LayerEntry[] = [];
@@ -47,7 +41,7 @@ export class LayerIndexer {
   #compressedBytes = 0;
   #uncompressedBytes = 0;
 
-  constructor(options: LayerIndexerOptions = LAYER_INDEXER_DEFAULTS) {
+  constructor(options: Pick<SpanBounds, 'spanBytes'> = SPAN_BOUNDS) {
     this.#options = options;
   }
 
@@ -110,14 +104,14 @@ export class LayerIndexer {
     if (compression === 'gzip') {
       const span = (one: SpanToWrite): void =>
         void this.#spans.push({ ...one, window: storeWindow(one.window) });
-      return new GzipSpans({ output, span }, { ...GZIP_SPANS_DEFAULTS, spanBytes });
+      return new GzipSpans({ output, span }, { ...SPAN_BOUNDS, spanBytes });
     }
     if (compression === 'zstd') {
       const span = (
         one: Omit<SpanToWrite, 'window' | 'compressedBit'> & { compressedOffset: number },
       ): void =>
         void this.#spans.push({ ...one, compressedBit: one.compressedOffset * 8, window: Buffer.alloc(0) });
-      return new ZstdSpans({ output, span }, { ...ZSTD_SPANS_DEFAULTS, spanBytes });
+      return new ZstdSpans({ output, span }, { ...SPAN_BOUNDS, spanBytes });
     }
     return new PlainSpans({ output, span: (one) => void this.#spans.push(one) }, spanBytes);
   }

@@ -3,6 +3,7 @@ import { promisify } from 'node:util';
 import { zstdDecompress, zstdDecompressSync } from 'node:zlib';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { invalidZstd, isZstdFault, zstdFrame } from '@sepia/base/zstd/zstd-frame';
+import { SPAN_BOUNDS, type SpanBounds } from '../span-bounds.ts';
 
 /** Whole zstd frames, and what comes out of them. */
 export interface ZstdSpan {
@@ -12,18 +13,6 @@ export interface ZstdSpan {
   readonly length: number;
   readonly sha256: Buffer;
 }
-
-export interface ZstdSpansOptions {
-  /** A span ends with the frame that brings it to this length. */
-  readonly spanBytes: number;
-  /** A frame that is longer (compressed or not) makes the layer not lazy. */
-  readonly maxSpanBytes: number;
-}
-
-export const ZSTD_SPANS_DEFAULTS: ZstdSpansOptions = {
-  spanBytes: 1024 * 1024,
-  maxSpanBytes: 16 * 1024 * 1024,
-};
 
 /** Takes what comes of a zstd blob, as it is read. */
 export interface ZstdSink {
@@ -38,7 +27,7 @@ export interface ZstdSink {
  */
 export class ZstdSpans {
   readonly #sink: ZstdSink;
-  readonly #options: ZstdSpansOptions;
+  readonly #options: SpanBounds;
   /** Input that is not part of a whole frame yet: `#buffer[0…#filled)`. */
   #buffer = Buffer.alloc(256 * 1024);
   #filled = 0;
@@ -50,7 +39,7 @@ export class ZstdSpans {
   #spanOffset = 0;
   #hash = createHash('sha256');
 
-  constructor(sink: ZstdSink, options: ZstdSpansOptions = ZSTD_SPANS_DEFAULTS) {
+  constructor(sink: ZstdSink, options: SpanBounds = SPAN_BOUNDS) {
     this.#sink = sink;
     this.#options = options;
   }

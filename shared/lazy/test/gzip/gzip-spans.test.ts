@@ -3,9 +3,10 @@ import { gzipSync, inflateRawSync } from 'node:zlib';
 import { isCoded } from '@sepia/base/errors';
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
-import { type GzipSpan, GzipSpans, type GzipSpansOptions } from '../../src/gzip/gzip-spans.ts';
+import { type GzipSpan, GzipSpans } from '../../src/gzip/gzip-spans.ts';
 import { Inflater } from '../../src/gzip/inflater.ts';
 import { resumeGzip } from '../../src/gzip/resume.ts';
+import type { SpanBounds } from '../../src/span-bounds.ts';
 import {
   arbitraryData,
   arbitraryDeflate,
@@ -15,7 +16,7 @@ import {
 } from '../support/arbitrary-gzip.ts';
 import { arbitraryCuts, cutAt } from '../support/arbitrary-tar.ts';
 
-const SMALL: GzipSpansOptions = { spanBytes: 20_000, maxSpanBytes: 64 * 1024 * 1024 };
+const SMALL: SpanBounds = { spanBytes: 20_000, maxSpanBytes: 64 * 1024 * 1024 };
 
 function spansOf(
   blob: Buffer,

@@ -4,7 +4,7 @@ import { type FileHandle, mkdir, open, readdir, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { systemCode } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
+import { isRunning } from '@sepia/base/process';
 
 /** A file that lives as long as something is worked on: written once from its start, read anywhere. Not synced. */
 export class ScratchFile {
@@ -117,15 +117,5 @@ async function namesIn(folder: string): Promise<string[]> {
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return [];
     throw error;
-  }
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    throwIfBug(error);
-    return systemCode(error) === 'EPERM';
   }
 }
