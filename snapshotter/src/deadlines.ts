@@ -39,6 +39,8 @@ export const FILL_BESIDE_MS = 100;
 export const CHECK_LOOK_MS = 1_000;
 /** What could not be mended is looked at again after this. */
 export const CHECK_FAILED_MS = 30_000;
+/** A disk that had no room for a write counts as full so long: nothing is read ahead, and `/readyz` warns. */
+export const DISK_FULL_MS = 60_000;
 /** Processes end after so long without a job. */
 export const IMAGE_IDLE_MS = 2_000;
 /** One job may take so long: a million entries take some seconds. */

@@ -143,6 +143,11 @@ async function openLayers(
     await layers.reopen(kept);
   });
   metrics.gauge('sepia_snapshotter_layers', 'Layers that are shown.', () => layers.files().length);
+  metrics.gauge(
+    'sepia_snapshotter_disk_full',
+    '1 while what is read of layers finds no room on the disk.',
+    () => (layers.isDiskFull ? 1 : 0),
+  );
   return layers;
 }
 
@@ -263,7 +268,10 @@ async function openAdmin(
       log,
       metrics,
       notReady: () => readiness.notReady,
-      warnings: () => [pulls?.offers.lack(), pulls?.cache.fill.lack].filter((one) => one !== undefined),
+      warnings: () =>
+        [pulls?.offers.lack(), pulls?.cache.fill.lack, diskLack(layers, config.data)].filter(
+          (one) => one !== undefined,
+        ),
       app: new Koa(),
       debug: debugOf(layers, images, () => (pulls === undefined ? [] : [pulls.cache.fill])),
       debugProof: await makeDebugProof(config.data, config['admin-listen'], log),
@@ -271,6 +279,12 @@ async function openAdmin(
     config['admin-listen'],
   );
   stops.push('admin', () => admin.stop(0));
+}
+
+function diskLack({ isDiskFull }: Pick<Layers, 'isDiskFull'>, data: string): string | undefined {
+  return isDiskFull
+    ? `the disk of ${data} is full: what is read of lazy layers is fetched again and again; make room`
+    : undefined;
 }
 
 function putInForce(config: SnapshotterConfig, log: Logger, cache: CacheKeeper | undefined): void {

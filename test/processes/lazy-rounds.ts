@@ -30,7 +30,9 @@ process.exitCode = right === rounds ? 0 : 1;
 async function playSome(from: number, to: number): Promise<void> {
   const ends: (() => unknown)[] = [];
   try {
-    const layer = await mountHeldLayer({ teardown: (end) => void ends.push(end) }, to - from, '60s');
+    const layer = await mountHeldLayer({ teardown: (end) => void ends.push(end) }, to - from, {
+      readDeadline: '60s',
+    });
     for (let round = from; round < to; round++) {
       const kind = KINDS[round % KINDS.length]!;
       const startedMs = performance.now();

@@ -1,17 +1,24 @@
 import { type FileHandle, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KeyedLocks } from '@sepia/base/async/keyed-locks';
-import { diskFiles, newHandle, openHandle } from '@sepia/store/files/disk-files';
+import { isCoded } from '@sepia/base/errors';
+import { diskFiles, newHandle, openHandle, writeAll } from '@sepia/store/files/disk-files';
 import { sumsOf, wrongBlocks } from '../fuse/block-sums.ts';
 import { type ImageWrite, joinedWrites } from './core/joined-writes.ts';
 import { IMAGE_BLOCK, Presence, type PresenceLayout } from './core/presence.ts';
 import { SpanMap } from './span-map.ts';
+
+/** Bytes of spans that are not on disk. */
+export type Spare = ReadonlyMap<number, Buffer>;
+const NOTHING: Spare = new Map();
 
 interface ImageDeps {
   /** The first bytes of the image, made again. */
   readonly meta: () => Promise<Buffer>;
   /** So many blocks were found damaged; their spans are not here any more. */
   readonly onDamage: (blocks: number) => void;
+  /** Default: to the disk. */
+  readonly write?: typeof writeAll | undefined;
 }
 
 /**
@@ -61,7 +68,7 @@ export class ImageFile {
     // A new file: the old one may still be mounted.
     const image = isNew ? await newHandle(path) : await openHandle(path, 'update');
     await image.truncate(layout.imageBytes);
-    await image.write(meta, 0, meta.length, 0);
+    await (deps.write ?? writeAll)(image, path, meta, 0);
     const sums = new Int32Array(new SharedArrayBuffer(4 * blocks));
     sums.set(noted);
     sums.set(sumsOf(meta));
@@ -80,24 +87,33 @@ export class ImageFile {
     return this.#image.fd;
   }
 
-  /** Bytes of whole blocks that are there; undefined where some are damaged: these have to be fetched again. */
-  async read(offset: number, length: number): Promise<Buffer | undefined> {
+  /**
+   * Bytes of whole blocks that are there, or in `spare`; undefined where some are damaged: these have to be fetched again.
+   */
+  async read(offset: number, length: number, spare: Spare = NOTHING): Promise<Buffer | undefined> {
     const bytes = await this.#bytes(offset, length);
     const wrong = wrongBlocks(this.sums, bytes, offset);
+    const damaged = wrong.filter((block) => this.#isInUse(block));
     // Who was in the midst of being written may have a right sum, and holes.
-    if (wrong.length === 0) return this.presence.missing(offset, length).length === 0 ? bytes : undefined;
-    await this.#turn.run('all', () => this.#drop(wrong));
+    if (damaged.length === 0) {
+      // Of a write that found no room a part may be there.
+      for (const block of wrong) bytes.fill(0, ...within(block, offset, length));
+      for (const [span, own] of spare) this.#lay(span, own, { bytes, offset });
+      const missing = this.presence.missing(offset, length);
+      return missing.every((span) => spare.has(span)) ? bytes : undefined;
+    }
+    await this.#turn.run('all', () => this.#drop(damaged));
     return undefined;
   }
 
-  /** The bytes of a span, which are verified: from now on they are there. */
+  /** The bytes of a span, which are verified: from now on they are there. @throws {CodedError} `DISK_FULL`: they are not */
   async store(span: number, bytes: Buffer): Promise<void> {
     await this.#turn.run('all', async () => {
       await this.#map.markDirty();
       for (const write of joinedWrites(this.presence.placements(span), bytes)) {
         const { to, bytes: whole } = await this.#wholeBlocks(span, write);
         const sums = sumsOf(whole);
-        await this.#image.write(whole, 0, whole.length, to);
+        await this.#write(whole, to);
         this.sums.set(sums, to / IMAGE_BLOCK);
         await this.#map.noteSums(to / IMAGE_BLOCK, sums);
       }
@@ -174,14 +190,42 @@ export class ImageFile {
       for (const span of own) spans.add(span);
     }
     if (found === 0) return;
-    await this.#map.markDirty();
-    for (const span of spans) {
-      this.presence.drop(span);
-      await this.#map.note(this.presence.spans, span);
+    for (const span of spans) this.presence.drop(span);
+    try {
+      await this.#map.markDirty();
+      for (const span of spans) await this.#map.note(this.presence.spans, span);
+    } catch (error) {
+      // Whoever believes the bits finds the damage again, by the sums.
+      if (!isCoded(error, 'DISK_FULL')) throw error;
     }
-    if (isMeta) await this.#image.write(await this.#deps.meta(), 0, metaBytes, 0);
+    if (isMeta) await this.#write((await this.#deps.meta()).subarray(0, metaBytes), 0);
     this.#deps.onDamage(found);
   }
+
+  /** Bytes of it are to be right. */
+  #isInUse(block: number): boolean {
+    const at = block * IMAGE_BLOCK;
+    return at < this.#layout.metaBytes || this.presence.present(at, IMAGE_BLOCK).length > 0;
+  }
+
+  /** Lays what belongs into `[offset, offset + bytes.length)` of the image there. */
+  #lay(span: number, own: Buffer, { bytes, offset }: { bytes: Buffer; offset: number }): void {
+    if (this.presence.has(span)) return;
+    for (const { from, to, length } of this.presence.placements(span)) {
+      const [start, end] = [Math.max(to, offset), Math.min(to + length, offset + bytes.length)];
+      if (start < end) own.copy(bytes, start - offset, from + start - to, from + end - to);
+    }
+  }
+
+  async #write(bytes: Uint8Array, at: number): Promise<void> {
+    await (this.#deps.write ?? writeAll)(this.#image, this.path, bytes, at);
+  }
+}
+
+/** Where a block lies in `length` bytes from `offset` on. */
+function within(block: number, offset: number, length: number): [start: number, end: number] {
+  const start = block * IMAGE_BLOCK - offset;
+  return [Math.max(0, start), Math.min(length, start + IMAGE_BLOCK)];
 }
 
 async function sizeOf(path: string): Promise<number | undefined> {

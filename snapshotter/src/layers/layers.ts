@@ -4,12 +4,17 @@ import { CodedError } from '@sepia/base/errors';
 import { ignoreFailure, logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { EROFS_LAYOUT } from '@sepia/lazy/erofs/encode';
+import { DISK_FULL_MS } from '../deadlines.ts';
 import type { FileToShow } from '../fuse/fuse-server.ts';
 import type { AgentSource } from './agent-source.ts';
+import { SpareSpans } from './core/spare-spans.ts';
 import { ImageProcess } from './image-process.ts';
 import { readIndexFacts } from './index-file.ts';
 import type { KeptIndex } from './index-folder.ts';
 import { LazyLayer, type ReadFile } from './lazy-layer.ts';
+
+/** Memory for what a full disk has no room for: some spans of 1 to 4 MiB. */
+const SPARE_BYTES = 16 * 1024 * 1024;
 
 interface LayersDeps {
   readonly log: Logger;
@@ -67,6 +72,7 @@ export class Layers {
   readonly #deps: LayersDeps;
   readonly #options: LayersOptions;
   readonly #images: ImageProcess;
+  readonly #spare = new SpareSpans({ budgetBytes: SPARE_BYTES, fullMs: DISK_FULL_MS });
   readonly #byName = new Map<string, LazyLayer>();
   readonly #opening = new Map<string, Promise<LazyLayer>>();
   readonly #removing = new Map<string, Promise<void>>();
@@ -77,6 +83,11 @@ export class Layers {
     this.#deps = deps;
     this.#options = options;
     this.#images = new ImageProcess(options.dir);
+  }
+
+  /** The disk had no room for what was read lately. */
+  get isDiskFull(): boolean {
+    return this.#spare.isFull(performance.now());
   }
 
   /** From now on it is told what happens to layers. */
@@ -284,7 +295,16 @@ export class Layers {
     };
     const onAheadFailure = ({ index }: LazyLayer, error: unknown): void =>
       logFailure(this.#deps.log, error, 'reading ahead in a layer failed', { layer: index.layer }, 'debug');
-    const deps = { ...this.#deps, images: this.#images, onComplete, onDamage, onMismatch, onAheadFailure };
+    const onFull = ({ index }: LazyLayer, error: CodedError): void => {
+      const facts = { err: error, layer: index.layer, dir: this.#options.dir };
+      this.#deps.log.error(facts, 'disk is full: what is read of layers is not kept; make room');
+    };
+    const deps = {
+      ...this.#deps,
+      images: this.#images,
+      spare: this.#spare,
+      ...{ onComplete, onDamage, onMismatch, onAheadFailure, onFull },
+    };
     const layer = await LazyLayer.open(deps, options);
     this.#byName.set(name, layer);
     for (const { opened } of this.#followers) opened?.(fileOf(name, layer));

@@ -1,20 +1,21 @@
 import { type FileHandle, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Digest } from '@sepia/base/digest';
-import { CodedError } from '@sepia/base/errors';
+import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { FilePart } from '@sepia/cluster/core/path-line';
 import type { Extents } from '@sepia/lazy/erofs/extents';
 import type { TreeNode } from '@sepia/lazy/erofs/layer-tree';
 import { indexEntries, type LayerHead, readIndexSpans } from '@sepia/lazy/index/layer-index';
 import type { ByteString } from '@sepia/lazy/tar/byte-string';
-import { openHandle } from '@sepia/store/files/disk-files';
+import { openHandle, type writeAll } from '@sepia/store/files/disk-files';
 import type { AgentSource, LayerName } from './agent-source.ts';
 import { firstReads, turnBytes } from './core/first-reads.ts';
-import { IMAGE_BLOCK, type Presence } from './core/presence.ts';
+import { IMAGE_BLOCK, lastAtMost, type Presence } from './core/presence.ts';
 import { ReadAhead } from './core/read-ahead.ts';
 import type { Run } from './core/runs.ts';
-import { ImageFile } from './image-file.ts';
+import type { SpareSpans } from './core/spare-spans.ts';
+import { ImageFile, type Spare } from './image-file.ts';
 import type { ImageMaker, IndexAt } from './image-process.ts';
 import { imageBehind, readHead } from './index-file.ts';
 import type { FilePlace } from './made-image.ts';
@@ -22,6 +23,10 @@ import { SpanFetches } from './span-fetches.ts';
 
 interface LayerDeps {
   readonly images: ImageMaker;
+  /** What the disk has no room for. */
+  readonly spare: SpareSpans;
+  /** Default: to the disk. */
+  readonly write?: typeof writeAll;
   readonly source: Pick<AgentSource, 'read'>;
   /** Bytes that came from the agent. */
   readonly onFetched: (bytes: number) => void;
@@ -31,6 +36,8 @@ interface LayerDeps {
   readonly onDamage?: (layer: LazyLayer, blocks: number) => void;
   /** What the agent sends does not fit the index, again and again. */
   readonly onMismatch?: (layer: LazyLayer, error: CodedError) => void;
+  /** The disk has no room any more: what is read of it goes through memory. */
+  readonly onFull?: (layer: LazyLayer, error: CodedError) => void;
   /** What comes next did not come; nobody waits for it yet. */
   readonly onAheadFailure?: (layer: LazyLayer, error: unknown) => void;
 }
@@ -146,6 +153,7 @@ export class LazyLayer {
         onDamage: (blocks) => {
           if (layer !== undefined) layer.#damaged(blocks);
         },
+        write: deps.write,
         meta: async () =>
           ((await imageBehind(indexFile, index)) ?? (await deps.images.ask(at, { type: 'image' }))).meta,
       },
@@ -193,7 +201,7 @@ export class LazyLayer {
   }
 
   /**
-   * Bytes of the image, fetched and verified where they are not there yet.
+   * Bytes of the image, fetched and verified where they are not there yet; by memory where the disk is full.
    * @throws {CodedError} `TIMEOUT`, `AUTH_DENIED`, `DIGEST_MISMATCH`, `LAYER_INVALID`
    */
   async read(offset: number, length: number): Promise<Buffer> {
@@ -201,8 +209,8 @@ export class LazyLayer {
     const wanted = Math.ceil((offset + length) / IMAGE_BLOCK) * IMAGE_BLOCK - from;
     for (let tries = 0; tries < DAMAGE_TRIES; tries++) {
       const missing = this.presence.missing(from, wanted);
-      if (missing.length > 0) await this.#readNow(missing);
-      const bytes = await this.#image.read(from, wanted);
+      const spare = missing.length > 0 ? await this.#readNow(missing) : undefined;
+      const bytes = await this.#image.read(from, wanted, spare);
       if (bytes !== undefined) return bytes.subarray(offset - from, offset - from + length);
     }
     throw new CodedError('DISK_CORRUPT', { detail: { layer: this.index.layer, offset, length } });
@@ -280,10 +288,11 @@ export class LazyLayer {
     return `${this.#name.host}/${this.#name.repository}`;
   }
 
-  /** Fetches spans that are not there and not on their way. @throws {CodedError} as {@link read} */
+  /** Fetches spans that are not there and not on their way. @throws {CodedError} as {@link read}, `DISK_FULL` */
   async fetch(run: Run): Promise<void> {
     const spans = Array.from({ length: run.last - run.first + 1 }, (_none, index) => run.first + index);
-    await this.#fetches.need(spans.filter((span) => !this.presence.has(span)));
+    const unstored = await this.#fetches.need(spans.filter((span) => !this.presence.has(span)));
+    if (unstored.size > 0) throw new CodedError('DISK_FULL', { detail: { layer: this.index.layer } });
   }
 
   /** What of it is on disk: its image is sparse. */
@@ -296,6 +305,7 @@ export class LazyLayer {
   async remove(): Promise<void> {
     this.#abort.abort(new CodedError('DRAINING'));
     await Promise.allSettled([this.#fetches.ended(), this.#completed]);
+    this.#deps.spare.forget(this.index.diffId);
     await rm(dirname(this.imagePath), { recursive: true, force: true });
     await Promise.all([this.#image.close(), this.#indexFile.close()]);
   }
@@ -309,11 +319,20 @@ export class LazyLayer {
     await this.#indexFile.close();
   }
 
-  /** Fetches what somebody waits for; then, where the layer is read in order, what comes next. */
-  async #readNow(missing: readonly number[]): Promise<void> {
+  /**
+   * Fetches what somebody waits for; then, where the layer is read in order, what comes next.
+   * @returns what is not on disk
+   */
+  async #readNow(missing: readonly number[]): Promise<Spare> {
+    const { spare } = this.#deps;
+    const kept = spare.of(this.index.diffId, missing);
     this.#ahead.waited(missing[0]!, missing.at(-1)!, this.#spansNow);
-    await this.#fetches.need(missing);
-    if (!this.#isAhead) void this.#goAhead();
+    for (const [span, bytes] of await this.#fetches.need(missing.filter((one) => !kept.has(one)))) {
+      kept.set(span, bytes);
+      spare.put(this.index.diffId, span, bytes);
+    }
+    if (!this.#isAhead && !spare.isFull(performance.now())) void this.#goAhead();
+    return kept;
   }
 
   /** One run after the other, for as long as its reader comes after. */
@@ -361,23 +380,20 @@ export class LazyLayer {
     return stored;
   }
 
-  async #store(span: number, bytes: Buffer): Promise<void> {
-    await this.#image.store(span, bytes);
+  async #store(span: number, bytes: Buffer): Promise<boolean> {
+    const { spare } = this.#deps;
+    try {
+      await this.#image.store(span, bytes);
+    } catch (error) {
+      if (!isCoded(error, 'DISK_FULL')) throw error;
+      if (spare.noteFull(performance.now())) this.#deps.onFull?.(this, error);
+      return false;
+    }
+    spare.drop(this.index.diffId, span);
     // Runs in parallel can all see the last span there: it is said once.
-    if (!this.presence.isComplete) return;
+    if (!this.presence.isComplete) return true;
     this.#completed ??= this.#complete();
     await this.#completed;
+    return true;
   }
-}
-
-/** Index of the last of ascending numbers that is at most `value`; -1 where all are above. */
-function lastAtMost(sorted: Float64Array, value: number): number {
-  let low = 0;
-  let high = sorted.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (sorted[middle]! <= value) low = middle + 1;
-    else high = middle;
-  }
-  return low - 1;
 }

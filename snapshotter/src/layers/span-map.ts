@@ -1,6 +1,6 @@
 import type { FileHandle } from 'node:fs/promises';
 import { systemCode } from '@sepia/base/errors';
-import { newHandle, openHandle } from '@sepia/store/files/disk-files';
+import { newHandle, openHandle, writeAll } from '@sepia/store/files/disk-files';
 
 /** `SEPIAMAP` had no sums: what is on disk from then is fetched again. */
 const MAGIC = 'SEPIAMP2';
@@ -18,12 +18,14 @@ const BOOT_BYTES = 36;
  */
 export class SpanMap {
   readonly #file: FileHandle;
+  readonly #path: string;
   readonly #bootId: string;
   readonly #sumsAt: number;
   #isClean = false;
 
-  private constructor(file: FileHandle, bootId: string, spans: number) {
+  private constructor(file: FileHandle, path: string, bootId: string, spans: number) {
     this.#file = file;
+    this.#path = path;
     this.#bootId = bootId;
     this.#sumsAt = HEADER_BYTES + Math.ceil(spans / 8);
   }
@@ -39,7 +41,7 @@ export class SpanMap {
     isFolderNew = false,
   ): Promise<{ map: SpanMap; bits: Uint8Array; sums: Int32Array }> {
     const file = await openOrMake(path);
-    const map = new SpanMap(file, bootId, spans);
+    const map = new SpanMap(file, path, bootId, spans);
     const bytes = Buffer.alloc(map.#sumsAt + 4 * blocks);
     const { bytesRead } = await file.read(bytes, 0, bytes.length, 0);
     const isOurs = bytesRead === bytes.length && bytes.toString('latin1', 0, 8) === MAGIC;
@@ -56,7 +58,7 @@ export class SpanMap {
       await file.truncate(bytes.length);
     }
     await map.#writeHeader(false);
-    if (bits.length > 0) await file.write(bits, 0, bits.length, HEADER_BYTES);
+    await map.#write(bits, HEADER_BYTES);
     // A reboot must not find "clean" beside bits that come later.
     if (!isFolderNew) await file.datasync();
     return { map, bits, sums };
@@ -66,12 +68,12 @@ export class SpanMap {
   async noteSums(first: number, sums: Int32Array): Promise<void> {
     const bytes = Buffer.alloc(4 * sums.length);
     for (const [at, sum] of sums.entries()) bytes.writeInt32LE(sum, 4 * at);
-    await this.#file.write(bytes, 0, bytes.length, this.#sumsAt + 4 * first);
+    await this.#write(bytes, this.#sumsAt + 4 * first);
   }
 
   /** Writes the bit of a span as it is in `bits`: its bytes are in the image file, or are to be fetched again. */
   async note(bits: Uint8Array, span: number): Promise<void> {
-    await this.#file.write(bits, span >> 3, 1, HEADER_BYTES + (span >> 3));
+    await this.#write(bits.subarray(span >> 3, (span >> 3) + 1), HEADER_BYTES + (span >> 3));
   }
 
   /** Before bits are taken away or added: no other boot believes them until the next `markClean`. */
@@ -98,7 +100,11 @@ export class SpanMap {
     header.write(MAGIC, 0, 'latin1');
     header.writeUInt8(isClean ? 1 : 0, CLEAN_AT);
     header.write(this.#bootId, BOOT_AT, BOOT_BYTES, 'latin1');
-    await this.#file.write(header, 0, header.length, 0);
+    await this.#write(header, 0);
+  }
+
+  async #write(bytes: Uint8Array, at: number): Promise<void> {
+    await writeAll(this.#file, this.#path, bytes, at);
   }
 }
 

@@ -21,6 +21,7 @@ import t from 'tap';
 import { noise } from '../../../shared/lazy/test/support/arbitrary-gzip.ts';
 import { materialize } from '../../../shared/lazy/test/support/erofs-reader.ts';
 import { writeTar } from '../../../shared/lazy/test/support/tar-writer.ts';
+import { SpareSpans } from '../../src/layers/core/spare-spans.ts';
 import { LayerChecker } from '../../src/layers/layer-checker.ts';
 import { LazyLayer } from '../../src/layers/lazy-layer.ts';
 import { answerFrom } from '../../src/layers/made-image.ts';
@@ -57,6 +58,7 @@ function made(dir: string): Made {
   const open = async (bootId = 'b'.repeat(36)): Promise<LazyLayer> =>
     await LazyLayer.open(
       {
+        spare: new SpareSpans({ budgetBytes: 0, fullMs: 0 }),
         images: { ask: async ({ head }, question) => answerFrom(head, question) },
         source: {
           read: async (_layer, start, end) => {

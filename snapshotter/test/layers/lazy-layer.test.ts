@@ -13,6 +13,7 @@ import { materialize } from '../../../shared/lazy/test/support/erofs-reader.ts';
 import { writeTar } from '../../../shared/lazy/test/support/tar-writer.ts';
 import { noteRead } from '../../src/fuse/shown-file.ts';
 import type { AgentSource, Arrived } from '../../src/layers/agent-source.ts';
+import { SpareSpans } from '../../src/layers/core/spare-spans.ts';
 import { LazyLayer } from '../../src/layers/lazy-layer.ts';
 import { answerFrom, type FilePlace } from '../../src/layers/made-image.ts';
 import { spansOfPaths } from '../../src/layers/named-files.ts';
@@ -50,6 +51,7 @@ function made(t: { testdir(): string }): {
   const open = (bootId = 'b'.repeat(36), asked: string[] = []): Promise<LazyLayer> =>
     LazyLayer.open(
       {
+        spare: new SpareSpans({ budgetBytes: 0, fullMs: 0 }),
         images: {
           ask: async ({ head }, question) => {
             asked.push(question.type);

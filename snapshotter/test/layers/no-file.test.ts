@@ -9,6 +9,7 @@ import t from 'tap';
 import { noise } from '../../../shared/lazy/test/support/arbitrary-gzip.ts';
 import { materialize } from '../../../shared/lazy/test/support/erofs-reader.ts';
 import { writeTar } from '../../../shared/lazy/test/support/tar-writer.ts';
+import { SpareSpans } from '../../src/layers/core/spare-spans.ts';
 import { LazyLayer } from '../../src/layers/lazy-layer.ts';
 import { answerFrom } from '../../src/layers/made-image.ts';
 
@@ -25,6 +26,7 @@ function made(t: { testdir(): string }): { dir: string; whole: Buffer; open: () 
   writeFileSync(join(dir, 'outside'), NOT_OURS);
   const none = (): void => undefined;
   const deps = {
+    spare: new SpareSpans({ budgetBytes: 0, fullMs: 0 }),
     images: { ask: async ({ head }, question) => answerFrom(head, question) },
     source: { read: async (_layer, start, end) => BLOB.subarray(start, end) },
     onFetched: none,

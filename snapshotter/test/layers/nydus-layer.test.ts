@@ -12,6 +12,7 @@ import { noise } from '../../../shared/lazy/test/support/arbitrary-gzip.ts';
 import { builtRafs, ownBootstrap, readBlob } from '../../../shared/lazy/test/support/build-rafs.ts';
 import { type TarPart, writeTar } from '../../../shared/lazy/test/support/tar-writer.ts';
 import type { LayerName } from '../../src/layers/agent-source.ts';
+import { SpareSpans } from '../../src/layers/core/spare-spans.ts';
 import { LazyLayer } from '../../src/layers/lazy-layer.ts';
 import { answerFrom } from '../../src/layers/made-image.ts';
 
@@ -43,6 +44,7 @@ t.test('a Nydus image is read from its data blobs, by their digests, in rows of 
   let completed = 0;
   const layer = await LazyLayer.open(
     {
+      spare: new SpareSpans({ budgetBytes: 0, fullMs: 0 }),
       images: { ask: async ({ head }, question) => answerFrom(head, question) },
       source: {
         read: async ({ digest, repository }: LayerName, start, end) => {

@@ -10,7 +10,7 @@ const ROUNDS = Number(process.env['ROUNDS'] ?? 8);
 const OPTIONS = { skip: whyNoMount() ?? false, timeout: 600_000 };
 
 t.test('the daemon is killed with a read in flight: the reader gets the right bytes', OPTIONS, async (t) => {
-  const { agent, daemon, tree, files } = await mountHeldLayer(t, ROUNDS + 1, '60s');
+  const { agent, daemon, tree, files } = await mountHeldLayer(t, ROUNDS + 1, { readDeadline: '60s' });
   for (let round = 1; round <= ROUNDS; round++) {
     const before = await daemon.pid();
     agent.isHolding = true;
@@ -28,7 +28,7 @@ t.test('the daemon is killed with a read in flight: the reader gets the right by
 });
 
 t.test('the holder is killed, then the daemon: another takes its place', OPTIONS, async (t) => {
-  const { agent, daemon, tree, files } = await mountHeldLayer(t, 2, '60s');
+  const { agent, daemon, tree, files } = await mountHeldLayer(t, 2, { readDeadline: '60s' });
   const [holder, before] = [daemon.holder, await daemon.pid()];
   agent.isHolding = true;
   const reading = run('sha256sum', [join(tree, 'file-0')]);
@@ -46,7 +46,7 @@ t.test(
   'an agent that is silent: EIO at the deadline, what is here stays readable, then it heals',
   OPTIONS,
   async (t) => {
-    const { agent, tree, files } = await mountHeldLayer(t, 3, '10s');
+    const { agent, tree, files } = await mountHeldLayer(t, 3, { readDeadline: '10s' });
     const read = (index: number): ReturnType<typeof run> => run('sha256sum', [join(tree, `file-${index}`)]);
     const digest = (index: number): string => createHash('sha256').update(files[index]!).digest('hex');
     t.match((await read(0)).stdout, digest(0));

@@ -98,6 +98,21 @@ export async function newHandle(path: string): Promise<FileHandle> {
   }
 }
 
+/** Writes all of `bytes` through a descriptor: the system may take a part, and say why only when it is given the rest. @throws as the port */
+export async function writeAll(
+  handle: FileHandle,
+  path: string,
+  bytes: Uint8Array,
+  at: number,
+): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    const { bytesWritten } = await told(path, () =>
+      handle.write(bytes, done, bytes.length - done, at + done),
+    );
+    done += bytesWritten;
+  }
+}
+
 class DiskFile implements OpenFile {
   readonly #handle: FileHandle;
   readonly #path: string;
@@ -127,19 +142,9 @@ class DiskFile implements OpenFile {
 
   /** One after the other: the kernel has one lock per file for all who write, and threads spin while they wait for it. */
   write(bytes: Uint8Array, at: number): Promise<void> {
-    const write = this.#writing.then(async () => await this.#write(bytes, at));
+    const write = this.#writing.then(async () => await writeAll(this.#handle, this.#path, bytes, at));
     this.#writing = ended(write);
     return write;
-  }
-
-  async #write(bytes: Uint8Array, at: number): Promise<void> {
-    let done = 0;
-    while (done < bytes.length) {
-      const { bytesWritten } = await told(this.#path, () =>
-        this.#handle.write(bytes, done, bytes.length - done, at + done),
-      );
-      done += bytesWritten;
-    }
   }
 
   truncate(sizeBytes: number): Promise<void> {

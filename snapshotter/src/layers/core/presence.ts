@@ -164,19 +164,24 @@ export class Presence {
   }
 
   #spanAt(offset: number): number {
-    let low = 0;
-    let high = this.#layout.spanOffsets.length - 1;
-    while (low < high) {
-      const middle = (low + high + 1) >> 1;
-      if (this.#layout.spanOffsets[middle]! <= offset) low = middle;
-      else high = middle - 1;
-    }
-    return low;
+    return Math.max(0, lastAtMost(this.#layout.spanOffsets, offset));
   }
 
   #setBlock(block: number): void {
     Atomics.or(this.blocks, block >> 5, 1 << (block & 31));
   }
+}
+
+/** Index of the last of ascending numbers that is at most `value`; -1 where all are above. */
+export function lastAtMost(sorted: Float64Array, value: number): number {
+  let low = 0;
+  let high = sorted.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (sorted[middle]! <= value) low = middle + 1;
+    else high = middle;
+  }
+  return low - 1;
 }
 
 /** The first extent that ends after `at`. */

@@ -82,14 +82,20 @@ export interface HeldLayer {
   readonly files: readonly Buffer[];
 }
 
-/** A layer of `count` files, mounted through a daemon whose agent can be held. */
+/** A layer of `count` files, mounted through a daemon whose agent can be held; its data on a disk of `diskMiB`, if that is given. */
 export async function mountHeldLayer(
   t: { teardown(done: () => unknown): void },
   count: number,
-  readDeadline: string,
+  { readDeadline, diskMiB }: { readonly readDeadline: string; readonly diskMiB?: number },
 ): Promise<HeldLayer> {
   const dir = mkdtempSync(join(tmpdir(), 'sepia-kill-'));
   t.teardown(() => rmSync(dir, { recursive: true, force: true }));
+  if (diskMiB !== undefined) {
+    const data = join(dir, 'snapshotter');
+    mkdirSync(data);
+    await must('mount', ['-t', 'tmpfs', '-o', `size=${diskMiB}m`, 'tmpfs', data]);
+    t.teardown(() => must('umount', ['--lazy', data]));
+  }
   const files = Array.from({ length: count }, (_none, index) => noise(index, FILE_BYTES));
   const tar = writeTar(files.map((payload, index) => ({ name: `file-${index}`, payload, mode: 0o644 })));
   const blob = gzipSync(tar, { level: 1 });

@@ -80,6 +80,11 @@ export class LazyDaemon {
     return await this.#metric('sepia_snapshotter_fetched_bytes_total');
   }
 
+  /** What it says of itself. */
+  async readyz(): Promise<string> {
+    return (await this.#get('/readyz')) ?? '';
+  }
+
   /** Reads that wait for the agent. */
   async waitingReads(): Promise<number> {
     return await this.#metric('sepia_snapshotter_waiting_reads');

@@ -1,0 +1,177 @@
+import { closeSync, openSync, writeFileSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { CodedError } from '@sepia/base/errors';
+import { layerImage } from '@sepia/lazy/erofs/layer-image';
+import { readIndexHead } from '@sepia/lazy/index/layer-index';
+import { LayerIndexer } from '@sepia/lazy/index/layer-indexer';
+import { writeAll } from '@sepia/store/files/disk-files';
+import { fc } from '@sepia/test-support/property';
+import t from 'tap';
+import { noise } from '../../../shared/lazy/test/support/arbitrary-gzip.ts';
+import { materialize } from '../../../shared/lazy/test/support/erofs-reader.ts';
+import { writeTar } from '../../../shared/lazy/test/support/tar-writer.ts';
+import { SpareSpans } from '../../src/layers/core/spare-spans.ts';
+import { LazyLayer } from '../../src/layers/lazy-layer.ts';
+import { answerFrom } from '../../src/layers/made-image.ts';
+
+// Files of 100 bytes to 12 KiB: blocks that several spans share, and spans with several files.
+const TAR = writeTar(
+  Array.from({ length: 24 }, (_none, at) => ({
+    name: `file-${at}`,
+    payload: noise(at, at % 3 === 0 ? 100 + at : 9000 + 300 * at, 30),
+  })),
+);
+const BLOB = gzipSync(TAR, { memLevel: 1 });
+const INDEX = (() => {
+  const indexer = new LayerIndexer({ spanBytes: 20_000 });
+  indexer.push(BLOB);
+  return indexer.end().bytes;
+})();
+const WHOLE = materialize(layerImage(readIndexHead(INDEX)), TAR);
+
+/** A disk with so many bytes left; a write that does not fit is taken in part, as a file system takes it. */
+class SmallDisk {
+  freeBytes = Number.POSITIVE_INFINITY;
+
+  readonly write: typeof writeAll = async (handle, path, bytes, at) => {
+    const taken = Math.min(bytes.length, this.freeBytes);
+    await writeAll(handle, path, bytes.subarray(0, taken), at);
+    this.freeBytes -= taken;
+    if (taken < bytes.length) throw new CodedError('DISK_FULL', { detail: { path } });
+  };
+}
+
+interface Made {
+  readonly disk: SmallDisk;
+  /** How often the agent was asked; how often the layer said that the disk is full. */
+  readonly counts: { asked: number; full: number };
+  readonly spare: SpareSpans;
+  readonly open: () => Promise<LazyLayer>;
+}
+
+function made(dir: string, budgetBytes: number): Made {
+  writeFileSync(join(dir, 'index'), INDEX);
+  const disk = new SmallDisk();
+  const counts = { asked: 0, full: 0 };
+  const spare = new SpareSpans({ budgetBytes, fullMs: 60_000 });
+  const open = async (): Promise<LazyLayer> =>
+    await LazyLayer.open(
+      {
+        spare,
+        write: disk.write,
+        images: { ask: async ({ head }, question) => answerFrom(head, question) },
+        source: {
+          read: async (_layer, start, end) => {
+            counts.asked += 1;
+            return BLOB.subarray(start, end);
+          },
+        },
+        onFetched: () => undefined,
+        onComplete: () => undefined,
+        onFull: () => {
+          counts.full += 1;
+        },
+      },
+      {
+        dir: () => join(dir, 'layer'),
+        indexFile: join(dir, 'index'),
+        host: 'registry.example',
+        repository: 't/x',
+        bootId: 'b'.repeat(36),
+      },
+    );
+  return { disk, counts, spare, open };
+}
+
+const rightAt = async (layer: LazyLayer, at: number, length: number): Promise<boolean> =>
+  (await layer.read(at, length)).equals(WHOLE.subarray(at, at + length));
+
+t.test('what a full disk has no room for is read through memory, and kept once there is room', async (t) => {
+  const { disk, counts, spare, open } = made(t.testdir(), 1 << 20);
+  const layer = await open();
+  disk.freeBytes = 10_000;
+  t.ok(await rightAt(layer, 0, WHOLE.length), 'all of it');
+  t.equal(counts.full, 1, 'that is told once');
+  t.notOk(layer.presence.isComplete);
+  const { asked } = counts;
+  t.ok(await rightAt(layer, 0, WHOLE.length), 'again');
+  t.equal(counts.asked, asked, 'without the agent');
+  t.ok(spare.bytes > 0);
+  await t.rejects(layer.fetch({ first: 0, last: layer.index.spans.length - 1 }), { code: 'DISK_FULL' });
+  disk.freeBytes = Number.POSITIVE_INFINITY;
+  await layer.fetch({ first: 0, last: layer.index.spans.length - 1 });
+  t.ok(layer.presence.isComplete);
+  t.equal(spare.bytes, 0, 'memory is not needed any more');
+  t.ok(await rightAt(layer, 0, WHOLE.length));
+  await layer.close();
+  const next = await open();
+  t.ok(next.presence.isComplete, 'and after a restart');
+  t.ok(await rightAt(next, 0, WHOLE.length));
+  await next.close();
+});
+
+t.test('what lies on the disk beside what is in memory is not shown', async (t) => {
+  const dir = t.testdir();
+  const { disk, open } = made(dir, 1 << 20);
+  const layer = await open();
+  disk.freeBytes = 0;
+  const { meta } = layerImage(readIndexHead(INDEX));
+  const fd = openSync(join(dir, 'layer/image'), 'r+');
+  writeSync(fd, Buffer.alloc(WHOLE.length - meta.length, 0xff), 0, WHOLE.length - meta.length, meta.length);
+  closeSync(fd);
+  t.ok(await rightAt(layer, 0, WHOLE.length));
+  await layer.close();
+});
+
+t.test('another error of the disk is told as it is', async (t) => {
+  const { disk, open } = made(t.testdir(), 1 << 20);
+  const layer = await open();
+  disk.freeBytes = 0;
+  const failing = new CodedError('DISK_CORRUPT');
+  Object.defineProperty(disk, 'freeBytes', {
+    get: () => {
+      throw failing;
+    },
+  });
+  await t.rejects(layer.read(0, WHOLE.length), failing);
+  await layer.close();
+});
+
+t.test('property: however the room comes and goes, each read is right', async (t) => {
+  const step = fc.oneof(
+    fc.record({ type: fc.constant('room' as const), bytes: fc.nat(60_000) }),
+    fc.record({
+      type: fc.constant('read' as const),
+      at: fc.nat(WHOLE.length - 1),
+      length: fc.integer({ min: 1, max: 30_000 }),
+    }),
+    fc.record({ type: fc.constant('restart' as const) }),
+  );
+  let run = 0;
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(step, { minLength: 1, maxLength: 25 }),
+      fc.constantFrom(0, 30_000),
+      async (steps, budgetBytes) => {
+        const dir = t.testdir({ [`run-${++run}`]: {} });
+        const { disk, open } = made(join(dir, `run-${run}`), budgetBytes);
+        let layer = await open();
+        for (const one of steps) {
+          if (one.type === 'room') disk.freeBytes = one.bytes;
+          else if (one.type === 'read') {
+            const length = Math.min(one.length, WHOLE.length - one.at);
+            if (!(await rightAt(layer, one.at, length))) throw new Error(`wrong bytes at ${one.at}`);
+          } else {
+            await layer.close();
+            disk.freeBytes = Number.POSITIVE_INFINITY;
+            layer = await open();
+            disk.freeBytes = 5_000;
+          }
+        }
+        await layer.close();
+      },
+    ),
+    { numRuns: 60 },
+  );
+});
