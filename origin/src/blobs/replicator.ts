@@ -12,13 +12,13 @@ import { H_BROUGHT, H_CLASS } from '@sepia/cluster/api/headers';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { majority } from '@sepia/cluster/ring';
-import type { BlobStore } from '@sepia/store/blob-store';
+import type { BlobAttrs, BlobStore } from '@sepia/store/blob-store';
 import { type Members, PATIENT_MISSES } from '../cluster/members.ts';
 import { COPY_ANSWER_MS, COPY_LOOK_MS, MAX_COPY_RETRY_MS } from '../deadlines/members.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { broughtText, knowsPushes } from './core/brought-by.ts';
 import type { Hint, Hints } from './hints.ts';
-import { CHUNK_BYTES, watched, wholeOf } from './sent-blob.ts';
+import { CHUNK_BYTES, type CopyTarget, type SmallBlob, watched, wholeOf } from './sent-blob.ts';
 
 type CopyName = Pick<Hint, 'digest' | 'upstream' | 'repository'>;
 
@@ -87,14 +87,14 @@ export class Replicator {
 
   /**
    * Copies a blob that is durable in this origin's store, and {@link hold held} there, to its owners; resolves when W
-   * members have it. @throws `QUORUM_LOST`
+   * members have it. `small`: all of it, where it is in memory. @throws `QUORUM_LOST`
    */
-  async place(name: CopyName): Promise<void> {
+  async place(name: CopyName, small?: SmallBlob): Promise<void> {
     const { members } = this.#deps;
     for (let tries = 1; ; tries++) {
       const { epoch } = members;
       try {
-        await this.#placeOnce(name, epoch);
+        await this.#placeOnce(name, epoch, small);
         // Copies count under the membership that they were asked for by: old owners may have handed over meanwhile.
         if (members.epoch === epoch) return;
       } catch (error) {
@@ -106,7 +106,7 @@ export class Replicator {
     }
   }
 
-  async #placeOnce(name: CopyName, epoch: number): Promise<void> {
+  async #placeOnce(name: CopyName, epoch: number, small: SmallBlob | undefined): Promise<void> {
     const { members, hints } = this.#deps;
     const { owners, standIns, writeQuorum } = members.placement(name.digest);
     const { sets } = members.shard(name.digest);
@@ -145,7 +145,7 @@ export class Replicator {
     };
     const copy = (id: string, isStandIn: boolean): void => {
       running += 1;
-      this.#copy(name, id, isStandIn, late.signal, epoch)
+      this.#copy(name, id, isStandIn, late.signal, { epoch, small })
         .then(
           async () => {
             holders.add(id);
@@ -225,14 +225,23 @@ export class Replicator {
     id: string,
     isStandIn: boolean,
     signal: AbortSignal,
-    epoch = this.#deps.members.epoch,
+    options: { readonly epoch?: number; readonly small?: SmallBlob | undefined } = {},
   ): Promise<void> {
+    const { epoch = this.#deps.members.epoch, small } = options;
     const key = copyKey(name, id, epoch, isStandIn);
     await this.#copies.run(
       key,
       async (both) => {
-        if (!isStandIn && (await this.#hasIt(name, id, both, epoch))) return;
-        await this.#send(name, id, isStandIn, both, epoch).catch(async (error: unknown) => {
+        const isAsked = small === undefined && !isStandIn;
+        if (isAsked && (await this.#hasIt(name, id, both, epoch))) return;
+        if (this.#deps.members.isSuspect(id))
+          throw new CodedError('PEER_HTTP', { message: `${id} did not answer lately` });
+        const target = { id, isStandIn, epoch };
+        const sent =
+          small === undefined
+            ? this.#sendStored(name, target, both)
+            : this.#send(name, target, both, small.attrs, small.bytes, small.bytes.length);
+        await sent.catch(async (error: unknown) => {
           // What was sent is not the blob: this copy rotted. It is mended, or no later try is better.
           if (isCoded(error, 'DIGEST_MISMATCH') || isCoded(error, 'DISK_CORRUPT'))
             await this.#deps.lookAgain(name.digest);
@@ -243,43 +252,47 @@ export class Replicator {
     );
   }
 
-  async #send(
-    name: CopyName,
-    id: string,
-    isStandIn: boolean,
-    signal: AbortSignal,
-    epoch: number,
-  ): Promise<void> {
-    const { members, store } = this.#deps;
-    if (members.isSuspect(id)) throw new CodedError('PEER_HTTP', { message: `${id} did not answer lately` });
-    const handle = await store.open(name.digest);
+  async #sendStored(name: CopyName, target: CopyTarget, signal: AbortSignal): Promise<void> {
+    const handle = await this.#deps.store.open(name.digest);
     if (handle === undefined) throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest } });
     const stall = new AbortController();
     const { sizeBytes, attrs } = handle;
-    const sent = sizeBytes <= CHUNK_BYTES ? undefined : watched(handle, id, stall);
+    const sent = sizeBytes <= CHUNK_BYTES ? undefined : watched(handle, target.id, stall);
     try {
       const body = sent?.chunks ?? (await wholeOf(handle));
-      const call = {
-        ...to(ORIGIN_BLOBS.blobPut, { ...name, copy: true, hint: isStandIn }),
-        headers: {
-          [H_CLASS]: attrs.class,
-          [H_BROUGHT]: broughtText(attrs.provenance),
-          'content-length': String(sizeBytes),
-          ...(attrs.mediaType === undefined ? {} : { 'sepia-media-type': attrs.mediaType }),
-        },
-        ...({ body } as object),
-        headersTimeoutMs: COPY_ANSWER_MS,
-        epoch,
-      };
-      const put = async (alive: AbortSignal): Promise<void> => {
-        await members.json(id, { ...call, signal: alive });
-      };
       const either = sent === undefined ? signal : AbortSignal.any([signal, stall.signal]);
-      await members.attended(id, put, either, PATIENT_MISSES);
+      await this.#send(name, target, either, attrs, body, sizeBytes);
     } finally {
       sent?.end();
       await handle.close();
     }
+  }
+
+  async #send(
+    name: CopyName,
+    { id, isStandIn, epoch }: CopyTarget,
+    signal: AbortSignal,
+    attrs: BlobAttrs,
+    body: Uint8Array | AsyncGenerator<Uint8Array>,
+    sizeBytes: number,
+  ): Promise<void> {
+    const { members } = this.#deps;
+    const call = {
+      ...to(ORIGIN_BLOBS.blobPut, { ...name, copy: true, hint: isStandIn }),
+      headers: {
+        [H_CLASS]: attrs.class,
+        [H_BROUGHT]: broughtText(attrs.provenance),
+        'content-length': String(sizeBytes),
+        ...(attrs.mediaType === undefined ? {} : { 'sepia-media-type': attrs.mediaType }),
+      },
+      ...({ body } as object),
+      headersTimeoutMs: COPY_ANSWER_MS,
+      epoch,
+    };
+    const put = async (alive: AbortSignal): Promise<void> => {
+      await members.json(id, { ...call, signal: alive });
+    };
+    await members.attended(id, put, signal, PATIENT_MISSES);
   }
 
   /** An origin that owes nothing does nothing. */

@@ -1,9 +1,29 @@
 import { CodedError } from '@sepia/base/errors';
 import type { BlobHandle } from '@sepia/store/blob-handle';
+import type { BlobAttrs } from '@sepia/store/blob-store';
 import { COPY_STALL_MS } from '../deadlines/members.ts';
 
 /** A blob up to this is sent in one piece, a larger one in pieces of it. */
 export const CHUNK_BYTES = 256 * 1024;
+
+/** Who gets a copy, asked by which membership. */
+export interface CopyTarget {
+  readonly id: string;
+  readonly isStandIn: boolean;
+  readonly epoch: number;
+}
+
+/** A small blob that was just stored, in memory: its copies need no look at the disk. */
+export interface SmallBlob {
+  readonly bytes: Uint8Array;
+  /** As the store has them. */
+  readonly attrs: BlobAttrs;
+}
+
+/** What was stored, where it is in memory and small enough to be sent in one piece. */
+export function smallBlob(attrs: BlobAttrs, bytes: Uint8Array | undefined): SmallBlob | undefined {
+  return bytes === undefined || bytes.length > CHUNK_BYTES ? undefined : { bytes, attrs };
+}
 
 /** A small blob in one piece: no stream has to be set up for it at either end. */
 export async function wholeOf(handle: BlobHandle): Promise<Uint8Array> {

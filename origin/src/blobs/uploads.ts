@@ -18,6 +18,7 @@ import type { Upstreams } from '../upstream/upstreams.ts';
 import { appendBody } from './append-body.ts';
 import { admitSession, isOver, type SessionLimits } from './core/session-room.ts';
 import type { Replicator } from './replicator.ts';
+import { smallBlob } from './sent-blob.ts';
 import { UploadQuota } from './upload-quota.ts';
 
 /** Copies up to this size (manifests, mostly) are tried on a full disk as well. */
@@ -215,14 +216,14 @@ export class Uploads {
       /** How long the body says it is. */
       readonly roomBytes: number;
     },
-  ): Promise<{ sizeBytes: number }> {
+  ): Promise<void> {
     if (facts.roomBytes > SMALL_COPY_BYTES) this.#deps.room.require(facts.roomBytes);
     const file = await this.#deps.store.createUpload(`copy-${randomBytes(12).toString('hex')}`);
     try {
       await appendBody(file, body);
       const own = attrsOf(name, facts.class, facts.mediaType);
       const attrs = { ...own, provenance: facts.brought.reduce(withProvenance, own.provenance) };
-      return await this.#deps.guard.writing(name.digest, async () => await file.commit(name.digest, attrs));
+      await this.#deps.guard.writing(name.digest, async () => await file.commit(name.digest, attrs));
     } finally {
       await file.drop();
     }
@@ -253,8 +254,8 @@ export class Uploads {
   async #place(file: UploadFile, name: BlobName): Promise<{ sizeBytes: number }> {
     const { links, replicator, guard } = this.#deps;
     const place = async (): Promise<{ sizeBytes: number }> => {
-      const { sizeBytes } = await file.commit(name.digest, attrsOf(name, 'pushed', undefined));
-      await replicator.place(name);
+      const { sizeBytes, attrs, bytes } = await file.commit(name.digest, attrsOf(name, 'pushed', undefined));
+      await replicator.place(name, smallBlob(attrs, bytes));
       const isPushed = this.#deps.upstreams.get(name.upstream).mode === 'write-back';
       await links.write([{ ...name, sizeBytes, pushed: isPushed ? true : undefined }]);
       return { sizeBytes };

@@ -10,6 +10,7 @@ import type { Reference } from '@sepia/oci/route';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Kept } from '../blobs/kept.ts';
 import type { Replicator } from '../blobs/replicator.ts';
+import { smallBlob } from '../blobs/sent-blob.ts';
 import { readOnly } from '../blobs/uploads.ts';
 import { NEEDED_MS } from '../deadlines/upstreams.ts';
 import { closureOf, type ReadManifest } from '../fence/closure.ts';
@@ -111,8 +112,9 @@ async function storeManifest(
   const { mediaType } = parsed;
   const provenance = [{ upstream: name.upstream, repository: name.repository }];
   await replicator.hold(digest, async () => {
-    await store.putBytes(digest, bytes, { class: 'pushed', provenance, writtenBack: false, mediaType });
-    await replicator.place({ ...name, digest });
+    const given = { class: 'pushed', provenance, writtenBack: false, mediaType } as const;
+    const attrs = await store.putBytes(digest, bytes, given);
+    await replicator.place({ ...name, digest }, smallBlob(attrs, bytes));
   });
   const references = [
     push.reference,

@@ -123,6 +123,12 @@ export async function ended(promise: Promise<unknown> | undefined): Promise<void
   if (promise !== undefined) await Promise.allSettled([promise]);
 }
 
+/** Resolves when all have ended well. @throws the first failure of them, once all have ended */
+export async function allEnded(work: readonly Promise<unknown>[]): Promise<void> {
+  const failed = (await Promise.allSettled(work)).find((one) => one.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
+}
+
 /**
  * Runs a third party's parser on foreign bytes or text: whatever it throws, be it a `TypeError`, is a fault of what it
  * read. Never for code of our own.

@@ -1,5 +1,4 @@
 import { hash } from 'node:crypto';
-import { Readable } from 'node:stream';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { Context } from 'koa';
@@ -60,7 +59,11 @@ function bodyBytes(ctx: Context): number {
 /** The request's body to read once, whether or not the signature needed it before. */
 export function bodyOf(ctx: Context): AsyncIterable<Uint8Array> {
   const { body } = ctx.state as RequestState;
-  return body === undefined ? ctx.req : Readable.from(body.length === 0 ? [] : [body]);
+  return body === undefined ? ctx.req : inOneGo(body);
+}
+
+async function* inOneGo(body: Buffer): AsyncGenerator<Uint8Array, void, void> {
+  if (body.length > 0) yield body;
 }
 
 /** Reads a request body of at most `limitBytes` to memory. @throws {CodedError} `REQUEST_TOO_LARGE` (or `tooLarge`) */

@@ -4,7 +4,7 @@ import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import { SingleFlight } from '@sepia/base/async/single-flight';
 import { type Digest, Digester, digestAlgorithm } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
+import { allEnded, ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import { LatestMap } from '@sepia/base/latest-map';
 import type { Logger } from '@sepia/base/log';
 import { HASH_BYTES, PIECE_BYTES, PieceHasher, pieceHash } from '@sepia/metainfo/tree';
@@ -90,17 +90,19 @@ export class BlobFiles {
   }
 
   /**
-   * Makes a verified file a blob: file synced, sidecar synced and in place, then the rename, then its folder synced
-   * (syncs when durable). A blob that is there is replaced by the same bytes, its attributes merged.
+   * Makes a verified file a blob: file synced and sidecar synced and in place, then the rename, then its folder synced
+   * (syncs when durable). A blob that is there is replaced by the same bytes, its attributes merged: those that it has now.
    */
-  async install(blob: Installation): Promise<void> {
+  async install(blob: Installation): Promise<BlobAttrs> {
     const { digest, sizeBytes, layer } = blob;
-    await this.#locks.run(digest, async () => {
+    return await this.#locks.run(digest, async () => {
       const before = await this.#load(digest);
       const attrs = before === undefined ? blob.attrs : mergeAttrs(before.attrs, blob.attrs);
-      if (this.durable) await blob.file.sync();
       await this.folders.ensure(this.layout.blobShard(digest), this.layout.root);
-      await this.#writeSidecar({ digest, sizeBytes, layer, attrs });
+      await allEnded([
+        this.durable ? blob.file.sync() : Promise.resolve(),
+        this.#writeSidecar({ digest, sizeBytes, layer, attrs }),
+      ]);
       if (blob.leavesPath !== undefined && sizeBytes > LEAFLESS_BYTES)
         await this.#installLeaves(digest, blob.leavesPath);
       await this.files.rename(blob.path, this.layout.blob(digest));
@@ -112,7 +114,23 @@ export class BlobFiles {
       }
       this.changes.added(digest, sizeBytes, before?.sizeBytes ?? 0);
       if (attrs.class === 'pushed') await this.changes.pushed?.(digest, sizeBytes);
+      return attrs;
     });
+  }
+
+  /** As {@link install}, of verified bytes that no file has yet. */
+  async installBytes(blob: Sidecar, bytes: Uint8Array): Promise<BlobAttrs> {
+    const path = this.temporary();
+    const file = await this.files.open(path, 'create');
+    try {
+      await file.write(bytes, 0);
+      return await this.install({ ...blob, path, file });
+    } catch (error) {
+      await this.files.unlink(path).catch(ignoreFailure);
+      throw error;
+    } finally {
+      await file.close();
+    }
   }
 
   /** Changes the attributes of a blob; undefined if there is none. Writes nothing if `change` returns the same object. */

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { type Digest, digestAlgorithm, digestOf } from '@sepia/base/digest';
-import { CodedError, systemCode } from '@sepia/base/errors';
+import { CodedError } from '@sepia/base/errors';
 import { ended, ignoreFailure, logFailure } from '@sepia/base/failure';
 import { LatestMap } from '@sepia/base/latest-map';
 import { PieceHasher } from '@sepia/metainfo/tree';
@@ -15,7 +15,7 @@ import { type FilePort, openExisting } from './files/file-port.ts';
 import type { PartialBlob } from './partial-blob.ts';
 import { PartialFolder, type PartialInit } from './partial-folder.ts';
 import { type BlobAttrs, type Provenance, withProvenance } from './sidecar.ts';
-import { UploadFile } from './upload-file.ts';
+import { HeldRoom, UploadFile } from './upload-file.ts';
 import { type ListedBlob, listBeside, listBlobs, UsageCounter, unlistedBlobs } from './usage.ts';
 
 export type { BlobAttrs, Provenance } from './sidecar.ts';
@@ -85,6 +85,7 @@ export class BlobStore {
   readonly #evictor: Evictor;
   readonly #opened = new Map<Digest, number>();
   readonly #uploads = new Map<string, UploadFile>();
+  readonly #held = new HeldRoom();
   readonly #touches = new Set<Promise<void>>();
   readonly #accessed = new LatestMap<Digest, number>(ACCESSES_REMEMBERED);
   readonly #evictedListeners = new Set<(digest: Digest, sizeBytes: number) => void>();
@@ -178,30 +179,14 @@ export class BlobStore {
     return undefined;
   }
 
-  /** Stores small content at once. @throws `DIGEST_MISMATCH`, `DISK_FULL` */
-  async putBytes(digest: Digest, bytes: Uint8Array, attrs: BlobAttrs): Promise<void> {
+  /** Stores small content at once; its attributes as they are now. @throws `DIGEST_MISMATCH`, `DISK_FULL` */
+  async putBytes(digest: Digest, bytes: Uint8Array, attrs: BlobAttrs): Promise<BlobAttrs> {
     const found = digestOf(bytes, digestAlgorithm(digest));
     if (found !== digest) throw new CodedError('DIGEST_MISMATCH', { detail: { expected: digest, found } });
     const hasher = new PieceHasher();
     hasher.update(bytes);
-    const path = this.#blobs.temporary();
-    const file = await this.#deps.files.open(path, 'create');
-    try {
-      await file.write(bytes, 0);
-      await this.#blobs.install({
-        digest,
-        sizeBytes: bytes.length,
-        layer: hasher.finish(),
-        attrs,
-        path,
-        file,
-      });
-    } catch (error) {
-      await this.#deps.files.unlink(path).catch(ignoreFailure);
-      throw error;
-    } finally {
-      await file.close();
-    }
+    const blob = { digest, sizeBytes: bytes.length, layer: hasher.finish(), attrs };
+    return await this.#blobs.installBytes(blob, bytes);
   }
 
   /**
@@ -224,15 +209,10 @@ export class BlobStore {
   async createUpload(id: string): Promise<UploadFile> {
     if (!UPLOAD_ID.test(id) || id.startsWith('tmp-') || this.#uploads.has(id))
       throw new CodedError('UPLOAD_INVALID', { detail: { id } });
-    const path = join(this.#blobs.layout.uploads, id);
-    const file = await this.#deps.files.open(path, 'create').catch((cause: unknown) => {
-      if (systemCode(cause) !== 'EEXIST') throw cause;
-      throw new CodedError('UPLOAD_INVALID', { detail: { id }, cause });
-    });
     const upload = new UploadFile(id, {
       blobs: this.#blobs,
-      path,
-      file,
+      path: join(this.#blobs.layout.uploads, id),
+      room: this.#held,
       onClosed: () => this.#uploads.delete(id),
     });
     this.#uploads.set(id, upload);

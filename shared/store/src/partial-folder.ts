@@ -3,7 +3,7 @@ import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import { Bitfield } from '@sepia/base/bitfield';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { ended } from '@sepia/base/failure';
+import { allEnded, ended } from '@sepia/base/failure';
 import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceHash, pieceLength } from '@sepia/metainfo/tree';
 import type { BlobFiles } from './blob-files.ts';
@@ -56,9 +56,7 @@ export class PartialFolder {
 
   /** Closes all at a clean stop. */
   async close(): Promise<void> {
-    const closings = [...this.#open.values()].map((partial) => partial.closeSynced());
-    const failed = (await Promise.allSettled(closings)).find((one) => one.status === 'rejected');
-    if (failed !== undefined) throw failed.reason;
+    await allEnded([...this.#open.values()].map((partial) => partial.closeSynced()));
   }
 
   /** Bytes of pieces on disk; of partials that nobody has open as the last sweep found them. */

@@ -1,4 +1,4 @@
-import { type Digest, Digester, digestAlgorithm } from '@sepia/base/digest';
+import { type Digest, Digester, digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { ended, throwIfBug } from '@sepia/base/failure';
 import { PIECE_BYTES, PieceHasher } from '@sepia/metainfo/tree';
@@ -22,19 +22,52 @@ export interface SealedUpload {
 const STREAM_BYTES = 256 * 1024;
 /** Leaf hashes of so many pieces are written at once: 64 KiB. */
 const LEAF_BLOCKS = 32;
+/** An upload up to this size has no file until it is committed, while there is room in memory. */
+const HELD_BYTES = LEAFLESS_BYTES;
+/** Bytes that all uploads of a store hold in memory. */
+const ALL_HELD_BYTES = 16 * 1024 * 1024;
+
+/** Room for small uploads in memory, shared by those of a store. */
+export class HeldRoom {
+  #bytes = 0;
+
+  /** False where there is none; else {@link give} it back. */
+  take(bytes: number): boolean {
+    if (this.#bytes + bytes > ALL_HELD_BYTES) return false;
+    this.#bytes += bytes;
+    return true;
+  }
+
+  give(bytes: number): void {
+    this.#bytes -= bytes;
+  }
+}
+
+/** A committed upload. */
+export interface CommittedUpload {
+  readonly sizeBytes: number;
+  /** As the store has them now. */
+  readonly attrs: BlobAttrs;
+  /** All of a small one, if it never was read from a file: the bytes that its digest was made of. */
+  readonly bytes?: Uint8Array;
+}
 
 /**
- * An upload session's bytes: append-only, with the running SHA-256 and piece layer.
- * `appending → sealed → committed`, and `dropped` from each of the first two.
+ * An upload session's bytes: append-only, with the running SHA-256 and piece layer. A small one is in memory until it is
+ * committed. `appending → sealed → committed`, and `dropped` from each of the first two.
  */
 export class UploadFile {
   readonly id: string;
   readonly #deps: {
     readonly blobs: BlobFiles;
     readonly path: string;
-    readonly file: OpenFile;
+    readonly room: HeldRoom;
     readonly onClosed: () => void;
   };
+  /** Bytes that no file has. */
+  #held: Buffer[] = [];
+  #heldBytes = 0;
+  #file: OpenFile | undefined;
   readonly #digester = new Digester();
   readonly #hasher = new PieceHasher((leaves) => this.#leaves.push(Buffer.from(leaves)));
   /** Leaf hashes that are not on disk yet, and how many bytes of them are. */
@@ -43,15 +76,14 @@ export class UploadFile {
   #leafBytes = 0;
   #offset = 0;
   #tail: Promise<void> = Promise.resolve();
-  #sealing: Promise<SealedUpload> | undefined;
-  #sealed: SealedUpload | undefined;
+  #sealing: Promise<Uint8Array> | undefined;
   #ended = false;
   /** A write failed in its middle: there may be bytes behind those that count. */
   #isTorn = false;
   #found: Digest | undefined;
 
   /** Made by `BlobStore.createUpload`. */
-  constructor(id: string, deps: { blobs: BlobFiles; path: string; file: OpenFile; onClosed: () => void }) {
+  constructor(id: string, deps: { blobs: BlobFiles; path: string; room: HeldRoom; onClosed: () => void }) {
     this.id = id;
     this.#deps = deps;
   }
@@ -68,10 +100,7 @@ export class UploadFile {
   append(bytes: Uint8Array): Promise<void> {
     const done = this.#tail.then(async () => {
       if (this.#ended || this.#sealing !== undefined) throw this.#unknown();
-      await this.#deps.file.write(bytes, this.#offset).catch((error: unknown) => {
-        this.#isTorn = true;
-        throw error;
-      });
+      if (!this.#hold(bytes)) await this.#write(bytes);
       this.#digester.update(bytes);
       this.#hasher.update(bytes);
       this.#offset += bytes.length;
@@ -86,29 +115,35 @@ export class UploadFile {
    * @throws `DIGEST_MISMATCH`: the upload can then only be dropped
    */
   async seal(digest: Digest): Promise<SealedUpload> {
-    if (this.#ended) throw this.#unknown();
-    this.#sealing ??= this.#tail.then(() => this.#seal(digest));
-    const sealed = await this.#sealing;
-    if (sealed.digest === digest) return sealed;
-    throw new CodedError('DIGEST_MISMATCH', { detail: { expected: digest, found: sealed.digest } });
+    const layer = await this.#check(digest);
+    return sealedUpload(digest, this.#offset, layer, await this.#onDisk());
   }
 
   /** Seals, and renames the upload into place as a blob. @throws `DIGEST_MISMATCH`, `DISK_FULL`, `UPLOAD_UNKNOWN` */
-  async commit(digest: Digest, attrs: BlobAttrs): Promise<{ sizeBytes: number }> {
-    const { sizeBytes, layer } = await this.seal(digest);
+  async commit(digest: Digest, attrs: BlobAttrs): Promise<CommittedUpload> {
+    const layer = await this.#check(digest);
     if (this.#ended) throw this.#unknown();
     this.#ended = true;
-    const { blobs, path, file } = this.#deps;
+    const sizeBytes = this.#offset;
+    const { blobs, path } = this.#deps;
+    const blob = { digest, sizeBytes, layer, attrs };
     try {
-      const leavesPath = this.#leavesPath();
-      await blobs.install({ digest, sizeBytes, layer, attrs, path, file, leavesPath });
+      if (this.#file === undefined) {
+        const bytes = Buffer.concat(this.#held);
+        const kept = await blobs.installBytes(blob, bytes);
+        this.#letGo();
+        this.#deps.onClosed();
+        return { sizeBytes, attrs: kept, bytes };
+      }
+      const file = await this.#onDisk();
+      const kept = await blobs.install({ ...blob, path, file, leavesPath: this.#leavesPath() });
+      this.#deps.onClosed();
+      await file.close();
+      return { sizeBytes, attrs: kept };
     } catch (error) {
       this.#ended = false;
       throw error;
     }
-    this.#deps.onClosed();
-    await file.close();
-    return { sizeBytes };
   }
 
   /** Removes it. Idempotent; does nothing after a commit. */
@@ -117,10 +152,47 @@ export class UploadFile {
     this.#ended = true;
     this.#deps.onClosed();
     await this.#tail;
+    this.#letGo();
+    if (this.#file === undefined) return;
     await this.#deps.blobs.files.unlink(this.#deps.path);
     await this.#leavesFile?.close();
     await this.#deps.blobs.files.unlink(this.#leavesPath());
-    await this.#deps.file.close();
+    await this.#file.close();
+  }
+
+  /** Keeps bytes in memory; false where they belong on the disk. */
+  #hold(bytes: Uint8Array): boolean {
+    if (this.#file !== undefined || this.#offset + bytes.length > HELD_BYTES) return false;
+    if (!this.#deps.room.take(bytes.length)) return false;
+    this.#held.push(Buffer.from(bytes));
+    this.#heldBytes += bytes.length;
+    return true;
+  }
+
+  async #write(bytes: Uint8Array): Promise<void> {
+    const file = await this.#onDisk();
+    await file.write(bytes, this.#offset).catch((error: unknown) => {
+      this.#isTorn = true;
+      throw error;
+    });
+  }
+
+  /** Its file, with all that was held. */
+  async #onDisk(): Promise<OpenFile> {
+    this.#file ??= await this.#deps.blobs.files.open(this.#deps.path, 'create');
+    if (this.#heldBytes === 0) return this.#file;
+    await this.#file.write(Buffer.concat(this.#held), 0).catch((error: unknown) => {
+      this.#isTorn = true;
+      throw error;
+    });
+    this.#letGo();
+    return this.#file;
+  }
+
+  #letGo(): void {
+    this.#deps.room.give(this.#heldBytes);
+    this.#held = [];
+    this.#heldBytes = 0;
   }
 
   #leavesPath(): string {
@@ -140,24 +212,31 @@ export class UploadFile {
     this.#leafBytes += bytes.length;
   }
 
-  async #seal(digest: Digest): Promise<SealedUpload> {
-    if (this.#sealed !== undefined) return this.#sealed;
-    const { file } = this.#deps;
-    if (this.#isTorn) await file.truncate(this.#offset);
+  /** Ends the bytes; the piece layer. */
+  async #check(digest: Digest): Promise<Uint8Array> {
+    if (this.#ended) throw this.#unknown();
+    this.#sealing ??= this.#tail.then(() => this.#seal(digest));
+    const layer = await this.#sealing;
+    if (this.#found === digest) return layer;
+    throw new CodedError('DIGEST_MISMATCH', { detail: { expected: digest, found: this.#found } });
+  }
+
+  async #seal(digest: Digest): Promise<Uint8Array> {
+    if (this.#isTorn) await (await this.#onDisk()).truncate(this.#offset);
     this.#found = digestAlgorithm(digest) === 'sha256' ? this.#digester.digest() : await this.#reread(digest);
     if (this.#found !== digest) {
       throw new CodedError('DIGEST_MISMATCH', { detail: { expected: digest, found: this.#found } });
     }
-    const layer = this.#hasher.finish();
     if (this.#offset > LEAFLESS_BYTES) await this.#keepLeaves();
     await this.#leavesFile?.close();
-    this.#sealed = sealedUpload(digest, this.#offset, layer, file);
-    return this.#sealed;
+    return this.#hasher.finish();
   }
 
   async #reread(digest: Digest): Promise<Digest> {
+    if (this.#file === undefined) return digestOf(Buffer.concat(this.#held), digestAlgorithm(digest));
+    const file = await this.#onDisk();
     const digester = new Digester(digestAlgorithm(digest));
-    for await (const chunk of chunksOf(this.#deps.file, 0, this.#offset, PIECE_BYTES)) digester.update(chunk);
+    for await (const chunk of chunksOf(file, 0, this.#offset, PIECE_BYTES)) digester.update(chunk);
     return digester.digest();
   }
 

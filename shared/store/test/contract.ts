@@ -143,7 +143,7 @@ export function blobStoreContract(t: Test, makeGround: (t: Test) => Promise<Stor
       t.ok(Buffer.concat(parts).equals(bytes.subarray(5)));
       t.same(await sealed.read(MIB, 10), Buffer.from(bytes.subarray(MIB, MIB + 10)));
       await t.rejects(upload.append(bytes), { code: 'UPLOAD_UNKNOWN' });
-      t.same(await upload.commit(digest, PUSHED), { sizeBytes: bytes.length });
+      t.same(await upload.commit(digest, PUSHED), { sizeBytes: bytes.length, attrs: PUSHED });
       t.equal(store.upload(upload.id), undefined);
       t.ok(Buffer.from(bytes).equals((await readAll(store, digest))!));
     }

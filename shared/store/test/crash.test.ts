@@ -47,6 +47,13 @@ const SCENARIOS: Record<string, Scenario> = {
     await upload.commit(BIG_DIGEST, PUSHED);
     told.present.add(BIG_DIGEST);
   },
+  async 'small upload commit'(store, told) {
+    const upload = await store.createUpload('o1.abc');
+    await upload.append(SMALL.subarray(0, 1000));
+    await upload.append(SMALL.subarray(1000));
+    await upload.commit(SMALL_DIGEST, PUSHED);
+    told.present.add(SMALL_DIGEST);
+  },
   async 'upload commit, sha512, twice at once'(store, told) {
     const digest = digestOf(BIG, 'sha512');
     const push = async (id: string): Promise<void> => {
@@ -230,6 +237,16 @@ t.test('a full disk is DISK_FULL, and leaves the store as it was', async (t) => 
   await upload.commit(BIG_DIGEST, PUSHED);
   await store.putBytes(SMALL_DIGEST, SMALL, PUSHED);
   t.ok(await store.has(SMALL_DIGEST));
+  const small = await store.createUpload('small');
+  const bytes = bytesOf(400, 7);
+  await small.append(bytes);
+  files.limitSpace(100);
+  await t.rejects(small.commit(digestOf(bytes), PUSHED), { code: 'DISK_FULL' });
+  t.equal(await store.has(digestOf(bytes)), false);
+  t.same(await files.list('/d/uploads'), []);
+  files.limitSpace(Number.POSITIVE_INFINITY);
+  await small.commit(digestOf(bytes), PUSHED);
+  t.ok(Buffer.from(bytes).equals((await readAll(store, digestOf(bytes)))!), 'it is tried again');
   await store.close();
 });
 

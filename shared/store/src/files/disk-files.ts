@@ -1,4 +1,4 @@
-import { constants } from 'node:fs';
+import { closeSync, constants, fsync, openSync } from 'node:fs';
 import {
   type FileHandle,
   lstat,
@@ -11,6 +11,7 @@ import {
   unlink,
   utimes,
 } from 'node:fs/promises';
+import { promisify } from 'node:util';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { ended, throwIfBug } from '@sepia/base/failure';
 import { asideOf } from './asides.ts';
@@ -33,6 +34,8 @@ const FOLDER_THERE = new Set(['EISDIR', 'ENOTEMPTY', 'EEXIST', 'EPERM']);
 const FULL = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 const FAILING = new Set(['EIO', 'EROFS', 'EUCLEAN']);
 
+const syncOf = promisify(fsync);
+
 /** The real file system. */
 export const diskFiles: FilePort = {
   async open(path: string, mode: OpenMode): Promise<OpenFile> {
@@ -49,13 +52,16 @@ export const diskFiles: FilePort = {
       if (systemCode(error) !== 'EEXIST') throw error;
     }
   },
+  /** Its names were just changed or read: to open it waits for no disk, and costs less than to hand that to the pool. */
   async syncFolder(path: string): Promise<void> {
-    const folder = await told(path, () => open(path, 'r'));
-    try {
-      await told(path, () => folder.sync());
-    } finally {
-      await folder.close();
-    }
+    await told(path, async () => {
+      const folder = openSync(path, 'r');
+      try {
+        await syncOf(folder);
+      } finally {
+        closeSync(folder);
+      }
+    });
   },
   touch: (path, atMs) =>
     unlessMissing(undefined, () => told(path, () => utimes(path, atMs / 1000, atMs / 1000))),
@@ -72,6 +78,14 @@ export const mountedFiles: FilePort = {
   },
   stat: (path) =>
     unlessMissing<FileFacts | undefined>(undefined, () => told(path, () => followedFacts(path))),
+  async syncFolder(path: string): Promise<void> {
+    const folder = await told(path, () => open(path, 'r'));
+    try {
+      await told(path, () => folder.sync());
+    } finally {
+      await folder.close();
+    }
+  },
 };
 
 /**
