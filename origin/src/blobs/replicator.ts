@@ -5,22 +5,28 @@ import { SingleFlight } from '@sepia/base/async/single-flight';
 import { Verdict } from '@sepia/base/async/verdict';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { isBug, logFailure, throwIfBug } from '@sepia/base/failure';
+import { ignoreFailure, isBug, logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { Where } from '@sepia/cluster/api/blob-answers';
-import { H_BROUGHT, H_CLASS } from '@sepia/cluster/api/headers';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { majority } from '@sepia/cluster/ring';
-import type { BlobAttrs, BlobStore } from '@sepia/store/blob-store';
-import { type Members, PATIENT_MISSES } from '../cluster/members.ts';
-import { COPY_ANSWER_MS, COPY_LOOK_MS, MAX_COPY_RETRY_MS } from '../deadlines/members.ts';
+import type { BlobStore } from '@sepia/store/blob-store';
+import type { Members } from '../cluster/members.ts';
+import { COPY_LOOK_MS, MAX_COPY_RETRY_MS } from '../deadlines/members.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
-import { broughtText, knowsPushes } from './core/brought-by.ts';
+import { knowsPushes } from './core/brought-by.ts';
 import type { Hint, Hints } from './hints.ts';
-import { CHUNK_BYTES, type CopyTarget, type SmallBlob, watched, wholeOf } from './sent-blob.ts';
-
-type CopyName = Pick<Hint, 'digest' | 'upstream' | 'repository'>;
+import {
+  CHUNK_BYTES,
+  type CopyName,
+  type CopyTarget,
+  type LinksTaken,
+  type SentCopy,
+  sendCopy,
+  watched,
+  wholeOf,
+} from './sent-blob.ts';
 
 /** Copies under way at once beside those that a push waits for. */
 const BACKGROUND_COPIES = 2;
@@ -47,7 +53,7 @@ export class Replicator {
   readonly #passes: Passes;
   readonly #backoff = new Map<string, { failures: number; untilMs: number }>();
   /** Copies under way, by digest, target and upstream: who wants one of them joins it. */
-  readonly #copies = new SingleFlight<string, void>();
+  readonly #copies = new SingleFlight<string, { readonly links?: unknown; readonly taken?: LinksTaken }>();
   /** Pushes and copies that need the blob in this store: it is not handed over meanwhile. */
   readonly #held = new Map<Digest, number>();
 
@@ -87,14 +93,14 @@ export class Replicator {
 
   /**
    * Copies a blob that is durable in this origin's store, and {@link hold held} there, to its owners; resolves when W
-   * members have it. `small`: all of it, where it is in memory. @throws `QUORUM_LOST`
+   * members have it. @throws `QUORUM_LOST`
    */
-  async place(name: CopyName, small?: SmallBlob): Promise<void> {
+  async place(name: CopyName, sent: SentCopy = {}): Promise<void> {
     const { members } = this.#deps;
     for (let tries = 1; ; tries++) {
       const { epoch } = members;
       try {
-        await this.#placeOnce(name, epoch, small);
+        await this.#placeOnce(name, epoch, sent);
         // Copies count under the membership that they were asked for by: old owners may have handed over meanwhile.
         if (members.epoch === epoch) return;
       } catch (error) {
@@ -106,7 +112,7 @@ export class Replicator {
     }
   }
 
-  async #placeOnce(name: CopyName, epoch: number, small: SmallBlob | undefined): Promise<void> {
+  async #placeOnce(name: CopyName, epoch: number, sent: SentCopy): Promise<void> {
     const { members, hints } = this.#deps;
     const { owners, standIns, writeQuorum } = members.placement(name.digest);
     const { sets } = members.shard(name.digest);
@@ -145,7 +151,10 @@ export class Replicator {
     };
     const copy = (id: string, isStandIn: boolean): void => {
       running += 1;
-      this.#copy(name, id, isStandIn, late.signal, { epoch, small })
+      const links = sent.links?.mayRide(id, epoch) === true ? sent.links : undefined;
+      const copied = this.#copy(name, id, isStandIn, late.signal, { epoch, small: sent.small, links });
+      links?.sent(id, copied.catch(ignoreFailure));
+      copied
         .then(
           async () => {
             holders.add(id);
@@ -225,74 +234,52 @@ export class Replicator {
     id: string,
     isStandIn: boolean,
     signal: AbortSignal,
-    options: { readonly epoch?: number; readonly small?: SmallBlob | undefined } = {},
-  ): Promise<void> {
-    const { epoch = this.#deps.members.epoch, small } = options;
+    options: Partial<SentCopy> & { readonly epoch?: number } = {},
+  ): Promise<LinksTaken> {
+    const { epoch = this.#deps.members.epoch, small, links } = options;
     const key = copyKey(name, id, epoch, isStandIn);
-    await this.#copies.run(
+    const done = await this.#copies.run(
       key,
       async (both) => {
         const isAsked = small === undefined && !isStandIn;
-        if (isAsked && (await this.#hasIt(name, id, both, epoch))) return;
-        if (this.#deps.members.isSuspect(id))
+        if (isAsked && (await this.#hasIt(name, id, both, epoch))) return {};
+        const { members } = this.#deps;
+        if (members.isSuspect(id))
           throw new CodedError('PEER_HTTP', { message: `${id} did not answer lately` });
-        const target = { id, isStandIn, epoch };
-        const sent =
-          small === undefined
-            ? this.#sendStored(name, target, both)
-            : this.#send(name, target, both, small.attrs, small.bytes, small.bytes.length);
-        await sent.catch(async (error: unknown) => {
+        const target = { name, id, isStandIn, epoch };
+        try {
+          if (small !== undefined)
+            return { links, taken: await sendCopy(members, target, small, both, links) };
+          await this.#sendStored(target, both);
+          return {};
+        } catch (error) {
           // What was sent is not the blob: this copy rotted. It is mended, or no later try is better.
           if (isCoded(error, 'DIGEST_MISMATCH') || isCoded(error, 'DISK_CORRUPT'))
             await this.#deps.lookAgain(name.digest);
           throw error;
-        });
+        }
       },
       AbortSignal.any([signal, this.#passes.signal]),
     );
+    // Links of a push that joined the copy of another one did not ride.
+    return done.links === links ? done.taken : undefined;
   }
 
-  async #sendStored(name: CopyName, target: CopyTarget, signal: AbortSignal): Promise<void> {
+  async #sendStored(target: CopyTarget, signal: AbortSignal): Promise<void> {
+    const { name, id } = target;
     const handle = await this.#deps.store.open(name.digest);
     if (handle === undefined) throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest } });
     const stall = new AbortController();
     const { sizeBytes, attrs } = handle;
-    const sent = sizeBytes <= CHUNK_BYTES ? undefined : watched(handle, target.id, stall);
+    const sent = sizeBytes <= CHUNK_BYTES ? undefined : watched(handle, id, stall);
     try {
       const body = sent?.chunks ?? (await wholeOf(handle));
       const either = sent === undefined ? signal : AbortSignal.any([signal, stall.signal]);
-      await this.#send(name, target, either, attrs, body, sizeBytes);
+      await sendCopy(this.#deps.members, target, { attrs, body, sizeBytes }, either);
     } finally {
       sent?.end();
       await handle.close();
     }
-  }
-
-  async #send(
-    name: CopyName,
-    { id, isStandIn, epoch }: CopyTarget,
-    signal: AbortSignal,
-    attrs: BlobAttrs,
-    body: Uint8Array | AsyncGenerator<Uint8Array>,
-    sizeBytes: number,
-  ): Promise<void> {
-    const { members } = this.#deps;
-    const call = {
-      ...to(ORIGIN_BLOBS.blobPut, { ...name, copy: true, hint: isStandIn }),
-      headers: {
-        [H_CLASS]: attrs.class,
-        [H_BROUGHT]: broughtText(attrs.provenance),
-        'content-length': String(sizeBytes),
-        ...(attrs.mediaType === undefined ? {} : { 'sepia-media-type': attrs.mediaType }),
-      },
-      ...({ body } as object),
-      headersTimeoutMs: COPY_ANSWER_MS,
-      epoch,
-    };
-    const put = async (alive: AbortSignal): Promise<void> => {
-      await members.json(id, { ...call, signal: alive });
-    };
-    await members.attended(id, put, signal, PATIENT_MISSES);
   }
 
   /** An origin that owes nothing does nothing. */

@@ -1,28 +1,103 @@
 import { CodedError } from '@sepia/base/errors';
+import { H_BROUGHT, H_CLASS, H_LINKS } from '@sepia/cluster/api/headers';
+import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
+import type { ToldClocks } from '@sepia/records/core/set-protocol';
+import type { Link } from '@sepia/records/store/record-store';
 import type { BlobHandle } from '@sepia/store/blob-handle';
 import type { BlobAttrs } from '@sepia/store/blob-store';
-import { COPY_STALL_MS } from '../deadlines/members.ts';
+import { type Members, PATIENT_MISSES } from '../cluster/members.ts';
+import { COPY_ANSWER_MS, COPY_STALL_MS } from '../deadlines/members.ts';
+import type { CountedAnswer } from '../records/ask-counted.ts';
+import type { RidingWrite } from '../records/riding-write.ts';
+import { broughtText } from './core/brought-by.ts';
+import type { Hint } from './hints.ts';
 
 /** A blob up to this is sent in one piece, a larger one in pieces of it. */
 export const CHUNK_BYTES = 256 * 1024;
 
-/** Who gets a copy, asked by which membership. */
+/** Of a header with links; all headers of a call together may have 32 KiB. */
+const MAX_LINKS_CHARS = 8 * 1024;
+
+export type CopyName = Pick<Hint, 'digest' | 'upstream' | 'repository'>;
+
+/** A copy, and who gets it, asked by which membership. */
 export interface CopyTarget {
+  readonly name: CopyName;
   readonly id: string;
   readonly isStandIn: boolean;
   readonly epoch: number;
 }
 
-/** A small blob that was just stored, in memory: its copies need no look at the disk. */
-export interface SmallBlob {
-  readonly bytes: Uint8Array;
+/** What is sent as a copy. */
+interface CopyBody {
   /** As the store has them. */
   readonly attrs: BlobAttrs;
+  readonly body: Uint8Array | AsyncGenerator<Uint8Array>;
+  readonly sizeBytes: number;
 }
 
+/** What copies are made of where it is at hand. */
+export interface SentCopy {
+  /** A small blob that was just stored: its copies need no look at the disk. */
+  readonly small?: CopyBody | undefined;
+  /** Links that owners get with their copies. */
+  readonly links?: RidingWrite<Link> | undefined;
+}
+
+/** What an owner answered to links that it got with a copy; undefined if it did not take them. */
+export type LinksTaken = CountedAnswer<ToldClocks> | undefined;
+
 /** What was stored, where it is in memory and small enough to be sent in one piece. */
-export function smallBlob(attrs: BlobAttrs, bytes: Uint8Array | undefined): SmallBlob | undefined {
-  return bytes === undefined || bytes.length > CHUNK_BYTES ? undefined : { bytes, attrs };
+export function smallBlob(attrs: BlobAttrs, bytes: Uint8Array | undefined): SentCopy['small'] {
+  if (bytes === undefined || bytes.length > CHUNK_BYTES) return undefined;
+  return { attrs, body: bytes, sizeBytes: bytes.length };
+}
+
+/** Sends a copy; it is durable there when this resolves. @throws `PEER_HTTP`, what the member says */
+export async function sendCopy(
+  members: Pick<Members, 'attended' | 'json' | 'counted'>,
+  { name, id, isStandIn, epoch }: CopyTarget,
+  { attrs, body, sizeBytes }: CopyBody,
+  signal: AbortSignal,
+  links?: RidingWrite<Link>,
+): Promise<LinksTaken> {
+  const text = links && linksText(links);
+  const headers = {
+    [H_CLASS]: attrs.class,
+    [H_BROUGHT]: broughtText(attrs.provenance),
+    'content-length': String(sizeBytes),
+    ...(attrs.mediaType === undefined ? {} : { 'sepia-media-type': attrs.mediaType }),
+    ...(text === undefined ? {} : { [H_LINKS]: text }),
+  };
+  const call = {
+    ...to(ORIGIN_BLOBS.blobPut, { ...name, copy: true, hint: isStandIn }),
+    headers,
+    ...({ body } as object),
+    headersTimeoutMs: COPY_ANSWER_MS,
+    epoch,
+  };
+  const put = async (alive: AbortSignal): Promise<LinksTaken> => {
+    if (text === undefined) {
+      await members.json(id, { ...call, signal: alive });
+      return undefined;
+    }
+    const { sender, answer } = await members.counted<{ links?: ToldClocks } | undefined>(id, {
+      ...call,
+      signal: alive,
+    });
+    return answer?.links && { sender, answer: answer.links };
+  };
+  return await members.attended(id, put, signal, PATIENT_MISSES);
+}
+
+/** Undefined for what no header takes, or is long. */
+function linksText({ atMs, changes }: RidingWrite<Link>): string | undefined {
+  const text = JSON.stringify({
+    atMs,
+    links: changes.map(({ key: [digest], value }) => ({ digest, ...value })),
+  });
+  return text.length <= MAX_LINKS_CHARS && /^[\x20-\x7e]*$/.test(text) ? text : undefined;
 }
 
 /** A small blob in one piece: no stream has to be set up for it at either end. */

@@ -255,9 +255,12 @@ export class Uploads {
     const { links, replicator, guard } = this.#deps;
     const place = async (): Promise<{ sizeBytes: number }> => {
       const { sizeBytes, attrs, bytes } = await file.commit(name.digest, attrsOf(name, 'pushed', undefined));
-      await replicator.place(name, smallBlob(attrs, bytes));
       const isPushed = this.#deps.upstreams.get(name.upstream).mode === 'write-back';
-      await links.write([{ ...name, sizeBytes, pushed: isPushed ? true : undefined }]);
+      const link = { ...name, sizeBytes, pushed: isPushed ? true : undefined };
+      const small = smallBlob(attrs, bytes);
+      const riding = small && links.ride([link]);
+      await replicator.place(name, { small, links: riding });
+      await links.write([link], riding);
       return { sizeBytes };
     };
     return await guard.writing(name.digest, async () => await replicator.hold(name.digest, place));

@@ -157,7 +157,7 @@ export class Members {
     );
   }
 
-  /** As {@link json}, with what the member's answer counts by. */
+  /** As {@link json}, with what the member's answer counts by. An empty answer is undefined. */
   async counted<T>(
     id: string,
     call: Omit<MemberCall, 'body'> & { readonly json?: unknown },
@@ -168,7 +168,10 @@ export class Members {
       json === undefined ? call.headers : { ...call.headers, 'content-type': 'application/json' };
     const found = await this.bytes(id, { ...rest, ...body, ...(headers === undefined ? {} : { headers }) });
     const text = found.bytes.toString('utf8');
-    return { sender: senderOf(id, found.headers[H_STANDING]), answer: JSON.parse(text) as T };
+    return {
+      sender: senderOf(id, found.headers[H_STANDING]),
+      answer: (text === '' ? undefined : JSON.parse(text)) as T,
+    };
   }
 
   /**

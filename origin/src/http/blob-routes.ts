@@ -3,7 +3,14 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { BlobFetchState } from '@sepia/cluster/api/blob-answers';
-import { H_ATTEMPT, H_BLOB_SIZE, H_BROUGHT, H_CLASS, H_PIECE_HASH } from '@sepia/cluster/api/headers';
+import {
+  H_ATTEMPT,
+  H_BLOB_SIZE,
+  H_BROUGHT,
+  H_CLASS,
+  H_LINKS,
+  H_PIECE_HASH,
+} from '@sepia/cluster/api/headers';
 import type { PeerEntry } from '@sepia/cluster/api/join';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { FIRST_ANSWER_MS, LONG_POLL_MS } from '@sepia/cluster/deadlines';
@@ -28,7 +35,7 @@ import type { ContentGuard } from '../fence/content-guard.ts';
 import { broughtHeader } from '../manifests/recheck.ts';
 import type { LinkProofs } from '../proofs/link-proofs.ts';
 import type { Links } from '../records/links.ts';
-import { PEER_ENTRIES } from './messages.ts';
+import { PEER_ENTRIES, ridingLinks } from './messages.ts';
 import { relay } from './relay.ts';
 import {
   blobNameOf,
@@ -342,11 +349,13 @@ function boundOf(range: string): number | undefined {
 
 async function putBlob(deps: BlobRouteDeps, ctx: Context): Promise<void> {
   const name = blobNameOf(ctx);
+  let taken: object | undefined;
   if (queryValue(ctx, 'copy') === '1') {
     const kind = ctx.get(H_CLASS);
     if (kind !== 'pushed' && kind !== 'cached')
       throw new CodedError('REQUEST_INVALID', { message: `${H_CLASS} must be pushed or cached` });
     const mediaType = ctx.get('sepia-media-type');
+    const riding = ridingLinks(ctx.get(H_LINKS));
     await deps.uploads.putCopy(name, bodyOf(ctx), {
       class: kind,
       brought: broughtOf(ctx.get(H_BROUGHT)),
@@ -354,6 +363,7 @@ async function putBlob(deps: BlobRouteDeps, ctx: Context): Promise<void> {
       roomBytes: contentLength(ctx) ?? 0,
     });
     if (queryValue(ctx, 'hint') === '1') await deps.replicator.owe(name);
+    if (riding !== undefined) taken = { links: await deps.links.take(name, riding.atMs, riding.links) };
   } else if (queryValue(ctx, 'made') === '1') {
     await deps.uploads.putMade(name, bodyOf(ctx), contentLength(ctx) ?? 0);
   } else {
@@ -361,5 +371,5 @@ async function putBlob(deps: BlobRouteDeps, ctx: Context): Promise<void> {
   }
   ctx.set('Docker-Content-Digest', name.digest);
   ctx.status = 201;
-  ctx.body = '';
+  ctx.body = taken ?? '';
 }

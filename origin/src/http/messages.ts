@@ -1,5 +1,6 @@
 import { hostPort } from '@sepia/base/config/units';
 import { type Digest, isDigest } from '@sepia/base/digest';
+import { tryParse } from '@sepia/base/failure';
 import { isTag, type Tag } from '@sepia/base/names/repository';
 import { fits } from '@sepia/cluster/message';
 import { z } from 'zod';
@@ -59,6 +60,21 @@ export function recordsBody(name: RecordSetName) {
       )
       .max(MAX_RECORDS),
   });
+}
+
+const RIDING_LINKS = z.strictObject({
+  atMs: z.number().int().nonnegative(),
+  links: z
+    .array(RECORD_VALUES.links.extend({ digest: DIGEST }))
+    .min(1)
+    .max(BATCH_RECORDS),
+});
+
+/** `Sepia-Links` of a copy; undefined where there is none. @throws {CodedError} `REQUEST_INVALID` */
+export function ridingLinks(text: string) {
+  if (text === '') return undefined;
+  const read = tryParse(() => JSON.parse(text) as unknown);
+  return fits(RIDING_LINKS, 'sepia-links')(read.ok ? read.value : undefined);
 }
 
 /** Body of `POST /v1/records/<set>/read`. */

@@ -111,10 +111,18 @@ async function storeManifest(
   if (push.reference.kind === 'tag') await holdTag(deps, name, push.reference.tag);
   const { mediaType } = parsed;
   const provenance = [{ upstream: name.upstream, repository: name.repository }];
+  const own = { ...name, digest, sizeBytes: bytes.length, mediaType };
+  const entries: LinkEntry[] = [
+    isWrittenBack ? { ...own, pushed: true } : own,
+    ...descriptorLinks(name, needed),
+  ];
+  // What rules copy by its links alone is noted for them first.
+  const mayRide = !isWrittenBack && parsed.subject === undefined;
+  const riding = mayRide ? links.ride(entries) : undefined;
   await replicator.hold(digest, async () => {
     const given = { class: 'pushed', provenance, writtenBack: false, mediaType } as const;
     const attrs = await store.putBytes(digest, bytes, given);
-    await replicator.place({ ...name, digest }, smallBlob(attrs, bytes));
+    await replicator.place({ ...name, digest }, { small: smallBlob(attrs, bytes), links: riding });
   });
   const references = [
     push.reference,
@@ -127,15 +135,10 @@ async function storeManifest(
     ),
   );
   if (isWrittenBack) await keepNeeded(deps, name, [{ digest, mediaType }, ...needed]);
-  const own = { ...name, digest, sizeBytes: bytes.length, mediaType };
-  const entries: LinkEntry[] = [
-    isWrittenBack ? { ...own, pushed: true } : own,
-    ...descriptorLinks(name, needed),
-  ];
   const linked = entries.map((one) => one.digest);
   const tags = await keepLinked(links, name, linked, {
     write: async () => {
-      await links.write(entries);
+      await links.write(entries, riding);
       await referrers.note({ ...name, digest }, bytes.length, parsed);
     },
     point: async () => await moveTags(deps, push, digest),

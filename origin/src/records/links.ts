@@ -6,11 +6,13 @@ import type { BlobName } from '@sepia/base/names/blob-name';
 import { linkKey } from '@sepia/base/names/blob-name';
 import type { Revocation } from '@sepia/cluster/api/revocation';
 import { LINK_BELIEF_MS, LinkLedger } from '@sepia/cluster/core/link-ledger';
+import type { ToldClocks } from '@sepia/records/core/set-protocol';
 import type { Link } from '@sepia/records/store/record-store';
 import { LINK_TOUCH_MS } from '../deadlines/own.ts';
 import { CONFIRM_MS } from '../deadlines/upstreams.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { QuorumSet } from './quorum-set.ts';
+import type { Change, RidingWrite } from './riding-write.ts';
 
 /** A link as members tell it to each other. */
 export interface LinkEntry {
@@ -25,7 +27,11 @@ export interface LinkEntry {
   readonly atMs?: number | undefined;
 }
 
+type LinkFacts = Pick<LinkEntry, 'digest' | 'sizeBytes' | 'mediaType' | 'pushed'>;
+
 const MAX_CACHED = 50_000;
+/** Links that go with one copy: they are in a header. */
+const MAX_RIDING = 16;
 
 interface LinksDeps {
   readonly set: QuorumSet<Link>;
@@ -66,23 +72,39 @@ export class Links {
     }
   }
 
-  /** Writes links of one repository to W of its owners; the rest follows behind. @throws `QUORUM_LOST`, `CONFLICT` */
-  async write(entries: readonly LinkEntry[]): Promise<void> {
+  /** Links of one repository that owners may get with a copy, before they are written; undefined if none need be, or too many. */
+  ride(entries: readonly LinkEntry[]): RidingWrite<Link> | undefined {
+    const fresh = entries.filter((entry) => !this.#isWritten(entry));
+    const [first] = fresh;
+    if (first === undefined || fresh.length > MAX_RIDING) return undefined;
+    return this.#deps.set.ride(first, fresh.map(changeOf));
+  }
+
+  /** Takes links that came with a copy, under their clock; undefined where this origin's records do not count. */
+  async take(
+    shard: { readonly upstream: string; readonly repository: string },
+    atMs: number,
+    links: readonly LinkFacts[],
+  ): Promise<ToldClocks | undefined> {
+    const records = links.map((one) => ({ ...changeOf(one), atMs }));
+    try {
+      return await this.#deps.set.here.putOwn(shard, records);
+    } catch (error) {
+      if (isCoded(error, 'RECORDS_PENDING')) return undefined;
+      throw error;
+    }
+  }
+
+  /**
+   * Writes links of one repository to W of its owners; the rest follows behind. `riding`: what {@link ride} gave
+   * for them. @throws `QUORUM_LOST`, `CONFLICT`
+   */
+  async write(entries: readonly LinkEntry[], riding?: RidingWrite<Link>): Promise<void> {
     const fresh = entries.filter((entry) => !this.#isWritten(entry));
     const [first] = fresh;
     if (first === undefined) return;
     const lookUp = this.#ledger.begin(this.#deps.nowMs());
-    await this.#deps.set.write(
-      first,
-      fresh.map(({ digest, sizeBytes, mediaType, pushed }) => ({
-        key: [digest],
-        value: {
-          ...defined('sizeBytes', sizeBytes),
-          ...defined('mediaType', mediaType),
-          ...defined('pushed', pushed),
-        },
-      })),
-    );
+    await this.#deps.set.write(first, fresh.map(changeOf), riding);
     for (const entry of fresh) this.#ledger.note(entry, { entry, written: true }, lookUp);
   }
 
@@ -206,6 +228,15 @@ export class Links {
       (entry.mediaType ?? known.mediaType) === known.mediaType
     );
   }
+}
+
+function changeOf({ digest, sizeBytes, mediaType, pushed }: LinkFacts): Change<Link> & { value: Link } {
+  const value = {
+    ...defined('sizeBytes', sizeBytes),
+    ...defined('mediaType', mediaType),
+    ...defined('pushed', pushed),
+  };
+  return { key: [digest], value };
 }
 
 function defined<K extends string, V>(key: K, value: V | undefined): { [k in K]?: V } {

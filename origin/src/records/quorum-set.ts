@@ -24,6 +24,7 @@ import {
   type ToldMany,
 } from './own-records.ts';
 import type { OwnStanding } from './own-standing.ts';
+import { type Change, RidingWrite } from './riding-write.ts';
 
 /** Keys that a member of the version before is asked for at once. */
 const OLD_MEMBER_KEYS = 16;
@@ -55,21 +56,20 @@ export class QuorumSet<T> {
 
   /**
    * Writes values and tombstones of one repository to W of its owners; the rest follows behind. All get one clock.
+   * `riding`: the same, on its way to some of them ({@link ride}).
    * @throws `QUORUM_LOST`, `CONFLICT`
    */
-  async write(
-    shard: ShardName,
-    changes: readonly { readonly key: readonly string[]; readonly value?: T | undefined }[],
-  ): Promise<void> {
+  async write(shard: ShardName, changes: readonly Change<T>[], riding?: RidingWrite<T>): Promise<void> {
     if (changes.length === 0) return;
     let told: ToldClocks = {};
     for (let tries = 1; ; tries++) {
-      const atMs = clockOf(this.#deps.nowMs(), told);
+      const owners = this.#shard(shard);
+      const sent = tries === 1 && riding?.take(changes, owners.epoch) === true ? riding : undefined;
+      const atMs = sent?.atMs ?? clockOf(this.#deps.nowMs(), told);
       // Of this try alone: an owner may still answer when the next one is under way.
       let behindMs: number | undefined;
       let aheadMs: number | undefined;
       let failure: unknown;
-      const owners = this.#shard(shard);
       const records = changes.map(({ key, value }) =>
         value === undefined ? { key, atMs } : { key, atMs, value },
       );
@@ -77,7 +77,7 @@ export class QuorumSet<T> {
         await acknowledged(owners, async (id) => {
           let { sender } = this.#deps.standing;
           for await (const some of inTurns(records, BATCH_RECORDS)) {
-            const put = await this.#put(id, shard, owners.epoch, some);
+            const put = (await sent?.answerOf(id)) ?? (await this.#put(id, shard, owners.epoch, some));
             sender = put.sender;
             aheadMs = latest(aheadMs, put.answer.aheadMs);
             behindMs = latest(behindMs, put.answer.behindMs);
@@ -102,6 +102,11 @@ export class QuorumSet<T> {
       if (step === 'conflict') throw new CodedError('CONFLICT', { detail: { ...shard, tries } });
       told = { behindMs, aheadMs };
     }
+  }
+
+  /** Changes, a few, that owners may get with something else before they are {@link write written}. */
+  ride(shard: ShardName, changes: readonly Change<T>[]): RidingWrite<T> {
+    return new RidingWrite(clockOf(this.#deps.nowMs()), changes, this.#shard(shard));
   }
 
   /**

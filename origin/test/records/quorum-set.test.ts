@@ -4,10 +4,14 @@ import { silentLogger } from '@sepia/base/log';
 import { type Link, RecordStore } from '@sepia/records/store/record-store';
 import { LevelTable } from '@sepia/records/table/level-table';
 import { DataFolder } from '@sepia/store/data-folder';
+import { until } from '@sepia/test-support/until';
+import { VirtualTime } from '@sepia/test-support/virtual-time';
 import t from 'tap';
 import type { Members } from '../../src/cluster/members.ts';
+import { QUICK_MS } from '../../src/deadlines/members.ts';
 import { acknowledged, askCounted } from '../../src/records/ask-counted.ts';
 import { QuorumSet } from '../../src/records/quorum-set.ts';
+import { RidingWrite } from '../../src/records/riding-write.ts';
 
 const IDS = ['a', 'b', 'c'];
 const SHARD = { epoch: 0, sets: [IDS] };
@@ -99,6 +103,8 @@ t.test('a write that a later record hides in part is made again under a later cl
 });
 
 interface Owner {
+  /** Records that others sent it. */
+  readonly sent: { readonly atMs: number }[];
   readonly set: QuorumSet<Link>;
   readonly own: RecordStore['linkSet'];
 }
@@ -125,6 +131,7 @@ async function owners(
         const owner = found.get(other)!;
         if (call.json === undefined)
           return { sender: sender(other), answer: await owner.set.here.own(REPOSITORY, ['k']) };
+        owner.sent.push(...call.json.records);
         return { sender: sender(other), answer: await owner.set.here.putOwn(REPOSITORY, call.json.records) };
       },
     } as unknown as Members;
@@ -135,6 +142,7 @@ async function owners(
     };
     const own = records.linkSet;
     found.set(id, {
+      sent: [],
       own,
       set: new QuorumSet<Link>('links', { members, standing, own, nowMs, byField: true }),
     });
@@ -176,4 +184,62 @@ t.test('many who write the same at once agree on a clock', async (t) => {
     await Promise.all(writers.map((set) => set.write(REPOSITORY, [{ key: ['k'], value }])));
     t.same((await writers[0]!.read(REPOSITORY, ['k']))?.value, value);
   }
+});
+
+t.test('who took a record that rode to it is not asked again', async (t) => {
+  let clockMs = 100;
+  await using stack = new AsyncDisposableStack();
+  const all = await owners(t.testdir(), stack, { nowMs: () => (clockMs += 1) });
+  const of = (id: string): Owner => all.get(id)!;
+  const value = { sizeBytes: 1 };
+  const riding = of('a').set.ride(REPOSITORY, [{ key: ['k'], value }]);
+  t.same([riding.mayRide('b', 0), riding.mayRide('b', 1), riding.mayRide('x', 0)], [true, false, false]);
+  const take = async (id: string) => ({
+    sender: sender(id),
+    answer: await of(id).set.here.putOwn(REPOSITORY, [{ key: ['k'], atMs: riding.atMs, value }]),
+  });
+  riding.sent('b', take('b'));
+  riding.sent('c', Promise.resolve(undefined));
+  t.equal(riding.mayRide('b', 0), false, 'it is on its way');
+  await of('a').set.write(REPOSITORY, [{ key: ['k'], value }], riding);
+  await until(async () => (await of('c').own.entry(FULL_KEY)) !== undefined, 'who did not take it gets it');
+  t.same([of('b').sent.length, of('c').sent[0]!.atMs], [0, riding.atMs]);
+  for (const id of IDS) t.match(await of(id).own.entry(FULL_KEY), { atMs: riding.atMs, value });
+});
+
+t.test('a record that rode to owners with a later tombstone is written under a later clock', async (t) => {
+  let clockMs = 100;
+  await using stack = new AsyncDisposableStack();
+  const all = await owners(t.testdir(), stack, { nowMs: () => (clockMs += 1) });
+  const of = (id: string): Owner => all.get(id)!;
+  const value = { sizeBytes: 1 };
+  const riding = of('a').set.ride(REPOSITORY, [{ key: ['k'], value }]);
+  await of('b').set.write(REPOSITORY, [{ key: ['k'] }]);
+  for (const id of ['b', 'c']) {
+    const answer = await of(id).set.here.putOwn(REPOSITORY, [{ key: ['k'], atMs: riding.atMs, value }]);
+    t.ok(answer.behindMs! > riding.atMs, 'it is told so');
+    riding.sent(id, Promise.resolve({ sender: sender(id), answer }));
+  }
+  await of('a').set.write(REPOSITORY, [{ key: ['k'], value }], riding);
+  t.same((await of('c').set.read(REPOSITORY, ['k']))?.value, value);
+});
+
+t.test('a record that rode under another membership is written as if it had not', async (t) => {
+  await using stack = new AsyncDisposableStack();
+  const all = await owners(t.testdir(), stack, { nowMs: () => 7 });
+  const value = { sizeBytes: 1 };
+  const riding = new RidingWrite<Link>(5, [{ key: ['k'], value }], { epoch: 3, sets: [IDS] });
+  riding.sent('b', Promise.resolve({ sender: sender('b'), answer: {} }));
+  await all.get('a')!.set.write(REPOSITORY, [{ key: ['k'], value }], riding);
+  await until(async () => (await all.get('b')!.own.entry(FULL_KEY)) !== undefined, 'it is sent');
+  t.equal((await all.get('b')!.own.entry(FULL_KEY))?.atMs, 7);
+});
+
+t.test('an owner that says nothing to a record that rides is sent it', async (t) => {
+  const time = new VirtualTime().install();
+  t.teardown(() => time.uninstall());
+  const riding = new RidingWrite<Link>(5, [{ key: ['k'] }], SHARD);
+  riding.sent('b', new Promise(() => undefined));
+  t.equal(await time.settle(riding.answerOf('b')), undefined);
+  t.equal(time.elapsedMs, QUICK_MS);
 });

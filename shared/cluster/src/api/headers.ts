@@ -16,6 +16,8 @@ export const H_ATTEMPT = 'sepia-attempt';
 export const H_CLASS = 'sepia-class';
 /** Repositories that brought a copied blob: `UPSTREAM/REPOSITORY`, with commas between them. */
 export const H_BROUGHT = 'sepia-brought';
+/** Of a copy: links that the receiver takes as an owner of the repository, under one clock (JSON). */
+export const H_LINKS = 'sepia-links';
 /** `Authorization` that a client brought for the upstream: used for this call's upstream requests, never kept or logged. */
 export const H_UPSTREAM_AUTHORIZATION = 'sepia-upstream-authorization';
 /** Code of our error table behind an OCI error. */
