@@ -33,7 +33,7 @@ export function testFiles(places, pattern = /\.test\.ts$/) {
  */
 const JOBS = Math.min(4, availableParallelism() + 1);
 /** Seconds that a file may take where `--timeout` does not say. */
-const TIMEOUT_S = 480;
+const TIMEOUT_S = 900;
 /** A file that is out of time says so and tears down what it started; after so long in ms it is ended, then killed. */
 const DYING_MS = 10_000;
 

@@ -12,7 +12,7 @@ import { Up } from '@sepia/test-support/up';
 import { call as harborCall } from '@sepia/test-support/upstream/harbor-calls';
 import t from 'tap';
 
-const DONE_MS = 120_000;
+const DONE_MS = 240_000;
 const WITH_SOURCE = { from: 'local', 'delete-with-source': true };
 const DOCUMENT = {
   version: 1,
@@ -33,7 +33,7 @@ interface Made {
   readonly subject?: { readonly digest: string };
 }
 
-t.setTimeout(400_000);
+t.setTimeout(800_000);
 
 /** A cluster that converts by {@link DOCUMENT}, and what is asked of all of its proxies at once. */
 class Converting {
@@ -73,12 +73,16 @@ class Converting {
     return (await call('DELETE', `${this.proxies[0]!}/v2/${repository}/manifests/${reference}`)).status;
   }
 
-  /** What each proxy has there; undefined where it has nothing. */
+  /** What each proxy has there; undefined where it has nothing. Asked again while one is busy. */
   async manifests(repository: string, reference: string): Promise<(Made | undefined)[]> {
     const headers = { accept: `${OCI_MANIFEST}, ${OCI_INDEX}` };
     return await Promise.all(
       this.proxies.map(async (proxy) => {
-        const answer = await call('GET', `${proxy}/v2/${repository}/manifests/${reference}`, { headers });
+        const answer = await until(async () => {
+          const url = `${proxy}/v2/${repository}/manifests/${reference}`;
+          const asked = await call('GET', url, { headers });
+          return asked.status === 503 ? undefined : asked;
+        }, `${proxy} answers`);
         if (answer.status === 404) return undefined;
         if (answer.status !== 200) throw new Error(`${repository}:${reference}: ${answer.status}`);
         return { ...answer.json<Made>(), digest: digestOf(answer.bytes) };

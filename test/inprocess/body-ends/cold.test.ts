@@ -7,14 +7,14 @@ t.test('a cold blob', async (t) => {
 
   await t.test('headers wait for the first verified piece, then the body streams', async (t) => {
     const layer = await here.hinted(5 * MIB + 77);
-    layer.misbehave({ type: 'slow', bytesPerSec: 2 * MIB });
+    layer.misbehave({ type: 'slow', bytesPerSec: MIB });
     const answer = await layer.get();
     t.equal(answer.status, 200);
     t.ok(answer.bytes.equals(layer.content));
     t.equal(answer.headers['content-length'], String(layer.content.length));
     t.ok(
-      answer.headersMs > 300,
-      `headers after ${Math.round(answer.headersMs)} ms, the first piece takes 500`,
+      answer.headersMs > 600,
+      `headers after ${Math.round(answer.headersMs)} ms, the first piece takes 1,000`,
     );
     t.ok(
       answer.headersMs < answer.totalMs / 2,
@@ -50,7 +50,7 @@ t.test('a cold blob', async (t) => {
   await t.test('size unknown to the upstream, known by the hint: streams', async (t) => {
     const layer = await here.hinted(4 * MIB + 5);
     layer.misbehave({ type: 'chunked' });
-    layer.misbehave({ type: 'slow', bytesPerSec: 3 * MIB });
+    layer.misbehave({ type: 'slow', bytesPerSec: MIB });
     const answer = await layer.get();
     t.equal(answer.status, 200);
     t.ok(answer.bytes.equals(layer.content));
@@ -124,7 +124,7 @@ t.test('a cold blob', async (t) => {
     t.equal(answer.status, 200);
     t.equal(answer.cut, true);
     t.ok(answer.bytes.equals(layer.content.subarray(0, answer.bytes.length)), 'what came was right');
-    t.ok(answer.gapMs < 8_000, `silent for ${Math.round(answer.gapMs)} ms`);
+    t.ok(answer.gapMs < 20_000, `silent for ${Math.round(answer.gapMs)} ms`);
     behave();
     const from = answer.bytes.length;
     const rest = await layer.get({ range: `bytes=${from}-` });
@@ -134,7 +134,7 @@ t.test('a cold blob', async (t) => {
 
   await t.test('bounded and suffix ranges of an open blob are answered at once', async (t) => {
     const layer = await here.hinted(12 * MIB);
-    layer.misbehave({ type: 'slow', bytesPerSec: 4 * MIB });
+    layer.misbehave({ type: 'slow', bytesPerSec: 2 * MIB });
     const whole = layer.get();
     const bounded = await layer.get({ range: `bytes=${MIB - 10}-${MIB + 9}` });
     t.equal(bounded.status, 206);

@@ -80,7 +80,7 @@ t.test('nothing can serve', async (t) => {
       t.equal(answer.status, 503);
       t.equal(answer.cut, false);
       t.equal(ociError(answer).code, 'UNAVAILABLE');
-      t.ok(answer.totalMs < 15_000, `answered after ${Math.round(answer.totalMs)} ms`);
+      t.ok(answer.totalMs < 40_000, `answered after ${Math.round(answer.totalMs)} ms`);
       behave();
       const again = await layer.get();
       t.equal(again.status, 200, 'the next pull succeeds');

@@ -182,7 +182,7 @@ t.test('recorded clients', async (t) => {
       const startedMs = performance.now();
       const other = await ask('HEAD', `${base}/v2/some/other/blobs/${layer.digest}`);
       t.equal(other.status, 404);
-      t.ok(performance.now() - startedMs < 2_000, 'told quickly');
+      t.ok(performance.now() - startedMs < 10_000, 'told without waiting for anybody');
     });
   }
 

@@ -10,7 +10,7 @@ t.test('the end of a cold blob is there long before the whole blob', async (t) =
   t.teardown(() => upstream.stop());
   const image = makeImage({ layers: [20 * MIB], seed: 'cold-range' });
   upstream.push('team/app', image, 'v1');
-  upstream.misbehave({ kind: 'blob', does: { type: 'slow', bytesPerSec: 8 * MIB } });
+  upstream.misbehave({ kind: 'blob', does: { type: 'slow', bytesPerSec: 4 * MIB } });
   await using cluster = await Constellation.start(t.testdir(), {
     agents: 2,
     upstreams: [{ name: 'up', url: upstream.url, mode: 'pull-through' }],

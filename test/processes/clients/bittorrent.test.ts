@@ -57,7 +57,7 @@ function withoutTrackers(file: Buffer): Buffer {
 const shaOf = (path: string): string =>
   `sha256:${createHash('sha256').update(readFileSync(path)).digest('hex')}`;
 
-t.test('standard clients and a swarm', { skip: why ?? false, timeout: 580_000 }, async (t) => {
+t.test('standard clients and a swarm', { skip: why ?? false, timeout: 1_100_000 }, async (t) => {
   const dir = t.testdir();
   const { up, blobs } = await start(dir, '26000');
   t.teardown(() => up.stop());
@@ -120,7 +120,7 @@ async function seeds(t: Test, up: Up, blob: Blob, client: string, seed: string):
   const some = await fetch(url, { headers: { range: 'bytes=0-99' } });
   t.equal(some.status, 206);
   await some.arrayBuffer();
-  await until(async () => (await seedsAt(up, blob.torrent)) >= 3, `${client} announced itself`, 60_000);
+  await until(async () => (await seedsAt(up, blob.torrent)) >= 3, `${client} announced itself`, 180_000);
   const before = (await up.bytesOf(agent))['peer'] ?? 0;
   for (const origin of up.cluster.origins) process.kill(origin.pid, 'SIGSTOP');
   t.teardown(() => {

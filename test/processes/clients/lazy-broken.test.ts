@@ -11,6 +11,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { systemCode } from '@sepia/base/errors';
 import { must } from '@sepia/test-support/testbed';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
@@ -21,6 +22,16 @@ const SEPIA = join(import.meta.dirname, '../../../sepia');
 const OPTIONS = { skip: whyNoLazyNode() ?? false, timeout: 900_000 };
 
 const NAMES = ['good', 'index', 'file', 'folder'] as const;
+
+/** Where a link leads; undefined while there is none. */
+function shownFrom(link: string): string | undefined {
+  try {
+    return readlinkSync(link);
+  } catch (error) {
+    if (systemCode(error) !== 'ENOENT') throw error;
+    return undefined;
+  }
+}
 
 const appOf = (name: string): MadeImage => ({
   repository: `t/${name}`,
@@ -97,7 +108,7 @@ t.test('a byte that is damaged on disk is never read: it is fetched again', OPTI
   const image = join(layers, readdirSync(layers).find((one) => one.startsWith(hex))!, 'image');
   const link = join(dir, 'content/sha256', hex.slice(0, 2), `${hex}.erofs`);
   const mountedFromFile = async (): Promise<void> =>
-    void (await until(() => readlinkSync(link) === image, 'the layer is whole and right', 180_000));
+    void (await until(() => shownFrom(link) === image, 'the layer is whole and right', 180_000));
   const found = async (): Promise<number> => {
     const answer = await fetch(new URL('/metrics', daemon.adminUrl)).catch(() => undefined);
     const line = /^sepia_snapshotter_blocks_damaged_total(?:\{.*\})? (\d+)$/m.exec(
@@ -117,7 +128,7 @@ t.test('a byte that is damaged on disk is never read: it is fetched again', OPTI
   t.equal(await found(), 0);
 
   damage();
-  await until(async () => (await found()) === 1, 'it is found while nobody reads it', 60_000);
+  await until(async () => (await found()) === 1, 'it is found while nobody reads it', 180_000);
   t.equal(await sumOf('mended'), right);
   await mountedFromFile();
   t.equal(await sumOf('again'), right);
@@ -127,12 +138,12 @@ t.test('a byte that is damaged on disk is never read: it is fetched again', OPTI
   damage();
   await until(async () => (await daemon.pid()) !== before, 'the next daemon', 180_000);
   await until(
-    async () => readlinkSync(link) !== image || (await found()) > 0,
+    async () => shownFrom(link) !== image || (await found()) > 0,
     'nothing is mounted unread',
-    60_000,
+    180_000,
   );
   t.equal(await sumOf('restarted'), right);
-  await until(async () => (await found()) === 1, 'the next daemon finds it', 60_000);
+  await until(async () => (await found()) === 1, 'the next daemon finds it', 180_000);
   await mountedFromFile();
   t.equal(await sumOf('last'), right);
 });

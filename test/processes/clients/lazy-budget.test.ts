@@ -9,6 +9,7 @@ import { HOST, LazyCluster } from './support/lazy-cluster.ts';
 /** Size of the one large file of each image, in units of 10⁶ bytes. */
 const FILE_MB = 24;
 const READ = ['/bin/sh', '-c', 'sha256sum /data/noise1.bin'];
+/** The daemon looks at containerd once a minute. */
 const REMOVED_MS = 240_000;
 const REMOVED = 'sepia_snapshotter_layers_removed';
 /** Characters of the daemon's log that are told. */
@@ -90,9 +91,14 @@ t.test(
 
     await t.test('both are in use: nothing goes, and it is told', async (t) => {
       const status = async (): Promise<string> => await cluster.sepia('lazy', 'status', '--admin', admin);
-      await until(async () => /in use; .*cache\.budget/.test(await status()), 'too much is used', 60_000);
-      t.match(await (await fetch(`${admin}/readyz`)).text(), /warning: layers take .* in use/);
-      t.match(await status(), /cache: .*, 3 of 3 layers in use/);
+      const isUsed = async (): Promise<boolean> => {
+        const text = await status();
+        return /in use; .*cache\.budget/.test(text) && /cache: .*, 3 of 3 layers in use/.test(text);
+      };
+      await until(isUsed, 'too much is used, by all three layers', REMOVED_MS);
+      const isWarned = async (): Promise<boolean> =>
+        /warning: layers take .* in use/.test(await (await fetch(`${admin}/readyz`)).text());
+      await until(isWarned, '/readyz says so', REMOVED_MS);
       t.equal(await sumOf(one, 'again-1'), sums[0]);
       t.equal(await sumOf(two, 'again-2'), sums[1]);
       t.equal(shown(), 3, 'the lowest layer is the same');
@@ -109,7 +115,7 @@ t.test(
       await until(
         async () => (await metric('sepia_snapshotter_cache_bytes')) < FILE_MB * 1.2e6,
         'its bytes are free',
-        60_000,
+        REMOVED_MS,
       );
       t.equal(shown(), 2);
       t.equal(await sumOf(two, 'third'), sums[1], 'the other is as it was');

@@ -36,6 +36,7 @@ async function inBrowser(url: string, look: (page: Page) => Promise<void>): Prom
   const complaints: string[] = [];
   try {
     const page = await browser.newPage();
+    page.setDefaultNavigationTimeout(WAIT_MS);
     page.on('console', (message) => {
       if (message.type() === 'error') complaints.push(message.text());
     });

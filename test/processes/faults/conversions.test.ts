@@ -20,8 +20,9 @@ const SEED = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
 const TAGS = 6;
 const PUSHES_PER_ROUND = 3;
 const LAYER_BYTES = 1_500_000;
-const READY_MS = 60_000;
-const DONE_MS = 120_000;
+/** `sepia up` gives a killed member 60 s, and after that another try. */
+const READY_MS = 180_000;
+const DONE_MS = 240_000;
 const REPOSITORY = 'team/app';
 const FAULTS_AT_ONCE = ['accelerator', 'proxy', 'origin', 'all of a kind'] as const;
 
@@ -93,8 +94,15 @@ t.test(
         DONE_MS,
       );
       const { digest } = made!.layers[0]!;
-      const answer = await request(`${pick(proxies).url}/v2/${REPOSITORY}/blobs/${digest}`);
-      const layer = Buffer.from(await answer.body.arrayBuffer());
+      const layer = await until(
+        async () => {
+          const answer = await request(`${pick(proxies).url}/v2/${REPOSITORY}/blobs/${digest}`);
+          const bytes = Buffer.from(await answer.body.arrayBuffer());
+          return answer.statusCode === 503 ? undefined : bytes;
+        },
+        `the layer of ${tag}`,
+        READY_MS,
+      );
       t.equal(digestOf(layer), digest, `${tag}: bytes of its digest`);
       t.ok(gunzipSync(layer).includes(Buffer.from(content)), `${tag}: the file is in it`);
     }

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { delay } from '@sepia/base/lifecycle';
 import {
   type PushedImage,
-  pullImage,
+  pullUntilGiven,
   pushImage,
   randomImage,
 } from '@sepia/test-support/clients/registry-client';
@@ -49,13 +49,13 @@ t.test(
 
     t.ok(acknowledged.size > 0, `${acknowledged.size} pushes were acknowledged, ${refused} failed clearly`);
     for (const tag of acknowledged.keys()) {
-      const failure = await pullImage(pick(proxies).url, 'team/app', tag).then(
+      const failure = await pullUntilGiven(pick(proxies).url, 'team/app', tag).then(
         () => undefined,
         (error: unknown) => String(error),
       );
       if (failure !== undefined) t.fail(`${tag} was acknowledged and is lost: ${failure}`);
     }
     const [last] = [...acknowledged.keys()].slice(-1);
-    t.ok((await pullImage(agents[0]!.url, 'team/app', last!)) > 0, 'an agent pulls what was pushed');
+    t.ok((await pullUntilGiven(agents[0]!.url, 'team/app', last!)) > 0, 'an agent pulls what was pushed');
   },
 );

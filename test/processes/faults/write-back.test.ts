@@ -139,6 +139,6 @@ async function sepia(up: Up, ...args: string[]): Promise<{ code: number | null; 
   child.stderr.on('data', (chunk: Buffer) => {
     text += chunk.toString('utf8');
   });
-  const code = await new Promise<number | null>((settle) => child.once('exit', settle));
+  const code = await new Promise<number | null>((settle) => child.once('close', settle));
   return { code, text };
 }

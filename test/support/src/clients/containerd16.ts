@@ -56,8 +56,10 @@ export class Containerd16 {
   }
 
   async end(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
-    const gone = new Promise((settle) => this.#process?.once('exit', settle));
-    this.#process?.kill(signal);
+    const running = this.#process;
+    if (running === undefined || running.exitCode !== null || running.signalCode !== null) return;
+    const gone = new Promise((settle) => running.once('exit', settle));
+    running.kill(signal);
     await gone;
   }
 

@@ -139,6 +139,8 @@ export class Containerd24 {
   }
 
   async #end(signal: NodeJS.Signals): Promise<void> {
+    const { exitCode, signalCode } = this.#process;
+    if (exitCode !== null || signalCode !== null) return;
     const gone = new Promise((settle) => this.#process.once('exit', settle));
     this.#process.kill(signal);
     await gone;

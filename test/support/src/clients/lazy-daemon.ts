@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { systemCode } from '@sepia/base/errors';
 import { type FilePart, pathLine } from '@sepia/cluster/core/path-line';
 import { freePort } from '../testbed.ts';
 import { until } from '../until.ts';
@@ -123,7 +124,7 @@ export class LazyDaemon {
     return this.#holder();
   }
 
-  /** Ends holder and daemon; killed, they leave the mount as a failed system does. */
+  /** Ends holder and daemon, if they run; killed, they leave the mount as a failed system does. */
   async end(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<void> {
     if (signal === 'SIGKILL') {
       // The second shell first: it would take the holder's place.
@@ -132,10 +133,13 @@ export class LazyDaemon {
         rmSync(join(this.#dir, `snapshotter/holder.pid${which}`), { force: true });
       return;
     }
-    if (existsSync(join(this.#dir, 'snapshotter/holder.pid'))) process.kill(this.#holder(), 'SIGTERM');
+    // Told twice it would end before it has taken its pid files away.
+    const holder = existsSync(join(this.#dir, 'snapshotter/holder.pid')) ? this.#holder() : undefined;
+    if (holder !== undefined && isHolder(holder)) process.kill(holder, 'SIGTERM');
     const isMounted = (): boolean =>
       readFileSync('/proc/self/mountinfo', 'utf8').includes(`${this.#dir}/mnt`);
-    await until(() => !isMounted(), 'the mount is gone', 60_000);
+    const isGone = (): boolean => !isMounted() && (holder === undefined || !isHolder(holder));
+    await until(isGone, 'the mount and its holder are gone', 60_000);
   }
 
   #holder(which = ''): number {
@@ -151,5 +155,15 @@ export class LazyDaemon {
       if (!(error instanceof TypeError) || error.cause === undefined) throw error;
       return undefined;
     }
+  }
+}
+
+/** Whether a holder runs under this number: another process may have it by now, or nobody has taken note of its end yet. */
+function isHolder(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('holder.sh');
+  } catch (error) {
+    if (!['ENOENT', 'ESRCH'].includes(systemCode(error) ?? '')) throw error;
+    return false;
   }
 }

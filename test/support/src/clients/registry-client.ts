@@ -4,6 +4,8 @@ import { until } from '../until.ts';
 
 /** Busy members take a push within this. */
 const PUSHED_MS = 120_000;
+/** And give a pull within this. */
+const PULLED_MS = 60_000;
 
 /** A pushed image: manifest digest and its blobs. */
 export interface PushedImage {
@@ -86,16 +88,8 @@ export async function pushImage(
 
 /** As {@link pushImage}, again while a member that is busy or just started answers 503, as clients do. */
 export async function pushUntilTaken(...args: Parameters<typeof pushImage>): Promise<void> {
-  await until(
-    async () => {
-      try {
-        await pushImage(...args);
-        return true;
-      } catch (error) {
-        if (!/status 503/.test(String(error))) throw error;
-        return false;
-      }
-    },
+  await untilNoLonger503(
+    async () => await pushImage(...args),
     `${args[1]}:${args[2]} is pushed`,
     PUSHED_MS,
   );
@@ -119,6 +113,31 @@ export async function pullImage(url: string, repository: string, tag: string, ns
     ),
   );
   return blobs.reduce((sum, one) => sum + one.bytes.length, 0);
+}
+
+/** As {@link pullImage}, again while a member that is busy or just started answers 503, as clients do. */
+export async function pullUntilGiven(...args: Parameters<typeof pullImage>): Promise<number> {
+  return await untilNoLonger503(
+    async () => await pullImage(...args),
+    `${args[1]}:${args[2]} is pulled`,
+    PULLED_MS,
+  );
+}
+
+async function untilNoLonger503<T>(ask: () => Promise<T>, what: string, withinMs: number): Promise<T> {
+  const { given } = await until(
+    async () => {
+      try {
+        return { given: await ask() };
+      } catch (error) {
+        if (!/status 503/.test(String(error))) throw error;
+        return undefined;
+      }
+    },
+    what,
+    withinMs,
+  );
+  return given;
 }
 
 export async function getChecked(url: string, digest: string): Promise<{ bytes: Buffer }> {

@@ -129,11 +129,13 @@ export async function jobEnd(
   pick: () => string,
   id: number,
   headers: Readonly<Record<string, string>> = {},
-  withinMs = 40_000,
+  withinMs = 120_000,
 ): Promise<JobView> {
   return await until(
     async () => {
       const answer = await call('GET', `${pick()}/oapi/v1/jobs/${id}`, undefined, headers);
+      // Busy, or just started.
+      if (answer.status === 503) return false;
       if (answer.status !== 200) throw new Error(`${answer.status} ${answer.text}`);
       const view = viewOf(answer);
       return view.state === 'PENDING' ? false : view;
