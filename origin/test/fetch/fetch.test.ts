@@ -182,7 +182,7 @@ t.test('a stalled upstream ends in 503 and what landed is kept', async (t) => {
     headers: { range: `bytes=${3 * MIB}-${3 * MIB + 9}` },
   });
   t.equal(got.status, 503, got.bytes.toString());
-  t.ok(Date.now() - startedMs < 6_000, `${Date.now() - startedMs} ms`);
+  t.ok(Date.now() - startedMs < 20_000, `${Date.now() - startedMs} ms`);
   upstream.fault = undefined;
   const whole = await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}?${HUB}` });
   t.ok(whole.bytes.equals(blob), `${whole.status}`);
@@ -250,7 +250,7 @@ t.test('a reader far ahead of a slow fetch gets its pieces at once', async (t) =
     headers: { range: `bytes=${28 * MIB}-${28 * MIB + 99}` },
   });
   t.ok(got.bytes.equals(blob.subarray(28 * MIB, 28 * MIB + 100)), `${got.status}`);
-  t.ok(Date.now() - startedMs < 4_000, `${Date.now() - startedMs} ms`);
+  t.ok(Date.now() - startedMs < 8_000, `${Date.now() - startedMs} ms`);
   upstream.rate = 0;
 });
 

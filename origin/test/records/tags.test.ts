@@ -86,7 +86,7 @@ t.test('a leader that hangs is passed over in time', async (t) => {
   const startedMs = Date.now();
   const got = await get(c, next);
   t.equal(got.status, 200, got.bytes.toString());
-  t.ok(Date.now() - startedMs < 5_000, `${Date.now() - startedMs} ms`);
+  t.ok(Date.now() - startedMs < 12_000, `${Date.now() - startedMs} ms`);
 });
 
 t.test('pull-through goes on without quorum', async (t) => {

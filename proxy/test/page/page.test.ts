@@ -51,7 +51,7 @@ t.test('its data names members and whether they answer, and no secret', async (t
   await until(isDown, 'a silent member is shown as down');
   const startedMs = performance.now();
   await members();
-  t.ok(performance.now() - startedMs < 2_000, 'a silent member does not hold it up');
+  t.ok(performance.now() - startedMs < 5_000, 'a silent member does not hold it up');
 });
 
 t.test('many viewers cost as much as one', async (t) => {

@@ -158,10 +158,10 @@ t.test('reads and writes go on when an origin stops', async (t) => {
   first.freeze();
   const startedMs = performance.now();
   t.equal(digestOf((await ask(`${url}/v2/app/manifests/v1`)).bytes), manifest.digest);
-  t.ok(performance.now() - startedMs < 3_000, `read: ${Math.round(performance.now() - startedMs)} ms`);
+  t.ok(performance.now() - startedMs < 10_000, `read: ${Math.round(performance.now() - startedMs)} ms`);
   const writeMs = performance.now();
   t.equal((await put(url, 'v2', manifest)).status, 201);
-  t.ok(performance.now() - writeMs < 4_000, `write: ${Math.round(performance.now() - writeMs)} ms`);
+  t.ok(performance.now() - writeMs < 10_000, `write: ${Math.round(performance.now() - writeMs)} ms`);
 });
 
 t.test(
