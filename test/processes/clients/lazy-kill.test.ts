@@ -15,11 +15,11 @@ t.test('the daemon is killed with a read in flight: the reader gets the right by
     const before = await daemon.pid();
     agent.isHolding = true;
     const reading = run('sha256sum', [join(tree, `file-${round}`)]);
-    await until(() => agent.held > 0, 'a read waits for the agent', 60_000);
+    await until(() => agent.held > 0, 'a read waits for the agent', 180_000);
     const held = agent.held;
     process.kill(before, 'SIGKILL');
     await until(async () => (await daemon.pid()) !== before, 'the next daemon', 180_000);
-    await until(() => agent.held > held, 'the kernel has sent the read again', 60_000);
+    await until(() => agent.held > held, 'the kernel has sent the read again', 180_000);
     agent.release();
     const { code, stdout, stderr } = await reading;
     t.equal(code, 0, stderr);
@@ -32,7 +32,7 @@ t.test('the holder is killed, then the daemon: another takes its place', OPTIONS
   const [holder, before] = [daemon.holder, await daemon.pid()];
   agent.isHolding = true;
   const reading = run('sha256sum', [join(tree, 'file-0')]);
-  await until(() => agent.held > 0, 'a read waits for the agent', 60_000);
+  await until(() => agent.held > 0, 'a read waits for the agent', 180_000);
   process.kill(holder, 'SIGKILL');
   process.kill(before, 'SIGKILL');
   await until(() => daemon.holder !== holder, 'the next holder', 180_000);

@@ -71,7 +71,7 @@ export class LazyCluster {
       await up.stop();
       process.kill(cluster.holder, 'SIGTERM');
       const isMounted = (): boolean => readFileSync('/proc/self/mountinfo', 'utf8').includes(root);
-      await until(() => !isMounted(), 'the mount is gone', 60_000);
+      await until(() => !isMounted(), 'the mount is gone', 180_000);
     });
     return cluster;
   }

@@ -139,7 +139,7 @@ export class LazyDaemon {
     const isMounted = (): boolean =>
       readFileSync('/proc/self/mountinfo', 'utf8').includes(`${this.#dir}/mnt`);
     const isGone = (): boolean => !isMounted() && (holder === undefined || !isHolder(holder));
-    await until(isGone, 'the mount and its holder are gone', 60_000);
+    await until(isGone, 'the mount and its holder are gone', 180_000);
   }
 
   #holder(which = ''): number {
