@@ -68,11 +68,7 @@ t.test('a folder, a pipe or a link lies where an agent had a blob: it is fetched
     async () => execFileSync('mkfifo', [path]),
     async () => await symlink('/dev/zero', path),
   ]) {
-    await until(
-      async () =>
-        await holds(path, layer.content),
-      'it is in the cache',
-    );
+    await until(async () => await holds(path, layer.content), 'it is in the cache');
     await rm(path);
     await put();
     const answer = await layer.get();

@@ -221,6 +221,8 @@ export class World extends Scheduler {
       .filter(([, atMs]) => rules.nowMs - atMs >= rules.graceMs)
       .map(([one]) => one);
     const done = yield* this.#drive(generation, '', sweepBackend(stored, rules));
+    // Most of what members have with a backend goes here: it is there too by then.
+    this.counts.removed += done?.removed.blobs ?? 0;
     this.counts.withdrawn += done?.withdrawn.digests.length ?? 0;
   }
 

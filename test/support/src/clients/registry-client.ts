@@ -88,11 +88,7 @@ export async function pushImage(
 
 /** As {@link pushImage}, again while a member that is busy or just started answers 503, as clients do. */
 export async function pushUntilTaken(...args: Parameters<typeof pushImage>): Promise<void> {
-  await untilNoLonger503(
-    async () => await pushImage(...args),
-    `${args[1]}:${args[2]} is pushed`,
-    PUSHED_MS,
-  );
+  await untilNoLonger503(async () => await pushImage(...args), `${args[1]}:${args[2]} is pushed`, PUSHED_MS);
 }
 
 /** Pulls as containerd does: HEAD by tag, GET by digest, all blobs at once; every digest checked. Returns bytes of blobs. */
