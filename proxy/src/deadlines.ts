@@ -5,6 +5,13 @@
 // Origins: whether they live.
 /** Each origin is probed this often. */
 export const PROBE_EVERY_MS = 1_000;
+/**
+ * While nobody had work for origins for {@link QUIET_MS} each is probed this often: a member that does nothing wakes the others
+ * seldom. Shorter than `PATIENCE_MS` of health by more than two probes: one that fails silences no origin.
+ */
+export const QUIET_PROBE_EVERY_MS = 3 * PROBE_EVERY_MS;
+/** Without a call to origins for this long a proxy has nothing to do. */
+export const QUIET_MS = 10_000;
 /** An origin that answered anything within this is not probed: an idle one is asked every other round. */
 export const HEARD_MS = 1.5 * PROBE_EVERY_MS;
 /** An origin that does not answer a probe within this counts as silent; shorter than the time between two probes. */

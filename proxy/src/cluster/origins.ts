@@ -18,7 +18,7 @@ import {
   isStream,
   readLimited,
 } from '@sepia/http/client';
-import { HEARD_MS, PROBE_EVERY_MS, PROBE_MS } from '../deadlines.ts';
+import { HEARD_MS, PROBE_EVERY_MS, PROBE_MS, QUIET_MS, QUIET_PROBE_EVERY_MS } from '../deadlines.ts';
 import { quorumLack } from './core/quorum-lack.ts';
 
 const MAX_QUICK_BYTES = 4 * 1024 * 1024;
@@ -43,6 +43,11 @@ export class Origins {
   readonly #deps: OriginsDeps;
   /** One probe of an origin at a time, however many wait for it. */
   readonly #probing = new SingleFlight<string, boolean>();
+  /** Calls under way, but for probes. */
+  #calls = 0;
+  #calledAtMs = performance.now();
+  /** Ends a rest between probes that is long because nothing happens. */
+  #rest: AbortController | undefined;
 
   constructor(deps: OriginsDeps) {
     this.#deps = deps;
@@ -94,6 +99,7 @@ export class Origins {
   /** One call to one origin; an error status is thrown as the error that the origin named. */
   async call(id: string, call: OriginRequest, client = this.#deps.client): Promise<InternalResponse> {
     const member = this.#deps.cluster.member(id);
+    const over = client === this.#deps.prober ? undefined : this.#begun();
     try {
       const answer = await this.#anyUrl(member, call, client);
       this.health.answered(id);
@@ -103,7 +109,20 @@ export class Origins {
       if (isSilence(error)) this.health.failed(id);
       else if (isCoded(error) && call.signal?.aborted !== true) this.health.answered(id);
       throw error;
+    } finally {
+      over?.();
     }
+  }
+
+  /** Somebody has work for origins, until what this returns is called. */
+  #begun(): () => void {
+    this.#calls += 1;
+    this.#calledAtMs = performance.now();
+    this.#rest?.abort();
+    return () => {
+      this.#calls -= 1;
+      this.#calledAtMs = performance.now();
+    };
   }
 
   /** A call whose whole answer must be there within `timeoutMs`, else the origin counts as failed. */
@@ -175,13 +194,25 @@ export class Origins {
     }
   }
 
-  /** Probes, each second until the signal aborts, every origin that is suspect or that no call heard of lately. */
+  /**
+   * Probes, until the signal aborts, every origin that is suspect or that no call heard of lately: each second; while nobody
+   * has work for origins and none is suspect every few, and at once when somebody has.
+   */
   async watch(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       const unheard = this.health.unheard(this.ids, HEARD_MS);
       const round = askAll(unheard, async (id) => await this.probe(id, signal));
       await Promise.all([round, pause(PROBE_EVERY_MS, signal)]);
+      if (!this.#isQuiet) continue;
+      this.#rest = new AbortController();
+      await pause(QUIET_PROBE_EVERY_MS - PROBE_EVERY_MS, AbortSignal.any([signal, this.#rest.signal]));
+      this.#rest = undefined;
     }
+  }
+
+  get #isQuiet(): boolean {
+    const isUnused = this.#calls === 0 && performance.now() - this.#calledAtMs >= QUIET_MS;
+    return isUnused && this.health.suspects.length === 0;
   }
 
   /** Tries a member's addresses in order; one with a streamed body or a password is sent once. */

@@ -10,6 +10,7 @@ import { parseClusterDocument } from '@sepia/cluster/load-document';
 import type { InternalClient } from '@sepia/http/client';
 import { startCrowdedMember } from '@sepia/test-support/cluster/crowded-member';
 import { until } from '@sepia/test-support/until';
+import { VirtualTime } from '@sepia/test-support/virtual-time';
 import t from 'tap';
 import { whileAlive } from '../../src/bodies/blob-source.ts';
 import { openOriginBlob } from '../../src/bodies/origin-blob.ts';
@@ -172,6 +173,45 @@ t.test('an origin that answers others lives: it is not asked', async (t) => {
   gone.abort(new CodedError('TIMEOUT'));
   await ended;
 });
+
+t.test(
+  'a proxy with nothing to do probes seldom, and at once when there is work or one is silent',
+  async (t) => {
+    const time = new VirtualTime().install();
+    t.teardown(() => time.uninstall());
+    const { origins, asked, state } = origin();
+    Object.defineProperty(state, 'nowMs', { get: () => time.elapsedMs });
+    const stopping = new AbortController();
+    const watching = origins.watch(stopping.signal);
+    const probesIn = async (ms: number): Promise<number> => {
+      const before = asked.probes;
+      await time.pass(ms);
+      return asked.probes - before;
+    };
+    t.equal(await probesIn(9_500), 5, 'every other second');
+    await time.pass(2_500);
+    t.equal(await probesIn(30_000), 10, 'every three seconds');
+    const before = asked.probes;
+    await time.pass(2_500);
+    await time.settle(origins.call('origin-1', { method: 'GET', path: '/', headersTimeoutMs: 1_000 }));
+    await time.pass(0);
+    t.ok(asked.probes > before, 'there is work');
+    t.equal(await probesIn(9_500), 4, 'every other second, from the answer on');
+    await time.pass(20_000);
+    state.silent = true;
+    const fromMs = time.elapsedMs;
+    while (!origins.health.isSuspect('origin-1')) await time.pass(100);
+    t.ok(time.elapsedMs - fromMs <= 3_000);
+    t.same(origins.health.silent(['origin-1']), [], 'one probe that fails silences nobody');
+    t.equal(await probesIn(5_000), 5, 'one that is suspect is probed each second');
+    t.same(origins.health.silent(['origin-1']), ['origin-1']);
+    state.silent = false;
+    await time.pass(1_000);
+    t.notOk(origins.health.isSuspect('origin-1'));
+    stopping.abort(new CodedError('DRAINING'));
+    await time.settle(watching);
+  },
+);
 
 t.test('a question never queues behind bodies and what is waited for, however much that is', async (t) => {
   const member = await startCrowdedMember(
