@@ -202,9 +202,10 @@ t.test('who took a record that rode to it is not asked again', async (t) => {
   riding.sent('c', Promise.resolve(undefined));
   t.equal(riding.mayRide('b', 0), false, 'it is on its way');
   await of('a').set.write(REPOSITORY, [{ key: ['k'], value }], riding);
-  await until(async () => (await of('c').own.entry(FULL_KEY)) !== undefined, 'who did not take it gets it');
+  const told = async () => await Promise.all(IDS.map(async (id) => await of(id).own.entry(FULL_KEY)));
+  await until(async () => (await told()).every((one) => one !== undefined), 'all get it');
   t.same([of('b').sent.length, of('c').sent[0]!.atMs], [0, riding.atMs]);
-  for (const id of IDS) t.match(await of(id).own.entry(FULL_KEY), { atMs: riding.atMs, value });
+  for (const one of await told()) t.match(one, { atMs: riding.atMs, value });
 });
 
 t.test('a record that rode to owners with a later tombstone is written under a later clock', async (t) => {
