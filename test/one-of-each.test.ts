@@ -184,7 +184,7 @@ const ONES: readonly OneOfEach[] = [
   },
   {
     what: 'client of other HTTP servers: between members, of registries; the rest asks what this machine runs',
-    copy: /\bfrom 'undici'|\brequest\b[^;]*\bfrom '[^']*\/sockets(?:\.ts)?'/,
+    copy: /\bfrom 'undici'/,
     homes: [
       'cli/src/demo/agent-bytes.ts',
       'cli/src/harbor/api.ts',

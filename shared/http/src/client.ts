@@ -2,12 +2,13 @@ import type { Readable } from 'node:stream';
 import type { MemberClock } from '@sepia/base/clock/member-clock';
 import { CodedError, isErrorCode } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
+import { request } from 'undici';
 import { PROTOCOL_VERSION } from './app.ts';
 import { wholeBody } from './bodies/whole-body.ts';
 import { BODY_MS } from './deadlines/sockets.ts';
 import { clockOf, hashOf, SIGN_SKEW_MS, type SignedBody, signCall } from './sign.ts';
 import { signOld } from './sign-old.ts';
-import { type Dispatcher, request } from './sockets.ts';
+import type { Dispatcher } from './sockets.ts';
 
 /** An internal call. `path` starts with `/` and includes the query. */
 export interface InternalRequest {

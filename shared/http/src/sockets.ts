@@ -1,21 +1,13 @@
 import { createServer, type RequestListener, type Server } from 'node:http';
-import { createRequire } from 'node:module';
 import type { LookupFunction } from 'node:net';
 import { getCACertificates } from 'node:tls';
-import type * as undici from 'undici';
-import type { Dispatcher } from 'undici';
+import { Agent, type Dispatcher, ProxyAgent } from 'undici';
 import {
   CLIENT_KEEP_ALIVE_MS,
   CONNECT_MS,
   REQUEST_HEADER_MS,
   SERVER_KEEP_ALIVE_MS,
 } from './deadlines/sockets.ts';
-
-// The parts of undici that are used, put together as its index does: with fetch, caches and mocks each member is some 3 MiB larger.
-const part = createRequire(import.meta.url);
-const Agent: typeof undici.Agent = part('undici/lib/dispatcher/agent.js');
-const ProxyAgent: typeof undici.ProxyAgent = part('undici/lib/dispatcher/proxy-agent.js');
-Object.assign(part('undici/lib/dispatcher/dispatcher.js').prototype, part('undici/lib/api/index.js'));
 
 /** Largest request header block taken, in bytes. */
 export const MAX_HEADER_BYTES = 32 * 1024;
@@ -90,18 +82,6 @@ export function createDispatcher(options: ClientSocketOptions = {}): Dispatcher 
     requestTls: tls,
     proxyTunnel: true,
   });
-}
-
-type RequestOptions = Omit<Dispatcher.RequestOptions, 'origin' | 'path'> & {
-  readonly dispatcher: Dispatcher;
-};
-
-/** One request through the sockets of `dispatcher`; resolves with the answer's head, its body still to be read. */
-export async function request(
-  url: URL,
-  { dispatcher, ...options }: RequestOptions,
-): Promise<Dispatcher.ResponseData> {
-  return await dispatcher.request({ ...options, origin: url.origin, path: `${url.pathname}${url.search}` });
 }
 
 /** Sockets to other members by what goes over them: however much lasts, a question never queues behind it. */

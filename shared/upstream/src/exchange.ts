@@ -1,7 +1,8 @@
 import type { Readable } from 'node:stream';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
-import { type Dispatcher, request } from '@sepia/http/sockets';
+import type { Dispatcher } from '@sepia/http/sockets';
+import { request } from 'undici';
 import type { RequestTurns, SlotGate } from './slot-gate.ts';
 
 /** One answer as it came; its slot is held until the body ended or was destroyed. */
