@@ -88,6 +88,7 @@ const ONES: readonly OneOfEach[] = [
     copy: /\b2 \*\* 31 - 1\b|\b2147483647\b|\b0x7fffffff\b/,
     homes: ['shared/base/src/bounded-ms.ts', 'snapshotter/src/fuse/worker.ts'],
   },
+  { what: 'wait until another is silent: `afterOwnMs`', copy: /\(\) => setImmediate\(\w/, homes: [] },
   {
     what: 'a loop of passes and rests that a service runs by itself',
     copy: /while \((?:await pause\(|!\w*\.?signal\.aborted)|\basync #\w*[fF]orever\b/,

@@ -16,6 +16,8 @@ export const HEARD_MS = 1_000;
 export const ASK_MS = 5_000;
 /** A member that answers no small question for this long is given up. */
 export const GONE_MS = 4_500;
+/** Where another member answers as well, one is doubted that is so late with a small question; up to `GONE_MS`, by how fast members answer them. */
+export const LEAST_LATE_MS = 500;
 /** A small question that failed at once is asked again after this. */
 export const ASK_AGAIN_MS = 500;
 /** A member that failed to answer is tried last for this long. */
@@ -54,6 +56,10 @@ export const LINK_MS = 3_000;
 export const MEND_MS = 30_000;
 /** Long-poll for more hashes. */
 export const POLL_MS = 10_000;
+/** Without news for so long, by how fast it came so far, whoever tells it must show that it is there. */
+export const LEAST_DOUBT_MS = 300;
+/** The most of it: one that hangs costs all who pull the blob this time. */
+export const MOST_DOUBT_MS = 1_000;
 /** A complaint is sent within this: longer than the member has for it. */
 export const COMPLAINT_WAIT_MS = COMPLAINT_MS + 1_000;
 /** While no tracker answers, owners are asked again after this. */

@@ -75,27 +75,34 @@ export class TrackerClient {
     return await this.#health.attend(targets, join, signal);
   }
 
-  /** Waits at most `waitMs` for more than the answer with `etag` said; undefined when there was none. */
+  /**
+   * Waits at most `waitMs` for more than the answer with `etag` said; undefined when there was none. A tracker that told nothing
+   * for `doubtMs` must show that it is there, or the next is asked beside it.
+   */
   async poll(
     name: BlobName,
     known: Metainfo,
     etag: string,
-    waitMs: number,
+    { waitMs, doubtMs }: { readonly waitMs: number; readonly doubtMs: number },
     signal: AbortSignal,
   ): Promise<MetainfoNews | undefined> {
     const call = to(TRACKER.metainfo, { ...name, wait: waitMs, from: known.knownPrefix });
     const targets = this.targets(name.digest);
-    const ask = (target: Target, abort: AbortSignal) =>
-      this.#health.watch(target, waitMs + HEDGE_MS, () =>
-        this.#client.bytes({
-          url: target.url,
-          to: target.id,
-          ...call,
-          headers: { 'if-none-match': etag },
-          headersTimeoutMs: waitMs + FIRST_ANSWER_MS.join,
-          lasts: 'wait',
-          signal: abort,
-        }),
+    const ask = (target: Target, abort: AbortSignal, doubt: () => void) =>
+      this.#health.watchClosely(
+        target,
+        waitMs + HEDGE_MS,
+        () =>
+          this.#client.bytes({
+            url: target.url,
+            to: target.id,
+            ...call,
+            headers: { 'if-none-match': etag },
+            headersTimeoutMs: waitMs + FIRST_ANSWER_MS.join,
+            lasts: 'wait',
+            signal: abort,
+          }),
+        { doubtMs, doubt },
       );
     const { status, bytes, headers } = await firstAnswer(targets, ask, {
       hedgeAfterMs: waitMs + HEDGE_MS,
@@ -107,7 +114,7 @@ export class TrackerClient {
 
   async renew(trackerId: string, nodeId: string, lease: LeaseRequest): Promise<LeaseAnswer> {
     const [target] = targetsOf(this.#cluster, [trackerId]);
-    return await this.#health.watch(target!, LEASE_MS, () =>
+    return await this.#health.watchQuick(target!, LEASE_MS, () =>
       this.#client.json<LeaseAnswer>({
         url: target!.url,
         to: target!.id,

@@ -1,4 +1,5 @@
 import { firstAnswer } from '@sepia/base/async/ask-many';
+import { afterOwnMs } from '@sepia/base/async/own-wait';
 import { CodedError } from '@sepia/base/errors';
 import { readElsewhere, throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
@@ -143,8 +144,7 @@ export class Vigil<T extends Asked> {
 
   async #anyAnswers(members: readonly T[], withinMs: number): Promise<boolean> {
     const late = new AbortController();
-    // What has come is looked at first: on a busy machine that is late too, and would be taken for silence.
-    const timer = setTimeout(() => setImmediate(() => late.abort(new CodedError('TIMEOUT'))), withinMs);
+    const answered = afterOwnMs(withinMs, () => late.abort(new CodedError('TIMEOUT')));
     const ask = async (member: T, signal: AbortSignal): Promise<void> => {
       const askedMs = this.#deps.nowMs();
       await this.#deps.ask(member, signal);
@@ -160,7 +160,7 @@ export class Vigil<T extends Asked> {
       throwIfBug(error);
       return false;
     } finally {
-      clearTimeout(timer);
+      answered();
     }
   }
 }

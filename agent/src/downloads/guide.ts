@@ -4,6 +4,7 @@ import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { JoinAnswer, PeerEntry } from '@sepia/cluster/api/join';
 import { isDecisive } from '@sepia/cluster/core/answers';
+import { AnswerPace } from '@sepia/http/answer-pace';
 import type { BlobHolders } from '@sepia/http/bodies/core/source-order';
 import type { BlobSource } from '@sepia/http/bodies/remote-blob';
 import { Metainfo } from '@sepia/metainfo/metainfo';
@@ -13,7 +14,13 @@ import type { CallWatch, Target } from '../cluster/members.ts';
 import type { OriginClient, VouchedPiece } from '../cluster/origin-client.ts';
 import type { MetainfoNews, TrackerClient } from '../cluster/tracker-client.ts';
 import type { Wish } from '../cluster/wish.ts';
-import { COMPLAINT_WAIT_MS, DIRECT_INTERVAL_MS, POLL_MS } from '../deadlines.ts';
+import {
+  COMPLAINT_WAIT_MS,
+  DIRECT_INTERVAL_MS,
+  LEAST_DOUBT_MS,
+  MOST_DOUBT_MS,
+  POLL_MS,
+} from '../deadlines.ts';
 import type { Finding, Guide } from './guide-port.ts';
 import { meetStrangers } from './meet-strangers.ts';
 
@@ -40,6 +47,8 @@ export class ClusterGuide implements Guide {
   #direct: Target | undefined;
   /** Whom the tracker named, the holder or fetching leader first. */
   #holders: readonly Target[] = [];
+  /** How fast hashes come. */
+  readonly #newsPace = new AnswerPace();
 
   /** `wish`: what is to be fetched where the cluster does not have the blob. */
   constructor(deps: GuideDeps, name: BlobName, wish: Wish = { all: true }) {
@@ -136,7 +145,11 @@ export class ClusterGuide implements Guide {
     const { origins, trackers } = this.#deps;
     if (this.#direct !== undefined)
       return await origins.poll(this.#name, known, etag, POLL_MS, this.#direct, signal);
-    return await trackers.poll(this.#name, known, etag, POLL_MS, signal);
+    const askedMs = performance.now();
+    const doubtMs = this.#newsPace.timeoutMs(LEAST_DOUBT_MS, MOST_DOUBT_MS);
+    const news = await trackers.poll(this.#name, known, etag, { waitMs: POLL_MS, doubtMs }, signal);
+    this.#newsPace.note(performance.now() - askedMs);
+    return news;
   }
 
   async fetchedBytes(signal: AbortSignal): Promise<number> {

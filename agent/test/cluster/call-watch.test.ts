@@ -101,3 +101,99 @@ t.test('what a call fails with is told as it is, and nobody is asked when it was
   await t.rejects(time.settle(watch.watch(TARGET, 60_000, refuse)), refusal);
   t.equal(small.asked, 0);
 });
+
+/** A call that is answered after so long, and how long it took until its member was doubted; undefined if it was not. */
+async function doubtedAfterMs(
+  { time, watch }: { readonly time: VirtualTime; readonly watch: CallWatch },
+  answerMs: number,
+): Promise<number | undefined> {
+  const sinceMs = time.elapsedMs;
+  const doubtedMs: number[] = [];
+  const doubt = (): void => void doubtedMs.push(time.elapsedMs - sinceMs);
+  const call = async (): Promise<string> => await new Promise((done) => setTimeout(done, answerMs, 'answer'));
+  const answer = await time.settle(watch.watchClosely(TARGET, 80_000, call, { doubtMs: 300, doubt }));
+  if (answer !== 'answer' || doubtedMs.length > 1) throw new Error(`${answer}, doubted ${doubtedMs}`);
+  return doubtedMs[0];
+}
+
+t.test('where another answers as well, one that is late with a small question is doubted', async (t) => {
+  const small = asker(() => 'hang');
+  const { time, watch } = watchOf(t, small);
+  t.equal(await doubtedAfterMs({ time, watch }, 20_000), 800, 'and its answer counts all the same');
+  t.equal(await doubtedAfterMs({ time, watch }, 700), undefined, 'nobody is doubted that answers before');
+  const others = [TARGET, { id: 'origin-2', url: 'http://127.0.0.1:2' }];
+  const doubt = (): void => {
+    t.same(
+      watch.order(others).map(({ id }) => id),
+      ['origin-2', 'origin-1'],
+      'it is tried last from then on',
+    );
+  };
+  const call = async () => await new Promise<void>((done) => setTimeout(done, 1_000));
+  await time.settle(watch.watchClosely(TARGET, 80_000, call, { doubtMs: 300, doubt }));
+  t.equal(watch.order(others)[0], TARGET, 'until it answers');
+});
+
+t.test('one that fails a small question at once is doubted at once', async (t) => {
+  const here = watchOf(
+    t,
+    asker(() => 'reset'),
+  );
+  t.equal(await doubtedAfterMs(here, 2_000), 300);
+});
+
+t.test('one that was doubted just now is asked at once', async (t) => {
+  const { time, watch } = watchOf(
+    t,
+    asker(() => 'hang'),
+  );
+  const reset = new CodedError('PEER_HTTP', { message: 'reset' });
+  const fails = async () => await new Promise<void>((_, fail) => setTimeout(fail, 1_000, reset));
+  const call = watch.watchClosely(TARGET, 80_000, fails, { doubtMs: 300, doubt: () => {} });
+  await t.rejects(time.settle(call), reset);
+  t.equal(await doubtedAfterMs({ time, watch }, 2_000), 501);
+});
+
+t.test('one that has nothing to tell is asked a few times, however many wait for it', async (t) => {
+  const small = asker(() => 'answer');
+  const { time, watch } = watchOf(t, small);
+  const waits = async (): Promise<string> => {
+    await new Promise((resolve) => setTimeout(resolve, 10_000));
+    return 'nothing new';
+  };
+  const doubt = (): void => void t.fail('it answers small questions');
+  const all = Array.from(
+    { length: 30 },
+    async () => await watch.watchClosely(TARGET, 80_000, waits, { doubtMs: 300, doubt }),
+  );
+  t.same(new Set(await time.settle(Promise.all(all))), new Set(['nothing new']));
+  t.ok(small.asked <= 6, `${small.asked} questions`);
+});
+
+t.test('slow answers to small questions make the next wait longer', async (t) => {
+  const time = new VirtualTime().install();
+  t.teardown(() => time.uninstall());
+  const raw = async (): Promise<InternalResponse> => {
+    await new Promise((resolve) => setTimeout(resolve, 700));
+    return ANSWER;
+  };
+  const watch = new CallWatch(() => performance.now(), { raw });
+  t.equal(await doubtedAfterMs({ time, watch }, 3_000), 800);
+  await time.pass(10_000);
+  t.equal(await doubtedAfterMs({ time, watch }, 3_000), undefined);
+});
+
+t.test('one that stood still makes the wait longer until the next that answers in time', async (t) => {
+  const { time, watch } = watchOf(
+    t,
+    asker(() => 'hang'),
+  );
+  const after = (ms: number) => async () => await new Promise<void>((resolve) => setTimeout(resolve, ms));
+  for (let lease = 0; lease < 5; lease++) await time.settle(watch.watchQuick(TARGET, 3_000, after(2)));
+  await time.settle(watch.watchQuick(TARGET, 3_000, after(2_900)));
+  await time.pass(10_000);
+  t.equal(await doubtedAfterMs({ time, watch }, 10_000), 1_300);
+  await time.settle(watch.watchQuick(TARGET, 3_000, after(2)));
+  await time.pass(10_000);
+  t.equal(await doubtedAfterMs({ time, watch }, 10_000), 800);
+});

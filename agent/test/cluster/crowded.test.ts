@@ -45,7 +45,7 @@ t.test('a lease is renewed however many downloads wait for news of their blobs',
   const { member, trackers, gone } = await crowded(t, 'tracker');
   const polls = Array.from(
     { length: 5 },
-    async () => await trackers.poll(NAME, OPEN, '', 60_000, gone.signal),
+    async () => await trackers.poll(NAME, OPEN, '', { waitMs: 60_000, doubtMs: 60_000 }, gone.signal),
   );
   await until(() => member.hung() === 2, 'two wait at the tracker, the others for a socket');
   t.same(await trackers.renew('tracker-1', 'agent-1', LEASE), {});

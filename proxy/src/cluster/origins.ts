@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { askAll, askInTurn } from '@sepia/base/async/ask-many';
+import { afterOwnMs } from '@sepia/base/async/own-wait';
 import { SingleFlight } from '@sepia/base/async/single-flight';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
@@ -134,14 +135,11 @@ export class Origins {
     client?: InternalClient,
   ): Promise<T> {
     const late = new AbortController();
-    let isOver = false;
     const giveUp = (): void => {
-      if (isOver) return;
       this.health.failed(id);
       late.abort(new CodedError('PEER_HTTP', { message: `origin ${id} is silent`, detail: { origin: id } }));
     };
-    // What has come is looked at first: on a busy machine that is late too, and would be taken for silence.
-    const timer = setTimeout(() => setImmediate(giveUp), timeoutMs);
+    const answered = afterOwnMs(timeoutMs, giveUp);
     const either = signal === undefined ? late.signal : AbortSignal.any([late.signal, signal]);
     try {
       const waits = { headersTimeoutMs: timeoutMs * 2, bodyTimeoutMs: timeoutMs * 2, signal: either };
@@ -157,8 +155,7 @@ export class Origins {
         });
       throw cause;
     } finally {
-      isOver = true;
-      clearTimeout(timer);
+      answered();
     }
   }
 

@@ -1,6 +1,7 @@
 import { boundedMs } from '../bounded-ms.ts';
 import { CodedError } from '../errors.ts';
 import { isBug, noteLate, outcomeOf, throwIfBug } from '../failure.ts';
+import { afterOwnMs } from './own-wait.ts';
 import { Verdict } from './verdict.ts';
 
 interface HedgeOptions {
@@ -13,12 +14,12 @@ interface HedgeOptions {
 
 /**
  * Asks candidates in order until one answers: the next is asked when one fails or is silent for
- * `hedgeAfterMs`. The first success wins; the others are aborted, as all are when the signal
- * is. When all fail, the last error is thrown; a bug is thrown at once.
+ * `hedgeAfterMs`, or beside one that `ask` has its doubts about. The first success wins; the others are aborted, as all
+ * are when the signal is. When all fail, the last error is thrown; a bug is thrown at once.
  */
 export async function firstAnswer<C, T>(
   candidates: readonly C[],
-  ask: (candidate: C, signal: AbortSignal) => Promise<T>,
+  ask: (candidate: C, signal: AbortSignal, doubt: () => void) => Promise<T>,
   options: HedgeOptions,
 ): Promise<T> {
   if (candidates.length === 0) throw new CodedError('NO_PEERS', { message: 'nobody to ask' });
@@ -43,11 +44,16 @@ export async function firstAnswer<C, T>(
       const candidate = candidates[next]!;
       next += 1;
       running += 1;
+      const followed = next;
+      const doubt = (): void => {
+        // It may be followed already, by the hedge.
+        if (next === followed) launch();
+      };
       const abort = new AbortController();
       aborts.push(abort);
       if (next < candidates.length) timer = setTimeout(launch, boundedMs(options.hedgeAfterMs));
       // NOTE: in an async function, so that an ask that throws at once fails like any other.
-      (async () => await ask(candidate, abort.signal))().then(
+      (async () => await ask(candidate, abort.signal, doubt))().then(
         (value) => finish(() => resolve(value), abort),
         (error: unknown) => {
           running -= 1;
@@ -72,7 +78,7 @@ export type Said<C, T> =
 
 interface AskAllOptions<C, T> {
   readonly signal?: AbortSignal | undefined;
-  /** Looked at after each that said something: true ends it at once, a number when that many ms are over. */
+  /** Looked at after each that said something: true ends it at once, a number when that many ms of our own are over. */
   readonly isEnough?: (said: readonly Said<C, T>[]) => boolean | number;
 }
 
@@ -88,7 +94,7 @@ export async function askAll<C, T>(
 ): Promise<Said<C, T>[]> {
   const over = new AbortController();
   const said = new Map<number, Said<C, T>>();
-  let grace: NodeJS.Timeout | undefined;
+  let endGrace: (() => void) | undefined;
   let onAbort = (): void => {};
   try {
     signal?.throwIfAborted();
@@ -100,7 +106,7 @@ export async function askAll<C, T>(
       // The rule is asked first: one that is wrong must not be hidden by the last answer.
       const enough = isEnough?.([...said.values()]) ?? false;
       if (enough === true || said.size === candidates.length) verdict.give();
-      else if (enough !== false) grace ??= setTimeout(() => verdict.give(), boundedMs(enough));
+      else if (enough !== false) endGrace ??= afterOwnMs(enough, () => verdict.give());
     };
     for (const [index, by] of candidates.entries())
       settle(by, async () => await ask(by, over.signal))
@@ -109,7 +115,7 @@ export async function askAll<C, T>(
     if (candidates.length === 0) verdict.give();
     await verdict.outcome;
   } finally {
-    clearTimeout(grace);
+    endGrace?.();
     signal?.removeEventListener('abort', onAbort);
     over.abort(reasonOfEnd(undefined, signal));
   }

@@ -52,6 +52,34 @@ t.test('a failure leads to the next at once; all failed: the last error', async 
   await t.rejects(answer, { message: 'b is down' });
 });
 
+t.test('a doubt leads to the next beside the first, once, and whoever answers first wins', async (t) => {
+  const { calls, ask, asked } = desk();
+  const doubts = new Map<string, () => void>();
+  const answer = firstAnswer(
+    ['a', 'b', 'c'],
+    async (candidate, signal, doubt) => {
+      doubts.set(candidate, doubt);
+      return await ask(candidate, signal);
+    },
+    NEVER,
+  );
+  await until(() => asked() === 'a');
+  doubts.get('a')!();
+  doubts.get('a')!();
+  await until(() => asked() === 'ab');
+  doubts.get('a')!();
+  await new Promise((resolve) => setImmediate(resolve));
+  t.equal(asked(), 'ab', 'the next of the first is asked already');
+  t.equal(calls.get('a')!.signal.aborted, false);
+  doubts.get('b')!();
+  await until(() => asked() === 'abc');
+  doubts.get('c')!();
+  calls.get('a')!.resolve('A');
+  t.equal(await answer, 'A');
+  t.equal(calls.get('b')!.signal.aborted, true);
+  doubts.get('b')!();
+});
+
 t.test('silence leads to the next beside the first; the loser is aborted, the winner is not', async (t) => {
   const { calls, ask, asked } = desk();
   const answer = firstAnswer(['a', 'b', 'c'], ask, { hedgeAfterMs: 5 });
