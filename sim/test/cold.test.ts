@@ -75,3 +75,26 @@ t.test('members and the leader crash and come back with what they had on disk', 
   const often = Array.from({ length: 12 }, (_, at) => crash(`o${at % 3}`, 1_000 + at * 900));
   t.ok(run(t, often).upstreamCopies < 4);
 });
+
+t.test('a leader that dies or hangs costs its members less than 1.5 s', (t) => {
+  const quick: SimulateOptions = {
+    ...COLD,
+    nodes: 10,
+    pieces: 32,
+    rateBytesPerSec: 125e6,
+    originRateBytesPerSec: 125e6,
+    upstream: { rateBytesPerSec: 16e6, thinkMs: 40 },
+    startMs: 50,
+  };
+  for (let seed = COLD.seed; seed < COLD.seed + 3; seed++) {
+    const calm = simulate({ ...quick, seed });
+    for (const kind of ['kill', 'stop'] as const) {
+      const result = simulate({ ...quick, seed, faults: [{ kind, node: 'o0', atMs: 900 }] });
+      t.equal(result.finishedMs.size, quick.nodes);
+      const addedMs = result.lastMs - calm.lastMs;
+      t.ok(addedMs < 1_500, `${kind} added ${addedMs} ms`);
+      t.ok(result.upstreamCopies < 1.1, `${kind}: ${result.upstreamCopies} copies from the registry`);
+    }
+  }
+  t.end();
+});

@@ -7,14 +7,20 @@
 export const LEAST_SILENCE_MS = 900;
 /** The most of it, while origins are slow to answer; and for a look at one of them. */
 export const MOST_SILENCE_MS = 4_000;
-/** Least slack over the wait of a long poll before the leader counts as gone. */
-export const LEAST_POLL_SLACK_MS = 700;
+/** Least slack over the wait of a long poll until it has failed, whatever else is known; at most `MOST_SILENCE_MS`. */
+export const LEAST_POLL_SLACK_MS = 1_200;
+/** Least slack over it until all are asked what they have, beside it: more than a leader that lives usually needs. */
+export const LEAST_LATE_MS = 150;
+/** The most of it, where answers are slow. */
+export const MOST_LATE_MS = 600;
+/** A leader that is late is waited for so long with that question at least, while the others answer; at most `MOST_SILENCE_MS`. */
+export const LEAST_GRACE_MS = 600;
 /** Metainfo that an origin has on disk; where it may ask the upstream first, `FIRST_ANSWER_MS.origin`. */
 export const METAINFO_MS = 10_000;
 /** Between two packets of an answer with news of an open blob: it is written at once. */
 export const POLL_BODY_MS = 5_000;
-/** Wait of one poll at the leader; short, so that a stopped leader is noticed within about a second. */
-export const POLL_MS = 400;
+/** Wait of one poll at the leader; short, so that one that hangs is noticed within about a second. */
+export const POLL_MS = 300;
 /** Pause before origins are asked once more: those that had it are stopping, or just died. */
 export const ASK_AGAIN_MS = 200;
 /** Time that a blob may stay without any origin that goes on with it. */

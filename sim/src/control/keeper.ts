@@ -1,10 +1,12 @@
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { LINK_BELIEF_MS } from '@sepia/cluster/core/link-ledger';
 import { locate, silent, toldBy, type Whereabouts } from '@sepia/cluster/core/where';
+import { AnswerPace } from '@sepia/http/answer-pace';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import type { KnownPeer } from '@sepia/swarm/core/events';
-import { ASK_AGAIN_MS, LEAST_POLL_SLACK_MS, LEAST_SILENCE_MS, POLL_MS } from '@sepia/tracker/deadlines';
+import { ASK_AGAIN_MS, LEAST_SILENCE_MS, MOST_SILENCE_MS, POLL_MS } from '@sepia/tracker/deadlines';
 import { type Entry, Followed, type Located } from '@sepia/tracker/metainfo/core/followed';
+import { LeaderWait, leaderGraceMs } from '@sepia/tracker/metainfo/core/leader-wait';
 import { call, type Life } from '../wire/call.ts';
 import type { VirtualClock } from '../wire/clock.ts';
 import type { Network, Port } from '../wire/network.ts';
@@ -47,6 +49,8 @@ type Told = (entry: Entry | undefined) => void;
 export class SimKeeper {
   readonly #deps: KeeperDeps;
   readonly #followed = new Followed({ budgetBytes: BUDGET_BYTES, beliefMs: () => LINK_BELIEF_MS.lasting });
+  readonly #pace = new AnswerPace();
+  readonly #wait = new LeaderWait(this.#pace);
   readonly #locating = new Map<string, Told[]>();
   readonly #waiters = new Map<Entry, Set<() => void>>();
 
@@ -135,31 +139,57 @@ export class SimKeeper {
     isOrphan: boolean,
     done: (located: Located | undefined) => void,
   ): void {
+    this.#where(blob, undefined, (answers) => this.#choose(blob, known, isOrphan, answers, done));
+  }
+
+  /** All are asked what they have. `doubted`: one that may hang; the others decide how long it is waited for. */
+  #where(
+    blob: BlobOrigins,
+    doubted: string | undefined,
+    done: (answers: readonly Whereabouts[]) => void,
+  ): void {
     const said = new Map<string, Whereabouts>();
+    const askedMs = this.#nowMs;
+    let isOver = false;
+    const end = (): void => {
+      if (isOver || !this.#deps.isUp()) return;
+      isOver = true;
+      done(blob.ids.map((id) => said.get(id) ?? silent(id)));
+    };
     for (const originId of blob.ids) {
-      const line = { to: blob.port(originId), life: () => blob.life(originId), timeoutMs: LEAST_SILENCE_MS };
+      const timeoutMs = originId === doubted ? MOST_SILENCE_MS : LEAST_SILENCE_MS;
+      const line = { to: blob.port(originId), life: () => blob.life(originId), timeoutMs };
       call<Whereabouts>(
         this.#deps,
         line,
         (reply) => reply(toldBy(originId, { state: blob.fetchOf(originId)?.state ?? 'none', linked: true })),
         (outcome) => {
           said.set(originId, outcome.type === 'answer' ? outcome.answer : silent(originId));
-          if (said.size < blob.ids.length || !this.#deps.isUp()) return;
-          const found = locate(
-            blob.ids.map((id) => said.get(id)!),
-            blob.ids,
-          );
-          const isHeld = found.type === 'at';
-          const isWhole = isHeld && found.state === 'final';
-          const originIds = isHeld ? found.originIds : found.fetchIds;
-          const isAnew = !isHeld || (isOrphan && !isWhole);
-          const adopt = isAnew && known?.state === 'open' && known.knownCount > 0 ? known : undefined;
-          this.#ask(blob, originIds, { adopt, mayFetch: !isHeld }, (located) =>
-            done(located && isWhole ? { ...located, originIds } : located),
-          );
+          if (outcome.type === 'answer') this.#pace.note(this.#nowMs - askedMs);
+          if (said.size === blob.ids.length) end();
+          else if (said.size === blob.ids.length - 1 && doubted !== undefined && !said.has(doubted))
+            this.#deps.clock.at(this.#nowMs + leaderGraceMs(this.#nowMs - askedMs), end);
         },
       );
     }
+  }
+
+  #choose(
+    blob: BlobOrigins,
+    known: Metainfo | undefined,
+    isOrphan: boolean,
+    answers: readonly Whereabouts[],
+    done: (located: Located | undefined) => void,
+  ): void {
+    const found = locate(answers, blob.ids);
+    const isHeld = found.type === 'at';
+    const isWhole = isHeld && found.state === 'final';
+    const originIds = isHeld ? found.originIds : found.fetchIds;
+    const isAnew = !isHeld || (isOrphan && !isWhole);
+    const adopt = isAnew && known?.state === 'open' && known.knownCount > 0 ? known : undefined;
+    this.#ask(blob, originIds, { adopt, mayFetch: !isHeld }, (located) =>
+      done(located && isWhole ? { ...located, originIds } : located),
+    );
   }
 
   #ask(
@@ -203,12 +233,24 @@ export class SimKeeper {
     const { clock, isUp } = this.#deps;
     if (!isUp() || this.#followed.next(blob.name, entry, clock.nowMs) !== 'poll') return;
     const leader = entry.originIds[0]!;
-    const line = {
-      to: blob.port(leader),
-      life: () => blob.life(leader),
-      timeoutMs: POLL_MS + LEAST_POLL_SLACK_MS,
-    };
+    const { lateMs, goneMs } = this.#wait.next();
+    const line = { to: blob.port(leader), life: () => blob.life(leader), timeoutMs: goneMs };
     const { etag } = entry.metainfo;
+    const askedMs = clock.nowMs;
+    let isOpen = true;
+    if (lateMs !== undefined)
+      clock.at(askedMs + POLL_MS + lateMs, () => {
+        if (!isOpen || !isUp()) return;
+        this.#wait.looked();
+        this.#where(blob, leader, (answers) => {
+          const others = answers.filter(({ originId }) => originId !== leader);
+          const isSilent = answers.every((one) => one.originId !== leader || one.state === 'silent');
+          if (!isOpen || !isSilent || others.every(({ state }) => state === 'silent')) return;
+          isOpen = false;
+          this.#wait.found();
+          this.#orphan(blob, entry, answers);
+        });
+      });
     call<Metainfo | undefined>(
       this.#deps,
       line,
@@ -223,31 +265,36 @@ export class SimKeeper {
         );
       },
       (outcome) => {
-        if (!isUp()) return;
+        if (!isUp() || !isOpen) return;
+        isOpen = false;
         if (outcome.type !== 'answer' || outcome.answer === undefined) {
           this.#orphan(blob, entry);
           return;
         }
+        const isNews = outcome.answer !== entry.metainfo;
+        this.#wait.answered(clock.nowMs - askedMs, isNews);
         this.#followed.answered(entry);
-        if (outcome.answer !== entry.metainfo)
-          this.#learn(entry, { metainfo: outcome.answer, originIds: entry.originIds });
+        if (isNews) this.#learn(entry, { metainfo: outcome.answer, originIds: entry.originIds });
         this.#follow(blob, entry);
       },
     );
   }
 
-  #orphan(blob: BlobOrigins, entry: Entry): void {
+  /** `answers`: what origins said they have, where they were asked just now. */
+  #orphan(blob: BlobOrigins, entry: Entry, answers?: readonly Whereabouts[]): void {
     const { clock } = this.#deps;
     if (this.#followed.unanswered(entry, false, clock.nowMs) === 'give-up') {
       this.#followed.giveUp(entry, 'no origin');
       this.#changed(entry, false);
       return;
     }
-    this.#locate(blob, entry.metainfo, true, (located) => {
+    const goOn = (located: Located | undefined): void => {
       if (located !== undefined) this.#learn(entry, located);
       const waitMs = located === undefined ? ASK_AGAIN_MS : 0;
       clock.at(clock.nowMs + waitMs, () => this.#follow(blob, entry));
-    });
+    };
+    if (answers === undefined) this.#locate(blob, entry.metainfo, true, goOn);
+    else this.#choose(blob, entry.metainfo, true, answers, goOn);
   }
 
   #learn(entry: Entry, located: Located): void {

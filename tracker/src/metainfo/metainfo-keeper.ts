@@ -11,10 +11,12 @@ import type { Revocation } from '@sepia/cluster/api/revocation';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { isDefinite } from '@sepia/cluster/core/answers';
 import { LINK_BELIEF_MS } from '@sepia/cluster/core/link-ledger';
-import { locate } from '@sepia/cluster/core/where';
+import { locate, type Whereabouts } from '@sepia/cluster/core/where';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
-import { ASK_AGAIN_MS, POLL_MS } from '../deadlines.ts';
+import { ASK_AGAIN_MS } from '../deadlines.ts';
 import { type Entry, Followed, type Located } from './core/followed.ts';
+import { LeaderWait } from './core/leader-wait.ts';
+import { pollLeader } from './leader-poll.ts';
 import type { Origins, Wish } from './origins.ts';
 
 /** How often holders that failed are looked for again. */
@@ -32,6 +34,14 @@ interface KeeperDeps {
   readonly holders: (digest: Digest) => PeerEntry[];
 }
 
+interface Search {
+  /** The leader of what is known is gone; whoever fetches the blob now is told of it. */
+  readonly isOrphan: boolean;
+  /** What origins said they have, where they were asked just now. */
+  readonly answers?: readonly Whereabouts[] | undefined;
+  readonly tries?: number;
+}
+
 /**
  * Metainfo of blobs for all that join: located once, followed while open (also to a new leader when the old one dies or
  * hangs). What is known, believed and let go of is decided by {@link Followed}; this asks origins and wakes who waits.
@@ -41,10 +51,12 @@ export class MetainfoKeeper {
   readonly #followed: Followed;
   readonly #waiters = new WeakMap<Entry, Set<() => void>>();
   readonly #locating = new SingleFlight<string, Entry>();
+  readonly #wait: LeaderWait;
   readonly #stopped = new AbortController();
 
   constructor(deps: KeeperDeps, options: { readonly budgetBytes: number }) {
     this.#deps = deps;
+    this.#wait = new LeaderWait(deps.origins.pace);
     this.#followed = new Followed({
       ...options,
       beliefMs: (upstream) =>
@@ -126,7 +138,7 @@ export class MetainfoKeeper {
     const known = this.#followed.known(name);
     const wantsAll = wish.all || known?.wantsAll === true;
     try {
-      const located = await this.#ask(name, known?.metainfo, { ...wish, all: wantsAll }, false);
+      const located = await this.#ask(name, known?.metainfo, { ...wish, all: wantsAll }, { isOrphan: false });
       const options = { wantsAll, nowMs: nowMs() };
       const { entry, mustFollow, isContested } = this.#followed.found(name, located, lookUp, options);
       if (mustFollow) this.#follow(name, entry);
@@ -140,18 +152,18 @@ export class MetainfoKeeper {
     }
   }
 
-  /** `isOrphan`: the leader of what is known is gone; whoever fetches the blob now is told of it. */
   async #ask(
     name: BlobName,
     known: Metainfo | undefined,
     wish: Wish,
-    isOrphan: boolean,
-    tries = HOLDER_TRIES,
+    { isOrphan, answers, tries = HOLDER_TRIES }: Search,
   ): Promise<Located> {
     const { origins, holders } = this.#deps;
     const signal = this.#stopped.signal;
-    const answers = await origins.where(name, signal);
-    const found = locate(answers, origins.candidates(name.digest).ownerIds);
+    const found = locate(
+      answers ?? (await origins.where(name, signal)),
+      origins.candidates(name.digest).ownerIds,
+    );
     const isHeld = found.type === 'at';
     const isWhole = isHeld && found.state === 'final';
     const originIds = isHeld ? found.originIds : found.fetchIds;
@@ -177,7 +189,7 @@ export class MetainfoKeeper {
       // A moment later those that had it are silent, and others are asked.
       if (!isHeld || tries <= 1 || isRefused(error)) throw error;
       await delay(ASK_AGAIN_MS, signal);
-      return await this.#ask(name, known, wish, isOrphan, tries - 1);
+      return await this.#ask(name, known, wish, { isOrphan, tries: tries - 1 });
     }
   }
 
@@ -209,24 +221,37 @@ export class MetainfoKeeper {
     const { origins, nowMs, log } = this.#deps;
     while (this.#followed.next(name, entry, nowMs()) === 'poll') {
       const leader = entry.originIds[0];
+      let answers: readonly Whereabouts[] | undefined;
       try {
         if (leader === undefined) throw new CodedError('NO_PEERS');
-        const news = await origins.poll(leader, name, entry.metainfo, wishOf(entry), POLL_MS, signal);
+        const poll = { name, leader, known: entry.metainfo, wish: wishOf(entry) };
+        const polled = await pollLeader({ origins, wait: this.#wait }, poll, signal);
+        if (polled.type === 'silent') {
+          ({ answers } = polled);
+          throw new CodedError('PEER_HTTP', { message: `${leader} is silent` });
+        }
         this.#followed.answered(entry);
+        const { news } = polled;
         if (news !== undefined) this.#learn(entry, { metainfo: news, originIds: entry.originIds });
       } catch (error) {
         throwIfBug(error);
         signal.throwIfAborted();
         if (this.#followed.unanswered(entry, isDefinite(error), nowMs()) === 'give-up') throw error;
         log.info({ digest: name.digest, leader, err: error }, 'leader is gone; looking for the next');
-        await this.#nextLeader(name, entry, signal);
+        await this.#nextLeader(name, entry, answers, signal);
       }
     }
   }
 
-  async #nextLeader(name: BlobName, entry: Entry, signal: AbortSignal): Promise<void> {
+  /** `answers`: what origins said they have, where they were asked just now. */
+  async #nextLeader(
+    name: BlobName,
+    entry: Entry,
+    answers: readonly Whereabouts[] | undefined,
+    signal: AbortSignal,
+  ): Promise<void> {
     try {
-      this.#learn(entry, await this.#ask(name, entry.metainfo, wishOf(entry), true));
+      this.#learn(entry, await this.#ask(name, entry.metainfo, wishOf(entry), { isOrphan: true, answers }));
     } catch (error) {
       throwIfBug(error);
       if (isDefinite(error)) throw error;

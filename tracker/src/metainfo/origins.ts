@@ -15,13 +15,7 @@ import { candidatesOf } from '@sepia/cluster/ring';
 import { AnswerPace } from '@sepia/http/answer-pace';
 import type { InternalClient } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
-import {
-  LEAST_POLL_SLACK_MS,
-  LEAST_SILENCE_MS,
-  METAINFO_MS,
-  MOST_SILENCE_MS,
-  POLL_BODY_MS,
-} from '../deadlines.ts';
+import { LEAST_SILENCE_MS, METAINFO_MS, MOST_SILENCE_MS, POLL_BODY_MS, POLL_MS } from '../deadlines.ts';
 
 /** What is wanted of a blob that the cluster does not have yet: all of it, or what is read, first that piece. */
 export interface Wish {
@@ -29,11 +23,17 @@ export interface Wish {
   readonly piece?: number | undefined;
 }
 
+interface Doubted {
+  readonly id: string;
+  readonly graceMs: (othersMs: number) => number;
+}
+
 /** What the tracker asks of origins. */
 export class Origins {
   readonly #cluster: Cluster;
   readonly #client: InternalClient;
-  readonly #pace = new AnswerPace();
+  /** How fast origins answer what needs no thought. */
+  readonly pace = new AnswerPace();
 
   constructor(deps: { readonly cluster: Cluster; readonly client: InternalClient }) {
     this.#cluster = deps.cluster;
@@ -67,19 +67,31 @@ export class Origins {
     }
   }
 
-  /** Asks all candidates at once; resolves early as soon as one has the whole blob. */
-  async where(name: BlobName, signal: AbortSignal): Promise<Whereabouts[]> {
+  /**
+   * Asks all candidates at once; resolves early as soon as one has the whole blob. `doubted`: one that may hang; once all others
+   * have said what they have, it has `graceMs` more, by how long they took.
+   */
+  async where(name: BlobName, signal: AbortSignal, doubted?: Doubted): Promise<Whereabouts[]> {
     const { ids } = this.candidates(name.digest);
-    const ask = async (originId: string): Promise<Whereabouts> => await this.#where(originId, name, signal);
+    const ask = async (originId: string): Promise<Whereabouts> => {
+      const leastMs = originId === doubted?.id ? MOST_SILENCE_MS : LEAST_SILENCE_MS;
+      return await this.#where(originId, name, leastMs, signal);
+    };
+    const askedMs = performance.now();
     const said = await askAll(ids, ask, {
-      isEnough: (so) => hasHolder(answersOf(so)),
+      isEnough: (so) => {
+        if (hasHolder(answersOf(so))) return true;
+        const isLast = doubted !== undefined && so.length === ids.length - 1;
+        if (!isLast || so.some(({ by }) => by === doubted.id)) return false;
+        return doubted.graceMs(performance.now() - askedMs);
+      },
     });
-    if (!signal.aborted && answersOf(said).length === 0) this.#pace.missed();
+    if (!signal.aborted && answersOf(said).length === 0) this.pace.missed();
     return allToldBy(said);
   }
 
-  async #where(originId: string, name: BlobName, signal: AbortSignal): Promise<Whereabouts> {
-    const timeoutMs = this.#pace.timeoutMs(LEAST_SILENCE_MS, MOST_SILENCE_MS);
+  async #where(originId: string, name: BlobName, leastMs: number, signal: AbortSignal): Promise<Whereabouts> {
+    const timeoutMs = this.pace.timeoutMs(leastMs, MOST_SILENCE_MS);
     const startedMs = performance.now();
     const answer = await this.#client.json<Where>({
       url: this.url(originId),
@@ -89,7 +101,7 @@ export class Origins {
       bodyTimeoutMs: timeoutMs,
       signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
     });
-    this.#pace.note(performance.now() - startedMs);
+    this.pace.note(performance.now() - startedMs);
     return toldBy(originId, answer);
   }
 
@@ -112,22 +124,22 @@ export class Origins {
     return Metainfo.decode(bytes);
   }
 
-  /** Waits for news of an open blob; undefined when there was none within `waitMs`. */
+  /** Waits for news of an open blob; undefined when there was none within {@link POLL_MS}. Silence ends it after `goneMs`. */
   async poll(
     originId: string,
     name: BlobName,
     known: Metainfo,
     wish: Wish,
-    waitMs: number,
+    goneMs: number,
     signal: AbortSignal,
   ): Promise<Metainfo | undefined> {
-    const asked = { ...name, ...wished(wish), wait: waitMs, from: known.knownPrefix };
+    const asked = { ...name, ...wished(wish), wait: POLL_MS, from: known.knownPrefix };
     const { bytes, status } = await this.#client.bytes({
       url: this.url(originId),
       to: originId,
       ...to(ORIGIN_BLOBS.metainfo, asked),
       headers: { 'if-none-match': known.etag },
-      headersTimeoutMs: waitMs + this.#pace.timeoutMs(LEAST_POLL_SLACK_MS, MOST_SILENCE_MS),
+      headersTimeoutMs: goneMs,
       bodyTimeoutMs: POLL_BODY_MS,
       lasts: 'wait',
       signal,

@@ -5,6 +5,7 @@ import type { BlobName } from '@sepia/base/names/blob-name';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { Whereabouts } from '@sepia/cluster/core/where';
+import { AnswerPace } from '@sepia/http/answer-pace';
 import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
@@ -26,6 +27,7 @@ const final = (): Metainfo => Metainfo.final(DIGEST, 2 ** 20, HASH);
 /** Origins a and b as a test wants them: what each has, and what was asked of it. */
 class FakeOrigins {
   readonly asked: string[] = [];
+  readonly pace = new AnswerPace();
   has: Record<string, Metainfo | 'silent' | undefined> = {};
   /** Wakes polls that wait for news. */
   readonly #news: (() => void)[] = [];
