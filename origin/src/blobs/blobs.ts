@@ -285,11 +285,11 @@ export class Blobs {
     if (whole !== undefined) return { type: 'local', metainfo: whole, fetch: undefined };
     let fetch = await this.#runningFor(name, signal);
     if (fetch === undefined) {
-      if (!options.hop || !options.fetch) {
-        const found = options.hop ? ({ type: 'absent' } as const) : await this.locateOthers(name);
+      const mayFetch = options.fetch && this.#deps.upstreams.blobs(name.upstream) !== undefined;
+      if (!options.hop || !mayFetch) {
+        const found = options.hop ? ({ type: 'undecided' } as const) : await this.locateOthers(name);
         if (found.type === 'at') return { type: 'remote', id: found.originIds[0] };
-        if (!options.fetch || this.#deps.upstreams.blobs(name.upstream) === undefined)
-          throw missingBlob(name, found);
+        if (!mayFetch) throw missingBlob(name, found);
       }
       const { wantAll, firstPiece } = options;
       fetch = await this.#begin(name, { wantAll, sizeHint: link.sizeBytes, firstPiece }, signal);
@@ -387,10 +387,9 @@ export class Blobs {
   async elsewhere(name: BlobName, hop: boolean): Promise<string | undefined> {
     const { members, upstreams } = this.#deps;
     const fetchable = upstreams.blobs(name.upstream) !== undefined;
-    if (hop) {
-      if (fetchable) return undefined;
-      throw missingBlob(name, { type: 'absent' });
-    }
+    // It was named as its holder, or who was named is gone: others may have it, whom nobody asked.
+    if (hop && !fetchable) throw missingBlob(name, { type: 'undecided' });
+    if (hop) return undefined;
     const found = await this.locateOthers(name);
     if (found.type === 'at') return found.originIds[0];
     if (!fetchable) throw missingBlob(name, found);

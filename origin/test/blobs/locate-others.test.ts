@@ -35,3 +35,35 @@ t.test(
     t.same(epochs, [2, 2, 2, 2]);
   },
 );
+
+t.test(
+  'whoever is asked because another is gone says that it does not know, not that nobody has it',
+  async (t) => {
+    const blobs = new Blobs({
+      members: {
+        selfId: 'o1',
+        epoch: 2,
+        candidates: () => ['o1', 'o2', 'o3'],
+        placement: () => ({ owners: ['o1', 'o3'] }),
+        json: async () => ({ state: 'none' }),
+      },
+      upstreams: { blobs: () => undefined },
+      links: { require: async () => ({}) },
+      proofs: { noteLink: () => undefined },
+      store: { stat: async () => undefined, open: async () => undefined },
+      fetches: { running: () => undefined },
+      absence: { noteMissed: () => undefined, require: async () => undefined },
+    } as unknown as Deps);
+    const { signal } = new AbortController();
+    const unknown = { code: 'BLOB_UNKNOWN' };
+    const undecided = { code: 'QUORUM_LOST' };
+    await t.rejects(blobs.elsewhere(NAME, false), unknown, 'all were asked');
+    await t.rejects(blobs.elsewhere(NAME, true), undecided);
+    await t.rejects(blobs.openHere(NAME, undefined, signal), undecided);
+    for (const fetch of [true, false]) {
+      const options = { fetch, wantAll: true, hop: true };
+      await t.rejects(blobs.metainfo(NAME, options, signal), undecided);
+      await t.rejects(blobs.metainfo(NAME, { ...options, hop: false }, signal), unknown);
+    }
+  },
+);
