@@ -207,7 +207,7 @@ async function takePulls(
     // Where only what is read may be fetched, nothing is guessed.
     if (config.fill === 'all') starts.expect(...start);
   };
-  const offers = openOffers({ ...parts, findable, expectStart }, secret);
+  const offers = await openOffers({ ...parts, findable, expectStart }, secret);
   stops.push('offers', () => offers.stop());
   const cache = keepCache({ ...parts, findable }, stops);
   layers.follow({

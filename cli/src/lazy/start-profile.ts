@@ -28,7 +28,7 @@ export function profileOf(
   const latest = imagesOf(images, reference).at(-1);
   if (latest === undefined || !latest.isLazy)
     throw new CodedError('REQUEST_INVALID', {
-      message: `${reference} was not pulled lazily on this node since the snapshotter started; "sepia lazy status" says why`,
+      message: `${reference} was not pulled lazily on this node; "sepia lazy status" says why`,
     });
   const own = new Set(latest.layers.map(({ digest }) => digest));
   const layers = reads.filter(({ layer }) => own.has(layer));

@@ -8,7 +8,7 @@ export interface ImageStatus {
   readonly manifest: string;
   readonly isLazy: boolean;
   /** Why the image as a whole is not, where no layer says it. */
-  readonly reason: string | undefined;
+  readonly reason?: string | undefined;
   readonly layers: readonly JudgedLayer[];
   readonly atMs: number;
 }
@@ -18,6 +18,13 @@ const MAX_IMAGES = 1_000;
 /** The images that were pulled through the agent of this node, the newest last. */
 export class ImageTable {
   readonly #images = new LatestMap<string, ImageStatus>(MAX_IMAGES);
+  readonly #onNoted: () => void;
+
+  /** `former`: of an earlier run. */
+  constructor(former: readonly ImageStatus[] = [], onNoted: () => void = () => {}) {
+    for (const one of former) this.#images.set(keyOf(one), one);
+    this.#onNoted = onNoted;
+  }
 
   note(
     offer: LazyOffer,
@@ -25,12 +32,17 @@ export class ImageTable {
     atMs: number,
   ): void {
     const image = `${offer.upstream}/${offer.repository}`;
-    const key = `${image}@${offer.manifest}`;
+    const { manifest } = offer;
     const { isLazy, reason, layers } = outcome;
-    this.#images.set(key, { image, manifest: offer.manifest, isLazy, reason, layers, atMs });
+    this.#images.set(keyOf({ image, manifest }), { image, manifest, isLazy, reason, layers, atMs });
+    this.#onNoted();
   }
 
   list(): ImageStatus[] {
     return [...this.#images.values()];
   }
+}
+
+function keyOf({ image, manifest }: Pick<ImageStatus, 'image' | 'manifest'>): string {
+  return `${image}@${manifest}`;
 }

@@ -13,12 +13,14 @@ import type { LazyLayer } from '../layers/lazy-layer.ts';
 import type { Grants } from '../snapshots/core/grants.ts';
 import { AgentCalls } from './agent-calls.ts';
 import type { Findable } from './core/findable.ts';
-import { ImageTable } from './image-table.ts';
+import type { ImageTable } from './image-table.ts';
+import { KeptImages } from './kept-images.ts';
 import { LayerProofs } from './layer-proofs.ts';
 import { Publisher } from './publisher.ts';
 
-/** The agent of this node, as the config names it. */
+/** The agent of this node, as the config names it, and where what is known of pulls stays. */
 interface AgentAt {
+  readonly data: string;
   readonly agent: string;
   readonly nydus: 'mount' | 'leave';
 }
@@ -49,12 +51,13 @@ export interface OfferSide {
 }
 
 /** Begins to take images that are pulled from the agent. */
-export function openOffers(parts: Parts, secret: Uint8Array): OfferSide {
+export async function openOffers(parts: Parts, secret: Uint8Array): Promise<OfferSide> {
   const { config, dispatcher, source, indexes, layers, findable, show, grants, expectStart, log } = parts;
   const clock = new MemberClock();
   const client = new InternalClient({ dispatcher, clusterKey: secret, memberId: 'snapshotter', clock });
   const agent = new AgentCalls({ client, url: config.agent });
-  const images = new ImageTable();
+  const kept = await KeptImages.open(log, config.data);
+  const images = kept.table;
   const proofs = new LayerProofs({ source });
   const publisher = new Publisher({
     agent,
@@ -94,6 +97,7 @@ export function openOffers(parts: Parts, secret: Uint8Array): OfferSide {
     },
     stop: async () => {
       await Promise.all([proofs.stop(), publisher.stop()]);
+      await kept.settled();
     },
   };
 }

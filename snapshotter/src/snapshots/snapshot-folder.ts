@@ -1,12 +1,12 @@
-import { lchown, mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { lchown, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { type Digest, isDigest } from '@sepia/base/digest';
 import { systemCode } from '@sepia/base/errors';
-import { logFailure, tryParse } from '@sepia/base/failure';
+import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { diskFiles } from '@sepia/store/files/disk-files';
-import { replaceWhole } from '@sepia/store/files/file-port';
 import { z } from 'zod';
+import { readJson, writeJson } from '../files/json-file.ts';
 import type { Snapshot } from './core/table.ts';
 
 const RECORD = z.strictObject({
@@ -87,7 +87,7 @@ export class SnapshotFolder {
   /** Survives a power loss. */
   async save(snapshot: Snapshot): Promise<void> {
     await this.#saveCopy(snapshot);
-    await write(this.#record(snapshot.id), snapshot, true);
+    await writeJson(this.#record(snapshot.id), snapshot, true);
     await diskFiles.syncFolder(join(this.#dir, 'records'));
   }
 
@@ -115,8 +115,8 @@ export class SnapshotFolder {
 
   /** A record or its copy; undefined where neither can be read: the record is set aside, and gone with the next start. */
   async #read(path: string): Promise<Snapshot | undefined> {
-    const record = await parsed(path);
-    const found = await parsed(this.#copy(Number(basename(path, '.json'))));
+    const record = await readJson(path, RECORD);
+    const found = await readJson(this.#copy(Number(basename(path, '.json'))), RECORD);
     if (record !== undefined) {
       // One of a version that kept none.
       if (found === undefined) await this.#again(path, async () => await this.#saveCopy(record));
@@ -137,7 +137,7 @@ export class SnapshotFolder {
 
   async #saveCopy(snapshot: Snapshot): Promise<void> {
     await mkdir(this.treeOf(snapshot.id), { recursive: true });
-    await write(this.#copy(snapshot.id), snapshot, false);
+    await writeJson(this.#copy(snapshot.id), snapshot, false);
   }
 
   /** What is known is served all the same, on a full disk too: it is written at the next start. */
@@ -155,23 +155,6 @@ export class SnapshotFolder {
 
   #record(id: number): string {
     return join(this.#dir, 'records', `${id}.json`);
-  }
-}
-
-async function write(path: string, snapshot: Snapshot, durable: boolean): Promise<void> {
-  await rm(`${path}.new`, { force: true });
-  const text = Buffer.from(JSON.stringify(snapshot));
-  await replaceWhole(diskFiles, { path, temporary: `${path}.new`, durable }, text);
-}
-
-async function parsed(path: string): Promise<Snapshot | undefined> {
-  try {
-    const text = await readFile(path, 'utf8');
-    const record = tryParse(() => RECORD.parse(JSON.parse(text)));
-    return record.ok ? record.value : undefined;
-  } catch (error) {
-    if (systemCode(error) !== 'ENOENT') throw error;
-    return undefined;
   }
 }
 

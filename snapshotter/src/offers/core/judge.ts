@@ -7,7 +7,7 @@ import type { LayerKind } from '@sepia/lazy/index/layer-index';
 export interface JudgedLayer {
   readonly digest: Digest;
   readonly diffId: Digest;
-  readonly reason: string | undefined;
+  readonly reason?: string | undefined;
 }
 
 /** What becomes of an offered image, and why. */
