@@ -305,7 +305,7 @@ export class LazyLayer {
   async remove(): Promise<void> {
     this.#abort.abort(new CodedError('DRAINING'));
     await Promise.allSettled([this.#fetches.ended(), this.#completed]);
-    this.#deps.spare.forget(this.index.diffId);
+    this.#deps.spare.forget(this.imagePath);
     await rm(dirname(this.imagePath), { recursive: true, force: true });
     await Promise.all([this.#image.close(), this.#indexFile.close()]);
   }
@@ -325,11 +325,11 @@ export class LazyLayer {
    */
   async #readNow(missing: readonly number[]): Promise<Spare> {
     const { spare } = this.#deps;
-    const kept = spare.of(this.index.diffId, missing);
+    const kept = spare.of(this.imagePath, missing);
     this.#ahead.waited(missing[0]!, missing.at(-1)!, this.#spansNow);
     for (const [span, bytes] of await this.#fetches.need(missing.filter((one) => !kept.has(one)))) {
       kept.set(span, bytes);
-      spare.put(this.index.diffId, span, bytes);
+      spare.put(this.imagePath, span, bytes);
     }
     if (!this.#isAhead && !spare.isFull(performance.now())) void this.#goAhead();
     return kept;
@@ -389,7 +389,7 @@ export class LazyLayer {
       if (spare.noteFull(performance.now())) this.#deps.onFull?.(this, error);
       return false;
     }
-    spare.drop(this.index.diffId, span);
+    spare.drop(this.imagePath, span);
     // Runs in parallel can all see the last span there: it is said once.
     if (!this.presence.isComplete) return true;
     this.#completed ??= this.#complete();

@@ -23,11 +23,12 @@ const TAR = writeTar(
   })),
 );
 const BLOB = gzipSync(TAR, { memLevel: 1 });
-const INDEX = (() => {
-  const indexer = new LayerIndexer({ spanBytes: 20_000 });
+function indexOf(spanBytes: number): Buffer {
+  const indexer = new LayerIndexer({ spanBytes });
   indexer.push(BLOB);
-  return indexer.end().bytes;
-})();
+  return Buffer.from(indexer.end().bytes);
+}
+const INDEX = indexOf(20_000);
 const WHOLE = materialize(layerImage(readIndexHead(INDEX)), TAR);
 
 /** A disk with so many bytes left; a write that does not fit is taken in part, as a file system takes it. */
@@ -51,10 +52,13 @@ interface Made {
 }
 
 function made(dir: string, budgetBytes: number): Made {
-  writeFileSync(join(dir, 'index'), INDEX);
+  return madeWith(dir, new SpareSpans({ budgetBytes, fullMs: 60_000 }), INDEX);
+}
+
+function madeWith(dir: string, spare: SpareSpans, index: Buffer): Made {
+  writeFileSync(join(dir, 'index'), index);
   const disk = new SmallDisk();
   const counts = { asked: 0, full: 0 };
-  const spare = new SpareSpans({ budgetBytes, fullMs: 60_000 });
   const open = async (): Promise<LazyLayer> =>
     await LazyLayer.open(
       {
@@ -122,6 +126,21 @@ t.test('what lies on the disk beside what is in memory is not shown', async (t) 
   closeSync(fd);
   t.ok(await rightAt(layer, 0, WHOLE.length));
   await layer.close();
+});
+
+t.test('what is in memory of a layer is not taken for spans of another index of it', async (t) => {
+  const dir = t.testdir({ a: {}, b: {} });
+  const spare = new SpareSpans({ budgetBytes: 1 << 20, fullMs: 60_000 });
+  for (const [name, spanBytes] of [
+    ['a', 20_000],
+    ['b', 50_000],
+  ] as const) {
+    const { disk, open } = madeWith(join(dir, name), spare, indexOf(spanBytes));
+    const layer = await open();
+    disk.freeBytes = 0;
+    t.ok(await rightAt(layer, 0, WHOLE.length), `spans of ${spanBytes} bytes`);
+    await layer.close();
+  }
 });
 
 t.test('another error of the disk is told as it is', async (t) => {

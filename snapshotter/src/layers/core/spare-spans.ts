@@ -1,6 +1,6 @@
 /**
- * Spans that found no room on the disk, in memory: what was used last, up to `budgetBytes`, one in any case. By the
- * name of their layer and their number.
+ * Spans that found no room on the disk, in memory: what was used last, up to `budgetBytes`, one in any case. By a
+ * name of their layer and its index (another index has other spans) and their number.
  */
 export class SpareSpans {
   readonly #budgetBytes: number;
