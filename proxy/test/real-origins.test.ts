@@ -1,13 +1,10 @@
-import { randomInt } from 'node:crypto';
 import { digestOf } from '@sepia/base/digest';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
+import { SEED } from '@sepia/test-support/seeded';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
 import { type Answer, ask, type Content, manifestOf, pushBlob, randomContent } from './support/client.ts';
-
-/** A seed makes the order of a failed run come again: SEED=<n>. */
-const SEED = Number(process.env['SEED'] ?? randomInt(2 ** 31));
 
 function shuffler(seed: number): (below: number) => number {
   let state = seed >>> 0;

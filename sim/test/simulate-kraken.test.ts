@@ -1,7 +1,7 @@
+import { SEED } from '@sepia/test-support/seeded';
 import t from 'tap';
 import { simulate, simulateKraken } from '../src/index.ts';
 
-const SEED = Number(process.env['SEED'] ?? 1);
 const NET = {
   origins: 5,
   rateBytesPerSec: 300e6,

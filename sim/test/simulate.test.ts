@@ -1,3 +1,4 @@
+import { SEED } from '@sepia/test-support/seeded';
 import t from 'tap';
 import { simulate } from '../src/index.ts';
 
@@ -40,7 +41,7 @@ t.test('50 nodes, a cold blob, the leader dies, a liar, a stopped peer: all fini
 t.test(
   'few peers: short queues, so that no stream is silent for long and next to nothing comes twice',
   (t) => {
-    const first = 2 * Number(process.env['SEED'] ?? 1);
+    const first = 2 * SEED;
     for (let seed = first; seed < first + 2; seed++) {
       const result = simulate({ nodes: 8, pieces: 256, originRateBytesPerSec: 50e6, seed });
       const limitMs = (256 * 2 ** 20 * 1000) / 12.5e6;

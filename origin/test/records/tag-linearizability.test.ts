@@ -1,9 +1,9 @@
 import { checkLinearizable } from '@sepia/test-support/linearizable';
+import { SEED } from '@sepia/test-support/seeded';
 import { findTagAnomaly, TAG_MODEL, type TagOperation } from '@sepia/test-support/tag-model';
 import t from 'tap';
 import { type PlantedBug, type TagFaults, TagSimulation } from '../support/tag-simulation.ts';
 
-const SEED = Number(process.env['SEED'] ?? 1);
 const ROUNDS = Number(process.env['ROUNDS'] ?? 25);
 const CLIENTS = 5;
 const STEPS = 14;

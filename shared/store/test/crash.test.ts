@@ -1,7 +1,7 @@
 import { type Digest, digestOf } from '@sepia/base/digest';
 import { silentLogger } from '@sepia/base/log';
 import { PIECE_BYTES, pieceHash } from '@sepia/metainfo/tree';
-import { bytesOf, seeded } from '@sepia/test-support/seeded';
+import { bytesOf, SEED, seeded } from '@sepia/test-support/seeded';
 import t from 'tap';
 import { BlobStore } from '../src/blob-store.ts';
 import { CACHED, PUSHED, readAll, writePieces } from './contract.ts';
@@ -9,7 +9,6 @@ import { Crashed, CrashFiles } from './crash-files.ts';
 
 /** Loss patterns tried at each crash point, and how likely an unsynced thing survives in them. */
 const SURVIVALS = [0, 0.2, 0.5, 0.5, 0.5, 0.8, 1];
-const SEED = Number(process.env['SEED'] ?? 1);
 
 const SMALL = bytesOf(5000, 1);
 const BIG = bytesOf(PIECE_BYTES + 9000, 2);

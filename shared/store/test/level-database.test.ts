@@ -3,7 +3,7 @@ import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { throwIfBug } from '@sepia/base/failure';
 import { silentLogger } from '@sepia/base/log';
-import { seeded } from '@sepia/test-support/seeded';
+import { SEED, seeded } from '@sepia/test-support/seeded';
 import t, { type Test } from 'tap';
 import { type DatabaseWrite, LevelDatabase, openLevel } from '../src/level-database.ts';
 
@@ -211,7 +211,7 @@ t.test('damage of the files of a database is an error or nothing, never another 
   await (await openLevel(base)).close();
   const tables = readdirSync(base).filter((name) => name.endsWith('.ldb'));
   t.ok(tables.length > 0, 'values rest in tables');
-  const chance = seeded(Number(process.env['SEED'] ?? 1));
+  const chance = seeded(SEED);
   let found = 0;
   for (let run = 0; run < 40; run++) {
     const copy = join(dir, `copy-${run}`);

@@ -6,7 +6,7 @@ import { delay } from '@sepia/base/lifecycle';
 import { SOURCE_ANNOTATION } from '@sepia/lazy/convert/documents';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import { fileImage, pushFileImage } from '@sepia/test-support/clients/file-image';
-import { bytesOf, seeded } from '@sepia/test-support/seeded';
+import { bytesOf, SEED, seeded } from '@sepia/test-support/seeded';
 import { until } from '@sepia/test-support/until';
 import { Up } from '@sepia/test-support/up';
 import { call } from '@sepia/test-support/upstream/harbor-calls';
@@ -15,7 +15,6 @@ import { request } from 'undici';
 
 /** Rounds of kill -9; more before a release: `ROUNDS=50`. */
 const ROUNDS = Number(process.env['ROUNDS'] ?? 4);
-const SEED = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
 /** Tags move: several rounds push the same. */
 const TAGS = 6;
 const PUSHES_PER_ROUND = 3;

@@ -6,13 +6,12 @@ import {
   pushImage,
   randomImage,
 } from '@sepia/test-support/clients/registry-client';
-import { seeded } from '@sepia/test-support/seeded';
+import { SEED, seeded } from '@sepia/test-support/seeded';
 import { Up } from '@sepia/test-support/up';
 import t from 'tap';
 
 /** Rounds of kill -9; more before a release: `ROUNDS=200`. */
 const ROUNDS = Number(process.env['ROUNDS'] ?? 20);
-const SEED = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
 const PUSHES_PER_ROUND = 3;
 
 t.test(

@@ -2,12 +2,11 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { delay } from '@sepia/base/lifecycle';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
-import { seeded } from '@sepia/test-support/seeded';
+import { SEED, seeded } from '@sepia/test-support/seeded';
 import { findTagAnomaly, type TagInput, type TagOperation } from '@sepia/test-support/tag-model';
 import { Up, type UpMember } from '@sepia/test-support/up';
 import t from 'tap';
 
-const SEED = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
 /** How long clients work while members die and halt. */
 const WORK_MS = Number(process.env['WORK_MS'] ?? 25_000);
 const CLIENTS = 4;

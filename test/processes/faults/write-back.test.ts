@@ -8,7 +8,7 @@ import {
   randomImage,
 } from '@sepia/test-support/clients/registry-client';
 import { noPostgres, PostgresServer } from '@sepia/test-support/postgres';
-import { seeded } from '@sepia/test-support/seeded';
+import { SEED, seeded } from '@sepia/test-support/seeded';
 import { until } from '@sepia/test-support/until';
 import { Up, type UpMember } from '@sepia/test-support/up';
 import { TestTarget } from '@sepia/test-support/upstream/test-target';
@@ -17,7 +17,6 @@ import t, { type Test } from 'tap';
 const SEPIA = resolve(import.meta.dirname, '../../../sepia');
 /** Where records rest, and pushes while the registries are away; by hand: `ENGINE=embedded PUSHES=1000`. */
 const ENGINES = { embedded: 48, postgres: 24 };
-const SEED = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
 const PUSHED_MS = 120_000;
 
 interface Pushed {

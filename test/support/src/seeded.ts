@@ -1,3 +1,9 @@
+/**
+ * The seed of a test whose chance it names: the variable `SEED`, 1 where it is not set, so that a run that fails can be
+ * repeated and a commit is judged by the same draws everywhere. Others: `SEED=$RANDOM npm run test:processes`.
+ */
+export const SEED = Number(process.env['SEED'] ?? 1);
+
 /** Small seeded generator (mulberry32): 0 ≤ x < 1. */
 export function seeded(seed: number): () => number {
   let state = seed >>> 0;

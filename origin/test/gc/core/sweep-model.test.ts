@@ -1,11 +1,10 @@
 import type { Digest } from '@sepia/base/digest';
-import { seeded } from '@sepia/test-support/seeded';
+import { SEED, seeded } from '@sepia/test-support/seeded';
 import t from 'tap';
 import { FENCE_MS } from '../../../src/deadlines/members.ts';
 import type { Process } from './scheduler.ts';
 import { REPOSITORIES, World } from './world.ts';
 
-const SEED = Number(process.env['SEED'] ?? 1);
 const EPISODES = 20;
 const OPERATIONS = 500;
 const AT_ONCE = 12;

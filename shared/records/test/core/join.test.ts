@@ -1,8 +1,8 @@
 import { fc } from '@sepia/test-support/property';
+import { SEED } from '@sepia/test-support/seeded';
 import t from 'tap';
 import { canonicalJson, type Entry, isShown, type Join, joinFields, joinWhole } from '../../src/core/join.ts';
 
-const SEED = Number(process.env['SEED'] ?? 1);
 const CHECK = { seed: SEED, numRuns: 2000 };
 
 /** What members write: few clocks and values, so that they meet. */

@@ -1,3 +1,4 @@
+import { SEED } from '@sepia/test-support/seeded';
 import t from 'tap';
 import { everyState, randomRuns } from './explore.ts';
 import { EXPERIMENTS } from './register-experiments.ts';
@@ -7,7 +8,6 @@ import { Scope, type ScopeInit } from './scope.ts';
 /** `npm run model` sets both, for the whole of it. */
 const RUNS = Number(process.env['MODEL_RUNS'] ?? 6);
 const STATES = Number(process.env['MODEL_STATES'] ?? 800);
-const SEED = Number(process.env['SEED'] ?? 1);
 
 for (const [name, { scope, rules, steps, breaks, found }] of Object.entries(EXPERIMENTS)) {
   const make = (): RegisterModel => new RegisterModel(ready, rules);

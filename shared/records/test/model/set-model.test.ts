@@ -1,3 +1,4 @@
+import { SEED } from '@sepia/test-support/seeded';
 import t from 'tap';
 import { randomRuns } from './explore.ts';
 import { SET_EXPERIMENTS } from './set-experiments.ts';
@@ -5,7 +6,6 @@ import { SetModel } from './set-model.ts';
 
 /** `npm run model` sets it, for the whole of it. */
 const RUNS = Number(process.env['MODEL_RUNS'] ?? 2);
-const SEED = Number(process.env['SEED'] ?? 1);
 const STEPS = 60;
 
 for (const [name, { scope, rules, breaks, byField, found, steps = STEPS }] of Object.entries(

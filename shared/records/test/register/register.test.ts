@@ -1,5 +1,6 @@
 import { isCoded } from '@sepia/base/errors';
 import { fc } from '@sepia/test-support/property';
+import { SEED } from '@sepia/test-support/seeded';
 import t from 'tap';
 import { majorityOf } from '../../src/core/majority.ts';
 import { parseRegisterReply, parseRegisterRequest } from '../../src/register/acceptor-store.ts';
@@ -18,7 +19,6 @@ import {
 import { RegisterClient } from '../../src/register/register-client.ts';
 import { findAnomaly, RegisterSimulation } from './register-simulation.ts';
 
-const SEED = Number(process.env['SEED'] ?? 1);
 const b = (counter: number, proposer = 'p') => ({ counter, proposer });
 
 t.test('an acceptor promises upwards only and accepts what it promised', async (t) => {
