@@ -331,12 +331,11 @@ export class BlobStore {
     await this.#usage.count(this.#blobs, stopped);
     let orphans = 0;
     for (const kind of ['meta', 'leaves'] as const) {
-      for await (const digest of listBeside(this.#blobs, kind)) {
-        if (stopped()) return;
-        if (await this.#deps.files.stat(this.#blobs.layout.blob(digest))) continue;
+      const beside = listBeside(this.#blobs, kind, stopped);
+      for await (const digest of unlistedBlobs(this.#blobs, beside))
         if (await this.#blobs.removeOrphan(digest)) orphans += 1;
-      }
     }
+    if (stopped()) return;
     const partials = await this.expirePartials();
     this.#keeping = setInterval(() => this.#keepHouse(), KEEP_HOUSE_MS);
     this.#keeping.unref();

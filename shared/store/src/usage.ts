@@ -48,14 +48,16 @@ export async function* unlistedBlobs(
   }
 }
 
-/** Walks over the digests of what is kept beside blobs: sidecars or leaf hashes. */
+/** Walks over the digests of what is kept beside blobs, sidecars or leaf hashes, folder by folder; `stopped` ends it early. */
 export async function* listBeside(
   blobs: BlobFiles,
   kind: 'meta' | 'leaves',
+  stopped: () => boolean,
 ): AsyncGenerator<Digest, void, void> {
   for (const { algorithm, shard } of await shards(blobs, kind)) {
     for (const name of await blobs.files.list(join(blobs.layout.root, kind, algorithm, shard))) {
       const digest = digestOfName(algorithm, name);
+      if (stopped()) return;
       if (digest !== undefined) yield digest;
     }
   }
