@@ -73,8 +73,18 @@ export class MetainfoKeeper {
   }
 
   async #get(name: BlobName, wish: Wish): Promise<Entry> {
-    const known = this.#followed.believed(name, this.#deps.nowMs());
-    if (known !== undefined) return known;
+    const nowMs = this.#deps.nowMs();
+    const known = this.#followed.believed(name, nowMs);
+    if (known === undefined) return await this.#lookUp(name, wish);
+    if (this.#followed.isDue(name, nowMs))
+      this.#lookUp(name, wish).catch((error: unknown) =>
+        // Whoever asks once it is believed no more asks again, and is told.
+        logFailure(this.#deps.log, error, 'a link was not looked up again', { digest: name.digest }, 'debug'),
+      );
+    return known;
+  }
+
+  async #lookUp(name: BlobName, wish: Wish): Promise<Entry> {
     return await this.#locating.share(linkKey(name), async () => await this.#locate(name, wish));
   }
 

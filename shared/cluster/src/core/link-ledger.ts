@@ -23,9 +23,18 @@ interface LedgerOptions<V> {
   readonly costOf?: (value: V) => number;
 }
 
+/** A link is looked up again after this part of the time for which it is believed, */
+const RENEW_AFTER = 0.65;
+/** or up to this later: what was noted at once does not come up again at once. */
+const RENEW_SPREAD = 0.2;
+/** Its multiples, without their whole parts, lie evenly between 0 and 1. */
+const GOLDEN = (Math.sqrt(5) - 1) / 2;
+
 interface Note<V> {
   readonly value: V;
   readonly untilMs: number;
+  /** Infinite once somebody was told. */
+  renewMs: number;
 }
 
 /** A look-up that begins: its answer holds no longer than from then, and no further than the next revocation. */
@@ -43,6 +52,7 @@ export class LinkLedger<V> {
   readonly #notes = new Map<string, Note<V>>();
   #used = 0;
   #revision = 0;
+  #noted = 0;
 
   constructor(options: LedgerOptions<V>) {
     this.#options = options;
@@ -73,6 +83,17 @@ export class LinkLedger<V> {
     return found.value;
   }
 
+  /**
+   * True once for each note, while it is believed and most of that time is over: a link that many go by is looked up again
+   * before it must be, so that none of them waits.
+   */
+  isDue(name: Revocation, nowMs: number): boolean {
+    const found = this.#notes.get(linkKey(name));
+    if (found === undefined || found.renewMs > nowMs || found.untilMs <= nowMs) return false;
+    found.renewMs = Number.POSITIVE_INFINITY;
+    return true;
+  }
+
   /** True if it was noted and not revoked, believed or not: what is known when nobody can be asked. */
   isKnown(name: Revocation): boolean {
     return this.#notes.has(linkKey(name));
@@ -88,7 +109,10 @@ export class LinkLedger<V> {
     const cost = this.#costOf(value);
     if (lookUp.revision !== this.#revision || periodMs === undefined || cost > limit) return;
     this.#forget(name);
-    this.#notes.set(linkKey(name), { value, untilMs: lookUp.atMs + periodMs });
+    this.#noted += 1;
+    const part = RENEW_AFTER + RENEW_SPREAD * ((this.#noted * GOLDEN) % 1);
+    const [untilMs, renewMs] = [lookUp.atMs + periodMs, lookUp.atMs + periodMs * part];
+    this.#notes.set(linkKey(name), { value, untilMs, renewMs });
     this.#used += cost;
     for (const [key, oldest] of this.#notes) {
       if (this.#used <= limit) return;

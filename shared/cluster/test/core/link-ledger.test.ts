@@ -31,6 +31,30 @@ t.test('a link is believed for a while after it was looked up', async (t) => {
   t.notOk(ledger.isBelieved({ ...NAME, repository: 'other' }, 100));
 });
 
+t.test('a link that is asked for is looked up again before it must be, once', async (t) => {
+  const ledger = new LinkLedger<string>({ beliefMs: () => 1_000, limit: 1_000 });
+  t.notOk(ledger.isDue(NAME, 0), 'nothing is noted');
+  ledger.note(NAME, 'found', ledger.begin(0));
+  t.notOk(ledger.isDue(NAME, 649), 'most of its time is left');
+  t.ok(ledger.isDue(NAME, 850));
+  t.notOk(ledger.isDue(NAME, 850), 'somebody was told');
+  ledger.note(NAME, 'found', ledger.begin(850));
+  t.notOk(ledger.isDue(NAME, 851), 'looked up again');
+  t.ok(ledger.isDue(NAME, 1_700));
+  ledger.note(NAME, 'found', ledger.begin(2_000));
+  t.notOk(ledger.isDue(NAME, 3_000), 'it is believed no more: whoever asks must wait');
+});
+
+t.test('links that were looked up at once come up again one after the other', async (t) => {
+  const ledger = new LinkLedger<number>({ beliefMs: () => 1_000, limit: 1_000 });
+  const names = Array.from({ length: 100 }, (_, at) => ({ ...NAME, repository: `app${at}` }));
+  for (const name of names) ledger.note(name, 1, ledger.begin(0));
+  const dueBy = (nowMs: number): number => names.filter((name) => ledger.isDue(name, nowMs)).length;
+  const counts = [650, 690, 730, 770, 810, 850].map(dueBy);
+  t.equal(counts[0], 0);
+  for (const count of counts.slice(1)) t.ok(count >= 18 && count <= 22, `${count} of 100 within 40 ms`);
+});
+
 t.test('links that stay are believed unasked, and not noted', async (t) => {
   const ledger = ledgerOf();
   const name = { ...NAME, upstream: 'hub' };

@@ -73,6 +73,11 @@ export class Followed {
     return known;
   }
 
+  /** True once for each look-up: its link is still believed, and is to be looked up again while nobody has to wait for it. */
+  isDue(name: BlobName, nowMs: number): boolean {
+    return this.#links.isDue(name, nowMs);
+  }
+
   /** What is known, whether its link is believed or not; undefined once it was given up. */
   known(name: BlobName): Entry | undefined {
     return this.#sound(name);

@@ -12,12 +12,13 @@ export interface SwarmFigures {
 
 const MAX_NODES = 2_000;
 
-/** Last figures by node; the oldest node is dropped beyond a limit. */
+/** Last figures by node, of those that run a swarm; the oldest node is dropped beyond a limit. */
 export class LiveFigures {
   readonly #byNode = new LatestMap<string, readonly SwarmFigures[]>(MAX_NODES);
 
   note(nodeId: string, figures: readonly SwarmFigures[]): void {
-    this.#byNode.set(nodeId, figures);
+    if (figures.length === 0) this.#byNode.delete(nodeId);
+    else this.#byNode.set(nodeId, figures);
   }
 
   forget(nodeId: string): void {

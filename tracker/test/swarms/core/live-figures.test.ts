@@ -30,6 +30,15 @@ t.test('the last figures of each node, until it is forgotten', async (t) => {
   t.equal(figures.of('a').length, 1);
 });
 
+t.test('nodes without a running swarm take no room from those that have one', async (t) => {
+  const figures = new LiveFigures();
+  figures.note('n', [of('a', 1)]);
+  for (let n = 0; n <= 2_000; n++) figures.note(`idle${n}`, []);
+  t.equal(figures.of('a').length, 1);
+  figures.note('n', []);
+  t.same(figures.of('a'), []);
+});
+
 t.test('beyond their number the node that told longest ago is let go', async (t) => {
   const figures = new LiveFigures();
   for (let n = 0; n <= 2_000; n++) figures.note(`n${n}`, [of('a', n)]);
