@@ -136,36 +136,42 @@ t.test('with no origin left what was proven is still told; what was deleted is n
   await t.rejects(keeper.get(NAME), { code: 'NO_PEERS' });
 });
 
-t.test('a link that is asked for is looked up again beside it: nobody waits, and a no counts when it must', async (t) => {
-  const { keeper, origins, clock } = keeperOf(t);
-  origins.has = { a: final() };
-  await keeper.get(NAME);
-  let lookUps = 0;
-  const { where } = origins;
-  let release = (): void => undefined;
-  const gate = new Promise<void>((resolve) => {
-    release = resolve;
-  });
-  origins.where = async () => {
-    lookUps += 1;
-    await gate;
-    return await where();
-  };
-  clock.nowMs = 9_000;
-  t.equal((await keeper.get(NAME)).metainfo.state, 'final', 'answered while the look-up hangs');
-  await keeper.get(NAME);
-  t.equal(lookUps, 1);
-  release();
-  await until(() => origins.asked.length === 2, 'looked up');
-  clock.nowMs = 18_000;
-  await until(async () => (await keeper.get(NAME)) !== undefined && lookUps === 2, 'believed since, and due');
-  await until(() => origins.asked.length === 3, 'looked up once more');
-  clock.nowMs = 26_900;
-  origins.metainfo = () => Promise.reject(new CodedError('BLOB_UNKNOWN'));
-  await until(async () => (await keeper.get(NAME)) !== undefined && lookUps === 3, 'a no beside it');
-  clock.nowMs = 28_001;
-  await t.rejects(keeper.get(NAME), { code: 'BLOB_UNKNOWN' });
-});
+t.test(
+  'a link that is asked for is looked up again beside it: nobody waits, and a no counts when it must',
+  async (t) => {
+    const { keeper, origins, clock } = keeperOf(t);
+    origins.has = { a: final() };
+    await keeper.get(NAME);
+    let lookUps = 0;
+    const { where } = origins;
+    let release = (): void => undefined;
+    const gate = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    origins.where = async () => {
+      lookUps += 1;
+      await gate;
+      return await where();
+    };
+    clock.nowMs = 9_000;
+    t.equal((await keeper.get(NAME)).metainfo.state, 'final', 'answered while the look-up hangs');
+    await keeper.get(NAME);
+    t.equal(lookUps, 1);
+    release();
+    await until(() => origins.asked.length === 2, 'looked up');
+    clock.nowMs = 18_000;
+    await until(
+      async () => (await keeper.get(NAME)) !== undefined && lookUps === 2,
+      'believed since, and due',
+    );
+    await until(() => origins.asked.length === 3, 'looked up once more');
+    clock.nowMs = 26_900;
+    origins.metainfo = () => Promise.reject(new CodedError('BLOB_UNKNOWN'));
+    await until(async () => (await keeper.get(NAME)) !== undefined && lookUps === 3, 'a no beside it');
+    clock.nowMs = 28_001;
+    await t.rejects(keeper.get(NAME), { code: 'BLOB_UNKNOWN' });
+  },
+);
 
 t.test('a bug is thrown, and not taken for the silence of origins', async (t) => {
   const { keeper, origins, clock } = keeperOf(t);

@@ -93,7 +93,7 @@ export class SwarmTable {
       node = undefined;
     }
     node ??= this.#create(renewal, renewal.bootId);
-    node.facts = factsOf(renewal);
+    node.facts = factsOf(renewal, node.facts);
     node.seq = renewal.seq;
     node.heardAtMs = nowMs;
     node.expiresAtMs = nowMs + renewal.ttlMs;
@@ -116,7 +116,7 @@ export class SwarmTable {
       node = this.#create(facts, '');
       node.expiresAtMs = nowMs + ttlMs;
     }
-    node.facts = factsOf(facts);
+    node.facts = factsOf(facts, node.facts);
     node.heardAtMs = nowMs;
     node.expiresAtMs = Math.max(node.expiresAtMs, nowMs + ttlMs);
     if (leeching) this.#addLeecher(node, digest);
@@ -258,6 +258,11 @@ export class SwarmTable {
   }
 }
 
-function factsOf({ nodeId, addresses, zone }: NodeFacts): NodeFacts {
-  return { nodeId, addresses, zone };
+/** Those that are known where nothing has changed: what a message brought is then garbage at once, and never becomes old. */
+function factsOf({ nodeId, addresses, zone }: NodeFacts, known: NodeFacts): NodeFacts {
+  const isSame =
+    known.zone === zone &&
+    known.addresses.length === addresses.length &&
+    known.addresses.every((address, at) => address === addresses[at]);
+  return isSame ? known : { nodeId, addresses, zone };
 }

@@ -56,7 +56,10 @@ t.test('what is known is answered from memory only while its link is believed', 
   t.same([mustFollow, isContested], [false, false], 'a final one is not followed');
   t.equal(followed.believed(name, BELIEF_MS - 1), entry);
   t.equal(followed.believed(nameOf('x', 'b'), 0), undefined, 'a link of its own');
-  t.same([0, BELIEF_MS - 1, BELIEF_MS - 1].map((atMs) => followed.isDue(name, atMs)), [false, true, false]);
+  t.same(
+    [0, BELIEF_MS - 1, BELIEF_MS - 1].map((atMs) => followed.isDue(name, atMs)),
+    [false, true, false],
+  );
   t.equal(followed.believed(name, BELIEF_MS), undefined);
   t.equal(followed.withoutOrigins(name), entry, 'with no origin left it lets a running swarm finish');
   followed.revoke([name]);

@@ -34,6 +34,22 @@ t.test('a seed told by lease is handed out, never to itself', async (t) => {
   t.same(table.handout('d1', node('a'), 10), []);
 });
 
+t.test('a node is handed out as it last told of itself, by lease or join', async (t) => {
+  const table = new SwarmTable(seeded(1), digestHash);
+  const told = () =>
+    table.handout('d1', { nodeId: 'b', addresses: [] }, 10).map((one) => [...one.addresses, one.zone]);
+  const set = { setHash: setHash(['d1']) };
+  table.renew(lease('a', { add: ['d1'], ...set, addresses: ['x:1'] }), 0);
+  table.renew(lease('a', { seq: 2, ...set, addresses: ['x:1'] }), 0);
+  t.same(told(), [['x:1', undefined]], 'the same again');
+  table.renew(lease('a', { seq: 3, ...set, addresses: ['x:2'] }), 0);
+  t.same(told(), [['x:2', undefined]]);
+  table.join({ nodeId: 'a', addresses: ['x:2', 'y:2'] }, 'd1', false, 1000, 0);
+  t.same(told(), [['x:2', 'y:2', undefined]]);
+  table.join({ nodeId: 'a', addresses: ['x:2', 'y:2'], zone: 'z1' }, 'd1', false, 1000, 0);
+  t.same(told(), [['x:2', 'y:2', 'z1']]);
+});
+
 t.test('a set that differs asks for the full one', async (t) => {
   const table = new SwarmTable(seeded(1), digestHash);
   t.equal(table.renew(lease('a', { add: ['d1'], setHash: setHash(['d1', 'd2']) }), 0).resync, true);
