@@ -24,11 +24,10 @@ t.test(
           const missing = all.filter(({ here }) => !here).length;
           const chosen = choosePieces(
             {
-              pieces: all.length,
               missing,
-              has: (index) => all[index]!.here,
-              isThere: (index) => all[index]!.there,
-              isAsked: (index) => all[index]!.asked || all[index]!.askedHere,
+              have: Uint8Array.from(all, ({ here }) => Number(here)),
+              there: Uint8Array.from(all, ({ there }) => Number(there)),
+              asked: Uint8Array.from(all, ({ asked, askedHere }) => Number(asked) + Number(askedHere)),
               isAskedHere: (index) => all[index]!.askedHere,
               rarity: (index) => all[index]!.rarity,
             },

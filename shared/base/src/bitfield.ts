@@ -60,12 +60,25 @@ export class Bitfield {
     return -1;
   }
 
+  /** Whether both, of the same size, have an index that `but` has not. */
+  meets(other: Bitfield, but?: Bitfield): boolean {
+    const [ours, theirs, spared] = [this.bytes, other.bytes, but?.bytes];
+    for (let at = 0; at < ours.length; at++)
+      if ((ours[at]! & theirs[at]! & (spared === undefined ? 0xff : ~spared[at]!)) !== 0) return true;
+    return false;
+  }
+
   clone(): Bitfield {
     return new Bitfield(this.size, this.bytes);
   }
 
   *[Symbol.iterator](): Generator<number> {
     for (let index = 0; index < this.size; index++) if (this.has(index)) yield index;
+  }
+
+  /** Visits whatever is set, in order: as iterating does, many times as fast. */
+  forEach(visit: (index: number) => void): void {
+    for (let index = 0; index < this.size; index++) if (this.has(index)) visit(index);
   }
 }
 

@@ -51,7 +51,7 @@ export class KrakenPeer {
   /** Name → until when it is not dialled. */
   readonly #blacklist = new Map<string, number>();
   /** Piece → of how many it is asked. */
-  readonly #asked = new Map<number, number>();
+  readonly #asked: Uint8Array;
   #missing: number;
 
   constructor(init: PeerInit) {
@@ -63,6 +63,7 @@ export class KrakenPeer {
     this.#pieces = Math.ceil(init.units / UNITS);
     this.#have = new Uint8Array(this.#pieces).fill(init.origin ? 1 : 0);
     this.#rarity = new Int32Array(this.#pieces);
+    this.#asked = new Uint8Array(this.#pieces);
     this.#missing = init.origin ? 0 : this.#pieces;
   }
 
@@ -150,11 +151,10 @@ export class KrakenPeer {
     if (room <= 0 || this.complete) return;
     const chosen = choosePieces(
       {
-        pieces: this.#pieces,
         missing: this.#missing,
-        has: (index) => this.#have[index] === 1,
-        isThere: (index) => conn.there[index] === 1,
-        isAsked: (index) => this.#asked.has(index),
+        have: this.#have,
+        there: conn.there,
+        asked: this.#asked,
         isAskedHere: (index) => conn.asked.has(index),
         rarity: (index) => this.#rarity[index]!,
       },
@@ -167,15 +167,12 @@ export class KrakenPeer {
 
   #ask(conn: Conn, index: number): void {
     conn.asked.set(index, this.#init.clock.nowMs);
-    this.#asked.set(index, (this.#asked.get(index) ?? 0) + 1);
+    this.#asked[index]! += 1;
     this.#init.network.message(() => conn.peer.#serve(this, index));
   }
 
   #unask(conn: Conn, index: number): void {
-    if (!conn.asked.delete(index)) return;
-    const others = (this.#asked.get(index) ?? 1) - 1;
-    if (others > 0) this.#asked.set(index, others);
-    else this.#asked.delete(index);
+    if (conn.asked.delete(index)) this.#asked[index]! -= 1;
   }
 
   #serve(to: KrakenPeer, index: number): void {

@@ -6,14 +6,12 @@ export type KrakenPolicy = 'default' | 'rarest_first';
 
 /** What the choice of pieces looks at. */
 export interface RequestView {
-  readonly pieces: number;
   readonly missing: number;
-  /** Here already. */
-  has(index: number): boolean;
-  /** The peer has it. */
-  isThere(index: number): boolean;
-  /** Asked of anybody; asked of this peer. */
-  isAsked(index: number): boolean;
+  /** By piece, more than 0: it is here already, the peer has it, it is asked of anybody. */
+  readonly have: Uint8Array;
+  readonly there: Uint8Array;
+  readonly asked: Uint8Array;
+  /** It is asked of this peer. */
   isAskedHere(index: number): boolean;
   /** Peers that have it, as Kraken counts them. */
   rarity(index: number): number;
@@ -26,12 +24,13 @@ export function choosePieces(
   policy: KrakenPolicy,
   chance: Chance,
 ): number[] {
+  const { have, there, asked } = view;
   const isEndgame = view.missing <= KRAKEN_LIMITS.endgamePieces;
   const found: number[] = [];
   let seen = 0;
-  for (let index = 0; index < view.pieces; index++) {
-    if (view.has(index) || !view.isThere(index)) continue;
-    if (isEndgame ? view.isAskedHere(index) : view.isAsked(index)) continue;
+  for (let index = 0; index < have.length; index++) {
+    if (have[index] !== 0 || there[index] === 0) continue;
+    if (isEndgame ? view.isAskedHere(index) : asked[index] !== 0) continue;
     seen += 1;
     if (policy === 'rarest_first') insert(view, found, index, count);
     else if (found.length < count) found.push(index);

@@ -33,6 +33,12 @@ export interface BlobPlan {
   readonly onEnd: () => void;
 }
 
+/** Whom members may be told of. */
+interface Peers {
+  readonly all: readonly KnownPeer[];
+  readonly origins: readonly KnownPeer[];
+}
+
 /** All nodes of one blob: a core each, on the machines of the run. */
 export class BlobSwarm {
   readonly nodes = new Map<string, SimNode>();
@@ -43,6 +49,10 @@ export class BlobSwarm {
   /** Pieces whose hash the origins know, and those that members know. */
   readonly #landed = new Set<number>();
   readonly #told = new Set<number>();
+  /** Each node's place among all. */
+  readonly #numbers: ReadonlyMap<string, number>;
+  /** What {@link BlobSwarm.#known} says; undefined where a node was added since. */
+  #peers: Peers | undefined;
   readonly cold: ColdBlob | undefined;
 
   constructor(stage: Stage, plan: BlobPlan) {
@@ -54,6 +64,7 @@ export class BlobSwarm {
     if (source !== undefined)
       this.cold = new ColdBlob({ stage, number, pieces, upstream, nodes: this.nodes, landed });
     this.#empty = plan.emptyOrigins.map((position) => `o${position}`);
+    this.#numbers = new Map([...stage.machines.keys()].map((name, at) => [name, at]));
     for (const name of stage.machines.keys()) this.#add(name, this.#kept(name));
   }
 
@@ -100,22 +111,21 @@ export class BlobSwarm {
   #begin(node: SimNode, trackers: Trackers | undefined): void {
     const ports = this.plan.http && !node.origin ? [...this.ports.values()] : [];
     if (trackers === undefined) {
-      const peers = this.peers();
-      const origins = peers.filter(({ origin }) => origin);
+      const { all: peers, origins } = this.#known();
       node.start(peers.length <= KNOWN ? peers : [...origins, ...this.#drawn(peers)], ports);
     } else if (node.origin) node.start([], []);
     else if (this.cold !== undefined) node.start([], ports, this.cold.join(trackers));
-    else {
-      const origins = this.peers().filter(({ origin }) => origin);
-      node.start(origins, ports, trackers.join.bind(trackers, this.plan.number));
-    }
+    else node.start(this.#known().origins, ports, trackers.join.bind(trackers, this.plan.number));
   }
 
   /** Whom a member may be told of. */
-  peers(): KnownPeer[] {
-    return [...this.nodes.values()]
+  #known(): Peers {
+    if (this.#peers !== undefined) return this.#peers;
+    const all = [...this.nodes.values()]
       .filter((node) => !this.#empty.includes(node.name))
       .map((node) => node.asPeer());
+    this.#peers = { all, origins: all.filter(({ origin }) => origin) };
+    return this.#peers;
   }
 
   /** Members by lot. */
@@ -162,7 +172,7 @@ export class BlobSwarm {
     const machine = machines.get(name)!;
     const node = new SimNode({
       name,
-      number: [...machines.keys()].indexOf(name),
+      number: this.#numbers.get(name)!,
       peerId: name,
       zone: `z${origin ? 0 : position % zones}`,
       origin,
@@ -185,6 +195,7 @@ export class BlobSwarm {
       },
     });
     this.nodes.set(name, node);
+    this.#peers = undefined;
     if (!origin || this.ports.has(name)) return node;
     const holder = (): HttpPort | undefined => {
       const at = cold === undefined ? (this.#empty.includes(name) ? 'o0' : undefined) : cold.leader;

@@ -4,7 +4,9 @@ import { SwarmCore } from '@sepia/swarm/core/swarm-core';
 import type { HttpPort } from '../wire/http.ts';
 import { HttpGets } from '../wire/http-gets.ts';
 import type { Machine } from '../wire/machine.ts';
+import type { Port } from '../wire/network.ts';
 import { type Flow, newFlow, PIECE_BYTES } from '../wire/uplink.ts';
+import { Disk } from './disk.ts';
 import { checkAsked, checkCore } from './invariants.ts';
 import type { Join, NodeInit } from './node-init.ts';
 import { SimReader } from './reader.ts';
@@ -12,14 +14,19 @@ import { SimReader } from './reader.ts';
 /** HAVEs are collected this long, as the shell does. */
 const HAVE_BATCH_MS = 20;
 
-/** A piece that was written is on disk for good after this. */
-const SYNC_MS = 200;
-
+/** One end's way to the other. */
 interface Wire {
   readonly node: SimNode;
   readonly link: LinkId;
   readonly flow: Flow;
   haves: number[];
+  /** The other end's way here; it is open while that end has the wire. */
+  back: Wire | undefined;
+  isOpen: boolean;
+}
+
+function newWire(node: SimNode, link: LinkId, to: Port): Wire {
+  return { node, link, flow: newFlow(to), haves: [], back: undefined, isOpen: true };
 }
 
 /** A simulated shell around one core. */
@@ -49,13 +56,12 @@ export class SimNode {
   #join: Join | undefined;
   #joining = false;
   #peer: KnownPeer | undefined;
-  /** Wires with HAVEs that wait to be sent together. */
-  #having: Wire[] = [];
+  /** HAVEs that wait to be sent together: over which link, of which piece. */
+  #haves: number[] = [];
   readonly #events: SwarmEvent[] = [];
   #handling = false;
   readonly reader: SimReader;
-  /** What a start after a crash finds; whoever has all of it has that for good. */
-  readonly durable: Bitfield;
+  readonly #disk: Disk;
   /** A piece that came from the swarm is on disk. */
   onWritten: ((index: number) => void) | undefined;
 
@@ -78,9 +84,14 @@ export class SimNode {
       nowMs: startMs,
       limits: init.limits,
     });
-    this.durable = init.have.clone();
+    this.#disk = new Disk(init.have);
     this.#http = new HttpGets(init.name, init.machine, (event) => this.tell(event));
     this.reader = new SimReader(this.#core.have, init.knows);
+  }
+
+  /** What a start after a crash finds; whoever has all of it has that for good. */
+  get durable(): Bitfield {
+    return this.#disk.durable(this.#init.clock.nowMs);
   }
 
   has(index: number): boolean {
@@ -126,6 +137,7 @@ export class SimNode {
   /** `crash`: it is killed and comes back. */
   fail(kind: 'kill' | 'stop' | 'corrupt' | 'crash'): void {
     if (kind !== 'corrupt' && kind !== 'crash' && this.alive && !this.done) this.#init.onEnd();
+    if (kind !== 'corrupt') this.#disk.die(this.#init.clock.nowMs);
     if (kind === 'corrupt') this.corrupt = true;
     else if (kind === 'stop') {
       this.stopped = true;
@@ -141,11 +153,13 @@ export class SimNode {
 
   tell(event: SwarmEvent): void {
     if (!this.alive) return;
-    this.#events.push(event);
-    if (this.#handling) return;
+    if (this.#handling) {
+      this.#events.push(event);
+      return;
+    }
     this.#handling = true;
-    for (let next = this.#events.shift(); next !== undefined; next = this.#events.shift()) {
-      this.#core.handle(next, this.#init.clock.nowMs, (effect) => this.#run(effect));
+    for (let next: SwarmEvent | undefined = event; next !== undefined; next = this.#events.shift()) {
+      this.#core.handle(next, this.#init.clock.nowMs, this.#emit);
       if (this.#init.checked) checkCore(this.name, this.#core);
     }
     this.#handling = false;
@@ -155,11 +169,17 @@ export class SimNode {
   ended(atMs: number): void {
     this.done = true;
     this.finishedMs = atMs;
-    for (let index = 0; index < this.#init.pieces; index++) this.durable.add(index);
+    this.#disk.complete();
   }
 
-  #run(effect: SwarmEffect): void {
+  readonly #emit = (effect: SwarmEffect): void => {
     const { clock, trace, number } = this.#init;
+    if (effect.type === 'sendHave') {
+      // By far the most frequent.
+      trace.add(clock.nowMs, number, effect.type, effect.link, effect.index);
+      this.#have(effect.link, effect.index);
+      return;
+    }
     const link = 'link' in effect ? effect.link : -1;
     const piece = 'index' in effect ? effect.index : -1;
     trace.add(clock.nowMs, number, effect.type, link, piece);
@@ -175,9 +195,6 @@ export class SimNode {
         this.#send(effect.link, (link) => ({ type: 'bitfield', link, indexes }));
         return;
       }
-      case 'sendHave':
-        this.#have(effect.link, effect.index);
-        return;
       case 'sendSuggest':
         this.#send(effect.link, (link) => ({ type: 'suggested', link, index: effect.index }));
         return;
@@ -220,7 +237,7 @@ export class SimNode {
         this.#askTracker(this.#learn);
         this.#init.onEnd();
     }
-  }
+  };
 
   /** Joins, now and again while pieces are lacking. */
   #askTracker(told: (peers: readonly KnownPeer[]) => void): void {
@@ -253,8 +270,10 @@ export class SimNode {
         return network.message(() => this.tell({ type: 'linkDown', link, reason: 'failed' }));
       }
       const theirs = other.#core.drawLink();
-      const ours: Wire = { node: other, link: theirs, flow: newFlow(other.#machine.port), haves: [] };
-      other.#wires.set(theirs, { node: this, link, flow: newFlow(this.#machine.port), haves: [] });
+      const ours = newWire(other, theirs, other.#machine.port);
+      const back = newWire(this, link, this.#machine.port);
+      [ours.back, back.back] = [back, ours];
+      other.#wires.set(theirs, back);
       this.#wires.set(link, ours);
       network.message(() => {
         if (this.#wires.has(link)) this.#up(link, other, true);
@@ -275,7 +294,7 @@ export class SimNode {
     const there = wire.flow.to;
     this.#init.network.message(
       () => {
-        if (wire.node.#wires.has(wire.link)) wire.node.tell(event);
+        if (wire.back?.isOpen === true) wire.node.tell(event);
       },
       this.#machine.port,
       there,
@@ -290,6 +309,7 @@ export class SimNode {
     const wire = this.#wires.get(link);
     this.#wires.delete(link);
     if (wire === undefined) return;
+    wire.isOpen = false;
     this.#machine.uplink.drop(wire.flow);
     this.tell({ type: 'linkDown', link, reason });
     if (!tellOther) return;
@@ -301,25 +321,34 @@ export class SimNode {
   }
 
   #have(link: LinkId, index: number): void {
-    const wire = this.#wires.get(link);
-    if (wire === undefined) return;
-    if (wire.haves.push(index) > 1) return;
-    if (this.#having.push(wire) > 1) return;
-    const { clock, network } = this.#init;
-    clock.at(clock.nowMs + HAVE_BATCH_MS, () => {
-      const batch = this.#having.map((wire) => ({ wire, indexes: wire.haves }));
-      for (const { wire } of batch) wire.haves = [];
-      this.#having = [];
-      if (!this.alive) return;
-      const { port } = this.#machine;
-      const arrive = (of: typeof batch): void => {
-        for (const { wire, indexes } of of)
-          if (wire.node.#wires.has(wire.link)) wire.node.tell({ type: 'haves', link: wire.link, indexes });
-      };
-      const held = batch.filter(({ wire }) => network.isCut(port, wire.flow.to));
-      network.message(() => arrive(held.length === 0 ? batch : batch.filter((one) => !held.includes(one))));
-      for (const one of held) network.message(() => arrive([one]), port, one.wire.flow.to);
+    if (this.#haves.push(link, index) > 2) return;
+    const { clock } = this.#init;
+    clock.at(clock.nowMs + HAVE_BATCH_MS, () => this.#sendHaves());
+  }
+
+  #sendHaves(): void {
+    const { network } = this.#init;
+    const batch: Wire[] = [];
+    for (let at = 0; at < this.#haves.length; at += 2) {
+      const wire = this.#wires.get(this.#haves[at]!);
+      if (wire === undefined) continue;
+      if (wire.haves.push(this.#haves[at + 1]!) === 1) batch.push(wire);
+    }
+    this.#haves = [];
+    if (!this.alive) return;
+    const { port } = this.#machine;
+    const indexes = batch.map((wire) => wire.haves);
+    for (const wire of batch) wire.haves = [];
+    const arrive = (at: number): void => {
+      const { back, node, link } = batch[at]!;
+      if (back?.isOpen === true) node.tell({ type: 'haves', link, indexes: indexes[at]! });
+    };
+    const held = batch.map((wire) => network.isCut(port, wire.flow.to));
+    network.message(() => {
+      for (let at = 0; at < batch.length; at++) if (held[at] !== true) arrive(at);
     });
+    for (let at = 0; at < batch.length; at++)
+      if (held[at] === true) network.message(() => arrive(at), port, batch[at]!.flow.to);
   }
 
   #fetch(link: LinkId, index: number): void {
@@ -365,18 +394,11 @@ export class SimNode {
 
   #landed(index: number): void {
     this.tell({ type: 'landed', index });
-    this.#sync(index);
-  }
-
-  #sync(index: number): void {
-    const { clock } = this.#init;
-    clock.at(clock.nowMs + (this.done ? 0 : SYNC_MS), () => {
-      if (this.alive) this.durable.add(index);
-    });
+    this.#disk.write(index, this.#init.clock.nowMs);
   }
 
   #written(index: number): void {
-    this.#sync(index);
+    this.#disk.write(index, this.#init.clock.nowMs);
     this.tell({ type: 'written', index, ok: true });
     this.onWritten?.(index);
     const moved = this.#init.reader ? this.reader.read(this.#init.clock.nowMs) : undefined;

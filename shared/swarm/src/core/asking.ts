@@ -45,9 +45,31 @@ export class Asking {
     return nowMs - wireByteMs() >= limits.stallMs;
   }
 
+  /**
+   * True only if {@link mayAsk} refuses each wanted piece that it did not suggest, found for all pieces at once: a choice looks at
+   * hundreds of pieces, and most often at origins first.
+   */
+  mayAskNothing(link: Link, areSure: () => boolean): boolean {
+    if (link.kind === 'http') return false;
+    const { pieces } = this.#state;
+    if (link.stalled || link.choked || !link.has.meets(pieces.wanted.bits)) return true;
+    if (!link.origin || this.#state.origin || pieces.inFlight.size === 0 || !this.#hasPeers()) return false;
+    if (this.#originBusy()) return true;
+    return !link.has.meets(pieces.wanted.bits, pieces.held) && areSure();
+  }
+
+  /** Whether each peer that is no origin serves whatever it has. */
+  arePeersSure(nowMs: number): boolean {
+    for (const link of this.#state.links.values()) {
+      if (!isMember(link) || link.origin) continue;
+      if (link.stalled || link.choked || link.hasRefused || nowMs < link.notBeforeMs) return false;
+    }
+    return true;
+  }
+
   /** It was asked for nothing though it has room: so it stays until it has more or more is wanted, unless time or policy refused. */
   noteEmpty(link: Link): void {
-    if (link.kind !== 'wire' || link.origin || link.stalled || link.choked || link.refused.size > 0) return;
+    if (link.kind !== 'wire' || link.origin || link.stalled || link.choked || link.hasRefused) return;
     const { limits, zone, links } = this.#state;
     if (link.zone === zone || limits.farShare >= 1) links.noteEmpty(link);
   }
@@ -69,11 +91,12 @@ export class Asking {
     return best;
   }
 
-  mayAsk(link: Link, index: number, urgent: boolean, nowMs: number): boolean {
+  /** `areSure`: as {@link arePeersSure} answers now; a choice among many pieces asks it once. */
+  mayAsk(link: Link, index: number, urgent: boolean, nowMs: number, areSure?: () => boolean): boolean {
     if (!link.canServe(index, nowMs)) return false;
     if (link.kind === 'http') return this.#mayAskHttp(index, urgent, nowMs);
     if (!urgent && link.zone !== this.#state.zone && !this.#mayCross(nowMs)) return false;
-    if (!link.origin || link.suggested.has(index) || this.#state.origin) return true;
+    if (!link.origin || link.suggests(index) || this.#state.origin) return true;
     if (urgent) return this.#state.pieces.inFlight.has(index) || this.#readerMay(index, nowMs);
     if (this.#state.pieces.inFlight.size === 0) {
       // Nothing moves: whoever has it is asked.
@@ -81,7 +104,7 @@ export class Asking {
       return this.#isWithPeers(index, nowMs);
     }
     // A member that no origin gives anything may take what its peers do not have; the origin's budget has the last word.
-    return (!this.#hasPeers() || !this.#originBusy()) && !this.#isWithPeers(index, nowMs);
+    return (!this.#hasPeers() || !this.#originBusy()) && !this.#isWithPeers(index, nowMs, areSure);
   }
 
   /** A reader's first piece comes from an origin at once, later ones if the swarm is late with them. */
@@ -120,8 +143,11 @@ export class Asking {
   }
 
   /** Whether a peer that is no origin has it and serves now. */
-  #isWithPeers(index: number, nowMs: number): boolean {
-    if (this.#state.pieces.peerHolders[index] === 0) return false;
+  #isWithPeers(index: number, nowMs: number, areSure?: () => boolean): boolean {
+    const { pieces } = this.#state;
+    if (pieces.peerHolders[index] === 0) return false;
+    // What is wanted is asked of nobody.
+    if (areSure?.() === true && pieces.wanted.has(index)) return true;
     for (const link of this.#state.links.values())
       if (isMember(link) && !link.origin && link.canServe(index, nowMs)) return true;
     return false;
@@ -143,8 +169,7 @@ export class Asking {
   }
 
   #originBusy(): boolean {
-    for (const link of this.#state.links.values())
-      if (link.kind === 'wire' && link.origin && link.fetches.size > 0) return true;
+    for (const link of this.#state.links.origins) if (link.load > 0) return true;
     return false;
   }
 

@@ -8,6 +8,7 @@ import type { PieceTable } from './pieces.ts';
 import type { Chance } from './random.ts';
 import type { Rate } from './rate.ts';
 import type { Readers } from './readers.ts';
+import { Turns } from './turns.ts';
 
 /** What the choice of fetches looks at; it stays the core's. */
 export interface FetchingDeps {
@@ -38,6 +39,11 @@ export class Fetching {
     if (this.noBuffers) return;
     if (heads && pieces.wanted.list.length > 0) this.#readerHeads(nowMs, emit);
     if (!this.#mayAskMore()) return;
+    let sure: boolean | undefined;
+    const areSure = (): boolean => {
+      sure ??= asking.arePeersSure(nowMs);
+      return sure;
+    };
     const view: PickView = {
       limits,
       chance: this.#deps.chance,
@@ -47,22 +53,20 @@ export class Fetching {
       isAlone: asking.isAlone(),
       isReading: this.#deps.readers.areMoving(limits.readerMovesMs, nowMs),
       readers: [...this.#deps.readers.values()].map((reader) => reader.index),
-      mayAsk: (link, index, urgent) => asking.mayAsk(link, index, urgent, nowMs),
+      mayAsk: (link, index, urgent) => asking.mayAsk(link, index, urgent, nowMs, areSure),
+      mayAskNothing: (link) => asking.mayAskNothing(link, areSure),
     };
-    const links = this.#byLoad(nowMs);
-    while (links.length > 0 && this.#mayAskMore()) {
-      // One more piece of each in turn: the load spreads over all that can bear it.
-      for (let i = links.length - 1; i >= 0 && this.#mayAskMore(); i--) {
-        const link = links[i]!;
-        const hasRoom = link.room(limits) > 0;
-        const index = hasRoom ? pickPiece(view, link) : -1;
-        if (index >= 0) {
-          this.#fetch(link, index, nowMs, emit);
-          continue;
-        }
-        links.splice(i, 1);
+    // One more piece of each in turn: the load spreads over all that can bear it.
+    const turns = this.#byLoad(nowMs);
+    for (let link = turns.next(); link !== undefined && this.#mayAskMore(); link = turns.next()) {
+      const hasRoom = link.room(limits) > 0;
+      const index = hasRoom ? pickPiece(view, link) : -1;
+      if (index >= 0) {
+        this.#fetch(link, index, nowMs, emit);
+        turns.again(link);
+      } else if (hasRoom && !view.isAlone) {
         // Who is alone looked at its window only.
-        if (hasRoom && !view.isAlone) asking.noteEmpty(link);
+        asking.noteEmpty(link);
       }
     }
   }
@@ -91,18 +95,16 @@ export class Fetching {
     return pieces.wanted.list.length > 0 && pieces.inFlight.size < this.target && !this.noBuffers;
   }
 
-  /** Links that have room, the busiest first, ties by lot (the caller takes them from the end). */
-  #byLoad(nowMs: number): Link[] {
+  /** Links that have room, the least busy first, ties by lot. */
+  #byLoad(nowMs: number): Turns {
     const { limits, links, chance, asking, pieces } = this.#deps;
     if (this.#grown !== pieces.grown) links.noteWanting();
     this.#grown = pieces.grown;
-    const open: Link[] = [];
+    const turns = new Turns();
     for (const link of links.eager) {
-      if (!asking.mayAskAny(link, nowMs) || link.room(limits) <= 0) continue;
-      link.lot = link.fetches.size + chance.next();
-      open.push(link);
+      if (asking.mayAskAny(link, nowMs) && link.room(limits) > 0) turns.add(link, link.load + chance.next());
     }
-    return open.length > 1 ? open.sort(byLot) : open;
+    return turns;
   }
 
   /** Looks for fetches that are late; called with the tick. */
@@ -167,8 +169,4 @@ export class Fetching {
     this.#deps.pieces.begin(link.id, index);
     emit({ type: 'fetch', link: link.id, index });
   }
-}
-
-function byLot(a: Link, b: Link): number {
-  return b.lot - a.lot;
 }

@@ -12,20 +12,28 @@ export class LinkTable extends Map<LinkId, Link> {
   strangers = 0;
   /** Those that may have something that is wanted; {@link noteEmpty} takes one away until it has news. */
   readonly eager = new Set<Link>();
+  /** Wires to origins. */
+  readonly origins = new Set<Link>();
+  /** Numbers that wires had who are gone, and how many there were in all. */
+  readonly #freeSeats: number[] = [];
+  #seats = 0;
 
   /** It has nothing that is wanted. */
   noteEmpty(link: Link): void {
+    link.isEager = false;
     this.eager.delete(link);
   }
 
   /** It may have something that is wanted. */
   noteNews(link: Link): void {
+    if (link.isEager) return;
+    link.isEager = true;
     this.eager.add(link);
   }
 
   /** More is wanted than was: anybody may have it. */
   noteWanting(): void {
-    for (const link of this.values()) this.eager.add(link);
+    if (this.eager.size < this.size) for (const link of this.values()) this.noteNews(link);
   }
 
   /** What those hold together that are neither origins nor strangers; undefined while no such wire is there. */
@@ -42,7 +50,9 @@ export class LinkTable extends Map<LinkId, Link> {
   override set(id: LinkId, link: Link): this {
     this.delete(id);
     this.#count(link, 1);
-    this.eager.add(link);
+    this.noteNews(link);
+    if (link.kind === 'wire') link.seat = this.#freeSeats.pop() ?? this.#seats++;
+    if (link.kind === 'wire' && link.origin) this.origins.add(link);
     return super.set(id, link);
   }
 
@@ -50,7 +60,10 @@ export class LinkTable extends Map<LinkId, Link> {
     const link = this.get(id);
     if (link !== undefined) {
       this.#count(link, -1);
-      this.eager.delete(link);
+      this.noteEmpty(link);
+      this.origins.delete(link);
+      if (link.seat >= 0) this.#freeSeats.push(link.seat);
+      link.seat = -1;
     }
     return super.delete(id);
   }

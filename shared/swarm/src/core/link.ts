@@ -32,17 +32,21 @@ export class Link {
   readonly upMs: number;
   readonly has: Bitfield;
   readonly httpHas: ((index: number) => boolean) | undefined;
-  readonly fetches = new Map<number, Fetch>();
-  /** Piece → not before this time. */
-  readonly refused = new Map<number, number>();
-  readonly suggested = new Set<number>();
-  /** Our suggestions to it (super-seeding), and when it was refused which piece. */
-  readonly offers = new Set<number>();
+  /** How many pieces it is asked for: as `fetches.size`, which is further away in memory. */
+  load = 0;
+  /** Its number among the wires that are up at the same time; −1: none. */
+  seat = -1;
+  /** It is among {@link LinkTable.eager}. */
+  isEager = false;
+  /** How many pieces on their way keep it busy. */
+  #busy = 0;
+  readonly #fetches = new Map<number, Fetch>();
+  #refused: Map<number, number> | undefined;
+  #suggested: Set<number> | undefined;
+  #offers: Set<number> | undefined;
+  #turnedAway: Map<number, number> | undefined;
   /** How many pieces we suggested to it; −1: none yet. */
   offered = -1;
-  readonly turnedAway = new Map<number, number>();
-  /** Its place among the links that may be asked now: the least first. */
-  lot = 0;
   rttMs = 30;
   lastByteMs: number;
   stalled = false;
@@ -77,18 +81,55 @@ export class Link {
     this.httpHas = init.httpHas;
   }
 
+  get fetches(): ReadonlyMap<number, Fetch> {
+    return this.#fetches;
+  }
+
+  /** Piece → not before this time. */
+  get refused(): Map<number, number> {
+    this.#refused ??= new Map();
+    return this.#refused;
+  }
+
+  get hasRefused(): boolean {
+    return this.#refused !== undefined && this.#refused.size > 0;
+  }
+
+  get suggested(): Set<number> {
+    this.#suggested ??= new Set();
+    return this.#suggested;
+  }
+
+  suggests(index: number): boolean {
+    return this.#suggested?.has(index) === true;
+  }
+
+  get isSuggesting(): boolean {
+    return this.#suggested !== undefined && this.#suggested.size > 0;
+  }
+
+  /** Our suggestions to it (super-seeding), and when it was refused which piece. */
+  get offers(): Set<number> {
+    this.#offers ??= new Set();
+    return this.#offers;
+  }
+
+  get turnedAway(): Map<number, number> {
+    this.#turnedAway ??= new Map();
+    return this.#turnedAway;
+  }
+
   choke(on: boolean): void {
     this.choked = on;
   }
 
   canServe(index: number, nowMs: number): boolean {
     if (!(this.httpHas === undefined ? this.has.has(index) : this.httpHas(index))) return false;
-    if (this.stalled || this.choked || nowMs < this.notBeforeMs || this.fetches.has(index)) return false;
-    if (this.refused.size === 0) return true;
-    const until = this.refused.get(index);
+    if (this.stalled || this.choked || nowMs < this.notBeforeMs || this.#fetches.has(index)) return false;
+    const until = this.#refused?.get(index);
     if (until === undefined) return true;
     if (nowMs < until) return false;
-    this.refused.delete(index);
+    this.#refused?.delete(index);
     return true;
   }
 
@@ -100,24 +141,23 @@ export class Link {
   depth(limits: CoreLimits): number {
     if (this.kind === 'http') return limits.httpDepth;
     if (this.isStranger) return limits.strangerDepth;
-    const busy = Math.ceil((this.rateBytesPerSec * (this.rttMs + 50)) / 1000 / PIECE);
-    return Math.min(limits.depthMax, Math.max(limits.depthMin, 1 + busy));
+    return Math.min(limits.depthMax, Math.max(limits.depthMin, 1 + this.#busy));
   }
 
   room(limits: CoreLimits): number {
-    return this.depth(limits) - this.fetches.size;
+    return this.depth(limits) - this.load;
   }
 
   /** What one more piece would wait here, ms. Unknown links count as 20 MB/s. */
   costMs(): number {
     const rate = this.rateBytesPerSec > 0 ? this.rateBytesPerSec : 20e6;
-    return ((this.fetches.size + 1) * PIECE * 1000) / rate + this.rttMs;
+    return ((this.load + 1) * PIECE * 1000) / rate + this.rttMs;
   }
 
   onBytes(index: number, bytes: number, nowMs: number): void {
-    const fetch = this.fetches.get(index);
+    const fetch = this.#fetches.get(index);
     if (fetch !== undefined) {
-      if (fetch.bytes === 0 && this.fetches.size === 1)
+      if (fetch.bytes === 0 && this.load === 1)
         this.rttMs += (Math.min(MAX_RTT_MS, nowMs - fetch.startedMs) - this.rttMs) * RTT_WEIGHT;
       fetch.bytes += bytes;
       fetch.lastByteMs = nowMs;
@@ -125,12 +165,13 @@ export class Link {
     this.lastByteMs = nowMs;
     this.stalled = false;
     this.#rate.add(bytes, nowMs);
+    this.#busy = Math.ceil((this.rateBytesPerSec * (this.rttMs + 50)) / 1000 / PIECE);
   }
 
   /** Notes whether it is stalled; true if it has been silent for so long that it is given up. */
   checkSilence(limits: CoreLimits, nowMs: number): boolean {
     const silentMs = nowMs - this.lastByteMs;
-    if (this.fetches.size === 0) {
+    if (this.load === 0) {
       // A stalled wire whose pieces came from elsewhere is tried again after a pause.
       if (this.stalled && silentMs > 4 * limits.stallMs) this.stalled = false;
       return false;
@@ -147,12 +188,19 @@ export class Link {
 
   /** A link that was idle measures anew: idle time is not slowness. */
   begin(index: number, nowMs: number): void {
-    if (this.fetches.size === 0) {
+    if (this.load === 0) {
       this.#rate.restart(nowMs);
       this.lastByteMs = nowMs;
     }
-    this.fetches.set(index, { startedMs: nowMs, lastByteMs: nowMs, bytes: 0 });
-    this.suggested.delete(index);
+    this.#fetches.set(index, { startedMs: nowMs, lastByteMs: nowMs, bytes: 0 });
+    this.load = this.#fetches.size;
+    this.#suggested?.delete(index);
+  }
+
+  /** It brought the piece, or will not bring it. */
+  end(index: number): void {
+    this.#fetches.delete(index);
+    this.load = this.#fetches.size;
   }
 }
 

@@ -1,3 +1,4 @@
+import { Bitfield } from '@sepia/base/bitfield';
 import type { CoreLimits } from './limits.ts';
 import type { Link } from './link.ts';
 import type { Chance } from './random.ts';
@@ -19,6 +20,8 @@ export interface PickView {
   readonly readers: readonly number[];
   /** Whether policy lets this link be asked for it now. */
   mayAsk(link: Link, index: number, urgent: boolean): boolean;
+  /** True only if `mayAsk` says no to all that is wanted and was not suggested: found without asking piece by piece. */
+  mayAskNothing(link: Link): boolean;
 }
 
 /**
@@ -31,11 +34,11 @@ export function pickPiece(view: PickView, link: Link): number {
     const next = nextRead(view, link);
     if (next >= 0 || view.isReading) return next;
   }
-  for (const index of link.suggested) {
-    if (view.isWanted(index) && view.mayAsk(link, index, false)) return index;
-    if (!view.isWanted(index)) link.suggested.delete(index);
-  }
-  if (view.readers.length > 0 && view.chance.next() < 0.5) {
+  const suggested = link.isSuggesting ? nextSuggested(view, link) : -1;
+  if (suggested >= 0) return suggested;
+  const isBarren = view.mayAskNothing(link);
+  // Chance is drawn all the same: what comes after does not depend on how this was found.
+  if (view.readers.length > 0 && view.chance.next() < 0.5 && !isBarren) {
     const window: number[] = [];
     for (const at of view.readers) {
       for (let index = at; index < at + view.limits.readerWindow; index++)
@@ -45,12 +48,23 @@ export function pickPiece(view: PickView, link: Link): number {
     if (near >= 0) return near;
   }
   const all = view.wanted;
-  if (all.length <= view.limits.sample) return rarest(view, link, all, 0, all.length);
-  const start = view.chance.below(all.length);
+  const isSampled = all.length > view.limits.sample;
+  const start = isSampled ? view.chance.below(all.length) : 0;
+  if (isBarren) return -1;
+  if (!isSampled) return rarest(view, link, all, 0, all.length);
   const sampled = rarest(view, link, all, start, view.limits.sample);
   return sampled >= 0
     ? sampled
     : rarest(view, link, all, start + view.limits.sample, all.length - view.limits.sample);
+}
+
+/** The first piece that it suggested and may be asked for; what is no longer wanted is forgotten. */
+function nextSuggested(view: PickView, link: Link): number {
+  for (const index of link.suggested) {
+    if (view.isWanted(index) && view.mayAsk(link, index, false)) return index;
+    if (!view.isWanted(index)) link.suggested.delete(index);
+  }
+  return -1;
 }
 
 /** The first piece of a reader's window that this link may be asked for. */
@@ -72,6 +86,7 @@ function rarest(view: PickView, link: Link, from: readonly number[], start: numb
   for (let i = 0; i < count; i++) {
     const index = from[at]!;
     at = at + 1 === length ? 0 : at + 1;
+    if (link.kind === 'wire' && !link.has.has(index)) continue;
     const rarity = view.rarity(index);
     if (rarity > bestRarity || !view.mayAsk(link, index, false)) continue;
     if (rarity < bestRarity) {
@@ -89,27 +104,29 @@ function rarest(view: PickView, link: Link, from: readonly number[], start: numb
 /** A set of piece indexes with O(1) add, delete and sampling. */
 export class IndexSet {
   readonly list: number[] = [];
+  /** The same set. */
+  readonly bits: Bitfield;
   readonly #at: Int32Array;
 
   constructor(size: number) {
-    this.#at = new Int32Array(size).fill(-1);
+    this.bits = new Bitfield(size);
+    this.#at = new Int32Array(size);
   }
 
   has(index: number): boolean {
-    return index < this.#at.length && this.#at[index]! >= 0;
+    return this.bits.has(index);
   }
 
   add(index: number): void {
-    if (this.has(index)) return;
+    if (!this.bits.add(index)) return;
     this.#at[index] = this.list.length;
     this.list.push(index);
   }
 
   delete(index: number): void {
+    if (!this.bits.delete(index)) return;
     const at = this.#at[index]!;
-    if (at < 0) return;
     const last = this.list.pop()!;
-    this.#at[index] = -1;
     if (last === index) return;
     this.list[at] = last;
     this.#at[last] = at;

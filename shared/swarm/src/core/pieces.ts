@@ -1,7 +1,10 @@
-import type { Bitfield } from '@sepia/base/bitfield';
+import { Bitfield } from '@sepia/base/bitfield';
 import type { LinkId } from './events.ts';
 import type { Link } from './link.ts';
 import { IndexSet } from './picker.ts';
+
+/** 32 seats each: what a member's wires need but for strangers. */
+const WORDS = 2;
 
 /** Where every piece of the blob stands: here, being written, asked of somebody, wanted, or its hash not known yet. */
 export class PieceTable {
@@ -14,6 +17,11 @@ export class PieceTable {
   /** Wires (not origins' / origins') that have each piece. */
   readonly peerHolders: Uint16Array;
   readonly originHolders: Uint16Array;
+  /** Pieces with a holder that is no origin. */
+  readonly held: Bitfield;
+  /** By piece one bit for each seat of a wire: who has it is looked at for all wires, and they are far apart in memory. */
+  #seats: Uint32Array;
+  #words = WORDS;
   readonly #pieceCount: number;
   readonly #knows: (index: number) => boolean;
   readonly #covered: (index: number) => boolean;
@@ -34,6 +42,8 @@ export class PieceTable {
     this.wanted = new IndexSet(init.pieceCount);
     this.peerHolders = new Uint16Array(init.pieceCount);
     this.originHolders = new Uint16Array(init.pieceCount);
+    this.held = new Bitfield(init.pieceCount);
+    this.#seats = new Uint32Array(init.pieceCount * WORDS);
     this.learnHashes();
   }
 
@@ -95,9 +105,39 @@ export class PieceTable {
     return this.peerHolders[index]! + this.originHolders[index]!;
   }
 
-  /** Where a wire is counted; what strangers have is counted nowhere: members do not rely on it. */
-  holders(link: Link): Uint16Array | undefined {
-    if (link.isStranger) return undefined;
-    return link.origin ? this.originHolders : this.peerHolders;
+  /** Whether a wire has a piece: as `has` of the link. */
+  isWith({ seat }: Link, index: number): boolean {
+    const word = seat >> 5;
+    return word < this.#words && (this.#seats[index * this.#words + word]! & (1 << (seat & 31))) !== 0;
+  }
+
+  /** A wire has a piece that it had not. What strangers have is not counted: members do not rely on it. */
+  gained(link: Link, index: number): void {
+    const word = link.seat >> 5;
+    while (word >= this.#words) this.#widen();
+    this.#seats[index * this.#words + word]! |= 1 << (link.seat & 31);
+    if (link.isStranger) return;
+    if (link.origin) this.originHolders[index]! += 1;
+    else if (this.peerHolders[index]!++ === 0) this.held.add(index);
+  }
+
+  /** A wire is no more, and what it had with it. */
+  lost(link: Link): void {
+    const { held } = this;
+    const holders = link.origin ? this.originHolders : this.peerHolders;
+    link.has.forEach((index) => {
+      this.#seats[index * this.#words + (link.seat >> 5)]! &= ~(1 << (link.seat & 31));
+      if (link.isStranger) return;
+      holders[index]! -= 1;
+      if (holders[index] === 0 && !link.origin) held.delete(index);
+    });
+  }
+
+  #widen(): void {
+    const [before, words] = [this.#seats, this.#words];
+    this.#words += 1;
+    this.#seats = new Uint32Array(this.#pieceCount * this.#words);
+    for (let index = 0; index < this.#pieceCount; index++)
+      this.#seats.set(before.subarray(index * words, (index + 1) * words), index * this.#words);
   }
 }

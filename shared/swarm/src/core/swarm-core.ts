@@ -214,9 +214,8 @@ export class SwarmCore {
     this.#dialling.onDown(id, reason, nowMs);
     const link = this.links.get(id);
     if (link === undefined) return;
+    this.#pieces.lost(link);
     this.links.delete(id);
-    const holders = this.#pieces.holders(link);
-    if (holders !== undefined) for (const index of link.has) holders[index]! -= 1;
     for (const index of link.fetches.keys()) this.#pieces.release(id, index);
     this.#superSeed?.onDown(link);
   }
@@ -225,7 +224,6 @@ export class SwarmCore {
   #onHaves(id: LinkId, indexes: Iterable<number>, nowMs: number, emit: Emit): void {
     const link = this.links.get(id);
     if (link === undefined) return;
-    const holders = this.#pieces.holders(link);
     let isNews = false;
     let isNext = false;
     for (const index of indexes) {
@@ -234,9 +232,8 @@ export class SwarmCore {
         isNews = true;
         isNext ||= this.#readers.isNext(index, this.limits.readerHead);
       }
-      if (holders === undefined) continue;
-      holders[index]! += 1;
-      this.#superSeed?.settle(link, index);
+      this.#pieces.gained(link, index);
+      if (!link.isStranger) this.#superSeed?.settle(link, index);
     }
     if (isNews) this.links.noteNews(link);
     const isClosed = this.#closeDone(link, nowMs, emit);
@@ -276,7 +273,7 @@ export class SwarmCore {
   #onFetched(event: Of<'fetched'>, nowMs: number, emit: Emit): void {
     const { index } = event;
     const link = this.links.get(event.link);
-    link?.fetches.delete(index);
+    link?.end(index);
     const useful = event.good && !this.have.has(index) && !this.#pieces.writing.has(index);
     if (useful) {
       this.#pieces.writing.add(index);
@@ -294,7 +291,7 @@ export class SwarmCore {
   #cancelRest(index: number, but: LinkId | undefined, emit: Emit): void {
     for (const id of this.#pieces.settle(index)) {
       if (id === but) continue;
-      this.links.get(id)?.fetches.delete(index);
+      this.links.get(id)?.end(index);
       emit({ type: 'cancel', link: id, index });
     }
   }
@@ -312,7 +309,7 @@ export class SwarmCore {
 
   #onFetchFailed(event: Of<'fetchFailed'>, nowMs: number): void {
     const link = this.links.get(event.link);
-    link?.fetches.delete(event.index);
+    link?.end(event.index);
     this.#pieces.release(event.link, event.index);
     if (event.busy) this.#fetching.noBuffers = true;
     else if (link?.kind === 'http') link.pause(this.limits, nowMs);
@@ -331,7 +328,7 @@ export class SwarmCore {
     this.#superSeed?.onLanded(index);
     // A peer that has it need not know; an origin must, to see what is out already.
     for (const link of this.links.values()) {
-      if (link.kind === 'wire' && (link.origin || !link.has.has(index)))
+      if (link.kind === 'wire' && (link.origin || !this.#pieces.isWith(link, index)))
         emit({ type: 'sendHave', link: link.id, index });
     }
     if (!this.have.complete || this.#wish.finished) return;
@@ -362,7 +359,7 @@ export class SwarmCore {
       link.pause(this.limits, nowMs);
       for (const index of [...link.fetches.keys()]) {
         emit({ type: 'cancel', link: link.id, index });
-        link.fetches.delete(index);
+        link.end(index);
         this.#pieces.release(link.id, index);
       }
     }

@@ -56,11 +56,7 @@ function scene({ farShare = 1, wireByteMs = NOW_MS }: { farShare?: number; wireB
     const peerId = String(links.size + 1).padStart(40, '1');
     const link = add({ peerId, origin, zone, isStranger });
     if (isStranger) link.choke(false);
-    for (const index of has) {
-      link.has.add(index);
-      const holders = pieces.holders(link);
-      if (holders !== undefined) holders[index]! += 1;
-    }
+    for (const index of has) if (link.has.add(index)) pieces.gained(link, index);
     return link;
   };
   const http = (): Link =>
@@ -111,7 +107,7 @@ t.test('an origin that brings something is spared what peers have', async (t) =>
     'what it was asked for is nobody’s wish any more, but a peer has it',
   );
   t.notOk(asking.mayAsk(origin, 0, false, NOW_MS), 'and what no peer has waits until that is over');
-  origin.fetches.clear();
+  origin.end(3);
   fetch(origin, 3);
   t.notOk(asking.mayAsk(origin, 0, false, NOW_MS), 'one piece of an origin at a time, where there are peers');
   t.notOk(asking.mayAsk(origin, 1, false, NOW_MS));

@@ -71,6 +71,7 @@ t.test('a suggestion is taken first, and forgotten once the piece is no longer w
     isReading: false,
     readers: [],
     mayAsk: () => true,
+    mayAskNothing: () => false,
   };
   t.equal(pickPiece(view, link), 2);
   t.same([...link.suggested], [2], 'whoever asks for it takes it out');

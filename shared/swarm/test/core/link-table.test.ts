@@ -42,6 +42,11 @@ t.test('whatever comes and goes, the counts are those of what is there', async (
         table.members === members.length &&
         table.strangers === wires.length - members.length &&
         table.peers === members.filter((one) => !one.origin).length &&
+        [...table.origins].every((one) => one.origin && members.includes(one)) &&
+        table.origins.size === members.filter((one) => one.origin).length &&
+        new Set(wires.map((one) => one.seat)).size === wires.length &&
+        wires.every((one) => one.seat >= 0 && one.seat < 6) &&
+        [...table.values()].every((one) => table.eager.has(one) === one.isEager) &&
         [...table.eager].every((one) => table.get(one.id) === one)
       );
     }),

@@ -69,7 +69,7 @@ t.test('one whose pieces came from elsewhere is tried again after a pause', asyn
   const one = makeLink();
   one.begin(0, 0);
   one.checkSilence(LIMITS, LIMITS.stallMs);
-  one.fetches.clear();
+  one.end(0);
   t.notOk(one.checkSilence(LIMITS, 4 * LIMITS.stallMs));
   t.ok(one.stalled);
   t.notOk(one.checkSilence(LIMITS, 4 * LIMITS.stallMs + 1));

@@ -49,11 +49,11 @@ t.test('any traffic keeps the queue of a link within its limits, and it comes ba
         if (!link.fetches.has(0)) link.begin(0, nowMs);
         nowMs += ms;
         link.onBytes(0, bytes, nowMs);
-        if (ends) link.fetches.delete(0);
+        if (ends) link.end(0);
         if (!isSound()) return false;
       }
       for (let at = 0; at < 100; at++) {
-        link.fetches.delete(0);
+        link.end(0);
         link.begin(0, nowMs);
         nowMs += 100;
         link.onBytes(0, 2 ** 20, nowMs);
