@@ -4,30 +4,15 @@ import { SwarmCore } from '@sepia/swarm/core/swarm-core';
 import type { HttpPort } from '../wire/http.ts';
 import { HttpGets } from '../wire/http-gets.ts';
 import type { Machine } from '../wire/machine.ts';
-import type { Port } from '../wire/network.ts';
-import { type Flow, newFlow, PIECE_BYTES } from '../wire/uplink.ts';
+import { PIECE_BYTES } from '../wire/uplink.ts';
 import { Disk } from './disk.ts';
 import { checkAsked, checkCore } from './invariants.ts';
 import type { Join, NodeInit } from './node-init.ts';
+import { newWires, type Wire } from './node-wire.ts';
 import { SimReader } from './reader.ts';
 
 /** HAVEs are collected this long, as the shell does. */
 const HAVE_BATCH_MS = 20;
-
-/** One end's way to the other. */
-interface Wire {
-  readonly node: SimNode;
-  readonly link: LinkId;
-  readonly flow: Flow;
-  haves: number[];
-  /** The other end's way here; it is open while that end has the wire. */
-  back: Wire | undefined;
-  isOpen: boolean;
-}
-
-function newWire(node: SimNode, link: LinkId, to: Port): Wire {
-  return { node, link, flow: newFlow(to), haves: [], back: undefined, isOpen: true };
-}
 
 /** A simulated shell around one core. */
 export class SimNode {
@@ -270,11 +255,10 @@ export class SimNode {
         return network.message(() => this.tell({ type: 'linkDown', link, reason: 'failed' }));
       }
       const theirs = other.#core.drawLink();
-      const ours = newWire(other, theirs, other.#machine.port);
-      const back = newWire(this, link, this.#machine.port);
-      [ours.back, back.back] = [back, ours];
-      other.#wires.set(theirs, back);
-      this.#wires.set(link, ours);
+      const near = { node: this, link, port: this.#machine.port };
+      const wire = newWires(near, { node: other, link: theirs, port: other.#machine.port });
+      other.#wires.set(theirs, wire.back!);
+      this.#wires.set(link, wire);
       network.message(() => {
         if (this.#wires.has(link)) this.#up(link, other, true);
       });
@@ -371,24 +355,26 @@ export class SimNode {
     const bad = this.corrupt;
     const { uplink } = this.#machine;
     this.#machine.sending(PIECE_BYTES, () => {
-      if (!this.alive || to.node.#wires.get(to.link)?.node !== this) return;
-      uplink.send(to.flow, index, (last) => to.node.#onBlock(this, to.link, index, last, bad));
+      if (!this.alive || to.back?.isOpen !== true) return;
+      uplink.send(to.flow, index, (last) => to.node.#onBlock(to.back!, index, last, bad));
     });
   }
 
-  #onBlock(from: SimNode, link: LinkId, index: number, last: boolean, bad: boolean): void {
-    if (!this.#wires.has(link)) return;
+  /** A block came over a wire of this node. */
+  #onBlock(wire: Wire, index: number, last: boolean, bad: boolean): void {
+    if (!wire.isOpen) return;
     const { blockBytes } = this.#machine.uplink;
+    const link = wire.back!.link;
     if (this.#core.links.get(link)?.fetches.has(index) !== true) {
       this.lateBytes += blockBytes;
       return;
     }
     this.blocks += 1;
-    if (from.zone !== this.zone) this.farBlocks += 1;
+    if (wire.node.zone !== this.zone) this.farBlocks += 1;
     this.tell({ type: 'progress', link, index, bytes: blockBytes });
     if (!last) return;
     this.#machine.received(PIECE_BYTES, () => {
-      if (this.#wires.has(link)) this.tell({ type: 'fetched', link, index, good: !bad });
+      if (wire.isOpen) this.tell({ type: 'fetched', link, index, good: !bad });
     });
   }
 

@@ -1,3 +1,5 @@
+type Run = () => void;
+
 const FEWEST = 1_024;
 /** Children of one place of the heap. */
 const FAN = 4;
@@ -12,38 +14,38 @@ export class VirtualClock {
   #order = 0;
   #atMs = new Float64Array(FEWEST);
   #orders = new Float64Array(FEWEST);
-  /** Where in `#runs` it is. */
-  #slots = new Int32Array(FEWEST);
-  readonly #runs: (() => void)[] = [];
-  readonly #free: number[] = [];
+  /** Its place in `#runs`. */
+  #places = new Int32Array(FEWEST);
+  readonly #runs: Run[] = [];
+  readonly #gaps: number[] = [];
 
-  at(atMs: number, run: () => void): void {
+  at(atMs: number, run: Run): void {
     if (this.#size === this.#atMs.length) this.#grow();
     const dueMs = Math.max(atMs, this.nowMs);
     const times = this.#atMs;
     let at = this.#size++;
     while (at > 0) {
-      const parent = Math.trunc((at - 1) / FAN);
+      const parent = Math.floor((at - 1) / FAN);
       // Of equal times what was asked for before comes first.
       if (times[parent]! <= dueMs) break;
       this.#move(parent, at);
       at = parent;
     }
-    const slot = this.#free.pop() ?? this.#runs.length;
+    const slot = this.#gaps.pop() ?? this.#runs.length;
     this.#runs[slot] = run;
     times[at] = dueMs;
     this.#orders[at] = this.#order++;
-    this.#slots[at] = slot;
+    this.#places[at] = slot;
   }
 
   /** Runs the next entry; false when there is none. */
   step(): boolean {
     if (this.#size === 0) return false;
     this.nowMs = this.#atMs[0]!;
-    const slot = this.#slots[0]!;
+    const slot = this.#places[0]!;
     const run = this.#runs[slot]!;
     this.#runs[slot] = idle;
-    this.#free.push(slot);
+    this.#gaps.push(slot);
     this.#size -= 1;
     if (this.#size > 0) this.#sink();
     run();
@@ -77,7 +79,7 @@ export class VirtualClock {
   #move(from: number, to: number): void {
     this.#atMs[to] = this.#atMs[from]!;
     this.#orders[to] = this.#orders[from]!;
-    this.#slots[to] = this.#slots[from]!;
+    this.#places[to] = this.#places[from]!;
   }
 
   #grow(): void {
@@ -89,8 +91,8 @@ export class VirtualClock {
     ];
     times.set(this.#atMs);
     orders.set(this.#orders);
-    slots.set(this.#slots);
-    [this.#atMs, this.#orders, this.#slots] = [times, orders, slots];
+    slots.set(this.#places);
+    [this.#atMs, this.#orders, this.#places] = [times, orders, slots];
   }
 }
 

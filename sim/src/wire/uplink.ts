@@ -10,6 +10,11 @@ const WINDOW_BYTES = 4 * 1024 * 1024;
 /** One connection's data in one direction. */
 export interface Flow extends Stream {
   unackedBytes: number;
+  /** What waits to be sent; while it is not empty the flow has a turn. */
+  queue: Sending[];
+  /** Who has its turn before and after. */
+  before: Flow | undefined;
+  after: Flow | undefined;
 }
 
 /** One piece that is being sent: its blocks leave one after the other. */
@@ -20,7 +25,7 @@ interface Sending {
 }
 
 export function newFlow(to: Port): Flow {
-  return { to, arrivedMs: 0, unackedBytes: 0 };
+  return { to, arrivedMs: 0, unackedBytes: 0, queue: [], before: undefined, after: undefined };
 }
 
 /** What one node sends: one block at a time, its connections in turn, each only while its window is open: fair TCP. */
@@ -28,8 +33,9 @@ export class Uplink {
   readonly blockBytes: number;
   readonly #port: Port;
   readonly #network: Network;
-  /** Connections with something to send, in the order of their turns. */
-  readonly #queues = new Map<Flow, Sending[]>();
+  /** Connections with something to send, in the order of their turns: the first and the last of a chain. */
+  #first: Flow | undefined;
+  #last: Flow | undefined;
   #sending = false;
   #dead = false;
 
@@ -41,29 +47,27 @@ export class Uplink {
 
   /** Queues one piece; `onBlock` for each of its blocks as it arrives. */
   send(flow: Flow, index: number, onBlock: (last: boolean) => void): void {
-    const sending = { index, leftBytes: PIECE_BYTES, onBlock };
-    const queue = this.#queues.get(flow);
-    if (queue === undefined) this.#queues.set(flow, [sending]);
-    else queue.push(sending);
+    flow.queue.push({ index, leftBytes: PIECE_BYTES, onBlock });
+    if (flow.queue.length === 1) this.#append(flow);
     this.#pump();
   }
 
   cancel(flow: Flow, index: number): void {
-    const queue = this.#queues.get(flow);
-    if (queue === undefined) return;
-    const rest = queue.filter((sending) => sending.index !== index);
-    if (rest.length === 0) this.#queues.delete(flow);
-    else this.#queues.set(flow, rest);
+    if (flow.queue.length === 0) return;
+    flow.queue = flow.queue.filter((sending) => sending.index !== index);
+    if (flow.queue.length === 0) this.#remove(flow);
   }
 
   drop(flow: Flow): void {
-    this.#queues.delete(flow);
+    if (flow.queue.length === 0) return;
+    flow.queue = [];
+    this.#remove(flow);
   }
 
   /** The node died: nothing leaves any more. */
   die(): void {
     this.#dead = true;
-    this.#queues.clear();
+    while (this.#first !== undefined) this.drop(this.#first);
   }
 
   /** It lives again. */
@@ -73,17 +77,34 @@ export class Uplink {
 
   #pump(): void {
     if (this.#sending || this.#dead) return;
-    for (const [flow, queue] of this.#queues) {
+    for (let flow = this.#first; flow !== undefined; flow = flow.after) {
       if (flow.unackedBytes + this.blockBytes > WINDOW_BYTES) continue;
-      const sending = queue[0]!;
+      const sending = flow.queue[0]!;
       sending.leftBytes -= this.blockBytes;
-      if (sending.leftBytes <= 0) queue.shift();
-      // Alone it needs no turn.
-      if (queue.length === 0 || this.#queues.size > 1) this.#queues.delete(flow);
-      if (queue.length > 0) this.#queues.set(flow, queue);
-      this.#transfer(flow, sending, sending.leftBytes <= 0);
+      const isLast = sending.leftBytes <= 0;
+      if (isLast) flow.queue.shift();
+      // The others have their turns before it has the next.
+      if (flow.queue.length === 0 || flow !== this.#last) this.#remove(flow);
+      if (flow.queue.length > 0 && flow !== this.#last) this.#append(flow);
+      this.#transfer(flow, sending, isLast);
       return;
     }
+  }
+
+  #append(flow: Flow): void {
+    flow.before = this.#last;
+    if (this.#last === undefined) this.#first = flow;
+    else this.#last.after = flow;
+    this.#last = flow;
+  }
+
+  #remove(flow: Flow): void {
+    if (flow.before === undefined) this.#first = flow.after;
+    else flow.before.after = flow.after;
+    if (flow.after === undefined) this.#last = flow.before;
+    else flow.after.before = flow.before;
+    flow.before = undefined;
+    flow.after = undefined;
   }
 
   readonly #sent = (): void => {

@@ -2,13 +2,12 @@ import type { Asking } from './asking.ts';
 import type { Emit, LinkId } from './events.ts';
 import type { CoreLimits } from './limits.ts';
 import type { Link } from './link.ts';
-import type { LinkTable } from './link-table.ts';
+import { type LinkTable, Turns } from './link-table.ts';
 import { type PickView, pickPiece } from './picker.ts';
 import type { PieceTable } from './pieces.ts';
 import type { Chance } from './random.ts';
 import type { Rate } from './rate.ts';
 import type { Readers } from './readers.ts';
-import { Turns } from './turns.ts';
 
 /** What the choice of fetches looks at; it stays the core's. */
 export interface FetchingDeps {

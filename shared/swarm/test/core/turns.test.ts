@@ -1,6 +1,6 @@
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
-import { Turns } from '../../src/core/turns.ts';
+import { Turns } from '../../src/core/link-table.ts';
 import { makeLink } from '../support/core.ts';
 
 t.test('the least lot first, of equal ones the later; then round after round who goes on', async (t) => {
