@@ -1,5 +1,5 @@
 import t from 'tap';
-import { giveBack, giveBackRead } from '../src/chunk.ts';
+import { giveBack, giveBackRead, keepRead, READ_BUFFER, READ_BYTES } from '../src/chunk.ts';
 
 t.test('a chunk that is alone in its memory is freed, one that shares it is not', async (t) => {
   const alone = Buffer.allocUnsafeSlow(65_536);
@@ -29,3 +29,28 @@ t.test(
     t.equal(pool.byteLength, Buffer.poolSize, 'it may hold what is of others');
   },
 );
+
+t.test('memory of a full read is used again, and what was given back shows nothing of it', async (t) => {
+  READ_BUFFER.fill(1);
+  const [first, second] = [keepRead(READ_BYTES), keepRead(READ_BYTES)];
+  const view = first.subarray(10, 20);
+  giveBack(first);
+  READ_BUFFER.fill(2);
+  const third = keepRead(READ_BYTES);
+  t.same([first.byteLength, view.byteLength], [0, 0], 'whoever looks at it late finds nothing');
+  t.ok(third.every((byte) => byte === 2));
+  t.ok(
+    second.every((byte) => byte === 1),
+    'a chunk that is not given back stays as it is',
+  );
+  giveBackRead(second.subarray(600));
+  t.equal(second.byteLength, 0);
+});
+
+t.test('a short read is alone in memory of its length', async (t) => {
+  READ_BUFFER.fill(3);
+  const chunk = keepRead(1_000);
+  READ_BUFFER.fill(4);
+  t.equal(chunk.buffer.byteLength, 1_000);
+  t.ok(chunk.every((byte) => byte === 3));
+});

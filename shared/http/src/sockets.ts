@@ -1,7 +1,8 @@
 import { createServer, type RequestListener, type Server } from 'node:http';
-import type { LookupFunction } from 'node:net';
+import type { LookupFunction, OnReadOpts, Socket } from 'node:net';
 import { getCACertificates } from 'node:tls';
-import { Agent, type Dispatcher, ProxyAgent } from 'undici';
+import { keepRead, READ_BUFFER } from '@sepia/base/chunk';
+import { Agent, buildConnector, type Dispatcher, ProxyAgent } from 'undici';
 import {
   CLIENT_KEEP_ALIVE_MS,
   CONNECT_MS,
@@ -44,6 +45,11 @@ interface ClientSocketOptions {
   readonly lookup?: LookupFunction;
   /** HTTP proxy through which every request goes, by CONNECT. */
   readonly proxy?: ProxyAddress;
+  /**
+   * Bodies are long and whoever reads them does not wait for others: as much is read at once as there is. Elsewhere, where
+   * a body goes on to clients, it would lie in memory as long as one of them does not read.
+   */
+  readonly readsBodies?: boolean;
 }
 
 /** An HTTP proxy: `http://host:port`, and its `Proxy-Authorization`. */
@@ -71,7 +77,8 @@ export function createDispatcher(options: ClientSocketOptions = {}): Dispatcher 
     pipelining: 1,
   };
   const { proxy } = options;
-  if (proxy === undefined) return new Agent({ ...common, connect: tls });
+  if (proxy === undefined)
+    return new Agent({ ...common, connect: options.readsBodies === true ? connectorOf(tls) : tls });
   const { url: uri, authorization: token } = proxy;
   const proxyTls = { timeout: tls.timeout };
   return new ProxyAgent({
@@ -83,6 +90,20 @@ export function createDispatcher(options: ClientSocketOptions = {}): Dispatcher 
     proxyTunnel: true,
   });
 }
+
+/** A plain connection is read 256 KiB at once; TLS gives no more than 16, and is read as Node does. */
+function connectorOf(options: buildConnector.BuildOptions): buildConnector.connector {
+  const plain = buildConnector({ ...options, onread: READS } as buildConnector.BuildOptions);
+  const secure = buildConnector(options);
+  return (to, done) => (to.protocol === 'https:' ? secure : plain)(to, done);
+}
+
+const READS: OnReadOpts = {
+  buffer: READ_BUFFER,
+  callback(this: Socket, count) {
+    return this.push(keepRead(count));
+  },
+};
 
 /** Sockets to other members by what goes over them: however much lasts, a question never queues behind it. */
 export interface MemberSockets {

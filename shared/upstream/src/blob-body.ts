@@ -2,6 +2,7 @@ import { giveBack } from '@sepia/base/chunk';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import { bodyChunks } from '@sepia/http/bodies/body-chunks';
 import { blobSizeOf, partOf } from './answer-facts.ts';
 import { codingOf, contentOf } from './content-coding.ts';
 import { type Answer, discard, down, header } from './exchange.ts';
@@ -53,8 +54,10 @@ export class BlobBody implements BlobStream {
     const { expectedBytes, digest, upstream, isEncoded, peer } = this.#facts;
     let found = 0;
     try {
-      const body = isEncoded ? contentOf(this.#answer) : this.#answer.body;
-      for await (const chunk of body as AsyncIterable<Uint8Array>) {
+      const body: AsyncIterable<Uint8Array> = isEncoded
+        ? contentOf(this.#answer)
+        : bodyChunks(this.#answer.body);
+      for await (const chunk of body) {
         found += chunk.length;
         if (expectedBytes !== undefined && found > expectedBytes) {
           throw new CodedError('UPSTREAM_LIES', {

@@ -97,6 +97,7 @@ export class UpstreamSockets {
       connections,
       connectTimeoutMs,
       insecure,
+      readsBodies: true,
       ...(ca === undefined ? {} : { ca }),
       ...(isKnown ? { certificate } : {}),
       ...(isKnown && key !== undefined ? { key } : {}),

@@ -1,11 +1,5 @@
 import { type OnReadOpts, Socket } from 'node:net';
-import { giveBack } from '@sepia/base/chunk';
-
-/**
- * Where the sockets of the swarm are read into, all of them: a chunk is handed on before the next read. Without it every
- * read leaves 64 KiB behind, which V8 finds only by marking its whole heap.
- */
-const READ_BUFFER = Buffer.allocUnsafeSlow(256 * 1024);
+import { giveBack, READ_BUFFER } from '@sepia/base/chunk';
 
 /** Reads into the shared buffer and tells `data` of what came: lent until the event ends. */
 export function sharedRead(socketOf: () => Socket): OnReadOpts {
