@@ -7,7 +7,7 @@ import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import { H_STALE, H_UPSTREAM } from '@sepia/cluster/api/headers';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { shardKey } from '@sepia/cluster/cluster';
-import { isDecisive } from '@sepia/cluster/core/answers';
+import { isDecisive, isSilence } from '@sepia/cluster/core/answers';
 import type { LookUp } from '@sepia/cluster/core/link-ledger';
 import { FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
 import { candidatesOf } from '@sepia/cluster/ring';
@@ -124,14 +124,13 @@ export class Manifests {
       throwIfBug(error);
       signal.throwIfAborted();
       if (isDecisive(error)) throw error;
-      const answer = await this.#deps.origins.manifest(
-        target.upstream,
-        target.repository,
-        text,
-        'GET',
-        originIds,
-        signal,
-      );
+      const { upstream, repository } = target;
+      const answer = await this.#deps.origins
+        .manifest(upstream, repository, text, 'GET', originIds, signal)
+        .catch((later: unknown) => {
+          throwIfBug(later);
+          throw isNobody(later) && !isNobody(error) ? error : later;
+        });
       return answerOf(reference, answer);
     }
   }
@@ -214,7 +213,7 @@ export class Manifests {
     const mayTell = url !== undefined && (mode === 'pull-through' || reference.kind === 'digest');
     const waitMs = sourceDelayMs(this.#policy, mayTell, gate.silentForMs(nowMs()), 0);
     if (waitMs === undefined)
-      throw isCoded(cause) && cause.code !== 'PEER_HTTP'
+      throw isCoded(cause) && (cause.code !== 'PEER_HTTP' || !isSilence(cause))
         ? cause
         : new CodedError('NO_PEERS', { message: 'no proxy and no origin answers', cause });
     const release = await gate.enter(signal);
@@ -333,4 +332,9 @@ function answerOf(
 
 function one(value: string | string[] | undefined): string | undefined {
   return Array.isArray(value) ? value[0] : value;
+}
+
+/** None of those that were asked says anything. */
+function isNobody(error: unknown): boolean {
+  return isSilence(error) || isCoded(error, 'NO_PEERS');
 }

@@ -1,4 +1,5 @@
 import { digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import { Cluster } from '@sepia/cluster/cluster';
@@ -33,8 +34,11 @@ const NEVER = new AbortController().signal;
 const TARGET = { upstream: 'up', repository: parseRepositoryName('a/b') };
 const MANIFEST = Buffer.from('{"schemaVersion":2,"layers":[]}');
 
-/** The parts of a node whose every member takes all calls and answers none. */
-function nodeAlone(t: Test) {
+const LOST = 'too few origins answer to decide';
+const none = async (): Promise<undefined> => undefined;
+
+/** The parts of a node whose every member takes all calls; all but `lonely`, who lack a majority, answer none. */
+function nodeAlone(t: Test, lonely: readonly string[] = []) {
   const time = new VirtualTime().install();
   t.teardown(() => time.uninstall());
   const cluster = new Cluster(
@@ -43,9 +47,15 @@ function nodeAlone(t: Test) {
       'cluster.yaml',
     ),
   );
-  const hang = async ({ signal }: InternalRequest): Promise<never> =>
-    await new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason)));
-  const client = { call: hang, raw: hang, json: hang, bytes: hang } as unknown as InternalClient;
+  const hang = async ({ signal, to }: InternalRequest): Promise<unknown> =>
+    lonely.includes(to)
+      ? { body: { dump: none } }
+      : await new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason)));
+  const bytes = async (call: InternalRequest): Promise<unknown> => {
+    if (!lonely.includes(call.to)) return await hang(call);
+    throw new CodedError('QUORUM_LOST', { message: LOST, detail: { status: 503 } });
+  };
+  const client = { call: hang, raw: hang, json: hang, bytes } as unknown as InternalClient;
   const nowMs = (): number => performance.now();
   const health = new CallWatch(nowMs, client);
   t.teardown(() => health.stop());
@@ -54,6 +64,18 @@ function nodeAlone(t: Test) {
   const gate = new SourceGate(2);
   const deps = { cluster, client, health, origins, trackers, gate, nodeId: 'agent-1', log: silentLogger() };
   return { ...deps, time, nowMs, dateMs: nowMs };
+}
+
+function manifestsOf(node: ReturnType<typeof nodeAlone>, upstream: UpstreamClient, mode: 'auto' | 'never') {
+  const deps = {
+    ...node,
+    store: { open: none, putBytes: none, addProvenance: none } as unknown as BlobStore,
+    hints: new Hints(),
+    tags: { get: () => undefined, note: () => undefined } as unknown as TagMemory,
+    proofs: new LinkLedger<true>({ beliefMs: () => undefined, limit: 10 }),
+    upstreamClient: () => upstream,
+  };
+  return new Manifests(deps, { backToSource: { mode, afterMs: 5_000 } });
 }
 
 t.test('a blob is given up within 5 s, however many kinds of members would be asked in turn', async (t) => {
@@ -73,20 +95,27 @@ t.test('a manifest comes from the upstream itself after 5 s', async (t) => {
       return { bytes: MANIFEST, mediaType: 'application/json', digest: digestOf(MANIFEST, 'sha256') };
     },
   } as unknown as UpstreamClient;
-  const none = async (): Promise<undefined> => undefined;
-  const manifests = new Manifests(
-    {
-      ...node,
-      store: { open: none, putBytes: none, addProvenance: none } as unknown as BlobStore,
-      hints: new Hints(),
-      tags: { get: () => undefined, note: () => undefined } as unknown as TagMemory,
-      proofs: new LinkLedger({ beliefMs: () => undefined, limit: 10 }),
-      upstreamClient: () => upstream,
-    },
-    { backToSource: { mode: 'auto', afterMs: 5_000 } },
-  );
+  const manifests = manifestsOf(node, upstream, 'auto');
   const found = await node.time.settle(manifests.get(TARGET, parseReference('v1'), NEVER));
   t.same(found.bytes, MANIFEST);
   t.equal(askedMs, 4_501);
   t.equal(node.gate.silentForMs(node.nowMs()), 4_500, 'blobs need not wait for as long again');
 });
+
+t.test(
+  'where members answer, but too few to decide, a node says that, not that nobody answers',
+  async (t) => {
+    for (const lonely of [['proxy-1', 'origin-1'], ['proxy-2'], ['origin-3']]) {
+      const node = nodeAlone(t, lonely);
+      const manifests = manifestsOf(node, {} as UpstreamClient, 'never');
+      const pulled = node.time.settle(manifests.get(TARGET, parseReference('v1'), NEVER));
+      await t.rejects(pulled, { code: 'QUORUM_LOST', message: LOST }, lonely.join());
+      node.time.uninstall();
+    }
+    const node = nodeAlone(t);
+    const nobody = node.time.settle(
+      manifestsOf(node, {} as UpstreamClient, 'never').get(TARGET, parseReference('v1'), NEVER),
+    );
+    await t.rejects(nobody, { code: 'NO_PEERS' });
+  },
+);

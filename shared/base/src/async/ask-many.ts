@@ -1,5 +1,5 @@
 import { boundedMs } from '../bounded-ms.ts';
-import { CodedError } from '../errors.ts';
+import { CodedError, isCoded } from '../errors.ts';
 import { isBug, noteLate, outcomeOf, throwIfBug } from '../failure.ts';
 import { afterOwnMs } from './own-wait.ts';
 import { Verdict } from './verdict.ts';
@@ -15,7 +15,7 @@ interface HedgeOptions {
 /**
  * Asks candidates in order until one answers: the next is asked when one fails or is silent for
  * `hedgeAfterMs`, or beside one that `ask` has its doubts about. The first success wins; the others are aborted, as all
- * are when the signal is. When all fail, the last error is thrown; a bug is thrown at once.
+ * are when the signal is. When all fail, the last error is thrown, by {@link moreTelling}; a bug is thrown at once.
  */
 export async function firstAnswer<C, T>(
   candidates: readonly C[],
@@ -27,6 +27,7 @@ export async function firstAnswer<C, T>(
   return await new Promise<T>((resolve, reject) => {
     let next = 0;
     let running = 0;
+    let last: unknown;
     let timer: NodeJS.Timeout | undefined;
     let done = false;
     const finish = (settle: () => void, winner?: AbortController): void => {
@@ -58,9 +59,9 @@ export async function firstAnswer<C, T>(
         (error: unknown) => {
           running -= 1;
           if (done) return noteLate(error);
-          if (isBug(error)) finish(() => reject(error));
-          else if (options.isFinal?.(error) === true || (running === 0 && next >= candidates.length))
-            finish(() => reject(error));
+          last = moreTelling(last, error);
+          if (isBug(error) || options.isFinal?.(error) === true) finish(() => reject(error));
+          else if (running === 0 && next >= candidates.length) finish(() => reject(last));
           else if (next < candidates.length) launch();
         },
       );
@@ -69,6 +70,15 @@ export async function firstAnswer<C, T>(
     options.signal?.addEventListener('abort', onAbort, { once: true });
     launch();
   });
+}
+
+/**
+ * Of what failed before and after, what to tell: the later, unless that one was silent and the former answered "not now",
+ * with its reason. A definite answer that was not final is no such reason: who is silent might know better.
+ */
+export function moreTelling(before: unknown, after: unknown): unknown {
+  const isReason = isCoded(before) && before.facts.retryable && outcomeOf(before) === 'refusal';
+  return isReason && outcomeOf(after) === 'silence' ? before : after;
 }
 
 /** What one of several said that were asked the same: an answer; that it refuses, and why; or nothing. */
@@ -163,15 +173,15 @@ export async function askEvery<C, T>(
 
 /**
  * Asks one after the other, never two at once, until one answers: for what may be done once only.
- * @throws a bug, what `isFinal` says no other would better and the reason of `signal` at once; the last error when all
- * have failed, `NO_PEERS` when there is nobody to ask
+ * @throws a bug, what `isFinal` says no other would better and the reason of `signal` at once; the last error, by
+ * {@link moreTelling}, when all have failed, `NO_PEERS` when there is nobody to ask
  */
 export async function askInTurn<C, T>(
   candidates: Iterable<C>,
   ask: (candidate: C) => Promise<T>,
   { signal, isFinal }: { readonly signal?: AbortSignal; readonly isFinal?: (error: unknown) => boolean } = {},
 ): Promise<T> {
-  let last: unknown = new CodedError('NO_PEERS', { message: 'nobody to ask' });
+  let last: unknown;
   for (const candidate of candidates) {
     signal?.throwIfAborted();
     try {
@@ -180,10 +190,10 @@ export async function askInTurn<C, T>(
       throwIfBug(error);
       signal?.throwIfAborted();
       if (isFinal?.(error) === true) throw error;
-      last = error;
+      last = moreTelling(last, error);
     }
   }
-  throw last;
+  throw last ?? new CodedError('NO_PEERS', { message: 'nobody to ask' });
 }
 
 function reasonOfEnd(winner: AbortController | undefined, signal: AbortSignal | undefined): unknown {

@@ -52,6 +52,19 @@ t.test('a failure leads to the next at once; all failed: the last error', async 
   await t.rejects(answer, { message: 'b is down' });
 });
 
+t.test('all failed: one that said why it cannot now is believed before one that is silent', async (t) => {
+  const silent = new CodedError('PEER_HTTP', { message: 'c is silent' });
+  const says: Record<string, CodedError> = { a: new CodedError('QUORUM_LOST'), b: silent, c: silent };
+  const ask = async (candidate: string): Promise<string> => await Promise.reject(says[candidate]);
+  await t.rejects(firstAnswer(['a', 'b', 'c'], ask, NEVER), { code: 'QUORUM_LOST' });
+  await t.rejects(askInTurn(['a', 'b', 'c'], ask), { code: 'QUORUM_LOST' });
+  says['b'] = new CodedError('RECORDS_PENDING');
+  await t.rejects(firstAnswer(['a', 'b', 'c'], ask, NEVER), { code: 'RECORDS_PENDING' }, 'the last of those');
+  says['a'] = says['b'] = new CodedError('BLOB_UNKNOWN');
+  await t.rejects(firstAnswer(['a', 'b', 'c'], ask, NEVER), silent, 'who is silent may have it');
+  await t.rejects(askInTurn(['a', 'b', 'c'], ask), silent);
+});
+
 t.test('a doubt leads to the next beside the first, once, and whoever answers first wins', async (t) => {
   const { calls, ask, asked } = desk();
   const doubts = new Map<string, () => void>();
