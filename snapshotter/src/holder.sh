@@ -23,7 +23,7 @@ end() {
   rm -f "$pid_file" "$pid_file.second" "$pid_file.daemon"
   exit 0
 }
-trap 'trap - TERM; kill -9 "$second"; [ -n "$daemon" ] && kill "$daemon"; wait; umount -l "$mount_point"; end' TERM
+trap 'trap "" TERM; kill -9 "$second"; [ -n "$daemon" ] && kill "$daemon"; wait; umount -l "$mount_point"; end' TERM
 stand_by() {
   trap - TERM
   # In a subshell $$ is the holder.

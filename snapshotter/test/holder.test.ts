@@ -1,65 +1,36 @@
 import { spawn } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { once } from 'node:events';
+import { existsSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { until } from '@sepia/test-support/until';
-import t, { type Test } from 'tap';
-import { whyNoFuse } from './support/why-no-fuse.ts';
+import t from 'tap';
 
-const SCRIPT = join(import.meta.dirname, '../src/holder.sh');
-const OPTIONS = { skip: whyNoFuse() ?? false };
+const HOLDER = resolve(import.meta.dirname, '../src/holder.sh');
+/** Says that it was told to end, and does when the file GO is there. */
+const DAEMON =
+  'trap "touch $0.told; while [ ! -e $0.go ]; do sleep 0.02; done; exit 0" TERM; touch $0.up; while :; do sleep 0.02; done';
 
-/** The script with commands of the test's own: `mount` only notes that it was called. */
-function hold(t: Test, commands: Readonly<Record<string, string>> = {}) {
-  // Not of `t.testdir`, which goes before what runs in it is ended.
-  const dir = mkdtempSync(join(tmpdir(), 'sepia-holder-'));
-  const file = (name: string): string => join(dir, name);
-  mkdirSync(file('bin'));
-  const own = { mount: `echo mount >>${file('mounts')}`, umount: ':', ...commands };
-  for (const [name, text] of Object.entries(own)) {
-    writeFileSync(file(`bin/${name}`), `#!/bin/sh\n${text}\n`);
-    chmodSync(file(`bin/${name}`), 0o755);
-  }
-  const daemon = `echo $$ >>${file('daemons')}; while [ -e ${dir} ]; do sleep 0.1; done`;
-  spawn('/bin/sh', [SCRIPT, file('mnt'), file('pid'), '/bin/sh', '-c', daemon], {
-    stdio: 'ignore',
-    detached: true,
-    env: { ...process.env, PATH: `${file('bin')}:${process.env['PATH']}` },
+t.test('a holder that is told twice to end leaves no pid file and no daemon', async (t) => {
+  const dir = t.testdir({ mount: {} });
+  const pidFile = join(dir, 'holder.pid');
+  const daemon = join(dir, 'daemon');
+  // As one that takes the place of another: the mount is there, its descriptor is 3.
+  const child = spawn('/bin/sh', [HOLDER, join(dir, 'mount'), pidFile, '/bin/sh', '-c', DAEMON, daemon], {
+    env: { ...process.env, SEPIA_ORPHAN: '0' },
+    stdio: ['ignore', 'ignore', 'ignore', openSync('/dev/null', 'r')],
   });
-  const lines = (name: string): string[] =>
-    existsSync(file(name)) ? readFileSync(file(name), 'utf8').trim().split('\n') : [];
-  const pid = (suffix = ''): number => Number(lines(`pid${suffix}`)[0] ?? 0);
-  t.teardown(async () => {
-    const holder = pid();
-    if (holder > 0) process.kill(holder, 'SIGTERM');
-    await until(() => !existsSync(file('pid')), 'the holder is gone');
-    rmSync(dir, { recursive: true });
-  });
-  return { lines, pid };
-}
-
-t.test('a killed holder is followed by its second shell, which keeps the daemon', OPTIONS, async (t) => {
-  const { lines, pid } = hold(t);
-  await until(() => lines('daemons').length === 1 && pid('.second') > 0, 'a daemon and a second shell');
-  const [holder, second, daemon] = [pid(), pid('.second'), pid('.daemon')];
-  t.same(lines('daemons'), [String(daemon)]);
-  process.kill(holder, 'SIGKILL');
-  await until(() => pid() === second && pid('.second') !== second, 'the next holder has a second shell');
-  t.equal(pid('.daemon'), daemon);
-  process.kill(daemon, 'SIGKILL');
-  await until(() => lines('daemons').length === 2, 'the next daemon');
-  t.same(lines('mounts'), ['mount']);
-});
-
-t.test('one that is killed before it has a daemon too: nothing is mounted twice', OPTIONS, async (t) => {
-  // The first time that the daemon's process is to be noted, whoever notes it and the holder are killed.
-  const mv = `if [ "\${2##*.}" = daemon ] && [ ! -e "$2.killed" ]; then
-    : >"$2.killed"
-    kill -9 "$(cat "\${2%.daemon}")" $PPID
-  else exec /bin/mv "$@"; fi`;
-  const { lines, pid } = hold(t, { mv });
-  await until(() => lines('daemons').length > 0, 'a daemon');
-  t.equal(String(pid('.daemon')), lines('daemons')[0]);
-  t.same(lines('mounts'), ['mount']);
-  t.equal(lines('daemons').length, 1);
+  t.teardown(() => child.kill('SIGKILL'));
+  const exit = once(child, 'exit');
+  await until(() => existsSync(`${daemon}.up`), 'the daemon runs');
+  const daemonPid = Number(readFileSync(`${pidFile}.daemon`, 'utf8'));
+  child.kill('SIGTERM');
+  await until(() => existsSync(`${daemon}.told`), 'the daemon was told');
+  child.kill('SIGTERM');
+  writeFileSync(`${daemon}.go`, '');
+  t.same(await exit, [0, null]);
+  for (const file of [pidFile, `${pidFile}.second`, `${pidFile}.daemon`]) t.notOk(existsSync(file), file);
+  t.notOk(
+    existsSync(`/proc/${daemonPid}/fd`) &&
+      readFileSync(`/proc/${daemonPid}/cmdline`, 'utf8').includes(daemon),
+  );
 });
