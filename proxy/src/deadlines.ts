@@ -69,6 +69,8 @@ export const MANIFEST_WRITE_MS = 30_000;
 export const DELETE_MS = 30_000;
 /** Copying and syncing a large blob to its owners may take this long after its last byte. */
 export const UPLOAD_END_MS = 15 * 60_000;
+/** A small body is waited for so long before it is sent as it comes. */
+export const GATHER_MS = 50;
 /** Calls about an upload that carry no body: to begin one, to ask how far it is, to end it. */
 export const UPLOAD_CALL_MS = 4_000;
 /** An upload that failed is cancelled in passing; its stager ends it by itself when it is idle. */

@@ -8,6 +8,8 @@
 export const QUICK_MS = 800;
 /** How long a member may take whose first silence this was, or that has much to say: a busy machine is not a dead one. */
 export const PATIENT_MS = QUICK_MS * 4;
+/** Records are asked of as few owners as know them; of the others too when one of these says nothing for so long. */
+export const ASK_HEDGE_MS = QUICK_MS / 8;
 /** A member that is asked something long is asked something small this often meanwhile. */
 export const ATTEND_EVERY_MS = 250;
 /** An aborted small question that was silent for this long counts as a failure as well. */

@@ -5,6 +5,7 @@ import { isBug } from '@sepia/base/failure';
 import type { Shard } from '@sepia/cluster/ring';
 import { writeStep } from '@sepia/records/core/set-protocol';
 import { counted, isReadQuorum, type Sender } from '@sepia/records/core/standing';
+import { ASK_HEDGE_MS } from '../deadlines/members.ts';
 
 /** An answer, and what it counts by. */
 export interface CountedAnswer<A> {
@@ -13,12 +14,13 @@ export interface CountedAnswer<A> {
 }
 
 /**
- * Asks all owners of a shard at once; resolves when a read quorum of answers counts, the answers settle it, or no more
- * can come. Who does not answer, or refuses, is silent; anything else is thrown.
+ * Asks owners of a shard, in the order of `ids` so many at first as are enough if they answer; resolves when a read quorum of
+ * answers counts, the answers settle it, or no more can come. Who does not answer, or refuses, is silent; anything else is
+ * thrown. Nobody is given up in the middle of its answer: that would cost the connection.
  */
 export async function askCounted<A>(
   shard: Shard,
-  ask: (id: string, signal: AbortSignal) => Promise<CountedAnswer<A>>,
+  ask: (id: string) => Promise<CountedAnswer<A>>,
   settles: (answers: readonly A[]) => boolean = () => false,
   isEnough: (ids: readonly string[]) => boolean = (ids) => isReadQuorum(ids, shard),
   ids: readonly string[] = [...new Set(shard.sets.flat())],
@@ -27,7 +29,9 @@ export async function askCounted<A>(
     counted(answersOf(said));
   const isDone = (answers: readonly CountedAnswer<A>[]): boolean =>
     isEnough(answers.map(({ sender }) => sender.id));
+  const few = ids.findIndex((_, index) => isEnough(ids.slice(0, index + 1))) + 1;
   const said = await askAll(ids, ask, {
+    first: few === 0 ? undefined : { count: few, hedgeAfterMs: ASK_HEDGE_MS },
     isEnough: (soFar) => {
       const answers = good(soFar);
       return isDone(answers) || settles(answers.map(({ answer }) => answer));

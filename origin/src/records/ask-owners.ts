@@ -55,9 +55,10 @@ export async function askOwners<A>(deps: AskOwnersDeps, question: Question<A>): 
     const suspects = new Set(owners.sets.flat().filter((id) => deps.members.isSuspect(id)));
     const found = await askCounted(
       owners,
-      async (id, signal) => await askMember(deps, id, { epoch: owners.epoch, signal, ...patience }, question),
+      async (id) => await askMember(deps, id, { epoch: owners.epoch, ...patience }, question),
       settles,
       isEnough === undefined ? undefined : (ids) => isEnough(ids, owners),
+      inOrder(owners, deps.members.selfId, suspects),
     );
     if (found.isEnough) return found.answers;
     if (tries < MAX_TRIES && !(await isSameEpoch(deps.members, owners.epoch))) continue;
@@ -69,6 +70,12 @@ export async function askOwners<A>(deps: AskOwnersDeps, question: Question<A>): 
     }
     throw new CodedError('QUORUM_LOST', question.lost(owners));
   }
+}
+
+/** This origin costs no call; who did not answer lately is asked last. */
+function inOrder({ sets }: Shard, selfId: string, suspects: ReadonlySet<string>): string[] {
+  const rank = (id: string): number => (id === selfId ? 0 : suspects.has(id) ? 2 : 1);
+  return [...new Set(sets.flat())].sort((a, b) => rank(a) - rank(b));
 }
 
 /** Asks one of them: this origin's own records within the epoch, any other by its call. @throws `EPOCH_OUTDATED` */

@@ -34,7 +34,7 @@ t.test('this origin answers from its own records, the others by calls that carry
     owners,
     own: async () => 'own',
     other: async (id, { epoch, signal }) => {
-      t.ok(signal);
+      t.equal(signal, undefined, 'no answer is cut off: that would cost the connection');
       asked.push([id, epoch]);
       return { sender: sender(id), answer: id };
     },

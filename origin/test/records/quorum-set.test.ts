@@ -32,6 +32,19 @@ t.test('silence of some is no hindrance, of most it is', async (t) => {
   await t.rejects(acknowledged(SHARD, write(['b', 'c'])), { code: 'QUORUM_LOST' });
 });
 
+t.test('no more are asked than are enough, in the order given, while they answer', async (t) => {
+  const asked: string[] = [];
+  const ask = async (id: string) => {
+    asked.push(id);
+    return { sender: sender(id), answer: id };
+  };
+  const found = await askCounted(SHARD, ask, undefined, undefined, ['c', 'a', 'b']);
+  t.same(found.answers, ['c', 'a']);
+  t.same(asked, ['c', 'a']);
+  t.equal((await askCounted(SHARD, ask, undefined, () => false)).isEnough, false);
+  t.same(asked.slice(2), IDS);
+});
+
 t.test('what an older generation says does not count', async (t) => {
   const known: Record<string, Record<string, number>> = { a: { b: 2 } };
   const ask = async (id: string) => {

@@ -69,6 +69,28 @@ export class RequestBody extends Readable {
     return this.#receivedBytes > 0;
   }
 
+  /**
+   * All of a small body that comes within `ms`; else undefined, and it can be read as before. Nothing is lost of one that its
+   * client cuts or sends slowly.
+   */
+  async gathered(ms: number): Promise<Buffer | undefined> {
+    this.#req.resume();
+    if (!this.#isComplete && this.errored === null)
+      await new Promise<void>((resolve) => {
+        const settle = (): void => {
+          clearTimeout(late);
+          for (const name of ['end', 'close', 'error'] as const) this.#req.off(name, settle);
+          resolve();
+        };
+        const late = setTimeout(settle, ms);
+        for (const name of ['end', 'close', 'error'] as const) this.#req.once(name, settle);
+      });
+    if (!this.#isComplete) return undefined;
+    const chunks: Buffer[] = [];
+    for (let chunk: unknown = this.read(); chunk !== null; chunk = this.read()) chunks.push(chunk as Buffer);
+    return Buffer.concat(chunks);
+  }
+
   override _read(): void {
     this.#req.resume();
   }

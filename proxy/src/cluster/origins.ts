@@ -17,7 +17,6 @@ import {
   type InternalRequest,
   type InternalResponse,
   isStream,
-  readLimited,
 } from '@sepia/http/client';
 import { HEARD_MS, PROBE_EVERY_MS, PROBE_MS, QUIET_MS, QUIET_PROBE_EVERY_MS } from '../deadlines.ts';
 import { quorumLack } from './core/quorum-lack.ts';
@@ -27,7 +26,7 @@ const FOR_EVER = new AbortController().signal;
 
 /** A call whose address is an origin. */
 export type OriginRequest = Omit<InternalRequest, 'url' | 'to'> & {
-  /** Sent to one address and never again: it carries a password. */
+  /** Sent to one address and never again: it carries a password, or part of an upload. */
   readonly once?: boolean;
 };
 
@@ -98,11 +97,31 @@ export class Origins {
   }
 
   /** One call to one origin; an error status is thrown as the error that the origin named. */
-  async call(id: string, call: OriginRequest, client = this.#deps.client): Promise<InternalResponse> {
+  async call(id: string, call: OriginRequest): Promise<InternalResponse> {
+    const { client } = this.#deps;
+    return await this.#watch(id, call, client, async (request) => await client.call(request));
+  }
+
+  /** As {@link call}, with the whole body of the answer, of at most so many bytes. */
+  async bytes(
+    id: string,
+    call: OriginRequest,
+    limitBytes: number,
+    client = this.#deps.client,
+  ): Promise<Awaited<ReturnType<InternalClient['bytes']>>> {
+    return await this.#watch(id, call, client, async (request) => await client.bytes(request, limitBytes));
+  }
+
+  async #watch<T>(
+    id: string,
+    call: OriginRequest,
+    client: InternalClient,
+    send: (request: InternalRequest) => Promise<T>,
+  ): Promise<T> {
     const member = this.#deps.cluster.member(id);
     const over = client === this.#deps.prober ? undefined : this.#begun();
     try {
-      const answer = await this.#anyUrl(member, call, client);
+      const answer = await this.#anyUrl(member, call, send);
       this.health.answered(id);
       return answer;
     } catch (error) {
@@ -143,8 +162,7 @@ export class Origins {
     const either = signal === undefined ? late.signal : AbortSignal.any([late.signal, signal]);
     try {
       const waits = { headersTimeoutMs: timeoutMs * 2, bodyTimeoutMs: timeoutMs * 2, signal: either };
-      const answer = await this.call(id, { ...call, ...waits }, client);
-      const bytes = await readLimited(answer.body, MAX_QUICK_BYTES, id);
+      const { bytes } = await this.bytes(id, { ...call, ...waits }, MAX_QUICK_BYTES, client);
       return (bytes.length === 0 ? {} : JSON.parse(bytes.toString('utf8'))) as T;
     } catch (cause) {
       if (cause instanceof SyntaxError)
@@ -213,14 +231,14 @@ export class Origins {
   }
 
   /** Tries a member's addresses in order; one with a streamed body or a password is sent once. */
-  async #anyUrl(
+  async #anyUrl<T>(
     { id, urls }: Member,
     { once, ...call }: OriginRequest,
-    client: InternalClient,
-  ): Promise<InternalResponse> {
+    send: (request: InternalRequest) => Promise<T>,
+  ): Promise<T> {
     const tries = isStream(call.body) || once === true ? urls.slice(0, 1) : urls;
     // What it answered, an error too, it would answer at each of them.
-    return await askInTurn(tries, async (url) => await client.call({ ...call, url, to: id }), {
+    return await askInTurn(tries, async (url) => await send({ ...call, url, to: id }), {
       isFinal: (error) => !isSilence(error) || call.signal?.aborted === true,
     });
   }
@@ -232,7 +250,7 @@ export function newChange(): string {
 }
 
 /** A header of an answer, the first if it came twice. */
-export function headerOf(answer: InternalResponse, name: string): string | undefined {
+export function headerOf(answer: Pick<InternalResponse, 'headers'>, name: string): string | undefined {
   const value = answer.headers[name];
   return Array.isArray(value) ? value[0] : value;
 }

@@ -29,6 +29,9 @@ import type { PushGate, PushTurn } from './push-gate.ts';
 /** A manifest's body is read as it comes: only its client can make it wait. */
 const BODY_FLOW = { originSilentMs: IDLE_PROGRESS_MS, idleMs: IDLE_PROGRESS_MS, answerMs: IDLE_PROGRESS_MS };
 
+/** Of an answer to a push, which says all in its headers. */
+const MAX_WRITTEN_BYTES = 64 * 1024;
+
 interface ManifestDeps {
   readonly origins: Origins;
   readonly cache: ManifestCache;
@@ -159,15 +162,12 @@ async function store(
   const order = origins.tries(shardKey(target.upstream, target.repository));
   const ask = async (id: string): Promise<{ digest: Digest; tags: readonly string[] }> => {
     const answer = await whileAlive(origins, id, signal, (running) =>
-      origins.call(id, {
-        ...call,
-        headers,
-        body: bytes,
-        headersTimeoutMs: MANIFEST_WRITE_MS,
-        signal: running,
-      }),
+      origins.bytes(
+        id,
+        { ...call, headers, body: bytes, headersTimeoutMs: MANIFEST_WRITE_MS, signal: running },
+        MAX_WRITTEN_BYTES,
+      ),
     );
-    await answer.body.dump();
     const tags = answer.headers['oci-tag'] ?? [];
     return {
       digest: parseDigest(headerOf(answer, 'docker-content-digest') ?? digestOf(bytes)),

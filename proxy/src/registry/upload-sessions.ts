@@ -6,16 +6,24 @@ import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { isDefinite, isSilence } from '@sepia/cluster/core/answers';
-import { type InternalResponse, readLimited } from '@sepia/http/client';
 import type { FlowLimits } from '../bodies/core/flow.ts';
 import { type RequestBody, watchFlow } from '../bodies/request-body.ts';
 import type { OriginRequest, Origins } from '../cluster/origins.ts';
-import { ALIVE_MS, HEDGE_MS, STAGER_SILENT_MS, UPLOAD_CALL_MS, UPLOAD_END_MS } from '../deadlines.ts';
+import {
+  ALIVE_MS,
+  GATHER_MS,
+  HEDGE_MS,
+  STAGER_SILENT_MS,
+  UPLOAD_CALL_MS,
+  UPLOAD_END_MS,
+} from '../deadlines.ts';
 import type { UploadId } from './core/upload.ts';
 
 /** Room that a stager of a blob of unknown length should have. */
 const ROOM_BYTES = 10 * 1024 ** 3;
 const MAX_ANSWER_BYTES = 64 * 1024;
+/** A body up to this is sent at once when all of it is here soon: a stream of its own, at both ends, costs more than what it carries. */
+const GATHERED_BYTES = 64 * 1024;
 
 interface UploadsDeps {
   readonly origins: Origins;
@@ -103,8 +111,7 @@ export class Uploads {
   async append(id: UploadId, target: ResolvedName, body: UploadBody, signal: AbortSignal): Promise<number> {
     const call = to(ORIGIN_BLOBS.uploadAppend, { ...target, id: id.text });
     const answer = await this.#session(id, () => this.#send(id.stagerId, call, body, signal));
-    const bytes = await readLimited(answer.body, MAX_ANSWER_BYTES, id.stagerId);
-    return offsetOf(bytes.length === 0 ? {} : (JSON.parse(bytes.toString('utf8')) as object));
+    return offsetOf(answer.length === 0 ? {} : (JSON.parse(answer.toString('utf8')) as object));
   }
 
   /** Sends the rest (maybe nothing) and closes the session: done when the blob is durable. */
@@ -116,8 +123,7 @@ export class Uploads {
     signal: AbortSignal,
   ): Promise<void> {
     const call = to(ORIGIN_BLOBS.uploadFinish, { ...target, id: id.text, digest });
-    const answer = await this.#session(id, () => this.#send(id.stagerId, call, body, signal));
-    await answer.body.dump();
+    await this.#session(id, () => this.#send(id.stagerId, call, body, signal));
   }
 
   /**
@@ -137,9 +143,8 @@ export class Uploads {
         ? await roomy(async (room, noteFull) => await this.#liveOwner(target, digest, room, noteFull, signal))
         : await this.#liveOwner(target, digest, contentLength, rethrow, signal);
     const call = to(ORIGIN_BLOBS.blobPut, { ...target, digest });
-    const send = async (): Promise<InternalResponse> => await this.#send(owner, call, body, signal);
-    const answer = await (session === undefined ? send() : orLost(session, send));
-    await answer.body.dump();
+    const send = async (): Promise<Buffer> => await this.#send(owner, call, body, signal);
+    await (session === undefined ? send() : orLost(session, send));
   }
 
   /** The first owner or stand-in that answers now and has room: a body cannot be sent twice. @throws `DISK_FULL`, `OVERLOADED` */
@@ -163,7 +168,7 @@ export class Uploads {
     target: Pick<OriginRequest, 'method' | 'path'>,
     body: UploadBody,
     signal: AbortSignal,
-  ): Promise<InternalResponse> {
+  ): Promise<Buffer> {
     const abort = new AbortController();
     const { stream, contentLength, contentRange } = body;
     // Only what the client did: what befell the call, which ends the stream as well, the call itself tells.
@@ -177,6 +182,9 @@ export class Uploads {
       // A chunked body without a byte would be sent, and signed, as another length than it has.
       const isEmpty =
         contentLength === 0 || (contentLength === undefined && !(await stream.hasBytes(either)));
+      const isSmall = !isEmpty && contentLength !== undefined && contentLength <= GATHERED_BYTES;
+      const whole = isSmall ? await stream.gathered(GATHER_MS) : undefined;
+      if (stream.errored !== null) throw stream.errored;
       const call: OriginRequest = {
         ...target,
         headers: {
@@ -184,11 +192,13 @@ export class Uploads {
           ...(isEmpty || contentLength === undefined ? {} : { 'content-length': String(contentLength) }),
           ...(contentRange === undefined ? {} : { 'content-range': contentRange }),
         },
-        ...(isEmpty ? {} : { body: stream }),
+        ...(isEmpty ? {} : { body: whole ?? stream }),
+        once: true,
+        lasts: 'body',
         headersTimeoutMs: 0,
         signal: either,
       };
-      return await this.#origins.call(originId, call);
+      return (await this.#origins.bytes(originId, call, MAX_ANSWER_BYTES)).bytes;
     } finally {
       endWatch();
       stream.destroy();

@@ -2,7 +2,13 @@ import { CodedError } from '@sepia/base/errors';
 import { delay } from '@sepia/base/lifecycle';
 import { silentLogger } from '@sepia/base/log';
 import { Health, UNTIL_IT_ANSWERS } from '@sepia/cluster/core/health';
-import type { InternalClient, InternalRequest, InternalResponse } from '@sepia/http/client';
+import {
+  type InternalClient,
+  type InternalRequest,
+  type InternalResponse,
+  MAX_ANSWER_BYTES,
+  readLimited,
+} from '@sepia/http/client';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import { Chance } from '@sepia/swarm/core/random';
 import { seededBytes } from '@sepia/test-support/upstream/fake-upstream';
@@ -27,9 +33,13 @@ function readers(answer: Call = async (request, right) => await right.call(reque
     calls.push(request);
     return await answer(request, right);
   };
+  const bytes = async (request: InternalRequest): ReturnType<InternalClient['bytes']> => {
+    const { status, headers, body } = await call(request);
+    return { status, headers, bytes: await readLimited(body, MAX_ANSWER_BYTES, request.url) };
+  };
   const origins = new Origins({
     cluster: right.cluster,
-    client: { call } as unknown as InternalClient,
+    client: { call, bytes } as unknown as InternalClient,
     health: new Health(() => 0, UNTIL_IT_ANSWERS),
   });
   const name = { upstream: 'local', repository: 'app', digest: truth.digest } as never;

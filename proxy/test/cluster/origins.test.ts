@@ -33,13 +33,14 @@ function origin(urls = ['http://127.0.0.1:1']) {
   const asked = { bodies: 0, probes: 0 };
   const state = { silent: false, nowMs: 0 };
   const clientOf = (kind: keyof typeof asked): InternalClient => {
-    const call = async () => {
+    const bytes = async () => {
       await new Promise(setImmediate);
       asked[kind] += 1;
       if (state.silent) throw new CodedError('PEER_HTTP', { message: 'no answer' });
-      return { status: 200, headers: {}, body: Readable.from([Buffer.from('{}')]) };
+      return { status: 200, headers: {}, bytes: Buffer.from('{}') };
     };
-    return { call } as unknown as InternalClient;
+    const call = async () => ({ ...(await bytes()), body: Readable.from([Buffer.from('{}')]) });
+    return { call, bytes } as unknown as InternalClient;
   };
   const clients = { bodies: clientOf('bodies'), probes: clientOf('probes') };
   const origins = new Origins({
@@ -251,16 +252,16 @@ t.test('three proxies that hear the same ask 7 origins in the same order: who is
   const upstreams = [{ name: 'local', mode: 'none', hosts: [] }];
   const text = JSON.stringify({ version: 1, members, upstreams });
   const silent = new Set<string>();
-  const call = async ({ to }: { to: string }) => {
+  const bytes = async ({ to }: { to: string }) => {
     if (silent.has(to)) throw new CodedError('PEER_HTTP', { message: 'no answer' });
-    return { status: 200, headers: {}, body: Readable.from([]) };
+    return { status: 200, headers: {}, bytes: Buffer.alloc(0) };
   };
   const proxies = Array.from(
     { length: 3 },
     () =>
       new Origins({
         cluster: new Cluster(parseClusterDocument(text, 'cluster.yaml')),
-        client: { call } as unknown as InternalClient,
+        client: { bytes } as unknown as InternalClient,
         health: new Health(() => 0, UNTIL_IT_ANSWERS),
       }),
   );

@@ -10,7 +10,7 @@ import { createGate } from '@sepia/http/gate';
 import { HttpListener } from '@sepia/http/listener';
 import { serveBlob } from '@sepia/http/serve-blob';
 import { CallVerifier } from '@sepia/http/sign';
-import { queryValue, readBody } from '@sepia/http/signed';
+import { bodyOf, queryValue, readBody } from '@sepia/http/signed';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, PieceHasher, pieceCount, pieceLeaves } from '@sepia/metainfo/tree';
 import { parseManifest } from '@sepia/oci/manifest';
@@ -244,9 +244,9 @@ export class FakeOrigin {
   }
 
   async #collect(ctx: Context, chunks: Buffer[]): Promise<void> {
-    for await (const chunk of ctx.req as AsyncIterable<Buffer>) {
+    for await (const chunk of bodyOf(ctx)) {
       await this.#gate();
-      chunks.push(chunk);
+      chunks.push(Buffer.from(chunk));
     }
   }
 

@@ -3,7 +3,13 @@ import { CodedError } from '@sepia/base/errors';
 import { H_ATTEMPT, H_PIECE_HASH } from '@sepia/cluster/api/headers';
 import { Cluster } from '@sepia/cluster/cluster';
 import { parseClusterDocument } from '@sepia/cluster/load-document';
-import { InternalClient, type InternalRequest, type InternalResponse } from '@sepia/http/client';
+import {
+  InternalClient,
+  type InternalRequest,
+  type InternalResponse,
+  MAX_ANSWER_BYTES,
+  readLimited,
+} from '@sepia/http/client';
 import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceLeaves, pieceLength } from '@sepia/metainfo/tree';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
@@ -77,6 +83,14 @@ export class FaultyOrigins extends InternalClient {
   /** For how long nothing of the blob has left any origin, in ms. */
   get silentMs(): number {
     return Date.now() - this.#progressMs;
+  }
+
+  override async bytes(
+    request: InternalRequest,
+    limitBytes = MAX_ANSWER_BYTES,
+  ): ReturnType<InternalClient['bytes']> {
+    const { status, headers, body } = await this.call(request);
+    return { status, headers, bytes: await readLimited(body, limitBytes, request.url) };
   }
 
   override async raw(request: InternalRequest): Promise<InternalResponse> {

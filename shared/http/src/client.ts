@@ -4,6 +4,7 @@ import { CodedError, isErrorCode } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import { request } from 'undici';
 import { PROTOCOL_VERSION } from './app.ts';
+import { askWhole, type CutAnswer, type WholeAnswer } from './bodies/whole-answer.ts';
 import { wholeBody } from './bodies/whole-body.ts';
 import { BODY_MS } from './deadlines/sockets.ts';
 import { clockOf, hashOf, SIGN_SKEW_MS, type SignedBody, signCall } from './sign.ts';
@@ -40,6 +41,8 @@ export interface InternalResponse {
 
 /** Most bytes of an answer that is read to memory: metainfo of a 1 TiB blob in base64 would be more, a manifest never. */
 export const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
+/** Most bytes of an error answer. */
+const MAX_ERROR_BYTES = 64 * 1024;
 
 interface InternalClientDeps {
   readonly dispatcher: Dispatcher;
@@ -83,42 +86,89 @@ export class InternalClient {
   async #send(
     call: InternalRequest,
   ): Promise<{ readonly answer: InternalResponse; readonly isMisdated: boolean }> {
+    const { options, heard } = this.#prepared(call);
+    try {
+      const answer = await request(new URL(call.path, call.url), {
+        ...options,
+        dispatcher: this.#socketsFor(call),
+        signal: call.signal ?? null,
+      });
+      return {
+        isMisdated: heard(answer.headers),
+        answer: { status: answer.statusCode, headers: answer.headers, body: answer.body },
+      };
+    } catch (cause) {
+      throwIfBug(cause);
+      throw silenceOf(call, cause);
+    }
+  }
+
+  /** As {@link raw}, with the whole body: at most `limitBytes`, of an error as many as one has. `cause`: it was cut. */
+  async #whole(call: InternalRequest, limitBytes: number): Promise<WholeAnswer | CutAnswer> {
+    const { answer, isMisdated } = await this.#sendWhole(call, limitBytes);
+    return isMisdated ? (await this.#sendWhole(call, limitBytes)).answer : answer;
+  }
+
+  async #sendWhole(
+    call: InternalRequest,
+    limitBytes: number,
+  ): Promise<{ readonly answer: WholeAnswer | CutAnswer; readonly isMisdated: boolean }> {
+    const { options, heard } = this.#prepared(call);
+    const { origin, pathname, search } = new URL(call.path, call.url);
+    let isMisdated = false;
+    try {
+      const answer = await askWhole(
+        this.#socketsFor(call),
+        { ...options, origin, path: `${pathname}${search}` },
+        {
+          signal: call.signal,
+          limitBytes: (status) => (status < 400 ? limitBytes : MAX_ERROR_BYTES),
+          tooLarge: () => tooLarge(call.url, limitBytes),
+          onHead: (headers) => {
+            isMisdated = heard(headers);
+          },
+        },
+      );
+      return { answer, isMisdated };
+    } catch (cause) {
+      throwIfBug(cause);
+      throw silenceOf(call, cause);
+    }
+  }
+
+  /** What a call is sent with, signed at this moment, and what to do with the head of its answer: true if it was misdated. */
+  #prepared(call: InternalRequest): {
+    readonly options: Pick<
+      Dispatcher.DispatchOptions,
+      'method' | 'headers' | 'body' | 'headersTimeout' | 'bodyTimeout'
+    >;
+    readonly heard: (answered: InternalResponse['headers']) => boolean;
+  } {
     const { body } = call;
     const headers = { ...call.headers, 'sepia-version': String(PROTOCOL_VERSION) };
     const { clock, clusterKey } = this.#deps;
     const dateMs = clock.dateFor(call.to);
     const signatures = this.#signatures(call, headers, dateMs);
     const markMs = clock.mark();
-    try {
-      const answer = await request(new URL(call.path, call.url), {
-        method: call.method,
-        dispatcher: this.#socketsFor(call),
-        headers: { ...headers, ...signatures },
-        ...(body === undefined ? {} : { body }),
-        headersTimeout: call.headersTimeoutMs,
-        bodyTimeout: call.bodyTimeoutMs ?? BODY_MS,
-        signal: call.signal ?? null,
-      });
+    const options = {
+      method: call.method,
+      headers: { ...headers, ...signatures },
+      ...(body === undefined ? {} : { body }),
+      headersTimeout: call.headersTimeoutMs,
+      bodyTimeout: call.bodyTimeoutMs ?? BODY_MS,
+    };
+    const heard = (answered: InternalResponse['headers']): boolean => {
       const signature = signatures['sepia-signature'] ?? signatures['authorization'] ?? '';
-      const theirMs = clockOf(clusterKey, call.to, signature, answer.headers['sepia-clock']);
+      const theirMs = clockOf(clusterKey, call.to, signature, answered['sepia-clock']);
       if (theirMs !== undefined) clock.answered(call.to, theirMs, markMs);
-      for (const listener of this.#listeners) listener(call, answer.headers);
-      return {
-        answer: { status: answer.statusCode, headers: answer.headers, body: answer.body },
-        isMisdated:
-          answer.headers['sepia-error'] === 'SIGNATURE_INVALID' &&
-          theirMs !== undefined &&
-          Math.abs(theirMs - dateMs) > SIGN_SKEW_MS,
-      };
-    } catch (cause) {
-      throwIfBug(cause);
-      if (call.signal?.aborted === true) throw call.signal.reason;
-      throw new CodedError('PEER_HTTP', {
-        message: `${call.url} does not answer`,
-        detail: { url: call.url },
-        cause,
-      });
-    }
+      for (const listener of this.#listeners) listener(call, answered);
+      return (
+        answered['sepia-error'] === 'SIGNATURE_INVALID' &&
+        theirMs !== undefined &&
+        Math.abs(theirMs - dateMs) > SIGN_SKEW_MS
+      );
+    };
+    return { options, heard };
   }
 
   #socketsFor({ lasts, body }: InternalRequest): Dispatcher {
@@ -153,12 +203,14 @@ export class InternalClient {
     call: InternalRequest,
     limitBytes = MAX_ANSWER_BYTES,
   ): Promise<{ headers: InternalResponse['headers']; status: number; bytes: Buffer }> {
-    const answer = await this.call(call);
-    return {
-      headers: answer.headers,
-      status: answer.status,
-      bytes: await readLimited(answer.body, limitBytes, call.url),
-    };
+    if (isStream(call.body)) {
+      const { headers, status, body } = await this.call(call);
+      return { headers, status, bytes: await readLimited(body, limitBytes, call.url) };
+    }
+    const answer = await this.#whole(call, limitBytes);
+    if (answer.status >= 400) throw errorFrom(call, answer, 'bytes' in answer ? answer.bytes : undefined);
+    if ('cause' in answer) throw cutOf(answer.cause, call.url);
+    return answer;
   }
 
   /** Sends and reads JSON. An empty answer is undefined. */
@@ -205,26 +257,53 @@ export async function readLimited(
   limitBytes: number,
   from: string,
 ): Promise<Buffer> {
-  const tooLarge = (): CodedError =>
-    new CodedError('PEER_HTTP', {
-      message: `answer of ${from} is larger than ${limitBytes} bytes`,
-      // It did answer.
-      detail: { status: 200, limitBytes },
-    });
   try {
-    return await wholeBody(body, limitBytes, tooLarge);
+    return await wholeBody(body, limitBytes, () => tooLarge(from, limitBytes));
   } catch (cause) {
     throwIfBug(cause);
-    if (cause instanceof CodedError) throw cause;
-    throw new CodedError('PEER_HTTP', { message: `answer of ${from} was cut`, cause });
+    throw cutOf(cause, from);
   }
 }
 
+function tooLarge(from: string, limitBytes: number): CodedError {
+  return new CodedError('PEER_HTTP', {
+    message: `answer of ${from} is larger than ${limitBytes} bytes`,
+    // It did answer.
+    detail: { status: 200, limitBytes },
+  });
+}
+
+/** Why the body of an answer is not whole. */
+function cutOf(cause: unknown, from: string): CodedError {
+  throwIfBug(cause);
+  if (cause instanceof CodedError) return cause;
+  return new CodedError('PEER_HTTP', { message: `answer of ${from} was cut`, cause });
+}
+
+/** Why no answer came. */
+function silenceOf(call: InternalRequest, cause: unknown): unknown {
+  if (call.signal?.aborted === true) return call.signal.reason;
+  return new CodedError('PEER_HTTP', {
+    message: `${call.url} does not answer`,
+    detail: { url: call.url },
+    cause,
+  });
+}
+
 async function errorOf(call: InternalRequest, answer: InternalResponse): Promise<CodedError> {
+  const bytes = await readLimited(answer.body, MAX_ERROR_BYTES, call.url).catch(ignoreFailure);
+  return errorFrom(call, answer, bytes);
+}
+
+/** The error that a member named; `bytes`: what it said of it, if all of that came. */
+function errorFrom(
+  call: InternalRequest,
+  answer: Pick<InternalResponse, 'status' | 'headers'>,
+  bytes: Buffer | undefined,
+): CodedError {
   const named = answer.headers['sepia-error'];
   const detail: Record<string, unknown> = { url: call.url, status: answer.status };
   let message: string | undefined;
-  const bytes = await readLimited(answer.body, 64 * 1024, call.url).catch(ignoreFailure);
   try {
     const parsed = JSON.parse(bytes?.toString('utf8') ?? '') as {
       errors?: { message?: unknown; detail?: unknown }[];

@@ -1,8 +1,10 @@
-import { createServer, type Server } from 'node:http';
+import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { MemberClock } from '@sepia/base/clock/member-clock';
+import { CodedError } from '@sepia/base/errors';
+import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
-import { InternalClient } from '../src/client.ts';
+import { InternalClient, type InternalRequest } from '../src/client.ts';
 import { createDispatcher } from '../src/sockets.ts';
 
 const dispatcher = createDispatcher();
@@ -71,4 +73,89 @@ t.test('an error answer of any form is the coded error of its status, never a bu
     const call = { url, method: 'GET', path: '/', headersTimeoutMs: 1_000, to: 'b' } as const;
     await t.rejects(clientOf().call(call), { code: 'PEER_HTTP', detail: { status: 503 } }, body);
   }
+});
+
+/** A server whose answers `answer` makes; what came is in `got`. */
+async function serving(
+  t: Test,
+  answer: (res: ServerResponse) => void,
+): Promise<{ readonly call: InternalRequest; readonly got: { calls: number; gone: boolean } }> {
+  const got = { calls: 0, gone: false };
+  const server = createServer((_req, res) => {
+    got.calls += 1;
+    res.once('close', () => {
+      got.gone = !res.writableEnded;
+    });
+    answer(res);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return { call: { url, method: 'GET', path: '/a?b=1', headersTimeoutMs: 10_000, to: 'b' }, got };
+}
+
+t.test('a whole answer: in one piece or several, or none', async (t) => {
+  const parts = await serving(t, (res) => {
+    res.write('one');
+    setImmediate(() => res.end('two'));
+  });
+  const answer = await clientOf().bytes(parts.call);
+  t.same([answer.status, answer.bytes.toString()], [200, 'onetwo']);
+  const none = await serving(t, (res) => res.writeHead(204).end());
+  t.equal((await clientOf().bytes(none.call)).bytes.length, 0);
+  t.equal(await clientOf().json(none.call), undefined);
+});
+
+t.test('a whole answer that is cut, too long or an error is told as such', async (t) => {
+  const cut = await serving(t, (res) => {
+    res.writeHead(200, { 'content-length': '10' });
+    res.write('half', () => res.destroy());
+  });
+  await t.rejects(clientOf().bytes(cut.call), { code: 'PEER_HTTP', message: /was cut/ });
+  const long = await serving(t, (res) => res.end('x'.repeat(100)));
+  await t.rejects(clientOf().bytes(long.call, 99), { code: 'PEER_HTTP', detail: { limitBytes: 99 } });
+  t.equal((await clientOf().bytes(long.call, 100)).bytes.length, 100);
+  const error = await serving(t, (res) => {
+    res.writeHead(404, { 'sepia-error': 'BLOB_UNKNOWN' });
+    res.end('{"errors":[{"message":"not here","detail":{"digest":"d"}}]}');
+  });
+  await t.rejects(clientOf().bytes(error.call), {
+    code: 'BLOB_UNKNOWN',
+    message: 'not here',
+    detail: { status: 404, digest: 'd' },
+  });
+  const cutError = await serving(t, (res) => {
+    res.writeHead(503, { 'sepia-error': 'DRAINING', 'content-length': '10' });
+    res.write('{', () => res.destroy());
+  });
+  await t.rejects(clientOf().bytes(cutError.call), { code: 'DRAINING', detail: { status: 503 } });
+});
+
+t.test('a whole answer ends with the reason of its signal, before its head and in its body', async (t) => {
+  for (const [title, answer] of [
+    ['before its head', () => undefined],
+    ['in its body', (res: ServerResponse) => res.writeHead(200).write('half')],
+  ] as const) {
+    const { call, got } = await serving(t, (res) => void answer(res));
+    const stop = new AbortController();
+    const asked = clientOf().bytes({ ...call, signal: stop.signal });
+    await until(() => got.calls === 1, 'the call is there');
+    stop.abort(new CodedError('DRAINING'));
+    await t.rejects(asked, { code: 'DRAINING' }, title);
+    await until(() => got.gone, 'the connection is cut');
+    await t.rejects(clientOf().bytes({ ...call, signal: stop.signal }), { code: 'DRAINING' });
+    t.equal(got.calls, 1, 'a call that is over before it begins is not sent');
+  }
+});
+
+t.test('a listener that fails is a bug, also of a whole answer', async (t) => {
+  const { call } = await serving(t, (res) => res.end('{}'));
+  const client = clientOf();
+  client.onAnswer(() => {
+    throw new TypeError('wrong code');
+  });
+  await t.rejects(client.bytes(call), TypeError);
 });

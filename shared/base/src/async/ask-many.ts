@@ -90,21 +90,27 @@ interface AskAllOptions<C, T> {
   readonly signal?: AbortSignal | undefined;
   /** Looked at after each that said something: true ends it at once, a number when that many ms of our own are over. */
   readonly isEnough?: (said: readonly Said<C, T>[]) => boolean | number;
+  /**
+   * So many are asked at first; the others once one of these gives no answer, or all have and it is not enough, or one is
+   * silent for `hedgeAfterMs`. Default: all at once.
+   */
+  readonly first?: { readonly count: number; readonly hedgeAfterMs: number } | undefined;
 }
 
 /**
- * Asks all at once; resolves when each has said something or it is enough. In the order of `candidates`; who was not
+ * Asks all at once (or some {@link AskAllOptions.first}); resolves when each has said something or it is enough. In the order of `candidates`; who was not
  * waited for is silent, and its call is aborted.
  * @throws a bug at once; the reason of `signal`
  */
 export async function askAll<C, T>(
   candidates: readonly C[],
   ask: (candidate: C, signal: AbortSignal) => Promise<T>,
-  { signal, isEnough }: AskAllOptions<C, T> = {},
+  { signal, isEnough, first }: AskAllOptions<C, T> = {},
 ): Promise<Said<C, T>[]> {
   const over = new AbortController();
   const said = new Map<number, Said<C, T>>();
   let endGrace: (() => void) | undefined;
+  let hedge: NodeJS.Timeout | undefined;
   let onAbort = (): void => {};
   try {
     signal?.throwIfAborted();
@@ -116,16 +122,28 @@ export async function askAll<C, T>(
       // The rule is asked first: one that is wrong must not be hidden by the last answer.
       const enough = isEnough?.([...said.values()]) ?? false;
       if (enough === true || said.size === candidates.length) verdict.give();
-      else if (enough !== false) endGrace ??= afterOwnMs(enough, () => verdict.give());
+      else {
+        if (enough !== false) endGrace ??= afterOwnMs(enough, () => verdict.give());
+        if (one.type !== 'answer' || said.size === asked) askUpTo(candidates.length);
+      }
     };
-    for (const [index, by] of candidates.entries())
-      settle(by, async () => await ask(by, over.signal))
-        .then((one) => note(index, one))
-        .catch((error: unknown) => verdict.fail(error));
+    let asked = 0;
+    const askUpTo = (count: number): void => {
+      for (; asked < count && !over.signal.aborted; asked++) {
+        const [index, by] = [asked, candidates[asked]!];
+        settle(by, async () => await ask(by, over.signal))
+          .then((one) => note(index, one))
+          .catch((error: unknown) => verdict.fail(error));
+      }
+    };
+    askUpTo(Math.min(first?.count ?? candidates.length, candidates.length));
+    if (first !== undefined && asked < candidates.length)
+      hedge = setTimeout(() => askUpTo(candidates.length), boundedMs(first.hedgeAfterMs));
     if (candidates.length === 0) verdict.give();
     await verdict.outcome;
   } finally {
     endGrace?.();
+    clearTimeout(hedge);
     signal?.removeEventListener('abort', onAbort);
     over.abort(reasonOfEnd(undefined, signal));
   }

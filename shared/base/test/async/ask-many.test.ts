@@ -206,6 +206,45 @@ t.test('enough in a moment: those that are still out have that long', async (t) 
   );
 });
 
+t.test('a few at first: the others only when these are not enough', async (t) => {
+  const isEnough = (said: readonly { readonly type: string }[]): boolean =>
+    said.filter(({ type }) => type === 'answer').length === 2;
+  const first = { count: 2, hedgeAfterMs: 60_000 };
+  const fine = desk();
+  const answered = askAll(['a', 'b', 'c'], fine.ask, { first, isEnough });
+  await until(() => fine.calls.has('b'));
+  fine.calls.get('a')!.resolve('A');
+  fine.calls.get('b')!.resolve('B');
+  t.same(answersOf(await answered), ['A', 'B']);
+  t.equal(fine.asked(), 'ab');
+  const refused = desk();
+  const instead = askAll(['a', 'b', 'c'], refused.ask, { first, isEnough });
+  await until(() => refused.calls.has('b'));
+  refused.calls.get('b')!.reject(new CodedError('RECORDS_PENDING'));
+  await until(() => refused.calls.has('c'));
+  refused.calls.get('a')!.resolve('A');
+  refused.calls.get('c')!.resolve('C');
+  t.same(answersOf(await instead), ['A', 'C']);
+  const few = desk();
+  const all = askAll(['a', 'b', 'c'], few.ask, { first, isEnough: (said) => said.length === 3 });
+  await until(() => few.calls.has('b'));
+  few.calls.get('a')!.resolve('A');
+  few.calls.get('b')!.resolve('B');
+  await until(() => few.calls.has('c'));
+  few.calls.get('c')!.resolve('C');
+  t.same(answersOf(await all), ['A', 'B', 'C']);
+});
+
+t.test('a few at first: one that is silent is not waited for', async (t) => {
+  const { calls, ask } = desk();
+  const isEnough = (said: readonly unknown[]): boolean => said.length === 2;
+  const all = askAll(['a', 'b', 'c'], ask, { first: { count: 2, hedgeAfterMs: 1 }, isEnough });
+  await until(() => calls.has('c'));
+  calls.get('a')!.resolve('A');
+  calls.get('c')!.resolve('C');
+  t.same(answersOf(await all), ['A', 'C']);
+});
+
 t.test('a bug of one of all, or of the rule, is thrown; so is the reason of the signal', async (t) => {
   const bug = new TypeError('undefined is no function');
   const answers = async (name: string): Promise<string> => {
