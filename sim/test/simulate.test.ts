@@ -55,6 +55,23 @@ t.test(
   },
 );
 
+t.test('a stream is measured in its own time, whenever its member starts', (t) => {
+  const pieces = 64;
+  const { streams, finishedMs, readerHalfShare } = simulate({ nodes: 4, pieces, startMs: 8_000, seed: 3 });
+  t.equal(streams.size, 4);
+  const limitMs = (pieces * 2 ** 20 * 1000) / 12.5e6;
+  for (const [name, { halfMs, tookMs, waitMs }] of streams) {
+    t.ok(tookMs <= finishedMs.get(name)!, 'from when it opened');
+    t.ok(tookMs >= limitMs, `${name} took ${tookMs} ms, its line ${limitMs} ms`);
+    t.ok(halfMs >= limitMs / 2 && halfMs <= tookMs, `half after ${halfMs} ms`);
+    t.ok(waitMs > 0 && waitMs <= tookMs, `it stood for ${waitMs} ms`);
+  }
+  const shares = [...streams.values()].map(({ halfMs, tookMs }) => halfMs / tookMs);
+  t.equal(readerHalfShare, Math.max(...shares));
+  t.ok([...finishedMs.values()].some((atMs, at) => atMs > [...streams.values()][at]!.tookMs + 1_000));
+  t.end();
+});
+
 t.test('more members than one keeps in mind: nobody is left out', (t) => {
   const result = simulate({
     nodes: 500,

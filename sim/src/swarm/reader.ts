@@ -5,6 +5,8 @@ import type { SwarmEvent } from '@sepia/swarm/core/events';
 export class SimReader {
   /** The longest that it stood before a piece whose hash was known. */
   waitMs = 0;
+  /** When it opened the blob. */
+  openMs = 0;
   /** When half of the stream had reached it. */
   halfMs: number | undefined;
   readonly #have: Bitfield;
@@ -20,6 +22,7 @@ export class SimReader {
   /** It opens the blob. */
   open(nowMs: number): SwarmEvent {
     this.#sinceMs = nowMs;
+    this.openMs = nowMs;
     return { type: 'reader', reader: 0, index: 0 };
   }
 

@@ -62,6 +62,13 @@ export interface SimulateOptions {
   readonly checked?: boolean;
 }
 
+/** How one member's stream came, in ms from its opening: until half of it and all of it were there, and its longest wait for a piece. */
+export interface StreamFigures {
+  readonly halfMs: number;
+  readonly tookMs: number;
+  readonly waitMs: number;
+}
+
 /** What a run came to, in virtual time. */
 export interface Result {
   /** Node → ms at which it had all pieces of all blobs; missing if it never had. */
@@ -81,8 +88,10 @@ export interface Result {
   readonly farShare: number;
   /** The longest that a reader stood before one piece whose hash was known. */
   readonly readerWaitMs: number;
-  /** Of the time until a member had all, the share after which half of the stream had reached its reader: the largest. */
+  /** Of a member's own time, the share after which half of the stream had reached its reader: the largest. */
   readonly readerHalfShare: number;
+  /** Members that have all, by name. */
+  readonly streams: ReadonlyMap<string, StreamFigures>;
   readonly badPieces: number;
   readonly effects: number;
   /** Of all effects with node and time, in order: equal seeds give equal hashes. */

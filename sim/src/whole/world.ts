@@ -4,13 +4,14 @@ import { Upstream } from '../control/upstream.ts';
 import { BlobSwarm } from '../swarm/blob-swarm.ts';
 import type { SimNode } from '../swarm/node.ts';
 import { SimPush } from '../swarm/push.ts';
+import type { SimReader } from '../swarm/reader.ts';
 import { VirtualClock } from '../wire/clock.ts';
 import { Machine } from '../wire/machine.ts';
 import { DEFAULT_LATENCY_MS, DEFAULT_START_MS, Network } from '../wire/network.ts';
 import type { Stage } from '../wire/stage.ts';
 import { TraceHash } from '../wire/trace.ts';
 import { BLOCK_BYTES, PIECE_BYTES } from '../wire/uplink.ts';
-import type { Fault, Result, SimulateOptions, SimulateProgress } from './simulate.ts';
+import type { Fault, Result, SimulateOptions, SimulateProgress, StreamFigures } from './simulate.ts';
 
 /** Where a blob comes from a registry, and nothing is said of trackers. */
 const DEFAULT_TRACKERS = { count: 2, callMs: 0.1 };
@@ -128,6 +129,11 @@ export class World {
     const finishedMs = this.#finishedMs();
     const sum = (of: (node: SimNode) => number): number =>
       members.reduce((total, node) => total + of(node), 0);
+    const streams = new Map(
+      members
+        .filter(({ reader, finishedMs: ended }) => reader.halfMs !== undefined && ended !== undefined)
+        .map(({ name, reader, finishedMs: ended }) => [name, figuresOf(reader, ended!)]),
+    );
     const blobPieces = this.#pieces.reduce((total, one) => total + one, 0);
     let sentBytes = 0;
     for (const name of this.#machines.keys())
@@ -150,10 +156,8 @@ export class World {
           sum((node) => node.blocks),
         ),
       readerWaitMs: Math.max(...members.filter((node) => node.alive).map((node) => node.reader.waitMs)),
-      readerHalfShare: Math.max(
-        0,
-        ...members.map(({ reader, finishedMs: ended }) => (reader.halfMs ?? 0) / (ended ?? 1)),
-      ),
+      readerHalfShare: Math.max(0, ...[...streams.values()].map(({ halfMs, tookMs }) => halfMs / tookMs)),
+      streams,
       effects: this.#trace.count,
       traceHash: this.#trace.hex,
     };
@@ -198,4 +202,8 @@ export class World {
     const init = { name, clock: this.#clock, network: this.#network, blockBytes, cpu };
     this.#machines.set(name, new Machine(init));
   }
+}
+
+function figuresOf({ openMs, halfMs, waitMs }: SimReader, endedMs: number): StreamFigures {
+  return { halfMs: halfMs! - openMs, tookMs: endedMs - openMs, waitMs };
 }
