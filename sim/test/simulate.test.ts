@@ -59,7 +59,8 @@ t.test('a stream is measured in its own time, whenever its member starts', (t) =
   const pieces = 64;
   const { streams, finishedMs, readerHalfShare } = simulate({ nodes: 4, pieces, startMs: 8_000, seed: 3 });
   t.equal(streams.size, 4);
-  const limitMs = (pieces * 2 ** 20 * 1000) / 12.5e6;
+  // The way down of the first block runs beside its way up.
+  const limitMs = (0.99 * pieces * 2 ** 20 * 1000) / 12.5e6;
   for (const [name, { halfMs, tookMs, waitMs }] of streams) {
     t.ok(tookMs <= finishedMs.get(name)!, 'from when it opened');
     t.ok(tookMs >= limitMs, `${name} took ${tookMs} ms, its line ${limitMs} ms`);
@@ -68,7 +69,8 @@ t.test('a stream is measured in its own time, whenever its member starts', (t) =
   }
   const shares = [...streams.values()].map(({ halfMs, tookMs }) => halfMs / tookMs);
   t.equal(readerHalfShare, Math.max(...shares));
-  t.ok([...finishedMs.values()].some((atMs, at) => atMs > [...streams.values()][at]!.tookMs + 1_000));
+  const startsMs = [...streams].map(([name, { tookMs }]) => finishedMs.get(name)! - tookMs);
+  t.ok(Math.max(...startsMs) > 1_000, 'some started late, and had nothing before');
   t.end();
 });
 

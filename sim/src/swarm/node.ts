@@ -23,6 +23,8 @@ export class SimNode {
   blocks = 0;
   farBlocks = 0;
   alive = true;
+  /** Dials that wait for its start; undefined since then. Origins are there from the begin. */
+  #early: (() => void)[] | undefined;
   stopped = false;
   corrupt = false;
   done = false;
@@ -54,6 +56,7 @@ export class SimNode {
     this.#init = init;
     this.name = init.name;
     this.origin = init.origin;
+    this.#early = init.origin ? undefined : [];
     this.zone = init.zone;
     this.#machine = init.machine;
     const startMs = init.clock.nowMs;
@@ -98,6 +101,8 @@ export class SimNode {
   /** As agents begin: peers, then HTTP sources that say they have everything. Where there is a tracker both wait for its answer. */
   start(peers: readonly KnownPeer[], ports: readonly HttpPort[], join?: Join): void {
     this.#join = join;
+    for (const dial of this.#early?.splice(0) ?? []) dial();
+    this.#early = undefined;
     if (this.#init.reader) this.tell(this.reader.open(this.#init.clock.nowMs));
     if (join === undefined) this.#begin(peers, ports);
     else this.#askTracker((told) => this.#begin([...peers, ...told], ports));
@@ -191,12 +196,7 @@ export class SimNode {
         this.#cancel(effect.link, effect.index);
         return;
       case 'refuse':
-        this.#send(effect.link, (link) => ({
-          type: 'fetchFailed',
-          link,
-          index: effect.index,
-          busy: false,
-        }));
+        this.#send(effect.link, (link) => ({ type: 'fetchFailed', link, index: piece, busy: false }));
         return;
       case 'readPiece': {
         const to = this.#wires.get(effect.link);
@@ -248,11 +248,12 @@ export class SimNode {
       clock.at(clock.nowMs + this.#core.limits.dialMs, () => this.tell(failed));
       return;
     }
-    clock.at(clock.nowMs + network.latencyMs + dialMs, () => {
+    const reach = (): void => {
       if (other.stopped) return;
       const now = this.#init.clock.nowMs;
       if (!other.alive || other.#core.welcome(this.name, now) !== 'yes') {
-        return network.message(() => this.tell({ type: 'linkDown', link, reason: 'failed' }));
+        network.message(() => this.tell({ type: 'linkDown', link, reason: 'failed' }));
+        return;
       }
       const theirs = other.#core.drawLink();
       const near = { node: this, link, port: this.#machine.port };
@@ -263,7 +264,13 @@ export class SimNode {
         if (this.#wires.has(link)) this.#up(link, other, true);
       });
       other.#up(theirs, this, false);
-    });
+    };
+    clock.at(clock.nowMs + network.latencyMs + dialMs, () => other.#whenStarted(reach));
+  }
+
+  #whenStarted(run: () => void): void {
+    if (this.#early === undefined) run();
+    else this.#early.push(run);
   }
 
   #up(link: LinkId, { name: peerId, origin, zone }: SimNode, dialled: boolean): void {
