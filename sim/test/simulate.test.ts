@@ -46,7 +46,7 @@ t.test(
       const result = simulate({ nodes: 8, pieces: 256, originRateBytesPerSec: 50e6, seed });
       const limitMs = (256 * 2 ** 20 * 1000) / 12.5e6;
       t.ok(result.readerWaitMs <= 2_500, `a stream was silent for ${result.readerWaitMs} ms`);
-      t.ok(result.duplicates <= 0.001 * 8 * 256, `${result.duplicates} pieces came twice`);
+      t.ok(result.duplicates <= 0.004 * 8 * 256, `${result.duplicates} pieces came twice`);
       t.ok(result.lastMs <= 1.06 * limitMs, `last ${result.lastMs} ms, limit ${limitMs} ms`);
       t.ok(result.originCopies <= 1.1, `origin gave ${result.originCopies} copies`);
       t.comment(`seed ${seed}: half of a stream after ${result.readerHalfShare.toFixed(2)} of the time`);

@@ -96,7 +96,8 @@ export class Asking {
     if (!link.canServe(index, nowMs)) return false;
     if (link.kind === 'http') return this.#mayAskHttp(index, urgent, nowMs);
     if (!urgent && link.zone !== this.#state.zone && !this.#mayCross(nowMs)) return false;
-    if (!link.origin || link.suggests(index) || this.#state.origin) return true;
+    if (!link.origin || this.#state.origin) return true;
+    if (link.suggests(index) && !this.#isOut(index, nowMs)) return true;
     if (urgent) return this.#state.pieces.inFlight.has(index) || this.#readerMay(index, nowMs);
     if (this.#state.pieces.inFlight.size === 0) {
       // Nothing moves: whoever has it is asked.
@@ -150,6 +151,15 @@ export class Asking {
     if (areSure?.() === true && pieces.wanted.has(index)) return true;
     for (const link of this.#state.links.values())
       if (isMember(link) && !link.origin && link.canServe(index, nowMs)) return true;
+    return false;
+  }
+
+  /** Whether what an origin suggests came in by another: several may suggest the same. Of zones apart each needs its own. */
+  #isOut(index: number, nowMs: number): boolean {
+    if (this.#state.limits.farShare >= 1) return this.#isWithPeers(index, nowMs);
+    for (const link of this.#state.links.values())
+      if (isMember(link) && !link.origin && link.zone === this.#state.zone && link.canServe(index, nowMs))
+        return true;
     return false;
   }
 

@@ -9,6 +9,8 @@ import type { Chance } from './random.ts';
 import type { Rate } from './rate.ts';
 import type { Readers } from './readers.ts';
 
+const PIECE = 2 ** 20;
+
 /** What the choice of fetches looks at; it stays the core's. */
 export interface FetchingDeps {
   readonly limits: CoreLimits;
@@ -50,6 +52,7 @@ export class Fetching {
       isWanted: (index) => pieces.wanted.has(index),
       rarity: (index) => pieces.rarity(index),
       isAlone: asking.isAlone(),
+      peers: asking.peerCount(),
       isReading: this.#deps.readers.areMoving(limits.readerMovesMs, nowMs),
       readers: [...this.#deps.readers.values()].map((reader) => reader.index),
       mayAsk: (link, index, urgent) => asking.mayAsk(link, index, urgent, nowMs, areSure),
@@ -127,7 +130,9 @@ export class Fetching {
   #hedge(index: number, ids: readonly LinkId[], nowMs: number, emit: Emit): void {
     const { limits, asking, pieces } = this.#deps;
     if (ids.length >= limits.fetchers + this.#stalledAmong(ids) || this.noBuffers) return;
-    const urgent = this.#deps.readers.waitedMs(index, nowMs) >= limits.stallMs;
+    const waitedMs = this.#deps.readers.waitedMs(index, nowMs);
+    if (waitedMs >= limits.readerLateMs && this.#overtake(index, ids, nowMs, emit)) return;
+    const urgent = waitedMs >= limits.stallMs;
     const { stuck, youngestMs } = this.#ageOf(index, ids, urgent, nowMs);
     const nearEnd = pieces.wanted.list.length === 0 && pieces.inFlight.size <= limits.endgame;
     const isSlow = nearEnd || this.#isWithStrangers(ids);
@@ -136,6 +141,25 @@ export class Fetching {
     if (best === undefined || (best.room(limits) <= 0 && !urgent)) return;
     if (!stuck && youngestMs < best.costMs() * limits.endgameFactor) return;
     this.#fetch(best, index, nowMs, emit);
+  }
+
+  /** A reader waits for a piece that comes, but slowly: another wire is asked too where it is much sooner. */
+  #overtake(index: number, ids: readonly LinkId[], nowMs: number, emit: Emit): boolean {
+    const best = this.#deps.asking.soonest(index, nowMs, true);
+    if (best?.kind !== 'wire' || 2 * best.costMs() >= this.#leftMs(index, ids, nowMs)) return false;
+    this.#fetch(best, index, nowMs, emit);
+    return true;
+  }
+
+  /** How long a piece still takes if it comes on as until now, ms. */
+  #leftMs(index: number, ids: readonly LinkId[], nowMs: number): number {
+    let leastMs = Number.POSITIVE_INFINITY;
+    for (const id of ids) {
+      const fetch = this.#deps.links.get(id)?.fetches.get(index);
+      if (fetch === undefined || fetch.bytes === 0) continue;
+      leastMs = Math.min(leastMs, ((PIECE - fetch.bytes) * (nowMs - fetch.startedMs)) / fetch.bytes);
+    }
+    return leastMs;
   }
 
   #ageOf(index: number, ids: readonly LinkId[], urgent: boolean, nowMs: number) {

@@ -39,6 +39,8 @@ export const CORE_LIMITS = Object.freeze({
   httpWhileDialling: 2,
   /** A reader's piece comes over HTTP after this, though wires have it. */
   readerHttpMs: 4_000,
+  /** A reader's piece that is this late gets a second wire, if that brings it in less than half of the time that is left. */
+  readerLateMs: 700,
   /** A fetch without a byte for this long gets a second source. With the tick: a switch in ≤ 1.25 s. */
   stallMs: 1_000,
   tickMs: 250,
@@ -61,8 +63,11 @@ export const CORE_LIMITS = Object.freeze({
   originBanMs: 30_000,
   /** A wire older than this gives way to a newer one of the same peer. */
   settledMs: 5_000,
-  /** Super-seeding: suggestions open per wire. */
+  /** Super-seeding: suggestions open per wire; and in all, where at most `fewPeers` download. */
   suggestions: 2,
+  openSuggestions: 6,
+  /** Pieces ahead of the peer that got furthest, up to which an origin suggests: so streams get what is read next. */
+  seedAhead: 64,
   /** Copies of a piece that an origin gives before it sends askers to the peers that have it. */
   originCopies: 1,
   /** Below this number of downloading peers an origin gives whatever is asked. */

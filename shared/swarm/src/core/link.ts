@@ -43,7 +43,7 @@ export class Link {
   readonly #fetches = new Map<number, Fetch>();
   #refused: Map<number, number> | undefined;
   #suggested: Set<number> | undefined;
-  #offers: Set<number> | undefined;
+  #offers: Map<number, number> | undefined;
   #turnedAway: Map<number, number> | undefined;
   /** How many pieces we suggested to it; −1: none yet. */
   offered = -1;
@@ -53,6 +53,7 @@ export class Link {
   failures = 0;
   notBeforeMs = 0;
   readonly #rate: Rate;
+  #front = 0;
 
   constructor(init: {
     id: LinkId;
@@ -108,9 +109,9 @@ export class Link {
     return this.#suggested !== undefined && this.#suggested.size > 0;
   }
 
-  /** Our suggestions to it (super-seeding), and when it was refused which piece. */
-  get offers(): Set<number> {
-    this.#offers ??= new Set();
+  /** Our suggestions to it (super-seeding): since when; and when it was refused which piece. */
+  get offers(): Map<number, number> {
+    this.#offers ??= new Map();
     return this.#offers;
   }
 
@@ -131,6 +132,13 @@ export class Link {
     if (nowMs < until) return false;
     this.#refused?.delete(index);
     return true;
+  }
+
+  /** The first piece that it has not; the number of pieces if it has all. */
+  get front(): number {
+    const at = this.has.nextMissing(this.#front);
+    this.#front = at < 0 ? this.has.size : at;
+    return this.#front;
   }
 
   get rateBytesPerSec(): number {

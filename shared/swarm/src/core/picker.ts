@@ -3,6 +3,9 @@ import type { CoreLimits } from './limits.ts';
 import type { Link } from './link.ts';
 import type { Chance } from './random.ts';
 
+/** Of the choices among many peers, so many look at a reader's window first. Few peers always do: they seldom hold the same. */
+const NEAR_FIRST = 0.75;
+
 /** What a choice of a piece looks at. */
 export interface PickView {
   readonly limits: CoreLimits;
@@ -16,6 +19,8 @@ export interface PickView {
   readonly isAlone: boolean;
   /** A reader takes pieces as they come: who is alone need not run far ahead of it. */
   readonly isReading: boolean;
+  /** Members on wires that are no origins. */
+  readonly peers: number;
   /** Where open readers stand. */
   readonly readers: readonly number[];
   /** Whether policy lets this link be asked for it now. */
@@ -25,8 +30,8 @@ export interface PickView {
 }
 
 /**
- * The next piece to ask of `link`, or −1. What the source suggested first; then, half by half, the rarest of a
- * reader's window and the rarest of all, ties by lot: so that readers get on, yet not all peers want the same.
+ * The next piece to ask of `link`, or −1. What the source suggested first; then the rarest of a reader's window, where
+ * there are many peers now and then not; then the rarest of all, ties by lot: so that readers get on, yet not all peers want the same.
  * Who is alone takes pieces as they are read, and stays near a reader that moves.
  */
 export function pickPiece(view: PickView, link: Link): number {
@@ -37,8 +42,8 @@ export function pickPiece(view: PickView, link: Link): number {
   const suggested = link.isSuggesting ? nextSuggested(view, link) : -1;
   if (suggested >= 0) return suggested;
   const isBarren = view.mayAskNothing(link);
-  // Chance is drawn all the same: what comes after does not depend on how this was found.
-  if (view.readers.length > 0 && view.chance.next() < 0.5 && !isBarren) {
+  const isNearFirst = view.peers <= view.limits.fewPeers || view.chance.next() < NEAR_FIRST;
+  if (view.readers.length > 0 && isNearFirst && !isBarren) {
     const window: number[] = [];
     for (const at of view.readers) {
       for (let index = at; index < at + view.limits.readerWindow; index++)
@@ -49,6 +54,7 @@ export function pickPiece(view: PickView, link: Link): number {
   }
   const all = view.wanted;
   const isSampled = all.length > view.limits.sample;
+  // Chance is drawn all the same: what comes after does not depend on how this was found.
   const start = isSampled ? view.chance.below(all.length) : 0;
   if (isBarren) return -1;
   if (!isSampled) return rarest(view, link, all, 0, all.length);

@@ -5,6 +5,15 @@ import type { Link } from './link.ts';
 import { IndexSet } from './picker.ts';
 import type { Chance } from './random.ts';
 
+/** A suggestion is late when it takes so many times as long as they do, within limits in ms. */
+const LATE = 3;
+const MIN_LATE_MS = 1_000;
+const MAX_LATE_MS = 15_000;
+/** How much one suggestion counts in how long they take. */
+const TAKES_WEIGHT = 0.1;
+/** In place of when it was suggested: another was suggested the piece too. */
+const GIVEN_UP = -1;
+
 /**
  * How an origin spends its egress: each piece is suggested (BEP 6) to one peer first; an asker of a piece that is out
  * already is sent to the peers, and served if it comes back. All pieces stay announced, so a lost peer costs nothing.
@@ -18,10 +27,10 @@ export class SuperSeed {
   readonly #holders: Uint16Array;
   /** Here, and out nowhere that we know of. */
   readonly #open: IndexSet;
-  /** The order of suggestions goes on here, and round. */
-  #next: number;
   /** What the peer that was given least was given: where a new one begins. */
   #least = 0;
+  /** How long a suggestion takes until the peer has the piece, on average of late, in ms; at first a guess. */
+  #takesMs = 1_000;
 
   constructor(init: { limits: CoreLimits; chance: Chance; have: Bitfield; holders: Uint16Array }) {
     this.#limits = init.limits;
@@ -32,30 +41,36 @@ export class SuperSeed {
     this.#offered = new Uint8Array(init.have.size);
     this.#open = new IndexSet(init.have.size);
     for (const index of init.have) this.#open.add(index);
-    // Several origins that have all of it begin at different places, so that they seldom give the same.
-    this.#next = init.have.complete ? init.chance.below(Math.max(1, init.have.size)) : 0;
   }
 
   /**
-   * Suggests open pieces to peers that download. Whoever was given least comes first: a peer that gets no fresh
+   * Suggests open pieces to peers that download, a little ahead of the one that got furthest: all read in order, so
+   * nobody needs others yet. Whoever was given least comes first, however far behind: a peer that gets no fresh
    * pieces has nothing to give on, and its line is lost to the swarm.
    */
-  offer(links: Iterable<Link>, emit: Emit): void {
-    if (this.#open.list.length === 0) return;
+  offer(links: Iterable<Link>, nowMs: number, emit: Emit): void {
     const takers: Link[] = [];
     let least = Number.POSITIVE_INFINITY;
+    let [peers, suggested, front] = [0, 0, 0];
     for (const link of links) {
       if (link.kind !== 'wire' || link.origin || link.isStranger || link.has.complete) continue;
       if (link.offered < 0) link.offered = this.#least;
       least = Math.min(least, link.offered);
-      if (link.offers.size < this.#limits.suggestions) takers.push(link);
+      peers += 1;
+      const awaited = this.#awaited(link, nowMs);
+      suggested += awaited;
+      front = Math.max(front, link.front);
+      if (awaited === link.offers.size && awaited < this.#limits.suggestions) takers.push(link);
     }
     if (least !== Number.POSITIVE_INFINITY) this.#least = least;
-    while (this.#open.list.length > 0 && takers.length > 0) {
+    const isFew = peers <= this.#limits.fewPeers;
+    const most = isFew ? this.#limits.openSuggestions : Number.POSITIVE_INFINITY;
+    const near = this.#openFrom(front);
+    for (; suggested < most && near.length > 0 && takers.length > 0; suggested++) {
       const at = this.#neediest(takers);
       const link = takers[at]!;
-      const index = this.#choose();
-      link.offers.add(index);
+      const [index] = near.splice(this.#chance.below(near.length), 1) as [number];
+      link.offers.set(index, nowMs);
       link.offered += 1;
       this.#offered[index] = 1;
       this.#open.delete(index);
@@ -65,18 +80,17 @@ export class SuperSeed {
   }
 
   /** A peer has the piece now. */
-  settle(link: Link, index: number): void {
+  settle(link: Link, index: number, nowMs: number): void {
+    const sinceMs = link.offers.get(index);
+    if (sinceMs !== undefined && sinceMs >= 0)
+      this.#takesMs += (nowMs - sinceMs - this.#takesMs) * TAKES_WEIGHT;
     link.offers.delete(index);
     this.#open.delete(index);
   }
 
   /** What it was offered and did not take may go to another. */
   onDown(link: Link): void {
-    for (const index of link.offers) {
-      if (this.#holders[index] !== 0) continue;
-      this.#offered[index] = 0;
-      this.#open.add(index);
-    }
+    for (const index of link.offers.keys()) this.#reopen(index);
     link.offers.clear();
   }
 
@@ -106,6 +120,30 @@ export class SuperSeed {
     return true;
   }
 
+  /**
+   * How many of its suggestions are to be waited for. One that takes much longer than they do is a slow peer's: another is
+   * suggested the piece too, and nobody waits for it; it gets no more before it has that.
+   */
+  #awaited(link: Link, nowMs: number): number {
+    const lateMs = Math.min(MAX_LATE_MS, Math.max(MIN_LATE_MS, LATE * this.#takesMs));
+    let awaited = 0;
+    for (const [index, sinceMs] of link.offers) {
+      if (sinceMs < 0) continue;
+      if (nowMs - sinceMs < lateMs) awaited += 1;
+      else {
+        link.offers.set(index, GIVEN_UP);
+        this.#reopen(index);
+      }
+    }
+    return awaited;
+  }
+
+  #reopen(index: number): void {
+    if (this.#holders[index] !== 0) return;
+    this.#offered[index] = 0;
+    this.#open.add(index);
+  }
+
   #neediest(takers: readonly Link[]): number {
     let best = 0;
     let ties = 1;
@@ -118,15 +156,11 @@ export class SuperSeed {
     return best;
   }
 
-  /** The next open piece in order. Where another origin has been before, it goes on elsewhere. */
-  #choose(): number {
-    const { size } = this.#have;
-    let index = this.#next;
-    while (!this.#open.has(index)) index = (index + 1) % size;
-    const before = (index + size - 1) % size;
-    if (this.#holders[before]! > 0 && this.#given[before] === 0)
-      index = this.#open.list[this.#chance.below(this.#open.list.length)]!;
-    this.#next = (index + 1) % size;
-    return index;
+  /** What is open a little way on from `front`; it is drawn from by lot, so that several origins seldom give the same. */
+  #openFrom(front: number): number[] {
+    const near: number[] = [];
+    const end = Math.min(this.#have.size, front + this.#limits.seedAhead);
+    for (let index = front; index < end; index++) if (this.#open.has(index)) near.push(index);
+    return near;
   }
 }

@@ -233,7 +233,7 @@ export class SwarmCore {
         isNext ||= this.#readers.isNext(index, this.limits.readerHead);
       }
       this.#pieces.gained(link, index);
-      if (!link.isStranger) this.#superSeed?.settle(link, index);
+      if (!link.isStranger) this.#superSeed?.settle(link, index, nowMs);
     }
     if (isNews) this.links.noteNews(link);
     const isClosed = this.#closeDone(link, nowMs, emit);
@@ -374,7 +374,7 @@ export class SwarmCore {
       this.#dialling.dial(this.links.members, nowMs, this.drawLink, emit);
       this.#fetching.schedule(nowMs, emit, heads);
     }
-    this.#superSeed?.offer(this.links.values(), emit);
+    this.#superSeed?.offer(this.links.values(), nowMs, emit);
     if (this.#timerSet || !wanting) return;
     this.#timerSet = true;
     emit({ type: 'setTimer', key: 'tick', atMs: nowMs + this.limits.tickMs });

@@ -15,7 +15,7 @@ import { makeLink } from '../support/core.ts';
 
 const PIECES = 24;
 const NOW_MS = 1_000;
-const limits = { ...CORE_LIMITS, sample: 6, readerWindow: 4 };
+const limits = { ...CORE_LIMITS, sample: 6, readerWindow: 4, fewPeers: 2 };
 
 const LINK = fc.record({
   kind: fc.constantFrom('peer', 'peer', 'peer', 'origin', 'stranger', 'http'),
@@ -74,6 +74,7 @@ function choices({ links: all, reader, isQuiet, seed }: Scene, isQuick: boolean)
     isWanted: (index) => pieces.wanted.has(index),
     rarity: (index) => pieces.rarity(index),
     isAlone: asking.isAlone(),
+    peers: asking.peerCount(),
     isReading: false,
     readers: [...readers.values()].map(({ index }) => index),
     mayAsk: (link, index, urgent) =>

@@ -24,7 +24,7 @@ function peer(id: number, has: readonly number[]): Link {
   return link;
 }
 
-t.test('a piece that is asked of links that are gone gets another source', async (t) => {
+function scene() {
   const [chance, links, readers] = [new Chance(1), new LinkTable(), new Readers(() => true)];
   const pieces = new PieceTable({
     pieceCount: PIECES,
@@ -49,13 +49,48 @@ t.test('a piece that is asked of links that are gone gets another source', async
     wireByteMs: () => 0,
   });
   const fetching = new Fetching({ ...common, chance, asking, rate: new Rate(0) });
+  const hedge = (nowMs: number): SwarmEffect[] => {
+    const told: SwarmEffect[] = [];
+    fetching.hedge(nowMs, (effect) => void told.push(effect));
+    return told;
+  };
+  return { links, readers, pieces, hedge };
+}
+
+t.test('a piece that is asked of links that are gone gets another source', async (t) => {
+  const { links, pieces, hedge } = scene();
   links.set(2, peer(2, [0]));
   pieces.begin(1, 0);
-  const told: SwarmEffect[] = [];
-  fetching.hedge(0, (effect) => void told.push(effect));
-  t.same(told, [{ type: 'fetch', link: 2, index: 0 }]);
-  fetching.hedge(0, (effect) => void told.push(effect));
-  t.equal(told.length, 1, 'and no third');
+  t.same(hedge(0), [{ type: 'fetch', link: 2, index: 0 }]);
+  t.same(hedge(0), [], 'and no third');
+});
+
+t.test('what a reader waits for is asked of a second wire too, where that is much sooner', async (t) => {
+  const { readerLateMs } = CORE_LIMITS;
+  /** After `readerLateMs` `gotBytes` of the piece came, and a second wire brings `rate` bytes a second. */
+  const late = (gotBytes: number, rate: number, isRead = true): SwarmEffect[] => {
+    const { links, readers, pieces, hedge } = scene();
+    const [slow, other] = [peer(1, [0]), peer(2, [0, 1])];
+    for (const link of [slow, other]) links.set(link.id, link);
+    for (const [link, index] of [
+      [slow, 0],
+      [other, 1],
+    ] as const) {
+      link.begin(index, 0);
+      pieces.begin(link.id, index);
+    }
+    if (isRead) readers.set(1, 0, PIECES - 1, 0);
+    for (let ms = 100; ms <= readerLateMs; ms += 100) {
+      slow.onBytes(0, (gotBytes * 100) / readerLateMs, ms);
+      other.onBytes(1, rate / 10, ms);
+    }
+    t.same(hedge(readerLateMs - 1), [], 'it may still come');
+    return hedge(readerLateMs);
+  };
+  t.same(late(2 ** 17, 20e6), [{ type: 'fetch', link: 2, index: 0 }]);
+  t.same(late(2 ** 17, 0.4e6), [], 'the other is no sooner');
+  t.same(late(2 ** 19, 5e6), [], 'it is nearly here');
+  t.same(late(2 ** 17, 20e6, false), [], 'nobody waits');
 });
 
 t.test('a suggestion is taken first, and forgotten once the piece is no longer wanted', async (t) => {
@@ -68,6 +103,7 @@ t.test('a suggestion is taken first, and forgotten once the piece is no longer w
     isWanted: (index) => index !== 0,
     rarity: (index) => index,
     isAlone: false,
+    peers: 2,
     isReading: false,
     readers: [],
     mayAsk: () => true,
@@ -77,4 +113,24 @@ t.test('a suggestion is taken first, and forgotten once the piece is no longer w
   t.same([...link.suggested], [2], 'whoever asks for it takes it out');
   link.suggested.clear();
   t.equal(pickPiece(view, link), 1, 'else the rarest');
+});
+
+t.test('what a reader takes next comes before what is rarer', async (t) => {
+  const link = peer(1, [0, 1, 2, 3]);
+  const view: PickView = {
+    limits: { ...CORE_LIMITS, readerWindow: 2 },
+    chance: new Chance(1),
+    wanted: [0, 1, 2, 3],
+    isWanted: () => true,
+    rarity: (index) => 9 - index,
+    isAlone: false,
+    peers: 2,
+    isReading: false,
+    readers: [1],
+    mayAsk: (_, index) => index !== 2,
+    mayAskNothing: () => false,
+  };
+  t.equal(pickPiece(view, link), 1);
+  t.equal(pickPiece({ ...view, readers: [2] }, link), 3, 'the rarest of its window');
+  t.equal(pickPiece({ ...view, readers: [2], mayAsk: (_, index) => index < 2 }, link), 1, 'then of all');
 });

@@ -181,6 +181,18 @@ governs('readerHttpMs', [2_000, 2_000], [5_000, 5_000], (limits) => {
   });
 });
 
+governs('readerLateMs', [300, 300], [600, 600], (limits) => {
+  const one = start({ limits: { ...limits, depthMin: 1 } });
+  const { link } = one.wire('slow', [0]);
+  one.tell({ type: 'reader', reader: 0, index: 0 });
+  one.wire('quick', [0]);
+  return ticks(one, (effects) => {
+    const asked = of(effects, 'fetch').some((fetch) => fetch.link !== link);
+    one.tell({ type: 'progress', link, index: 0, bytes: 1_000 });
+    return asked;
+  });
+});
+
 governs('stallMs', [500, 500], [1_500, 1_500], (limits) => {
   const one = start({ limits });
   one.wire('a', [0]);
@@ -286,6 +298,15 @@ governs(
   [4, 4],
   (limits) => of(origin(limits).wire('a', []).effects, 'sendSuggest').length,
 );
+/** Suggestions to four peers. */
+const suggested = (limits: Partial<CoreLimits>): number[] => {
+  const one = origin(limits);
+  return ['a', 'b', 'c', 'd'].flatMap((peerId) =>
+    of(one.wire(peerId, []).effects, 'sendSuggest').map(({ index }) => index),
+  );
+};
+governs('openSuggestions', [3, 3], [7, 7], (limits) => suggested(limits).length);
+governs('seedAhead', [3, [0, 1, 2]], [5, [0, 1, 2, 3, 4]], (limits) => suggested(limits).toSorted());
 const admitted = (limits: Partial<CoreLimits>, leechers: number) => {
   const one = origin({ suggestions: 0, ...limits });
   const links = Array.from({ length: leechers }, (_, i) => one.wire(`p${i}`, []).link);

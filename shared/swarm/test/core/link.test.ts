@@ -96,3 +96,17 @@ t.test('wires are found by peer', async (t) => {
   t.equal(wireOf(links, 's1'), links[1]);
   t.equal(wireOf(links, 'p2'), undefined);
 });
+
+t.test('its front is the first piece that it has not', async (t) => {
+  const link = makeLink({ pieceCount: 4 });
+  t.equal(link.front, 0);
+  link.has.add(1);
+  t.equal(link.front, 0);
+  link.has.add(0);
+  t.equal(link.front, 2);
+  link.has.add(3);
+  t.equal(link.front, 2);
+  link.has.add(2);
+  t.equal(link.front, 4, 'it has all');
+  t.equal(link.front, 4);
+});

@@ -10,21 +10,20 @@ import { makeLink } from '../support/core.ts';
 const PIECES = 8;
 const limits = { ...CORE_LIMITS, freeLeechers: 0 };
 
-function seeding(seed = 1) {
-  const holders = new Uint16Array(PIECES);
-  const have = new Bitfield(PIECES);
-  for (let index = 0; index < PIECES; index++) have.add(index);
+function seeding(seed = 1, pieceCount = PIECES) {
+  const holders = new Uint16Array(pieceCount);
+  const have = Bitfield.full(pieceCount);
   const superSeed = new SuperSeed({ limits, chance: new Chance(seed), have, holders });
   const links: Link[] = [];
   const peer = (): Link => {
     const id = links.length + 1;
-    const link = makeLink({ id, peerId: String(id).padStart(40, '0'), pieceCount: PIECES });
+    const link = makeLink({ id, peerId: String(id).padStart(40, '0'), pieceCount });
     links.push(link);
     return link;
   };
-  const offer = (): (readonly [link: number, index: number])[] => {
+  const offer = (nowMs = 0): (readonly [link: number, index: number])[] => {
     const told: SwarmEffect[] = [];
-    superSeed.offer(links, (effect) => void told.push(effect));
+    superSeed.offer(links, nowMs, (effect) => void told.push(effect));
     return told.flatMap((one) => (one.type === 'sendSuggest' ? [[one.link, one.index] as const] : []));
   };
   return { seed: superSeed, holders, links, peer, offer };
@@ -60,7 +59,7 @@ t.test('what a lost peer was offered goes to another, unless somebody has it by 
   holders[first] = 1;
   const gone = links.pop()!;
   seed.onDown(gone);
-  t.same([...gone.offers], []);
+  t.equal(gone.offers.size, 0);
   const offered = new Set<number>();
   for (let round = 0; round < PIECES; round++) {
     const link = peer();
@@ -83,4 +82,86 @@ t.test('the more copies are out, the longer an asker is sent to the peers', asyn
   t.notOk(seed.admit(third, 0, links, 0));
   t.notOk(seed.admit(third, 0, links, 3 * limits.refusedMs - 1), 'two were given, and a peer has it');
   t.ok(seed.admit(third, 0, links, 3 * limits.refusedMs));
+});
+
+t.test(
+  'suggested is what lies a little way ahead of the peer that got furthest, only so much of it at once',
+  async (t) => {
+    const { seed, peer, offer } = seeding(3, 400);
+    const peers = Array.from({ length: limits.fewPeers }, peer);
+    const far = peers[5]!;
+    const taken = new Set<number>();
+    for (let round = 0, front = 0; round < 10; round++, front += 30) {
+      for (let index = 0; index < front; index++) far.has.add(index);
+      const offers = offer();
+      t.equal(offers.length, limits.openSuggestions);
+      for (const [link, index] of offers) {
+        t.ok(index >= front && index < front + limits.seedAhead, `${index} from ${front} on`);
+        t.notOk(taken.has(index), 'to one peer only');
+        taken.add(index);
+        seed.settle(peers[link - 1]!, index, 0);
+      }
+    }
+  },
+);
+
+t.test(
+  'what a slow peer was suggested goes to another as well; it gets no more until it has that',
+  async (t) => {
+    const { seed, peer, offer } = seeding(1, 400);
+    const [slow, quick] = [peer(), peer()];
+    const first = offer();
+    const ofSlow = first.filter(([link]) => link === slow.id).map(([, index]) => index);
+    t.equal(ofSlow.length, limits.suggestions);
+    t.same(offer(500), []);
+    const take = (link: Link, index: number, nowMs: number): void => {
+      link.has.add(index);
+      seed.settle(link, index, nowMs);
+    };
+    for (const [link, index] of first) if (link === quick.id) take(quick, index, 500);
+    t.same(
+      offer(500).map(([link]) => link),
+      [quick.id, quick.id],
+    );
+    const given = new Set<number>();
+    for (let nowMs = 1_000; nowMs < 60_000; nowMs += 500) {
+      for (const index of [...quick.offers.keys()]) {
+        quick.has.add(index);
+        seed.settle(quick, index, nowMs);
+      }
+      for (const [link, index] of offer(nowMs)) {
+        t.equal(link, quick.id);
+        t.notOk(given.has(index), 'a piece goes to a second peer, to no third');
+        given.add(index);
+      }
+    }
+    for (const index of ofSlow) t.ok(given.has(index), `${index} was suggested to the quick one too`);
+    for (const index of ofSlow) take(slow, index, 60_000);
+    t.same(
+      offer(60_000).map(([link]) => link),
+      [slow.id, slow.id],
+      'it has them now',
+    );
+  },
+);
+
+t.test('where all are slow, nobody is late', async (t) => {
+  const { seed, peer, offer } = seeding(1, 400);
+  const peers = [peer(), peer()];
+  const taken = new Map<number, number>();
+  for (let nowMs = 0; nowMs < 200_000; nowMs += 4_000) {
+    for (const link of peers)
+      for (const index of [...link.offers.keys()]) {
+        for (const one of peers) one.has.add(index);
+        seed.settle(link, index, nowMs);
+      }
+    for (const [, index] of offer(nowMs)) taken.set(index, (taken.get(index) ?? 0) + 1);
+    offer(nowMs + 3_000);
+  }
+  const twice = [...taken.values()].filter((times) => times > 1).length;
+  t.ok(
+    taken.size > 100 && twice <= 40,
+    `${twice} of ${taken.size} twice, before it is known how long they take`,
+  );
+  t.equal([...taken].slice(-50).filter(([, times]) => times > 1).length, 0);
 });

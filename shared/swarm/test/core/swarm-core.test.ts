@@ -18,7 +18,7 @@ t.test('pieces in front of a reader come first', async (t) => {
   const { tell, wire } = start();
   tell({ type: 'reader', reader: 0, index: 17 });
   const fetched = of(wire('a', all()).effects, 'fetch').map((fetch) => fetch.index);
-  t.ok(fetched.includes(17) && fetched.includes(18), fetched.join());
+  t.ok(fetched.includes(17) && fetched.length > 1 && fetched.every((index) => index >= 17), fetched.join());
 });
 
 t.test('who is alone takes pieces as they are read; who is not leaves some to others', async (t) => {
@@ -232,7 +232,8 @@ t.test('suggestions go evenly to all, and to another when a peer is lost', async
     for (const link of links.slice(0, 3))
       note(tell({ type: 'haves', link, indexes: [given.get(link)![round]!] }));
   const counts = links.map((link) => given.get(link)!.length);
-  t.strictSame(counts, [6, 6, 6, 2]);
+  t.equal(counts.pop(), 2);
+  t.ok(Math.min(...counts) >= 5 && Math.max(...counts) <= 6, `as much to each: ${counts}`);
   const lost = given.get(links[3]!)!;
   tell({ type: 'linkDown', link: links[3]!, reason: 'closed' });
   const again = new Set<number>();
