@@ -163,3 +163,26 @@ t.test('across zones only within the share, or where nothing else moves', async 
   t.notOk(still.asking.mayAsk(far, 8, false, NOW_MS), 'the share is on its way');
   t.ok(still.asking.mayAsk(far, 8, true, NOW_MS), 'a reader that waits crosses');
 });
+
+t.test(
+  'what an origin suggests is asked of it until a peer has it; of zones apart, one of the own zone',
+  async (t) => {
+    const others = Array.from({ length: PIECES }, (_, index) => index);
+    for (const farShare of [1, 0.5]) {
+      const { asking, wire, fetch, pieces } = scene({ farShare });
+      const origin = wire({ origin: true, has: others });
+      const [near, far] = [wire({ has: [1] }), wire({ zone: 'b', has: [1] })];
+      fetch(near, 1);
+      fetch(origin, 2);
+      t.notOk(asking.mayAsk(origin, 0, false, NOW_MS), 'it is busy with another');
+      origin.suggested.add(0);
+      t.ok(asking.mayAsk(origin, 0, false, NOW_MS));
+      far.has.add(0);
+      pieces.gained(far, 0);
+      t.equal(asking.mayAsk(origin, 0, false, NOW_MS), farShare < 1, 'a peer of another zone has it');
+      near.has.add(0);
+      pieces.gained(near, 0);
+      t.notOk(asking.mayAsk(origin, 0, false, NOW_MS));
+    }
+  },
+);

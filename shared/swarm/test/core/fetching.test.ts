@@ -54,7 +54,12 @@ function scene() {
     fetching.hedge(nowMs, (effect) => void told.push(effect));
     return told;
   };
-  return { links, readers, pieces, hedge };
+  const schedule = (nowMs: number): SwarmEffect[] => {
+    const told: SwarmEffect[] = [];
+    fetching.schedule(nowMs, (effect) => void told.push(effect), false);
+    return told;
+  };
+  return { links, readers, pieces, hedge, schedule };
 }
 
 t.test('a piece that is asked of links that are gone gets another source', async (t) => {
@@ -133,4 +138,26 @@ t.test('what a reader takes next comes before what is rarer', async (t) => {
   t.equal(pickPiece(view, link), 1);
   t.equal(pickPiece({ ...view, readers: [2] }, link), 3, 'the rarest of its window');
   t.equal(pickPiece({ ...view, readers: [2], mayAsk: (_, index) => index < 2 }, link), 1, 'then of all');
+});
+
+t.test('what peers have is asked of them, not of an origin, as long as each of them serves', async (t) => {
+  const all = [0, 1, 2, 3];
+  const asked = (isRefused: boolean): number[] => {
+    const { links, pieces, schedule } = scene();
+    const origin = makeLink({ id: 1, peerId: 'o', origin: true, zone: 'a', pieceCount: PIECES });
+    const [one, other] = [peer(2, all), peer(3, all)];
+    for (const link of [origin, one, other]) {
+      links.set(link.id, link);
+      for (const index of all) {
+        link.has.add(index);
+        pieces.gained(link, index);
+      }
+    }
+    one.begin(0, 0);
+    pieces.begin(one.id, 0);
+    if (isRefused) for (const link of [one, other]) for (const index of all) link.refused.set(index, 1_000);
+    return schedule(0).flatMap((effect) => (effect.type === 'fetch' ? [effect.link] : []));
+  };
+  t.same([...new Set(asked(false))].toSorted(), [2, 3]);
+  t.same([...new Set(asked(true))], [1], 'they refuse');
 });

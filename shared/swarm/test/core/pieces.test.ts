@@ -33,3 +33,27 @@ t.test('strangers that ask are counted once each, until they leave', async (t) =
   slots.leave('a');
   t.equal(slots.size, 1);
 });
+
+t.test('who has a piece is known of as many wires as there are', async (t) => {
+  const pieces = new PieceTable({
+    ...{ pieceCount: 3, have: new Bitfield(3) },
+    ...{ knows: () => true, covered: () => true },
+  });
+  const links = Array.from({ length: 70 }, (_, seat) => {
+    const link = makeLink({ id: seat + 1 });
+    link.seat = seat;
+    return link;
+  });
+  for (const link of links)
+    for (const index of [0, 1, 2])
+      if ((link.seat + index) % 3 === 0) {
+        link.has.add(index);
+        pieces.gained(link, index);
+      }
+  for (const link of links)
+    for (const index of [0, 1, 2]) t.equal(pieces.isWith(link, index), (link.seat + index) % 3 === 0);
+  pieces.lost(links[66]!);
+  t.notOk(pieces.isWith(links[66]!, 0));
+  t.ok(pieces.isWith(links[63]!, 0), 'the others have what they had');
+  t.equal(pieces.rarity(0), 23);
+});

@@ -105,6 +105,12 @@ t.test(
   },
 );
 
+t.test('many peers are suggested as much as each may have', async (t) => {
+  const { peer, offer } = seeding(3, 400);
+  const peers = Array.from({ length: limits.fewPeers + 1 }, peer);
+  t.equal(offer().length, limits.suggestions * peers.length);
+});
+
 t.test(
   'what a slow peer was suggested goes to another as well; it gets no more until it has that',
   async (t) => {
