@@ -131,7 +131,7 @@ export class Fetching {
     const { limits, asking, pieces } = this.#deps;
     if (ids.length >= limits.fetchers + this.#stalledAmong(ids) || this.noBuffers) return;
     const waitedMs = this.#deps.readers.waitedMs(index, nowMs);
-    if (waitedMs >= limits.readerLateMs && this.#overtake(index, ids, nowMs, emit)) return;
+    if (waitedMs >= this.#readerLateMs && this.#overtake(index, ids, nowMs, emit)) return;
     const urgent = waitedMs >= limits.stallMs;
     const { stuck, youngestMs } = this.#ageOf(index, ids, urgent, nowMs);
     const nearEnd = pieces.wanted.list.length === 0 && pieces.inFlight.size <= limits.endgame;
@@ -149,6 +149,14 @@ export class Fetching {
     if (best?.kind !== 'wire' || 2 * best.costMs() >= this.#leftMs(index, ids, nowMs)) return false;
     this.#fetch(best, index, nowMs, emit);
     return true;
+  }
+
+  /** From when on a reader's piece is late; where more is asked for, not while the line needs so long for all of it. */
+  get #readerLateMs(): number {
+    const { limits, rate, pieces } = this.#deps;
+    const { size } = pieces.inFlight;
+    if (size <= 1 || rate.bytesPerSec === 0) return limits.readerLateMs;
+    return Math.max(limits.readerLateMs, (2 * size * PIECE * 1000) / rate.bytesPerSec);
   }
 
   /** How long a piece still takes if it comes on as until now, ms. */

@@ -39,7 +39,10 @@ export const CORE_LIMITS = Object.freeze({
   httpWhileDialling: 2,
   /** A reader's piece comes over HTTP after this, though wires have it. */
   readerHttpMs: 4_000,
-  /** A reader's piece that is this late gets a second wire, if that brings it in less than half of the time that is left. */
+  /**
+   * A reader's piece that is this late gets a second wire, if that brings it in less than half of the time that is left;
+   * where more is asked for, after twice as long as the line needs for all of it.
+   */
   readerLateMs: 700,
   /** A fetch without a byte for this long gets a second source. With the tick: a switch in ≤ 1.25 s. */
   stallMs: 1_000,

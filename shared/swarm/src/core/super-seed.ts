@@ -65,7 +65,7 @@ export class SuperSeed {
     if (least !== Number.POSITIVE_INFINITY) this.#least = least;
     const isFew = peers <= this.#limits.fewPeers;
     const most = isFew ? this.#limits.openSuggestions : Number.POSITIVE_INFINITY;
-    const near = this.#openFrom(front);
+    const near = takers.length === 0 ? [] : this.#openFrom(front, suggested === 0);
     for (; suggested < most && near.length > 0 && takers.length > 0; suggested++) {
       const at = this.#neediest(takers);
       const link = takers[at]!;
@@ -82,7 +82,7 @@ export class SuperSeed {
   /** A peer has the piece now. */
   settle(link: Link, index: number, nowMs: number): void {
     const sinceMs = link.offers.get(index);
-    if (sinceMs !== undefined && sinceMs >= 0)
+    if (sinceMs !== undefined && sinceMs !== GIVEN_UP)
       this.#takesMs += (nowMs - sinceMs - this.#takesMs) * TAKES_WEIGHT;
     link.offers.delete(index);
     this.#open.delete(index);
@@ -90,7 +90,7 @@ export class SuperSeed {
 
   /** What it was offered and did not take may go to another. */
   onDown(link: Link): void {
-    for (const index of link.offers.keys()) this.#reopen(index);
+    for (const [index, sinceMs] of link.offers) if (sinceMs !== GIVEN_UP) this.#reopen(index);
     link.offers.clear();
   }
 
@@ -128,7 +128,7 @@ export class SuperSeed {
     const lateMs = Math.min(MAX_LATE_MS, Math.max(MIN_LATE_MS, LATE * this.#takesMs));
     let awaited = 0;
     for (const [index, sinceMs] of link.offers) {
-      if (sinceMs < 0) continue;
+      if (sinceMs === GIVEN_UP) continue;
       if (nowMs - sinceMs < lateMs) awaited += 1;
       else {
         link.offers.set(index, GIVEN_UP);
@@ -156,11 +156,19 @@ export class SuperSeed {
     return best;
   }
 
-  /** What is open a little way on from `front`; it is drawn from by lot, so that several origins seldom give the same. */
-  #openFrom(front: number): number[] {
+  /**
+   * What is open a little way on from `front`; it is drawn from by lot, so that several origins seldom give the same.
+   * `further`: where all of that is out, the next that is not, wherever it lies.
+   */
+  #openFrom(front: number, further: boolean): number[] {
     const near: number[] = [];
-    const end = Math.min(this.#have.size, front + this.#limits.seedAhead);
-    for (let index = front; index < end; index++) if (this.#open.has(index)) near.push(index);
+    const { size } = this.#have;
+    let end = Math.min(size, front + this.#limits.seedAhead);
+    for (let index = front; index < end; index++) {
+      if (this.#open.has(index)) near.push(index);
+      if (index === end - 1 && near.length === 0 && further && this.#open.list.length > 0)
+        end = Math.min(size, end + this.#limits.seedAhead);
+    }
     return near;
   }
 }

@@ -48,7 +48,8 @@ function scene() {
     zones: new ZoneMeter(1),
     wireByteMs: () => 0,
   });
-  const fetching = new Fetching({ ...common, chance, asking, rate: new Rate(0) });
+  const rate = new Rate(0);
+  const fetching = new Fetching({ ...common, chance, asking, rate });
   const hedge = (nowMs: number): SwarmEffect[] => {
     const told: SwarmEffect[] = [];
     fetching.hedge(nowMs, (effect) => void told.push(effect));
@@ -59,7 +60,7 @@ function scene() {
     fetching.schedule(nowMs, (effect) => void told.push(effect), false);
     return told;
   };
-  return { links, readers, pieces, hedge, schedule };
+  return { links, readers, pieces, rate, hedge, schedule };
 }
 
 t.test('a piece that is asked of links that are gone gets another source', async (t) => {
@@ -97,6 +98,33 @@ t.test('what a reader waits for is asked of a second wire too, where that is muc
   t.same(late(2 ** 19, 5e6), [], 'it is nearly here');
   t.same(late(2 ** 17, 20e6, false), [], 'nobody waits');
 });
+
+t.test(
+  'where the own line is what is slow, nothing that a reader waits for is asked for twice',
+  async (t) => {
+    const { links, readers, pieces, rate, hedge } = scene();
+    const [slow, idle] = [peer(1, [0, 1]), peer(2, [0, 1])];
+    for (const link of [slow, idle]) links.set(link.id, link);
+    for (const index of [0, 1]) {
+      slow.begin(index, 0);
+      pieces.begin(slow.id, index);
+    }
+    readers.set(1, 0, PIECES - 1, 0);
+    const bytesPerSec = 2 ** 17;
+    // It needs 16 s for both pieces.
+    const until = (fromMs: number, toMs: number): void => {
+      for (let ms = fromMs + 500; ms <= toMs; ms += 500) {
+        rate.add(bytesPerSec / 2, ms);
+        for (const index of [0, 1])
+          slow.onBytes(index, index === 0 ? 2 ** 12 : bytesPerSec / 2 - 2 ** 12, ms);
+      }
+    };
+    until(0, 31_500);
+    t.same(hedge(31_500), [], 'all that was asked for takes so long');
+    until(31_500, 32_000);
+    t.same(hedge(32_000), [{ type: 'fetch', link: 2, index: 0 }], 'twice as long: it is the peer');
+  },
+);
 
 t.test('a suggestion is taken first, and forgotten once the piece is no longer wanted', async (t) => {
   const link = peer(1, [0, 1, 2, 3]);

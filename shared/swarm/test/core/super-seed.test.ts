@@ -105,6 +105,28 @@ t.test(
   },
 );
 
+t.test('where all that lies ahead of the foremost is out, the next that is not is suggested', async (t) => {
+  const { seed, peer, offer } = seeding(1, 400);
+  const idle = peer();
+  for (let index = 0; index < 100; index++) {
+    idle.has.add(index);
+    seed.settle(idle, index, 0);
+  }
+  const others = [peer(), peer()];
+  const taken = new Set<number>();
+  for (let nowMs = 0; nowMs < 400_000; nowMs += 1_000) {
+    for (const [link, index] of offer(nowMs)) {
+      if (link === idle.id) continue;
+      const isNear = index < 100 + limits.seedAhead;
+      t.ok(isNear || taken.size >= limits.seedAhead - limits.suggestions, 'what is near comes first');
+      taken.add(index);
+      others[link - 2]!.has.add(index);
+      seed.settle(others[link - 2]!, index, nowMs);
+    }
+  }
+  t.equal(taken.size, 300, 'whoever holds the first hundred needs no more, and holds nobody up');
+});
+
 t.test('many peers are suggested as much as each may have', async (t) => {
   const { peer, offer } = seeding(3, 400);
   const peers = Array.from({ length: limits.fewPeers + 1 }, peer);
