@@ -79,10 +79,14 @@ export class RequestBody extends Readable {
       await new Promise<void>((resolve) => {
         const settle = (): void => {
           clearTimeout(late);
+          this.#req.off('data', goOn);
           for (const name of ['end', 'close', 'error'] as const) this.#req.off(name, settle);
           resolve();
         };
+        // It is small: nobody reads it yet, but more chunks of it than a stream holds are no reason to pause.
+        const goOn = (): void => void this.#req.resume();
         const late = setTimeout(settle, ms);
+        this.#req.on('data', goOn);
         for (const name of ['end', 'close', 'error'] as const) this.#req.once(name, settle);
       });
     if (!this.#isComplete) return undefined;

@@ -32,6 +32,17 @@ t.test('a small body is gathered', async (t) => {
   t.ok(body.takenChunks > 0, 'its watch sees that it was taken');
 });
 
+t.test('a small body is gathered in however many chunks it comes', async (t) => {
+  const { body, client } = await sending(t);
+  const whole = body.gathered(60_000);
+  for (const [at, char] of [...'world'].entries()) {
+    await until(() => body.receivedBytes === 5 + at, 'what was sent is here');
+    client.write(char);
+  }
+  client.end();
+  t.equal((await whole)?.toString(), 'helloworld');
+});
+
 /** What is left to read of it. */
 async function rest(body: RequestBody): Promise<string> {
   let read = '';

@@ -208,6 +208,7 @@ export class InternalClient {
       return { headers, status, bytes: await readLimited(body, limitBytes, call.url) };
     }
     const answer = await this.#whole(call, limitBytes);
+    if ('cause' in answer) throwIfBug(answer.cause);
     if (answer.status >= 400) throw errorFrom(call, answer, 'bytes' in answer ? answer.bytes : undefined);
     if ('cause' in answer) throw cutOf(answer.cause, call.url);
     return answer;

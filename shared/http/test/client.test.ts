@@ -152,10 +152,12 @@ t.test('a whole answer ends with the reason of its signal, before its head and i
 });
 
 t.test('a listener that fails is a bug, also of a whole answer', async (t) => {
-  const { call } = await serving(t, (res) => res.end('{}'));
-  const client = clientOf();
-  client.onAnswer(() => {
-    throw new TypeError('wrong code');
-  });
-  await t.rejects(client.bytes(call), TypeError);
+  for (const status of [200, 503]) {
+    const { call } = await serving(t, (res) => res.writeHead(status).end('{}'));
+    const client = clientOf();
+    client.onAnswer(() => {
+      throw new TypeError('wrong code');
+    });
+    await t.rejects(client.bytes(call), TypeError, String(status));
+  }
 });

@@ -27,7 +27,7 @@ export async function* bodyChunks(body: Readable): AsyncGenerator<Uint8Array, vo
         yield chunk;
         continue;
       }
-      if (over?.error instanceof Error) throw over.error;
+      if (over?.error != null) throw over.error;
       if (over !== undefined) return;
       const news = new Promise<void>((resolve) => {
         wake = resolve;

@@ -188,7 +188,7 @@ export class SwarmTable {
 
   #create(facts: NodeFacts, bootId: string): Node {
     const node: Node = {
-      facts,
+      facts: { nodeId: facts.nodeId, addresses: facts.addresses, zone: facts.zone },
       bootId,
       seq: -1,
       heardAtMs: 0,

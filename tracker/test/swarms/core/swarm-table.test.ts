@@ -189,3 +189,14 @@ t.test('more nodes than a tracker takes are refused until others are gone', asyn
   t.equal(table.nodeCount, MAX_NODES - 1);
   t.equal(table.renew(lease('late'), 0).refused, false);
 });
+
+t.test('of the message that a node comes with only its facts are kept', async (t) => {
+  const table = new SwarmTable(seeded(1), digestHash);
+  const [renewal, joining] = [lease('a', { add: ['d1'], setHash: setHash(['d1']) }), node('b')];
+  table.renew(renewal, 0);
+  table.join(joining, 'd1', true, 1_000, 0);
+  // Whoever kept one of these would tell of this.
+  for (const message of [renewal, joining]) message.addresses = ['10.9.9.9:9'];
+  const told = table.holders('d1', 10).flatMap(({ addresses }) => addresses);
+  t.same(told, ['10.0.0.1:1', '10.0.0.1:1']);
+});
