@@ -98,8 +98,8 @@ interface AskAllOptions<C, T> {
 }
 
 /**
- * Asks all at once (or some {@link AskAllOptions.first}); resolves when each has said something or it is enough. In the order of `candidates`; who was not
- * waited for is silent, and its call is aborted.
+ * Asks all at once (or some {@link AskAllOptions.first}); resolves when each has said something or it is enough. In the
+ * order of `candidates`; who was not waited for is silent, and its call is aborted.
  * @throws a bug at once; the reason of `signal`
  */
 export async function askAll<C, T>(

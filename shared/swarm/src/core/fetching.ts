@@ -1,3 +1,4 @@
+import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { Asking } from './asking.ts';
 import type { Emit, LinkId } from './events.ts';
 import type { CoreLimits } from './limits.ts';
@@ -8,8 +9,6 @@ import type { PieceTable } from './pieces.ts';
 import type { Chance } from './random.ts';
 import type { Rate } from './rate.ts';
 import type { Readers } from './readers.ts';
-
-const PIECE = 2 ** 20;
 
 /** What the choice of fetches looks at; it stays the core's. */
 export interface FetchingDeps {
@@ -156,7 +155,7 @@ export class Fetching {
     const { limits, rate, pieces } = this.#deps;
     const { size } = pieces.inFlight;
     if (size <= 1 || rate.bytesPerSec === 0) return limits.readerLateMs;
-    return Math.max(limits.readerLateMs, (2 * size * PIECE * 1000) / rate.bytesPerSec);
+    return Math.max(limits.readerLateMs, (2 * size * PIECE_BYTES * 1000) / rate.bytesPerSec);
   }
 
   /** How long a piece still takes if it comes on as until now, ms. */
@@ -165,7 +164,7 @@ export class Fetching {
     for (const id of ids) {
       const fetch = this.#deps.links.get(id)?.fetches.get(index);
       if (fetch === undefined || fetch.bytes === 0) continue;
-      leastMs = Math.min(leastMs, ((PIECE - fetch.bytes) * (nowMs - fetch.startedMs)) / fetch.bytes);
+      leastMs = Math.min(leastMs, ((PIECE_BYTES - fetch.bytes) * (nowMs - fetch.startedMs)) / fetch.bytes);
     }
     return leastMs;
   }

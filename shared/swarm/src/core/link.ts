@@ -1,5 +1,6 @@
 import { backoffMs } from '@sepia/base/async/backoff';
 import { Bitfield } from '@sepia/base/bitfield';
+import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { LinkId, LinkKind } from './events.ts';
 import type { CoreLimits } from './limits.ts';
 import { Rate } from './rate.ts';
@@ -15,8 +16,6 @@ const RATE_WINDOW_MS = 100;
 const RTT_WEIGHT = 0.3;
 /** A longer wait for the first bytes counts as this, in ms. */
 const MAX_RTT_MS = 10_000;
-const PIECE = 1024 * 1024;
-
 /** What the core knows of one source: what it has, what it was asked for, how fast it is. */
 export class Link {
   readonly id: LinkId;
@@ -159,7 +158,7 @@ export class Link {
   /** What one more piece would wait here, ms. Unknown links count as 20 MB/s. */
   costMs(): number {
     const rate = this.rateBytesPerSec > 0 ? this.rateBytesPerSec : 20e6;
-    return ((this.load + 1) * PIECE * 1000) / rate + this.rttMs;
+    return ((this.load + 1) * PIECE_BYTES * 1000) / rate + this.rttMs;
   }
 
   onBytes(index: number, bytes: number, nowMs: number): void {
@@ -173,7 +172,7 @@ export class Link {
     this.lastByteMs = nowMs;
     this.stalled = false;
     this.#rate.add(bytes, nowMs);
-    this.#busy = Math.ceil((this.rateBytesPerSec * (this.rttMs + 50)) / 1000 / PIECE);
+    this.#busy = Math.ceil((this.rateBytesPerSec * (this.rttMs + 50)) / 1000 / PIECE_BYTES);
   }
 
   /** Notes whether it is stalled; true if it has been silent for so long that it is given up. */

@@ -1,4 +1,5 @@
-const PIECE = 2 ** 20;
+import { PIECE_BYTES } from '@sepia/metainfo/tree';
+
 /** What may come across before there is anything to compare with, pieces. */
 const FIRST_PIECES = 4;
 
@@ -20,7 +21,7 @@ export class ZoneMeter {
 
   /** `onItsWay`: pieces asked across already. */
   mayCross(onItsWay: number): boolean {
-    const far = this.#farBytes + (onItsWay + 1) * PIECE;
-    return far <= Math.max(this.#share * (this.#nearBytes + far), FIRST_PIECES * PIECE);
+    const far = this.#farBytes + (onItsWay + 1) * PIECE_BYTES;
+    return far <= Math.max(this.#share * (this.#nearBytes + far), FIRST_PIECES * PIECE_BYTES);
   }
 }
