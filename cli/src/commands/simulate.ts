@@ -1,15 +1,15 @@
 import { writeFileSync } from 'node:fs';
 import { parseBytes } from '@sepia/base/config/units';
-import { CodedError } from '@sepia/base/errors';
+import { CodedError, systemCode } from '@sepia/base/errors';
+import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { Fault, Result } from '@sepia/sim';
 import type { Command } from 'commander';
 import { wholeNumber } from '../options/option-values.ts';
-import { runRows } from '../simulate/row-runs.ts';
-import { type Row, rowOf, rowsText } from '../simulate/rows.ts';
+import { type RowRun, type RowWatch, runRows } from '../simulate/row-runs.ts';
+import { type Row, rowOf, rowsText, rowText } from '../simulate/rows.ts';
 import { parseFault, parseRate, SCENARIOS, simulateOptions } from '../simulate/scenarios.ts';
 import { finishSvg, summarise, summaryText } from '../simulate/summary.ts';
-import { durationText } from '../terminal/format.ts';
-import { LiveBlock } from '../terminal/live-block.ts';
+import { type Transfer, Transfers } from '../terminal/transfers.ts';
 
 interface Flags {
   readonly nodes?: number;
@@ -62,27 +62,51 @@ async function run(scenario: string, flags: Flags): Promise<void> {
   // Faults befall members of Sepia only.
   const isCompared = SCENARIOS[scenario]!.besideKraken === true && faults.length === 0;
   const names: Row['row'][] = ['policy', 'calibrated', ...(isCompared ? (['kraken'] as const) : [])];
-  const live = new LiveBlock(process.stderr);
-  const states = new Map<Row['row'], string>();
+  const { limitMs, blobBytes: bytes } = facts;
   const runs = await runRows(
     names.map((row) => ({ row, options, trackers: shared })),
-    (row, { atMs, busy }) => {
-      states.set(row, `${row.padEnd(10)} ${durationText(atMs)} simulated, ${busy} pulls not at their end`);
-      live.draw([...states.values()]);
-    },
+    shown(options.nodes * bytes, (row, { result, wallMs }) =>
+      rowText(rowOf(row, result, { limitMs, wallMs })),
+    ),
   );
-  const result = runs[0]!.result as Result;
-  const summary = summarise(result, { nodes: options.nodes, ...facts, wallMs: runs[0]!.wallMs });
-  const rows = names.map((row, at) =>
-    rowOf(row, runs[at]!.result, { limitMs: facts.limitMs, wallMs: runs[at]!.wallMs }),
-  );
+  const [ours, , beside] = runs.map((run) => ('result' in run ? run : undefined));
+  const rows = names.flatMap((row, at) => {
+    const run = runs[at]!;
+    return 'result' in run ? [rowOf(row, run.result, { limitMs, wallMs: run.wallMs })] : [];
+  });
+  const result = ours?.result as Result | undefined;
+  const wallMs = ours?.wallMs ?? 0;
+  const summary =
+    result === undefined ? undefined : summarise(result, { nodes: options.nodes, ...facts, wallMs });
   const isChanged = Object.values(changes).some((one) => one !== undefined);
   const title = `${scenario}${isChanged ? ', changed, was' : ''}: ${SCENARIOS[scenario]!.meaning}`;
-  if (flags.svg !== undefined) writeFileSync(flags.svg, finishSvg(result, summary, runs[2]?.result));
-  const text = [summaryText(title, summary), rowsText(rows)].join('\n');
+  if (flags.svg !== undefined && result !== undefined)
+    writeFileSync(flags.svg, finishSvg(result, summary!, beside?.result));
+  const text = [summary === undefined ? title : summaryText(title, summary), rowsText(rows)].join('\n');
   process.stdout.write(`${flags.json ? JSON.stringify({ scenario, ...summary, rows }) : text}\n`);
   const lost = faults.filter((kind) => kind === 'kill' || kind === 'stop').length;
-  process.exitCode = rows.every(({ finished }) => finished >= options.nodes - lost) ? 0 : 1;
+  const isWhole =
+    rows.length === names.length && rows.every(({ finished }) => finished >= options.nodes - lost);
+  process.exitCode = isWhole ? 0 : 1;
+  for (const [at, run] of runs.entries()) if ('error' in run) tellFailed(names[at]!, run.error);
+}
+
+/** Each row as a bar, or lines, of the bytes that members have; at its end what `textOf` says of it, whatever becomes of the others. */
+function shown(sizeBytes: number, textOf: (row: Row['row'], run: RowRun) => string): RowWatch {
+  const transfers = new Transfers(process.stderr);
+  const open = new Map<Row['row'], Transfer>();
+  return {
+    began: (row) => open.set(row, transfers.start(row.padEnd(10), sizeBytes)),
+    progress: (row, { pieces }) => open.get(row)!.step(row.padEnd(10), sizeBytes, pieces * PIECE_BYTES),
+    ended: (row, run) => open.get(row)!.end(textOf(row, run)),
+  };
+}
+
+function tellFailed(row: Row['row'], error: unknown): void {
+  const why =
+    systemCode(error) === 'ERR_WORKER_OUT_OF_MEMORY' ? 'it needs more memory than it may take' : undefined;
+  const text = why ?? (error instanceof Error ? error.stack : String(error));
+  process.stderr.write(`sepia: the row ${row} failed: ${text}\n`);
 }
 
 function blobSizes(text: string, before: readonly number[] | undefined): readonly number[] {

@@ -12,9 +12,7 @@ export interface RowTask {
 }
 
 /** What a thread says. */
-export type RowWord =
-  | { readonly progress: SimulateProgress }
-  | { readonly result: Result | KrakenResult; readonly wallMs: number };
+export type RowWord = { readonly progress: SimulateProgress } | RowRun;
 
 /** What came of a row, and how long it took here. */
 export interface RowRun {
@@ -22,34 +20,67 @@ export interface RowRun {
   readonly wallMs: number;
 }
 
-/** Of one thread's heap: 15,000 nodes need about 3 GiB. */
-const HEAP_MIB = 6_144;
-const YOUNG_MIB = 192;
-
-/** Runs rows beside each other, as many as there are cores but at most two (memory), and tells how far each is. */
-export async function runRows(
-  tasks: readonly RowTask[],
-  tell: (row: Row['row'], progress: SimulateProgress) => void,
-): Promise<RowRun[]> {
-  const slots = new Slots({ slots: Math.min(2, availableParallelism()) });
-  return await Promise.all(
-    tasks.map(
-      async (task) => await slots.run(async () => await runRow(task, (progress) => tell(task.row, progress))),
-    ),
-  );
+/** A row that came to nothing. */
+export interface RowFailure {
+  readonly error: unknown;
 }
 
-async function runRow(task: RowTask, tell: (progress: SimulateProgress) => void): Promise<RowRun> {
+/** Who is told how rows get on. */
+export interface RowWatch {
+  /** It has its thread. */
+  began(row: Row['row']): void;
+  progress(row: Row['row'], progress: SimulateProgress): void;
+  ended(row: Row['row'], run: RowRun): void;
+}
+
+/** What one thread may take: of its heap, and of what is young there. */
+const HEAP_MIB = 6_144;
+const YOUNG_MIB = 192;
+/** What a run takes beside its nodes, and for each of them and each blob. */
+const BASE_BYTES = 256 * 2 ** 20;
+const NODE_BYTES = 320 * 1024;
+
+/** How many rows run at once: one a core, and as many as memory is free for; one in any case. */
+export function rowsAtOnce(
+  tasks: readonly RowTask[],
+  { cores, freeBytes }: { readonly cores: number; readonly freeBytes: number },
+): number {
+  const most = Math.max(
+    ...tasks.map(
+      ({ options: { nodes, pieces } }) => BASE_BYTES + nodes * [pieces].flat().length * NODE_BYTES,
+    ),
+  );
+  return Math.max(1, Math.min(cores, Math.floor(freeBytes / most)));
+}
+
+/** Runs rows beside each other, on a thread each. One that fails leaves the others alone; what came of each, in their order. */
+export async function runRows(
+  tasks: readonly RowTask[],
+  watch: RowWatch,
+  atOnce: number = rowsAtOnce(tasks, { cores: availableParallelism(), freeBytes: process.availableMemory() }),
+): Promise<(RowRun | RowFailure)[]> {
+  const slots = new Slots({ slots: atOnce });
+  const ends = await Promise.allSettled(
+    tasks.map(async (task) => await slots.run(async () => await runRow(task, watch))),
+  );
+  return ends.map((end) => (end.status === 'fulfilled' ? end.value : { error: end.reason as unknown }));
+}
+
+async function runRow(task: RowTask, watch: RowWatch): Promise<RowRun> {
+  const { row } = task;
+  watch.began(row);
   const worker = new Worker(new URL('./row-worker.ts', import.meta.url), {
     workerData: task,
     resourceLimits: { maxOldGenerationSizeMb: HEAP_MIB, maxYoungGenerationSizeMb: YOUNG_MIB },
   });
-  return await new Promise((settle, reject) => {
+  const run = await new Promise<RowRun>((settle, reject) => {
     worker.on('message', (word: RowWord) => {
-      if ('progress' in word) tell(word.progress);
+      if ('progress' in word) watch.progress(row, word.progress);
       else settle(word);
     });
     worker.once('error', reject);
-    worker.once('exit', (code) => reject(new Error(`the thread of ${task.row} ended with ${code}`)));
+    worker.once('exit', (code) => reject(new Error(`its thread ended with ${code}`)));
   });
+  watch.ended(row, run);
+  return run;
 }

@@ -50,10 +50,10 @@ export function rowOf(
 
 /** One line a row. */
 export function rowsText(rows: readonly Row[]): string {
-  return rows
-    .map(
-      (one) =>
-        `  ${one.row.padEnd(10)} p50 ${durationText(one.p50Ms)}, p99 ${durationText(one.p99Ms)}, p99.9 ${durationText(one.p999Ms)} (${one.overLimit.toFixed(2)} × limit), ${one.originCopies.toFixed(2)} copies, ${one.finished} nodes; simulated in ${durationText(one.wallMs)}`,
-    )
-    .join('\n');
+  return rows.map((one) => `  ${one.row.padEnd(10)} ${rowText(one)}`).join('\n');
+}
+
+/** What a row came to, without its name. */
+export function rowText(one: Row): string {
+  return `p50 ${durationText(one.p50Ms)}, p99 ${durationText(one.p99Ms)}, p99.9 ${durationText(one.p999Ms)} (${one.overLimit.toFixed(2)} × limit), ${one.originCopies.toFixed(2)} copies, ${one.finished} nodes; simulated in ${durationText(one.wallMs)}`;
 }

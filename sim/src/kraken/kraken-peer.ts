@@ -71,6 +71,11 @@ export class KrakenPeer {
     return this.#missing === 0;
   }
 
+  /** How much of the blob is here. */
+  get units(): number {
+    return Math.min(this.#init.units, (this.#pieces - this.#missing) * UNITS);
+  }
+
   get connections(): number {
     return this.#conns.size + this.#pending.size;
   }

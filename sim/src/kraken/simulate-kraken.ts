@@ -1,6 +1,6 @@
 import { Chance } from '@sepia/swarm/core/random';
-import type { SimulateOptions } from '../whole/simulate.ts';
-import { VirtualClock } from '../wire/clock.ts';
+import type { SimulateOptions, SimulateProgress } from '../whole/simulate.ts';
+import { STEPS_A_WORD, VirtualClock } from '../wire/clock.ts';
 import { DEFAULT_LATENCY_MS, DEFAULT_START_MS, Network } from '../wire/network.ts';
 import { BLOCK_BYTES, PIECE_BYTES } from '../wire/uplink.ts';
 import { KRAKEN_LIMITS } from './kraken-limits.ts';
@@ -32,7 +32,10 @@ export interface KrakenResult {
  * Kraken's policy on the network of {@link simulate}: free CPU, a tracker that answers at once. All origins have the blob;
  * three of them serve it.
  */
-export function simulateKraken(options: KrakenOptions): KrakenResult {
+export function simulateKraken(
+  options: KrakenOptions,
+  tell?: (progress: SimulateProgress) => void,
+): KrakenResult {
   const units = [options.pieces].flat().reduce((total, one) => total + one, 0);
   const clock = new VirtualClock();
   const network = new Network(clock, options.latencyMs ?? DEFAULT_LATENCY_MS);
@@ -62,8 +65,13 @@ export function simulateKraken(options: KrakenOptions): KrakenResult {
   for (const agent of agents)
     clock.at(chance.next() * (options.startMs ?? DEFAULT_START_MS), () => agent.start());
   let left = agents;
-  while (left.length > 0 && clock.nowMs < options.untilMs && clock.step())
+  let steps = 0;
+  while (left.length > 0 && clock.nowMs < options.untilMs && clock.step()) {
     if (left.at(-1)!.complete) left = left.filter((agent) => !agent.complete);
+    steps += 1;
+    if (steps % STEPS_A_WORD === 0)
+      tell?.({ atMs: clock.nowMs, pieces: agents.reduce((sum, agent) => sum + agent.units, 0) });
+  }
   const finishedMs = new Map<string, number>();
   for (const { name, finishedMs: at } of agents) if (at !== undefined) finishedMs.set(name, at);
   const sent = origins.reduce((sum, { name }) => sum + network.sentBytes(name), 0);

@@ -6,13 +6,11 @@ import { HttpGets } from '../wire/http-gets.ts';
 import type { Machine } from '../wire/machine.ts';
 import { PIECE_BYTES } from '../wire/uplink.ts';
 import { Disk } from './disk.ts';
+import { HaveBatch } from './have-batch.ts';
 import { checkAsked, checkCore } from './invariants.ts';
 import type { Join, NodeInit } from './node-init.ts';
 import { newWires, type Wire } from './node-wire.ts';
 import { SimReader } from './reader.ts';
-
-/** HAVEs are collected this long, as the shell does. */
-const HAVE_BATCH_MS = 20;
 
 /** A simulated shell around one core. */
 export class SimNode {
@@ -43,8 +41,7 @@ export class SimNode {
   #join: Join | undefined;
   #joining = false;
   #peer: KnownPeer | undefined;
-  /** HAVEs that wait to be sent together: over which link, of which piece. */
-  #haves: number[] = [];
+  readonly #haves: HaveBatch;
   readonly #events: SwarmEvent[] = [];
   #handling = false;
   readonly reader: SimReader;
@@ -74,6 +71,8 @@ export class SimNode {
     });
     this.#disk = new Disk(init.have);
     this.#http = new HttpGets(init.name, init.machine, (event) => this.tell(event));
+    const { clock, network } = init;
+    this.#haves = new HaveBatch({ clock, network, port: init.machine.port, isAlive: () => this.alive });
     this.reader = new SimReader(this.#core.have, init.knows);
   }
 
@@ -84,6 +83,11 @@ export class SimNode {
 
   has(index: number): boolean {
     return this.#core.have.has(index);
+  }
+
+  /** How many pieces it has. */
+  get pieces(): number {
+    return this.#core.have.count;
   }
 
   /** What members hold that it is on wires with. */
@@ -167,7 +171,8 @@ export class SimNode {
     if (effect.type === 'sendHave') {
       // By far the most frequent.
       trace.add(clock.nowMs, number, effect.type, effect.link, effect.index);
-      this.#have(effect.link, effect.index);
+      const wire = this.#wires.get(effect.link);
+      if (wire !== undefined) this.#haves.add(wire, effect.index);
       return;
     }
     const link = 'link' in effect ? effect.link : -1;
@@ -309,37 +314,6 @@ export class SimNode {
       this.#machine.port,
       wire.flow.to,
     );
-  }
-
-  #have(link: LinkId, index: number): void {
-    if (this.#haves.push(link, index) > 2) return;
-    const { clock } = this.#init;
-    clock.at(clock.nowMs + HAVE_BATCH_MS, () => this.#sendHaves());
-  }
-
-  #sendHaves(): void {
-    const { network } = this.#init;
-    const batch: Wire[] = [];
-    for (let at = 0; at < this.#haves.length; at += 2) {
-      const wire = this.#wires.get(this.#haves[at]!);
-      if (wire === undefined) continue;
-      if (wire.haves.push(this.#haves[at + 1]!) === 1) batch.push(wire);
-    }
-    this.#haves = [];
-    if (!this.alive) return;
-    const { port } = this.#machine;
-    const indexes = batch.map((wire) => wire.haves);
-    for (const wire of batch) wire.haves = [];
-    const arrive = (at: number): void => {
-      const { back, node, link } = batch[at]!;
-      if (back?.isOpen === true) node.tell({ type: 'haves', link, indexes: indexes[at]! });
-    };
-    const held = batch.map((wire) => network.isCut(port, wire.flow.to));
-    network.message(() => {
-      for (let at = 0; at < batch.length; at++) if (held[at] !== true) arrive(at);
-    });
-    for (let at = 0; at < batch.length; at++)
-      if (held[at] === true) network.message(() => arrive(at), port, batch[at]!.flow.to);
   }
 
   #fetch(link: LinkId, index: number): void {

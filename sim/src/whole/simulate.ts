@@ -102,8 +102,8 @@ export interface Result {
 export interface SimulateProgress {
   /** On the virtual clock. */
   readonly atMs: number;
-  /** Members, once for each blob, that have not all of it. */
-  readonly busy: number;
+  /** Pieces of 1 MiB that members have, of all blobs. */
+  readonly pieces: number;
 }
 
 /** Runs the cores of `shared/swarm/src/core` on a virtual clock and network until all finished or `untilMs`. */

@@ -5,7 +5,7 @@ import { BlobSwarm } from '../swarm/blob-swarm.ts';
 import type { SimNode } from '../swarm/node.ts';
 import { SimPush } from '../swarm/push.ts';
 import type { SimReader } from '../swarm/reader.ts';
-import { VirtualClock } from '../wire/clock.ts';
+import { STEPS_A_WORD, VirtualClock } from '../wire/clock.ts';
 import { Machine } from '../wire/machine.ts';
 import { DEFAULT_LATENCY_MS, DEFAULT_START_MS, Network } from '../wire/network.ts';
 import type { Stage } from '../wire/stage.ts';
@@ -17,8 +17,6 @@ import type { Fault, Result, SimulateOptions, SimulateProgress, StreamFigures } 
 const DEFAULT_TRACKERS = { count: 2, callMs: 0.1 };
 /** Turns of the event loop in which all that waits for an answer has it. */
 const TURNS = 3;
-/** Steps between two words on how far it is. */
-const STEPS_A_WORD = 2 ** 17;
 
 /** All nodes and blobs of one run, on one clock. */
 export class World {
@@ -95,8 +93,15 @@ export class World {
     let steps = 0;
     while (clock.nowMs < untilMs && this.#busy > 0 && clock.step()) {
       steps += 1;
-      if (steps % STEPS_A_WORD === 0) tell?.({ atMs: clock.nowMs, busy: this.#busy });
+      if (steps % STEPS_A_WORD === 0) tell?.({ atMs: clock.nowMs, pieces: this.#came() });
     }
+  }
+
+  /** Pieces that members have by now. */
+  #came(): number {
+    let pieces = 0;
+    for (const { members } of this.#swarms) for (const node of members) pieces += node.pieces;
+    return pieces;
   }
 
   /** One blob is pushed, all members wait for it. When that was acknowledged. @throws what went wrong of it */

@@ -1,5 +1,7 @@
 type Run = () => void;
 
+/** Between two words on how far a run is. */
+export const STEPS_A_WORD = 2 ** 17;
 const FEWEST = 1_024;
 /** Children of one place of the heap. */
 const FAN = 4;
