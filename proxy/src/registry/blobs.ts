@@ -4,6 +4,7 @@ import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { RegistryHandler } from '@sepia/face/registry-app';
 import { serveBlob } from '@sepia/http/serve-blob';
+import { clientHas } from '@sepia/oci/etag';
 import { rangeWish } from '@sepia/oci/range';
 import type { Context } from 'koa';
 import { type OpenedBlob, openBlob } from '../bodies/blob-source.ts';
@@ -64,7 +65,7 @@ export function readBlob(deps: BlobDeps): RegistryHandler<'blob'> {
     }
     const method = ctx.method === 'HEAD' ? 'HEAD' : 'GET';
     try {
-      if (method === 'GET' && headers['if-none-match'] !== `"${digest}"`)
+      if (method === 'GET' && !clientHas(ctx.get('if-none-match'), `"${digest}"`))
         return await sendBody(deps, ctx, name, plan, signal);
       await sendHeadersOnly(ctx, await openBlob(deps.origins, plan, name, 'HEAD', headers, signal));
     } catch (error) {

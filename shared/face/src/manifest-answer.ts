@@ -1,6 +1,7 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { H_STALE } from '@sepia/cluster/api/headers';
+import { clientHas } from '@sepia/oci/etag';
 import { isManifestType } from '@sepia/oci/manifest';
 import type { Context } from 'koa';
 
@@ -21,7 +22,7 @@ export function sendManifest(ctx: Context, manifest: ManifestAnswer): void {
   ctx.set('ETag', etag);
   const mediaType = typeFor(ctx, manifest.mediaType);
   if (manifest.staleSeconds !== undefined) ctx.set(H_STALE, String(manifest.staleSeconds));
-  if (matches(ctx.get('if-none-match'), etag)) {
+  if (clientHas(ctx.get('if-none-match'), etag)) {
     ctx.status = 304;
     return;
   }
@@ -59,8 +60,4 @@ function isBrowser({ req: { headers } }: Context): boolean {
     headers.accept ?? '',
   );
   return asksForMarkup || Object.keys(headers).some((name) => name.startsWith('sec-fetch-'));
-}
-
-function matches(header: string, etag: string): boolean {
-  return header.split(',').some((one) => one.trim() === etag);
 }

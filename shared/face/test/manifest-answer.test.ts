@@ -58,3 +58,14 @@ t.test('a manifest has its type for browsers too', async (t) => {
     t.equal(answer.headers['content-type'], OCI_MANIFEST);
   }
 });
+
+t.test('a client that has it gets 304, in each form of If-None-Match', async (t) => {
+  const url = await start(t, OCI_MANIFEST);
+  const etag = `"${digestOf(BYTES)}"`;
+  const forms = { [etag]: 304, [`W/${etag}`]: 304, [`"other", ${etag}`]: 304, '*': 304, '"other"': 200 };
+  for (const [known, status] of Object.entries(forms)) {
+    const answer = await request(url, { headers: { 'if-none-match': known } });
+    await answer.body.dump();
+    t.equal(answer.statusCode, status, known);
+  }
+});

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { ignoreFailure } from '@sepia/base/failure';
+import { clientHas } from '@sepia/oci/etag';
 import { contentRange, parseRange } from '@sepia/oci/range';
 import type { Context } from 'koa';
 import type { ReadableBlob } from './bodies/readable-blob.ts';
@@ -99,7 +100,7 @@ function isKnown(ctx: Context, digest: Digest, options: Pick<ServeOptions, 'cont
   ctx.set('ETag', etag);
   ctx.set('Cache-Control', 'max-age=31536000');
   ctx.set('Content-Type', options.contentType);
-  if (ctx.get('if-none-match') !== etag) return false;
+  if (!clientHas(ctx.get('if-none-match'), etag)) return false;
   ctx.status = 304;
   return true;
 }

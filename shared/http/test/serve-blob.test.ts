@@ -46,9 +46,15 @@ t.test('HEAD and 304 have no body and need no piece', async (t) => {
   t.equal(head.statusCode, 200);
   t.equal(head.headers['content-length'], String(SIZE));
   t.equal((await drain(head.body)).bytes.length, 0);
-  const same = await get({ 'if-none-match': `"${blob.digest}"` });
-  t.equal(same.statusCode, 304);
-  t.equal((await drain(same.body)).bytes.length, 0);
+  const etag = `"${blob.digest}"`;
+  for (const known of [etag, `W/${etag}`, '*', `"other", ${etag}`]) {
+    for (const method of ['GET', 'HEAD'] as const) {
+      const same = await get({ 'if-none-match': known }, method);
+      t.equal(same.statusCode, 304, `${method} ${known}`);
+      t.equal((await drain(same.body)).bytes.length, 0);
+    }
+  }
+  t.equal((await get({ 'if-none-match': '"other", W/"another"' }, 'HEAD')).statusCode, 200);
 });
 
 t.test('single ranges: bounded, suffix, open-ended, across pieces', async (t) => {
