@@ -5,11 +5,27 @@ const [QUOTE, BACKSLASH, COLON, OPEN_BRACE, CLOSE_BRACE, OPEN_BRACKET, CLOSE_BRA
   Buffer.from('"\\:{}[]');
 /** Most keys of one object: images have dozens, and each costs every reader time. */
 const MAX_KEYS = 10_000;
+/** Fields that readers look for, by the object that has them. */
+const FIELDS = {
+  manifest: [
+    'schemaVersion',
+    'mediaType',
+    'artifactType',
+    'config',
+    'layers',
+    'manifests',
+    'subject',
+    'annotations',
+    'fsLayers',
+  ],
+  entry: ['mediaType', 'digest', 'size', 'urls', 'data', 'artifactType', 'platform', 'annotations'],
+  platform: ['architecture', 'os', 'os.version', 'os.features', 'variant', 'features'],
+} as const;
 const BYTE_ORDER_MARK = Buffer.from([0xef, 0xbb, 0xbf]);
 
 /**
  * Reads a manifest that is pushed: as {@link parseManifest}, and it must say one thing to every reader (CVE-2021-41190): no fields
- * of the other kind, no key twice, no byte order mark. What is there already is read as it is.
+ * of the other kind, no key twice, no field in another case of letters, no byte order mark. What is there already is read as it is.
  * @throws {CodedError} `MANIFEST_SYNTAX`, `MANIFEST_TOO_LARGE`
  */
 export function parsePushedManifest(bytes: Uint8Array, contentType: string | undefined): ParsedManifest {
@@ -26,12 +42,47 @@ export function parsePushedManifest(bytes: Uint8Array, contentType: string | und
     : isImage
       ? ['manifests', 'fsLayers']
       : [];
+  const odd = isManifestType(mediaType) ? oddField(root) : undefined;
+  if (odd !== undefined)
+    throw ambiguous(
+      `manifest has the field ${JSON.stringify(odd.slice(0, 64))}; its letters are of another case`,
+    );
   const other = others.find((field) => root[field] !== undefined && root[field] !== null);
   if (other !== undefined) throw ambiguous(`a manifest of type ${mediaType} has no ${other}`, { mediaType });
   // Go's readers make an empty descriptor of it, others fail.
   if (isImage && root['config'] === null)
     throw new CodedError('MANIFEST_SYNTAX', { message: 'config is null; an image names its config' });
   return parsed;
+}
+
+/**
+ * The first key that some readers (Go's) take for a field of a manifest, an entry or its platform, and others do not: it differs
+ * from the field's name by the case of its letters alone.
+ */
+function oddField(root: Record<string, unknown>): string | undefined {
+  const entries = [root['config'], root['subject'], root['layers'], root['manifests']]
+    .flat()
+    .filter(isObject);
+  const platforms = entries.map((entry) => entry['platform']).filter(isObject);
+  return (
+    oddKey([root], FIELDS.manifest) ?? oddKey(entries, FIELDS.entry) ?? oddKey(platforms, FIELDS.platform)
+  );
+}
+
+function oddKey(objects: readonly Record<string, unknown>[], fields: readonly string[]): string | undefined {
+  const folded = new Set(fields.map(foldCase));
+  for (const one of objects)
+    for (const key of Object.keys(one)) if (!fields.includes(key) && folded.has(foldCase(key))) return key;
+  return undefined;
+}
+
+/** One spelling for all that differ by case alone, long s and the Kelvin sign too. */
+function foldCase(key: string): string {
+  return key.toUpperCase().toLowerCase();
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null;
 }
 
 /**
@@ -60,7 +111,7 @@ export function keyTwice(bytes: Uint8Array): string | undefined {
     const key = isPlain
       ? text.toString('latin1', start + 1, at)
       : (JSON.parse(new TextDecoder().decode(bytes.subarray(start, at + 1))) as string);
-    const seen = around.length === 1 ? key.toLowerCase() : key;
+    const seen = around.length === 1 ? foldCase(key) : key;
     if (keys.has(seen)) return key;
     if (keys.size >= MAX_KEYS) throw ambiguous(`an object of the manifest has more than ${MAX_KEYS} keys`);
     keys.add(seen);

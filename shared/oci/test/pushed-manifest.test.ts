@@ -114,3 +114,31 @@ t.test('an artifact manifest from before OCI 1.1 names its blobs and its subject
     });
   refused(json({ mediaType: ARTIFACT, blobs: [{ digest: D }] }), ARTIFACT, /size/);
 });
+
+t.test('a field whose letters are of another case is none that all readers see', async (t) => {
+  const config = { mediaType: 'a/b', digest: D, size: 3 };
+  const image = { schemaVersion: 2, mediaType: OCI_MANIFEST, config, layers: [one] };
+  for (const [field, odd] of [
+    ['layers', { ...image, layers: undefined, Layers: [one] }],
+    ['config', { ...image, config: undefined, CONFIG: config }],
+    ['long s', { ...image, layers: undefined, layerſ: [one] }],
+    ['an entry', { ...image, layers: [{ ...one, Digest: `sha256:${'b'.repeat(64)}` }] }],
+    ['the config', { ...image, config: { ...config, SIZE: 4 } }],
+    ['the subject', { ...image, subject: { ...one, Size: 4 } }],
+  ] as const)
+    t.throws(
+      () => parsePushedManifest(json(odd), OCI_MANIFEST),
+      { code: 'MANIFEST_SYNTAX', message: /of another case/ },
+      field,
+    );
+  const child = { ...one, platform: { os: 'linux', Architecture: 'arm' } };
+  refused(json({ schemaVersion: 2, manifests: [child] }), OCI_INDEX, /"Architecture"/);
+  const free = {
+    ...image,
+    annotations: { Digest: 'x', digest: 'y' },
+    layers: [{ ...one, annotations: { Size: '3' } }],
+  };
+  t.ok(parsePushedManifest(json(free), OCI_MANIFEST), 'names of annotations are their own');
+  const other = { schemaVersion: 2, config, Layers: [] };
+  t.ok(parsePushedManifest(json(other), 'application/x.y'), 'another kind may mean anything by it');
+});
