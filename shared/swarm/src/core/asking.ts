@@ -62,14 +62,14 @@ export class Asking {
   arePeersSure(nowMs: number): boolean {
     for (const link of this.#state.links.values()) {
       if (!isMember(link) || link.origin) continue;
-      if (link.stalled || link.choked || link.hasRefused || nowMs < link.notBeforeMs) return false;
+      if (link.stalled || link.choked || link.refuses(nowMs) || nowMs < link.notBeforeMs) return false;
     }
     return true;
   }
 
   /** It was asked for nothing though it has room: so it stays until it has more or more is wanted, unless time or policy refused. */
-  noteEmpty(link: Link): void {
-    if (link.kind !== 'wire' || link.origin || link.stalled || link.choked || link.hasRefused) return;
+  noteEmpty(link: Link, nowMs: number): void {
+    if (link.kind !== 'wire' || link.origin || link.stalled || link.choked || link.refuses(nowMs)) return;
     const { limits, zone, links } = this.#state;
     if (link.zone === zone || limits.farShare >= 1) links.noteEmpty(link);
   }

@@ -67,7 +67,7 @@ export class Fetching {
         turns.again(link);
       } else if (hasRoom && !view.isAlone) {
         // Who is alone looked at its window only.
-        asking.noteEmpty(link);
+        asking.noteEmpty(link, nowMs);
       }
     }
   }

@@ -40,7 +40,9 @@ export class Link {
   /** How many pieces on their way keep it busy. */
   #busy = 0;
   readonly #fetches = new Map<number, Fetch>();
+  /** Piece → not before this time. */
   #refused: Map<number, number> | undefined;
+  #refusesUntilMs = Number.NEGATIVE_INFINITY;
   #suggested: Set<number> | undefined;
   #offers: Map<number, number> | undefined;
   #turnedAway: Map<number, number> | undefined;
@@ -85,14 +87,16 @@ export class Link {
     return this.#fetches;
   }
 
-  /** Piece → not before this time. */
-  get refused(): Map<number, number> {
+  /** It did not bring a piece: it is not asked for that one before `untilMs`. */
+  refuse(index: number, untilMs: number): void {
     this.#refused ??= new Map();
-    return this.#refused;
+    this.#refused.set(index, untilMs);
+    this.#refusesUntilMs = Math.max(this.#refusesUntilMs, untilMs);
   }
 
-  get hasRefused(): boolean {
-    return this.#refused !== undefined && this.#refused.size > 0;
+  /** Whether there may be a piece that it is not asked for because it refused it of late. */
+  refuses(nowMs: number): boolean {
+    return nowMs < this.#refusesUntilMs;
   }
 
   get suggested(): Set<number> {

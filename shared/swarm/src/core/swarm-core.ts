@@ -313,7 +313,7 @@ export class SwarmCore {
     this.#pieces.release(event.link, event.index);
     if (event.busy) this.#fetching.noBuffers = true;
     else if (link?.kind === 'http') link.pause(this.limits, nowMs);
-    else link?.refused.set(event.index, nowMs + this.limits.refusedMs);
+    else link?.refuse(event.index, nowMs + this.limits.refusedMs);
   }
 
   #onWritten(event: Of<'written'>, nowMs: number, emit: Emit): void {

@@ -54,8 +54,7 @@ function choices({ links: all, reader, isQuiet, seed }: Scene, isQuick: boolean)
     if (!isHttp) for (const index of has) if (link.has.add(index)) pieces.gained(link, index);
     link.choke(false);
     link.stalled = isStalled && !isQuiet;
-    if (!isQuiet || kind === 'origin')
-      for (const [index, untilMs] of refused) link.refused.set(index, untilMs);
+    if (!isQuiet || kind === 'origin') for (const [index, untilMs] of refused) link.refuse(index, untilMs);
     for (const index of suggested) link.suggested.add(index);
     if (asked === undefined || !link.canServe(asked, NOW_MS)) return;
     link.begin(asked, NOW_MS);

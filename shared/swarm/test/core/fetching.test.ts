@@ -183,7 +183,7 @@ t.test('what peers have is asked of them, not of an origin, as long as each of t
     }
     one.begin(0, 0);
     pieces.begin(one.id, 0);
-    if (isRefused) for (const link of [one, other]) for (const index of all) link.refused.set(index, 1_000);
+    if (isRefused) for (const link of [one, other]) for (const index of all) link.refuse(index, 1_000);
     return schedule(0).flatMap((effect) => (effect.type === 'fetch' ? [effect.link] : []));
   };
   t.same([...new Set(asked(false))].toSorted(), [2, 3]);

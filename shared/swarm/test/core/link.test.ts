@@ -12,10 +12,10 @@ t.test(
     t.notOk(one.canServe(3, 0), 'it has nothing');
     one.has.add(3);
     t.ok(one.canServe(3, 0));
-    one.refused.set(3, 50);
+    one.refuse(3, 50);
     t.notOk(one.canServe(3, 49));
     t.ok(one.canServe(3, 50));
-    t.equal(one.refused.size, 0, 'the refusal is forgotten');
+    t.notOk(one.refuses(50), 'the refusal is over');
     one.choke(true);
     t.notOk(one.canServe(3, 60));
     one.choke(false);

@@ -20,7 +20,7 @@ t.test('a piece is wanted again only when nobody is asked for it any more', asyn
 t.test('a refusal is of one piece, and for a while', async (t) => {
   const link = makeLink();
   for (const index of [0, 1]) link.has.add(index);
-  link.refused.set(0, 500);
+  link.refuse(0, 500);
   t.notOk(link.canServe(0, 499));
   t.ok(link.canServe(1, 499));
   t.ok(link.canServe(0, 500));
