@@ -205,12 +205,16 @@ export class InternalClient {
   ): Promise<{ headers: InternalResponse['headers']; status: number; bytes: Buffer }> {
     if (isStream(call.body)) {
       const { headers, status, body } = await this.call(call);
-      return { headers, status, bytes: await readLimited(body, limitBytes, call.url) };
+      const bytes = await readLimited(body, limitBytes, call.url).catch((cause: unknown) => {
+        throwIfBug(cause);
+        throw cutOf(cause, call.url, call.signal);
+      });
+      return { headers, status, bytes };
     }
     const answer = await this.#whole(call, limitBytes);
     if ('cause' in answer) throwIfBug(answer.cause);
     if (answer.status >= 400) throw errorFrom(call, answer, 'bytes' in answer ? answer.bytes : undefined);
-    if ('cause' in answer) throw cutOf(answer.cause, call.url);
+    if ('cause' in answer) throw cutOf(answer.cause, call.url, call.signal);
     return answer;
   }
 
@@ -274,9 +278,10 @@ function tooLarge(from: string, limitBytes: number): CodedError {
   });
 }
 
-/** Why the body of an answer is not whole. */
-function cutOf(cause: unknown, from: string): CodedError {
+/** Why the body of an answer is not whole: `signal`, if that is why, else whoever sent it. */
+function cutOf(cause: unknown, from: string, signal?: AbortSignal): unknown {
   throwIfBug(cause);
+  if (signal?.aborted === true) return signal.reason;
   if (cause instanceof CodedError) return cause;
   return new CodedError('PEER_HTTP', { message: `answer of ${from} was cut`, cause });
 }

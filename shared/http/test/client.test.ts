@@ -1,5 +1,6 @@
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { Readable } from 'node:stream';
 import { MemberClock } from '@sepia/base/clock/member-clock';
 import { CodedError } from '@sepia/base/errors';
 import { until } from '@sepia/test-support/until';
@@ -150,6 +151,26 @@ t.test('a whole answer ends with the reason of its signal, before its head and i
     t.equal(got.calls, 1, 'a call that is over before it begins is not sent');
   }
 });
+
+t.test(
+  'who gives up in the body gets their own reason, whatever it is: the member was not silent',
+  async (t) => {
+    const half = await serving(t, (res) => void res.writeHead(200).write('half'));
+    for (const more of [{}, { method: 'POST', body: Readable.from(['sent']) }] as const) {
+      const client = clientOf();
+      let heads = 0;
+      client.onAnswer(() => {
+        heads += 1;
+      });
+      const stop = new AbortController();
+      const asked = client.bytes({ ...half.call, ...more, signal: stop.signal });
+      await until(() => heads === 1, 'the head is there');
+      const reason = new DOMException('late', 'TimeoutError');
+      stop.abort(reason);
+      t.equal(await asked.catch((error: unknown) => error), reason);
+    }
+  },
+);
 
 t.test('a listener that fails is a bug, also of a whole answer', async (t) => {
   for (const status of [200, 503]) {
