@@ -1,6 +1,6 @@
 import type Router from '@koa/router';
-import { isDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { DIGEST } from '@sepia/base/names/digest-schema';
 import { parseRepositoryName, parseTag } from '@sepia/base/names/repository';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { fits } from '@sepia/cluster/message';
@@ -25,7 +25,6 @@ const RESTORE_BODY = z.object({
   space: z.enum(RECORD_SPACES),
   entries: z.array(z.object({ key: z.string().min(1).max(4_096), stored: z.unknown() })).max(MAX_PAGE),
 });
-const DIGEST = z.string().refine(isDigest, { message: 'is not a digest' });
 const MAX_MOVES = 1_000;
 const TAG_STATE = z.object({
   digest: DIGEST.optional(),

@@ -1,6 +1,7 @@
 import type Router from '@koa/router';
-import { type Digest, isDigest, parseDigest } from '@sepia/base/digest';
+import { parseDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { DIGEST } from '@sepia/base/names/digest-schema';
 import { ORIGIN_GC } from '@sepia/cluster/api/origin';
 import { fits } from '@sepia/cluster/message';
 import { serve } from '@sepia/http/router';
@@ -12,7 +13,6 @@ import type { Collector } from '../gc/collector.ts';
 import type { OwnGc } from '../gc/peers.ts';
 import { numberOf, repositoryOf, required } from './request.ts';
 
-const DIGEST = z.string().refine((text): text is Digest => isDigest(text), { message: 'is not a digest' });
 const GENERATION = z.string().regex(/^[\w.-]{1,128}$/);
 const BEGIN = z.strictObject({
   dryRun: z.boolean(),

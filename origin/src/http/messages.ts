@@ -1,6 +1,7 @@
 import { hostPort } from '@sepia/base/config/units';
-import { type Digest, isDigest } from '@sepia/base/digest';
+import type { Digest } from '@sepia/base/digest';
 import { tryParse } from '@sepia/base/failure';
+import { DIGEST } from '@sepia/base/names/digest-schema';
 import { isTag, type Tag } from '@sepia/base/names/repository';
 import { fits } from '@sepia/cluster/message';
 import { z } from 'zod';
@@ -19,8 +20,6 @@ export const PEER_ENTRIES = z
     }),
   )
   .max(1_000);
-
-const DIGEST = z.string().refine((text): text is Digest => isDigest(text), { message: 'is not a digest' });
 
 /** Values of the record sets, by the name of their set. */
 const RECORD_VALUES = {
@@ -82,10 +81,7 @@ export const KEYS_BODY = z.object({ keys: z.array(RECORD_KEY.min(1)).max(BATCH_R
 
 const PURGE_BODY = z
   .object({
-    digest: z
-      .string()
-      .refine((text) => isDigest(text), { message: 'is not a digest' })
-      .optional(),
+    digest: DIGEST.optional(),
     tag: z
       .string()
       .refine((text) => isTag(text), { message: 'is not a tag' })

@@ -1,12 +1,11 @@
 import { join } from 'node:path';
-import { type Digest, isDigest } from '@sepia/base/digest';
 import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
+import { DIGEST } from '@sepia/base/names/digest-schema';
 import { z } from 'zod';
 import { readJson, writeJson } from '../files/json-file.ts';
 import { type ImageStatus, ImageTable } from './image-table.ts';
 
-const DIGEST = z.string().refine((text): text is Digest => isDigest(text));
 const IMAGES = z.array(
   z.object({
     image: z.string(),

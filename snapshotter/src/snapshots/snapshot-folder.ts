@@ -1,9 +1,9 @@
 import { lchown, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { type Digest, isDigest } from '@sepia/base/digest';
 import { systemCode } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
+import { DIGEST } from '@sepia/base/names/digest-schema';
 import { diskFiles } from '@sepia/store/files/disk-files';
 import { z } from 'zod';
 import { readJson, writeJson } from '../files/json-file.ts';
@@ -17,10 +17,7 @@ const RECORD = z.strictObject({
   labels: z.record(z.string(), z.string()),
   createdMs: z.number(),
   updatedMs: z.number(),
-  layer: z
-    .string()
-    .refine((text): text is Digest => isDigest(text))
-    .optional(),
+  layer: DIGEST.optional(),
   usage: z.strictObject({ sizeBytes: z.number(), inodes: z.number() }).optional(),
 });
 

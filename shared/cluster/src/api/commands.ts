@@ -1,4 +1,4 @@
-import { isDigest } from '@sepia/base/digest';
+import { DIGEST } from '@sepia/base/names/digest-schema';
 import { z } from 'zod';
 
 /** Longest life of a command at a tracker, in ms: a node that is away for longer must be told anew. */
@@ -8,7 +8,6 @@ const MAX_DIGESTS = 10_000;
 /** Most nodes that one command is meant for by name. */
 const MAX_NODES = 10_000;
 
-const DIGEST = z.string().refine((text) => isDigest(text), { message: 'is not a digest' });
 const COMMAND_ID = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'is not a command id');
 const REPOSITORY = { upstream: z.string().min(1).max(64), repository: z.string().min(1).max(255) };
 

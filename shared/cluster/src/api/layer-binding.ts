@@ -1,9 +1,9 @@
 import { createHmac, timingSafeEqual } from 'node:crypto';
-import { type Digest, isDigest } from '@sepia/base/digest';
+import type { Digest } from '@sepia/base/digest';
+import { DIGEST } from '@sepia/base/names/digest-schema';
 import { isRepositoryName } from '@sepia/base/names/repository';
 import { z } from 'zod';
 
-const DIGEST = z.string().refine((text): text is Digest => isDigest(text), { message: 'is not a digest' });
 const REASON = z.string().min(1).max(1_000);
 
 /** Larger indexes are not kept: their layers are not lazy. Members hold one in memory on its way. */

@@ -1,9 +1,8 @@
-import { type Digest, isDigest } from '@sepia/base/digest';
+import { DIGEST } from '@sepia/base/names/digest-schema';
 import { z } from 'zod';
 import { LAYER_BINDING } from './layer-binding.ts';
 import { START_PATHS } from './start-profile.ts';
 
-const DIGEST = z.string().refine((text): text is Digest => isDigest(text), { message: 'is not a digest' });
 const REASON = z.string().max(1_000);
 
 /** Bounds of {@link START_COMMAND}: what is longer is left out. */

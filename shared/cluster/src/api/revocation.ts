@@ -1,4 +1,5 @@
-import { type Digest, isDigest } from '@sepia/base/digest';
+import type { Digest } from '@sepia/base/digest';
+import { DIGEST } from '@sepia/base/names/digest-schema';
 import { z } from 'zod';
 
 /** Most names in one message; more go in several. */
@@ -7,7 +8,7 @@ export const MAX_REVOCATIONS = 1_000;
 const REVOCATION = z.object({
   upstream: z.string().min(1).max(64),
   repository: z.string().min(1).max(255),
-  digest: z.string().refine((text): text is Digest => isDigest(text), { message: 'is not a digest' }),
+  digest: DIGEST,
 });
 
 /** A link that is no more: whatever a member remembers of this digest under this repository is forgotten. */

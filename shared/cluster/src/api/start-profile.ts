@@ -1,7 +1,5 @@
-import { type Digest, isDigest } from '@sepia/base/digest';
+import { DIGEST } from '@sepia/base/names/digest-schema';
 import { z } from 'zod';
-
-const DIGEST = z.string().refine((text): text is Digest => isDigest(text), { message: 'is not a digest' });
 
 /** Longest path, as Linux has it. */
 const MAX_PATH = 4_096;
