@@ -87,3 +87,22 @@ t.test('three zones: no more bytes across than allowed, and no slower', async (t
   t.ok(free.farShare > 0.6 && capped.farShare <= 0.52, `${free.farShare}, capped ${capped.farShare}`);
   t.ok(capped.lastMs <= 1.15 * free.lastMs, `${capped.lastMs} ms, uncapped ${free.lastMs} ms`);
 });
+
+t.test('on lines that need seconds for a piece all end, and little comes twice', async (t) => {
+  for (const [nodes, rateBytesPerSec] of [
+    [3, 1e6],
+    [12, 1e6],
+    [12, 2e6],
+    [12, 125e3],
+  ] as const) {
+    const pieces = 32;
+    const limitMs = (pieces * 2 ** 20 * 1000) / rateBytesPerSec;
+    const options = { nodes, pieces, rateBytesPerSec, originRateBytesPerSec: 50e6, seed: 10 };
+    const result = simulate({ ...options, untilMs: 4 * limitMs });
+    const text = `${nodes} with ${rateBytesPerSec} B/s: last ${result.lastMs / limitMs} × limit, ${result.duplicates} twice`;
+    t.comment(text);
+    t.equal(result.finishedMs.size, nodes, text);
+    t.ok(result.lastMs <= 1.4 * limitMs, text);
+    t.ok(result.duplicates <= 0.1 * nodes * pieces, text);
+  }
+});

@@ -131,7 +131,7 @@ export class Fetching {
     if (ids.length >= limits.fetchers + this.#stalledAmong(ids) || this.noBuffers) return;
     const waitedMs = this.#deps.readers.waitedMs(index, nowMs);
     if (waitedMs >= this.#readerLateMs && this.#overtake(index, ids, nowMs, emit)) return;
-    const urgent = waitedMs >= limits.stallMs;
+    const urgent = waitedMs >= this.#stallMs;
     const { stuck, youngestMs } = this.#ageOf(index, ids, urgent, nowMs);
     const nearEnd = pieces.wanted.list.length === 0 && pieces.inFlight.size <= limits.endgame;
     const isSlow = nearEnd || this.#isWithStrangers(ids);
@@ -150,12 +150,22 @@ export class Fetching {
     return true;
   }
 
+  /** What the own line needs for all that is on its way, as fast as it is by now, ms; 0 before that was measured. */
+  get lineMs(): number {
+    const { rate, pieces, limits } = this.#deps;
+    if (rate.bytesPerSec === 0) return 0;
+    return Math.min(limits.lineMs, (pieces.inFlight.size * PIECE_BYTES * 1000) / rate.bytesPerSec);
+  }
+
+  get #stallMs(): number {
+    return Math.max(this.#deps.limits.stallMs, this.lineMs);
+  }
+
   /** From when on a reader's piece is late; where more is asked for, not while the line needs so long for all of it. */
   get #readerLateMs(): number {
-    const { limits, rate, pieces } = this.#deps;
-    const { size } = pieces.inFlight;
-    if (size <= 1 || rate.bytesPerSec === 0) return limits.readerLateMs;
-    return Math.max(limits.readerLateMs, (2 * size * PIECE_BYTES * 1000) / rate.bytesPerSec);
+    const { limits, pieces } = this.#deps;
+    if (pieces.inFlight.size <= 1) return limits.readerLateMs;
+    return Math.max(limits.readerLateMs, 2 * this.lineMs);
   }
 
   /** How long a piece still takes if it comes on as until now, ms. */
@@ -178,7 +188,7 @@ export class Fetching {
       if (link === undefined || fetch === undefined) continue;
       // A peer sends pieces one after the other: a queued one waits while the link moves, but a reader does not.
       const movedMs = urgent ? fetch.lastByteMs : Math.max(fetch.lastByteMs, link.lastByteMs);
-      if (nowMs - movedMs < this.#deps.limits.stallMs) stuck = false;
+      if (nowMs - movedMs < this.#stallMs) stuck = false;
       youngestMs = Math.min(youngestMs, nowMs - fetch.startedMs);
     }
     return { stuck, youngestMs };

@@ -46,6 +46,8 @@ export const CORE_LIMITS = Object.freeze({
   readerLateMs: 700,
   /** A fetch without a byte for this long gets a second source. With the tick: a switch in ≤ 1.25 s. */
   stallMs: 1_000,
+  /** A slow line of one's own is given at most this for what is on its way: who is silent for longer is late however slow that is. */
+  lineMs: 60_000,
   tickMs: 250,
   /** A wire with open fetches and no byte for this long is closed. */
   hungMs: 10_000,

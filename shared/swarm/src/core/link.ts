@@ -179,16 +179,19 @@ export class Link {
     this.#busy = Math.ceil((this.rateBytesPerSec * (this.rttMs + 50)) / 1000 / PIECE_BYTES);
   }
 
-  /** Notes whether it is stalled; true if it has been silent for so long that it is given up. */
-  checkSilence(limits: CoreLimits, nowMs: number): boolean {
+  /**
+   * Notes whether it is stalled; true if it has been silent for so long that it is given up. `lineMs`: what the own line needs for all
+   * that is on its way to us; who is silent for less may wait its turn there.
+   */
+  checkSilence(limits: CoreLimits, nowMs: number, lineMs: number): boolean {
     const silentMs = nowMs - this.lastByteMs;
     if (this.load === 0) {
       // A stalled wire whose pieces came from elsewhere is tried again after a pause.
       if (this.stalled && silentMs > 4 * limits.stallMs) this.stalled = false;
       return false;
     }
-    this.stalled = silentMs >= limits.stallMs;
-    return silentMs >= limits.hungMs * (this.kind === 'http' ? 3 : 1);
+    this.stalled = silentMs >= Math.max(limits.stallMs, lineMs);
+    return silentMs >= Math.max(limits.hungMs * (this.kind === 'http' ? 3 : 1), 2 * lineMs);
   }
 
   /** Leaves it alone for a while that doubles with each failure. */

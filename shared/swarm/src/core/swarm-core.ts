@@ -345,13 +345,14 @@ export class SwarmCore {
   }
 
   #onTick(nowMs: number, emit: Emit): void {
+    const { lineMs } = this.#fetching;
     for (const link of [...this.links.values()]) {
       if (link.kind === 'wire' && this.#dialling.banned(link.peerId, nowMs)) {
         // It lied in another swarm.
         this.#close(link, 'banned', nowMs, emit);
         continue;
       }
-      if (!link.checkSilence(this.limits, nowMs)) continue;
+      if (!link.checkSilence(this.limits, nowMs, lineMs)) continue;
       if (link.kind === 'wire') {
         this.#close(link, 'failed', nowMs, emit);
         continue;

@@ -126,6 +126,29 @@ t.test(
   },
 );
 
+t.test(
+  'a wire that waits its turn on a slow line of our own gets no second source before the line had time',
+  async (t) => {
+    const { links, pieces, rate, hedge } = scene();
+    const [one, two, idle] = [peer(1, [0]), peer(2, [1]), peer(3, [0, 1, 2, 3])];
+    for (const link of [one, two, idle]) links.set(link.id, link);
+    for (const [link, index] of [
+      [one, 0],
+      [two, 1],
+    ] as const) {
+      link.begin(index, 0);
+      pieces.begin(link.id, index);
+    }
+    // 256 KiB a second, all from the first: 8 s for both pieces.
+    for (let ms = 500; ms <= 8_000; ms += 500) {
+      rate.add(2 ** 17, ms);
+      one.onBytes(0, 2 ** 12, ms);
+    }
+    t.same(hedge(7_999), [], 'it may be next');
+    t.same(hedge(8_000), [{ type: 'fetch', link: 3, index: 1 }]);
+  },
+);
+
 t.test('a suggestion is taken first, and forgotten once the piece is no longer wanted', async (t) => {
   const link = peer(1, [0, 1, 2, 3]);
   link.suggested.add(0).add(2);

@@ -175,8 +175,8 @@ governs('readerHttpMs', [2_000, 2_000], [5_000, 5_000], (limits) => {
   one.tell({ type: 'reader', reader: 0, index: 0 });
   return ticks(one, (effects) => {
     const asked = of(effects, 'fetch').some((fetch) => fetch.link === http);
-    // The wire moves, but not with the reader's piece.
-    one.tell({ type: 'progress', link, index: 39, bytes: 1 });
+    // The wire moves, and our own line is quick, but not with the reader's piece.
+    one.tell({ type: 'progress', link, index: 39, bytes: 2 ** 20 });
     return asked;
   });
 });
@@ -210,6 +210,14 @@ governs(
 governs('hungMs', [3_000, 3_000], [6_000, 6_000], (limits) => {
   const one = start({ limits });
   one.wire('a', all());
+  return ticks(one, (effects) => of(effects, 'close').some((close) => close.reason === 'failed'));
+});
+
+governs('lineMs', [6_000, 13_000], [8_000, 17_000], (limits) => {
+  const one = start({ limits });
+  const { link } = one.wire('a', all());
+  // 1 KiB a second: what it is asked for needs a quarter of an hour and more.
+  one.tell({ type: 'progress', link, index: 0, bytes: 1_024 }, 1_000);
   return ticks(one, (effects) => of(effects, 'close').some((close) => close.reason === 'failed'));
 });
 

@@ -52,27 +52,38 @@ t.test('as many pieces are asked for at once as keep it busy over a round trip',
 t.test('silence makes it stalled, then given up; a request answered over HTTP may take longer', async (t) => {
   const one = makeLink();
   one.begin(0, 1_000);
-  t.notOk(one.checkSilence(LIMITS, 1_000 + LIMITS.stallMs - 1));
+  t.notOk(one.checkSilence(LIMITS, 1_000 + LIMITS.stallMs - 1, 0));
   t.notOk(one.stalled);
-  t.notOk(one.checkSilence(LIMITS, 1_000 + LIMITS.stallMs));
+  t.notOk(one.checkSilence(LIMITS, 1_000 + LIMITS.stallMs, 0));
   t.ok(one.stalled);
-  t.ok(one.checkSilence(LIMITS, 1_000 + LIMITS.hungMs));
+  t.ok(one.checkSilence(LIMITS, 1_000 + LIMITS.hungMs, 0));
   one.onBytes(0, 10, 20_000);
   t.notOk(one.stalled, 'bytes came');
   const http = makeLink({ kind: 'http', httpHas: () => true });
   http.begin(0, 0);
-  t.notOk(http.checkSilence(LIMITS, 3 * LIMITS.hungMs - 1));
-  t.ok(http.checkSilence(LIMITS, 3 * LIMITS.hungMs));
+  t.notOk(http.checkSilence(LIMITS, 3 * LIMITS.hungMs - 1, 0));
+  t.ok(http.checkSilence(LIMITS, 3 * LIMITS.hungMs, 0));
+});
+
+t.test('who is silent for less than the own line needs is neither stalled nor given up', async (t) => {
+  const one = makeLink();
+  one.begin(0, 0);
+  const lineMs = 8_000;
+  t.notOk(one.checkSilence(LIMITS, lineMs - 1, lineMs));
+  t.notOk(one.stalled);
+  t.notOk(one.checkSilence(LIMITS, 2 * lineMs - 1, lineMs));
+  t.ok(one.stalled);
+  t.ok(one.checkSilence(LIMITS, 2 * lineMs, lineMs));
 });
 
 t.test('one whose pieces came from elsewhere is tried again after a pause', async (t) => {
   const one = makeLink();
   one.begin(0, 0);
-  one.checkSilence(LIMITS, LIMITS.stallMs);
+  one.checkSilence(LIMITS, LIMITS.stallMs, 0);
   one.end(0);
-  t.notOk(one.checkSilence(LIMITS, 4 * LIMITS.stallMs));
+  t.notOk(one.checkSilence(LIMITS, 4 * LIMITS.stallMs, 0));
   t.ok(one.stalled);
-  t.notOk(one.checkSilence(LIMITS, 4 * LIMITS.stallMs + 1));
+  t.notOk(one.checkSilence(LIMITS, 4 * LIMITS.stallMs + 1, 0));
   t.notOk(one.stalled);
 });
 
