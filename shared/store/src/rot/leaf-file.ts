@@ -14,6 +14,11 @@ const CHUNK_BYTES = CHUNK_PIECES * BLOCK_BYTES;
 /** Chunks kept in memory for all blobs of a store: 4 MiB. */
 const MAX_CHUNKS = 64;
 
+/** Chunks of one blob that hold hashes which are not written yet, at most: pieces come in any order. */
+const MAX_UNWRITTEN = 8;
+/** All pieces of a chunk, a bit each. */
+const ALL = -1;
+
 /** Blobs up to this size need no leaf file: one read of all of it makes the hashes. */
 export const LEAFLESS_BYTES = 4 * LEAF_BYTES;
 
@@ -23,6 +28,12 @@ interface Chunk {
   good: number;
   /** True once what is on disk was read. */
   isLoaded: boolean;
+}
+
+interface Unwritten {
+  readonly chunk: Chunk;
+  /** One bit a piece whose hashes are to be written. */
+  pieces: number;
 }
 
 /** Leaf hashes in memory, least recently used first out; shared by all leaf files of a store, each known by its path. */
@@ -53,12 +64,15 @@ interface LeafFileDeps {
 
 /**
  * The leaf hashes of one blob: 2 KiB a piece, in order, nothing else. It needs no checksum and no sync: hashes count
- * only if they fold to the piece's hash, which the sidecar has, and all of them can be made again from the blob.
+ * only if they fold to the piece's hash, which the sidecar has, and all of them can be made again from the blob. So they
+ * are written a chunk at once, or at the end.
  */
 export class LeafFile {
   readonly #deps: LeafFileDeps;
   readonly #digest: Digest;
   readonly #sizeBytes: number;
+  /** By number of chunk, oldest first. */
+  readonly #unwritten = new Map<number, Unwritten>();
   #writing: Promise<OpenFile> | undefined;
   #closed = false;
 
@@ -71,7 +85,7 @@ export class LeafFile {
   /** Leaf hashes that fold to `hash`; a copy. Undefined if there are none that do. */
   async get(piece: number, hash: Uint8Array): Promise<Uint8Array | undefined> {
     if (this.#sizeBytes <= LEAFLESS_BYTES) return undefined;
-    const chunk = this.#deps.cache.take(this.#deps.path, Math.floor(piece / CHUNK_PIECES));
+    const chunk = this.#chunk(Math.floor(piece / CHUNK_PIECES));
     const view = this.#view(chunk, piece);
     if (isGood(chunk, piece)) return view.slice();
     if (!chunk.isLoaded) await this.#load(chunk, piece);
@@ -80,21 +94,52 @@ export class LeafFile {
     return view.slice();
   }
 
-  /** Keeps the hashes of a verified piece. What the disk refuses is made again when it is needed. */
+  /** Keeps the hashes of a verified piece; `leaves` are copied. What the disk refuses is made again when it is needed. */
   async put(piece: number, leaves: Uint8Array): Promise<void> {
     if (this.#sizeBytes <= LEAFLESS_BYTES) return;
-    const chunk = this.#deps.cache.take(this.#deps.path, Math.floor(piece / CHUNK_PIECES));
+    const number = Math.floor(piece / CHUNK_PIECES);
+    const chunk = this.#chunk(number);
     this.#view(chunk, piece).set(leaves);
     markGood(chunk, piece);
-    await this.#write(leaves, piece * BLOCK_BYTES);
+    if (this.#closed) return;
+    const unwritten = this.#unwritten.get(number) ?? { chunk, pieces: 0 };
+    unwritten.pieces |= bitOf(piece);
+    this.#unwritten.set(number, unwritten);
+    if (unwritten.pieces === ALL) await this.#writeOut(number);
+    else if (this.#unwritten.size > MAX_UNWRITTEN) {
+      const [oldest] = this.#unwritten.keys();
+      await this.#writeOut(oldest!);
+    }
   }
 
-  /** Nothing is written any more; hashes can still be read. Idempotent. */
+  /** What waits is written, then nothing any more; hashes can still be read. Idempotent. */
   async close(): Promise<void> {
+    for (const number of [...this.#unwritten.keys()]) await this.#writeOut(number);
     this.#closed = true;
     const writing = this.#writing;
     this.#writing = undefined;
     if (writing !== undefined) await ended(writing.then((file) => file.close()));
+  }
+
+  #chunk(number: number): Chunk {
+    return this.#unwritten.get(number)?.chunk ?? this.#deps.cache.take(this.#deps.path, number);
+  }
+
+  /** Writes the hashes of a chunk that wait, those of pieces that follow each other at once. */
+  async #writeOut(number: number): Promise<void> {
+    const unwritten = this.#unwritten.get(number);
+    if (unwritten === undefined) return;
+    this.#unwritten.delete(number);
+    const first = number * CHUNK_PIECES;
+    for (let piece = first; piece < first + CHUNK_PIECES; piece++) {
+      const begin = piece;
+      while (piece < first + CHUNK_PIECES && (unwritten.pieces & bitOf(piece)) !== 0) piece += 1;
+      if (piece === begin) continue;
+      const last = this.#view(unwritten.chunk, piece - 1);
+      const start = (begin - first) * BLOCK_BYTES;
+      const end = last.byteOffset + last.length - unwritten.chunk.bytes.byteOffset;
+      await this.#write(unwritten.chunk.bytes.subarray(start, end), begin * BLOCK_BYTES);
+    }
   }
 
   async #write(bytes: Uint8Array, at: number): Promise<void> {
@@ -166,9 +211,13 @@ async function openForUpdate(
 }
 
 function isGood(chunk: Chunk, piece: number): boolean {
-  return (chunk.good & (1 << (piece % CHUNK_PIECES))) !== 0;
+  return (chunk.good & bitOf(piece)) !== 0;
 }
 
 function markGood(chunk: Chunk, piece: number): void {
-  chunk.good |= 1 << (piece % CHUNK_PIECES);
+  chunk.good |= bitOf(piece);
+}
+
+function bitOf(piece: number): number {
+  return 1 << (piece % CHUNK_PIECES);
 }
