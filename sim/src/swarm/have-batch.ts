@@ -28,12 +28,10 @@ export class HaveBatch {
   }
 
   readonly #send = (): void => {
-    const port = this.#port;
     const network = this.#network;
     const wires = this.#wires;
     const haves: number[][] = [];
     let open = 0;
-    let isHeld = false;
     for (const wire of wires) {
       const indexes = wire.haves;
       wire.haves = [];
@@ -41,12 +39,11 @@ export class HaveBatch {
       wires[open] = wire;
       haves[open] = indexes;
       open += 1;
-      isHeld ||= network.isCut(port, wire.flow.to);
     }
     wires.length = open;
     this.#wires = [];
     if (!this.#isAlive()) return;
-    if (isHeld) {
+    if (network.isParted) {
       this.#sendAcross(wires, haves);
       return;
     }

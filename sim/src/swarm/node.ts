@@ -14,13 +14,17 @@ import { SimReader } from './reader.ts';
 
 /** A simulated shell around one core. */
 export class SimNode {
+  // What each event looks at lies together.
+  alive = true;
+  #handling = false;
+  readonly #init: NodeInit;
+  readonly #core: SwarmCore;
   readonly name: string;
   readonly origin: boolean;
   readonly zone: string;
   /** Blocks that came over wires, and those of another zone. */
   blocks = 0;
   farBlocks = 0;
-  alive = true;
   /** Dials that wait for its start; undefined since then. Origins are there from the begin. */
   #early: (() => void)[] | undefined;
   stopped = false;
@@ -32,8 +36,6 @@ export class SimNode {
   badPieces = 0;
   /** What came after its piece was taken back. */
   lateBytes = 0;
-  readonly #init: NodeInit;
-  readonly #core: SwarmCore;
   /** Our link → the other end. */
   readonly #wires = new Map<LinkId, Wire>();
   readonly #http: HttpGets;
@@ -43,7 +45,6 @@ export class SimNode {
   #peer: KnownPeer | undefined;
   readonly #haves: HaveBatch;
   readonly #events: SwarmEvent[] = [];
-  #handling = false;
   readonly reader: SimReader;
   readonly #disk: Disk;
   /** A piece that came from the swarm is on disk. */

@@ -76,8 +76,13 @@ export class Network {
     this.#healsAtMs = untilMs;
   }
 
+  /** Whether some nodes do not reach others now. */
+  get isParted(): boolean {
+    return this.#clock.nowMs < this.#healsAtMs;
+  }
+
   isCut(from: Port, to: Port): boolean {
-    return from.side !== to.side && this.#clock.nowMs < this.#healsAtMs;
+    return this.isParted && from.side !== to.side;
   }
 
   /** A message without weight; where its ends are given a cut holds it back. */

@@ -14,9 +14,23 @@ export class LinkTable extends Map<LinkId, Link> {
   readonly eager = new Set<Link>();
   /** Wires to origins. */
   readonly origins = new Set<Link>();
+  /**
+   * All wires in the order in which they came: their ids, and their seats, doubled and odd for an origin's. The links themselves are
+   * far apart in memory.
+   */
+  readonly #wireIds: LinkId[] = [];
+  readonly #wireSeats: number[] = [];
   /** Numbers that wires had who are gone, and how many there were in all. */
   readonly #freeSeats: number[] = [];
   #seats = 0;
+
+  /** Visits the wires to origins and to whom `isWith` says no of their seat, in the order in which they came. */
+  forEachToTell(isWith: (seat: number) => boolean, visit: (id: LinkId) => void): void {
+    for (let at = 0; at < this.#wireIds.length; at++) {
+      const seat = this.#wireSeats[at]!;
+      if ((seat & 1) === 1 || !isWith(seat >> 1)) visit(this.#wireIds[at]!);
+    }
+  }
 
   /** It has nothing that is wanted. */
   noteEmpty(link: Link): void {
@@ -51,7 +65,11 @@ export class LinkTable extends Map<LinkId, Link> {
     this.delete(id);
     this.#count(link, 1);
     this.noteNews(link);
-    if (link.kind === 'wire') link.seat = this.#freeSeats.pop() ?? this.#seats++;
+    if (link.kind === 'wire') {
+      link.seat = this.#freeSeats.pop() ?? this.#seats++;
+      this.#wireIds.push(id);
+      this.#wireSeats.push(link.seat * 2 + (link.origin ? 1 : 0));
+    }
     if (link.kind === 'wire' && link.origin) this.origins.add(link);
     return super.set(id, link);
   }
@@ -62,7 +80,12 @@ export class LinkTable extends Map<LinkId, Link> {
       this.#count(link, -1);
       this.noteEmpty(link);
       this.origins.delete(link);
-      if (link.seat >= 0) this.#freeSeats.push(link.seat);
+      if (link.seat >= 0) {
+        this.#freeSeats.push(link.seat);
+        const at = this.#wireIds.indexOf(id);
+        this.#wireIds.splice(at, 1);
+        this.#wireSeats.splice(at, 1);
+      }
       link.seat = -1;
     }
     return super.delete(id);

@@ -18,41 +18,42 @@ const RTT_WEIGHT = 0.3;
 const MAX_RTT_MS = 10_000;
 /** What the core knows of one source: what it has, what it was asked for, how fast it is. */
 export class Link {
-  readonly id: LinkId;
+  // A choice looks at all links, which are far apart in memory: what it looks at comes first, and so lies together.
   readonly kind: LinkKind;
-  readonly peerId: string;
-  readonly origin: boolean;
-  readonly zone: string;
-  readonly dialled: boolean;
   /** No member: a source beside the others, that nothing waits for. */
   readonly isStranger: boolean;
-  /** It serves nothing now (BEP 3); members never choke. */
-  choked: boolean;
-  readonly upMs: number;
-  readonly has: Bitfield;
-  readonly httpHas: ((index: number) => boolean) | undefined;
-  /** How many pieces it is asked for: as `fetches.size`, which is further away in memory. */
-  load = 0;
-  /** Its number among the wires that are up at the same time; −1: none. */
-  seat = -1;
   /** It is among {@link LinkTable.eager}. */
   isEager = false;
+  /** How many pieces it is asked for: as `fetches.size`, which is further away in memory. */
+  load = 0;
   /** How many pieces on their way keep it busy. */
   #busy = 0;
+  readonly has: Bitfield;
+  /** Its number among the wires that are up at the same time; −1: none. */
+  seat = -1;
+  readonly origin: boolean;
+  stalled = false;
+  /** It serves nothing now (BEP 3); members never choke. */
+  choked: boolean;
+  notBeforeMs = 0;
+  readonly id: LinkId;
+  readonly zone: string;
+  readonly httpHas: ((index: number) => boolean) | undefined;
   readonly #fetches = new Map<number, Fetch>();
   /** Piece → not before this time. */
   #refused: Map<number, number> | undefined;
   #refusesUntilMs = Number.NEGATIVE_INFINITY;
   #suggested: Set<number> | undefined;
+  readonly peerId: string;
+  readonly dialled: boolean;
+  readonly upMs: number;
   #offers: Map<number, number> | undefined;
   #turnedAway: Map<number, number> | undefined;
   /** How many pieces we suggested to it; −1: none yet. */
   offered = -1;
   rttMs = 30;
   lastByteMs: number;
-  stalled = false;
   failures = 0;
-  notBeforeMs = 0;
   readonly #rate: Rate;
   #front = 0;
 

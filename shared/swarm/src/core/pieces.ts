@@ -105,8 +105,8 @@ export class PieceTable {
     return this.peerHolders[index]! + this.originHolders[index]!;
   }
 
-  /** Whether a wire has a piece: as `has` of the link. */
-  isWith({ seat }: Link, index: number): boolean {
+  /** Whether the wire with that seat has a piece: as `has` of the link. */
+  isWith(seat: number, index: number): boolean {
     const word = seat >> 5;
     return word < this.#words && (this.#seats[index * this.#words + word]! & (1 << (seat & 31))) !== 0;
   }

@@ -327,10 +327,10 @@ export class SwarmCore {
     this.#cancelRest(index, undefined, emit);
     this.#superSeed?.onLanded(index);
     // A peer that has it need not know; an origin must, to see what is out already.
-    for (const link of this.links.values()) {
-      if (link.kind === 'wire' && (link.origin || !this.#pieces.isWith(link, index)))
-        emit({ type: 'sendHave', link: link.id, index });
-    }
+    this.links.forEachToTell(
+      (seat) => this.#pieces.isWith(seat, index),
+      (link) => emit({ type: 'sendHave', link, index }),
+    );
     if (!this.have.complete || this.#wish.finished) return;
     this.#wish.finished = true;
     emit({ type: 'finish' });
