@@ -53,6 +53,8 @@ interface FollowedOptions {
 export class Followed {
   readonly #budgetBytes: number;
   readonly #states = new Map<string, State>();
+  /** What all of them cost. */
+  #bytes = 0;
   readonly #links: LinkLedger<true>;
 
   constructor(options: FollowedOptions) {
@@ -152,7 +154,7 @@ export class Followed {
     const isLeft = !state.wantsAll && state.waiting === 0 && nowMs - state.askedMs > RANGES_IDLE_MS;
     if (!isWhole && !isLeft) return 'poll';
     state.isFollowed = false;
-    if (!isWhole) this.#states.delete(keyOf(name));
+    if (!isWhole) this.#drop(keyOf(name));
     return 'leave';
   }
 
@@ -190,18 +192,27 @@ export class Followed {
   }
 
   #touch(name: BlobName, state: State): void {
-    this.#states.delete(keyOf(name));
-    this.#states.set(keyOf(name), state);
+    const key = keyOf(name);
+    this.#drop(key);
+    this.#states.set(key, state);
+    this.#bytes += sizeOf(state);
   }
 
+  #drop(key: string): void {
+    const state = this.#states.get(key);
+    if (state === undefined) return;
+    this.#states.delete(key);
+    // What it costs does not change while it is known: the size of a blob is fixed.
+    this.#bytes -= sizeOf(state);
+  }
+
+  /** Takes no longer the more blobs are known, but for those that are followed or waited for. */
   #trim(): void {
-    let bytes = 0;
-    for (const state of this.#states.values()) bytes += sizeOf(state);
+    if (this.#bytes <= this.#budgetBytes) return;
     for (const [key, state] of this.#states) {
-      if (bytes <= this.#budgetBytes) return;
       if (state.isFollowed || state.waiting > 0) continue;
-      bytes -= sizeOf(state);
-      this.#states.delete(key);
+      this.#drop(key);
+      if (this.#bytes <= this.#budgetBytes) return;
     }
   }
 }

@@ -93,6 +93,24 @@ t.test('a leader hears once that the whole blob is wanted', async (t) => {
   t.equal(followed.asked(entry, true, 0), undefined);
 });
 
+t.test('blobs count by their pieces: what was used longest ago goes, and no more than must', async (t) => {
+  const followed = new Followed({ budgetBytes: 20_000, beliefMs: () => BELIEF_MS });
+  const find = (blob: string, pieces: number): void => {
+    const { digest } = nameOf(blob);
+    const metainfo = Metainfo.final(digest, pieces * 2 ** 20, Buffer.alloc(pieces * 32, blob));
+    followed.found(nameOf(blob), { metainfo, originIds: ['a'] }, followed.lookUp(0), ASKED);
+  };
+  const known = (): string => 'abcdef'.replaceAll(/./g, (blob) => (followed.known(nameOf(blob)) ? blob : ''));
+  find('a', 1);
+  find('b', 500);
+  for (const blob of ['c', 'd', 'b', 'a']) find(blob, blob === 'b' ? 500 : 1);
+  t.equal(known(), 'abcd', 'found once more they count once');
+  find('e', 100);
+  t.equal(known(), 'ae', 'the three used longest ago had to go');
+  find('f', 400);
+  t.equal(known(), 'aef', 'room is made once, not for ever');
+});
+
 /** What the tracker must know of a blob, as plainly as can be. */
 interface Known {
   /** 4: final. */
