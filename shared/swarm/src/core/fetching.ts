@@ -129,9 +129,10 @@ export class Fetching {
   #hedge(index: number, ids: readonly LinkId[], nowMs: number, emit: Emit): void {
     const { limits, asking, pieces } = this.#deps;
     if (ids.length >= limits.fetchers + this.#stalledAmong(ids) || this.noBuffers) return;
+    const stallMs = this.#stallMs(nowMs);
     const waitedMs = this.#deps.readers.waitedMs(index, nowMs);
-    if (waitedMs >= this.#readerLateMs && this.#overtake(index, ids, nowMs, emit)) return;
-    const urgent = waitedMs >= this.#stallMs;
+    if (waitedMs >= this.#readerLateMs(nowMs) && this.#overtake(index, ids, nowMs, emit)) return;
+    const urgent = waitedMs >= stallMs;
     const { stuck, youngestMs } = this.#ageOf(index, ids, urgent, nowMs);
     const nearEnd = pieces.wanted.list.length === 0 && pieces.inFlight.size <= limits.endgame;
     const isSlow = nearEnd || this.#isWithStrangers(ids);
@@ -150,22 +151,27 @@ export class Fetching {
     return true;
   }
 
-  /** What the own line needs for all that is on its way, as fast as it is by now, ms; 0 before that was measured. */
-  get lineMs(): number {
+  /**
+   * What the own line needs for all that is on its way, as fast as it is by now, ms. 0 before that was measured, and once nothing
+   * at all came while it could have brought two pieces: then it is not the line that holds them up.
+   */
+  lineMs(nowMs: number): number {
     const { rate, pieces, limits } = this.#deps;
     if (rate.bytesPerSec === 0) return 0;
-    return Math.min(limits.lineMs, (pieces.inFlight.size * PIECE_BYTES * 1000) / rate.bytesPerSec);
+    const pieceMs = (PIECE_BYTES * 1000) / rate.bytesPerSec;
+    if (rate.silentMs(nowMs) >= Math.max(limits.stallMs, 2 * pieceMs)) return 0;
+    return Math.min(limits.lineMs, pieces.inFlight.size * pieceMs);
   }
 
-  get #stallMs(): number {
-    return Math.max(this.#deps.limits.stallMs, this.lineMs);
+  #stallMs(nowMs: number): number {
+    return Math.max(this.#deps.limits.stallMs, this.lineMs(nowMs));
   }
 
   /** From when on a reader's piece is late; where more is asked for, not while the line needs so long for all of it. */
-  get #readerLateMs(): number {
+  #readerLateMs(nowMs: number): number {
     const { limits, pieces } = this.#deps;
     if (pieces.inFlight.size <= 1) return limits.readerLateMs;
-    return Math.max(limits.readerLateMs, 2 * this.lineMs);
+    return Math.max(limits.readerLateMs, 2 * this.lineMs(nowMs));
   }
 
   /** How long a piece still takes if it comes on as until now, ms. */
@@ -180,6 +186,7 @@ export class Fetching {
   }
 
   #ageOf(index: number, ids: readonly LinkId[], urgent: boolean, nowMs: number) {
+    const stallMs = this.#stallMs(nowMs);
     let stuck = true;
     let youngestMs = Number.POSITIVE_INFINITY;
     for (const id of ids) {
@@ -188,7 +195,7 @@ export class Fetching {
       if (link === undefined || fetch === undefined) continue;
       // A peer sends pieces one after the other: a queued one waits while the link moves, but a reader does not.
       const movedMs = urgent ? fetch.lastByteMs : Math.max(fetch.lastByteMs, link.lastByteMs);
-      if (nowMs - movedMs < this.#stallMs) stuck = false;
+      if (nowMs - movedMs < stallMs) stuck = false;
       youngestMs = Math.min(youngestMs, nowMs - fetch.startedMs);
     }
     return { stuck, youngestMs };

@@ -9,21 +9,28 @@ export class Rate {
   bytesPerSec = 0;
   readonly #windowMs: number;
   #sinceMs: number;
+  #heardMs: number;
   #bytes = 0;
 
   constructor(nowMs: number, windowMs: number = WINDOW_MS) {
-    this.#sinceMs = nowMs;
+    this.#sinceMs = this.#heardMs = nowMs;
     this.#windowMs = windowMs;
   }
 
   /** Nothing was on its way until now. */
   restart(nowMs: number): void {
-    this.#sinceMs = nowMs;
+    this.#sinceMs = this.#heardMs = nowMs;
     this.#bytes = 0;
+  }
+
+  /** Since when nothing came though something was on its way, ms ago. */
+  silentMs(nowMs: number): number {
+    return nowMs - this.#heardMs;
   }
 
   add(bytes: number, nowMs: number): void {
     this.#bytes += bytes;
+    this.#heardMs = nowMs;
     const spanMs = nowMs - this.#sinceMs;
     if (spanMs < this.#windowMs) return;
     const sample = Math.min(MOST, Math.max(LEAST, (this.#bytes * 1000) / spanMs));

@@ -345,7 +345,7 @@ export class SwarmCore {
   }
 
   #onTick(nowMs: number, emit: Emit): void {
-    const { lineMs } = this.#fetching;
+    const lineMs = this.#fetching.lineMs(nowMs);
     for (const link of [...this.links.values()]) {
       if (link.kind === 'wire' && this.#dialling.banned(link.peerId, nowMs)) {
         // It lied in another swarm.

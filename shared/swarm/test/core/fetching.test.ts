@@ -149,6 +149,24 @@ t.test(
   },
 );
 
+t.test('where nothing at all comes on a slow line it is not the line', async (t) => {
+  const { links, pieces, rate, hedge } = scene();
+  const [one, two, idle] = [peer(1, [0, 1]), peer(2, [2]), peer(3, [0, 1, 2, 3])];
+  for (const link of [one, two, idle]) links.set(link.id, link);
+  const asked = [0, 1, 2].map((index) => ({ index, link: index < 2 ? one : two }));
+  for (const { link, index } of asked) {
+    link.begin(index, 0);
+    pieces.begin(link.id, index);
+  }
+  // 512 KiB a second: 6 s for all three; then both hang.
+  for (let ms = 500; ms <= 1_000; ms += 500) {
+    rate.add(2 ** 18, ms);
+    for (const { link, index } of asked) link.onBytes(index, 2 ** 16, ms);
+  }
+  t.same(hedge(4_999), [], 'the line could not have brought two');
+  t.same(hedge(5_000)[0], { type: 'fetch', link: 3, index: 0 }, 'another source is asked');
+});
+
 t.test('a suggestion is taken first, and forgotten once the piece is no longer wanted', async (t) => {
   const link = peer(1, [0, 1, 2, 3]);
   link.suggested.add(0).add(2);
