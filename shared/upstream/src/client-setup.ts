@@ -136,8 +136,9 @@ export function helpsToGet(error: unknown): boolean {
   if (isCoded(error, 'BLOB_UNKNOWN')) return true;
   if (isCoded(error, 'UPSTREAM_DENIED'))
     return error.detail['status'] !== 401 && error.detail['scope'] === undefined;
-  // Storage behind a redirect may only have signed for GET; 501 is a HEAD that was never built.
+  // Storage behind a redirect may only have signed for GET; 204, 500 and 501 are a HEAD that was never built, or tried.
   return (
-    isCoded(error, 'BACKEND_DOWN') && [400, 401, 403, 404, 405, 501].includes(Number(error.detail['status']))
+    isCoded(error, 'BACKEND_DOWN') &&
+    [204, 400, 401, 403, 404, 405, 500, 501].includes(Number(error.detail['status']))
   );
 }
