@@ -28,8 +28,9 @@ import type { MetainfoKeeper } from '../metainfo/metainfo-keeper.ts';
 import type { StrangerDesk } from '../strangers/stranger-desk.ts';
 import type { LiveFigures } from '../swarms/core/live-figures.ts';
 import { leaseMsOf, type Pace, paceOf, rejoinMs } from '../swarms/core/pace.ts';
-import type { SwarmTable } from '../swarms/core/swarm-table.ts';
+import type { Handout, SwarmTable } from '../swarms/core/swarm-table.ts';
 import { commandRoutes } from './command-routes.ts';
+import { joinBody } from './join-body.ts';
 
 export interface RouteDeps {
   readonly id: string;
@@ -52,7 +53,9 @@ export function memberRoutes(deps: RouteDeps): Middleware {
   serve(router, TRACKER.join, async (ctx, params) => {
     const digest = parseDigest(params.digest);
     const request = await readJson(ctx, TRACKER.join.body.maxBytes, fits(JOIN_REQUEST));
-    ctx.body = await join(deps, digest, request);
+    const { answer, nodes = [] } = await join(deps, digest, request);
+    ctx.type = 'json';
+    ctx.body = joinBody(answer, nodes);
   });
   serve(router, TRACKER.metainfo, async (ctx, params) => {
     await metainfo(deps, ctx, parseDigest(params.digest));
@@ -84,28 +87,28 @@ async function join(
   deps: RouteDeps,
   digest: Digest,
   request: z.output<typeof JOIN_REQUEST>,
-): Promise<JoinAnswer> {
+): Promise<{ readonly answer: JoinAnswer; readonly nodes?: readonly Handout[] }> {
   const repository = parseRepositoryName(request.repository);
   const name: BlobName = { digest, upstream: request.upstream, repository };
   const facts = { nodeId: request.nodeId, addresses: request.addresses, zone: request.zone };
   const wish = { all: request.want === 'all', piece: request.piece };
   const { metainfo, originIds } = await deps.keeper.get(name, wish);
   const owners = ownerEntries(deps.cluster, digest, originIds);
-  if (metainfo.sizeBytes <= SMALL_BLOB_BYTES) return { kind: 'small', sizeBytes: metainfo.sizeBytes, owners };
+  const { sizeBytes } = metainfo;
+  if (sizeBytes <= SMALL_BLOB_BYTES) return { answer: { kind: 'small', sizeBytes, owners } };
   deps.table.join(facts, digest, request.leeching, leaseMsOf(0, pace(deps)), deps.nowMs());
-  const peers: PeerEntry[] = [
-    ...originPeers(deps.cluster, originIds),
-    ...deps.table.handout(digest, facts, request.numwant).map(peerEntry),
-  ];
   const strangers = deps.desk.forJoin(digest, facts.nodeId);
   return {
-    kind: 'swarm',
-    sizeBytes: metainfo.sizeBytes,
-    metainfo: Buffer.from(metainfo.encode()).toString('base64'),
-    owners,
-    peers,
-    intervalMs: rejoinMs(deps.table.leecherCount(digest)),
-    ...(strangers === undefined ? {} : { strangers }),
+    answer: {
+      kind: 'swarm',
+      sizeBytes,
+      metainfo: Buffer.from(metainfo.encode()).toString('base64'),
+      owners,
+      peers: originPeers(deps.cluster, originIds),
+      intervalMs: rejoinMs(deps.table.leecherCount(digest)),
+      ...(strangers === undefined ? {} : { strangers }),
+    },
+    nodes: deps.table.handout(digest, facts, request.numwant),
   };
 }
 
@@ -196,21 +199,6 @@ function originPeers(cluster: Cluster, originIds: readonly string[]): PeerEntry[
       ...(zone === undefined ? {} : { zone }),
     };
   });
-}
-
-export function peerEntry(handout: {
-  nodeId: string;
-  addresses: readonly string[];
-  zone: string | undefined;
-}): PeerEntry {
-  const { nodeId, addresses, zone } = handout;
-  return {
-    peerId: peerIdHexOf(nodeId),
-    nodeId,
-    addresses,
-    origin: false,
-    ...(zone === undefined ? {} : { zone }),
-  };
 }
 
 function needed(ctx: Context, name: string): string {

@@ -31,15 +31,23 @@ export class Lot<T> {
 
   /** At most `count` different ones, in random order. */
   draw(count: number, chance: Chance): T[] {
-    const take = Math.min(count, this.#items.length);
-    const drawn: T[] = [];
+    const next = this.drawing(chance);
+    return Array.from({ length: Math.min(count, this.#items.length) }, () => next()!);
+  }
+
+  /** Each call draws one more of those that were not drawn yet; undefined once there is none. Nothing may be changed meanwhile. */
+  drawing(chance: Chance): () => T | undefined {
+    const items = this.#items;
     // Those that a shuffle of the whole would have moved so far, by place.
     const moved = new Map<number, T>();
-    for (let at = 0; at < take; at++) {
-      const other = at + Math.floor(chance() * (this.#items.length - at));
-      drawn.push(moved.get(other) ?? this.#items[other]!);
-      moved.set(other, moved.get(at) ?? this.#items[at]!);
-    }
-    return drawn;
+    let at = 0;
+    return () => {
+      if (at >= items.length) return undefined;
+      const other = at + Math.floor(chance() * (items.length - at));
+      const drawn = moved.get(other) ?? items[other]!;
+      moved.set(other, moved.get(at) ?? items[at]!);
+      at += 1;
+      return drawn;
+    };
   }
 }

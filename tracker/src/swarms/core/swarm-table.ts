@@ -1,4 +1,4 @@
-import { type Chance, preferZone, sample } from './handout.ts';
+import { type Chance, type Deck, drawFrom, firstOf } from './handout.ts';
 import { IdSet } from './id-set.ts';
 import { Lot } from './lot.ts';
 
@@ -14,7 +14,7 @@ export interface NodeFacts {
   readonly zone?: string | undefined;
 }
 
-/** Somebody handed out, and why: for logs and tests. */
+/** Somebody handed out, and why; the same object as long as nothing of it changes. */
 export interface Handout {
   readonly nodeId: string;
   readonly addresses: readonly string[];
@@ -24,6 +24,8 @@ export interface Handout {
 
 interface Node {
   facts: NodeFacts;
+  /** As it is handed out, of the facts that it has now. */
+  told: { [reason in Handout['reason']]?: Handout };
   bootId: string;
   seq: number;
   heardAtMs: number;
@@ -93,7 +95,7 @@ export class SwarmTable {
       node = undefined;
     }
     node ??= this.#create(renewal, renewal.bootId);
-    node.facts = factsOf(renewal, node.facts);
+    tell(node, renewal);
     node.seq = renewal.seq;
     node.heardAtMs = nowMs;
     node.expiresAtMs = nowMs + renewal.ttlMs;
@@ -116,7 +118,7 @@ export class SwarmTable {
       node = this.#create(facts, '');
       node.expiresAtMs = nowMs + ttlMs;
     }
-    node.facts = factsOf(facts, node.facts);
+    tell(node, facts);
     node.heardAtMs = nowMs;
     node.expiresAtMs = Math.max(node.expiresAtMs, nowMs + ttlMs);
     if (leeching) this.#addLeecher(node, digest);
@@ -135,17 +137,26 @@ export class SwarmTable {
     if (blob === undefined) return [];
     // Where a zone is preferred there is to be a choice; the asker itself may be drawn.
     const take = asker.zone === undefined ? numwant + 1 : numwant * 2;
-    const entries: Handout[] = [];
-    const add = (nodes: readonly Node[], reason: Handout['reason']): void => {
-      for (const { facts } of nodes) {
-        const { nodeId, addresses, zone } = facts;
-        if (nodeId !== asker.nodeId && addresses.length > 0)
-          entries.push({ nodeId, addresses, zone, reason });
-      }
+    const next = drawFrom(
+      this.#deck(blob.leechers, 'leecher', take),
+      this.#deck(blob.seeds, 'seed', take),
+      this.#chance,
+    );
+    const isOther = ({ nodeId, addresses }: Handout): boolean =>
+      nodeId !== asker.nodeId && addresses.length > 0;
+    const nextOther = (): Handout | undefined => {
+      for (let one = next(); ; one = next()) if (one === undefined || isOther(one)) return one;
     };
-    add(blob.leechers.draw(take, this.#chance), 'leecher');
-    add(blob.seeds.draw(take, this.#chance), 'seed');
-    return preferZone(sample(entries, entries.length, this.#chance), asker.zone, numwant);
+    return firstOf(nextOther, asker.zone, numwant);
+  }
+
+  #deck(lot: Lot<Node>, reason: Handout['reason'], most: number): Deck<Handout> {
+    const next = lot.drawing(this.#chance);
+    const draw = (): Handout | undefined => {
+      const node = next();
+      return node && toldOf(node, reason);
+    };
+    return { count: Math.min(lot.size, most), draw };
   }
 
   /** Nodes that hold pieces of an open attempt, for a leader that takes over. */
@@ -189,6 +200,7 @@ export class SwarmTable {
   #create(facts: NodeFacts, bootId: string): Node {
     const node: Node = {
       facts: { nodeId: facts.nodeId, addresses: facts.addresses, zone: facts.zone },
+      told: {},
       bootId,
       seq: -1,
       heardAtMs: 0,
@@ -258,11 +270,24 @@ export class SwarmTable {
   }
 }
 
-/** Those that are known where nothing has changed: what a message brought is then garbage at once, and never becomes old. */
-function factsOf({ nodeId, addresses, zone }: NodeFacts, known: NodeFacts): NodeFacts {
+/** Where nothing has changed what is known stays: what a message brought is then garbage at once, and never becomes old. */
+function tell(node: Node, { nodeId, addresses, zone }: NodeFacts): void {
+  const known = node.facts;
   const isSame =
     known.zone === zone &&
     known.addresses.length === addresses.length &&
     known.addresses.every((address, at) => address === addresses[at]);
-  return isSame ? known : { nodeId, addresses, zone };
+  if (isSame) return;
+  node.facts = { nodeId, addresses, zone };
+  node.told = {};
+}
+
+function toldOf({ facts, told }: Node, reason: Handout['reason']): Handout {
+  let known = told[reason];
+  if (known === undefined) {
+    const { nodeId, addresses, zone } = facts;
+    known = { nodeId, addresses, zone, reason };
+    told[reason] = known;
+  }
+  return known;
 }

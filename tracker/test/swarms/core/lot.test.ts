@@ -39,3 +39,11 @@ t.test('each is drawn as often as any other, at each place', async (t) => {
   t.equal(counts.size, 12);
   t.same(new Set(counts.values()), new Set([5]));
 });
+
+t.test('drawing one by one comes to an end', async (t) => {
+  const lot = new Lot<number>();
+  for (const item of [1, 2, 3]) lot.add(item);
+  const next = lot.drawing(() => 0.5);
+  t.same([next(), next(), next()].sort(), [1, 2, 3]);
+  t.equal(next(), undefined);
+});

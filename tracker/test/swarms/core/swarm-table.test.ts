@@ -1,5 +1,6 @@
 import { digestHash, setHash } from '@sepia/cluster/api/set-hash';
 import { fc } from '@sepia/test-support/property';
+import { seeded as draws, SEED } from '@sepia/test-support/seeded';
 import t from 'tap';
 import { MAX_NODES, MAX_SEEDS_PER_BLOB, SwarmTable } from '../../../src/swarms/core/swarm-table.ts';
 
@@ -48,6 +49,35 @@ t.test('a node is handed out as it last told of itself, by lease or join', async
   t.same(told(), [['x:2', 'y:2', undefined]]);
   table.join({ nodeId: 'a', addresses: ['x:2', 'y:2'], zone: 'z1' }, 'd1', false, 1000, 0);
   t.same(told(), [['x:2', 'y:2', 'z1']]);
+});
+
+t.test('what is handed out of a node is the same object until the node says something else', async (t) => {
+  const table = new SwarmTable(seeded(1), digestHash);
+  const told = (addresses: string[]) => {
+    table.join({ nodeId: 'a', addresses }, 'd1', true, 1000, 0);
+    return table.handout('d1', node('b'), 10)[0]!;
+  };
+  const first = told(['x:1']);
+  t.equal(told(['x:1']), first);
+  const second = told(['x:2']);
+  t.not(second, first);
+  t.same([first.addresses, second.addresses], [['x:1'], ['x:2']]);
+  table.join({ nodeId: 'a', addresses: ['x:2'] }, 'd1', false, 1000, 0);
+  t.equal(table.handout('d1', node('b'), 10)[0]?.reason, 'seed');
+});
+
+t.test('leechers and seeds are handed out by their numbers, each as often as any other', async (t) => {
+  const table = new SwarmTable(draws(SEED), digestHash);
+  for (let at = 0; at < 6; at++) table.join(node(`n${at}`), 'd', at < 4, 1000, 0);
+  const counts = new Map<string, number>();
+  const rounds = 6_000;
+  // One of six that may be drawn asks itself; of the other five three are told.
+  for (let round = 0; round < rounds; round++)
+    for (const { nodeId } of table.handout('d', node('n0'), 3))
+      counts.set(nodeId, (counts.get(nodeId) ?? 0) + 1);
+  t.same([...counts.keys()].sort(), ['n1', 'n2', 'n3', 'n4', 'n5']);
+  // Five standard deviations.
+  for (const [id, count] of counts) t.ok(Math.abs(count - rounds * 0.6) < 190, `${id}: ${count}`);
 });
 
 t.test('a set that differs asks for the full one', async (t) => {
