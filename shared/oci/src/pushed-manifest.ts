@@ -35,6 +35,9 @@ export function parsePushedManifest(bytes: Uint8Array, contentType: string | und
   if (twice !== undefined)
     throw ambiguous(`manifest has the key ${JSON.stringify(twice.slice(0, 64))} twice`);
   const root = JSON.parse(new TextDecoder().decode(bytes)) as Record<string, unknown>;
+  const named = root['mediaType'];
+  if (named !== undefined && named !== null && typeof named !== 'string')
+    throw new CodedError('MANIFEST_SYNTAX', { message: 'mediaType is not text' });
   const { mediaType } = parsed;
   const isImage = isManifestType(mediaType) && !isIndexType(mediaType);
   const others = isIndexType(mediaType)

@@ -32,7 +32,10 @@ export function parseRange(header: string | undefined, sizeBytes: number): Range
     });
   const ranges: ByteRange[] = [];
   let openEnded = false;
-  for (const spec of specs) {
+  // Elements of a list may be empty (RFC 9110, 5.6.1.2).
+  const said = specs.filter((spec) => spec !== '');
+  if (said.length === 0) return { type: 'whole' };
+  for (const spec of said) {
     const parts = /^(\d*)-(\d*)$/.exec(spec);
     if (parts === null || spec === '-') return { type: 'whole' };
     const range = one(parts[1]!, parts[2]!, sizeBytes);

@@ -33,6 +33,13 @@ t.test('one body says one thing', async (t) => {
   t.ok(parsePushedManifest(json({ schemaVersion: 2, layers: [one], manifests: null }), OCI_MANIFEST));
 });
 
+t.test('a mediaType that is no text is refused', async () => {
+  for (const mediaType of [1, true, {}, ['a']]) {
+    refused(json({ schemaVersion: 2, mediaType, config: one, layers: [one] }), OCI_MANIFEST, /is not text/);
+    refused(json({ schemaVersion: 2, mediaType, config: one, layers: [one] }), undefined, /is not text/);
+  }
+});
+
 t.test('the config of an image is not null; fields that lists leave out may be', async (t) => {
   for (const type of [OCI_MANIFEST, DOCKER_MANIFEST])
     refused(json({ schemaVersion: 2, mediaType: type, config: null, layers: [one] }), type, /config is null/);

@@ -93,7 +93,8 @@ export class BlobBody implements BlobStream {
 /**
  * The blob, or the part of it, that an answer to a GET brings. A body that is encoded unasked is decoded and its size unknown, unless
  * its length is that of the blob: some stores call a compressed blob's own bytes so.
- * @throws {CodedError} `UPSTREAM_LIES` for another range than asked, `RANGE_INVALID` for a range of the encoded bytes
+ * @throws {CodedError} `UPSTREAM_LIES` for another range than asked, `RANGE_INVALID` for one of the encoded bytes, or that is not
+ * said: who asks for all of it may be told better
  */
 export function blobOf(
   answer: Answer,
@@ -136,6 +137,11 @@ export function blobOf(
   };
   if (part !== undefined)
     throw new CodedError('RANGE_INVALID', { message: `${answer.url.host} encodes what it sends`, detail });
+  if (detail.found === null)
+    throw new CodedError('RANGE_INVALID', {
+      message: `${answer.url.host} does not say what part it sends`,
+      detail,
+    });
   throw new CodedError('UPSTREAM_LIES', {
     message: `${answer.url.host} answered with another range than asked`,
     detail,

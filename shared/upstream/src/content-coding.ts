@@ -1,26 +1,56 @@
 import { Duplex, pipeline, Readable } from 'node:stream';
-import { createBrotliDecompress, createInflate, createUnzip } from 'node:zlib';
+import { createBrotliDecompress, createInflate, createInflateRaw, createUnzip } from 'node:zlib';
 import { isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { createZstdFrames } from '@sepia/base/zstd/zstd-stream';
-import { type Answer, header } from './exchange.ts';
+import type { Answer } from './exchange.ts';
 
 /** Decoders by the names of RFC 9110, 8.4.1, and zstd of RFC 8878, of all its frames. */
 const DECODERS = new Map<string, () => Duplex>([
   ['gzip', createUnzip],
   ['x-gzip', createUnzip],
-  ['deflate', createInflate],
+  ['deflate', deflateDecoder],
   ['br', createBrotliDecompress],
   ['zstd', zstdDecoder],
 ]);
 
+/** Most codings of one body that are undone. */
+const MAX_CODINGS = 3;
+
 /**
- * How a body is encoded though nobody asked for it, if it is one of the known ways. Its length is then not that of the content,
- * and its ranges are none of the content's.
+ * How a body is encoded though nobody asked for it, in the order in which it was (RFC 9110, 8.4), if all of it is known; else
+ * undefined, as where it is not. Its length is then not that of the content, and its ranges are none of the content's.
  */
-export function codingOf(answer: Pick<Answer, 'headers'>): string | undefined {
-  const said = header(answer, 'content-encoding')?.trim().toLowerCase();
-  return said !== undefined && DECODERS.has(said) ? said : undefined;
+export function codingOf({ headers }: Pick<Answer, 'headers'>): readonly string[] | undefined {
+  const said = [headers['content-encoding'] ?? []].flat().flatMap((one) => one.split(','));
+  const codings = said
+    .map((one) => one.trim().toLowerCase())
+    .filter((one) => one !== '' && one !== 'identity');
+  const isKnown = codings.length > 0 && codings.length <= MAX_CODINGS;
+  return isKnown && codings.every((one) => DECODERS.has(one)) ? codings : undefined;
+}
+
+/** Decoders in the order in which they are to be used: what was put on last comes off first. */
+function decodersOf(answer: Pick<Answer, 'headers'>): Duplex[] {
+  return (codingOf(answer) ?? []).toReversed().map((one) => DECODERS.get(one)!());
+}
+
+/** With the wrapping of zlib, or without it, as some servers send it. */
+function deflateDecoder(): Duplex {
+  return Duplex.from(async function* (source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+    const chunks = source[Symbol.asyncIterator]();
+    const first = await chunks.next();
+    if (first.done === true) return;
+    const rest = { [Symbol.asyncIterator]: () => chunks };
+    const whole = async function* (): AsyncGenerator<Buffer> {
+      yield first.value;
+      yield* rest;
+    };
+    const isWrapped = (first.value[0]! & 0x0f) === 8;
+    const inflate = isWrapped ? createInflate() : createInflateRaw();
+    pipeline(Readable.from(whole()), inflate, () => undefined);
+    yield* inflate as AsyncIterable<Buffer>;
+  });
 }
 
 /** Says what is wrong with frames as zlib does: a body that is damaged, not a layer. */
@@ -39,9 +69,11 @@ function zstdDecoder(): Duplex {
 
 /** The content of a body, decoded where it is encoded. Ends with an error of zlib where it is not what it says. */
 export function contentOf(answer: Pick<Answer, 'headers' | 'body'>): Readable {
-  const decoder = DECODERS.get(codingOf(answer) ?? '')?.();
   // Errors reach whoever reads.
-  return decoder === undefined ? answer.body : pipeline(answer.body, decoder, () => undefined);
+  return decodersOf(answer).reduce<Readable>(
+    (body, decoder) => pipeline(body, decoder, () => undefined),
+    answer.body,
+  );
 }
 
 /** `bytes` that came with an answer, decoded; as they are where they cannot be, or would be more than `limitBytes`. */
@@ -50,13 +82,14 @@ export async function decodedBytes(
   bytes: Buffer,
   limitBytes: number,
 ): Promise<Buffer> {
-  const decoder = DECODERS.get(codingOf(answer) ?? '')?.();
-  if (decoder === undefined) return bytes;
+  const [first, ...more] = decodersOf(answer);
+  if (first === undefined) return bytes;
+  const decoded = more.reduce<Duplex>((body, decoder) => pipeline(body, decoder, () => undefined), first);
   const chunks: Uint8Array[] = [];
   let found = 0;
   try {
-    decoder.end(bytes);
-    for await (const chunk of decoder as AsyncIterable<Uint8Array>) {
+    first.end(bytes);
+    for await (const chunk of decoded as AsyncIterable<Uint8Array>) {
       found += chunk.length;
       if (found > limitBytes) return bytes;
       chunks.push(chunk);

@@ -114,7 +114,8 @@ async function once(deps: ExchangeDeps, call: ExchangeRequest, signal: AbortSign
     return {
       url: call.url,
       method: call.method,
-      status: answer.statusCode,
+      // Of an HTTP proxy that changed something (RFC 9110, 15.3.4): a digest says what.
+      status: answer.statusCode === 203 ? 200 : answer.statusCode,
       headers: answer.headers,
       body: answer.body,
     };

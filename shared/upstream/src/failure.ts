@@ -5,6 +5,8 @@ import { contentOf } from './content-coding.ts';
 import { type Answer, discard, header } from './exchange.ts';
 import { retryAfterOf } from './retry-after.ts';
 
+/** Answers to a `Range` of servers that know none, beside 416. */
+const NO_RANGES = [400, 501];
 const MAX_ERROR_BODY_BYTES = 64 * 1024;
 
 /** What was asked for, for the error's code and detail. */
@@ -24,12 +26,13 @@ export interface Subject {
 export async function failureOf(
   answer: Answer,
   subject: Subject,
-  context: { nowMs: number; foreign: boolean },
+  context: { nowMs: number; foreign: boolean; isRange?: boolean },
 ): Promise<CodedError> {
   const { status } = answer;
   const said = await errorBodyOf(answer);
   const retryAfter = retryAfterOf(answer, context.nowMs);
-  const code = codeOf(status, subject, context.foreign);
+  const isNoRange = context.isRange === true && NO_RANGES.includes(status);
+  const code = isNoRange ? 'RANGE_INVALID' : codeOf(status, subject, context.foreign);
   const limited = code === 'UPSTREAM_LIMITED' || (code === 'BACKEND_DOWN' && retryAfter !== undefined);
   return new CodedError(code, {
     message: messageOf(code, answer, said),

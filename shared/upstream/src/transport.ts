@@ -186,7 +186,11 @@ export class Transport {
     const answer = await this.#follow(as, call, signal);
     if (answer.status === 200 || call.accept?.includes(answer.status) === true) return answer;
     const foreign = answer.url.origin !== home.base.origin;
-    const failure = await failureOf(answer, call.subject, { nowMs: nowMs(), foreign });
+    const failure = await failureOf(answer, call.subject, {
+      nowMs: nowMs(),
+      foreign,
+      isRange: call.headers['range'] !== undefined,
+    });
     if (failure.code === 'UPSTREAM_LIMITED') this.#pause(pauseKey, call.subject.repository, failure);
     throw failure;
   }

@@ -1,5 +1,5 @@
 import { createServer } from 'node:http';
-import { brotliCompressSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
+import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { digestOf } from '@sepia/base/digest';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import { parseReference } from '@sepia/oci/route';
@@ -14,6 +14,9 @@ const CODERS = {
   deflate: deflateSync,
   br: brotliCompressSync,
   zstd: zstdCompressSync,
+  'gzip, identity': gzipSync,
+  'gzip, , GZIP': (bytes: Buffer): Buffer => gzipSync(gzipSync(bytes)),
+  'deflate, gzip': (bytes: Buffer): Buffer => gzipSync(deflateRawSync(bytes)),
 };
 const BYTES = seededBytes(300_000, 'coded');
 const DIGEST = digestOf(BYTES);
@@ -79,6 +82,29 @@ for (const [coding, encode] of Object.entries(CODERS)) {
     t.strictSame((await tags.listTags({ repository }, soon())).tags, ['a']);
   });
 }
+
+t.test(
+  'deflate without the wrapping of zlib is known as well; one that is damaged or cut is refused',
+  async (t) => {
+    const raw = deflateRawSync(BYTES);
+    const client = await registry(t, { coding: 'deflate', body: raw });
+    const blob = await client.getBlob({ repository, digest: DIGEST }, soon());
+    t.ok(BYTES.equals(await readAll(blob.body)));
+    for (const body of [raw.subarray(0, -30), Buffer.concat([raw.subarray(0, 5), Buffer.alloc(500, 255)])]) {
+      const bad = await registry(t, { coding: 'deflate', body });
+      const found = await bad.getBlob({ repository, digest: DIGEST }, soon());
+      await t.rejects(readAll(found.body));
+    }
+  },
+);
+
+t.test('a coding that is not known is left: the digest says whether it is the blob', async (t) => {
+  for (const coding of ['aes', 'gzip, aes', 'gzip, gzip, gzip, gzip']) {
+    const client = await registry(t, { coding, body: BYTES });
+    const blob = await client.getBlob({ repository, digest: DIGEST }, soon());
+    t.ok(BYTES.equals(await readAll(blob.body)), coding);
+  }
+});
 
 /** Two frames with a skippable one between them; `skippable`: 4 bytes of it. */
 function manyFrames(): Buffer {

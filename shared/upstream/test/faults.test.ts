@@ -80,6 +80,34 @@ t.test('a part that is longer or shorter than its Content-Range is not believed'
   }
 });
 
+t.test(
+  'a server that knows no ranges is told apart from one that has no blob; 203 is an answer',
+  async (t) => {
+    const heads = (status: number): Record<string, string> =>
+      status === 200 || status === 203 ? { 'content-length': '100' } : {};
+    let status = 400;
+    const listener = await HttpListener.start(
+      (_req, res) => {
+        res.writeHead(status, heads(status));
+        res.end(Buffer.alloc(status === 203 ? 100 : 5));
+      },
+      '127.0.0.1:0',
+      'listen',
+    );
+    t.teardown(() => listener.stop(0));
+    const client = clientOf(t, listener.url);
+    const asked = { repository, digest: IMAGE.config, range: { start: 5, end: 9 } };
+    // 206 has no Content-Range here.
+    for (status of [400, 501, 206]) await failure(client.getBlob(asked, soon()), 'RANGE_INVALID');
+    status = 501;
+    await failure(client.getBlob({ repository, digest: IMAGE.config }, soon()), 'BACKEND_DOWN');
+    status = 203;
+    const whole = await client.getBlob({ repository, digest: IMAGE.config }, soon());
+    t.equal(whole.sizeBytes, 100);
+    t.equal((await readAll(whole.body)).length, 100);
+  },
+);
+
 t.test('the deadlines of the design are the defaults', async (t) => {
   t.match(UPSTREAM_CLIENT_DEFAULTS, {
     connectTimeoutMs: 3_000,
