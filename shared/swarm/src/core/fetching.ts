@@ -129,10 +129,9 @@ export class Fetching {
   #hedge(index: number, ids: readonly LinkId[], nowMs: number, emit: Emit): void {
     const { limits, asking, pieces } = this.#deps;
     if (ids.length >= limits.fetchers + this.#stalledAmong(ids) || this.noBuffers) return;
-    const stallMs = this.#stallMs(nowMs);
     const waitedMs = this.#deps.readers.waitedMs(index, nowMs);
     if (waitedMs >= this.#readerLateMs(nowMs) && this.#overtake(index, ids, nowMs, emit)) return;
-    const urgent = waitedMs >= stallMs;
+    const urgent = waitedMs >= this.#stallMs(nowMs, true);
     const { stuck, youngestMs } = this.#ageOf(index, ids, urgent, nowMs);
     const nearEnd = pieces.wanted.list.length === 0 && pieces.inFlight.size <= limits.endgame;
     const isSlow = nearEnd || this.#isWithStrangers(ids);
@@ -152,19 +151,22 @@ export class Fetching {
   }
 
   /**
-   * What the own line needs for all that is on its way, as fast as it is by now, ms. 0 before that was measured, and once nothing
-   * at all came while it could have brought two pieces: then it is not the line that holds them up.
+   * What the own line needs for all that is on its way, as fast as it was of late, ms. 0 before that was measured, and once nothing
+   * at all came while it could have brought three pieces: then it is not the line that holds them up.
    */
   lineMs(nowMs: number): number {
     const { rate, pieces, limits } = this.#deps;
-    if (rate.bytesPerSec === 0) return 0;
-    const pieceMs = (PIECE_BYTES * 1000) / rate.bytesPerSec;
-    if (rate.silentMs(nowMs) >= Math.max(limits.stallMs, 2 * pieceMs)) return 0;
+    if (rate.bestPerSec === 0) return 0;
+    const pieceMs = (PIECE_BYTES * 1000) / rate.bestPerSec;
+    if (rate.silentMs(nowMs) >= Math.max(limits.stallMs, Math.min(3 * pieceMs, 2 * limits.hungMs))) return 0;
     return Math.min(limits.lineMs, pieces.inFlight.size * pieceMs);
   }
 
-  #stallMs(nowMs: number): number {
-    return Math.max(this.#deps.limits.stallMs, this.lineMs(nowMs));
+  /** From when on a silent fetch is late; `isRead`: a reader waits for it, and that long at most. */
+  #stallMs(nowMs: number, isRead: boolean): number {
+    const { limits } = this.#deps;
+    const lineMs = isRead ? Math.min(this.lineMs(nowMs), limits.readerHttpMs) : this.lineMs(nowMs);
+    return Math.max(limits.stallMs, lineMs);
   }
 
   /** From when on a reader's piece is late; where more is asked for, not while the line needs so long for all of it. */
@@ -186,7 +188,7 @@ export class Fetching {
   }
 
   #ageOf(index: number, ids: readonly LinkId[], urgent: boolean, nowMs: number) {
-    const stallMs = this.#stallMs(nowMs);
+    const stallMs = this.#stallMs(nowMs, urgent);
     let stuck = true;
     let youngestMs = Number.POSITIVE_INFINITY;
     for (const id of ids) {

@@ -191,7 +191,8 @@ export class Link {
       if (this.stalled && silentMs > 4 * limits.stallMs) this.stalled = false;
       return false;
     }
-    this.stalled = silentMs >= Math.max(limits.stallMs, lineMs);
+    // Once it is, only bytes show that it is not: the line may seem slower by then.
+    this.stalled ||= silentMs >= Math.max(limits.stallMs, lineMs);
     return silentMs >= Math.max(limits.hungMs * (this.kind === 'http' ? 3 : 1), 2 * lineMs);
   }
 

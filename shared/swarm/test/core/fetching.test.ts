@@ -16,7 +16,7 @@ import { Readers } from '../../src/core/readers.ts';
 import { ZoneMeter } from '../../src/core/zone-meter.ts';
 import { makeLink } from '../support/core.ts';
 
-const PIECES = 4;
+const PIECES = 6;
 
 function peer(id: number, has: readonly number[]): Link {
   const link = makeLink({ id, peerId: String(id).padStart(40, '0'), zone: 'a', pieceCount: PIECES });
@@ -151,20 +151,48 @@ t.test(
 
 t.test('where nothing at all comes on a slow line it is not the line', async (t) => {
   const { links, pieces, rate, hedge } = scene();
-  const [one, two, idle] = [peer(1, [0, 1]), peer(2, [2]), peer(3, [0, 1, 2, 3])];
+  const [one, two, idle] = [peer(1, [0, 1, 2]), peer(2, [3, 4]), peer(3, [0, 1, 2, 3, 4, 5])];
   for (const link of [one, two, idle]) links.set(link.id, link);
-  const asked = [0, 1, 2].map((index) => ({ index, link: index < 2 ? one : two }));
+  const asked = [0, 1, 2, 3, 4].map((index) => ({ index, link: index < 3 ? one : two }));
   for (const { link, index } of asked) {
     link.begin(index, 0);
     pieces.begin(link.id, index);
   }
-  // 512 KiB a second: 6 s for all three; then both hang.
+  // 512 KiB a second: 10 s for all five; then both hang.
   for (let ms = 500; ms <= 1_000; ms += 500) {
     rate.add(2 ** 18, ms);
     for (const { link, index } of asked) link.onBytes(index, 2 ** 16, ms);
   }
-  t.same(hedge(4_999), [], 'the line could not have brought two');
-  t.same(hedge(5_000)[0], { type: 'fetch', link: 3, index: 0 }, 'another source is asked');
+  t.same(hedge(6_999), [], 'the line could not have brought three');
+  t.same(hedge(7_000)[0], { type: 'fetch', link: 3, index: 0 }, 'another source is asked');
+});
+
+t.test('where one that was quick hangs, a slow one beside it does not make the line slow', async (t) => {
+  const { links, pieces, rate, hedge } = scene();
+  const [quick, slow, idle] = [peer(1, [0]), peer(2, [1]), peer(3, [0, 1, 2, 3])];
+  for (const link of [quick, slow, idle]) links.set(link.id, link);
+  for (const [link, index] of [
+    [quick, 0],
+    [slow, 1],
+  ] as const) {
+    link.begin(index, 0);
+    pieces.begin(link.id, index);
+  }
+  // 10 MiB a second, then a tenth of one.
+  for (let ms = 200; ms <= 1_000; ms += 200) {
+    rate.add(2 ** 21, ms);
+    quick.onBytes(0, 2 ** 12, ms);
+  }
+  const until = (fromMs: number, toMs: number): void => {
+    for (let ms = fromMs; ms <= toMs; ms += 200) {
+      rate.add(2 ** 14, ms);
+      slow.onBytes(1, 2 ** 14, ms);
+    }
+  };
+  until(1_200, 1_800);
+  t.same(hedge(1_999), []);
+  until(2_000, 2_000);
+  t.same(hedge(2_000), [{ type: 'fetch', link: 3, index: 0 }]);
 });
 
 t.test('a suggestion is taken first, and forgotten once the piece is no longer wanted', async (t) => {
