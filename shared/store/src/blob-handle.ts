@@ -87,8 +87,11 @@ export class BlobHandle {
   /** Idempotent. */
   close(): Promise<void> {
     if (this.#closing === undefined) {
-      this.#onClose();
-      this.#closing = this.#leafFile.close().then(() => this.#file.close());
+      // It counts as open until its last leaf hashes are written: they belong to a blob that is there.
+      this.#closing = this.#leafFile
+        .close()
+        .finally(this.#onClose)
+        .then(() => this.#file.close());
     }
     return this.#closing;
   }

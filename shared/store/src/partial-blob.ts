@@ -300,8 +300,8 @@ export class PartialBlob {
       if (!isCoded(error, 'DISK_FULL')) throw error;
       await this.drop();
     } finally {
-      this.#deps.onClosed();
-      await this.#leafFile.close();
+      // Who opens it anew waits for this, and finds all leaf hashes.
+      await this.#leafFile.close().finally(this.#deps.onClosed);
       for (const file of [this.#file, ...this.#replaced]) await file.close();
     }
   }

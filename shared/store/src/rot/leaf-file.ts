@@ -15,7 +15,7 @@ const CHUNK_BYTES = CHUNK_PIECES * BLOCK_BYTES;
 const MAX_CHUNKS = 64;
 
 /** Chunks of one blob that hold hashes which are not written yet, at most: pieces come in any order. */
-const MAX_UNWRITTEN = 8;
+const MAX_UNWRITTEN = 2;
 /** All pieces of a chunk, a bit each. */
 const ALL = -1;
 
