@@ -97,7 +97,7 @@ export class Cluster {
     return this.#document.members.filter((member) => member.role === role);
   }
 
-  /** @throws {CodedError} `INTERNAL` if no member has this id */
+  /** @throws {CodedError} `PEER_HTTP` if no member has this id */
   member(id: string): Member {
     const found = this.#members.get(id);
     if (found === undefined)

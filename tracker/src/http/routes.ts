@@ -182,23 +182,21 @@ function status(deps: RouteDeps): unknown {
   };
 }
 
-/** Those that hold it first, then the other owners. */
+/** Those that hold it first, then the other owners. A holder that has left the cluster meanwhile is left out. */
 function ownerEntries(cluster: Cluster, digest: Digest, holderIds: readonly string[]): OwnerEntry[] {
   const ids = [...new Set([...holderIds, ...cluster.origins(digest).owners])];
-  return ids.map((id) => ({ id, urls: cluster.member(id).urls }));
+  return ids.flatMap((id) => cluster.findMember(id) ?? []).map(({ id, urls }) => ({ id, urls }));
 }
 
 function originPeers(cluster: Cluster, originIds: readonly string[]): PeerEntry[] {
-  return originIds.map((id) => {
-    const { peers, zone } = cluster.member(id);
-    return {
-      peerId: peerIdHexOf(id),
-      nodeId: id,
-      addresses: peers,
-      origin: true,
-      ...(zone === undefined ? {} : { zone }),
-    };
-  });
+  const members = originIds.flatMap((id) => cluster.findMember(id) ?? []);
+  return members.map(({ id, peers, zone }) => ({
+    peerId: peerIdHexOf(id),
+    nodeId: id,
+    addresses: peers,
+    origin: true,
+    ...(zone === undefined ? {} : { zone }),
+  }));
 }
 
 function needed(ctx: Context, name: string): string {

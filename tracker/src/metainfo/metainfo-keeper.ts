@@ -1,7 +1,7 @@
 import { askInTurn } from '@sepia/base/async/ask-many';
 import { SingleFlight } from '@sepia/base/async/single-flight';
 import type { Digest } from '@sepia/base/digest';
-import { CodedError, isUpstreamFailure } from '@sepia/base/errors';
+import { CodedError, isCoded, isUpstreamFailure } from '@sepia/base/errors';
 import { logFailure, outcomeOf, throwIfBug } from '@sepia/base/failure';
 import { delay, pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
@@ -164,6 +164,7 @@ export class MetainfoKeeper {
       return entry;
     } catch (error) {
       throwIfBug(error);
+      if (isCoded(error, 'BLOB_UNKNOWN')) this.#followed.denied(name);
       const kept = isDefinite(error) ? undefined : this.#followed.withoutOrigins(name);
       if (kept === undefined) throw error;
       return kept;

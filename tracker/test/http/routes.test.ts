@@ -1,10 +1,13 @@
+import { digestOf } from '@sepia/base/digest';
 import { silentLogger } from '@sepia/base/log';
+import type { JoinAnswer } from '@sepia/cluster/api/join';
 import type { LeaseAnswer, LeaseRequest } from '@sepia/cluster/api/lease';
 import { digestHash, setHash } from '@sepia/cluster/api/set-hash';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { createApp } from '@sepia/http/app';
 import { createGate } from '@sepia/http/gate';
 import { HttpListener } from '@sepia/http/listener';
+import { Metainfo } from '@sepia/metainfo/metainfo';
 import t, { type Test } from 'tap';
 import { CommandBook } from '../../src/commands/core/command-book.ts';
 import { Revocations } from '../../src/commands/core/revocations.ts';
@@ -15,7 +18,7 @@ import { LiveFigures } from '../../src/swarms/core/live-figures.ts';
 import { SwarmTable } from '../../src/swarms/core/swarm-table.ts';
 
 /** A tracker's routes without a cluster around them; the test moves the clock. */
-async function start(t: Test, heartbeatMs: number) {
+async function start(t: Test, heartbeatMs: number, more: Partial<RouteDeps> = {}) {
   const clock = { nowMs: 1_000_000 };
   const table = new SwarmTable(Math.random, digestHash);
   const deps: RouteDeps = {
@@ -31,6 +34,7 @@ async function start(t: Test, heartbeatMs: number) {
     nowMs: () => clock.nowMs,
     startedMs: clock.nowMs,
     stopping: new AbortController().signal,
+    ...more,
   };
   const app = createApp({ log: silentLogger(), gate: createGate({ open: { '/*': 'anyone' } }) });
   app.use(memberRoutes(deps));
@@ -62,7 +66,7 @@ async function start(t: Test, heartbeatMs: number) {
     const { nodes } = (await answer.json()) as { nodes: { id: string; ageMs: number }[] };
     return nodes.map(({ id, ageMs }) => [id, ageMs]);
   };
-  return { clock, table, beat, ages };
+  return { clock, table, beat, ages, url: listener.url };
 }
 
 t.test('a lease outlasts the heartbeat that its node is told, however many there are', async (t) => {
@@ -89,3 +93,37 @@ t.test('the status says how long ago a node was heard of, however short its hear
     ['b', 200],
   ]);
 });
+
+t.test(
+  'a holder that has left the cluster is not told of, and who joins is told of the others',
+  async (t) => {
+    const digest = digestOf(Buffer.from('x'));
+    const metainfo = Metainfo.final(digest, 2 ** 20, Buffer.alloc(32, 1));
+    const found = new Map(
+      ['o1', 'o2'].map((id) => [id, { id, urls: [`http://${id}:1`], peers: [`${id}:2`] }]),
+    );
+    const cluster = {
+      version: 1,
+      findMember: (id: string) => found.get(id),
+      origins: () => ({ owners: ['o1', 'o2'] }),
+    } as unknown as Cluster;
+    const keeper = {
+      running: () => [],
+      get: async () => ({ metainfo, originIds: ['gone', 'o2'] }),
+    } as unknown as MetainfoKeeper;
+    const desk = { forNode: () => [], forJoin: () => undefined } as unknown as StrangerDesk;
+    const { url } = await start(t, 10_000, { cluster, keeper, desk });
+    const asked = { nodeId: 'n', addresses: [], upstream: 'local', repository: 'app', leeching: true };
+    const answer = await fetch(`${url}/v1/swarms/${digest}/join`, {
+      method: 'POST',
+      body: JSON.stringify(asked),
+    });
+    t.equal(answer.status, 200);
+    const { owners, ...told } = (await answer.json()) as JoinAnswer;
+    t.same(
+      owners.map(({ id }) => id),
+      ['o2', 'o1'],
+    );
+    t.same(told.kind === 'swarm' && told.peers.map(({ nodeId }) => nodeId), ['o2']);
+  },
+);

@@ -150,6 +150,23 @@ t.test('with no origin left what was proven is still told; what was deleted is n
 });
 
 t.test(
+  'what origins said is not there is not told with no origin left, whatever was proven before',
+  async (t) => {
+    const { keeper, origins, clock } = keeperOf(t);
+    origins.has = { a: final(), b: undefined };
+    await keeper.get(NAME);
+    clock.nowMs = 20_000;
+    origins.has = {};
+    const { metainfo } = origins;
+    origins.metainfo = () => Promise.reject(new CodedError('BLOB_UNKNOWN'));
+    await t.rejects(keeper.get(NAME), { code: 'BLOB_UNKNOWN' });
+    origins.metainfo = metainfo;
+    origins.has = { a: 'silent', b: 'silent' };
+    await t.rejects(keeper.get(NAME), { code: 'NO_PEERS' });
+  },
+);
+
+t.test(
   'a link that is asked for is looked up again beside it: nobody waits, and a no counts when it must',
   async (t) => {
     const { keeper, origins, clock } = keeperOf(t);

@@ -126,6 +126,11 @@ export class LinkLedger<V> {
     }
   }
 
+  /** A look-up found that the link is not there: what was noted of it proves nothing any more. */
+  deny(name: Revocation): void {
+    this.#forget(name);
+  }
+
   /** Links that are no more: neither what is noted of them is believed, nor what anybody asked before. */
   revoke(revoked: readonly Revocation[]): void {
     this.#revision += 1;

@@ -229,6 +229,11 @@ export class Followed {
     state.isFollowed = false;
   }
 
+  /** Origins said that the link is not there: with none of them left it is not told of either. */
+  denied(name: BlobName): void {
+    this.#links.deny(name);
+  }
+
   /** Links that are no more: the next that asks by one of them is answered by the origins. */
   revoke(revoked: readonly Revocation[]): void {
     this.#links.revoke(revoked);
