@@ -24,7 +24,7 @@ const DOCKER_V1 = [
   'application/vnd.docker.distribution.manifest.v1+json',
 ];
 /** As before OCI 1.1, without a schema version. */
-const OCI_ARTIFACT = 'application/vnd.oci.artifact.manifest.v1+json';
+export const OCI_ARTIFACT = 'application/vnd.oci.artifact.manifest.v1+json';
 
 /** Always sent upstream in full: distribution 2.8 answers 404 or converts without it. */
 export const MANIFEST_ACCEPT = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST].join(', ');

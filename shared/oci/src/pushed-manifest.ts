@@ -1,5 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
-import { isIndexType, isManifestType, type ParsedManifest, parseManifest } from './manifest.ts';
+import { isIndexType, isManifestType, OCI_ARTIFACT, type ParsedManifest, parseManifest } from './manifest.ts';
 
 const [QUOTE, BACKSLASH, COLON, OPEN_BRACE, CLOSE_BRACE, OPEN_BRACKET, CLOSE_BRACKET] =
   Buffer.from('"\\:{}[]');
@@ -13,6 +13,7 @@ const FIELDS = {
     'artifactType',
     'config',
     'layers',
+    'blobs',
     'manifests',
     'subject',
     'annotations',
@@ -45,7 +46,7 @@ export function parsePushedManifest(bytes: Uint8Array, contentType: string | und
     : isImage
       ? ['manifests', 'fsLayers']
       : [];
-  const odd = isManifestType(mediaType) ? oddField(root) : undefined;
+  const odd = isManifestType(mediaType) || mediaType === OCI_ARTIFACT ? oddField(root) : undefined;
   if (odd !== undefined)
     throw ambiguous(
       `manifest has the field ${JSON.stringify(odd.slice(0, 64))}; its letters are of another case`,
@@ -63,7 +64,7 @@ export function parsePushedManifest(bytes: Uint8Array, contentType: string | und
  * from the field's name by the case of its letters alone.
  */
 function oddField(root: Record<string, unknown>): string | undefined {
-  const entries = [root['config'], root['subject'], root['layers'], root['manifests']]
+  const entries = [root['config'], root['subject'], root['layers'], root['blobs'], root['manifests']]
     .flat()
     .filter(isObject);
   const platforms = entries.map((entry) => entry['platform']).filter(isObject);

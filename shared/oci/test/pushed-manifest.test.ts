@@ -1,6 +1,13 @@
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
-import { DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, parseManifest } from '../src/manifest.ts';
+import {
+  DOCKER_LIST,
+  DOCKER_MANIFEST,
+  OCI_ARTIFACT,
+  OCI_INDEX,
+  OCI_MANIFEST,
+  parseManifest,
+} from '../src/manifest.ts';
 import { keyTwice, parsePushedManifest } from '../src/pushed-manifest.ts';
 
 const D = `sha256:${'a'.repeat(64)}`;
@@ -146,6 +153,10 @@ t.test('a field whose letters are of another case is none that all readers see',
     layers: [{ ...one, annotations: { Size: '3' } }],
   };
   t.ok(parsePushedManifest(json(free), OCI_MANIFEST), 'names of annotations are their own');
+  const artifact = { mediaType: OCI_ARTIFACT, artifactType: 'a/b', blobs: [one] };
+  t.ok(parsePushedManifest(json(artifact), OCI_ARTIFACT));
+  refused(json({ ...artifact, blobs: undefined, Blobs: [one] }), OCI_ARTIFACT, /"Blobs"/);
+  refused(json({ ...artifact, blobs: [{ ...one, Digest: D }] }), OCI_ARTIFACT, /"Digest"/);
   const other = { schemaVersion: 2, config, Layers: [] };
   t.ok(parsePushedManifest(json(other), 'application/x.y'), 'another kind may mean anything by it');
 });
