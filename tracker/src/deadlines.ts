@@ -1,5 +1,3 @@
-import { LINK_BELIEF_MS } from '@sepia/cluster/core/link-ledger';
-
 /**
  * How long the tracker waits, by whom for: one table, in ms. What spans services is in shared/cluster/src/deadlines.ts.
  */
@@ -23,10 +21,6 @@ export const METAINFO_MS = 10_000;
 export const POLL_BODY_MS = 5_000;
 /** Wait of one poll at the leader; short, so that one that hangs is noticed within about a second. */
 export const POLL_MS = 300;
-/** Those that were found to hold a whole blob vouch for its links alone for so long, or up to half of it less; then all are asked. */
-export const HOLDERS_MS = LINK_BELIEF_MS.lasting;
-/** One of them that was silent vouches for nothing alone for so long: as long as what it vouched for is believed. */
-export const HOLDER_REST_MS = LINK_BELIEF_MS.member;
 /** Pause before origins are asked once more: those that had it are stopping, or just died. */
 export const ASK_AGAIN_MS = 200;
 /** Time that a blob may stay without any origin that goes on with it. */

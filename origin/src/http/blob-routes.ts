@@ -8,7 +8,6 @@ import {
   H_BLOB_SIZE,
   H_BROUGHT,
   H_CLASS,
-  H_HOP,
   H_LINKS,
   H_PIECE_HASH,
 } from '@sepia/cluster/api/headers';
@@ -30,7 +29,7 @@ import type { Repair } from '../blobs/repair.ts';
 import type { Replicator } from '../blobs/replicator.ts';
 import type { Uploads } from '../blobs/uploads.ts';
 import type { WholeBlobs } from '../blobs/whole-blobs.ts';
-import type { Members } from '../cluster/members.ts';
+import { H_HOP, type Members } from '../cluster/members.ts';
 import { GATHER_MS, RELAY_SLACK_MS } from '../deadlines/members.ts';
 import type { ContentGuard } from '../fence/content-guard.ts';
 import { broughtHeader } from '../manifests/recheck.ts';

@@ -35,7 +35,6 @@ export class Metainfo {
   #state: MetainfoState;
   readonly #known: Bitfield;
   readonly #layer: Uint8Array;
-  #finalEtag: string | undefined;
 
   private constructor(
     digest: Digest,
@@ -103,15 +102,9 @@ export class Metainfo {
     return this.#known.count;
   }
 
-  /**
-   * Changes with everything that a long-poll would tell: `"<attempt>.<hashes known>.<state>"`. Of a final one it names the
-   * hashes too (`.<32 hex>` of the SHA-256 of the layer): who finds it the same has the same metainfo.
-   */
+  /** Changes with everything that a long-poll would tell: `"<attempt>.<hashes known>.<state>"`. */
   get etag(): string {
-    if (this.#state === 'open') return `"${this.#attempt}.${this.#known.count}.open"`;
-    // Nothing of a final one changes.
-    this.#finalEtag ??= `"${this.#attempt}.${this.#known.count}.final.${hash('sha256', this.#layer, 'hex').slice(0, 32)}"`;
-    return this.#finalEtag;
+    return `"${this.#attempt}.${this.#known.count}.${this.#state}"`;
   }
 
   knows(index: number): boolean {

@@ -45,10 +45,7 @@ interface KeeperDeps {
 
 type Told = (entry: Entry | undefined) => void;
 
-/**
- * A tracker's metainfo: what ships decides ({@link Followed}, {@link locate}), this asks the origins and wakes who waits. A link
- * is believed as long as those that hold its blob are taken for known, so no holder ever vouches for one alone.
- */
+/** A tracker's metainfo: what ships decides ({@link Followed}, {@link locate}), this asks the origins and wakes who waits. */
 export class SimKeeper {
   readonly #deps: KeeperDeps;
   readonly #followed = new Followed({ budgetBytes: BUDGET_BYTES, beliefMs: () => LINK_BELIEF_MS.lasting });

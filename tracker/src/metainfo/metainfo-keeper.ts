@@ -2,7 +2,7 @@ import { askInTurn } from '@sepia/base/async/ask-many';
 import { SingleFlight } from '@sepia/base/async/single-flight';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded, isUpstreamFailure } from '@sepia/base/errors';
-import { logFailure, outcomeOf, throwIfBug } from '@sepia/base/failure';
+import { logFailure, throwIfBug } from '@sepia/base/failure';
 import { delay, pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { type BlobName, linkKey } from '@sepia/base/names/blob-name';
@@ -10,11 +10,10 @@ import type { PeerEntry } from '@sepia/cluster/api/join';
 import type { Revocation } from '@sepia/cluster/api/revocation';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { isDefinite } from '@sepia/cluster/core/answers';
-import { Health, type Rest } from '@sepia/cluster/core/health';
-import { LINK_BELIEF_MS, type LookUp } from '@sepia/cluster/core/link-ledger';
+import { LINK_BELIEF_MS } from '@sepia/cluster/core/link-ledger';
 import { locate, type Whereabouts } from '@sepia/cluster/core/where';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
-import { ASK_AGAIN_MS, HOLDER_REST_MS } from '../deadlines.ts';
+import { ASK_AGAIN_MS } from '../deadlines.ts';
 import { type Entry, Followed, type Located } from './core/followed.ts';
 import { LeaderWait } from './core/leader-wait.ts';
 import { pollLeader } from './leader-poll.ts';
@@ -22,9 +21,6 @@ import type { Origins, Wish } from './origins.ts';
 
 /** How often holders that failed are looked for again. */
 const HOLDER_TRIES = 8;
-
-/** How long a holder that was silent is not asked alone. */
-const REST: Rest = { firstMs: HOLDER_REST_MS, maxMs: HOLDER_REST_MS };
 
 /** Whoever only asks what is known wants nothing fetched. */
 const WATCHING: Wish = { all: false };
@@ -56,13 +52,11 @@ export class MetainfoKeeper {
   readonly #waiters = new WeakMap<Entry, Set<() => void>>();
   readonly #locating = new SingleFlight<string, Entry>();
   readonly #wait: LeaderWait;
-  readonly #health: Health;
   readonly #stopped = new AbortController();
 
   constructor(deps: KeeperDeps, options: { readonly budgetBytes: number }) {
     this.#deps = deps;
     this.#wait = new LeaderWait(deps.origins.pace);
-    this.#health = new Health(deps.nowMs, REST);
     this.#followed = new Followed({
       ...options,
       beliefMs: (upstream) =>
@@ -151,8 +145,6 @@ export class MetainfoKeeper {
   async #locate(name: BlobName, wish: Wish): Promise<Entry> {
     const { nowMs } = this.#deps;
     const lookUp = this.#followed.lookUp(nowMs());
-    const vouched = await this.#vouched(name, lookUp);
-    if (vouched !== undefined) return vouched;
     const known = this.#followed.known(name);
     const wantsAll = wish.all || known?.wantsAll === true;
     try {
@@ -168,26 +160,6 @@ export class MetainfoKeeper {
       const kept = isDefinite(error) ? undefined : this.#followed.withoutOrigins(name);
       if (kept === undefined) throw error;
       return kept;
-    }
-  }
-
-  /** One that holds all of the blob is asked alone. Undefined: there is none, or it did not say yes, which all are asked for then. */
-  async #vouched(name: BlobName, lookUp: LookUp): Promise<Entry | undefined> {
-    const { nowMs, origins } = this.#deps;
-    const voucher = this.#followed.voucher(name, nowMs(), (id) => this.#health.isSuspect(id));
-    if (voucher === undefined) return undefined;
-    const { originId } = voucher;
-    try {
-      const told = await origins.vouch(originId, name, voucher.entry.metainfo, this.#stopped.signal);
-      this.#health.answered(originId);
-      if (told.state === 'open') return undefined;
-      const { entry, isContested } = this.#followed.vouched(name, voucher, told, lookUp);
-      this.#changed(entry, isContested);
-      return entry;
-    } catch (error) {
-      throwIfBug(error);
-      if (outcomeOf(error) === 'silence') this.#health.failed(originId);
-      return undefined;
     }
   }
 

@@ -5,7 +5,6 @@ import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { Reach } from '@sepia/base/reach';
 import type { Where } from '@sepia/cluster/api/blob-answers';
-import { H_HOP } from '@sepia/cluster/api/headers';
 import type { PeerEntry } from '@sepia/cluster/api/join';
 import { ORIGIN_BLOBS, ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
@@ -123,26 +122,6 @@ export class Origins {
       signal,
     });
     return Metainfo.decode(bytes);
-  }
-
-  /**
-   * Whether one that holds the whole blob vouches for the link: the metainfo that it has, `known` itself where that is the
-   * same. It is not to ask another origin: who has it no more says so. Silence is judged as that of {@link where}.
-   */
-  async vouch(originId: string, name: BlobName, known: Metainfo, signal: AbortSignal): Promise<Metainfo> {
-    const timeoutMs = this.pace.timeoutMs(LEAST_SILENCE_MS, MOST_SILENCE_MS);
-    const startedMs = performance.now();
-    const { bytes, status } = await this.#client.bytes({
-      url: this.url(originId),
-      to: originId,
-      ...to(ORIGIN_BLOBS.metainfo, { ...name, want: 'ranges' }),
-      headers: { 'if-none-match': known.etag, [H_HOP]: '1' },
-      headersTimeoutMs: timeoutMs,
-      bodyTimeoutMs: timeoutMs,
-      signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
-    });
-    this.pace.note(performance.now() - startedMs);
-    return status === 304 ? known : Metainfo.decode(bytes);
   }
 
   /** Waits for news of an open blob; undefined when there was none within {@link POLL_MS}. Silence ends it after `goneMs`. */

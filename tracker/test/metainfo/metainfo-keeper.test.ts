@@ -1,4 +1,3 @@
-import { setImmediate } from 'node:timers/promises';
 import { digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
@@ -8,7 +7,6 @@ import type { Cluster } from '@sepia/cluster/cluster';
 import type { Whereabouts } from '@sepia/cluster/core/where';
 import { AnswerPace } from '@sepia/http/answer-pace';
 import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
-import { LogLines } from '@sepia/test-support/log-lines';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import { MetainfoKeeper } from '../../src/metainfo/metainfo-keeper.ts';
@@ -51,14 +49,6 @@ class FakeOrigins {
     return Metainfo.decode((this.has[originId] as Metainfo).encode());
   };
 
-  vouch = async (originId: string, _name: BlobName, known: Metainfo): Promise<Metainfo> => {
-    this.asked.push(`vouch ${originId}`);
-    const held = this.has[originId];
-    if (held === 'silent') throw new CodedError('PEER_HTTP');
-    if (held === undefined) throw new CodedError('QUORUM_LOST');
-    return held.etag === known.etag ? known : Metainfo.decode(held.encode());
-  };
-
   adopt = async (originId: string, _name: BlobName, known: Metainfo): Promise<Metainfo> => {
     this.asked.push(`adopt ${originId} ${known.knownCount}`);
     this.has[originId] = known;
@@ -82,17 +72,14 @@ class FakeOrigins {
   }
 }
 
-function keeperOf(
-  t: Test,
-  log = silentLogger(),
-): { keeper: MetainfoKeeper; origins: FakeOrigins; clock: { nowMs: number } } {
+function keeperOf(t: Test): { keeper: MetainfoKeeper; origins: FakeOrigins; clock: { nowMs: number } } {
   const origins = new FakeOrigins();
   const clock = { nowMs: 0 };
   const keeper = new MetainfoKeeper(
     {
       cluster: { takesDeletes: () => true } as unknown as Cluster,
       origins: origins as unknown as Origins,
-      log,
+      log: silentLogger(),
       nowMs: () => clock.nowMs,
       holders: () => [],
     },
@@ -172,120 +159,42 @@ t.test(
     const { keeper, origins, clock } = keeperOf(t);
     origins.has = { a: final() };
     await keeper.get(NAME);
-    const vouches = (): number => origins.asked.filter((one) => one === 'vouch a').length;
-    const { vouch } = origins;
+    let lookUps = 0;
+    const { where } = origins;
     let release = (): void => undefined;
     const gate = new Promise<void>((resolve) => {
       release = resolve;
     });
-    origins.vouch = async (...asked) => {
-      const answer = vouch(...asked);
+    origins.where = async () => {
+      lookUps += 1;
       await gate;
-      return await answer;
+      return await where();
     };
     clock.nowMs = 9_000;
     t.equal((await keeper.get(NAME)).metainfo.state, 'final', 'answered while the look-up hangs');
     await keeper.get(NAME);
-    t.equal(vouches(), 1);
+    t.equal(lookUps, 1);
     release();
+    await until(() => origins.asked.length === 2, 'looked up');
     clock.nowMs = 18_000;
     await until(
-      async () => (await keeper.get(NAME)) !== undefined && vouches() === 2,
+      async () => (await keeper.get(NAME)) !== undefined && lookUps === 2,
       'believed since, and due',
     );
-    // The look-up that was counted comes to its end: the next one is another.
-    await setImmediate();
+    await until(() => origins.asked.length === 3, 'looked up once more');
     clock.nowMs = 26_900;
-    origins.has = { a: undefined };
     origins.metainfo = () => Promise.reject(new CodedError('BLOB_UNKNOWN'));
-    await until(async () => (await keeper.get(NAME)) !== undefined && vouches() === 3, 'a no beside it');
+    await until(async () => (await keeper.get(NAME)) !== undefined && lookUps === 3, 'a no beside it');
     clock.nowMs = 28_001;
     await t.rejects(keeper.get(NAME), { code: 'BLOB_UNKNOWN' });
   },
 );
-
-t.test(
-  'one holder vouches for a link that was proven before, each in its turn; now and then all are asked',
-  async (t) => {
-    const { keeper, origins, clock } = keeperOf(t);
-    origins.has = { a: final(), b: final() };
-    for (clock.nowMs of [0, 10_000, 20_000, 60_000, 70_000]) await keeper.get(NAME);
-    t.same(origins.asked, ['take a ranges', 'vouch b', 'vouch a', 'take a ranges', 'vouch b']);
-    const other = { ...NAME, repository: parseRepositoryName('other') };
-    await keeper.get(other);
-    t.equal(origins.asked.at(-1), 'take a ranges', 'a link that was never proven');
-    keeper.revoke([NAME]);
-    await keeper.get(NAME);
-    t.equal(origins.asked.at(-1), 'take a ranges', 'a link that was revoked');
-  },
-);
-
-t.test('whatever a holder says but yes, all are asked', async (t) => {
-  for (const held of [undefined, 'silent', open()] as const) {
-    const { keeper, origins, clock } = keeperOf(t);
-    origins.has = { a: final(), b: final() };
-    await keeper.get(NAME);
-    origins.has = { a: final(), b: held };
-    clock.nowMs = 10_000;
-    t.same((await keeper.get(NAME)).originIds, ['a']);
-    t.same(origins.asked, ['take a ranges', 'vouch b', 'take a ranges'], String(held));
-  }
-});
-
-t.test('who was silent vouches for nothing for a while, and what it holds is looked for', async (t) => {
-  const { keeper, origins, clock } = keeperOf(t);
-  const names = ['x', 'y'].map((one) => ({ ...NAME, repository: parseRepositoryName(one) }));
-  origins.has = { a: final(), b: final() };
-  for (const name of names) await keeper.get(name);
-  origins.asked.length = 0;
-  origins.has = { a: final(), b: 'silent' };
-  clock.nowMs = 10_000;
-  await keeper.get(names[0]!);
-  origins.has = { a: final(), b: final() };
-  await keeper.get({ ...names[0]!, repository: parseRepositoryName('z') });
-  await keeper.get(names[1]!);
-  t.same(origins.asked, ['vouch b', 'take a ranges', 'take a ranges', 'take a ranges']);
-  clock.nowMs = 20_000;
-  await keeper.get(names[1]!);
-  t.equal(origins.asked.at(-1), 'vouch a', 'it may be well again');
-});
-
-t.test('a holder with other bytes of the blob is told apart from one with the same', async (t) => {
-  const log = new LogLines();
-  const { keeper, origins, clock } = keeperOf(t, log.logger);
-  origins.has = { a: final(), b: final() };
-  await keeper.get(NAME);
-  origins.has = { a: final(), b: Metainfo.final(DIGEST, 2 ** 20, Buffer.alloc(32, 2)) };
-  clock.nowMs = 10_000;
-  t.ok((await keeper.get(NAME)).metainfo.matches(0, HASH), 'nothing is taken over');
-  t.ok(log.has(/different bytes of one blob/));
-  t.same(origins.asked, ['take a ranges', 'vouch b']);
-});
-
-t.test('what a holder says of a link that was revoked meanwhile counts for nothing', async (t) => {
-  const { keeper, origins, clock } = keeperOf(t);
-  origins.has = { a: final() };
-  await keeper.get(NAME);
-  const { vouch } = origins;
-  origins.vouch = async (...asked) => {
-    const answer = await vouch(...asked);
-    keeper.revoke([NAME]);
-    return answer;
-  };
-  clock.nowMs = 10_000;
-  await keeper.get(NAME);
-  await keeper.get(NAME);
-  t.same(origins.asked, ['take a ranges', 'vouch a', 'take a ranges']);
-});
 
 t.test('a bug is thrown, and not taken for the silence of origins', async (t) => {
   const { keeper, origins, clock } = keeperOf(t);
   origins.has = { a: final() };
   await keeper.get(NAME);
   clock.nowMs = 20_000;
-  origins.vouch = () => Promise.reject(new TypeError('wrong code'));
-  await t.rejects(keeper.get(NAME), TypeError);
-  keeper.revoke([NAME]);
   origins.where = () => Promise.reject(new TypeError('wrong code'));
   await t.rejects(keeper.get(NAME), TypeError);
 });

@@ -30,11 +30,6 @@ const RENEW_SPREAD = 0.2;
 /** Its multiples, without their whole parts, lie evenly between 0 and 1. */
 const GOLDEN = (Math.sqrt(5) - 1) / 2;
 
-/** The place of the one with this number between 0 and 1, where all lie evenly, however many they become. */
-export function evenly(number: number): number {
-  return (number * GOLDEN) % 1;
-}
-
 interface Note<V> {
   readonly value: V;
   readonly untilMs: number;
@@ -115,7 +110,7 @@ export class LinkLedger<V> {
     if (lookUp.revision !== this.#revision || periodMs === undefined || cost > limit) return;
     this.#forget(name);
     this.#noted += 1;
-    const part = RENEW_AFTER + RENEW_SPREAD * evenly(this.#noted);
+    const part = RENEW_AFTER + RENEW_SPREAD * ((this.#noted * GOLDEN) % 1);
     const [untilMs, renewMs] = [lookUp.atMs + periodMs, lookUp.atMs + periodMs * part];
     this.#notes.set(linkKey(name), { value, untilMs, renewMs });
     this.#used += cost;

@@ -1,15 +1,13 @@
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { Revocation } from '@sepia/cluster/api/revocation';
-import { evenly, LinkLedger, type LookUp } from '@sepia/cluster/core/link-ledger';
+import { LinkLedger, type LookUp } from '@sepia/cluster/core/link-ledger';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { HASH_BYTES } from '@sepia/metainfo/tree';
-import { HOLDERS_MS, ORPHAN_MS, RANGES_IDLE_MS } from '../../deadlines.ts';
+import { ORPHAN_MS, RANGES_IDLE_MS } from '../../deadlines.ts';
 
 const MAX_LINKS = 100_000;
 /** Cost of a blob beside its hashes, in bytes. A round guess. */
 const ENTRY_BYTES = 512;
-/** Holders are looked for again up to this part of their time sooner: of what was found at once not all is asked for at once. */
-const HOLDERS_SPREAD = 0.5;
 
 /** What origins told of a blob, and which of them hold it or fetch it now. */
 export interface Located {
@@ -39,16 +37,6 @@ interface State {
   waiting: number;
   /** Since when no leader answers. */
   orphanSinceMs: number | undefined;
-  /** Until when those that hold it need not be looked for. */
-  holdersUntilMs: number;
-  /** How often one of them was asked alone. */
-  turns: number;
-}
-
-/** Who alone may say that a link is there, and what of its blob is known. */
-interface Voucher {
-  readonly originId: string;
-  readonly entry: Entry;
 }
 
 interface FollowedOptions {
@@ -67,7 +55,6 @@ export class Followed {
   readonly #states = new Map<string, State>();
   /** What all of them cost. */
   #bytes = 0;
-  #located = 0;
   readonly #links: LinkLedger<true>;
 
   constructor(options: FollowedOptions) {
@@ -123,49 +110,14 @@ export class Followed {
     let isContested = false;
     if (state === undefined) {
       const fresh = { isFollowed: false, failed: undefined, waiting: 0, orphanSinceMs: undefined };
-      state = { ...located, ...fresh, wantsAll, askedMs: nowMs, holdersUntilMs: 0, turns: 0 };
+      state = { ...located, ...fresh, wantsAll, askedMs: nowMs };
     } else isContested = this.learned(state, located) === 'contested';
-    this.#located += 1;
-    state.holdersUntilMs = lookUp.atMs + HOLDERS_MS * (1 - HOLDERS_SPREAD * evenly(this.#located));
     this.#touch(name, state);
     this.#links.note(name, true, lookUp);
     const mustFollow = state.metainfo.state === 'open' && !state.isFollowed;
     if (mustFollow) state.isFollowed = true;
     this.#trim();
     return { entry: state, mustFollow, isContested };
-  }
-
-  /**
-   * An origin whose word alone proves a link once more, of those that hold the blob each in its turn: the link was proven and
-   * not revoked since, all of the blob is known, and all that could hold it were asked of late. Undefined: all are to be
-   * asked, also where one of its holders is a suspect.
-   */
-  voucher(name: BlobName, nowMs: number, isSuspect: (originId: string) => boolean): Voucher | undefined {
-    const state = this.#sound(name);
-    if (state?.metainfo.state !== 'final' || !this.#links.isKnown(name)) return undefined;
-    if (state.holdersUntilMs <= nowMs || state.originIds.some(isSuspect)) return undefined;
-    state.turns += 1;
-    const originId = state.originIds[state.turns % state.originIds.length];
-    return originId === undefined ? undefined : { originId, entry: state };
-  }
-
-  /**
-   * The voucher said that the link is there, and the blob with it, by this metainfo: the link is believed from the look-up
-   * on. Who else holds it is as it was. `isContested`: see {@link learned}.
-   */
-  vouched(
-    name: BlobName,
-    { entry: asked }: Voucher,
-    metainfo: Metainfo,
-    lookUp: LookUp,
-  ): { readonly entry: Entry; readonly isContested: boolean } {
-    // It may have been let go of meanwhile, and found anew.
-    const state = this.#sound(name) ?? (asked as State);
-    const isContested = this.learned(state, { metainfo, originIds: state.originIds }) === 'contested';
-    this.#touch(name, state);
-    this.#links.note(name, true, lookUp);
-    this.#trim();
-    return { entry: state, isContested };
   }
 
   /** Its leader, or another, told of it. `contested`: origins vouch for different bytes of one blob; nothing is taken over. */

@@ -7,7 +7,6 @@ import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
 import { checkModel, type Step, same } from '@sepia/test-support/model';
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
-import { HOLDERS_MS } from '../../../src/deadlines.ts';
 import { type Entry, Followed, sizeOf } from '../../../src/metainfo/core/followed.ts';
 
 const PIECES = 3;
@@ -124,8 +123,6 @@ interface Known {
   askedMs: number;
   waiting: number;
   orphanSinceMs: number | undefined;
-  /** When all were asked who has it. */
-  locatedMs: number;
 }
 
 interface Model {
@@ -191,9 +188,8 @@ const found = fc
         let known = model.known.get(blob);
         if (known === undefined || known.isFailed) {
           const none = { isFollowed: false, isFailed: false, waiting: 0, orphanSinceMs: undefined };
-          known = { count, attempt, origin, wantsAll: all, askedMs: nowMs, locatedMs: 0, ...none };
+          known = { count, attempt, origin, wantsAll: all, askedMs: nowMs, ...none };
         } else learn(known, attempt, count, origin);
-        known.locatedMs = lookUp.atMs;
         const mustFollow = known.count <= PIECES && !known.isFollowed;
         same(answer.mustFollow, mustFollow, 'mustFollow');
         if (mustFollow) known.isFollowed = true;
@@ -305,44 +301,6 @@ const silence = fc.tuple(BLOB, fc.boolean()).map(
   }),
 );
 
-const vouched = fc
-  .record({ blob: BLOB, repository: REPOSITORY, isSuspect: fc.boolean(), back: fc.nat(2) })
-  .map(
-    ({ blob, repository, isSuspect, back }): Step<Model, Real> => ({
-      name: `a${isSuspect ? ' suspect' : ' sound'} holder is to vouch for ${blob} in ${repository}`,
-      run: (model, real) => {
-        const lookUp = model.lookUps.at(-1 - back);
-        if (lookUp === undefined) return;
-        const { nowMs } = model;
-        const name = nameOf(blob, repository);
-        const known = model.known.get(blob);
-        const voucher = real.followed.voucher(name, nowMs, () => isSuspect);
-        const mayVouch =
-          known !== undefined &&
-          !known.isFailed &&
-          known.count > PIECES &&
-          model.believed.has(linkOf(blob, repository)) &&
-          !isSuspect;
-        const agoMs = nowMs - (known?.locatedMs ?? 0);
-        if (!mayVouch || agoMs >= HOLDERS_MS) same(voucher, undefined, 'nobody vouches');
-        if (mayVouch && agoMs < HOLDERS_MS / 2) same(voucher?.originId, known.origin, 'who vouches');
-        if (voucher === undefined || known === undefined) return;
-        const { entry, isContested } = real.followed.vouched(
-          name,
-          voucher,
-          told(blob, '0', PIECES + 1),
-          real.lookUps[lookUp.at]!,
-        );
-        same(entry, real.entries.get(blob), 'vouched for what is known');
-        same(isContested, false, 'the same bytes');
-        model.known.delete(blob);
-        model.known.set(blob, known);
-        if (!lookUp.isStale) model.believed.set(linkOf(blob, repository), lookUp.atMs + BELIEF_MS);
-        trim(model);
-      },
-    }),
-  );
-
 const revoked = fc.tuple(BLOB, REPOSITORY).map(
   ([blob, repository]): Step<Model, Real> => ({
     name: `${blob} is deleted from ${repository}`,
@@ -356,7 +314,7 @@ const revoked = fc.tuple(BLOB, REPOSITORY).map(
 
 t.test('what is followed, believed and let go of is what the model says', async (t) => {
   checkModel<Model, Real>(t, {
-    steps: [later, lookUp, found, found, vouched, learned, asked, waits, next, silence, revoked],
+    steps: [later, lookUp, found, found, learned, asked, waits, next, silence, revoked],
     start: () => ({
       model: { nowMs: 0, known: new Map(), believed: new Map(), lookUps: [] },
       real: { followed: make(), entries: new Map(), lookUps: [], waits: new Map() },
