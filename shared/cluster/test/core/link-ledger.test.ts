@@ -31,6 +31,19 @@ t.test('a link is believed for a while after it was looked up', async (t) => {
   t.notOk(ledger.isBelieved({ ...NAME, repository: 'other' }, 100));
 });
 
+t.test('a link that is denied is known no longer; what is asked for beside it counts', async (t) => {
+  const ledger = ledgerOf();
+  const other = { ...NAME, repository: 'other' };
+  const asked = ledger.begin(100);
+  ledger.note(NAME, 2, ledger.begin(100));
+  ledger.deny(NAME);
+  ledger.deny(NAME);
+  t.notOk(ledger.isKnown(NAME));
+  t.equal(ledger.used, 0);
+  ledger.note(other, 1, asked);
+  t.equal(ledger.get(other, 101), 1);
+});
+
 t.test('a link that is asked for is looked up again before it must be, once', async (t) => {
   const ledger = new LinkLedger<string>({ beliefMs: () => 1_000, limit: 1_000 });
   t.notOk(ledger.isDue(NAME, 0), 'nothing is noted');

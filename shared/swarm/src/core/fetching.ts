@@ -156,17 +156,32 @@ export class Fetching {
    */
   lineMs(nowMs: number): number {
     const { rate, pieces, limits } = this.#deps;
-    if (rate.bestPerSec === 0) return 0;
-    const pieceMs = (PIECE_BYTES * 1000) / rate.bestPerSec;
-    if (rate.silentMs(nowMs) >= Math.max(limits.stallMs, Math.min(3 * pieceMs, 2 * limits.hungMs))) return 0;
-    return Math.min(limits.lineMs, pieces.inFlight.size * pieceMs);
+    const silentMs = Math.max(limits.stallMs, Math.min(3 * this.#pieceMs, 2 * limits.hungMs));
+    if (rate.silentMs(nowMs) >= silentMs) return 0;
+    return Math.min(limits.lineMs, pieces.inFlight.size * this.#pieceMs);
   }
 
-  /** From when on a silent fetch is late; `isRead`: a reader waits for it, and that long at most. */
+  /** What the own line needs for a piece, as fast as it was of late, ms; 0 before that was measured. */
+  get #pieceMs(): number {
+    const { bestPerSec } = this.#deps.rate;
+    return bestPerSec === 0 ? 0 : (PIECE_BYTES * 1000) / bestPerSec;
+  }
+
+  /**
+   * As {@link lineMs}, by the rate of now and whatever is silent: how long a wire may be silent until it is closed. A wire that is
+   * closed too early begins its pieces anew, for ever on a line that is slow enough.
+   */
+  get longLineMs(): number {
+    const { rate, pieces, limits } = this.#deps;
+    if (rate.bytesPerSec === 0) return 0;
+    return Math.min(limits.lineMs, (pieces.inFlight.size * PIECE_BYTES * 1000) / rate.bytesPerSec);
+  }
+
+  /** From when on a silent fetch is late; `isRead`: a reader waits for it, and where a line is not very slow not for long. */
   #stallMs(nowMs: number, isRead: boolean): number {
     const { limits } = this.#deps;
-    const lineMs = isRead ? Math.min(this.lineMs(nowMs), limits.readerHttpMs) : this.lineMs(nowMs);
-    return Math.max(limits.stallMs, lineMs);
+    const mostMs = isRead ? Math.max(limits.readerHttpMs, 3 * this.#pieceMs) : limits.lineMs;
+    return Math.max(limits.stallMs, Math.min(this.lineMs(nowMs), mostMs));
   }
 
   /** From when on a reader's piece is late; where more is asked for, not while the line needs so long for all of it. */

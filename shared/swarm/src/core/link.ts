@@ -181,10 +181,14 @@ export class Link {
   }
 
   /**
-   * Notes whether it is stalled; true if it has been silent for so long that it is given up. `lineMs`: what the own line needs for all
-   * that is on its way to us; who is silent for less may wait its turn there.
+   * Notes whether it is stalled; true if it has been silent for so long that it is given up. `line`: what the own line needs for all
+   * that is on its way to us, by its best and by now; who is silent for less may wait its turn there.
    */
-  checkSilence(limits: CoreLimits, nowMs: number, lineMs: number): boolean {
+  checkSilence(
+    limits: CoreLimits,
+    nowMs: number,
+    line: { readonly ms: number; readonly longMs: number },
+  ): boolean {
     const silentMs = nowMs - this.lastByteMs;
     if (this.load === 0) {
       // A stalled wire whose pieces came from elsewhere is tried again after a pause.
@@ -192,8 +196,8 @@ export class Link {
       return false;
     }
     // Once it is, only bytes show that it is not: the line may seem slower by then.
-    this.stalled ||= silentMs >= Math.max(limits.stallMs, lineMs);
-    return silentMs >= Math.max(limits.hungMs * (this.kind === 'http' ? 3 : 1), 2 * lineMs);
+    this.stalled ||= silentMs >= Math.max(limits.stallMs, line.ms);
+    return silentMs >= Math.max(limits.hungMs * (this.kind === 'http' ? 3 : 1), 2 * line.longMs);
   }
 
   /** Leaves it alone for a while that doubles with each failure. */

@@ -345,14 +345,14 @@ export class SwarmCore {
   }
 
   #onTick(nowMs: number, emit: Emit): void {
-    const lineMs = this.#fetching.lineMs(nowMs);
+    const line = { ms: this.#fetching.lineMs(nowMs), longMs: this.#fetching.longLineMs };
     for (const link of [...this.links.values()]) {
       if (link.kind === 'wire' && this.#dialling.banned(link.peerId, nowMs)) {
         // It lied in another swarm.
         this.#close(link, 'banned', nowMs, emit);
         continue;
       }
-      if (!link.checkSilence(this.limits, nowMs, lineMs)) continue;
+      if (!link.checkSilence(this.limits, nowMs, line)) continue;
       if (link.kind === 'wire') {
         this.#close(link, 'failed', nowMs, emit);
         continue;

@@ -3,6 +3,8 @@ import { CORE_LIMITS as LIMITS } from '../../src/core/limits.ts';
 import { wireOf } from '../../src/core/link.ts';
 import { makeLink } from '../support/core.ts';
 
+const NO_LINE = { ms: 0, longMs: 0 };
+
 const MIB = 1024 * 1024;
 
 t.test(
@@ -52,38 +54,39 @@ t.test('as many pieces are asked for at once as keep it busy over a round trip',
 t.test('silence makes it stalled, then given up; a request answered over HTTP may take longer', async (t) => {
   const one = makeLink();
   one.begin(0, 1_000);
-  t.notOk(one.checkSilence(LIMITS, 1_000 + LIMITS.stallMs - 1, 0));
+  t.notOk(one.checkSilence(LIMITS, 1_000 + LIMITS.stallMs - 1, NO_LINE));
   t.notOk(one.stalled);
-  t.notOk(one.checkSilence(LIMITS, 1_000 + LIMITS.stallMs, 0));
+  t.notOk(one.checkSilence(LIMITS, 1_000 + LIMITS.stallMs, NO_LINE));
   t.ok(one.stalled);
-  t.ok(one.checkSilence(LIMITS, 1_000 + LIMITS.hungMs, 0));
+  t.ok(one.checkSilence(LIMITS, 1_000 + LIMITS.hungMs, NO_LINE));
   one.onBytes(0, 10, 20_000);
   t.notOk(one.stalled, 'bytes came');
   const http = makeLink({ kind: 'http', httpHas: () => true });
   http.begin(0, 0);
-  t.notOk(http.checkSilence(LIMITS, 3 * LIMITS.hungMs - 1, 0));
-  t.ok(http.checkSilence(LIMITS, 3 * LIMITS.hungMs, 0));
+  t.notOk(http.checkSilence(LIMITS, 3 * LIMITS.hungMs - 1, NO_LINE));
+  t.ok(http.checkSilence(LIMITS, 3 * LIMITS.hungMs, NO_LINE));
 });
 
 t.test('who is silent for less than the own line needs is neither stalled nor given up', async (t) => {
   const one = makeLink();
   one.begin(0, 0);
   const lineMs = 8_000;
-  t.notOk(one.checkSilence(LIMITS, lineMs - 1, lineMs));
+  const line = { ms: lineMs, longMs: lineMs + 1_000 };
+  t.notOk(one.checkSilence(LIMITS, lineMs - 1, line));
   t.notOk(one.stalled);
-  t.notOk(one.checkSilence(LIMITS, 2 * lineMs - 1, lineMs));
+  t.notOk(one.checkSilence(LIMITS, 2 * line.longMs - 1, line));
   t.ok(one.stalled);
-  t.ok(one.checkSilence(LIMITS, 2 * lineMs, lineMs));
+  t.ok(one.checkSilence(LIMITS, 2 * line.longMs, line));
 });
 
 t.test('one whose pieces came from elsewhere is tried again after a pause', async (t) => {
   const one = makeLink();
   one.begin(0, 0);
-  one.checkSilence(LIMITS, LIMITS.stallMs, 0);
+  one.checkSilence(LIMITS, LIMITS.stallMs, NO_LINE);
   one.end(0);
-  t.notOk(one.checkSilence(LIMITS, 4 * LIMITS.stallMs, 0));
+  t.notOk(one.checkSilence(LIMITS, 4 * LIMITS.stallMs, NO_LINE));
   t.ok(one.stalled);
-  t.notOk(one.checkSilence(LIMITS, 4 * LIMITS.stallMs + 1, 0));
+  t.notOk(one.checkSilence(LIMITS, 4 * LIMITS.stallMs + 1, NO_LINE));
   t.notOk(one.stalled);
 });
 

@@ -67,6 +67,15 @@ t.test('what is known is answered from memory only while its link is believed', 
   t.equal(followed.known(name), entry);
 });
 
+t.test('what is denied is not told with no origin left', async (t) => {
+  const followed = make();
+  const name = nameOf('x');
+  followed.found(name, { metainfo: told('x', '0', 9), originIds: ['a'] }, followed.lookUp(0), ASKED);
+  followed.denied(name);
+  t.equal(followed.withoutOrigins(name), undefined);
+  t.equal(followed.believed(name, 0), undefined);
+});
+
 t.test('origins that vouch for different bytes are told apart from news', async (t) => {
   const followed = make();
   const name = nameOf('x');
