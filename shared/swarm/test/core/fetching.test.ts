@@ -60,7 +60,12 @@ function scene() {
     fetching.schedule(nowMs, (effect) => void told.push(effect), false);
     return told;
   };
-  return { links, readers, pieces, rate, hedge, schedule };
+  /** `link` was asked for the piece at 0 ms. */
+  const ask = (link: Link, index: number): void => {
+    link.begin(index, 0);
+    pieces.begin(link.id, index);
+  };
+  return { links, readers, pieces, rate, ask, hedge, schedule };
 }
 
 t.test('a piece that is asked of links that are gone gets another source', async (t) => {
@@ -75,15 +80,14 @@ t.test('what a reader waits for is asked of a second wire too, where that is muc
   const { readerLateMs } = CORE_LIMITS;
   /** After `readerLateMs` `gotBytes` of the piece came, and a second wire brings `rate` bytes a second. */
   const late = (gotBytes: number, rate: number, isRead = true): SwarmEffect[] => {
-    const { links, readers, pieces, hedge } = scene();
+    const { links, readers, hedge, ask } = scene();
     const [slow, other] = [peer(1, [0]), peer(2, [0, 1])];
     for (const link of [slow, other]) links.set(link.id, link);
     for (const [link, index] of [
       [slow, 0],
       [other, 1],
     ] as const) {
-      link.begin(index, 0);
-      pieces.begin(link.id, index);
+      ask(link, index);
     }
     if (isRead) readers.set(1, 0, PIECES - 1, 0);
     for (let ms = 100; ms <= readerLateMs; ms += 100) {
@@ -102,12 +106,11 @@ t.test('what a reader waits for is asked of a second wire too, where that is muc
 t.test(
   'where the own line is what is slow, nothing that a reader waits for is asked for twice',
   async (t) => {
-    const { links, readers, pieces, rate, hedge } = scene();
+    const { links, readers, rate, hedge, ask } = scene();
     const [slow, idle] = [peer(1, [0, 1]), peer(2, [0, 1])];
     for (const link of [slow, idle]) links.set(link.id, link);
     for (const index of [0, 1]) {
-      slow.begin(index, 0);
-      pieces.begin(slow.id, index);
+      ask(slow, index);
     }
     readers.set(1, 0, PIECES - 1, 0);
     const bytesPerSec = 2 ** 17;
@@ -129,15 +132,14 @@ t.test(
 t.test(
   'a wire that waits its turn on a slow line of our own gets no second source before the line had time',
   async (t) => {
-    const { links, pieces, rate, hedge } = scene();
+    const { links, rate, hedge, ask } = scene();
     const [one, two, idle] = [peer(1, [0]), peer(2, [1]), peer(3, [0, 1, 2, 3])];
     for (const link of [one, two, idle]) links.set(link.id, link);
     for (const [link, index] of [
       [one, 0],
       [two, 1],
     ] as const) {
-      link.begin(index, 0);
-      pieces.begin(link.id, index);
+      ask(link, index);
     }
     // 256 KiB a second, all from the first: 8 s for both pieces.
     for (let ms = 500; ms <= 8_000; ms += 500) {
@@ -150,13 +152,12 @@ t.test(
 );
 
 t.test('where nothing at all comes on a slow line it is not the line', async (t) => {
-  const { links, pieces, rate, hedge } = scene();
+  const { links, rate, hedge, ask } = scene();
   const [one, two, idle] = [peer(1, [0, 1, 2]), peer(2, [3, 4]), peer(3, [0, 1, 2, 3, 4, 5])];
   for (const link of [one, two, idle]) links.set(link.id, link);
   const asked = [0, 1, 2, 3, 4].map((index) => ({ index, link: index < 3 ? one : two }));
   for (const { link, index } of asked) {
-    link.begin(index, 0);
-    pieces.begin(link.id, index);
+    ask(link, index);
   }
   // 512 KiB a second: 10 s for all five; then both hang.
   for (let ms = 500; ms <= 1_000; ms += 500) {
@@ -168,15 +169,14 @@ t.test('where nothing at all comes on a slow line it is not the line', async (t)
 });
 
 t.test('where one that was quick hangs, a slow one beside it does not make the line slow', async (t) => {
-  const { links, pieces, rate, hedge } = scene();
+  const { links, rate, hedge, ask } = scene();
   const [quick, slow, idle] = [peer(1, [0]), peer(2, [1]), peer(3, [0, 1, 2, 3])];
   for (const link of [quick, slow, idle]) links.set(link.id, link);
   for (const [link, index] of [
     [quick, 0],
     [slow, 1],
   ] as const) {
-    link.begin(index, 0);
-    pieces.begin(link.id, index);
+    ask(link, index);
   }
   // 10 MiB a second, then a tenth of one.
   for (let ms = 200; ms <= 1_000; ms += 200) {
@@ -240,7 +240,7 @@ t.test('what a reader takes next comes before what is rarer', async (t) => {
 t.test('what peers have is asked of them, not of an origin, as long as each of them serves', async (t) => {
   const all = [0, 1, 2, 3];
   const asked = (isRefused: boolean): number[] => {
-    const { links, pieces, schedule } = scene();
+    const { links, pieces, schedule, ask } = scene();
     const origin = makeLink({ id: 1, peerId: 'o', origin: true, zone: 'a', pieceCount: PIECES });
     const [one, other] = [peer(2, all), peer(3, all)];
     for (const link of [origin, one, other]) {
@@ -250,8 +250,7 @@ t.test('what peers have is asked of them, not of an origin, as long as each of t
         pieces.gained(link, index);
       }
     }
-    one.begin(0, 0);
-    pieces.begin(one.id, 0);
+    ask(one, 0);
     if (isRefused) for (const link of [one, other]) for (const index of all) link.refuse(index, 1_000);
     return schedule(0).flatMap((effect) => (effect.type === 'fetch' ? [effect.link] : []));
   };
