@@ -58,7 +58,7 @@ const SHARED_OPTIONS = {
 };
 
 interface TagsDeps extends Partial<Pick<RegisterClientDeps, 'chance' | 'delay' | 'incarnation'>> {
-  readonly members: Pick<Members, 'selfId' | 'shard' | 'counted'>;
+  readonly members: Pick<Members, 'selfId' | 'shard' | 'counted' | 'isSuspect'>;
   readonly records: RecordStore;
   readonly standing: Pick<OwnStanding, 'require' | 'sender' | 'standing'>;
   readonly nowMs: () => number;
@@ -79,6 +79,7 @@ export class Tags {
         transport: async (id, request, signal) => await this.#send(id, request, signal),
         chance: deps.chance ?? (() => randomInt(2 ** 32) / 2 ** 32),
         nowMs: deps.nowMs,
+        isSuspect: (id) => deps.members.isSuspect(id),
         ...(deps.delay === undefined ? {} : { delay: deps.delay }),
         ...(deps.incarnation === undefined ? {} : { incarnation: deps.incarnation }),
       },

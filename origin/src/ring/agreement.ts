@@ -16,7 +16,7 @@ const OPTIONS = { deadlineMs: REGISTER_MS, requestTimeoutMs: QUICK_MS, quorumTri
 
 interface AgreementDeps {
   readonly cluster: Pick<Cluster, 'epoch'>;
-  readonly members: Pick<Members, 'selfId' | 'counted'>;
+  readonly members: Pick<Members, 'selfId' | 'counted' | 'isSuspect'>;
   readonly standing: Pick<OwnStanding, 'requireAll' | 'sender'>;
   readonly acceptors: AcceptorStore;
   readonly nowMs: () => number;
@@ -37,6 +37,7 @@ export class Agreement {
         transport: async (id, request) => await this.#send(id, request),
         chance: () => randomInt(2 ** 32) / 2 ** 32,
         nowMs: deps.nowMs,
+        isSuspect: (id) => deps.members.isSuspect(id),
       },
       { proposerId: deps.members.selfId, ...OPTIONS },
     );

@@ -6,7 +6,11 @@ function world() {
   const asked: string[] = [];
   const agreement = new Agreement({
     cluster: { epoch: 4 },
-    members: { selfId: 'o1', counted: async () => t.fail('asks nobody') as never },
+    members: {
+      selfId: 'o1',
+      counted: async () => t.fail('asks nobody') as never,
+      isSuspect: () => false,
+    },
     standing: { requireAll: () => undefined, sender: { id: 'o1', generation: 1, known: {} } },
     acceptors: {
       handle: async ({ key }: { key: string }) => {

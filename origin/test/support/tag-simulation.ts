@@ -181,12 +181,13 @@ export class TagSimulation {
     const died = new AbortController();
     const records = new RecordStore({ table: new LevelTable({ db: this.#database(member, died.signal) }) });
     const nowMs = (): number => Math.round(this.#nowMs + member.skewMs);
-    const members: Pick<Members, 'selfId' | 'shard' | 'counted'> = {
+    const members: Pick<Members, 'selfId' | 'shard' | 'counted' | 'isSuspect'> = {
       selfId: member.id,
       shard: () => {
         const at = MEMBERS.indexOf(member.id) % OWNERS.length;
         return { epoch: 0, sets: [this.#bug === 'quorum-of-one' ? [OWNERS[at]!] : OWNERS] };
       },
+      isSuspect: () => false,
       counted: async <T>(id: string, call: { readonly json?: unknown }) => ({
         sender: { id, generation: 0, known: {} },
         answer: (await this.#send(member, died.signal, id, call.json)) as T,

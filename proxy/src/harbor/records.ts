@@ -49,6 +49,7 @@ export class Records {
         },
         chance: () => randomInt(2 ** 32) / 2 ** 32,
         nowMs: dateMs,
+        isSuspect: (id) => origins.health.isSuspect(id),
       },
       { proposerId: memberId, ...OPTIONS },
     );

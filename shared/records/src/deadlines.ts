@@ -7,6 +7,8 @@
 export const REGISTER_MS = 10_000;
 /** One owner's answer. */
 export const REGISTER_REQUEST_MS = 2_000;
+/** Of a prepare, which a quorum is asked: the other owners are asked too when one of these says nothing for so long. */
+export const REGISTER_HEDGE_MS = 100;
 /** Before a round that another proposer disturbed is tried again, doubling up to the next. */
 export const REGISTER_REST_MS = 10;
 /** Longest rest between two rounds. */

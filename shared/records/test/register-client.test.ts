@@ -1,7 +1,14 @@
 import { CodedError } from '@sepia/base/errors';
 import t from 'tap';
-import type { RegisterReply, RegisterRequest } from '../src/register/register.ts';
-import { RegisterClient } from '../src/register/register-client.ts';
+import { REGISTER_HEDGE_MS } from '../src/deadlines.ts';
+import {
+  type AcceptorState,
+  acceptorStep,
+  EMPTY_ACCEPTOR,
+  type RegisterReply,
+  type RegisterRequest,
+} from '../src/register/register.ts';
+import { RegisterClient, type RegisterClientDeps } from '../src/register/register-client.ts';
 
 function clientWith(
   transport: (id: string, request: RegisterRequest) => Promise<RegisterReply>,
@@ -32,4 +39,61 @@ t.test('a bug in the change itself is thrown', async (t) => {
     throw new TypeError('wrong code');
   };
   await t.rejects(client.change('key', ['a', 'b', 'c'], change), TypeError);
+});
+
+/** Owners of registers that answer as acceptors do, unless `away` names them; `asked` is what each was. */
+function owners(away: ReadonlySet<string> = new Set()) {
+  const states = new Map<string, AcceptorState>();
+  const asked: string[] = [];
+  const transport = async (id: string, request: RegisterRequest): Promise<RegisterReply> => {
+    asked.push(`${request.type} ${id}`);
+    if (away.has(id)) throw new CodedError('PEER_HTTP');
+    const register = `${id} ${request.key}`;
+    const { next, reply } = acceptorStep(states.get(register) ?? EMPTY_ACCEPTOR, request);
+    states.set(register, next);
+    return reply;
+  };
+  return { asked, transport, states };
+}
+
+function clientAt(
+  transport: ReturnType<typeof owners>['transport'],
+  deps: Pick<RegisterClientDeps, 'delay' | 'isSuspect'>,
+): RegisterClient {
+  const given = { transport, chance: () => 0.5, nowMs: () => 0, incarnation: 'i', ...deps };
+  return new RegisterClient(given, { proposerId: 'b', backoffMs: 1 });
+}
+
+t.test('a prepare goes to a quorum, from the proposer on, and the accept to all', async (t) => {
+  const { asked, transport, states } = owners();
+  const never = (): Promise<void> => new Promise(() => undefined);
+  const client = clientAt(transport, { delay: never });
+  t.equal(await client.change('k', ['a', 'b', 'c'], () => 'x'), 'x');
+  t.same(asked, ['prepare b', 'prepare a', 'accept b', 'accept a', 'accept c']);
+  t.same(states.get('c k'), states.get('a k'), 'who was not asked has it as well');
+});
+
+t.test('where one of a quorum does not answer, or is suspected, the others are asked', async (t) => {
+  const { asked, transport } = owners(new Set(['a']));
+  const never = (): Promise<void> => new Promise(() => undefined);
+  t.equal(await clientAt(transport, { delay: never }).change('k', ['a', 'b', 'c'], () => 'x'), 'x');
+  t.same(asked.slice(0, 3), ['prepare b', 'prepare a', 'prepare c']);
+  asked.length = 0;
+  const knowing = clientAt(transport, { delay: never, isSuspect: (id) => id === 'a' });
+  t.equal(await knowing.change('j', ['a', 'b', 'c'], () => 'y'), 'y');
+  t.same(asked.slice(0, 2), ['prepare b', 'prepare c'], 'who did not answer of late is asked last');
+  t.notOk(asked.includes('prepare a'));
+});
+
+t.test('one of a quorum that is slow is not waited for', async (t) => {
+  const { asked, transport } = owners();
+  const client = clientAt(
+    (id, request) => (id === 'a' ? new Promise(() => undefined) : transport(id, request)),
+    {
+      delay: async (ms) =>
+        await (ms === REGISTER_HEDGE_MS ? Promise.resolve() : new Promise(() => undefined)),
+    },
+  );
+  t.equal(await client.change('k', ['a', 'b', 'c'], () => 'x'), 'x');
+  t.ok(asked.includes('prepare c'));
 });

@@ -9,6 +9,7 @@ import { counted, isQuorum, type Sender } from '../core/standing.ts';
 import {
   MAX_REGISTER_REST_MS,
   REGISTER_GRACE_MS,
+  REGISTER_HEDGE_MS,
   REGISTER_MS,
   REGISTER_REQUEST_MS,
   REGISTER_REST_MS,
@@ -36,6 +37,8 @@ export interface RegisterClientDeps {
   readonly chance: () => number;
   readonly nowMs: () => number;
   readonly delay?: (ms: number, signal?: AbortSignal) => Promise<void>;
+  /** True for an owner that did not answer of late: it is asked last. */
+  readonly isSuspect?: (memberId: string) => boolean;
   /** Makes proposer ids unique per process: two that share one could break a register. Default: random. */
   readonly incarnation?: string;
 }
@@ -92,12 +95,14 @@ type Round<T> =
 export class RegisterClient {
   readonly #deps: RegisterClientDeps;
   readonly #options: typeof REGISTER_CLIENT_DEFAULTS;
+  readonly #id: string;
   readonly #proposer: string;
   #counter = 0;
 
   constructor(deps: RegisterClientDeps, options: RegisterClientOptions) {
     this.#deps = deps;
     this.#options = { ...REGISTER_CLIENT_DEFAULTS, ...options };
+    this.#id = options.proposerId;
     this.#proposer = `${options.proposerId}.${deps.incarnation ?? randomBytes(8).toString('hex')}`;
   }
 
@@ -197,7 +202,9 @@ export class RegisterClient {
 
   /**
    * Asks all owners; ends as soon as a quorum of replies counts and `enough` holds (or no further reply can come), or as
-   * soon as a quorum is out of reach. Requests under way are not aborted then: late ones still teach owners.
+   * soon as a quorum is out of reach. Requests under way are not aborted then: late ones still teach owners. A prepare goes
+   * to a quorum, and to the others once one of those is late or says anything but yes: what it asks of them the accept
+   * brings them as well.
    */
   async #ask<R extends RegisterReply>(
     shard: Shard,
@@ -206,51 +213,74 @@ export class RegisterClient {
     signal?: AbortSignal,
     enough: (replies: readonly Counted<R>[]) => boolean = () => true,
   ): Promise<Round<R>> {
-    const owners = [...new Set(shard.sets.flat())];
+    const owners = this.#inOrder(shard);
     const sent = shard.epoch === 0 ? request : { ...request, epoch: shard.epoch };
     const good: Counted<R>[] = [];
     const open = new Set(owners);
+    const waiting = request.type === 'prepare' ? owners.slice(quorumOf(owners, shard.sets)) : [];
     const verdict = new Verdict<Round<R>>();
+    const over = new AbortController();
     let refused = false;
     let late = false;
+    const end = (round: Round<R>): void => {
+      over.abort();
+      verdict.give(round);
+    };
     const judge = (): void => {
       const replies = counted(good);
       const isOne = isQuorum(idsOf(replies), shard.sets);
       if (isOne && !late && open.size > 0 && !enough(replies)) {
         late = true;
         this.#after(this.#options.graceMs, judge);
-      } else if (isOne && (late || open.size === 0 || enough(replies)))
-        verdict.give({ type: 'quorum', replies });
+      } else if (isOne && (late || open.size === 0 || enough(replies))) end({ type: 'quorum', replies });
       else if (!isQuorum([...idsOf(replies), ...open], shard.sets))
-        verdict.give(refused ? { type: 'refused' } : { type: 'lost' });
+        end(refused ? { type: 'refused' } : { type: 'lost' });
+      // One of the first said no, said nothing, or does not count.
+      else if (open.size === waiting.length) askRest();
+    };
+    const ask = (owner: string): void => {
+      const answered = this.#send(owner, sent, signal).then(
+        (reply) => {
+          const sender = reply.sender ?? { id: owner, generation: 0, known: {} };
+          if (isGood(reply)) good.push({ ...reply, sender } as Counted<R>);
+          else if (reply.type === 'refused') {
+            refused = true;
+            this.#saw(reply.promised);
+          } else if (reply.type === 'outdated') refused = true;
+        },
+        (error: unknown) => {
+          // Silence, or a refusal that says nothing of the register. A sole owner that cannot know says why.
+          if (isBug(error) || (owners.length === 1 && isCoded(error, 'QUORUM_LOST'))) verdict.fail(error);
+        },
+      );
+      void answered.finally(() => {
+        open.delete(owner);
+        judge();
+      });
+    };
+    const askRest = (): void => {
+      if (!over.signal.aborted) for (const owner of waiting.splice(0)) ask(owner);
     };
     const onAbort = (): void => verdict.fail(signal?.reason);
     signal?.throwIfAborted();
     signal?.addEventListener('abort', onAbort, { once: true });
-    const settled = owners.map((owner) =>
-      this.#send(owner, sent, signal)
-        .then(
-          (reply) => {
-            const sender = reply.sender ?? { id: owner, generation: 0, known: {} };
-            if (isGood(reply)) good.push({ ...reply, sender } as Counted<R>);
-            else if (reply.type === 'refused') {
-              refused = true;
-              this.#saw(reply.promised);
-            } else if (reply.type === 'outdated') refused = true;
-          },
-          (error: unknown) => {
-            // Silence, or a refusal that says nothing of the register. A sole owner that cannot know says why.
-            if (isBug(error) || (owners.length === 1 && isCoded(error, 'QUORUM_LOST'))) verdict.fail(error);
-          },
-        )
-        .finally(() => {
-          open.delete(owner);
-          judge();
-        }),
-    );
+    for (const owner of owners.slice(0, owners.length - waiting.length)) ask(owner);
     if (owners.length === 0) judge();
-    void Promise.all(settled).then(() => signal?.removeEventListener('abort', onAbort));
-    return await verdict.outcome;
+    if (waiting.length > 0)
+      readElsewhere((this.#deps.delay ?? realDelay)(REGISTER_HEDGE_MS, over.signal).then(askRest));
+    try {
+      return await verdict.outcome;
+    } finally {
+      over.abort();
+      signal?.removeEventListener('abort', onAbort);
+    }
+  }
+
+  /** This member first: it needs no call. */
+  #inOrder({ sets }: Shard): string[] {
+    const { isSuspect = () => false } = this.#deps;
+    const rank = (id: string): number => (id === this.#id ? 0 : isSuspect(id) ? 2 : 1);
+    return [...new Set(sets.flat())].sort((a, b) => rank(a) - rank(b));
   }
 
   async #send(owner: string, request: RegisterRequest, signal?: AbortSignal): Promise<SentReply> {
@@ -283,6 +313,12 @@ export class RegisterClient {
 
 function shardNow(owners: Owners): Shard {
   return typeof owners === 'function' ? owners() : { epoch: 0, sets: [owners] };
+}
+
+/** How many of `owners`, from the first on, are a quorum; all where they are none. */
+function quorumOf(owners: readonly string[], sets: Shard['sets']): number {
+  const last = owners.findIndex((_, index) => isQuorum(owners.slice(0, index + 1), sets));
+  return last < 0 ? owners.length : last + 1;
 }
 
 function idsOf(replies: readonly { readonly sender: Sender }[]): string[] {
