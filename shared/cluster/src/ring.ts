@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 
 /** A member as the configured membership names it. `id` is persistent, never an address; `weight` > 0. */
 export interface RingMember {
@@ -79,8 +79,9 @@ export function majority(replicas: number): number {
 }
 
 function score(key: string, id: string, weight: number): number {
-  const head = createHash('sha256').update(id).update('\0').update(key).digest().readBigUInt64BE(0);
-  const h = (Number(head >> BigInt(64 - SCORE_BITS)) + 0.5) / 2 ** SCORE_BITS;
+  const head = hash('sha256', `${id}\0${key}`, 'buffer');
+  const bits = head.readUInt32BE(0) * 2 ** (SCORE_BITS - 32) + (head.readUInt32BE(4) >>> (64 - SCORE_BITS));
+  const h = (bits + 0.5) / 2 ** SCORE_BITS;
   return -weight / Math.log(h);
 }
 

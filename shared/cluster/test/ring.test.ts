@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { shardKey } from '../src/cluster.ts';
@@ -42,6 +43,22 @@ t.test('the bytes that place a repository, and where they place it, stay as they
 t.test('the order is a fixed contract', async (t) => {
   t.same(rendezvous('sha256:00', ring(5)), rendezvous('sha256:00', ring(5).reverse()));
   t.matchOnly(rendezvous('sha256:00', ring(5)), ['o4', 'o2', 'o1', 'o3', 'o5']);
+});
+
+t.test('the order is by the first 53 bits of SHA-256(id, 0, key)', async () => {
+  const scoreOf = (key: string, { id, weight }: RingMember): number => {
+    const head = createHash('sha256').update(id).update('\0').update(key).digest().readBigUInt64BE(0);
+    return -weight / Math.log((Number(head >> 11n) + 0.5) / 2 ** 53);
+  };
+  fc.assert(
+    fc.property(fc.string(), fc.array(fc.double({ min: 0.1, max: 9, noNaN: true })), (key, weights) => {
+      const members = weights.map((weight, at) => member(`o${at}`, weight));
+      const expected = members.toSorted(
+        (a, b) => scoreOf(key, b) - scoreOf(key, a) || (a.id < b.id ? -1 : 1),
+      );
+      return JSON.stringify(rendezvous(key, members)) === JSON.stringify(expected.map(({ id }) => id));
+    }),
+  );
 });
 
 t.test('a member that leaves moves only its own keys', async () => {
