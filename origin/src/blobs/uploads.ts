@@ -6,6 +6,7 @@ import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import { takesPushes } from '@sepia/cluster/write-back';
+import type { Beside } from '@sepia/store/blob-files';
 import type { BlobAttrs, BlobStore } from '@sepia/store/blob-store';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import { withProvenance } from '@sepia/store/sidecar';
@@ -215,6 +216,8 @@ export class Uploads {
       readonly mediaType: string | undefined;
       /** How long the body says it is. */
       readonly roomBytes: number;
+      /** What is to be durable with it. */
+      readonly beside?: Beside | undefined;
     },
   ): Promise<void> {
     if (facts.roomBytes > SMALL_COPY_BYTES) this.#deps.room.require(facts.roomBytes);
@@ -223,7 +226,8 @@ export class Uploads {
       await appendBody(file, body);
       const own = attrsOf(name, facts.class, facts.mediaType);
       const attrs = { ...own, provenance: facts.brought.reduce(withProvenance, own.provenance) };
-      await this.#deps.guard.writing(name.digest, async () => await file.commit(name.digest, attrs));
+      const commit = async (): Promise<unknown> => await file.commit(name.digest, attrs, facts.beside);
+      await this.#deps.guard.writing(name.digest, commit);
     } finally {
       await file.drop();
     }
@@ -254,12 +258,13 @@ export class Uploads {
   async #place(file: UploadFile, name: BlobName): Promise<{ sizeBytes: number }> {
     const { links, replicator, guard } = this.#deps;
     const place = async (): Promise<{ sizeBytes: number }> => {
-      const { sizeBytes, attrs, bytes } = await file.commit(name.digest, attrsOf(name, 'pushed', undefined));
       const isPushed = this.#deps.upstreams.get(name.upstream).mode === 'write-back';
-      const link = { ...name, sizeBytes, pushed: isPushed ? true : undefined };
-      const small = smallBlob(attrs, bytes);
-      const riding = small && links.ride([link]);
-      await replicator.place(name, { small, links: riding });
+      const link = { ...name, sizeBytes: file.offset, pushed: isPushed ? true : undefined };
+      const riding = file.isHeld ? links.ride([link]) : undefined;
+      const beside = riding && replicator.isOwner(name.digest) ? () => links.rideHere(riding) : undefined;
+      const given = attrsOf(name, 'pushed', undefined);
+      const { sizeBytes, attrs, bytes } = await file.commit(name.digest, given, beside);
+      await replicator.place(name, { small: smallBlob(attrs, bytes), links: riding });
       await links.write([link], riding);
       return { sizeBytes };
     };

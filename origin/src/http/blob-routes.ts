@@ -356,14 +356,17 @@ async function putBlob(deps: BlobRouteDeps, ctx: Context): Promise<void> {
       throw new CodedError('REQUEST_INVALID', { message: `${H_CLASS} must be pushed or cached` });
     const mediaType = ctx.get('sepia-media-type');
     const riding = ridingLinks(ctx.get(H_LINKS));
+    const take = async ({ atMs, links }: NonNullable<typeof riding>): Promise<void> => {
+      taken = { links: await deps.links.take(name, atMs, links) };
+    };
     await deps.uploads.putCopy(name, bodyOf(ctx), {
       class: kind,
       brought: broughtOf(ctx.get(H_BROUGHT)),
       mediaType: mediaType === '' ? undefined : mediaType,
       roomBytes: contentLength(ctx) ?? 0,
+      beside: riding && (async () => await take(riding)),
     });
     if (queryValue(ctx, 'hint') === '1') await deps.replicator.owe(name);
-    if (riding !== undefined) taken = { links: await deps.links.take(name, riding.atMs, riding.links) };
   } else if (queryValue(ctx, 'made') === '1') {
     await deps.uploads.putMade(name, bodyOf(ctx), contentLength(ctx) ?? 0);
   } else {

@@ -121,7 +121,8 @@ async function storeManifest(
   const riding = mayRide ? links.ride(entries) : undefined;
   await replicator.hold(digest, async () => {
     const given = { class: 'pushed', provenance, writtenBack: false, mediaType } as const;
-    const attrs = await store.putBytes(digest, bytes, given);
+    const beside = riding && replicator.isOwner(digest) ? () => links.rideHere(riding) : undefined;
+    const attrs = await store.putBytes(digest, bytes, given, beside);
     await replicator.place({ ...name, digest }, { small: smallBlob(attrs, bytes), links: riding });
   });
   const references = [

@@ -124,7 +124,7 @@ export async function ended(promise: Promise<unknown> | undefined): Promise<void
 }
 
 /** Resolves when all have ended well. @throws the first failure of them, once all have ended */
-export async function allEnded(work: readonly Promise<unknown>[]): Promise<void> {
+export async function allEnded(work: readonly (Promise<unknown> | undefined)[]): Promise<void> {
   const failed = (await Promise.allSettled(work)).find((one) => one.status === 'rejected');
   if (failed !== undefined) throw failed.reason;
 }

@@ -28,7 +28,15 @@ export interface Installation extends Sidecar {
   readonly file: OpenFile;
   /** Where its leaf hashes lie now, if they are kept; renamed from there too. */
   readonly leavesPath?: string;
+  /** See {@link Beside}. */
+  readonly beside?: Beside | undefined;
 }
+
+/**
+ * What is to be durable with a blob: begun once its bytes, sidecar and name are, and ended before its caller is told. Beside
+ * the note of a pushed blob, so that one sync of the database takes both.
+ */
+export type Beside = () => Promise<void>;
 
 /** Hears of every blob that came or went, under the lock of its digest. */
 export interface BlobChanges {
@@ -52,6 +60,9 @@ export class BlobFiles {
   readonly #sidecars = new LatestMap<Digest, Sidecar>(CACHED_SIDECARS);
   readonly leafCache = new LeafCache();
   readonly #rebuilds = new SingleFlight<Digest, Sidecar | undefined>();
+  /** What the names of its temporary files begin with, and how many there were. */
+  readonly #temporaryName = `tmp-${randomBytes(12).toString('hex')}`;
+  #temporaries = 0;
 
   constructor(deps: { files: FilePort; dir: string; log: StoreLog }, options: { readonly durable: boolean }) {
     this.files = deps.files;
@@ -63,7 +74,7 @@ export class BlobFiles {
 
   /** A name under `uploads/` that nothing uses; leftovers there are removed at start. */
   temporary(): string {
-    return join(this.layout.uploads, `tmp-${randomBytes(12).toString('hex')}`);
+    return join(this.layout.uploads, `${this.#temporaryName}-${this.#temporaries++}`);
   }
 
   /**
@@ -113,13 +124,16 @@ export class BlobFiles {
         throw error;
       }
       this.changes.added(digest, sizeBytes, before?.sizeBytes ?? 0);
-      if (attrs.class === 'pushed') await this.changes.pushed?.(digest, sizeBytes);
+      await allEnded([
+        attrs.class === 'pushed' ? this.changes.pushed?.(digest, sizeBytes) : undefined,
+        blob.beside?.(),
+      ]);
       return attrs;
     });
   }
 
   /** As {@link install}, of verified bytes that no file has yet. */
-  async installBytes(blob: Sidecar, bytes: Uint8Array): Promise<BlobAttrs> {
+  async installBytes(blob: Sidecar & Pick<Installation, 'beside'>, bytes: Uint8Array): Promise<BlobAttrs> {
     const path = this.temporary();
     const file = await this.files.open(path, 'create');
     try {

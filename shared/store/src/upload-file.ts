@@ -2,7 +2,7 @@ import { type Digest, Digester, digestAlgorithm, digestOf } from '@sepia/base/di
 import { CodedError } from '@sepia/base/errors';
 import { ended, throwIfBug } from '@sepia/base/failure';
 import { PIECE_BYTES, PieceHasher } from '@sepia/metainfo/tree';
-import type { BlobFiles } from './blob-files.ts';
+import type { Beside, BlobFiles } from './blob-files.ts';
 import type { OpenFile } from './files/file-port.ts';
 import { LEAFLESS_BYTES } from './rot/leaf-file.ts';
 import type { BlobAttrs } from './sidecar.ts';
@@ -119,14 +119,22 @@ export class UploadFile {
     return sealedUpload(digest, this.#offset, layer, await this.#onDisk());
   }
 
-  /** Seals, and renames the upload into place as a blob. @throws `DIGEST_MISMATCH`, `DISK_FULL`, `UPLOAD_UNKNOWN` */
-  async commit(digest: Digest, attrs: BlobAttrs): Promise<CommittedUpload> {
+  /** True while no file has any of it, so that {@link commit} tells its bytes. */
+  get isHeld(): boolean {
+    return this.#file === undefined;
+  }
+
+  /**
+   * Seals, and renames the upload into place as a blob. `beside`: what is to be durable with it.
+   * @throws `DIGEST_MISMATCH`, `DISK_FULL`, `UPLOAD_UNKNOWN`
+   */
+  async commit(digest: Digest, attrs: BlobAttrs, beside?: Beside): Promise<CommittedUpload> {
     const layer = await this.#check(digest);
     if (this.#ended) throw this.#unknown();
     this.#ended = true;
     const sizeBytes = this.#offset;
     const { blobs, path } = this.#deps;
-    const blob = { digest, sizeBytes, layer, attrs };
+    const blob = { digest, sizeBytes, layer, attrs, beside };
     try {
       if (this.#file === undefined) {
         const bytes = Buffer.concat(this.#held);

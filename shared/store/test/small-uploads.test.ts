@@ -1,5 +1,6 @@
 import { join } from 'node:path';
-import { digestOf } from '@sepia/base/digest';
+import { type Digest, digestHex, digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
 import { bytesOf } from '@sepia/test-support/seeded';
 import t from 'tap';
 import { CACHED, checksOf, PUSHED, readAll } from './contract.ts';
@@ -63,6 +64,35 @@ for (const ground of [onDisk, inMemory]) {
     t.equal(await uploads(), 0, 'one that went leaves room for the next');
     t.equal((await next.commit(digestOf(small), CACHED)).attrs.class, 'pushed', 'as they are now');
     for (const upload of held) await upload.drop();
+    await store.close();
+  });
+
+  check('what is to be durable with a blob is begun once that is in its place', async (t, ground, open) => {
+    const store = await open();
+    const [bytes, other] = [bytesOf(9_000, 60), bytesOf(8_000, 61)];
+    const seen: unknown[] = [];
+    const looks = (digest: Digest) => async (): Promise<void> => {
+      const hex = digestHex(digest);
+      seen.push((await ground.files.stat(join(ground.dir, 'blobs/sha256', hex.slice(0, 2), hex)))?.sizeBytes);
+    };
+    const wrong = await store.createUpload('wrong');
+    await wrong.append(bytes);
+    await t.rejects(wrong.commit(digestOf(other), PUSHED, looks(digestOf(other))), {
+      code: 'DIGEST_MISMATCH',
+    });
+    await wrong.drop();
+    t.same(seen, []);
+    await store.putBytes(digestOf(bytes), bytes, PUSHED, looks(digestOf(bytes)));
+    t.same(seen, [9_000]);
+    const upload = await store.createUpload('right');
+    await upload.append(other);
+    await upload.commit(digestOf(other), CACHED, looks(digestOf(other)));
+    t.same(seen, [9_000, 8_000]);
+    const failing = async (): Promise<void> => {
+      throw new CodedError('DISK_FULL');
+    };
+    await t.rejects(store.putBytes(digestOf(bytes), bytes, PUSHED, failing), { code: 'DISK_FULL' });
+    t.ok(await store.has(digestOf(bytes)), 'the blob is there all the same');
     await store.close();
   });
 }

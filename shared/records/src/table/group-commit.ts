@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import type { Database } from '@sepia/store/data-folder';
 import type { DatabaseWrite } from '@sepia/store/level-database';
 
@@ -11,8 +12,9 @@ interface Waiting {
 const BATCH_WRITES = 1024;
 
 /**
- * Synced writes to a database, all that wait while one batch is synced going together in the next. Level's synced
- * puts each hold a thread of the pool; this holds one. Keys are those of the whole database, not of a part.
+ * Synced writes to a database: those of one turn of the event loop go together, and all that wait while one batch is synced
+ * in the next. Level's synced puts each hold a thread of the pool; this holds one. Keys are those of the whole database,
+ * not of a part.
  */
 export class GroupCommit {
   readonly #db: Database;
@@ -39,6 +41,8 @@ export class GroupCommit {
 
   async #run(): Promise<void> {
     this.#busy = true;
+    // What reads first is told one by one what it read, in one turn.
+    await setImmediate();
     while (this.#waiting.length > 0) {
       const group = this.#take();
       try {

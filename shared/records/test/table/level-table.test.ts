@@ -32,3 +32,20 @@ t.test('records on the embedded engine', async (t) => {
     },
   });
 });
+
+t.test('changes of one turn of the event loop are one synced batch', async (t) => {
+  const batches: number[] = [];
+  const db = {
+    get: async () => undefined,
+    write: async (writes: readonly unknown[]) => {
+      batches.push(writes.length);
+    },
+  } as unknown as Database;
+  const table = new LevelTable({ db });
+  const put = async (key: string): Promise<string> =>
+    await table.change([key], () => ({ writes: [{ type: 'put', key, value: '1' }], answer: key }));
+  t.same(await Promise.all(['a', 'b', 'c'].map(put)), ['a', 'b', 'c']);
+  t.same(batches, [3]);
+  await put('d');
+  t.same(batches, [3, 1]);
+});
