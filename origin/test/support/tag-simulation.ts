@@ -266,6 +266,8 @@ export class TagSimulation {
       get: async (key: string) => unsynced.get(key) ?? disk.get(key),
       write: (writes: readonly { readonly key: string; readonly value: string }[]) =>
         new Promise<void>((resolve) => {
+          // What a process that died goes on to do here, no process does there: the next one has its folder.
+          if (died.aborted) return;
           const sync = (): void => {
             // A crash in the middle of a sync: the batch is whole on the disk, or not there.
             if (died.aborted && this.#chance() < 0.5) return;
