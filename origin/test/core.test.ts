@@ -1,10 +1,9 @@
 import { Bitfield } from '@sepia/base/bitfield';
-import { CodedError, type ErrorCode } from '@sepia/base/errors';
+import type { ErrorCode } from '@sepia/base/errors';
 import t from 'tap';
 import { FetchPace } from '../src/fetch/core/fetch-pace.ts';
 import { FetchPlan } from '../src/fetch/core/fetch-plan.ts';
 import { errorWeight, retryDelayMs } from '../src/fetch/core/fetch-retry.ts';
-import { chunkStart } from '../src/http/core/content-range.ts';
 import {
   decideTag,
   defaultPolicy,
@@ -328,16 +327,5 @@ t.test('tag policies', (t) => {
   t.match(setFault(rules), /follows the upstream/);
   t.equal(defaultPolicy('none'), 'mutable');
   t.equal(defaultPolicy('pull-through'), 'revalidate');
-  t.end();
-});
-
-t.test('Content-Range of a chunk', (t) => {
-  t.equal(chunkStart('0-9', 10), 0);
-  t.equal(chunkStart(' 5-9 ', undefined), 5);
-  t.equal(chunkStart('bytes 5-9/*', 5), 5);
-  for (const bad of ['', 'x', '9-5', '-5', '5-', '0-9,20-29']) {
-    t.throws(() => chunkStart(bad, undefined), CodedError, bad);
-  }
-  t.throws(() => chunkStart('0-9', 5), { code: 'UPLOAD_INVALID' });
   t.end();
 });

@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream';
 import { digestOf } from '@sepia/base/digest';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
@@ -117,6 +118,46 @@ t.test(
       'without-origin-2',
       'without-origin-3',
     ]);
+  },
+);
+
+t.test(
+  'a chunk without length that is not as long as its range is refused, and says where the upload stands',
+  async (t) => {
+    await using cluster = await Constellation.start(t.testdir(), {
+      origins: 1,
+      trackers: 0,
+      proxies: 1,
+      agents: 0,
+    });
+    const [url] = cluster.proxyUrls as [string];
+    const content = randomContent(300_000);
+    const chunk = async (path: string, method: string, from: number, bytes: Buffer, end: number) =>
+      await ask(url + path, method, {
+        headers: { 'content-range': `${from}-${end}` },
+        body: Readable.from([bytes.subarray(0, 50_000), bytes.subarray(50_000)]),
+      });
+    const begun = await ask(`${url}/v2/app/blobs/uploads/`, 'POST');
+    const at = String(begun.headers.location);
+    const { bytes } = content;
+    const shorter = await chunk(at, 'PATCH', 0, bytes.subarray(0, 100_000), 199_999);
+    t.equal(shorter.status, 400);
+    t.match(shorter.bytes.toString(), /SIZE_INVALID.*not as long as its Content-Range/);
+    t.equal(shorter.headers.range, '0-99999');
+    const longer = await chunk(at, 'PATCH', 100_000, bytes.subarray(100_000, 200_000), 149_999);
+    t.equal(longer.status, 400);
+    t.equal(longer.headers.range, '0-149999', 'what fits stays');
+    const last = await chunk(
+      `${at}?digest=${content.digest}`,
+      'PUT',
+      150_000,
+      bytes.subarray(150_000),
+      300_000,
+    );
+    t.equal(last.status, 400, 'as of the one that closes the upload');
+    const right = await chunk(at, 'PATCH', 300_000, Buffer.alloc(60_000), 359_999);
+    t.equal(right.status, 202);
+    t.equal(right.headers.range, '0-359999');
   },
 );
 

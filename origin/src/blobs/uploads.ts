@@ -6,6 +6,7 @@ import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import { takesPushes } from '@sepia/cluster/write-back';
+import type { ByteRange } from '@sepia/oci/range';
 import type { Beside } from '@sepia/store/blob-files';
 import type { BlobAttrs, BlobStore } from '@sepia/store/blob-store';
 import type { DiskRoom } from '@sepia/store/disk-room';
@@ -49,6 +50,8 @@ export interface UploadBody {
   readonly bytes: AsyncIterable<Uint8Array>;
   /** How long it says it is; 0: it does not say. */
   readonly length: number;
+  /** Which bytes of the upload it says it is. */
+  readonly range?: ByteRange | undefined;
 }
 
 interface UploadsDeps {
@@ -129,26 +132,21 @@ export class Uploads {
   }
 
   /**
-   * Appends a body; what arrived before a cut stays. `start`: byte that the chunk says it begins at.
-   * @throws `UPLOAD_UNKNOWN`, `UPLOAD_OUT_OF_ORDER`, `UPLOAD_INVALID` while another request writes, `QUOTA_EXCEEDED`
+   * Appends a body; what arrived before a cut stays, as does what fits of one that is not as long as its range.
+   * @throws `UPLOAD_UNKNOWN`, `UPLOAD_OUT_OF_ORDER`, `SIZE_MISMATCH`, `UPLOAD_INVALID` while another request writes, `QUOTA_EXCEEDED`
    */
-  async append(upload: UploadName, body: UploadBody, start: number | undefined): Promise<number> {
+  async append(upload: UploadName, body: UploadBody): Promise<number> {
     return await this.#exclusive(upload, async (session) => {
-      this.#checkStart(session, start);
+      this.#checkStart(session, body.range?.start);
       await this.#take(session.file, body, session.quota);
       return session.file.offset;
     });
   }
 
   /** Ends a session: last bytes, digest, copies, link. Resolves when W members have the blob durably. */
-  async finish(
-    upload: UploadName,
-    body: UploadBody,
-    start: number | undefined,
-    digest: Digest,
-  ): Promise<{ sizeBytes: number }> {
+  async finish(upload: UploadName, body: UploadBody, digest: Digest): Promise<{ sizeBytes: number }> {
     return await this.#exclusive(upload, async (session) => {
-      this.#checkStart(session, start);
+      this.#checkStart(session, body.range?.start);
       await this.#take(session.file, body, session.quota);
       try {
         const { file, quota, upstream, repository } = session;
@@ -198,7 +196,7 @@ export class Uploads {
     this.#deps.room.require(roomBytes);
     const file = await this.#deps.store.createUpload(`made-${randomBytes(12).toString('hex')}`);
     try {
-      await appendBody(file, body, this.#options.maxBlobBytes);
+      await appendBody(file, body, { maxBytes: this.#options.maxBlobBytes });
       await this.#place(file, name);
     } finally {
       await file.drop();
@@ -245,9 +243,10 @@ export class Uploads {
   }
 
   /** Appends a body for which the quota has room: of one that says how long it is, before its first byte. */
-  async #take(file: UploadFile, { bytes, length }: UploadBody, quota: UploadQuota): Promise<void> {
+  async #take(file: UploadFile, { bytes, length, range }: UploadBody, quota: UploadQuota): Promise<void> {
     if (length > 0) await quota.hold(file.offset + length);
-    await appendBody(file, bytes, this.#options.maxBlobBytes, quota.reach);
+    const { maxBlobBytes: maxBytes } = this.#options;
+    await appendBody(file, bytes, { maxBytes, reach: quota.reach, range });
   }
 
   async #commit(file: UploadFile, quota: UploadQuota, name: BlobName): Promise<{ sizeBytes: number }> {

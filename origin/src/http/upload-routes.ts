@@ -6,6 +6,7 @@ import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { takesPushes } from '@sepia/cluster/write-back';
 import { serve } from '@sepia/http/router';
 import { bodyOf, queryValue } from '@sepia/http/signed';
+import { parseChunkRange } from '@sepia/oci/chunk-range';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import type { Context } from 'koa';
 import type { Kept } from '../blobs/kept.ts';
@@ -15,7 +16,6 @@ import type { ContentGuard } from '../fence/content-guard.ts';
 import type { Links } from '../records/links.ts';
 import type { Quotas } from '../records/quotas.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
-import { chunkStart } from './core/content-range.ts';
 import { blobNameOf, clientOf, contentLength, numberOf, repositoryOf, required } from './request.ts';
 
 export interface UploadRouteDeps {
@@ -46,12 +46,12 @@ export function uploadRoutes(router: Router, deps: UploadRouteDeps): void {
     ctx.body = { offset: uploads.offset(uploadOf(ctx)) };
   });
   serve(router, ORIGIN_BLOBS.uploadAppend, async (ctx) => {
-    ctx.body = { offset: await uploads.append(uploadOf(ctx), uploadBody(ctx), startOf(ctx)) };
+    ctx.body = { offset: await uploads.append(uploadOf(ctx), uploadBody(ctx)) };
     ctx.status = 202;
   });
   serve(router, ORIGIN_BLOBS.uploadFinish, async (ctx) => {
     const digest = parseDigest(required(ctx, 'digest'));
-    await uploads.finish(uploadOf(ctx), uploadBody(ctx), startOf(ctx), digest);
+    await uploads.finish(uploadOf(ctx), uploadBody(ctx), digest);
     ctx.set('Docker-Content-Digest', digest);
     ctx.status = 201;
     ctx.body = '';
@@ -96,10 +96,8 @@ function uploadOf(ctx: Context): UploadName {
 }
 
 function uploadBody(ctx: Context): UploadBody {
-  return { bytes: bodyOf(ctx), length: contentLength(ctx) ?? 0 };
-}
-
-function startOf(ctx: Context): number | undefined {
   const header = ctx.get('content-range');
-  return header === '' ? undefined : chunkStart(header, contentLength(ctx));
+  const length = contentLength(ctx);
+  const range = header === '' ? undefined : parseChunkRange(header, length);
+  return { bytes: bodyOf(ctx), length: length ?? 0, range };
 }

@@ -57,3 +57,22 @@ t.test('what came before a cut is stored', async (t) => {
   await t.rejects(appendBody(file as unknown as UploadFile, cut()), { code: 'UPLOAD_INVALID' });
   t.equal(Buffer.concat(file.writes).toString(), 'ab');
 });
+
+t.test('a body that is not as long as its range is refused, and what fits of it is stored', async (t) => {
+  const bodies = [
+    { sizes: [4, 5], range: { start: 2, end: 12 }, stored: 9, what: 'shorter' },
+    { sizes: [4, 8, 5], range: { start: 2, end: 12 }, stored: 4, what: 'longer' },
+    { sizes: [], range: { start: 2, end: 2 }, stored: 0, what: 'none' },
+  ];
+  for (const { sizes, range, stored, what } of bodies) {
+    const file = new Taken();
+    file.writes.push(Buffer.alloc(2));
+    const appended = appendBody(file as unknown as UploadFile, chunksOf(Buffer.alloc(17), sizes), { range });
+    await t.rejects(appended, { code: 'SIZE_MISMATCH', detail: { offset: 2 + stored } }, what);
+    t.equal(file.offset, 2 + stored, what);
+  }
+  const file = new Taken();
+  const range = { start: 0, end: 16 };
+  await appendBody(file as unknown as UploadFile, chunksOf(Buffer.alloc(17), [9, 8]), { range });
+  t.equal(file.offset, 17, 'one that is as long');
+});

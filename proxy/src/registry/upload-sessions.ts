@@ -6,6 +6,7 @@ import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { isDefinite, isSilence } from '@sepia/cluster/core/answers';
+import type { ByteRange } from '@sepia/oci/range';
 import type { FlowLimits } from '../bodies/core/flow.ts';
 import { type RequestBody, watchFlow } from '../bodies/request-body.ts';
 import type { OriginRequest, Origins } from '../cluster/origins.ts';
@@ -41,8 +42,8 @@ export interface PushTarget extends ResolvedName {
 export interface UploadBody {
   readonly stream: RequestBody;
   readonly contentLength: number | undefined;
-  /** `a-b`, checked. */
-  readonly contentRange?: string;
+  /** Which bytes of the upload it says it is. */
+  readonly range?: ByteRange;
 }
 
 /** Upload sessions on their stagers. The proxy keeps nothing about them: the id says where they live. */
@@ -170,7 +171,7 @@ export class Uploads {
     signal: AbortSignal,
   ): Promise<Buffer> {
     const abort = new AbortController();
-    const { stream, contentLength, contentRange } = body;
+    const { stream, contentLength, range } = body;
     // Only what the client did: what befell the call, which ends the stream as well, the call itself tells.
     stream.once('error', (error) => {
       if (isCoded(error)) abort.abort(error);
@@ -190,7 +191,7 @@ export class Uploads {
         headers: {
           'content-type': 'application/octet-stream',
           ...(isEmpty || contentLength === undefined ? {} : { 'content-length': String(contentLength) }),
-          ...(contentRange === undefined ? {} : { 'content-range': contentRange }),
+          ...(range === undefined ? {} : { 'content-range': `${range.start}-${range.end}` }),
         },
         ...(isEmpty ? {} : { body: whole ?? stream }),
         once: true,

@@ -5,12 +5,13 @@ import type { Logger } from '@sepia/base/log';
 import { type NamedUpstream, type ResolvedName, resolveName } from '@sepia/base/names/upstream-name';
 import type { RegistryHandler } from '@sepia/face/registry-app';
 import { queryValue } from '@sepia/http/signed';
+import { parseChunkRange } from '@sepia/oci/chunk-range';
 import type { Context } from 'koa';
 import { RequestBody } from '../bodies/request-body.ts';
 import { UPLOAD_CANCEL_MS } from '../deadlines.ts';
 import { clientSignal, locationOf, sendEmpty } from './answers.ts';
 import { keyOf } from './core/push-places.ts';
-import { checkChunkRange, heldRange, parseUploadId, type UploadId } from './core/upload.ts';
+import { heldRange, parseUploadId, type UploadId } from './core/upload.ts';
 import { type PushGate, pusherOf } from './push-gate.ts';
 import type { PushTarget, UploadBody, Uploads } from './upload-sessions.ts';
 
@@ -67,7 +68,7 @@ export function appendUpload(deps: UploadDeps): RegistryHandler<'upload'> {
       try {
         sendSession(ctx, name, id.text, await deps.uploads.append(id, target, body, either));
       } catch (error) {
-        if (isCoded(error, 'UPLOAD_OUT_OF_ORDER')) await tellOffset(deps, ctx, target, name, id, signal);
+        if (isOtherThanSaid(error)) await tellOffset(deps, ctx, target, name, id, signal);
         throw error;
       }
     });
@@ -92,7 +93,7 @@ export function finishUpload(deps: UploadDeps): RegistryHandler<'upload'> {
       try {
         await finish(deps, id, { ...target, client }, wanted, body, either);
       } catch (error) {
-        if (isCoded(error, 'UPLOAD_OUT_OF_ORDER')) await tellOffset(deps, ctx, target, name, id, signal);
+        if (isOtherThanSaid(error)) await tellOffset(deps, ctx, target, name, id, signal);
         throw error;
       }
     });
@@ -112,7 +113,7 @@ async function finish(
   body: UploadBody,
   signal: AbortSignal,
 ): Promise<void> {
-  const isWhole = body.contentRange === undefined || body.contentRange.startsWith('0-');
+  const isWhole = body.range === undefined || body.range.start === 0;
   const isLarge = (body.contentLength ?? 0) > SMALL_BODY_BYTES;
   if (!isWhole || !isLarge || (await deps.uploads.offset(id, target, signal)) > 0) {
     await deps.uploads.finish(id, target, digest, body, signal);
@@ -162,6 +163,11 @@ async function isMounted(
   return await deps.uploads.mount(target, source.repository, digest, signal);
 }
 
+/** A chunk was not the one that it said it is: its client goes on from where the upload stands. */
+function isOtherThanSaid(error: unknown): boolean {
+  return isCoded(error, 'UPLOAD_OUT_OF_ORDER') || isCoded(error, 'SIZE_MISMATCH');
+}
+
 async function tellOffset(
   deps: UploadDeps,
   ctx: Context,
@@ -177,8 +183,8 @@ async function tellOffset(
 function bodyOf(ctx: Context): UploadBody {
   const length = contentLength(ctx);
   const range = ctx.get('content-range');
-  const contentRange = range === '' ? {} : { contentRange: checkChunkRange(range, length) };
-  return { stream: new RequestBody(ctx.req), contentLength: length, ...contentRange };
+  const said = range === '' ? {} : { range: parseChunkRange(range, length) };
+  return { stream: new RequestBody(ctx.req), contentLength: length, ...said };
 }
 
 /** Undefined for chunked transfer, 0 for no body. */

@@ -17,26 +17,3 @@ export function parseUploadId(text: string): UploadId {
 export function heldRange(offsetBytes: number): string {
   return `0-${Math.max(0, offsetBytes - 1)}`;
 }
-
-/**
- * Checks a chunk's `Content-Range` (`a-b`, or `bytes a-b/*` as some clients write it) against its length, and
- * returns it as `a-b`.
- * @throws {CodedError} `UPLOAD_INVALID`, `SIZE_MISMATCH`
- */
-export function checkChunkRange(header: string, contentLength: number | undefined): string {
-  const found = /^(?:bytes[ =])?(\d{1,15})-(\d{1,15})(?:\/(?:\*|\d{1,15}))?$/.exec(header.trim());
-  const [start, end] = [Number(found?.[1]), Number(found?.[2])];
-  if (found === null || end < start) {
-    throw new CodedError('UPLOAD_INVALID', {
-      message: 'Content-Range is not valid; write first-last',
-      detail: { contentRange: header.slice(0, 100) },
-    });
-  }
-  if (contentLength !== undefined && contentLength !== end - start + 1) {
-    throw new CodedError('SIZE_MISMATCH', {
-      message: 'Content-Range and Content-Length differ',
-      detail: { contentRange: header.slice(0, 100), contentLength },
-    });
-  }
-  return `${start}-${end}`;
-}
