@@ -1,5 +1,5 @@
 import { MEMBER_ID } from '@sepia/base/config/member-keys';
-import { baseUrl, bytes, duration, hostPort, registryUrl } from '@sepia/base/config/units';
+import { baseUrl, bytes, duration, hostList, hostPort, registryUrl } from '@sepia/base/config/units';
 import { patterns } from '@sepia/base/names/pattern';
 import { z } from 'zod';
 import { ACCOUNTS_SCHEMA } from './accounts-document.ts';
@@ -35,7 +35,9 @@ export const UPSTREAM_SCHEMA = z
     url: registryUrl()
       .optional()
       .describe('Its registry, with the path before /v2/ if it has one; left out for mode none.'),
-    hosts: z.array(z.string().min(1).max(255)).default([]).describe('Further `ns` values it answers to.'),
+    hosts: hostList().describe(
+      'Further `ns` values it answers to: hosts, with port or not; localhost, 127.0.0.1 and [::1] are one.',
+    ),
     mode: z
       .enum(UPSTREAM_MODES)
       .describe(

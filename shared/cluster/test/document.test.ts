@@ -120,6 +120,10 @@ t.test('what is wrong is named', async (t) => {
       { upstreams: [HARBOR, { ...LOCAL, hosts: ['Registry.Example.Com'] }] },
       /host Registry\.Example\.Com belongs to harbor and local/,
     ],
+    [
+      { upstreams: [{ ...HARBOR, hosts: ['a', 'https://harbor.example.com'] }] },
+      /upstreams\.0\.hosts\.1: "https:\/\/harbor\.example\.com" is no host/,
+    ],
     [{ members: [member('o1', 'origin', 1), member('o1', 'proxy', 2)] }, /members: id o1 is there twice/],
     [
       { members: [member('o1', 'origin', 1), member('p1', 'proxy', 1)] },

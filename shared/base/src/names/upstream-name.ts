@@ -54,23 +54,33 @@ export function resolveName(request: NameRequest, upstreams: readonly NamedUpstr
   return resolved(fallback, name);
 }
 
+/** Names of the loopback, which are one. */
+const LOOPBACK_HOSTS: readonly string[] = ['localhost', '127.0.0.1', '[::1]'];
+
 /**
  * The upstream that answers to `host`, Docker Hub's three names being one. The port of HTTPS, else of HTTP, may be left out or
- * not, unless another upstream answers to just what was said.
+ * not, and the loopback be called by another of its names, unless another upstream answers to just what was said.
  */
 export function upstreamOfHost<T extends NamedUpstream>(
   host: string,
   upstreams: readonly T[],
 ): T | undefined {
-  const wanted = canonicalHost(host);
-  for (const port of ['', ':443', ':80']) {
-    const bare = withoutPort(wanted, port);
-    const found = upstreams.find((one) =>
-      one.hosts.some((candidate) => withoutPort(canonicalHost(candidate), port) === bare),
-    );
-    if (found !== undefined) return found;
-  }
+  for (const wanted of spellingsOf(canonicalHost(host)))
+    for (const port of ['', ':443', ':80']) {
+      const bare = withoutPort(wanted, port);
+      const found = upstreams.find((one) =>
+        one.hosts.some((candidate) => withoutPort(canonicalHost(candidate), port) === bare),
+      );
+      if (found !== undefined) return found;
+    }
   return undefined;
+}
+
+/** What was said, and where it is a name of the loopback the other ones. */
+function spellingsOf(host: string): string[] {
+  const [, name, port = ''] = /^(.+?)(:\d{1,5})?$/.exec(host) ?? [];
+  if (name === undefined || !LOOPBACK_HOSTS.includes(name)) return [host];
+  return [host, ...LOOPBACK_HOSTS.filter((other) => other !== name).map((other) => `${other}${port}`)];
 }
 
 /** True for an upstream that is Docker Hub, whose official images lie below `library/`. */

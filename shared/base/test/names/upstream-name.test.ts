@@ -158,3 +158,23 @@ t.test('the port that is understood may be said or not', async (t) => {
   for (const host of ['[2001:db8::1]', '[2001:db8::3]', '2001:db8::2', '[', '[x]:1', ':443', ''])
     t.equal(of(host), undefined, host);
 });
+
+t.test('the names of the loopback are one, unless another upstream answers to just that', async (t) => {
+  const proxy = { name: 'proxy', hosts: ['proxy', '127.0.0.1:17300'] };
+  const other = { name: 'other', hosts: ['other', 'localhost:17300'] };
+  const of = (host: string, all = [HARBOR, proxy]): string | undefined => upstreamOfHost(host, all)?.name;
+  for (const host of ['127.0.0.1:17300', 'localhost:17300', 'LOCALHOST:17300', '[::1]:17300', '[0::1]:17300'])
+    t.equal(of(host), 'proxy', host);
+  t.equal(of('localhost:17300', [proxy, other]), 'other');
+  t.equal(of('127.0.0.1:17300', [other, proxy]), 'proxy');
+  t.equal(of('[::1]', [LOCAL]), 'local');
+  for (const host of [
+    'localhost',
+    'localhost:17301',
+    'localhost:',
+    'localhost.example:17300',
+    '127.0.0.2:17300',
+  ])
+    t.equal(of(host), undefined, host);
+  t.equal(resolve('localhost:17000/a/b'), 'local a/b');
+});
