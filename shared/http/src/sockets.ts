@@ -2,7 +2,8 @@ import { createServer, type RequestListener, type Server } from 'node:http';
 import type { LookupFunction, OnReadOpts, Socket } from 'node:net';
 import { getCACertificates } from 'node:tls';
 import { keepRead, READ_BUFFER } from '@sepia/base/chunk';
-import { Agent, buildConnector, type Dispatcher, ProxyAgent } from 'undici';
+import { Agent, buildConnector, type Dispatcher, Pool, ProxyAgent } from 'undici';
+import { InterimAnswers } from './core/interim-answers.ts';
 import {
   CLIENT_KEEP_ALIVE_MS,
   CONNECT_MS,
@@ -78,7 +79,10 @@ export function createDispatcher(options: ClientSocketOptions = {}): Dispatcher 
   };
   const { proxy } = options;
   if (proxy === undefined)
-    return new Agent({ ...common, connect: options.readsBodies === true ? connectorOf(tls) : tls });
+    return new Agent({
+      ...common,
+      connect: withoutInterim(options.readsBodies === true ? connectorOf(tls) : buildConnector(tls)),
+    });
   const { url: uri, authorization: token } = proxy;
   const proxyTls = { timeout: tls.timeout };
   return new ProxyAgent({
@@ -88,7 +92,44 @@ export function createDispatcher(options: ClientSocketOptions = {}): Dispatcher 
     proxyTls,
     requestTls: tls,
     proxyTunnel: true,
+    // What it is given connects through the tunnel.
+    factory: (origin, made) => {
+      const { connect } = made as { connect: buildConnector.connector };
+      return new Pool(origin, { ...made, connect: withoutInterim(connect) });
+    },
   });
+}
+
+/** A request's first line, as undici writes it in front of the headers. */
+const REQUEST_LINE = /^[A-Z]+ \S+ HTTP\/1\.1\r\n/;
+
+/** Connections on which nobody meets answers that are not final. */
+function withoutInterim(connector: buildConnector.connector): buildConnector.connector {
+  return (to, done) =>
+    connector(to, (...[error, socket]) => {
+      if (error !== null) return done(error, null);
+      skipInterim(socket);
+      done(null, socket);
+    });
+}
+
+/** undici reads and writes a socket by these two calls. */
+function skipInterim(socket: Socket): void {
+  const interim = new InterimAnswers();
+  const read = socket.read.bind(socket) as (size?: number) => Buffer | null;
+  const write = socket.write.bind(socket) as (...args: unknown[]) => boolean;
+  socket.read = (size?: number): Buffer | null => {
+    for (;;) {
+      const chunk = read(size);
+      if (chunk === null) return null;
+      const rest = interim.rest(chunk);
+      if (rest !== undefined) return rest;
+    }
+  };
+  socket.write = (...args: unknown[]): boolean => {
+    if (typeof args[0] === 'string' && REQUEST_LINE.test(args[0])) interim.asked();
+    return write(...args);
+  };
 }
 
 /** A plain connection is read 256 KiB at once; TLS gives no more than 16, and is read as Node does. */
