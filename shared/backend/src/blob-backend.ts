@@ -1,7 +1,7 @@
 import { type Digest, Digester, digestAlgorithm } from '@sepia/base/digest';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import type { BlobQuery, BlobWish, UpstreamBlob } from '@sepia/upstream/queries';
-import { shortContent, wrongContent } from './content-faults.ts';
+import { shortContent } from './content-faults.ts';
 
 /** Where blobs are read from. Bytes are not checked against the digest: whoever puts them together does that. */
 export interface BlobSource {
@@ -13,7 +13,7 @@ export interface BlobSource {
 
 /** A blob to be written: its bytes can be read again, in any order. */
 export interface BlobContent {
-  /** Under which a registry keeps it; other backends know blobs by digest alone. */
+  /** Who reads it back asks by this too; a backend knows blobs by digest alone. */
   readonly repository: RepositoryName;
   readonly digest: Digest;
   readonly sizeBytes: number;
@@ -30,7 +30,7 @@ export interface BackendEntry {
 }
 
 /**
- * A place that keeps blobs for good: a registry, a bucket, a mounted folder. A blob is there whole or not at all, for all
+ * A place that keeps blobs for good: a bucket, a mounted folder. A blob is there whole or not at all, for all
  * who look, whoever is killed while writing it. All methods may run at once, here and at other members; writers of one
  * digest do not harm each other.
  *
@@ -40,7 +40,7 @@ export interface BackendEntry {
  * failed; `UPSTREAM_LIES` what it says cannot be true. A bug is thrown as it is.
  */
 export interface BlobBackend extends BlobSource {
-  readonly kind: 'registry' | 's3' | 'fs';
+  readonly kind: 's3' | 'fs';
   /** Where it is, for people: a host, a bucket, a folder. */
   readonly place: string;
   /**
@@ -54,18 +54,12 @@ export interface BlobBackend extends BlobSource {
    * Writes a blob, or finds that it is there already; durable there when it resolves. What an earlier writer that was
    * killed or cut off left is gone on with where the backend can. @throws also `DISK_CORRUPT` when what was read is not
    * the blob (nothing is left there), `DISK_FULL`. `isWrong`: what is there was read and is not the blob, so it is
-   * written over; a registry, which checks what it takes, keeps what it has
+   * written over
    */
   putBlob(content: BlobContent, signal: AbortSignal, isWrong?: boolean): Promise<'written' | 'there'>;
-  /**
-   * A blob that is not there is fine. When it was cut off or aborted, the blob may go yet. `repository`: a registry
-   * deletes only what it is told the repository of. @throws also `METHOD_UNSUPPORTED`
-   */
-  deleteBlob(
-    query: Pick<BlobQuery, 'digest'> & Partial<Pick<BlobQuery, 'repository'>>,
-    signal: AbortSignal,
-  ): Promise<void>;
-  /** All blobs in order of their digests, from behind `after`. @throws also `METHOD_UNSUPPORTED`: a registry cannot tell */
+  /** A blob that is not there is fine. When it was cut off or aborted, the blob may go yet. */
+  deleteBlob(query: Pick<BlobQuery, 'digest'>, signal: AbortSignal): Promise<void>;
+  /** All blobs in order of their digests, from behind `after`. */
   listBlobs(after: Digest | undefined, signal: AbortSignal): AsyncGenerator<BackendEntry, void, void>;
   /** Removes what writers left half that were gone by `beforeMs` (its clock); returns how many. */
   tidy(beforeMs: number, signal: AbortSignal): Promise<number>;
@@ -104,12 +98,4 @@ export async function isBlob(
     digester.update(chunk);
   }
   return digester.digest() === digest;
-}
-
-/** Reads all of it. @throws {CodedError} `DISK_CORRUPT` if it is not the blob */
-export async function checkContent(content: BlobContent): Promise<void> {
-  const digester = new Digester(digestAlgorithm(content.digest));
-  for await (const chunk of chunksOf(content, 0, content.sizeBytes)) digester.update(chunk);
-  const found = digester.digest();
-  if (found !== content.digest) throw wrongContent(content.digest, found);
 }

@@ -1,5 +1,5 @@
 /**
- * How long the package waits for buckets and registries that keep blobs; in ms.
+ * How long the package waits for buckets and folders that keep blobs; in ms.
  */
 /** A backend that does not accept a connection within this is down. */
 export const CONNECT_MS = 3_000;
