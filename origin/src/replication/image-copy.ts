@@ -214,7 +214,7 @@ export class ImageCopy {
     return there.find((repository) => repository !== to);
   }
 
-  /** A mount that the target refuses (no right to the other repository) is an upload like any other. */
+  /** A mount that the target refuses (no right to the other repository, or it is not there) is an upload like any other. */
   async #begin(
     to: RepositoryName,
     mount: { readonly digest: Digest; readonly from: string } | undefined,
@@ -225,7 +225,7 @@ export class ImageCopy {
     try {
       return await client.begin(to, mount, signal);
     } catch (error) {
-      if (!isCoded(error, 'UPSTREAM_DENIED')) throw error;
+      if (!isCoded(error, 'UPSTREAM_DENIED') && !isCoded(error, 'REPOSITORY_UNKNOWN')) throw error;
       return await client.begin(to, undefined, signal);
     }
   }

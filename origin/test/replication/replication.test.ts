@@ -142,6 +142,27 @@ t.test('an index with its children goes over once, mounts are used, names are re
   t.ok(await noJobs(c), 'what no rule names makes no job');
 });
 
+t.test('what a target answers to a mount or a HEAD that it cannot do is no reason not to push', async (t) => {
+  const { target, c } = await setUp(t, { rewrite: { 'strip-prefix': 'team' } });
+  const shared = randomBytes(50_000);
+  await pushImage(c, 'team/first', 'v1', [shared]);
+  await until(() => target.manifests.has('first:v1'), 'a repository that has the layer');
+  const refusals = { mount: [403, 404], head: [405, 500] };
+  let asked = 0;
+  for (const [index, status] of [...refusals.mount, ...refusals.head].entries()) {
+    const isMount = refusals.mount.includes(status);
+    target.fault = (method, path, query) => {
+      const isHit = isMount ? query.has('mount') : method === 'HEAD' && path.includes('/blobs/');
+      if (!isHit) return undefined;
+      asked += 1;
+      return { status };
+    };
+    await pushImage(c, `team/other${index}`, 'v1', [shared]);
+    await until(() => target.manifests.has(`other${index}:v1`), `pushed all the same after ${status}`);
+    t.ok(asked > index, `${status} was answered`);
+  }
+});
+
 t.test('referrers follow: by digest, of referrers, and under fallback tags', async (t) => {
   const { target, c } = await setUp(t, { tags: ['v*'] });
   const image = await pushImage(c, 'team/app', 'v1', [randomBytes(9)]);

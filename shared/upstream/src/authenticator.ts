@@ -21,7 +21,7 @@ export interface Authorizer {
     wwwAuthenticate: string | readonly string[] | undefined,
     signal: AbortSignal,
   ): Promise<string | undefined>;
-  /** What was sent did not open it: another request is to bring something new. `unknown`: it was a 404. */
+  /** What was sent did not open it: another request is to bring something new. `unknown`: it was a 404, or a 400. */
   refused(scope: string, sent: string | undefined, unknown?: boolean): void;
   /** What the upstream asked for when it refused, as far as it told. */
   challenge(scope: string): UpstreamChallenge | undefined;

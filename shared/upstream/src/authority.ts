@@ -105,11 +105,14 @@ export class Authority {
     }
     const first = await send(authorization);
     if (first.status === 403 || first.status === 404) as.refused(scope, authorization, first.status === 404);
-    if (first.status !== 401) return first;
+    if (first.status !== 401 && !isTokenUnread(first, authorization)) return first;
     let fresh: string | undefined;
     try {
       if (without !== undefined && this.#isStill(without.asked, first)) throw without.error;
-      fresh = await as.afterRefusal(scope, authorization, first.headers['www-authenticate'], signal);
+      fresh =
+        first.status === 401
+          ? await as.afterRefusal(scope, authorization, first.headers['www-authenticate'], signal)
+          : await renewed(as, scope, authorization, signal);
     } catch (error) {
       discard(first);
       throw error;
@@ -193,4 +196,21 @@ export class Authority {
       detail: { upstream: this.#deps.upstream, status: 401 },
     });
   }
+}
+
+/** Some registries answer 400 to a token that has expired, as they would to other requests that they cannot read. */
+function isTokenUnread({ status }: Answer, authorization: string | undefined): boolean {
+  return status === 400 && authorization?.startsWith('Bearer ') === true;
+}
+
+/** The header of a new token, where the one that was sent is old enough to be the reason. */
+async function renewed(
+  as: Authorizer,
+  scope: string,
+  sent: string | undefined,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  as.refused(scope, sent, true);
+  const fresh = await as.header(scope, signal);
+  return fresh === sent ? undefined : fresh;
 }

@@ -5,6 +5,8 @@ import { contentOf } from './content-coding.ts';
 import { type Answer, discard, header } from './exchange.ts';
 import { retryAfterOf } from './retry-after.ts';
 
+/** Answers of servers to a HEAD that was never built, or tried: they say nothing. */
+export const NO_HEAD = [204, 400, 405, 500, 501];
 /** Answers to a `Range` of servers that know none, beside 416. */
 const NO_RANGES = [400, 501];
 const MAX_ERROR_BODY_BYTES = 64 * 1024;

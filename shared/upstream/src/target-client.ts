@@ -8,7 +8,7 @@ import type { Authenticator } from './authenticator.ts';
 import { Authority } from './authority.ts';
 import { TARGET_CONNECT_MS, TARGET_HEADERS_MS, TARGET_READ_MS } from './deadlines/upstreams.ts';
 import { type Answer, discard, exchange, header, type Method } from './exchange.ts';
-import { failureOf } from './failure.ts';
+import { failureOf, NO_HEAD } from './failure.ts';
 import { redirectTarget } from './redirect.ts';
 import { SlotGate } from './slot-gate.ts';
 import type { UpstreamSockets } from './sockets.ts';
@@ -61,6 +61,8 @@ interface Call {
 }
 
 const USER_AGENT = 'sepia';
+/** Answers to HEAD of a blob that is there. */
+const THERE = [200, 302, 303, 307, 308];
 /** Requests of one blob in a row that brought no byte until it fails. */
 const MAX_FRUITLESS = 3;
 
@@ -125,9 +127,9 @@ export class TargetClient {
     const url = this.#url(repository, `blobs/${digest}`);
     const call = { method: 'HEAD', url, repository, unknown: 'BLOB_UNKNOWN', item: digest } as const;
     // Storage behind the registry may answer with a redirect: the registry has it then.
-    const answer = await this.#send({ ...call, accept: [200, 302, 303, 307, 308, 404] }, signal);
+    const answer = await this.#send({ ...call, accept: [...THERE, 404, ...NO_HEAD] }, signal);
     discard(answer);
-    return answer.status !== 404;
+    return THERE.includes(answer.status);
   }
 
   /** Begins an upload; `mounted` if the target took the blob over from another of its repositories. */
@@ -205,27 +207,14 @@ export class TargetClient {
 
   /** Deletes a tag, or a manifest by digest; one that is not there is fine. @throws also `METHOD_UNSUPPORTED` */
   async deleteManifest(repository: string, reference: string, signal: AbortSignal): Promise<void> {
-    const unknown = { unknown: 'MANIFEST_UNKNOWN', item: reference } as const;
-    await this.#delete(repository, `manifests/${reference}`, unknown, signal);
-  }
-
-  /** As {@link TargetClient.deleteManifest}, of a blob. */
-  async deleteBlob(repository: string, digest: Digest, signal: AbortSignal): Promise<void> {
-    await this.#delete(repository, `blobs/${digest}`, { unknown: 'BLOB_UNKNOWN', item: digest }, signal);
-  }
-
-  async #delete(
-    repository: string,
-    path: string,
-    what: { readonly unknown: ErrorCode; readonly item: string },
-    signal: AbortSignal,
-  ): Promise<void> {
-    const call = { method: 'DELETE', url: this.#url(repository, path), repository, ...what } as const;
+    const url = this.#url(repository, `manifests/${reference}`);
+    const what = { unknown: 'MANIFEST_UNKNOWN', item: reference } as const;
+    const call = { method: 'DELETE', url, repository, ...what } as const;
     const answer = await this.#send({ ...call, accept: [200, 202, 204, 400, 404, 405] }, signal);
     discard(answer);
     if (answer.status === 400 || answer.status === 405)
       throw new CodedError('METHOD_UNSUPPORTED', {
-        message: `${this.host} does not delete ${what.item} (${answer.status}); deletion may be off there`,
+        message: `${this.host} does not delete ${reference} (${answer.status}); deletion may be off there`,
         detail: { host: this.host, status: answer.status },
       });
   }

@@ -16,6 +16,7 @@ import type { ProxyEnvironment } from './core/proxy-choice.ts';
 import type { Identity } from './credentials/open.ts';
 import type { Credentials } from './credentials/source.ts';
 import { type Answer, discard, down, header } from './exchange.ts';
+import { NO_HEAD } from './failure.ts';
 import { checkBytes, checkDigest, checkManifest, manifestBytes } from './manifest-check.ts';
 import {
   type BlobQuery,
@@ -175,10 +176,10 @@ export class UpstreamClient {
     return { ...checkManifest(this.#name, query, answer, bytes), headers: answer.headers };
   }
 
-  /** Digest, type and size of a manifest; falls back to GET where HEAD is not allowed or tells no digest. */
+  /** Digest, type and size of a manifest; falls back to GET where HEAD is not allowed, fails or tells no digest. */
   async headManifest(query: ManifestQuery, signal: AbortSignal): Promise<UpstreamManifestHead> {
     const answer = await this.#transport.read(
-      { ...this.#manifestCall('HEAD', query, {}), accept: [400, 405, 501] },
+      { ...this.#manifestCall('HEAD', query, {}), accept: NO_HEAD },
       signal,
     );
     discard(answer);

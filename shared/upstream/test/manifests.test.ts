@@ -65,9 +65,11 @@ t.test('HEAD tells digest, type and size', async (t) => {
   t.equal(upstream.requests('manifest', 'GET').length, 0);
 });
 
-t.test('where HEAD is 405 or tells no digest, GET answers', async (t) => {
+t.test('where HEAD fails or tells no digest, GET answers', async (t) => {
   for (const does of [
     { type: 'status', status: 405 },
+    { type: 'status', status: 500, headers: { 'retry-after': '30' } },
+    { type: 'status', status: 204 },
     { type: 'no-digest' },
     { type: 'wrong-digest', digest: 'sha256:short' },
   ] as const) {

@@ -52,6 +52,25 @@ t.test('403 and, after a while, 404 end a token too: some registries hide so wha
   t.equal(upstream.requests('token').length, 3);
 });
 
+t.test('a token that has expired is renewed where the registry calls it a bad request', async (t) => {
+  const upstream = await startUpstream(t, { auth: { type: 'token', ...USER } });
+  upstream.push(repository, IMAGE, 'v1');
+  let nowMs = 0;
+  const client = clientOf(t, upstream.url, { credentials: USER, nowMs: () => nowMs });
+  await client.getManifest(V1, soon());
+  upstream.misbehave({ kind: 'manifest', times: 1, does: { type: 'status', status: 400 } });
+  await failure(client.getManifest(V1, soon()), 'UPSTREAM_DENIED');
+  t.equal(upstream.requests('token').length, 1, 'a fresh one is not the reason');
+  nowMs += 40_000;
+  upstream.misbehave({ kind: 'manifest', times: 1, does: { type: 'status', status: 400 } });
+  t.ok(await client.getManifest(V1, soon()));
+  t.equal(upstream.requests('token').length, 2);
+  nowMs += 40_000;
+  upstream.misbehave({ kind: 'manifest', times: 2, does: { type: 'status', status: 400 } });
+  await failure(client.getManifest(V1, soon()), 'UPSTREAM_DENIED');
+  t.equal(upstream.requests('token').length, 3, 'once');
+});
+
 interface Registry {
   readonly url: string;
   readonly asked: string[];

@@ -23,7 +23,7 @@ export class TestTarget {
   readonly sent = new Map<string, number>();
   readonly requests: string[] = [];
   mounts = 0;
-  fault: (method: string, path: string) => Fault | undefined = () => undefined;
+  fault: (method: string, path: string, query: URLSearchParams) => Fault | undefined = () => undefined;
   /** `basic`: user:pass. `token`: tokens that may be used so often. */
   auth: { readonly type: 'basic' } | { readonly type: 'token'; readonly uses: number } | undefined;
   readonly #sessions = new Map<string, Buffer[]>();
@@ -65,7 +65,7 @@ export class TestTarget {
     this.requests.push(`${req.method} ${url.pathname}`);
     if (url.pathname === '/token') return this.#token(req, res);
     if (!this.#mayPass(req, res)) return void req.resume();
-    const fault = this.fault(req.method!, url.pathname);
+    const fault = this.fault(req.method!, url.pathname, url.searchParams);
     if (fault !== undefined && 'status' in fault) {
       req.resume();
       res.writeHead(fault.status, { 'content-type': 'application/json', ...fault.headers });
@@ -84,7 +84,6 @@ export class TestTarget {
 
   #blob(req: IncomingMessage, res: ServerResponse, key: string, fault: Fault | undefined): void {
     const bytes = this.blobs.get(key);
-    if (req.method === 'DELETE') return void res.writeHead(this.blobs.delete(key) ? 202 : 404).end();
     if (bytes === undefined) return void res.writeHead(404).end();
     const range = /^bytes=(\d+)-(\d*)$/.exec(req.headers.range ?? '');
     const start = Number(range?.[1] ?? 0);
