@@ -25,12 +25,17 @@ import { addTag } from './commands/tag.ts';
 import { addTorrent } from './commands/torrent.ts';
 import { addUp } from './commands/up.ts';
 
+const EXIT_CODES = `
+Exit codes: 0 all is well; 1 it was done and something is not well, as the command says, or it failed in a way nobody thought of;
+2 a wrong option or config, or it could not be done: one line says why.`;
+
 /** The `sepia` command line. Bad usage ends the process with exit 2 and one line. */
 export function buildProgram(): Command {
   const program = new Command('sepia');
   program
     .version(versionText(), '-V, --version', 'print the version')
     .description('Hands container images to every node of a cluster at once.')
+    .addHelpText('after', EXIT_CODES)
     .showHelpAfterError('(sepia COMMAND --help shows the options)')
     .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2));
   addUp(program);

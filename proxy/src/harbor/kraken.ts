@@ -85,7 +85,7 @@ export class KrakenDriver {
     return flight;
   }
 
-  /** A tag where there is one, so that it is asked for upstream; the registry by the host of its URL. */
+  /** By the digest where one is named, whatever its tag is by now; the registry by the host of its URL. */
   #imageOf(notice: PushNotice, defaultUpstream: string): ImageName {
     const { repository, digest, tag, url } = notice;
     if (!isRepositoryName(repository))

@@ -25,7 +25,7 @@ export function addVerify(lazy: Command): void {
   const command = lazy
     .command('verify <ref>')
     .description(
-      'check every byte, chunk and entry of the converted layers (eStargz, zstd:chunked, Nydus) of an image; exit 1 if one is wrong, or none is',
+      'check every byte, chunk and entry of the converted layers (eStargz, zstd:chunked, Nydus) of an image; exit 1 if one is wrong or none is converted, 2 if the image could not be read',
     )
     .option(
       '--platform <os/arch>',
