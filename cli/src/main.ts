@@ -1,14 +1,10 @@
-import { isCoded } from '@sepia/base/errors';
 import { buildProgram } from './program.ts';
-
-const EXIT_REFUSED = 2;
+import { lastLine } from './terminal/last-line.ts';
 
 try {
   await buildProgram().parseAsync(process.argv);
 } catch (error) {
-  const text = isCoded(error)
-    ? `${error.code}: ${error.message}`
-    : ((error as Error)?.stack ?? String(error));
+  const { text, exitCode } = lastLine(error);
   process.stderr.write(`sepia: ${text}\n`);
-  process.exitCode = isCoded(error) ? EXIT_REFUSED : 1;
+  process.exitCode = exitCode;
 }

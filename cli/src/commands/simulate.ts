@@ -1,6 +1,8 @@
-import { writeFileSync } from 'node:fs';
+import { accessSync, constants, writeFileSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
 import { parseBytes } from '@sepia/base/config/units';
 import { CodedError, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { Fault, Result } from '@sepia/sim';
 import type { Command } from 'commander';
@@ -56,6 +58,7 @@ export function addSimulate(program: Command): void {
 }
 
 async function run(scenario: string, flags: Flags): Promise<void> {
+  if (flags.svg !== undefined) requireFolder(flags.svg);
   const { nodes, origins, trackers, blob: blobBytes, rate: rateBytesPerSec, seed, fault: faults } = flags;
   const changes = { nodes, origins, trackers, blobBytes, rateBytesPerSec };
   const { options, trackers: shared, ...facts } = simulateOptions(scenario, { ...changes, seed, faults });
@@ -80,15 +83,29 @@ async function run(scenario: string, flags: Flags): Promise<void> {
     result === undefined ? undefined : summarise(result, { nodes: options.nodes, ...facts, wallMs });
   const isChanged = Object.values(changes).some((one) => one !== undefined);
   const title = `${scenario}${isChanged ? ', changed, was' : ''}: ${SCENARIOS[scenario]!.meaning}`;
-  if (flags.svg !== undefined && result !== undefined)
-    writeFileSync(flags.svg, finishSvg(result, summary!, beside?.result));
   const text = [summary === undefined ? title : summaryText(title, summary), rowsText(rows)].join('\n');
   process.stdout.write(`${flags.json ? JSON.stringify({ scenario, ...summary, rows }) : text}\n`);
+  if (flags.svg !== undefined && result !== undefined)
+    writeFileSync(flags.svg, finishSvg(result, summary!, beside?.result));
   const lost = faults.filter((kind) => kind === 'kill' || kind === 'stop').length;
   const isWhole =
     rows.length === names.length && rows.every(({ finished }) => finished >= options.nodes - lost);
   process.exitCode = isWhole ? 0 : 1;
   for (const [at, run] of runs.entries()) if ('error' in run) tellFailed(names[at]!, run.error);
+}
+
+/** A run may take long: what cannot be written at its end is told before it. */
+function requireFolder(file: string): void {
+  const folder = dirname(resolve(file));
+  try {
+    accessSync(folder, constants.W_OK);
+  } catch (cause) {
+    throwIfBug(cause);
+    throw new CodedError('CONFIG_INVALID', {
+      message: `--svg: nothing can be written to ${folder} (${systemCode(cause)})`,
+      cause,
+    });
+  }
 }
 
 /** Each row as a bar, or lines, of the bytes that members have; at its end what `textOf` says of it, whatever becomes of the others. */

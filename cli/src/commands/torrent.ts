@@ -1,7 +1,8 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fewAtOnce } from '@sepia/base/async/few-at-once';
-import { type Digest, parseDigest } from '@sepia/base/digest';
+import { type Digest, isDigest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
 import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
 import { torrentName } from '@sepia/metainfo/torrent';
 import type { Command } from 'commander';
@@ -53,8 +54,7 @@ export function addTorrent(program: Command): void {
   addCredentialOptions(command).action(async (ref: string, digests: string[], flags: Flags) => {
     const image = parseImageReference(ref);
     const dispatcher = createDispatcher();
-    const blobs =
-      digests.length > 0 ? digests.map((one) => parseDigest(one)) : await blobsOf(dispatcher, image, flags);
+    const blobs = digests.length > 0 ? digests.map(wantedDigest) : await blobsOf(dispatcher, image, flags);
     const client = new TorrentClient(
       { dispatcher },
       {
@@ -80,6 +80,13 @@ async function write(
     const file = join(folder, `${torrentName(digest)}.torrent`);
     writeFileSync(file, bytes);
     process.stdout.write(`${file}  ${bytesText(bytes.length)}\n`);
+  });
+}
+
+function wantedDigest(text: string): Digest {
+  if (isDigest(text)) return text;
+  throw new CodedError('CONFIG_INVALID', {
+    message: `digests: "${text}" is not one; write sha256:<64 hex> or sha512:<128 hex>`,
   });
 }
 
