@@ -1,6 +1,7 @@
 import { CACHE_KEYS, COMMON_KEYS, LISTENER_KEYS, SCRUB_KEYS } from '@sepia/base/config/member-keys';
 import { checkOwnAddresses, endpointAddresses, ownAddresses } from '@sepia/base/config/own-addresses';
 import { baseUrl, duration, hostPort } from '@sepia/base/config/units';
+import { isEverywhere, parseHostPort } from '@sepia/base/host-port';
 import { z } from 'zod';
 
 const BACK_TO_SOURCE = z
@@ -61,7 +62,9 @@ const KEYS = z.strictObject({
   advertise: z
     .array(hostPort())
     .optional()
-    .describe('Swarm addresses told to peers, if they differ from peer-listen.'),
+    .describe(
+      'Swarm addresses told to peers, if they differ from peer-listen; needed where that stands for all addresses of the machine (0.0.0.0, [::]).',
+    ),
   cache: CACHE_KEYS.describe('Disk cache.'),
   scrub: SCRUB_KEYS.describe(
     'Stored blobs are read again, in turn, to find damage while other copies are right.',
@@ -86,7 +89,7 @@ const KEYS = z.strictObject({
 });
 
 /** Config file of an agent. */
-export const AGENT_CONFIG = KEYS.superRefine((config, ctx) =>
+export const AGENT_CONFIG = KEYS.superRefine((config, ctx) => {
   checkOwnAddresses(
     [
       ...endpointAddresses(config.listeners),
@@ -94,8 +97,26 @@ export const AGENT_CONFIG = KEYS.superRefine((config, ctx) =>
       [['admin-listen'], config['admin-listen']],
     ],
     ctx,
-  ),
-);
+  );
+  checkTold(config, ctx);
+});
+
+/** Peers dial what they are told: an address of all of a machine leads them to themselves, and port 0 nowhere. */
+function checkTold(
+  { advertise, 'peer-listen': listen }: Pick<z.infer<typeof KEYS>, 'advertise' | 'peer-listen'>,
+  ctx: z.RefinementCtx,
+): void {
+  const isForAll = (address: string): boolean => isEverywhere(parseHostPort(address)?.host ?? '');
+  const tell = (path: (string | number)[], message: string): void =>
+    ctx.addIssue({ code: 'custom', path, message });
+  const reached = 'name the address by which other nodes reach this one';
+  for (const [index, address] of (advertise ?? []).entries())
+    if (isForAll(address) || parseHostPort(address)?.port === 0)
+      tell(['advertise', index], `nobody reaches ${address}; ${reached}`);
+  const wide = advertise === undefined ? listen.find(isForAll) : undefined;
+  if (wide !== undefined)
+    tell(['advertise'], `is missing: peer-listen ${wide} is all addresses of this machine; ${reached}`);
+}
 
 export type AgentConfig = z.infer<typeof AGENT_CONFIG>;
 

@@ -1,5 +1,6 @@
 import { isDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { inOneSpelling } from '@sepia/base/host-port';
 import { isRepositoryName, isTag } from '@sepia/base/names/repository';
 
 /** `[host/]repository[:tag|@digest]` taken apart; without tag and digest the reference is `latest`. */
@@ -30,9 +31,9 @@ export function parseImageReference(text: string): ImageReference {
   return { host: isHost ? first : undefined, repository, reference: digest ?? tag ?? 'latest' };
 }
 
-/** True for a registry host of the loopback: `localhost:17300`, `127.0.0.1:17300`. */
+/** True for a registry host of the loopback: `localhost:17300`, `127.0.0.1:17300`, `[::1]:17300`. */
 export function isThisMachine(host: string): boolean {
-  return /^(?:localhost|127\.\d+\.\d+\.\d+):\d+$/.test(host);
+  return /^(?:localhost|127\.\d+\.\d+\.\d+|\[::1\]):\d+$/.test(inOneSpelling(host));
 }
 
 function invalid(text: string, why: string): CodedError {

@@ -169,6 +169,19 @@ const WRONG: readonly Wrong[] = [
     config: { api: { 'authorization-file': 'empty' } },
     message: /^api\.authorization-file: .*empty is empty/,
   },
+  ...['0.0.0.0:17299', '[::]:17299', '[0:0::0]:0'].flatMap((wide): Wrong[] => [
+    {
+      role: 'agent',
+      config: { 'peer-listen': [ANY, wide] },
+      message: /^advertise: is missing: peer-listen .* is all addresses of this machine; name the address by/,
+    },
+    {
+      role: 'agent',
+      config: { advertise: ['node.example:17299', wide] },
+      message: /^advertise\.1: nobody reaches .*; name the address by which other nodes reach this one/,
+    },
+  ]),
+  { role: 'agent', config: { advertise: ['node.example:0'] }, message: /^advertise\.0: nobody reaches/ },
 ];
 /** Two addresses of one config that are the same, and which key is told. */
 const TWICE: readonly (readonly [Started, object, RegExp])[] = [

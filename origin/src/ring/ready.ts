@@ -4,7 +4,7 @@ import { ORIGIN_SYNC } from '@sepia/cluster/api/origin';
 import { ORIGIN_RING, type RingStatus } from '@sepia/cluster/api/ring';
 import { type RouteCall, to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
-import { type Member, sharedAddresses } from '@sepia/cluster/document';
+import { addressFaults, type Member } from '@sepia/cluster/document';
 import { forkOf, type Membership, ringInWords, spareOf } from '@sepia/cluster/membership';
 import { RING_ANSWER, type RingAnswer } from '@sepia/cluster/ring-messages';
 import type { InternalClient } from '@sepia/http/client';
@@ -93,7 +93,7 @@ function checkAddresses({ cluster }: ReadyDeps, { current, next }: Change): void
   const joining = next.origins.filter((one) => isActive(one) && !owning.has(one.id));
   const ids = new Set(joining.map(({ id }) => id));
   const others = cluster.document.members.filter(({ id }) => !ids.has(id));
-  const shared = sharedAddresses([...others, ...joining]).find(({ id }) => ids.has(id));
+  const shared = addressFaults([...others, ...joining]).find(({ id }) => ids.has(id));
   if (shared !== undefined) throw refused(shared.message);
 }
 

@@ -145,6 +145,14 @@ t.test('an address that another member has is refused, by name', async (t) => {
     );
 });
 
+t.test('an address that leads nobody to who joins is refused', async (t) => {
+  const wide = { ...member('o4'), peers: ['0.0.0.0:17201'] };
+  await t.rejects(check({}, { change: { action: 'add', members: [wide] } }), {
+    code: 'REQUEST_INVALID',
+    message: /^ring: 0\.0\.0\.0:17201 is where o4 may listen/,
+  });
+});
+
 t.test(
   'who is taken out keeps nothing that others did not confirm, and owes nothing, if it answers',
   async (t) => {

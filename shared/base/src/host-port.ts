@@ -11,3 +11,17 @@ export function parseHostPort(text: string): HostPort | undefined {
   if (found === null || port > 65_535) return undefined;
   return { host: (found[1] ?? found[2])!, port };
 }
+
+/** True for a host that stands for all addresses of a machine: who listens there is reached by another one. */
+export function isEverywhere(host: string): boolean {
+  const text = `http://${host.includes(':') && !host.startsWith('[') ? `[${host}]` : host}`;
+  return URL.canParse(text) && ['0.0.0.0', '[::]'].includes(new URL(text).hostname);
+}
+
+/** A host with port or not in one spelling: lower case, an IPv6 address in brackets as URLs have it. */
+export function inOneSpelling(host: string): string {
+  const lower = host.toLowerCase();
+  const [, address, port = ''] = /^(\[[0-9a-f:.]+\])(:\d{1,5})?$/.exec(lower) ?? [];
+  if (address === undefined || !URL.canParse(`http://${address}`)) return lower;
+  return `${new URL(`http://${address}`).hostname}${port}`;
+}

@@ -1,5 +1,6 @@
 import { MEMBER_ID } from '@sepia/base/config/member-keys';
 import { baseUrl, bytes, duration, hostList, hostPort, registryUrl } from '@sepia/base/config/units';
+import { inOneSpelling, isEverywhere } from '@sepia/base/host-port';
 import { patterns } from '@sepia/base/names/pattern';
 import { z } from 'zod';
 import { ACCOUNTS_SCHEMA } from './accounts-document.ts';
@@ -176,45 +177,53 @@ export const DOCUMENT_SCHEMA = z
         ctx.addIssue({ code: 'custom', path: ['members'], message: `id ${member.id} is there twice` });
       seen.add(member.id);
     }
-    for (const { path, message } of sharedAddresses(document.members))
+    for (const { path, message } of addressFaults(document.members))
       ctx.addIssue({ code: 'custom', path: ['members', ...path], message });
     const hosts = new Map<string, string>();
     for (const upstream of document.upstreams) {
       for (const host of new Set([upstream.name, ...upstream.hosts])) {
-        const other = hosts.get(host.toLowerCase());
+        const other = hosts.get(inOneSpelling(host));
         if (other !== undefined)
           ctx.addIssue({
             code: 'custom',
             path: ['upstreams'],
             message: `host ${host} belongs to ${other} and ${upstream.name}`,
           });
-        hosts.set(host.toLowerCase(), upstream.name);
+        hosts.set(inOneSpelling(host), upstream.name);
       }
     }
   });
 
-/** An address that an earlier member has too. */
-export interface SharedAddress {
+/** An address of a member that leads nobody to it. */
+export interface AddressFault {
   readonly id: string;
   readonly path: readonly [index: number, key: string, at: number];
   readonly message: string;
 }
 
-/** An address leads to one member: a call that another one answers is refused there by its signature. */
-export function sharedAddresses(members: readonly Member[]): SharedAddress[] {
+/**
+ * An address leads to one member: a call that another one answers is refused there by its signature. One that stands for all
+ * of a machine leads whoever dials it to himself.
+ */
+export function addressFaults(members: readonly Member[]): AddressFault[] {
   const taken = new Map<string, string>();
-  const found: SharedAddress[] = [];
+  const found: AddressFault[] = [];
   for (const [index, { id, urls, peers }] of members.entries())
     for (const [key, list] of Object.entries({ urls, peers }))
       for (const [at, address] of list.entries()) {
-        const one = `${key} ${key === 'urls' && URL.canParse(address) ? new URL(address).origin : address}`;
-        const other = taken.get(one) ?? id;
-        if (other !== id)
+        const path = [index, key, at] as const;
+        const url = key === 'urls' ? address : `http://${address}`;
+        const { origin, hostname } = URL.canParse(url) ? new URL(url) : { origin: address, hostname: '' };
+        if (isEverywhere(hostname))
           found.push({
             id,
-            path: [index, key, at],
-            message: `${address} is the address of ${other} as well as of ${id}`,
+            path,
+            message: `${address} is where ${id} may listen; name the address by which others reach it`,
           });
+        const one = `${key} ${key === 'urls' ? origin : address}`;
+        const other = taken.get(one) ?? id;
+        if (other !== id)
+          found.push({ id, path, message: `${address} is the address of ${other} as well as of ${id}` });
         taken.set(one, other);
       }
   return found;

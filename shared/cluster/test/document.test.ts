@@ -36,6 +36,12 @@ const GOOD = {
 };
 const parse = (value: unknown) => parseClusterDocument(JSON.stringify(value), 'cluster.yaml');
 
+t.test('an upstream answers to hosts of every form', async (t) => {
+  const hosts = ['registry', 'my_registry:5000', '[2001:db8::7]:5000', '[::1]', '10.0.0.7'];
+  const { upstreams } = parse({ ...GOOD, upstreams: [{ ...HARBOR, hosts }] });
+  t.same(upstreams[0]!.hosts, hosts);
+});
+
 t.test('a document with its defaults', async (t) => {
   const document = parse(GOOD);
   t.match(document.members[0], { weight: 1, state: 'active', peers: ['127.0.0.1:11'] });
@@ -124,6 +130,15 @@ t.test('what is wrong is named', async (t) => {
       { upstreams: [{ ...HARBOR, hosts: ['a', 'https://harbor.example.com'] }] },
       /upstreams\.0\.hosts\.1: "https:\/\/harbor\.example\.com" is no host/,
     ],
+    [
+      {
+        upstreams: [
+          { ...HARBOR, hosts: ['[2001:DB8:0::7]:5000'] },
+          { ...LOCAL, hosts: ['[2001:db8::7]:5000'] },
+        ],
+      },
+      /host \[2001:db8::7\]:5000 belongs to harbor and local/,
+    ],
     [{ members: [member('o1', 'origin', 1), member('o1', 'proxy', 2)] }, /members: id o1 is there twice/],
     [
       { members: [member('o1', 'origin', 1), member('p1', 'proxy', 1)] },
@@ -146,6 +161,14 @@ t.test('what is wrong is named', async (t) => {
         ],
       },
       /members\.1\.peers\.0: h:5 is the address of o1/,
+    ],
+    [
+      { members: [{ ...member('o1', 'origin', 1), urls: ['http://one', 'http://0.0.0.0:17200'] }] },
+      /members\.0\.urls\.1: http:\/\/0\.0\.0\.0:17200 is where o1 may listen; name the address by which others/,
+    ],
+    [
+      { members: [member('o1', 'origin', 1, { peers: ['[0:0::0]:17201'] })] },
+      /members\.0\.peers\.0: \[0:0::0\]:17201 is where o1 may listen/,
     ],
     [{ members: [member('O1', 'origin', 1)] }, /members\.0\.id/],
     [{ members: [member('a1', 'agent', 1)] }, /members\.0\.role/],

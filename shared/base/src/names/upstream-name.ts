@@ -1,4 +1,5 @@
 import { CodedError } from '../errors.ts';
+import { inOneSpelling } from '../host-port.ts';
 import { parseRepositoryName, type RepositoryName } from './repository.ts';
 
 /** What name resolution needs to know of an upstream. `hosts`: lower-case host[:port] values it answers to. */
@@ -89,13 +90,8 @@ export function isDockerHub(upstream: NamedUpstream): boolean {
 }
 
 function canonicalHost(host: string): string {
-  const lower = host.toLowerCase();
-  const bare = withoutPort(lower, ':443');
-  if (DOCKER_HUB_HOSTS.has(bare)) return 'docker.io';
-  // An IPv6 address has many spellings.
-  const address = /^(\[[0-9a-f:.]+\])(:\d{1,5})?$/.exec(lower);
-  if (address === null || !URL.canParse(`http://${address[1]}`)) return lower;
-  return `${new URL(`http://${address[1]}`).hostname}${address[2] ?? ''}`;
+  const one = inOneSpelling(host);
+  return DOCKER_HUB_HOSTS.has(withoutPort(one, ':443')) ? 'docker.io' : one;
 }
 
 function withoutPort(host: string, port: string): string {

@@ -1,3 +1,4 @@
+import { inOneSpelling } from '@sepia/base/host-port';
 import ipaddr from 'ipaddr.js';
 import { getDomain } from 'tldts';
 
@@ -138,10 +139,10 @@ function isThisMachine(host: string): boolean {
 }
 
 function isEntryOf(entry: string, url: URL): boolean {
-  const lower = entry.toLowerCase();
+  const named = [inOneSpelling(entry), inOneSpelling(`[${entry}]`)];
   const host = plainHost(url.hostname);
   const port = url.port === '' ? (url.protocol === 'https:' ? '443' : '80') : url.port;
-  return lower === host || `[${lower}]` === host || lower === `${host}:${port}`;
+  return named.includes(host) || named.includes(`${host}:${port}`);
 }
 
 function plainHost(hostname: string): string {

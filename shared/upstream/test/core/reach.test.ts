@@ -96,7 +96,7 @@ t.test('every IPv4 address is the same, bare and carried by IPv6', async () => {
 
 const HOME: Home = {
   base: new URL('https://registry-1.docker.io'),
-  redirectHosts: ['10.1.2.3', 'cdn.corp.example:8443', '::1'],
+  redirectHosts: ['10.1.2.3', 'cdn.corp.example:8443', '::1', '[FD00:0::5]:9000', 'fd00:0:0::6'],
   realmHosts: ['login.corp.example'],
 };
 
@@ -116,6 +116,9 @@ t.test('what a place is to a registry', async (t) => {
     ['https://cdn.corp.example/x', 'redirect', 'foreign'],
     ['http://10.1.2.3:9000/x', 'redirect', 'listed'],
     ['http://[::1]:9000/x', 'redirect', 'listed'],
+    ['http://[fd00::5]:9000/x', 'redirect', 'listed'],
+    ['http://[fd00::5]:9001/x', 'redirect', 'foreign'],
+    ['http://[fd00::6]:9001/x', 'redirect', 'listed'],
     ['http://10.1.2.4/x', 'redirect', 'foreign'],
   ];
   for (const [url, purpose, expected] of places)
