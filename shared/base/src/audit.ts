@@ -1,4 +1,4 @@
-import { accessSync, closeSync, constants, mkdirSync, openSync, statSync } from 'node:fs';
+import { accessSync, closeSync, constants, fstatSync, mkdirSync, openSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { type Logger, pino } from 'pino';
 import { CodedError, systemCode } from './errors.ts';
@@ -32,7 +32,8 @@ export interface Audit {
 
 /**
  * The audit log of a member: `file` gets lines of its own, whatever the log level; without it they go to the member's
- * log, level info, marked `audit: true`. Lines for which the disk has no room are lost and counted, and the member's log
+ * log, level info, marked `audit: true`. A file that was moved or removed, as log rotation does, is begun anew by the
+ * next line. Lines for which the disk has no room are lost and counted, and the member's log
  * says how many: requests go on.
  * @throws {CodedError} `CONFIG_INVALID` for a file that cannot be opened
  */
@@ -44,8 +45,8 @@ export function openAudit(
     const log = member.log.child({ audit: true });
     return { note: (event) => log.info(event, event.event), close: () => undefined };
   }
-  const fd = openForLines(file);
-  const sink = new LogSink(writtenAtOnce(fd));
+  const lines = new LineFile(member.log, file);
+  const sink = new LogSink(writtenAtOnce(() => lines.descriptor()));
   sink.onRoom = (lost) =>
     member.log.warn({ lost, file }, 'lines of the audit log were lost: it could not be written');
   const log = pino(
@@ -65,7 +66,7 @@ export function openAudit(
       if (!isOpen) return;
       isOpen = false;
       sink.flushSync();
-      closeSync(fd);
+      lines.close();
     },
   };
 }
@@ -82,6 +83,53 @@ export function checkAudit(file: string | undefined): void {
       throw Object.assign(new Error(`${folder} is no folder`), { code: 'ENOTDIR' });
     accessSync(folder, W_OK | X_OK);
   });
+}
+
+/** The file of an audit log by its name: the one that lies there now. */
+class LineFile {
+  readonly #log: Logger;
+  readonly #file: string;
+  #fd: number;
+  #isStuck = false;
+
+  /** @throws {CodedError} `CONFIG_INVALID` */
+  constructor(log: Logger, file: string) {
+    this.#log = log;
+    this.#file = file;
+    this.#fd = openForLines(file);
+  }
+
+  /** Open for appending. Where the name leads nowhere and no file can be made, the one that was moved away. */
+  descriptor(): number {
+    try {
+      if (this.#isMoved()) {
+        const next = openForLines(this.#file);
+        closeSync(this.#fd);
+        this.#fd = next;
+        this.#log.info({ file: this.#file }, 'audit-log was moved or removed; it is begun anew');
+      }
+      this.#isStuck = false;
+    } catch (error) {
+      throwIfBug(error);
+      if (!this.#isStuck)
+        this.#log.error(
+          { file: this.#file, reason: (error as Error).message },
+          'audit-log was moved and cannot be begun anew; lines go on into the file that was moved',
+        );
+      this.#isStuck = true;
+    }
+    return this.#fd;
+  }
+
+  close(): void {
+    closeSync(this.#fd);
+  }
+
+  #isMoved(): boolean {
+    const there = statSync(this.#file, { throwIfNoEntry: false, bigint: true });
+    const own = fstatSync(this.#fd, { bigint: true });
+    return there?.ino !== own.ino || there.dev !== own.dev;
+  }
 }
 
 function isThere(path: string): boolean {

@@ -36,11 +36,11 @@ export function openedFile(fd: number): LogFile {
   };
 }
 
-/** An open file whose lines are in it before the next thing happens. */
-export function writtenAtOnce(fd: number): LogFile {
+/** A file whose lines are in it before the next thing happens; `opened` is asked before each write. */
+export function writtenAtOnce(opened: () => number): LogFile {
   const atOnce = (bytes: Uint8Array): { error: Error | null; written: number } => {
     try {
-      return { error: null, written: writeSync(fd, bytes) };
+      return { error: null, written: writeSync(opened(), bytes) };
     } catch (error) {
       throwIfBug(error);
       return { error: error as Error, written: 0 };
@@ -51,7 +51,7 @@ export function writtenAtOnce(fd: number): LogFile {
       const { error, written } = atOnce(bytes);
       done(error, written);
     },
-    writeSync: (bytes) => writeSync(fd, bytes),
+    writeSync: (bytes) => writeSync(opened(), bytes),
   };
 }
 
