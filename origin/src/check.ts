@@ -7,7 +7,8 @@ import { checkedId, readCluster } from '@sepia/cluster/member-config';
 import { readDatabaseUrl } from '@sepia/records/table/postgres/database-url';
 import { checkFolders } from '@sepia/store/make-folders';
 import { caOf } from '@sepia/upstream/client-setup';
-import { readText } from '@sepia/upstream/credentials/open';
+import type { NamedFile } from '@sepia/upstream/credentials/live-texts';
+import { liveTls } from '@sepia/upstream/credentials/tls-texts';
 import { type OriginConfig, paceOf } from './config.ts';
 import { openTargets } from './replication/targets.ts';
 import { Upstreams } from './upstream/upstreams.ts';
@@ -43,12 +44,14 @@ export async function checkOrigin(config: OriginConfig, env: Environment): Promi
  */
 export function checkDocument(file: string): void {
   const { upstreams, replication } = loadClusterDocument(file);
+  const check = (ca: NamedFile | undefined): unknown =>
+    liveTls({ log: silentLogger(), nowMs: steadyMs }, { ca });
   for (const upstream of upstreams) {
-    if (upstream.url !== undefined) caOf(upstream);
-    if (upstream.backend !== undefined) caOfBackend(upstream.name, upstream.backend);
+    if (upstream.url !== undefined) check(caOf(upstream));
+    if (upstream.backend !== undefined) check(caOfBackend(upstream.name, upstream.backend));
   }
   for (const [index, { to }] of replication.entries())
-    if (to.ca !== undefined) readText(to.ca, `replication.${index}.to.ca`);
+    check(to.ca === undefined ? undefined : { file: to.ca, key: `replication.${index}.to.ca` });
 }
 
 async function checkRegistries(config: OriginConfig, cluster: Cluster, env: Environment): Promise<void> {
@@ -64,7 +67,7 @@ async function checkBackends(config: OriginConfig, cluster: Cluster, env: Enviro
   for (const { name, backend } of cluster.upstreams) {
     if (backend === undefined) continue;
     const options = { ...paceOf(config), upstream: name, mayBegin: false, threads: threadsOf(env, 1) };
-    const opened = await openBackend({ env, nowMs: steadyMs }, backend, options);
+    const opened = await openBackend({ env, log: silentLogger(), nowMs: steadyMs }, backend, options);
     await opened.close();
   }
 }

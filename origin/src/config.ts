@@ -64,14 +64,19 @@ const CREDENTIALS = z
     certificate: z
       .string()
       .optional()
-      .describe('PEM file of the certificate that is shown to the upstream, relative to this file.'),
-    'key-file': z.string().optional().describe('PEM file of its key.'),
+      .describe(
+        'PEM file of the certificate that is shown to the upstream, relative to this file; read again when it changes.',
+      ),
+    'key-file': z.string().optional().describe('PEM file of its key; read again with it.'),
     'proxy-username': z
       .string()
       .min(1)
       .optional()
       .describe('User at the HTTP proxy before the upstream; needs proxy-password-file.'),
-    'proxy-password-file': z.string().optional().describe('File with its password.'),
+    'proxy-password-file': z
+      .string()
+      .optional()
+      .describe('File with its password; read again when it changes.'),
   })
   .superRefine((one, ctx) => {
     const refuse = (key: string, message: string): void =>

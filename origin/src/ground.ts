@@ -54,7 +54,7 @@ export async function openGround(given: OriginGiven) {
   await room.start();
   const store = await openStore({ folder, room, index, log, nowMs: dateMs }, config.cache);
   stops.push('blob store', async () => await store.close());
-  const backends = await openBackends({ cluster, db: folder.db, env, nowMs, stops }, pace);
+  const backends = await openBackends({ cluster, db: folder.db, env, log, nowMs, stops }, pace);
   return {
     ...{ given, pace, clock, nowMs, dateMs, startedMs, metrics, ending },
     ...{ opened, folder, standing, digests, index, room, store, backends },

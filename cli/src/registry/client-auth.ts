@@ -18,7 +18,6 @@ export function clientAuth(options: {
     upstream: base.host,
     home: { base, redirectHosts: [], realmHosts: [] },
     credentials: options.credentials === undefined ? undefined : fixedCredentials(options.credentials),
-    ca: undefined,
     insecure: false,
   };
   const sockets = socketsOf(access, { connections: 2, connectTimeoutMs: TOKEN_CONNECT_MS });

@@ -2,6 +2,7 @@ import type { BlobBackend } from '@sepia/backend/blob-backend';
 import { openBackend, threadsOf } from '@sepia/backend/open/open-backend';
 import { CodedError } from '@sepia/base/errors';
 import type { StopStack } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
 import { Gauge, type Metrics } from '@sepia/base/metrics';
 import { type BackendConfig, placeOf } from '@sepia/cluster/backend-keys';
 import type { Cluster } from '@sepia/cluster/cluster';
@@ -17,6 +18,7 @@ interface OpenBackendsDeps {
   readonly cluster: Cluster;
   readonly db: Database;
   readonly env: Readonly<Record<string, string | undefined>>;
+  readonly log: Logger;
   readonly nowMs: () => number;
   readonly stops: StopStack;
 }

@@ -44,7 +44,12 @@ const S3 = z
       .describe(
         'sepia: PREFIXblobs/sha256/ab/HEX. registry: as a registry (Harbor too) keeps blobs in its own bucket; read only.',
       ),
-    ca: z.string().optional().describe('PEM file of certificates trusted for it, relative to this document.'),
+    ca: z
+      .string()
+      .optional()
+      .describe(
+        'PEM file of certificates trusted for it, relative to this document; read again when it changes.',
+      ),
     insecure: z.boolean().default(false).describe('Do not check its certificate.'),
     proxy: proxyUrl()
       .optional()

@@ -46,7 +46,12 @@ export const UPSTREAM_SCHEMA = z
       ),
     'write-back': WRITE_BACK.optional().describe('How pushes are brought to url (mode write-back).'),
     insecure: z.boolean().default(false).describe('Do not check its certificate.'),
-    ca: z.string().optional().describe('PEM file of certificates trusted for it, relative to this document.'),
+    ca: z
+      .string()
+      .optional()
+      .describe(
+        'PEM file of certificates trusted for it, relative to this document; read again when it changes.',
+      ),
     backend: BACKEND.optional().describe(
       'Where its blobs rest beside the origins. Mode none: pushed blobs are written there, and origins may evict them then. pull-through: blobs are read there first, then from url.',
     ),

@@ -25,7 +25,9 @@ export const REPLICATION_RULE = z.strictObject({
       ca: z
         .string()
         .optional()
-        .describe('PEM file of certificates trusted for it, relative to this document.'),
+        .describe(
+          'PEM file of certificates trusted for it, relative to this document; read again when it changes.',
+        ),
       ...REACH_KEYS,
     })
     .describe('Where to.'),

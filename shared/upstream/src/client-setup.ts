@@ -4,7 +4,9 @@ import type { ProxyAddress } from '@sepia/http/sockets';
 import { type ProxyEnvironment, parseProxy, proxyEnvironment, proxyFor } from './core/proxy-choice.ts';
 import type { Home } from './core/reach.ts';
 import { basic } from './credentials/basic.ts';
-import { type CredentialConfig, openCredentials, readText } from './credentials/open.ts';
+import type { NamedFile } from './credentials/live-texts.ts';
+import { type CredentialConfig, openCredentials } from './credentials/open.ts';
+import { liveTls } from './credentials/tls-texts.ts';
 import type { UpstreamClientOptions } from './queries.ts';
 import { TargetClient } from './target-client.ts';
 
@@ -31,16 +33,16 @@ export function homeOf(one: {
 export const DIRECT = 'direct';
 
 /**
- * The HTTP proxy for each URL: the configured one for all of them, else what the environment says.
+ * The HTTP proxy for each URL: the configured one for all of them, else what the environment says. `authorization`: what it is told now.
  * @throws {CodedError} `CONFIG_INVALID` for a variable that is no HTTP proxy
  */
 export function proxiesOf(
   configured: string | undefined,
-  authorization: string | undefined,
+  authorization: (() => string | undefined) | undefined,
   env: ProxyEnvironment,
 ): (url: URL) => ProxyAddress | undefined {
   if (configured === DIRECT) return () => undefined;
-  if (configured !== undefined) return () => ({ url: configured, authorization });
+  if (configured !== undefined) return () => ({ url: configured, authorization: authorization?.() });
   for (const [name, value] of [['HTTP_PROXY', env.http] as const, ['HTTPS_PROXY', env.https] as const])
     if (value !== undefined && parseProxy(value) === undefined)
       throw new CodedError('CONFIG_INVALID', {
@@ -49,7 +51,7 @@ export function proxiesOf(
   return (url) => {
     const found = proxyFor(url, env);
     const proxy = found === undefined ? undefined : parseProxy(found);
-    return proxy === undefined ? undefined : addressOf(proxy, authorization);
+    return proxy === undefined ? undefined : addressOf(proxy, authorization?.());
   };
 }
 
@@ -85,14 +87,16 @@ export function openTargetClient(
   { name, to, caKey, account, connections, ns }: TargetConfig,
 ): TargetClient {
   const home = homeOf(to);
-  const { proxyAuthorization, ...identity } = openCredentials(deps, account.name, account.config, home.base);
+  const identity = openCredentials(deps, account.name, account.config, home.base);
+  const { credentials, certificate, key, proxyAuthorization } = identity;
+  const ca = to.ca === undefined ? undefined : { file: to.ca, key: caKey };
   return new TargetClient(
     {
       upstream: name,
       home,
       insecure: to.insecure,
-      ...identity,
-      ca: to.ca === undefined ? undefined : readText(to.ca, caKey),
+      credentials,
+      tls: liveTls(deps, { ca, certificate, key }),
       proxyFor: proxiesOf(to.proxy, proxyAuthorization, proxyEnvironment(deps.env)),
       log: deps.log,
       nowMs: deps.nowMs,
@@ -102,15 +106,15 @@ export function openTargetClient(
   );
 }
 
-/** The certificates that an upstream of the cluster document names. @throws {CodedError} `CONFIG_INVALID` that names it */
+/** The file of certificates that an upstream of the cluster document names. */
 export function caOf({
   name,
   ca,
 }: {
   readonly name: string;
   readonly ca?: string | undefined;
-}): string | undefined {
-  return ca === undefined ? undefined : readText(ca, `upstreams: ca of ${name}`);
+}): NamedFile | undefined {
+  return ca === undefined ? undefined : { file: ca, key: `upstreams: ca of ${name}` };
 }
 
 /** A configured account counts, else the one in the address. */

@@ -13,6 +13,8 @@ import {
   type Purpose,
   placeOf,
 } from './core/reach.ts';
+import { Pools, type PoolTerms } from './credentials/pools.ts';
+import type { TlsTexts } from './credentials/tls-texts.ts';
 
 /** Finds all addresses of a host name; the system's resolver unless a test says otherwise. */
 export type Resolve = (
@@ -26,6 +28,8 @@ interface SocketsDeps {
   readonly home: Home;
   /** The proxy for a URL, or undefined for none. */
   readonly proxyFor: (url: URL) => ProxyAddress | undefined;
+  /** Certificates as they are at this moment. */
+  readonly tls?: { current(): TlsTexts } | undefined;
   readonly resolve?: Resolve | undefined;
 }
 
@@ -33,10 +37,9 @@ interface SocketsOptions {
   readonly connections: number;
   readonly connectTimeoutMs: number;
   readonly insecure: boolean;
-  readonly ca: string | undefined;
-  readonly certificate: string | undefined;
-  readonly key: string | undefined;
 }
+
+const NO_TLS: TlsTexts = {};
 
 /**
  * Connections for a registry, and for whom it leads to: storage behind redirects, token services. Where those may be is
@@ -46,7 +49,7 @@ interface SocketsOptions {
 export class UpstreamSockets {
   readonly #deps: SocketsDeps;
   readonly #options: SocketsOptions;
-  readonly #dispatchers = new Map<string, Dispatcher>();
+  readonly #pools = new Pools();
   #own: AddressClass | undefined;
   #closed: unknown;
 
@@ -74,23 +77,20 @@ export class UpstreamSockets {
     const proxy = this.#deps.proxyFor(url);
     // One pool for each kind of place: a connection that one of them may use is not handed to another.
     const key = JSON.stringify([proxy?.url ?? '', place, purpose]);
-    let dispatcher = this.#dispatchers.get(key);
-    if (dispatcher === undefined) {
-      dispatcher = this.#create(place, purpose, proxy);
-      this.#dispatchers.set(key, dispatcher);
-    }
-    return dispatcher;
+    const tls = this.#deps.tls?.current() ?? NO_TLS;
+    return this.#pools.get(key, { tls, proxy }, (terms) => this.#create(place, purpose, terms));
   }
 
   /** Cuts all connections. Idempotent. */
   async destroy(reason: CodedError): Promise<void> {
     this.#closed ??= reason;
-    await Promise.all([...this.#dispatchers.values()].map(async (one) => await one.destroy(reason)));
+    await this.#pools.destroy(reason);
   }
 
-  #create(place: Place, purpose: Purpose, proxy: ProxyAddress | undefined): Dispatcher {
+  #create(place: Place, purpose: Purpose, { tls, proxy }: PoolTerms): Dispatcher {
     if (this.#closed !== undefined) throw this.#closed;
-    const { connections, connectTimeoutMs, insecure, ca, certificate, key } = this.#options;
+    const { connections, connectTimeoutMs, insecure } = this.#options;
+    const { ca, certificate, key } = tls;
     // A certificate shows who we are: to the registry and those that may see its credentials.
     const isKnown = place !== 'foreign' && certificate !== undefined;
     return createDispatcher({

@@ -6,6 +6,7 @@ import type { Authorizer, UpstreamChallenge } from './authenticator.ts';
 import { Authority, TOKEN_SLOTS } from './authority.ts';
 import type { Home } from './core/reach.ts';
 import { type CredentialSource, type Credentials, fixedCredentials } from './credentials/source.ts';
+import type { TlsTexts } from './credentials/tls-texts.ts';
 import { type Answer, discard, exchange } from './exchange.ts';
 import { failureOf, type Subject } from './failure.ts';
 import { follow } from './redirect.ts';
@@ -20,9 +21,8 @@ export interface RegistryAccess {
   readonly upstream: string;
   readonly home: Home;
   readonly credentials: CredentialSource | undefined;
-  readonly ca: string | undefined;
-  readonly certificate?: string | undefined;
-  readonly key?: string | undefined;
+  /** Certificates as they are at this moment; without it the system's alone are trusted, and none is shown. */
+  readonly tls?: { current(): TlsTexts } | undefined;
   readonly insecure: boolean;
   /** The proxy for a URL; without it every request goes straight. */
   readonly proxyFor?: ((url: URL) => ProxyAddress | undefined) | undefined;
@@ -276,12 +276,9 @@ export function socketsOf(
   access: RegistryAccess,
   limits: { readonly connections: number; readonly connectTimeoutMs: number },
 ): UpstreamSockets {
-  const { upstream, home, insecure, ca, certificate, key, resolve } = access;
+  const { upstream, home, insecure, tls, resolve } = access;
   const proxyFor = access.proxyFor ?? (() => undefined);
-  return new UpstreamSockets(
-    { upstream, home, proxyFor, resolve },
-    { ...limits, insecure, ca, certificate, key },
-  );
+  return new UpstreamSockets({ upstream, home, proxyFor, tls, resolve }, { ...limits, insecure });
 }
 
 /** An address of the distribution API of a registry, whose URL may have a path before `/v2/`. */

@@ -15,6 +15,7 @@ import { contentOf } from './content-coding.ts';
 import type { ProxyEnvironment } from './core/proxy-choice.ts';
 import type { Identity } from './credentials/open.ts';
 import type { Credentials } from './credentials/source.ts';
+import { liveTls } from './credentials/tls-texts.ts';
 import { type Answer, discard, down, header } from './exchange.ts';
 import { NO_HEAD } from './failure.ts';
 import { checkBytes, checkDigest, checkManifest, manifestBytes } from './manifest-check.ts';
@@ -101,12 +102,11 @@ export class UpstreamClient {
     const { name, url, insecure, proxy } = upstream;
     const { credentials, certificate, key, proxyAuthorization } = deps.identity ?? {};
     const { log, nowMs, names, resolve } = deps;
-    const ca = deps.ca ?? caOf(upstream);
+    const tls = liveTls(deps, { ca: deps.ca ?? caOf(upstream), certificate, key });
     const proxyFor = proxiesOf(proxy, proxyAuthorization, deps.proxies ?? NO_PROXIES);
     const home = homeOf({ ...upstream, url });
-    const identity = { credentials, certificate, key };
     this.#transport = new Transport(
-      { upstream: name, home, ...identity, ca, insecure, proxyFor, resolve, log, nowMs, names },
+      { upstream: name, home, credentials, tls, insecure, proxyFor, resolve, log, nowMs, names },
       {
         ...UPSTREAM_CLIENT_DEFAULTS,
         ...defined(options),

@@ -1,10 +1,12 @@
+import { writeFileSync } from 'node:fs';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import { type AddressInfo, connect } from 'node:net';
+import { join } from 'node:path';
 import type { TLSSocket } from 'node:tls';
 import { CodedError } from '@sepia/base/errors';
 import { makeImage } from '@sepia/test-support/upstream/fake-upstream';
-import { FAKE_TLS } from '@sepia/test-support/upstream/fake-upstream-tls';
+import { FAKE_TLS, RENEWED_TLS } from '@sepia/test-support/upstream/fake-upstream-tls';
 import t, { type Test } from 'tap';
 import { request } from 'undici';
 import { UpstreamSockets } from '../src/sockets.ts';
@@ -65,8 +67,9 @@ t.test('the certificate is shown to the registry, not to storage elsewhere', asy
       upstream: 'fake',
       home: { base: new URL('https://registry.example'), redirectHosts: [], realmHosts: [] },
       proxyFor: () => proxy,
+      tls: { current: () => SHOWN },
     },
-    { connections: 1, connectTimeoutMs: 5_000, insecure: true, ca: undefined, ...SHOWN },
+    { connections: 1, connectTimeoutMs: 5_000, insecure: true },
   );
   t.teardown(() => sockets.destroy(new CodedError('DRAINING')));
   for (const [url, who] of [
@@ -76,4 +79,63 @@ t.test('the certificate is shown to the registry, not to storage elsewhere', asy
     const { body } = await request(url, { dispatcher: sockets.for(new URL(url), 'redirect') });
     t.equal(await body.text(), who, url);
   }
+});
+
+t.test('a certificate and its key that are renewed on disk are shown from then on', async (t) => {
+  const upstream = await startUpstream(t, { tls: { ...ASKS, ca: RENEWED_TLS.cert } });
+  upstream.push(REPOSITORY, IMAGE, 'v1');
+  const dir = t.testdir({ 'tls.crt': FAKE_TLS.cert, 'tls.key': FAKE_TLS.key, 'ca.crt': FAKE_TLS.cert });
+  const named = (name: string) => ({ file: join(dir, name), key: `credentials.fake.${name}` });
+  let nowMs = 0;
+  const client = clientOf(t, upstream.url, {
+    upstream: { ca: join(dir, 'ca.crt') },
+    identity: { certificate: named('tls.crt'), key: named('tls.key') },
+    nowMs: () => nowMs,
+  });
+  await failure(client.getManifest(V1, soon()), 'BACKEND_DOWN');
+  writeFileSync(join(dir, 'tls.crt'), RENEWED_TLS.cert);
+  nowMs += 1_000;
+  await failure(client.getManifest(V1, soon()), 'BACKEND_DOWN');
+  t.same(upstream.log, [], 'a pair that does not fit is not shown');
+  writeFileSync(join(dir, 'tls.key'), RENEWED_TLS.key);
+  nowMs += 999;
+  await failure(client.getManifest(V1, soon()), 'BACKEND_DOWN');
+  nowMs += 1;
+  t.ok(await client.getManifest(V1, soon()), 'without a restart');
+  const { body } = await client.getBlob({ repository: REPOSITORY, digest: IMAGE.layers[0]! }, soon());
+  writeFileSync(join(dir, 'ca.crt'), RENEWED_TLS.cert);
+  nowMs += 1_000;
+  await failure(client.getManifest(V1, soon()), 'BACKEND_DOWN');
+  t.equal((await readAll(body)).length, 30_000, 'what is under way ends on the connection that it has');
+  for (const text of ['', 'nonsense']) {
+    writeFileSync(join(dir, 'ca.crt'), text);
+    nowMs += 1_000;
+    await failure(client.getManifest(V1, soon()), 'BACKEND_DOWN');
+  }
+  writeFileSync(join(dir, 'ca.crt'), `# both\n${RENEWED_TLS.cert}${FAKE_TLS.cert}`);
+  nowMs += 1_000;
+  t.ok(await client.getManifest(V1, soon()), 'whom it trusts is read again too');
+});
+
+t.test('files that hold no certificate, or another key, are refused by name', async (t) => {
+  const dir = t.testdir({ 'tls.crt': FAKE_TLS.cert, 'tls.key': RENEWED_TLS.key, empty: '' });
+  const named = (name: string) => ({ file: join(dir, name), key: `credentials.fake.${name}` });
+  const open = (certificate: string, key: string, ca?: string): unknown =>
+    clientOf(t, 'https://registry.example', {
+      ...(ca === undefined ? {} : { upstream: { ca: join(dir, ca) } }),
+      identity: { certificate: named(certificate), key: named(key) },
+    });
+  const code = 'CONFIG_INVALID';
+  t.throws(() => open('empty', 'tls.key'), {
+    code,
+    message: /^credentials\.fake\.empty: \S*empty holds no certificate as PEM/,
+  });
+  t.throws(() => open('tls.crt', 'tls.key'), {
+    code,
+    message: /^credentials\.fake\.tls\.key: \S* is not the key of that certificate/,
+  });
+  t.throws(() => open('tls.crt', 'tls.key', 'empty'), {
+    code,
+    message: /^upstreams: ca of fake: \S*empty holds no certificate/,
+  });
 });

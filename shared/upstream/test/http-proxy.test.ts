@@ -1,19 +1,27 @@
+import { writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
+import { join } from 'node:path';
+import { silentLogger } from '@sepia/base/log';
 import { makeImage } from '@sepia/test-support/upstream/fake-upstream';
 import { FAKE_TLS } from '@sepia/test-support/upstream/fake-upstream-tls';
 import t, { type Test } from 'tap';
+import { openCredentials } from '../src/credentials/open.ts';
 import { clientOf, failure, REPOSITORY, readAll, reference, soon, startUpstream } from './client-fixture.ts';
 
 const IMAGE = makeImage({ layers: [300_000], seed: 'proxied' });
 const V1 = { repository: REPOSITORY, reference: reference('v1') };
 
 /** An HTTP proxy that knows CONNECT alone, as Squid does for TLS. */
-async function startHttpProxy(t: Test, account?: string): Promise<{ url: string; targets: string[] }> {
+async function startHttpProxy(
+  t: Test,
+  accountOf?: () => string,
+): Promise<{ url: string; targets: string[] }> {
   const targets: string[] = [];
   const server: Server = createServer((_request, response) => response.writeHead(405).end());
   server.on('connect', (request, socket) => {
     socket.on('error', () => undefined);
+    const account = accountOf?.();
     const wanted = account === undefined ? undefined : `Basic ${Buffer.from(account).toString('base64')}`;
     if (request.headers['proxy-authorization'] !== wanted) {
       socket.end('HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n');
@@ -55,7 +63,7 @@ t.test('an upstream is read through its HTTP proxy, plain and TLS', async (t) =>
 
 t.test('an HTTP proxy that refuses is an upstream that is not reached', async (t) => {
   const upstream = await startUpstream(t);
-  const { url, targets } = await startHttpProxy(t, 'anna:password');
+  const { url, targets } = await startHttpProxy(t, () => 'anna:password');
   await failure(
     clientOf(t, upstream.url, { upstream: { proxy: url } }).getManifest(V1, soon()),
     'BACKEND_DOWN',
@@ -67,4 +75,33 @@ t.test('an HTTP proxy that is down is an upstream that is down', async (t) => {
   const upstream = await startUpstream(t);
   const client = clientOf(t, upstream.url, { upstream: { proxy: 'http://127.0.0.1:1' } });
   await failure(client.getManifest(V1, soon()), 'BACKEND_DOWN');
+});
+
+t.test('the password for an HTTP proxy is read again when it changes', async (t) => {
+  const upstream = await startUpstream(t);
+  upstream.push(REPOSITORY, IMAGE, 'v1');
+  let password = 'first';
+  const { url } = await startHttpProxy(t, () => `anna:${password}`);
+  const file = join(t.testdir({ password: 'first\n' }), 'password');
+  let nowMs = 0;
+  const clocks = { nowMs: () => nowMs, dateMs: () => nowMs };
+  const identity = openCredentials(
+    { log: silentLogger(), env: {}, ...clocks },
+    'fake',
+    { 'proxy-username': 'anna', 'proxy-password-file': file },
+    new URL(upstream.url),
+  );
+  const client = clientOf(t, upstream.url, {
+    upstream: { proxy: url, 'max-connections': 1 },
+    identity,
+    ...clocks,
+  });
+  t.ok(await client.getManifest(V1, soon()));
+  writeFileSync(file, '');
+  nowMs += 1_000;
+  t.ok(await client.getManifest(V1, soon()), 'empty for a moment');
+  password = 'second';
+  writeFileSync(file, 'second\n');
+  nowMs += 1_000;
+  t.ok(await client.getManifest(V1, soon()));
 });

@@ -196,14 +196,7 @@ t.test('another port of the registry leads no further in than the registry itsel
       proxyFor: () => undefined,
       resolve,
     },
-    {
-      connections: 1,
-      connectTimeoutMs: 200,
-      insecure: false,
-      ca: undefined,
-      certificate: undefined,
-      key: undefined,
-    },
+    { connections: 1, connectTimeoutMs: 200, insecure: false },
   );
   t.teardown(() => sockets.destroy(new CodedError('DRAINING')));
   const get = async (url: string): Promise<unknown> =>

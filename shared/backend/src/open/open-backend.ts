@@ -1,9 +1,12 @@
+import type { Logger } from '@sepia/base/log';
 import type { BackendConfig } from '@sepia/cluster/backend-keys';
 import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
 import { mountedFiles } from '@sepia/store/files/disk-files';
 import { proxiesOf } from '@sepia/upstream/client-setup';
 import { proxyEnvironment } from '@sepia/upstream/core/proxy-choice';
-import { readText } from '@sepia/upstream/credentials/open';
+import type { NamedFile } from '@sepia/upstream/credentials/live-texts';
+import { Pools, type PoolTerms } from '@sepia/upstream/credentials/pools';
+import { liveTls } from '@sepia/upstream/credentials/tls-texts';
 import type { BlobBackend } from '../blob-backend.ts';
 import { CONNECT_MS } from '../deadlines.ts';
 import { FsBackend } from '../fs/fs-backend.ts';
@@ -13,6 +16,7 @@ import { S3Keys } from '../s3/core/s3-keys.ts';
 const NODE_THREADS = 4;
 
 interface OpenBackendDeps {
+  readonly log: Logger;
   /** Of the process: HTTP proxies. */
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly nowMs: () => number;
@@ -40,9 +44,9 @@ export function threadsOf(env: Readonly<Record<string, string | undefined>>, fol
   return Math.max(1, Math.floor(share / Math.max(1, folders)));
 }
 
-/** The certificates that the backend of an upstream names. @throws {CodedError} `CONFIG_INVALID` that names the key */
-export function caOfBackend(upstream: string, { s3 }: BackendConfig): string | undefined {
-  return s3?.ca === undefined ? undefined : readText(s3.ca, `upstreams: ${upstream}: backend.s3.ca`);
+/** The file of certificates that the backend of an upstream names. */
+export function caOfBackend(upstream: string, { s3 }: BackendConfig): NamedFile | undefined {
+  return s3?.ca === undefined ? undefined : { file: s3.ca, key: `upstreams: ${upstream}: backend.s3.ca` };
 }
 
 /**
@@ -58,34 +62,29 @@ export async function openBackend(
   const { s3, fs } = config;
   if (s3 === undefined)
     return new FsBackend({ files: mountedFiles }, { path: fs!.path, callMs: progressMs, mayBegin, threads });
-  const text = caOfBackend(upstream, config);
-  const ca = text === undefined ? {} : { ca: text };
+  const tls = liveTls(deps, { ca: caOfBackend(upstream, config) });
   const proxyFor = proxiesOf(s3.proxy, undefined, proxyEnvironment(deps.env));
   const connections = s3['max-connections'];
-  const pools = new Map<string, Dispatcher>();
-  const dispatcher = (url: URL): Dispatcher => {
-    const proxy = proxyFor(url);
-    const known = pools.get(proxy?.url ?? '');
-    if (known !== undefined) return known;
-    const { insecure } = s3;
-    const made = createDispatcher({
-      ...{ connections, connectTimeoutMs: CONNECT_MS, insecure, ...ca },
+  const pools = new Pools();
+  const { insecure } = s3;
+  const create = ({ tls: { ca }, proxy }: PoolTerms): Dispatcher =>
+    createDispatcher({
+      ...{ connections, connectTimeoutMs: CONNECT_MS, insecure },
+      ...(ca === undefined ? {} : { ca }),
       ...(proxy === undefined ? {} : { proxy }),
     });
-    pools.set(proxy?.url ?? '', made);
-    return made;
+  const dispatcher = (url: URL): Dispatcher => {
+    const proxy = proxyFor(url);
+    return pools.get(proxy?.url ?? '', { tls: tls.current(), proxy }, create);
   };
   const { bucket, region, endpoint } = s3;
   const pathStyle = s3['path-style'] ?? endpoint !== undefined;
-  const close = async (): Promise<void> => {
-    await Promise.all([...pools.values()].map(async (pool) => await pool.destroy()));
-  };
   const [{ S3Backend }, { S3Store }] = await Promise.all([
     import('../s3/s3-backend.ts'),
     import('../s3/s3-store.ts'),
   ]);
   const store = new S3Store(
-    { dispatcher, close, nowMs: deps.nowMs },
+    { dispatcher, close: async () => await pools.destroy(), nowMs: deps.nowMs },
     { bucket, region, endpoint, pathStyle },
     { connections, headersTimeoutMs: firstByteMs, bodyTimeoutMs: progressMs },
   );

@@ -1,9 +1,8 @@
-import { readFileSync } from 'node:fs';
-import { CodedError, systemCode } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
+import { CodedError } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
 import { basic } from './basic.ts';
 import { CredentialHelper } from './credential-helper.ts';
+import { LiveTexts, type NamedFile, type TextSource } from './live-texts.ts';
 import { PasswordFile } from './password-file.ts';
 import type { CredentialSource } from './source.ts';
 
@@ -23,9 +22,9 @@ export interface CredentialConfig {
 export interface Identity {
   readonly credentials: CredentialSource | undefined;
   /** PEM. */
-  readonly certificate: string | undefined;
-  readonly key: string | undefined;
-  readonly proxyAuthorization: string | undefined;
+  readonly certificate: TextSource | undefined;
+  readonly key: TextSource | undefined;
+  readonly proxyAuthorization: (() => string | undefined) | undefined;
 }
 
 interface OpenDeps {
@@ -47,18 +46,15 @@ export function openCredentials(
   base: URL,
 ): Identity {
   const key = (field: keyof CredentialConfig): string => `credentials.${name}.${field}`;
-  const read = (field: 'certificate' | 'key-file' | 'proxy-password-file'): string | undefined => {
+  const named = (field: 'certificate' | 'key-file' | 'proxy-password-file'): NamedFile | undefined => {
     const file = config?.[field];
-    return file === undefined ? undefined : readText(file, key(field));
+    return file === undefined ? undefined : { file, key: key(field) };
   };
-  const proxyPassword = read('proxy-password-file')?.trim();
-  const username = config?.['proxy-username'];
   return {
     credentials: config === undefined ? undefined : sourceOf(deps, config, key, base),
-    certificate: read('certificate'),
-    key: read('key-file'),
-    proxyAuthorization:
-      username === undefined ? undefined : basic({ username, password: proxyPassword ?? '' }),
+    certificate: named('certificate'),
+    key: named('key-file'),
+    proxyAuthorization: proxyAuthorizationOf(deps, config?.['proxy-username'], named('proxy-password-file')),
   };
 }
 
@@ -78,15 +74,17 @@ function sourceOf(
   return new PasswordFile(deps, { username, file, key: key('password-file') });
 }
 
-/** @throws {CodedError} `CONFIG_INVALID` that names the key */
-export function readText(file: string, key: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (cause) {
-    throwIfBug(cause);
-    throw new CodedError('CONFIG_INVALID', {
-      message: `${key}: ${file} cannot be read (${systemCode(cause)})`,
-      cause,
-    });
-  }
+/** What the HTTP proxy is told, by the password that the file holds now. */
+function proxyAuthorizationOf(
+  deps: OpenDeps,
+  username: string | undefined,
+  file: NamedFile | undefined,
+): (() => string) | undefined {
+  if (username === undefined) return undefined;
+  const texts = new LiveTexts(deps, { password: file }, ({ password = '' }) => {
+    // A file that is rewritten in place is empty for a moment.
+    if (file !== undefined && password.trim() === '')
+      throw new CodedError('CONFIG_INVALID', { message: `${file.key}: ${file.file} is empty` });
+  });
+  return () => basic({ username, password: texts.current().password?.trim() ?? '' });
 }
