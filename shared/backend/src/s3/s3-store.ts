@@ -59,9 +59,26 @@ export class S3Store {
   }
 
   /**
-   * Runs a call: `send` gets the client and a signal. @throws {CodedError} as `BlobBackend`, and `UPLOAD_UNKNOWN`
+   * Runs a call: `send` gets the client and a signal. Where this machine's clock is wrong it is made again in the store's time,
+   * which the SDK learns from the refusal. @throws {CodedError} as `BlobBackend`, and `UPLOAD_UNKNOWN`
    */
   async call<T>(
+    send: (client: S3Client, signal: AbortSignal) => Promise<T>,
+    signal: AbortSignal,
+  ): Promise<T> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.#once(send, signal);
+      } catch (error) {
+        signal.throwIfAborted();
+        if (tries === 1 && !isBug(error) && (error as Thrown).$metadata?.clockSkewCorrected === true)
+          continue;
+        throw this.#coded(error);
+      }
+    }
+  }
+
+  async #once<T>(
     send: (client: S3Client, signal: AbortSignal) => Promise<T>,
     signal: AbortSignal,
   ): Promise<T> {
@@ -75,8 +92,7 @@ export class S3Store {
       );
     } catch (error) {
       stop.abort(error);
-      signal.throwIfAborted();
-      throw this.#coded(error);
+      throw error;
     }
   }
 
@@ -160,6 +176,6 @@ interface Thrown {
   readonly name: string;
   readonly message: string;
   readonly $fault?: string;
-  readonly $metadata?: { readonly httpStatusCode?: number };
+  readonly $metadata?: { readonly httpStatusCode?: number; readonly clockSkewCorrected?: boolean };
   readonly $response?: { readonly statusCode?: number; readonly headers?: Readonly<Record<string, string>> };
 }
