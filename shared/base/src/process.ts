@@ -45,13 +45,30 @@ export async function runService(service: string, start: () => Promise<Service>)
     giveMemoryBack();
   } catch (error) {
     clearInterval(watch);
-    const text = isCoded(error)
-      ? `${error.code}: ${error.message}`
-      : `${(error as Error)?.stack ?? String(error)}`;
-    say(`sepia ${service}: ${text}\n`);
-    process.exit(isCoded(error) ? EXIT_REFUSED : 1);
+    const refusal = refusalOf(error);
+    say(`sepia ${service}: ${refusal ?? (error as Error)?.stack ?? String(error)}\n`);
+    process.exit(refusal === undefined ? 1 : EXIT_REFUSED);
   }
 }
+
+/** What is refused, by us or by the system, in one line; undefined for any other error. */
+function refusalOf(error: unknown): string | undefined {
+  if (isCoded(error)) {
+    const { path } = error.detail;
+    const where = typeof path === 'string' && !error.message.includes(path) ? ` (${path})` : '';
+    return `${error.code}: ${error.message}${where}`;
+  }
+  if (!(error instanceof Error) || !('syscall' in error)) return undefined;
+  return `START_FAILED: ${error.message}${REFUSED_BY_SYSTEM[systemCode(error) ?? ''] ?? ''}`;
+}
+
+/** What to do where the system refuses a file. */
+const REFUSED_BY_SYSTEM: Readonly<Record<string, string>> = {
+  EACCES: '; give it to the user that this runs as (chown), with its folder',
+  EPERM: '; give it to the user that this runs as (chown), with its folder',
+  EROFS: '; its file system is mounted read-only',
+  EMFILE: '; raise the limit of open files (LimitNOFILE of systemd, ulimit -n)',
+};
 
 /** The value of `--config FILE`, or exits with a usage line. */
 export function configArgument(service: string): string {

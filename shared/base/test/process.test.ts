@@ -67,3 +67,44 @@ setInterval(() => {}, 1_000);
     /stop of socket failed: TypeError: x is no function\n +at /,
   );
 });
+
+t.test('a start that the system refuses is a line that says what to do; a bug has its stack', async (t) => {
+  const coded = new URL('../src/errors.ts', import.meta.url).href;
+  const service = (thrown: string): string => `
+import { runService } from ${JSON.stringify(new URL('../src/process.ts', import.meta.url).href)};
+import { CodedError } from ${JSON.stringify(coded)};
+await runService('test', async () => { throw ${thrown}; });
+`;
+  const ends = async (thrown: string): Promise<[number, string]> => {
+    const child = spawn(process.execPath, ['--input-type=module', '--eval', service(thrown)], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      env: { PATH: process.env['PATH'] },
+    });
+    t.teardown(() => child.kill('SIGKILL'));
+    let said = '';
+    child.stderr.on('data', (chunk: Buffer) => {
+      said += chunk.toString();
+    });
+    const [code] = (await once(child, 'close')) as [number];
+    return [code, said];
+  };
+  const system = (code: string): string =>
+    `Object.assign(new Error("${code}: it is so, open '/d/v1/id'"), { code: '${code}', syscall: 'open', errno: -1 })`;
+  t.same(await ends(system('EACCES')), [
+    2,
+    "sepia test: START_FAILED: EACCES: it is so, open '/d/v1/id'; give it to the user that this runs as (chown), with its folder\n",
+  ]);
+  t.same(await ends(system('ENAMETOOLONG')), [
+    2,
+    "sepia test: START_FAILED: ENAMETOOLONG: it is so, open '/d/v1/id'\n",
+  ]);
+  t.same(
+    await ends(
+      "new CodedError('DISK_CORRUPT', { message: 'disk fails: EROFS', detail: { path: '/d/run' } })",
+    ),
+    [2, 'sepia test: DISK_CORRUPT: disk fails: EROFS (/d/run)\n'],
+  );
+  const [code, said] = await ends("new TypeError('x is no function')");
+  t.equal(code, 1);
+  t.match(said, /^sepia test: TypeError: x is no function\n +at /);
+});
