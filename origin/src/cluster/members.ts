@@ -1,3 +1,4 @@
+import { OVER } from '@sepia/base/async/over';
 import { SingleFlight } from '@sepia/base/async/single-flight';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
@@ -207,7 +208,7 @@ export class Members {
     try {
       return await run(signal === undefined ? gone.signal : AbortSignal.any([gone.signal, signal]));
     } finally {
-      done.abort(new CodedError('TIMEOUT', { message: 'call is over' }));
+      done.abort(OVER);
     }
   }
 

@@ -1,3 +1,4 @@
+import { OVER } from '@sepia/base/async/over';
 import { readElsewhere } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Shard } from '@sepia/cluster/ring';
@@ -67,7 +68,7 @@ export class RidingWrite<T> {
       return await Promise.race([sent.answer, late]);
     } finally {
       readElsewhere(late);
-      over.abort();
+      over.abort(OVER);
     }
   }
 }

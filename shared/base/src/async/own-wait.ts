@@ -2,6 +2,7 @@ import { setImmediate } from 'node:timers/promises';
 import { boundedMs } from '../bounded-ms.ts';
 import { OwnTime } from '../event-loop/core/own-time.ts';
 import { pause } from '../lifecycle.ts';
+import { OVER } from './over.ts';
 
 /**
  * As `pause`, for a wait that ends with a verdict about somebody else: while this process was late, it does not count
@@ -21,5 +22,5 @@ export function afterOwnMs(ms: number, giveUp: () => void): () => void {
   void ownPause(ms, over.signal).then((isLate) => {
     if (isLate) giveUp();
   });
-  return () => over.abort();
+  return () => over.abort(OVER);
 }

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { backoffMs } from '@sepia/base/async/backoff';
+import { OVER } from '@sepia/base/async/over';
 import { Verdict } from '@sepia/base/async/verdict';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { isBug, readElsewhere, throwIfBug } from '@sepia/base/failure';
@@ -223,7 +224,7 @@ export class RegisterClient {
     let refused = false;
     let late = false;
     const end = (round: Round<R>): void => {
-      over.abort();
+      over.abort(OVER);
       verdict.give(round);
     };
     const judge = (): void => {
@@ -271,7 +272,7 @@ export class RegisterClient {
     try {
       return await verdict.outcome;
     } finally {
-      over.abort();
+      over.abort(OVER);
       signal?.removeEventListener('abort', onAbort);
     }
   }
@@ -293,7 +294,7 @@ export class RegisterClient {
       return await Promise.race([this.#deps.transport(owner, request, either), timedOut]);
     } finally {
       readElsewhere(timedOut);
-      ended.abort(new CodedError('TIMEOUT', { detail: { owner } }));
+      ended.abort(OVER);
     }
   }
 
