@@ -1,17 +1,16 @@
 import { COMMON_KEYS } from '@sepia/base/config/member-keys';
 import { checkOwnAddresses } from '@sepia/base/config/own-addresses';
-import { duration, hostPort } from '@sepia/base/config/units';
+import { duration, hostPort, pathText } from '@sepia/base/config/units';
 import { z } from 'zod';
 
 const ACCOUNT = z.strictObject({
   username: z.string().min(1).describe('Account that writes results.'),
-  'password-file': z.string().describe('File with its password, relative to this file.'),
+  'password-file': pathText().describe('File with its password, relative to this file.'),
 });
 
 const API = z
   .strictObject({
-    'authorization-file': z
-      .string()
+    'authorization-file': pathText()
       .optional()
       .describe(
         'File with the Authorization header that POST /api/v1/conversions must carry, to the letter, relative to this file; left out: it is refused.',

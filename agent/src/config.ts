@@ -1,6 +1,6 @@
 import { CACHE_KEYS, COMMON_KEYS, LISTENER_KEYS, SCRUB_KEYS } from '@sepia/base/config/member-keys';
 import { checkOwnAddresses, endpointAddresses, ownAddresses } from '@sepia/base/config/own-addresses';
-import { baseUrl, duration, hostPort } from '@sepia/base/config/units';
+import { baseUrl, duration, hostPort, pathText } from '@sepia/base/config/units';
 import { isEverywhere, parseHostPort } from '@sepia/base/host-port';
 import { z } from 'zod';
 
@@ -71,8 +71,7 @@ const KEYS = z.strictObject({
   ),
   'back-to-source': BACK_TO_SOURCE.describe('What to do when the whole cluster is silent.'),
   deadlines: DEADLINES.describe('How long things may take.'),
-  'node-secret-file': z
-    .string()
+  'node-secret-file': pathText()
     .optional()
     .describe(
       'File with the secret of this node (64 hex digits), which its snapshotter has too, relative to this file; left out: no image is lazy here.',
@@ -82,8 +81,7 @@ const KEYS = z.strictObject({
     .describe(
       'The config of an image waits this long for the snapshotter, then it is pulled the ordinary way; one that could be taken for another image waits a minute, and is refused then.',
     ),
-  'audit-log': z
-    .string()
+  'audit-log': pathText()
     .optional()
     .describe('File for lines about refusals; default: marked lines in the log.'),
 });

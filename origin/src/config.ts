@@ -1,6 +1,6 @@
 import { CACHE_KEYS, COMMON_KEYS, SCRUB_KEYS } from '@sepia/base/config/member-keys';
 import { checkOwnAddresses, ownAddresses } from '@sepia/base/config/own-addresses';
-import { bytes, duration, hostPort } from '@sepia/base/config/units';
+import { bytes, duration, hostPort, pathText } from '@sepia/base/config/units';
 import { FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
 import { MAX_BLOB_BYTES } from '@sepia/metainfo/metainfo';
 import { z } from 'zod';
@@ -45,8 +45,7 @@ const DEADLINES = z
 const CREDENTIALS = z
   .strictObject({
     username: z.string().min(1).optional().describe('User at the upstream; needs password-file.'),
-    'password-file': z
-      .string()
+    'password-file': pathText()
       .optional()
       .describe('File with the password or token, relative to this file; read again when it changes.'),
     helper: z
@@ -61,20 +60,18 @@ const CREDENTIALS = z
       .min(1)
       .optional()
       .describe("What the helper is asked for; default: the upstream's host."),
-    certificate: z
-      .string()
+    certificate: pathText()
       .optional()
       .describe(
         'PEM file of the certificate that is shown to the upstream, relative to this file; read again when it changes.',
       ),
-    'key-file': z.string().optional().describe('PEM file of its key; read again with it.'),
+    'key-file': pathText().optional().describe('PEM file of its key; read again with it.'),
     'proxy-username': z
       .string()
       .min(1)
       .optional()
       .describe('User at the HTTP proxy before the upstream; needs proxy-password-file.'),
-    'proxy-password-file': z
-      .string()
+    'proxy-password-file': pathText()
       .optional()
       .describe('File with its password; read again when it changes.'),
   })
@@ -126,8 +123,7 @@ const KEYS = z.strictObject({
         .describe(
           '`embedded`: on the disks of their owners. `postgres`: in a PostgreSQL that all origins share; the same at every origin.',
         ),
-      'url-file': z
-        .string()
+      'url-file': pathText()
         .optional()
         .describe(
           'File with postgres://user:password@host:port/database, relative to this file; engine postgres needs it.',

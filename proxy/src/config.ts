@@ -1,6 +1,6 @@
 import { COMMON_KEYS, LISTENER_KEYS } from '@sepia/base/config/member-keys';
 import { checkOwnAddresses, endpointAddresses } from '@sepia/base/config/own-addresses';
-import { baseUrl, bytes, duration, hostPort } from '@sepia/base/config/units';
+import { baseUrl, bytes, duration, hostPort, pathText } from '@sepia/base/config/units';
 import { z } from 'zod';
 import { HARBOR_CONFIG } from './harbor/config.ts';
 
@@ -70,14 +70,12 @@ const KEYS = z.strictObject({
     .max(16)
     .describe('Registry endpoints; a Docker Hub mirror is a listener of its own.'),
   limits: LIMITS.describe('What a proxy takes at once.'),
-  'accounts-file': z
-    .string()
+  'accounts-file': pathText()
     .optional()
     .describe(
       'htpasswd file with bcrypt hashes (htpasswd -B), the same at every proxy; needs the section accounts of the cluster document.',
     ),
-  'audit-log': z
-    .string()
+  'audit-log': pathText()
     .optional()
     .describe('File for lines about pushes, deletes, logins and refusals; default: marked lines in the log.'),
   harbor: HARBOR_CONFIG.describe('Preheat drivers and webhooks of Harbor; see docs/harbor.md.'),

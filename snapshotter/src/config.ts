@@ -1,9 +1,9 @@
 import { CACHE_KEYS, COMMON_KEYS, SCRUB_KEYS } from '@sepia/base/config/member-keys';
-import { baseUrl, duration, hostPort } from '@sepia/base/config/units';
+import { baseUrl, duration, hostPort, pathText } from '@sepia/base/config/units';
 import { z } from 'zod';
 
 const LOCAL_LAYER = z.strictObject({
-  index: z.string().describe('Index file of the layer, made on this machine by "sepia lazy index".'),
+  index: pathText().describe('Index file of the layer, made on this machine by "sepia lazy index".'),
   image: z
     .string()
     .regex(/^[^/\s]+\/[^\s]+$/, 'is not like registry.example/app')
@@ -12,22 +12,19 @@ const LOCAL_LAYER = z.strictObject({
 
 /** Config file of a snapshotter. */
 export const SNAPSHOTTER_CONFIG = z.strictObject({
-  data: z.string().describe('Data folder, relative to this file.'),
+  data: pathText().describe('Data folder, relative to this file.'),
   'admin-listen': hostPort().describe('Address of /livez, /readyz, /metrics, /debug.'),
   agent: baseUrl().describe("Registry endpoint of this node's agent."),
-  'node-secret-file': z
-    .string()
+  'node-secret-file': pathText()
     .optional()
     .describe(
       'File with the secret of this node (64 hex digits), which its agent has too, relative to this file; left out: only layers named here are shown.',
     ),
-  mount: z.string().prefault('/run/sepia/lazy').describe('Where the FUSE file system is mounted.'),
-  'content-cache': z
-    .string()
+  mount: pathText().prefault('/run/sepia/lazy').describe('Where the FUSE file system is mounted.'),
+  'content-cache': pathText()
     .prefault('/var/lib/sepia/layer-content')
     .describe('Folder for layer_content_caches of containerd’s erofs snapshotter.'),
-  'snapshots-socket': z
-    .string()
+  'snapshots-socket': pathText()
     .optional()
     .describe(
       'Unix socket of a snapshotter for containerd 1.6 to 2.3 (proxy_plugins); then nothing is shown in content-cache.',
@@ -49,8 +46,7 @@ export const SNAPSHOTTER_CONFIG = z.strictObject({
     .describe(
       'all: what a start reads (its recorded profile, else program, linker and libraries) at once, then what nobody read, while nobody waits; profile: the same by another name; none: only what is read.',
     ),
-  'fill-first': z
-    .string()
+  'fill-first': pathText()
     .optional()
     .describe(
       'File of paths, one a line, as "sepia lazy profile" writes it, relative to this file: with fill all they are fetched before everything else, in this order.',
@@ -67,8 +63,7 @@ export const SNAPSHOTTER_CONFIG = z.strictObject({
   scrub: SCRUB_KEYS.describe(
     'Layers that are whole are read again, in turn, to find damage; those that this process did not read yet, or that somebody wrote to, are read at once.',
   ),
-  containerd: z
-    .string()
+  containerd: pathText()
     .prefault('/run/containerd/containerd.sock')
     .describe(
       'Socket of containerd 2.4 or later, which is asked what its snapshots name; not needed with snapshots-socket.',

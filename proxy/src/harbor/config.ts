@@ -1,3 +1,4 @@
+import { pathText } from '@sepia/base/config/units';
 import { patterns } from '@sepia/base/names/pattern';
 import { z } from 'zod';
 import { SCOPES } from './core/messages.ts';
@@ -20,8 +21,7 @@ const DRIVER_AUTH = z
       .regex(/^[A-Za-z0-9-]{1,64}$/, 'is not a header name')
       .optional()
       .describe('Header name, for custom.'),
-    'secret-file': z
-      .string()
+    'secret-file': pathText()
       .optional()
       .describe('File with the password, token or header value, relative to this file.'),
   })
@@ -51,8 +51,7 @@ const WEBHOOK = z
       .enum(['off', 'none', 'header'])
       .default('off')
       .describe("off: refused. header: Authorization must be the policy's auth header, to the letter."),
-    'authorization-file': z
-      .string()
+    'authorization-file': pathText()
       .optional()
       .describe('File with that header value, relative to this file.'),
     prefetch: z

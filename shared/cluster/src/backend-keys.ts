@@ -1,4 +1,4 @@
-import { proxyUrl } from '@sepia/base/config/units';
+import { pathText, proxyUrl } from '@sepia/base/config/units';
 import { z } from 'zod';
 
 /** `max-connections` of whatever an origin opens connections to. */
@@ -44,8 +44,7 @@ const S3 = z
       .describe(
         'sepia: PREFIXblobs/sha256/ab/HEX. registry: as a registry (Harbor too) keeps blobs in its own bucket; read only.',
       ),
-    ca: z
-      .string()
+    ca: pathText()
       .optional()
       .describe(
         'PEM file of certificates trusted for it, relative to this document; read again when it changes.',

@@ -1,5 +1,13 @@
 import { MEMBER_ID } from '@sepia/base/config/member-keys';
-import { baseUrl, bytes, duration, hostList, hostPort, registryUrl } from '@sepia/base/config/units';
+import {
+  baseUrl,
+  bytes,
+  duration,
+  hostList,
+  hostPort,
+  pathText,
+  registryUrl,
+} from '@sepia/base/config/units';
 import { inOneSpelling, isEverywhere } from '@sepia/base/host-port';
 import { patterns } from '@sepia/base/names/pattern';
 import { z } from 'zod';
@@ -46,8 +54,7 @@ export const UPSTREAM_SCHEMA = z
       ),
     'write-back': WRITE_BACK.optional().describe('How pushes are brought to url (mode write-back).'),
     insecure: z.boolean().default(false).describe('Do not check its certificate.'),
-    ca: z
-      .string()
+    ca: pathText()
       .optional()
       .describe(
         'PEM file of certificates trusted for it, relative to this document; read again when it changes.',

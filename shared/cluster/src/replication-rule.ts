@@ -1,5 +1,5 @@
 import { MEMBER_ID } from '@sepia/base/config/member-keys';
-import { bytes, duration, registryUrl } from '@sepia/base/config/units';
+import { bytes, duration, pathText, registryUrl } from '@sepia/base/config/units';
 import { patterns } from '@sepia/base/names/pattern';
 import { isRepositoryName } from '@sepia/base/names/repository';
 import { z } from 'zod';
@@ -22,8 +22,7 @@ export const REPLICATION_RULE = z.strictObject({
     .strictObject({
       url: registryUrl().describe('Another registry, or a proxy of another cluster.'),
       insecure: z.boolean().default(false).describe('Do not check its certificate.'),
-      ca: z
-        .string()
+      ca: pathText()
         .optional()
         .describe(
           'PEM file of certificates trusted for it, relative to this document; read again when it changes.',

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { bytes, duration, hostPort, networks, TRUSTED_PROXIES_TEXT } from './units.ts';
+import { bytes, duration, hostPort, networks, pathText, TRUSTED_PROXIES_TEXT } from './units.ts';
 
 /** A member's persistent id: what the ring hashes. */
 export const MEMBER_ID = /^[a-z0-9](?:[a-z0-9.-]{0,62}[a-z0-9])?$/;
@@ -13,9 +13,9 @@ export const COMMON_KEYS = {
     .describe(
       'Id of this member, for good: at origins, trackers and proxies that of the cluster document, and required; an agent without one draws it at its first start.',
     ),
-  data: z.string().describe('Data folder, relative to this file; proxies keep nothing in it.'),
-  'cluster-key-file': z.string().describe('File of 64 hex characters that every member shares.'),
-  'cluster-document': z.string().describe('File with the members, upstreams and policies of the cluster.'),
+  data: pathText().describe('Data folder, relative to this file; proxies keep nothing in it.'),
+  'cluster-key-file': pathText().describe('File of 64 hex characters that every member shares.'),
+  'cluster-document': pathText().describe('File with the members, upstreams and policies of the cluster.'),
   'old-signatures': z
     .boolean()
     .default(false)

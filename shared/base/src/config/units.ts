@@ -21,6 +21,9 @@ const TIME_UNITS: Readonly<Record<string, number>> = {
   d: 86_400_000,
 };
 
+const SIZE_TEXT = 'write 512MiB, 10GiB or a number of bytes';
+const DURATION_TEXT = 'write 500ms, 5s, 2m or 1h';
+
 /** Bytes from `512`, `64KiB`, `10GiB`, `3GB`; undefined if malformed. */
 export function parseBytes(text: string): number | undefined {
   return parseUnit(text, SIZE_UNITS, 'B');
@@ -57,14 +60,11 @@ interface Bounds {
 export function bytes(bounds: Bounds): z.ZodType<number> {
   const check = boundsCheck(bounds, parseBytes);
   return z
-    .union([z.number().int().nonnegative(), z.string()])
+    .union([z.number().int().nonnegative(), z.string()], { error: () => `is not a size; ${SIZE_TEXT}` })
     .meta({ range: rangeText(bounds) })
     .transform((value, ctx) => {
       const parsed = typeof value === 'number' ? value : parseBytes(value);
-      const fault =
-        parsed === undefined
-          ? `"${value}" is not a size; write 512MiB, 10GiB or a number of bytes`
-          : check(parsed, value);
+      const fault = parsed === undefined ? `"${value}" is not a size; ${SIZE_TEXT}` : check(parsed, value);
       if (fault !== undefined) ctx.addIssue({ code: 'custom', message: fault });
       return parsed ?? 0;
     }) as unknown as z.ZodType<number>;
@@ -74,14 +74,12 @@ export function bytes(bounds: Bounds): z.ZodType<number> {
 export function duration(bounds: Bounds & { readonly most: string }): z.ZodType<number> {
   const check = boundsCheck(bounds, parseDuration);
   return z
-    .union([z.number(), z.string()])
+    .union([z.number(), z.string()], { error: () => `is not a duration; ${DURATION_TEXT}` })
     .meta({ range: rangeText(bounds) })
     .transform((value, ctx) => {
       const parsed = typeof value === 'number' ? undefined : parseDuration(value);
       const fault =
-        parsed === undefined
-          ? `"${value}" is not a duration; write 500ms, 5s, 2m or 1h`
-          : check(parsed, value);
+        parsed === undefined ? `"${value}" is not a duration; ${DURATION_TEXT}` : check(parsed, value);
       if (fault !== undefined) ctx.addIssue({ code: 'custom', message: fault });
       return parsed ?? 0;
     }) as unknown as z.ZodType<number>;
@@ -108,6 +106,11 @@ function boundsCheck(
     if (value < from) return `is ${orZero === true ? '0 or ' : ''}at least ${least}, not ${written}${reason}`;
     return value > to ? `is at most ${most}, not ${written}${reason}` : undefined;
   };
+}
+
+/** Config value: a file or a folder, of which more is not known here. */
+export function pathText(): z.ZodString {
+  return z.string().min(1, 'is empty; write the path of a file or folder');
 }
 
 /** Config value `host:port`. */

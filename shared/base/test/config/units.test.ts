@@ -10,6 +10,7 @@ import {
   isBaseUrl,
   parseBytes,
   parseDuration,
+  pathText,
 } from '../../src/config/units.ts';
 
 t.test('sizes', async (t) => {
@@ -152,8 +153,9 @@ t.test('a bad value names its key and says what is right', async (t) => {
     cache: z.strictObject({ budget: bytes({ least: '0B' }), age: duration({ least: '0s', most: '1d' }) }),
     listen: hostPort(),
     url: baseUrl(),
+    file: pathText(),
   });
-  const good = { cache: { budget: '1GiB', age: '5s' }, listen: '127.0.0.1:1', url: 'http://a' };
+  const good = { cache: { budget: '1GiB', age: '5s' }, listen: '127.0.0.1:1', url: 'http://a', file: 'f' };
   t.same(checkConfig(JSON.stringify(good), 'f.yaml', schema), {
     ...good,
     cache: { budget: 2 ** 30, age: 5000 },
@@ -168,8 +170,11 @@ t.test('a bad value names its key and says what is right', async (t) => {
       /^f\.yaml: cache\.budget: "1 gig" is not a size; write 512MiB/,
     ],
     [{ cache: { budget: -1, age: '5s' } }, /cache\.budget/],
-    [{ cache: { budget: 1.5, age: '5s' } }, /cache\.budget/],
-    [{ cache: { budget: true, age: '5s' } }, /cache\.budget/],
+    [{ cache: { budget: 1.5, age: '5s' } }, /cache\.budget: is not a size; write 512MiB/],
+    [{ cache: { budget: true, age: '5s' } }, /cache\.budget: is not a size/],
+    [{ cache: { budget: null, age: '5s' } }, /cache\.budget: is not a size/],
+    [{ cache: { budget: 1, age: ['5s'] } }, /cache\.age: is not a duration; write 500ms/],
+    [{ file: '' }, /file: is empty; write the path/],
     [{ cache: { budget: 1, age: 5 } }, /cache\.age: "5" is not a duration; write 500ms/],
     [{ cache: { budget: 1, age: '5' } }, /cache\.age/],
     [{ cache: { budget: 1 } }, /cache\.age/],
