@@ -12,8 +12,7 @@ import { checkedPiece } from '@sepia/http/bodies/checked-body';
 import type { ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import { FINAL_ATTEMPT, type Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceCount, pieceHash } from '@sepia/metainfo/tree';
-import type { BlobHandle } from '@sepia/store/blob-handle';
-import type { BlobStore } from '@sepia/store/blob-store';
+import type { BlobAttrs, BlobStore } from '@sepia/store/blob-store';
 import type { Members } from '../cluster/members.ts';
 import { QUICK_MS } from '../deadlines/members.ts';
 import type { Fetch } from '../fetch/fetch.ts';
@@ -132,12 +131,18 @@ export class Blobs {
 
   /** The link, and its proof where the bytes here came under another name. @throws as `Links.require` and `LinkProofs.require` */
   async admit(name: BlobName, signal: AbortSignal): Promise<LinkEntry> {
-    const { links, proofs, store } = this.#deps;
-    const link = await links.require(name, signal);
-    proofs.noteLink(name, link);
+    const { proofs, store } = this.#deps;
+    const link = await this.#linkOf(name, signal);
     const stat = await store.stat(name.digest);
     if (stat !== undefined) await proofs.require(name, stat.attrs, signal);
     await this.#runningFor(name, signal);
+    return link;
+  }
+
+  /** The link alone: whoever shows bytes under it looks whether it is proven for those. @throws as `Links.require` */
+  async #linkOf(name: BlobName, signal: AbortSignal): Promise<LinkEntry> {
+    const link = await this.#deps.links.require(name, signal);
+    this.#deps.proofs.noteLink(name, link);
     return link;
   }
 
@@ -188,7 +193,7 @@ export class Blobs {
    * @throws `BLOB_UNKNOWN` only when all that could hold an acknowledged copy said no, `QUORUM_LOST`, what the fetch fails with
    */
   async open(name: BlobName, options: OpenOptions, signal: AbortSignal): Promise<Opened> {
-    const link = await this.admit(name, signal);
+    const link = await this.#linkOf(name, signal);
     const { asIs = false } = options;
     const stored = await this.#openStored(name, link.mediaType, asIs, signal);
     if (stored !== undefined) return stored;
@@ -280,7 +285,7 @@ export class Blobs {
 
   /** Metainfo of a blob, or who has it. With `fetch` this origin becomes the leader if nobody else is. */
   async metainfo(name: BlobName, options: MetainfoOptions, signal: AbortSignal): Promise<MetainfoSource> {
-    const link = await this.admit(name, signal);
+    const link = await this.#linkOf(name, signal);
     const whole = await this.#wholeMetainfo(name, signal);
     if (whole !== undefined) return { type: 'local', metainfo: whole, fetch: undefined };
     let fetch = await this.#runningFor(name, signal);
@@ -305,7 +310,7 @@ export class Blobs {
     wantAll: boolean,
     signal: AbortSignal,
   ): Promise<MetainfoSource> {
-    const link = await this.admit(name, signal);
+    const link = await this.#linkOf(name, signal);
     const whole = await this.#wholeMetainfo(name, signal);
     if (whole !== undefined) return { type: 'local', metainfo: whole, fetch: undefined };
     const adopted = { wantAll, sizeHint: link.sizeBytes, adopt: known, hasPeers: peers.length > 0 };
@@ -339,31 +344,20 @@ export class Blobs {
     return { type: 'local', metainfo, fetch: whole === undefined ? fetch : undefined };
   }
 
-  /** The stored blob, once it may be shown under this name. Close it. */
-  async #provenHandle(name: BlobName, signal: AbortSignal): Promise<BlobHandle | undefined> {
-    const { store, proofs, absence, onCached } = this.#deps;
-    const handle = await store.open(name.digest);
-    try {
-      if (handle === undefined) await absence.noteMissed(name.digest);
-      else await proofs.require(name, handle.attrs, signal);
-      if (handle?.attrs.class === 'cached') onCached(name);
-    } catch (error) {
-      await handle?.close();
-      throw error;
-    }
-    return handle;
+  /** What is stored, by its attributes, may be shown under this name; where nothing is (undefined), it may be missing. */
+  async #prove(name: BlobName, attrs: BlobAttrs | undefined, signal: AbortSignal): Promise<void> {
+    const { proofs, absence, onCached } = this.#deps;
+    if (attrs === undefined) await absence.noteMissed(name.digest);
+    else await proofs.require(name, attrs, signal);
+    if (attrs?.class === 'cached') onCached(name);
   }
 
   async #wholeMetainfo(name: BlobName, signal: AbortSignal): Promise<Metainfo | undefined> {
-    const handle = await this.#provenHandle(name, signal);
-    if (handle === undefined) return undefined;
-    try {
-      const metainfo = handle.metainfo();
-      this.#deps.swarms.seed(metainfo);
-      return metainfo;
-    } finally {
-      await handle.close();
-    }
+    const { store, swarms } = this.#deps;
+    const told = await store.tell(name.digest);
+    await this.#prove(name, told?.attrs, signal);
+    if (told !== undefined) swarms.seed(told.metainfo);
+    return told?.metainfo;
   }
 
   async #openStored(
@@ -372,7 +366,13 @@ export class Blobs {
     asIs: boolean,
     signal: AbortSignal,
   ): Promise<Opened | undefined> {
-    const handle = await this.#provenHandle(name, signal);
+    const handle = await this.#deps.store.open(name.digest);
+    try {
+      await this.#prove(name, handle?.attrs, signal);
+    } catch (error) {
+      await handle?.close();
+      throw error;
+    }
     if (handle === undefined) return undefined;
     const blob = storedBlob(handle, this.#deps.repair, { asIs });
     return {

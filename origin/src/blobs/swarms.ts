@@ -1,5 +1,6 @@
 import { Bitfield } from '@sepia/base/bitfield';
 import type { Digest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { PeerEntry } from '@sepia/cluster/api/join';
@@ -12,7 +13,7 @@ import type { Swarm, SwarmEngine } from '@sepia/swarm/shell/engine';
 import type { FetchEvents, FetchView } from '../fetch/fetch-parts.ts';
 
 /** Swarms that one origin is in at once; the one that nobody asked about for longest is left first. */
-const MAX_SWARMS = 256;
+const MAX_SWARMS = 1_024;
 
 interface Entry {
   readonly link: Swarm;
@@ -52,8 +53,7 @@ export class Swarms implements FetchEvents {
   seed(metainfo: Metainfo): void {
     const { digest, sizeBytes } = metainfo;
     if (sizeBytes <= SMALL_BLOB_BYTES || this.#touch(digest)) return;
-    const entry = this.#join(metainfo, fullOf(metainfo), undefined, false);
-    if (entry !== undefined) entry.handle = this.#open(digest);
+    this.#hold(this.#join(metainfo, fullOf(metainfo), undefined, false), digest);
   }
 
   /** Opens the swarm of a whole blob, of any size, to standard clients for so long, and dials those at `addresses`. */
@@ -62,10 +62,7 @@ export class Swarms implements FetchEvents {
     torrent: { readonly infoHash: Uint8Array; readonly ttlMs: number; readonly addresses: readonly string[] },
   ): void {
     const { digest } = metainfo;
-    if (!this.#touch(digest)) {
-      const joined = this.#join(metainfo, fullOf(metainfo), undefined, false);
-      if (joined !== undefined) joined.handle = this.#open(digest);
-    }
+    if (!this.#touch(digest)) this.#hold(this.#join(metainfo, fullOf(metainfo), undefined, false), digest);
     const link = this.#entries.get(digest)?.link;
     link?.admitStrangers(torrent.infoHash, torrent.ttlMs);
     link?.addStrangers(torrent.addresses);
@@ -142,11 +139,9 @@ export class Swarms implements FetchEvents {
   #join(metainfo: Metainfo, have: Bitfield, fetch: FetchView | undefined, leech: boolean): Entry | undefined {
     const { digest } = metainfo;
     while (this.#entries.size >= MAX_SWARMS) {
-      const oldest = [...this.#entries].find(
-        ([, entry]) => entry.fetch === undefined || entry.fetch.state === 'final',
-      );
+      const oldest = this.#oldest();
       if (oldest === undefined) return undefined;
-      this.#drop(oldest[0]);
+      this.#drop(oldest);
     }
     const link = this.#deps.engine.join({
       digest,
@@ -165,11 +160,28 @@ export class Swarms implements FetchEvents {
     return entry;
   }
 
+  /** That of a whole blob which nobody asked about for longest. */
+  #oldest(): Digest | undefined {
+    for (const [digest, { fetch }] of this.#entries)
+      if (fetch === undefined || fetch.state === 'final') return digest;
+    return undefined;
+  }
+
+  /** Holds the whole blob of a swarm open; where it went just now (evicted, collected) the swarm is left again. */
+  #hold(entry: Entry | undefined, digest: Digest): void {
+    if (entry === undefined) return;
+    entry.handle = this.#open(digest).then((handle) => {
+      if (handle === undefined && this.#entries.get(digest) === entry) this.#drop(digest);
+      return handle;
+    });
+  }
+
   async #read(digest: Digest, piece: number, offset: number, into: Uint8Array): Promise<Uint8Array> {
     const entry = this.#entries.get(digest);
     const handle = await entry?.handle;
     if (handle !== undefined) return await handle.read(piece * PIECE_BYTES + offset, into);
-    const partial = entry?.fetch?.partial;
+    if (entry?.fetch === undefined) throw new CodedError('BLOB_UNKNOWN', { detail: { digest } });
+    const { partial } = entry.fetch;
     if (partial === undefined) throw new TypeError(`swarm of ${digest} has no bytes`);
     return await partial.readPiece(piece, offset, into.length, into);
   }

@@ -50,7 +50,7 @@ t.test(
       upstreams: { blobs: () => undefined },
       links: { require: async () => ({}) },
       proofs: { noteLink: () => undefined },
-      store: { stat: async () => undefined, open: async () => undefined },
+      store: { stat: async () => undefined, open: async () => undefined, tell: async () => undefined },
       fetches: { running: () => undefined },
       absence: { noteMissed: () => undefined, require: async () => undefined },
     } as unknown as Deps);

@@ -4,6 +4,7 @@ import { type Digest, digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { ended, ignoreFailure, logFailure } from '@sepia/base/failure';
 import { LatestMap } from '@sepia/base/latest-map';
+import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PieceHasher } from '@sepia/metainfo/tree';
 import { type Beside, BlobFiles, type StoreLog } from './blob-files.ts';
 import { BlobHandle } from './blob-handle.ts';
@@ -155,6 +156,17 @@ export class BlobStore {
   async stat(digest: Digest): Promise<BlobStat | undefined> {
     const sidecar = await this.#blobs.find(digest);
     return sidecar && { sizeBytes: sidecar.sizeBytes, attrs: sidecar.attrs };
+  }
+
+  /** Metainfo of a blob, which counts as a use of it, and its attributes; undefined as {@link stat}. */
+  async tell(
+    digest: Digest,
+  ): Promise<{ readonly metainfo: Metainfo; readonly attrs: BlobAttrs } | undefined> {
+    const sidecar = await this.#blobs.find(digest);
+    if (sidecar === undefined) return undefined;
+    const { sizeBytes, layer, attrs } = sidecar;
+    this.#noteAccess(digest);
+    return { metainfo: Metainfo.final(digest, sizeBytes, layer), attrs };
   }
 
   /**

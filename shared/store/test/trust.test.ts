@@ -2,6 +2,7 @@ import { digestOf } from '@sepia/base/digest';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceHash } from '@sepia/metainfo/tree';
 import { bytesOf } from '@sepia/test-support/seeded';
+import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import { CACHED, checksOf, pieceOf, readAll, type StoreGround, writePieces } from './contract.ts';
 import { inMemory, onDisk } from './grounds.ts';
@@ -68,4 +69,23 @@ function trustContract(t: Test, makeGround: (t: Test) => Promise<StoreGround>): 
       await store.close();
     },
   );
+
+  check('metainfo is told without opening the blob, and counts as a use of it', async (t, _, open) => {
+    const nowMs = 2e12;
+    const store = await open({ accessGrainMs: 0 }, () => nowMs);
+    const bytes = bytesOf(PIECE_BYTES + 9, 13);
+    const digest = digestOf(bytes);
+    t.equal(await store.tell(digest), undefined);
+    await store.putBytes(digest, bytes, CACHED);
+    const told = await store.tell(digest);
+    await until(async () => {
+      for await (const { accessedMs } of store.list()) return accessedMs === nowMs;
+      return false;
+    }, 'the use is noted');
+    const handle = (await store.open(digest))!;
+    t.equal(told?.metainfo.etag, handle.metainfo().etag);
+    t.same(told?.attrs, handle.attrs);
+    await handle.close();
+    await store.close();
+  });
 }
