@@ -7,6 +7,7 @@ import { LatestMap } from '@sepia/base/latest-map';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { parseRepositoryName } from '@sepia/base/names/repository';
+import { H_HOP } from '@sepia/cluster/api/headers';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { readLimited } from '@sepia/http/client';
@@ -14,7 +15,7 @@ import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceHash, pieceLength } from '@sepia/metainfo/tree';
 import type { BlobStore, Provenance } from '@sepia/store/blob-store';
 import type { RotCounts } from '@sepia/store/rot/rot-metrics';
-import { H_HOP, type Members } from '../cluster/members.ts';
+import type { Members } from '../cluster/members.ts';
 import {
   REPAIR_HOPELESS_MS,
   REPAIR_PIECE_MS,

@@ -21,9 +21,6 @@ const MISSES = 2;
 /** For what nobody else can do in the member's place: who is busy gets time, and one that hangs costs some 5 s. */
 export const PATIENT_MISSES = 5;
 
-/** Header that stops a member from asking others in turn. */
-export const H_HOP = 'sepia-hop';
-
 export type MemberCall = Omit<InternalRequest, 'url' | 'to' | 'headersTimeoutMs'> & {
   readonly headersTimeoutMs?: number;
   /** Of the membership that the call counts under; the other refuses an older one. */

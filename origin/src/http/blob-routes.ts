@@ -8,6 +8,7 @@ import {
   H_BLOB_SIZE,
   H_BROUGHT,
   H_CLASS,
+  H_HOP,
   H_LINKS,
   H_PIECE_HASH,
 } from '@sepia/cluster/api/headers';
@@ -29,7 +30,7 @@ import type { Repair } from '../blobs/repair.ts';
 import type { Replicator } from '../blobs/replicator.ts';
 import type { Uploads } from '../blobs/uploads.ts';
 import type { WholeBlobs } from '../blobs/whole-blobs.ts';
-import { H_HOP, type Members } from '../cluster/members.ts';
+import type { Members } from '../cluster/members.ts';
 import { GATHER_MS, RELAY_SLACK_MS } from '../deadlines/members.ts';
 import type { ContentGuard } from '../fence/content-guard.ts';
 import { broughtHeader } from '../manifests/recheck.ts';
@@ -94,6 +95,8 @@ export function blobRoutes(router: Router, deps: BlobRouteDeps): void {
 
 async function getMetainfo(deps: BlobRouteDeps, ctx: Context): Promise<void> {
   const name = blobNameOf(ctx);
+  // As with `where`, in place of which a tracker may ask this.
+  deps.guard.rescue(name.digest);
   const signal = AbortSignal.any([goneSignal(ctx), deps.stopping]);
   const options = {
     fetch: queryValue(ctx, 'fetch') === '1',

@@ -1,10 +1,11 @@
 import { once } from 'node:events';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import { H_HOP } from '@sepia/cluster/api/headers';
 import { FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
 import type { InternalResponse } from '@sepia/http/client';
 import type { Context } from 'koa';
-import { H_HOP, type Members } from '../cluster/members.ts';
+import type { Members } from '../cluster/members.ts';
 import { RELAY_STALL_MS } from '../deadlines/members.ts';
 
 const REQUEST_HEADERS = ['range', 'if-none-match', 'if-range'];

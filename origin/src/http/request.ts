@@ -2,10 +2,9 @@ import { type Digest, parseDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { parseRepositoryName, type RepositoryName } from '@sepia/base/names/repository';
-import { H_CHANGE, H_UPSTREAM_AUTHORIZATION } from '@sepia/cluster/api/headers';
+import { H_CHANGE, H_HOP, H_UPSTREAM_AUTHORIZATION } from '@sepia/cluster/api/headers';
 import { queryValue } from '@sepia/http/signed';
 import type { Context } from 'koa';
-import { H_HOP } from '../cluster/members.ts';
 
 /** `upstream` and `repository` of a request. @throws `REQUEST_INVALID`, `NAME_INVALID` */
 export function repositoryOf(ctx: Context): { upstream: string; repository: RepositoryName } {

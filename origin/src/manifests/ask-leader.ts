@@ -1,10 +1,11 @@
 import type { Digest } from '@sepia/base/digest';
 import { isCoded } from '@sepia/base/errors';
+import { H_HOP } from '@sepia/cluster/api/headers';
 import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
 import { MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
-import { H_HOP, type Members } from '../cluster/members.ts';
+import type { Members } from '../cluster/members.ts';
 import type { TagName } from '../records/tags.ts';
 import type { ManifestAnswer, ManifestWish } from './manifests.ts';
 import { broughtHeader } from './recheck.ts';

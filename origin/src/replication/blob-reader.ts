@@ -1,12 +1,13 @@
 import { Readable } from 'node:stream';
 import { CodedError } from '@sepia/base/errors';
 import type { BlobName } from '@sepia/base/names/blob-name';
+import { H_HOP } from '@sepia/cluster/api/headers';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { checkedChunks } from '@sepia/http/bodies/checked-body';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { Blobs } from '../blobs/blobs.ts';
-import { H_HOP, type Members } from '../cluster/members.ts';
+import type { Members } from '../cluster/members.ts';
 import { OTHER_READ_MS } from '../deadlines/members.ts';
 import { REPLICA_PIECE_MS } from '../deadlines/upstreams.ts';
 

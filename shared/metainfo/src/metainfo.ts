@@ -35,6 +35,7 @@ export class Metainfo {
   #state: MetainfoState;
   readonly #known: Bitfield;
   readonly #layer: Uint8Array;
+  #finalEtag: string | undefined;
 
   private constructor(
     digest: Digest,
@@ -102,9 +103,15 @@ export class Metainfo {
     return this.#known.count;
   }
 
-  /** Changes with everything that a long-poll would tell: `"<attempt>.<hashes known>.<state>"`. */
+  /**
+   * Changes with everything that a long-poll would tell: `"<attempt>.<hashes known>.<state>"`. Of a final one it names the
+   * hashes too (`.<32 hex>` of the SHA-256 of the layer): who finds it the same has the same metainfo.
+   */
   get etag(): string {
-    return `"${this.#attempt}.${this.#known.count}.${this.#state}"`;
+    if (this.#state === 'open') return `"${this.#attempt}.${this.#known.count}.open"`;
+    // Nothing of a final one changes.
+    this.#finalEtag ??= `"${this.#attempt}.${this.#known.count}.final.${hash('sha256', this.#layer, 'hex').slice(0, 32)}"`;
+    return this.#finalEtag;
   }
 
   knows(index: number): boolean {

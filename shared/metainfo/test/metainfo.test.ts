@@ -51,6 +51,12 @@ t.test('an open one gains hashes, by index, and becomes final', async (t) => {
   t.ok(same(metainfo, finalOf(3)), 'a final one no longer says how it came about');
 });
 
+t.test('two final ones have the same tag only if all of their hashes are the same', async (t) => {
+  t.equal(finalOf(3).etag, finalOf(3).etag);
+  t.not(finalOf(3).etag, finalOf(3, 'other').etag);
+  t.match(finalOf(3).etag, /^"0{32}\.3\.final\.[0-9a-f]{32}"$/);
+});
+
 t.test('what does not fit is refused', async (t) => {
   const open = openWith(2, [0]);
   const invalid = { code: 'METAINFO_INVALID' };

@@ -6,7 +6,7 @@ import { Metainfo } from '@sepia/metainfo/metainfo';
 import type { KnownPeer } from '@sepia/swarm/core/events';
 import { ASK_AGAIN_MS, LEAST_SILENCE_MS, MOST_SILENCE_MS, POLL_MS } from '@sepia/tracker/deadlines';
 import { type Entry, Followed, type Located } from '@sepia/tracker/metainfo/core/followed';
-import { LeaderWait, leaderGraceMs } from '@sepia/tracker/metainfo/core/leader-wait';
+import { graceMs, LeaderWait } from '@sepia/tracker/metainfo/core/leader-wait';
 import { call, type Life } from '../wire/call.ts';
 import type { VirtualClock } from '../wire/clock.ts';
 import type { Network, Port } from '../wire/network.ts';
@@ -168,7 +168,7 @@ export class SimKeeper {
           if (outcome.type === 'answer') this.#pace.note(this.#nowMs - askedMs);
           if (said.size === blob.ids.length) end();
           else if (said.size === blob.ids.length - 1 && doubted !== undefined && !said.has(doubted))
-            this.#deps.clock.at(this.#nowMs + leaderGraceMs(this.#nowMs - askedMs), end);
+            this.#deps.clock.at(this.#nowMs + graceMs(this.#nowMs - askedMs), end);
         },
       );
     }

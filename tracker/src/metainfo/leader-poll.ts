@@ -7,7 +7,7 @@ import type { BlobName } from '@sepia/base/names/blob-name';
 import type { Whereabouts } from '@sepia/cluster/core/where';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { POLL_MS } from '../deadlines.ts';
-import { type LeaderWait, leaderGraceMs, type PollWaits } from './core/leader-wait.ts';
+import { graceMs, type LeaderWait, type PollWaits } from './core/leader-wait.ts';
 import type { Origins, Wish } from './origins.ts';
 
 interface Poll {
@@ -62,7 +62,7 @@ async function lookBeside(
 ): Promise<Polled> {
   if (lateMs !== undefined && (await pause(POLL_MS, signal)) && (await ownPause(lateMs, signal))) {
     wait.looked();
-    const answers = await origins.where(name, signal, { id: leader, graceMs: leaderGraceMs });
+    const answers = await origins.where(name, signal, { id: leader, graceMs });
     const isSilent = (isLeader: boolean): boolean =>
       answers.every((one) => (one.originId === leader) !== isLeader || one.state === 'silent');
     if (isSilent(true) && !isSilent(false)) {

@@ -16,6 +16,7 @@ import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { ASK_AGAIN_MS } from '../deadlines.ts';
 import { type Entry, Followed, type Located } from './core/followed.ts';
 import { LeaderWait } from './core/leader-wait.ts';
+import { askHolder } from './holder-word.ts';
 import { pollLeader } from './leader-poll.ts';
 import type { Origins, Wish } from './origins.ts';
 
@@ -75,17 +76,17 @@ export class MetainfoKeeper {
   async #get(name: BlobName, wish: Wish): Promise<Entry> {
     const nowMs = this.#deps.nowMs();
     const known = this.#followed.believed(name, nowMs);
-    if (known === undefined) return await this.#lookUp(name, wish);
+    if (known === undefined) return await this.#lookUp(name, wish, true);
     if (this.#followed.isDue(name, nowMs))
-      this.#lookUp(name, wish).catch((error: unknown) =>
+      this.#lookUp(name, wish, false).catch((error: unknown) =>
         // Whoever asks once it is believed no more asks again, and is told.
         logFailure(this.#deps.log, error, 'a link was not looked up again', { digest: name.digest }, 'debug'),
       );
     return known;
   }
 
-  async #lookUp(name: BlobName, wish: Wish): Promise<Entry> {
-    return await this.#locating.share(linkKey(name), async () => await this.#locate(name, wish));
+  async #lookUp(name: BlobName, wish: Wish, isAwaited: boolean): Promise<Entry> {
+    return await this.#locating.share(linkKey(name), async () => await this.#locate(name, wish, isAwaited));
   }
 
   /** Waits until there is more than `etag` says, at most `waitMs`. Undefined when there was nothing new. */
@@ -142,13 +143,13 @@ export class MetainfoKeeper {
       );
   }
 
-  async #locate(name: BlobName, wish: Wish): Promise<Entry> {
+  async #locate(name: BlobName, wish: Wish, isAwaited: boolean): Promise<Entry> {
     const { nowMs } = this.#deps;
     const lookUp = this.#followed.lookUp(nowMs());
     const known = this.#followed.known(name);
     const wantsAll = wish.all || known?.wantsAll === true;
     try {
-      const located = await this.#ask(name, known?.metainfo, { ...wish, all: wantsAll }, { isOrphan: false });
+      const located = await this.#find(name, known?.metainfo, { ...wish, all: wantsAll }, isAwaited);
       const options = { wantsAll, nowMs: nowMs() };
       const { entry, mustFollow, isContested } = this.#followed.found(name, located, lookUp, options);
       if (mustFollow) this.#follow(name, entry);
@@ -161,6 +162,20 @@ export class MetainfoKeeper {
       if (kept === undefined) throw error;
       return kept;
     }
+  }
+
+  /** Asks one that is known to hold the blob for its word; all where there is none, or it does not say yes. */
+  async #find(name: BlobName, known: Metainfo | undefined, wish: Wish, isAwaited: boolean): Promise<Located> {
+    const { origins } = this.#deps;
+    const { ids, ownerIds } = origins.candidates(name.digest);
+    const holderId = this.#followed.voucher(name, ids);
+    if (known === undefined || holderId === undefined)
+      return await this.#ask(name, known, wish, { isOrphan: false });
+    const word = await askHolder(origins, { name, known, holderId, isAwaited }, this.#stopped.signal);
+    const answers = word.type === 'no' ? undefined : word.answers;
+    if (word.type !== 'yes') return await this.#ask(name, known, wish, { isOrphan: false, answers });
+    const found = locate(word.answers, ownerIds);
+    return { metainfo: word.metainfo, originIds: found.type === 'at' ? found.originIds : [holderId] };
   }
 
   async #ask(

@@ -5,6 +5,7 @@ import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { Reach } from '@sepia/base/reach';
 import type { Where } from '@sepia/cluster/api/blob-answers';
+import { H_HOP } from '@sepia/cluster/api/headers';
 import type { PeerEntry } from '@sepia/cluster/api/join';
 import { ORIGIN_BLOBS, ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
@@ -75,7 +76,7 @@ export class Origins {
     const { ids } = this.candidates(name.digest);
     const ask = async (originId: string): Promise<Whereabouts> => {
       const leastMs = originId === doubted?.id ? MOST_SILENCE_MS : LEAST_SILENCE_MS;
-      return await this.#where(originId, name, leastMs, signal);
+      return await this.whereAt(originId, name, leastMs, signal);
     };
     const askedMs = performance.now();
     const said = await askAll(ids, ask, {
@@ -90,7 +91,13 @@ export class Origins {
     return allToldBy(said);
   }
 
-  async #where(originId: string, name: BlobName, leastMs: number, signal: AbortSignal): Promise<Whereabouts> {
+  /** Asks one what it has. `leastMs`: it has so long at least. @throws its silence, or what it refuses with */
+  async whereAt(
+    originId: string,
+    name: BlobName,
+    leastMs: number,
+    signal: AbortSignal,
+  ): Promise<Whereabouts> {
     const timeoutMs = this.pace.timeoutMs(leastMs, MOST_SILENCE_MS);
     const startedMs = performance.now();
     const answer = await this.#client.json<Where>({
@@ -122,6 +129,23 @@ export class Origins {
       signal,
     });
     return Metainfo.decode(bytes);
+  }
+
+  /**
+   * Whether link and blob are at one that holds the whole blob as they were: the metainfo that it has, `known` itself where
+   * that is the same. It is not to ask another: who has the blob no more says so.
+   */
+  async word(originId: string, name: BlobName, known: Metainfo, signal: AbortSignal): Promise<Metainfo> {
+    const { bytes, status } = await this.#client.bytes({
+      url: this.url(originId),
+      to: originId,
+      ...to(ORIGIN_BLOBS.metainfo, { ...name, ...wished({ all: false }) }),
+      headers: { 'if-none-match': known.etag, [H_HOP]: '1' },
+      headersTimeoutMs: METAINFO_MS,
+      bodyTimeoutMs: METAINFO_MS,
+      signal,
+    });
+    return status === 304 ? known : Metainfo.decode(bytes);
   }
 
   /** Waits for news of an open blob; undefined when there was none within {@link POLL_MS}. Silence ends it after `goneMs`. */

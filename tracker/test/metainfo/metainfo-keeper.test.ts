@@ -1,12 +1,13 @@
 import { digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
-import { silentLogger } from '@sepia/base/log';
+import { type Logger, silentLogger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { Whereabouts } from '@sepia/cluster/core/where';
 import { AnswerPace } from '@sepia/http/answer-pace';
 import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
+import { LogLines } from '@sepia/test-support/log-lines';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import { MetainfoKeeper } from '../../src/metainfo/metainfo-keeper.ts';
@@ -34,11 +35,21 @@ class FakeOrigins {
 
   candidates = () => ({ ids: ['a', 'b'], ownerIds: ['a', 'b'] });
 
-  where = async (): Promise<Whereabouts[]> =>
-    ['a', 'b'].map((originId) => {
-      const held = this.has[originId];
-      return { originId, state: held === 'silent' ? held : (held?.state ?? 'none'), linked: true };
-    });
+  where = async (): Promise<Whereabouts[]> => ['a', 'b'].map((originId) => this.#at(originId));
+
+  whereAt = async (originId: string): Promise<Whereabouts> => {
+    const told = this.#at(originId);
+    if (told.state === 'silent') throw new CodedError('PEER_HTTP');
+    return told;
+  };
+
+  word = async (originId: string, _name: BlobName, known: Metainfo): Promise<Metainfo> => {
+    this.asked.push(`word ${originId}`);
+    const held = this.has[originId];
+    if (held === 'silent') throw new CodedError('PEER_HTTP');
+    if (held === undefined) throw new CodedError('BLOB_UNKNOWN');
+    return held.etag === known.etag ? known : this.#told(originId);
+  };
 
   metainfo = async (originId: string, _name: BlobName, fetch: boolean, wish: Wish): Promise<Metainfo> => {
     this.asked.push(`${fetch ? 'fetch' : 'take'} ${originId} ${wish.all ? 'all' : 'ranges'}`);
@@ -67,19 +78,27 @@ class FakeOrigins {
     for (const wake of this.#news.splice(0)) wake();
   }
 
+  #at(originId: string): Whereabouts {
+    const held = this.has[originId];
+    return { originId, state: held === 'silent' ? held : (held?.state ?? 'none'), linked: true };
+  }
+
   #told(originId: string): Metainfo {
     return Metainfo.decode((this.has[originId] as Metainfo).encode());
   }
 }
 
-function keeperOf(t: Test): { keeper: MetainfoKeeper; origins: FakeOrigins; clock: { nowMs: number } } {
+function keeperOf(
+  t: Test,
+  log: Logger = silentLogger(),
+): { keeper: MetainfoKeeper; origins: FakeOrigins; clock: { nowMs: number } } {
   const origins = new FakeOrigins();
   const clock = { nowMs: 0 };
   const keeper = new MetainfoKeeper(
     {
       cluster: { takesDeletes: () => true } as unknown as Cluster,
       origins: origins as unknown as Origins,
-      log: silentLogger(),
+      log,
       nowMs: () => clock.nowMs,
       holders: () => [],
     },
@@ -160,15 +179,15 @@ t.test(
     origins.has = { a: final() };
     await keeper.get(NAME);
     let lookUps = 0;
-    const { where } = origins;
+    const { word } = origins;
     let release = (): void => undefined;
     const gate = new Promise<void>((resolve) => {
       release = resolve;
     });
-    origins.where = async () => {
+    origins.word = async (...asked) => {
       lookUps += 1;
       await gate;
-      return await where();
+      return await word(...asked);
     };
     clock.nowMs = 9_000;
     t.equal((await keeper.get(NAME)).metainfo.state, 'final', 'answered while the look-up hangs');
@@ -183,6 +202,7 @@ t.test(
     );
     await until(() => origins.asked.length === 3, 'looked up once more');
     clock.nowMs = 26_900;
+    origins.has = {};
     origins.metainfo = () => Promise.reject(new CodedError('BLOB_UNKNOWN'));
     await until(async () => (await keeper.get(NAME)) !== undefined && lookUps === 3, 'a no beside it');
     clock.nowMs = 28_001;
@@ -190,11 +210,80 @@ t.test(
   },
 );
 
+t.test('a link that was proven is looked up again by the word of one that has the blob', async (t) => {
+  const { keeper, origins, clock } = keeperOf(t);
+  origins.has = { a: final() };
+  await keeper.get(NAME);
+  origins.has = { a: final(), b: final() };
+  clock.nowMs = 10_000;
+  t.equal((await keeper.get(NAME)).metainfo.state, 'final');
+  t.same(origins.asked, ['take a ranges', 'word a']);
+  const other = { ...NAME, repository: parseRepositoryName('other') };
+  await keeper.get(other);
+  t.equal(origins.asked.at(-1), 'take a ranges', 'a link that was never proven');
+  keeper.revoke([NAME]);
+  await keeper.get(NAME);
+  t.equal(origins.asked.at(-1), 'take a ranges', 'a link that was revoked');
+});
+
+t.test('who came to hold it, and who does no more, is known from the next look-up on', async (t) => {
+  const { keeper, origins, clock } = keeperOf(t);
+  const holders = async (): Promise<readonly string[]> => (await keeper.get(NAME)).originIds;
+  origins.has = { a: final() };
+  t.same(await holders(), ['a']);
+  origins.has = { a: final(), b: final() };
+  clock.nowMs = 9_000;
+  await until(async () => (await holders()).length === 2, 'b has it too');
+  for (const gone of [undefined, 'silent'] as const) {
+    origins.has = { a: gone, b: final() };
+    clock.nowMs += 10_000;
+    t.same(await holders(), ['b'], String(gone));
+    origins.has = { a: final(), b: final() };
+    clock.nowMs += 10_000;
+    t.same(new Set(await holders()), new Set(['a', 'b']));
+  }
+  t.same(
+    origins.asked.filter((one) => one.startsWith('take')),
+    ['take a ranges', 'take b ranges', 'take b ranges'],
+  );
+});
+
+t.test('a holder with other bytes of the blob is told apart from one with the same', async (t) => {
+  const log = new LogLines();
+  const { keeper, origins, clock } = keeperOf(t, log.logger);
+  origins.has = { a: final() };
+  await keeper.get(NAME);
+  origins.has = { a: Metainfo.final(DIGEST, 2 ** 20, Buffer.alloc(32, 2)) };
+  clock.nowMs = 10_000;
+  t.ok((await keeper.get(NAME)).metainfo.matches(0, HASH), 'nothing is taken over');
+  t.ok(log.has(/different bytes of one blob/));
+  t.same(origins.asked, ['take a ranges', 'word a']);
+});
+
+t.test('what a holder says of a link that was revoked meanwhile counts for nothing', async (t) => {
+  const { keeper, origins, clock } = keeperOf(t);
+  origins.has = { a: final() };
+  await keeper.get(NAME);
+  const { word } = origins;
+  origins.word = async (...asked) => {
+    const answer = await word(...asked);
+    keeper.revoke([NAME]);
+    return answer;
+  };
+  clock.nowMs = 10_000;
+  await keeper.get(NAME);
+  await keeper.get(NAME);
+  t.same(origins.asked, ['take a ranges', 'word a', 'take a ranges']);
+});
+
 t.test('a bug is thrown, and not taken for the silence of origins', async (t) => {
   const { keeper, origins, clock } = keeperOf(t);
   origins.has = { a: final() };
   await keeper.get(NAME);
   clock.nowMs = 20_000;
+  origins.word = () => Promise.reject(new TypeError('wrong code'));
+  await t.rejects(keeper.get(NAME), TypeError);
+  keeper.revoke([NAME]);
   origins.where = () => Promise.reject(new TypeError('wrong code'));
   await t.rejects(keeper.get(NAME), TypeError);
 });

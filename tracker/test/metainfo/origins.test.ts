@@ -133,3 +133,21 @@ t.test(
     t.same(found[0], { originId: 'a', state: 'none', linked: false, sizeBytes: 1 });
   },
 );
+
+t.test('a holder is asked for nothing but its word, and not to ask another', async (t) => {
+  const known = Metainfo.final(NAME.digest, 2 ** 20, Buffer.alloc(32, 1));
+  const other = Metainfo.final(NAME.digest, 2 ** 20, Buffer.alloc(32, 2));
+  const calls: InternalRequest[] = [];
+  const origins = originsWith(async (call) => {
+    calls.push(call);
+    if (call.to === 'a') return { status: 304, bytes: Buffer.alloc(0) };
+    if (call.to === 'b') return { status: 200, bytes: other.encode() };
+    throw new CodedError('BLOB_UNKNOWN');
+  });
+  t.equal(await origins.word('a', NAME, known, SIGNAL), known);
+  t.equal((await origins.word('b', NAME, known, SIGNAL)).etag, other.etag);
+  await t.rejects(origins.word('c', NAME, known, SIGNAL), { code: 'BLOB_UNKNOWN' });
+  const [call] = calls;
+  t.equal(call?.path, `/v1/blobs/${NAME.digest}/metainfo?upstream=local&repository=a&want=ranges`);
+  t.same(call?.headers, { 'if-none-match': known.etag, 'sepia-hop': '1' });
+});

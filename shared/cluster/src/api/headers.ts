@@ -30,3 +30,5 @@ export const H_CHANGE = 'sepia-change';
 export const H_RECORDS = 'sepia-records';
 /** Generation of the answering origin and those that it knows of the others (JSON): what it says counts by it. */
 export const H_STANDING = 'sepia-standing';
+/** Stops an origin from asking others in turn. */
+export const H_HOP = 'sepia-hop';

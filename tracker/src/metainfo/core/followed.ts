@@ -90,6 +90,16 @@ export class Followed {
     return this.#links.isKnown(name) ? this.#sound(name) : undefined;
   }
 
+  /**
+   * Who may be asked alone whether a link that was proven before is still there: the first of those that were found to hold
+   * the whole blob, if it is one of those that could. Undefined: what is not whole, given up or revoked is looked for at all.
+   */
+  voucher(name: BlobName, candidateIds: readonly string[]): string | undefined {
+    const state = this.#sound(name);
+    if (state?.metainfo.state !== 'final' || !this.#links.isKnown(name)) return undefined;
+    return state.originIds.find((id) => candidateIds.includes(id));
+  }
+
   /** Before origins are asked for it. */
   lookUp(nowMs: number): LookUp {
     return this.#links.begin(nowMs);

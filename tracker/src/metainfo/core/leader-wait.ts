@@ -61,8 +61,8 @@ export class LeaderWait {
   }
 }
 
-/** How much longer the leader is waited for once all others have said what they have, after `othersMs`; in ms. */
-export function leaderGraceMs(othersMs: number): number {
-  const ms = Math.min(MOST_SILENCE_MS, Math.max(LEAST_GRACE_MS, SLOWER * othersMs));
+/** How much longer one is waited for, at least until `leastMs`, once others have said what they have after `othersMs`; in ms. */
+export function graceMs(othersMs: number, leastMs: number = LEAST_GRACE_MS): number {
+  const ms = Math.min(MOST_SILENCE_MS, Math.max(leastMs, SLOWER * othersMs));
   return Math.max(0, ms - othersMs);
 }

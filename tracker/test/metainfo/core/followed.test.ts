@@ -67,6 +67,31 @@ t.test('what is known is answered from memory only while its link is believed', 
   t.equal(followed.known(name), entry);
 });
 
+t.test(
+  'who may vouch alone for a link holds the whole blob, of a link that was proven and not revoked',
+  async (t) => {
+    const followed = make();
+    const [name, other] = [nameOf('x'), nameOf('x', 'b')];
+    t.equal(followed.voucher(name, ['a', 'b']), undefined, 'nothing is known');
+    const located = { metainfo: told('x', '0', 9), originIds: ['a', 'b'] };
+    const { entry } = followed.found(name, located, followed.lookUp(0), ASKED);
+    t.equal(followed.voucher(name, ['b', 'a']), 'a');
+    t.equal(followed.voucher(name, ['c', 'b']), 'b', 'a is none of those that could hold it any more');
+    t.equal(followed.voucher(name, ['c']), undefined);
+    t.equal(followed.voucher(other, ['a']), undefined, 'that repository has proven nothing');
+    followed.revoke([name]);
+    t.equal(followed.voucher(name, ['a']), undefined, 'revoked');
+    followed.found(name, located, followed.lookUp(0), ASKED);
+    followed.denied(name);
+    t.equal(followed.voucher(name, ['a']), undefined, 'denied');
+    followed.found(name, located, followed.lookUp(0), ASKED);
+    followed.giveUp(entry, new CodedError('NO_PEERS'));
+    t.equal(followed.voucher(name, ['a']), undefined, 'given up');
+    followed.found(nameOf('y'), { metainfo: told('y', '0', 1), originIds: ['a'] }, followed.lookUp(0), ASKED);
+    t.equal(followed.voucher(nameOf('y'), ['a']), undefined, 'it is not whole');
+  },
+);
+
 t.test('what is denied is not told with no origin left', async (t) => {
   const followed = make();
   const name = nameOf('x');

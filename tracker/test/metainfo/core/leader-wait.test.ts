@@ -1,7 +1,7 @@
 import { AnswerPace } from '@sepia/http/answer-pace';
 import t from 'tap';
 import { POLL_MS } from '../../../src/deadlines.ts';
-import { LeaderWait, leaderGraceMs } from '../../../src/metainfo/core/leader-wait.ts';
+import { graceMs, LeaderWait } from '../../../src/metainfo/core/leader-wait.ts';
 
 t.test('a poll is late soon after its own wait, and later where answers take long', (t) => {
   const pace = new AnswerPace();
@@ -49,10 +49,11 @@ t.test('looks that found a leader silent cost nothing', (t) => {
 });
 
 t.test('the leader is waited for by how long the others took', (t) => {
-  t.equal(leaderGraceMs(0), 600);
-  t.equal(leaderGraceMs(10), 590);
-  t.equal(leaderGraceMs(200), 1_400, 'eight times as long');
-  t.equal(leaderGraceMs(900), 3_100);
-  t.equal(leaderGraceMs(5_000), 0);
+  t.equal(graceMs(0), 600);
+  t.equal(graceMs(10), 590);
+  t.equal(graceMs(200), 1_400, 'eight times as long');
+  t.equal(graceMs(900), 3_100);
+  t.equal(graceMs(5_000), 0);
+  t.equal(graceMs(10, 150), 140, 'where less is enough');
   t.end();
 });
