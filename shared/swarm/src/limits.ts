@@ -26,7 +26,7 @@ export const WIRE_LIMITS = Object.freeze({
   controlBacklogBytes: 2 * 1024 * 1024,
   /** From connection to proven cluster key. */
   handshakeMs: 5_000,
-  /** HAVEs are collected this long. */
+  /** HAVEs that follow one are collected this long. */
   haveBatchMs: 20,
   /** Indexes in one HAVE batch. */
   haveBatch: 4_096,

@@ -2,10 +2,10 @@ import type { VirtualClock } from '../wire/clock.ts';
 import type { Network, Port } from '../wire/network.ts';
 import type { Wire } from './node-wire.ts';
 
-/** HAVEs are collected this long, as the shell does. */
+/** HAVEs that follow one are collected this long, as the shell does. */
 const HAVE_BATCH_MS = 20;
 
-/** What a node says of its pieces: collected for a while, then over all its wires at once. */
+/** What a node says of its pieces: the first at once, those that follow collected for a while, over all its wires at once. */
 export class HaveBatch {
   readonly #clock: VirtualClock;
   readonly #network: Network;
@@ -13,6 +13,7 @@ export class HaveBatch {
   readonly #isAlive: () => boolean;
   /** Wires with something to say, in the order in which they came to have it. */
   #wires: Wire[] = [];
+  #nextMs = 0;
 
   constructor(init: { clock: VirtualClock; network: Network; port: Port; isAlive: () => boolean }) {
     this.#clock = init.clock;
@@ -24,10 +25,11 @@ export class HaveBatch {
   add(wire: Wire, index: number): void {
     if (wire.haves.push(index) > 1) return;
     if (this.#wires.push(wire) > 1) return;
-    this.#clock.at(this.#clock.nowMs + HAVE_BATCH_MS, this.#send);
+    this.#clock.at(Math.max(this.#clock.nowMs, this.#nextMs), this.#send);
   }
 
   readonly #send = (): void => {
+    this.#nextMs = this.#clock.nowMs + HAVE_BATCH_MS;
     const network = this.#network;
     const wires = this.#wires;
     const haves: number[][] = [];

@@ -1,4 +1,4 @@
-/** Collects HAVEs for a short while, so that many small pieces cost one message. */
+/** Sends a HAVE at once, then collects those that follow for a short while, so that many small pieces cost one message. */
 export class HaveBatch {
   readonly #limits: { readonly haveBatch: number; readonly haveBatchMs: number };
   readonly #send: (indexes: readonly number[]) => void;
@@ -15,12 +15,13 @@ export class HaveBatch {
 
   add(index: number): void {
     this.#indexes.push(index);
-    if (this.#indexes.length >= this.#limits.haveBatch) this.#flush();
-    else this.#timer ??= setTimeout(() => this.#flush(), this.#limits.haveBatchMs);
+    // Somebody may wait for this piece alone: who has said nothing of late says it now.
+    if (this.#timer === undefined || this.#indexes.length >= this.#limits.haveBatch) this.#flush();
   }
 
   stop(): void {
     clearTimeout(this.#timer);
+    this.#timer = undefined;
     this.#indexes = [];
   }
 
@@ -28,7 +29,9 @@ export class HaveBatch {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     const indexes = this.#indexes;
+    if (indexes.length === 0) return;
     this.#indexes = [];
-    if (indexes.length > 0) this.#send(indexes);
+    this.#timer = setTimeout(() => this.#flush(), this.#limits.haveBatchMs);
+    this.#send(indexes);
   }
 }

@@ -73,7 +73,7 @@ export class HardenedWire extends Wire implements PieceWire, LineOwner {
     this.line.send(ID.bitfield, [], pieces.bytes);
   }
 
-  /** Tells a piece; batched over {@link WIRE_LIMITS.haveBatchMs}. */
+  /** Tells a piece at once; those that follow are batched over {@link WIRE_LIMITS.haveBatchMs}. */
   sendHave(index: number): void {
     if (this.line.open) this.#haves.add(index);
   }
