@@ -99,11 +99,16 @@ export class SnapshotFolder {
     return names.filter((name) => !ids.has(Number(name))).map((name) => join(this.#dir, 'tree', name));
   }
 
-  /** Takes a folder out of sight, then away. */
-  async discard(path: string): Promise<void> {
-    const gone = path.endsWith('.gone') ? path : `${path}.gone`;
-    if (gone !== path) await rename(path, gone);
-    await rm(gone, { recursive: true, force: true });
+  /** Takes a folder out of sight: what it is called now, for {@link sweep}, in this process or the next. */
+  async hide(path: string): Promise<string> {
+    if (path.endsWith('.gone')) return path;
+    await rename(path, `${path}.gone`);
+    return `${path}.gone`;
+  }
+
+  /** Takes a hidden folder off the disk. */
+  async sweep(hidden: string): Promise<void> {
+    await rm(hidden, { recursive: true, force: true });
   }
 
   treeOf(id: number): string {

@@ -1,7 +1,8 @@
 import { KeyedLocks } from '@sepia/base/async/keyed-locks';
+import { SingleFlight } from '@sepia/base/async/single-flight';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { logFailure, throwIfBug } from '@sepia/base/failure';
+import { logFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { parseFilters } from './core/filter.ts';
 import { chainOf, type Grants, LABEL } from './core/grants.ts';
@@ -39,8 +40,10 @@ interface Deps {
 export class Snapshots {
   readonly #deps: Deps;
   readonly #table: SnapshotTable;
-  /** Changes come one after the other. */
-  readonly #turn = new KeyedLocks<'all'>();
+  /** Changes come one after the other; what takes long (counting a tree, removing one) is done beside them. */
+  readonly #turn = new KeyedLocks<'all' | 'sweep'>();
+  /** Trees out of sight, on their way off the disk: one at a time, so that reads of others do not wait for theirs. */
+  readonly #sweeps = new SingleFlight<string, void>();
   /** Ids of snapshots whose layer should be mounted and is not. */
   readonly #unmounted = new Set<number>();
 
@@ -54,7 +57,7 @@ export class Snapshots {
     const { snapshots, nextId } = await deps.folder.open();
     const all = new Snapshots(deps, new SnapshotTable(snapshots, nextId));
     for (const one of snapshots) await all.#mountAgain(one);
-    await all.cleanup();
+    readElsewhere(all.#sweep(await all.#hideOrphans()));
     return all;
   }
 
@@ -88,30 +91,32 @@ export class Snapshots {
 
   /** @throws as `SnapshotTable.committed` */
   async commit(key: string, name: string, labels: Labels): Promise<void> {
+    const { folder, wallMs } = this.#deps;
+    const { id } = this.#table.get(key);
+    const usage = await diskUsage(folder.pathOf(id, 'fs'));
     await this.#turn.run('all', async () => {
-      const { folder, wallMs } = this.#deps;
-      const usage = await diskUsage(folder.pathOf(this.#table.get(key).id, 'fs'));
       const snapshot = this.#table.committed(key, name, labels, usage, wallMs());
+      if (snapshot.id !== id)
+        throw new CodedError('SNAPSHOT_UNKNOWN', { message: `snapshot ${key} was removed` });
       await folder.save(snapshot);
       this.#table.put(snapshot, key);
     });
   }
 
-  /** @throws as `SnapshotTable.removable` */
+  /**
+   * Resolves once it is off the record and its layer unmounted; its files go afterwards, as with containerd's own overlays:
+   * who starts a container meanwhile does not wait for them. {@link cleanup} does. @throws as `SnapshotTable.removable`
+   */
   async remove(key: string): Promise<void> {
-    await this.#turn.run('all', async () => {
-      const { folder, log } = this.#deps;
+    const hidden = await this.#turn.run('all', async () => {
+      const { folder } = this.#deps;
       const snapshot = this.#table.removable(key);
       await folder.forget(snapshot.id);
       this.#table.drop(key);
       this.#unmounted.delete(snapshot.id);
-      try {
-        await this.#discard(folder.treeOf(snapshot.id));
-      } catch (error) {
-        throwIfBug(error);
-        logFailure(log, error, 'files of a snapshot are left; the next clean-up takes them', { key });
-      }
+      return await this.#hide([folder.treeOf(snapshot.id)]);
     });
+    readElsewhere(this.#sweep(hidden));
   }
 
   /** @throws `SNAPSHOT_UNKNOWN` */
@@ -144,20 +149,9 @@ export class Snapshots {
     return snapshot.usage ?? (await diskUsage(folder.pathOf(snapshot.id, 'fs')));
   }
 
-  /** Takes away what no snapshot owns. */
+  /** Takes away what no snapshot owns; resolves once it is off the disk. */
   async cleanup(): Promise<void> {
-    await this.#turn.run('all', async () => {
-      const { folder, log } = this.#deps;
-      const ids = new Set([...this.#table.list()].map(({ id }) => id));
-      for (const path of await folder.orphans(ids)) {
-        try {
-          await this.#discard(path);
-        } catch (error) {
-          throwIfBug(error);
-          logFailure(log, error, 'files that no snapshot owns could not be removed', { path });
-        }
-      }
-    });
+    await this.#sweep(await this.#hideOrphans());
   }
 
   /** Layers that snapshots name, once what is under way is done. */
@@ -236,9 +230,43 @@ export class Snapshots {
     this.#unmounted.delete(snapshot.id);
   }
 
-  async #discard(tree: string): Promise<void> {
-    await this.#deps.mounts.release(`${tree}/fs`);
-    await this.#deps.folder.discard(tree);
+  async #hideOrphans(): Promise<string[]> {
+    return await this.#turn.run('all', async () => {
+      const ids = new Set([...this.#table.list()].map(({ id }) => id));
+      return await this.#hide(await this.#deps.folder.orphans(ids));
+    });
+  }
+
+  /** Unmounts trees that no snapshot owns and takes them out of sight; what cannot be waits for the next clean-up. */
+  async #hide(trees: readonly string[]): Promise<string[]> {
+    const { folder, mounts } = this.#deps;
+    const hidden: string[] = [];
+    for (const path of trees) {
+      try {
+        await mounts.release(`${path}/fs`);
+        hidden.push(await folder.hide(path));
+      } catch (error) {
+        this.#noteLeft(error, path);
+      }
+    }
+    return hidden;
+  }
+
+  /** Takes what is out of sight off the disk. */
+  async #sweep(hidden: readonly string[]): Promise<void> {
+    const sweep = async (path: string): Promise<void> => {
+      try {
+        await this.#turn.run('sweep', async () => await this.#deps.folder.sweep(path));
+      } catch (error) {
+        this.#noteLeft(error, path);
+      }
+    };
+    await Promise.all(hidden.map(async (path) => await this.#sweeps.share(path, () => sweep(path))));
+  }
+
+  #noteLeft(error: unknown, path: string): void {
+    const message = 'files that no snapshot owns could not be removed; the next clean-up tries again';
+    logFailure(this.#deps.log, error, message, { path });
   }
 
   #mountsOf(snapshot: Snapshot): Mount[] {

@@ -53,6 +53,7 @@ class Caller {
 
 interface Daemon {
   readonly caller: Caller;
+  readonly snapshots: Snapshots;
   readonly grants: Grants;
   /** Layers that are mounted, by their mount point. */
   readonly mounted: Map<string, string>;
@@ -60,7 +61,12 @@ interface Daemon {
 }
 
 /** A daemon over `dir`; layers whose images are in `broken` cannot be mounted. */
-async function start(dir: string, broken: readonly string[] = [], mounted = new Map<string, string>()) {
+async function start(
+  dir: string,
+  broken: readonly string[] = [],
+  mounted = new Map<string, string>(),
+  Folder = SnapshotFolder,
+) {
   const log = silentLogger();
   const grants = new Grants();
   grants.add(id('m'), [BASE, APP], 0);
@@ -69,7 +75,7 @@ async function start(dir: string, broken: readonly string[] = [], mounted = new 
     [APP.diffId, '/images/app'],
   ]);
   const snapshots = await Snapshots.open({
-    folder: new SnapshotFolder({ log }, join(dir, 'snapshots')),
+    folder: new Folder({ log }, join(dir, 'snapshots')),
     mounts: {
       ensure: async (image, target) => {
         if (broken.includes(image))
@@ -93,6 +99,7 @@ async function start(dir: string, broken: readonly string[] = [], mounted = new 
   const caller = new Caller(socket);
   const daemon: Daemon = {
     caller,
+    snapshots,
     grants,
     mounted,
     stop: async () => {
@@ -162,7 +169,51 @@ t.test('a pull whose layers are granted: each is there already, and found as con
   for (const key of ['k8s.io/3/run', TOP, BASE.diffId]) await caller.call('Remove', { key });
   t.same(await caller.list(), []);
   t.equal(mounted.size, 0);
+  await caller.call('Cleanup', {});
   t.same(readdirSync(join(dir, 'snapshots/tree')), []);
+});
+
+t.test('a tree that takes long to remove holds up nobody; the next daemon ends what one began', async (t) => {
+  const dir = shortDir(t);
+  const held = Promise.withResolvers<void>();
+  class Slow extends SnapshotFolder {
+    override async sweep(hidden: string): Promise<void> {
+      await held.promise;
+      await super.sweep(hidden);
+    }
+  }
+  const { caller, ...first } = await start(dir, [], new Map(), Slow);
+  for (const key of ['one', 'two']) await caller.call('Prepare', { key, parent: '', labels: {} });
+  writeFileSync(join(dir, 'snapshots/tree/1/fs/file'), 'x');
+  for (const key of ['one', 'two']) await caller.call('Remove', { key });
+  t.same(readdirSync(join(dir, 'snapshots/tree')), ['1.gone', '2.gone']);
+  t.match(await caller.call('Prepare', { key: 'three', parent: '', labels: {} }), { mounts: [{}] });
+  const cleanup = caller.call('Cleanup', {});
+  await caller.call('Remove', { key: 'three' });
+  held.resolve();
+  await cleanup;
+  t.notOk(existsSync(join(dir, 'snapshots/tree/1.gone')));
+  caller.close();
+  await first.stop();
+  mkdirSync(join(dir, 'snapshots/tree/9.gone/fs'), { recursive: true });
+  const second = await start(dir);
+  t.teardown(() => second.stop());
+  await second.caller.call('Cleanup', {});
+  t.same(readdirSync(join(dir, 'snapshots/tree')), []);
+});
+
+t.test('a key that was taken again while its tree was counted is not committed', async (t) => {
+  const { snapshots, caller } = await started(t);
+  const wanted = { name: 'one', parent: '', labels: {} };
+  await snapshots.begin('active', wanted);
+  const [commit, ...others] = await Promise.allSettled([
+    snapshots.commit('one', 'layer', {}),
+    snapshots.remove('one'),
+    snapshots.begin('active', wanted),
+  ]);
+  t.match(commit, { status: 'rejected', reason: { code: 'SNAPSHOT_UNKNOWN' } });
+  t.match(others, [{ status: 'fulfilled' }, { status: 'fulfilled' }]);
+  t.match(await caller.list(), [{ name: 'one', kind: 'active' }]);
 });
 
 t.test('what is not granted, or cannot be mounted, is unpacked as ever', async (t) => {
