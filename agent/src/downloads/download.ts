@@ -49,6 +49,7 @@ export class Download implements ReadableBlob {
   /** Of the last answer: pieces that an origin vouched for make our own metainfo another. */
   #etag: string;
   readonly #watch: NodeJS.Timeout;
+  readonly #deaf: () => void;
   #state: State = 'running';
   #error: unknown;
   readonly #patience: Patience;
@@ -83,6 +84,7 @@ export class Download implements ReadableBlob {
       },
       deps,
     );
+    this.#deaf = deps.partial.onReadable((index) => this.#waiters.wake(index));
     this.#swarm.onPiece((index, from) => this.#landed(index, from));
     this.#swarm.onWantPeers(() => {
       this.#wanted = true;
@@ -124,14 +126,12 @@ export class Download implements ReadableBlob {
   }
 
   async leaves(index: number, signal: AbortSignal): Promise<Uint8Array> {
-    if (this.#state === 'failed') throw this.#error;
-    if (!this.have.has(index)) await this.#waiters.wait(index, signal);
-    return await this.partial.leaves(index);
+    return await this.#whenReadable(index, signal, async () => await this.partial.leaves(index));
   }
 
-  async read(offset: number, into: Uint8Array): Promise<void> {
-    if (this.#state === 'failed') throw this.#error;
-    await this.partial.read(offset, into);
+  async read(offset: number, into: Uint8Array, signal: AbortSignal): Promise<void> {
+    const index = Math.floor(offset / PIECE_BYTES);
+    await this.#whenReadable(index, signal, async () => await this.partial.read(offset, into));
     this.#patience.begun();
   }
 
@@ -206,6 +206,15 @@ export class Download implements ReadableBlob {
     this.#swarm.leave();
     this.#settle();
     this.#waiters.fail(error);
+  }
+
+  /** `read` begins while the piece is there: one that could not be written is waited for once more. */
+  async #whenReadable<T>(index: number, signal: AbortSignal, read: () => Promise<T>): Promise<T> {
+    for (;;) {
+      if (this.#state === 'failed') throw this.#error;
+      if (this.partial.isReadable(index)) return await read();
+      await this.#waiters.wait(index, signal);
+    }
   }
 
   /** A piece that only comes if it is asked for, out of order where the upstream honours Range. */
@@ -373,6 +382,7 @@ export class Download implements ReadableBlob {
   }
 
   #settle(): void {
+    this.#deaf();
     this.#readings.stop();
     clearInterval(this.#watch);
     this.#abort.abort(new CodedError('STALE_ATTEMPT', { message: 'download has ended' }));

@@ -3,24 +3,21 @@ import { Bitfield } from '@sepia/base/bitfield';
 import { giveBack } from '@sepia/base/chunk';
 import { type Digest, Digester, digestAlgorithm } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { ended, ignoreFailure, logFailure } from '@sepia/base/failure';
+import { ended, ignoreFailure } from '@sepia/base/failure';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { foldLeaves, PIECE_BYTES, pieceLeaves, pieceLength } from '@sepia/metainfo/tree';
 import type { BlobFiles } from './blob-files.ts';
+import { DelayedWrite } from './delayed-write.ts';
 import { type OpenFile, replaceWhole } from './files/file-port.ts';
-import { encodePieceMap, partialDataName } from './piece-map.ts';
+import { HeldPieces } from './held-pieces.ts';
+import { encodePieceMap, type PieceMap, partialDataName } from './piece-map.ts';
 import { LeafFile } from './rot/leaf-file.ts';
 import type { BlobAttrs } from './sidecar.ts';
 
 /** What a partial is made from: a fresh one, or one found on disk. */
-export interface PartialStart {
-  readonly metainfo: Metainfo;
-  readonly have: Bitfield;
-  readonly dataName: string;
+export type PartialStart = Pick<PieceMap, 'metainfo' | 'have' | 'dataName' | 'sources'> & {
   readonly file: OpenFile;
-  /** Upstreams whose bytes the pieces are. */
-  readonly sources: readonly string[];
-}
+};
 
 interface PartialDeps {
   readonly blobs: BlobFiles;
@@ -44,6 +41,7 @@ export class PartialBlob {
   #closing: Promise<void> | undefined;
   #metainfo: Metainfo;
   #have: Bitfield;
+  readonly #held = new HeldPieces();
   #dataName: string;
   #sources: readonly string[];
   #file: OpenFile;
@@ -60,8 +58,7 @@ export class PartialBlob {
   #scratch: Uint8Array | undefined;
   #advancing: Promise<void> | undefined;
   #committing: Promise<void> | undefined;
-  #mapTimer: NodeJS.Timeout | undefined;
-  #mapWrite: Promise<void> = Promise.resolve();
+  readonly #map: DelayedWrite;
 
   /** Made by `BlobStore.openPartial`. */
   constructor(deps: PartialDeps, start: PartialStart) {
@@ -75,9 +72,14 @@ export class PartialBlob {
     this.#file = start.file;
     this.#leafFile = this.#newLeafFile();
     this.#prefix = new Digester(digestAlgorithm(this.digest));
+    this.#map = new DelayedWrite({
+      delayMs: deps.mapDelayMs,
+      write: async (synced) => await this.#writeMap(synced),
+      ...{ failed: 'piece map not written', facts: { digest: this.digest }, log: deps.blobs.log },
+    });
   }
 
-  /** Grows: add hashes to it, then write their pieces. Replaced as a whole by {@link replaceMetainfo}. */
+  /** Add hashes to it, then write their pieces. Replaced as a whole by {@link replaceMetainfo}. */
   get metainfo(): Metainfo {
     return this.#metainfo;
   }
@@ -85,6 +87,16 @@ export class PartialBlob {
   /** Pieces on disk; only read it. */
   get have(): Bitfield {
     return this.#have;
+  }
+
+  /** True if a piece can be read: it is on disk, or in memory on its way there; what then cannot be written can be read no longer. */
+  isReadable(index: number): boolean {
+    return this.#have.has(index) || this.#held.has(index);
+  }
+
+  /** Calls `listener` when a piece {@link isReadable can be read}, until what is returned is called. It must not throw. */
+  onReadable(listener: (index: number) => void): () => void {
+    return this.#held.listen(listener);
   }
 
   get state(): PartialState {
@@ -115,7 +127,8 @@ export class PartialBlob {
 
   /**
    * Stores a piece that the caller has verified against `metainfo`, with its leaf hashes if the caller made them.
-   * `bytes` must not change before it resolves. A piece that is there is left alone. @throws `DISK_FULL`, `STALE_ATTEMPT` if the attempt was replaced meanwhile
+   * `bytes` must not change before it resolves: until then it is read from there. A piece that is there is left alone.
+   * @throws `DISK_FULL`, `STALE_ATTEMPT` if the attempt was replaced meanwhile
    */
   async writePiece(index: number, bytes: Uint8Array, leaves?: Uint8Array): Promise<void> {
     if (this.#state !== 'open') throw this.#stale();
@@ -125,10 +138,11 @@ export class PartialBlob {
     if (this.#have.has(index)) return;
     const attempt = this.#attempts;
     const leafFile = this.#leafFile;
-    await Promise.all([
+    const written = Promise.all([
       this.#file.write(bytes, index * PIECE_BYTES),
       leaves === undefined ? undefined : leafFile.put(index, leaves),
     ]);
+    await this.#held.during(index, bytes, leaves, written);
     if (attempt !== this.#attempts || this.state === 'dropped') throw this.#stale();
     if (!this.#have.add(index)) return;
     this.#mapChanged();
@@ -144,11 +158,12 @@ export class PartialBlob {
     length = pieceLength(this.sizeBytes, index) - offset,
     into?: Uint8Array,
   ): Promise<Uint8Array> {
-    if (!this.#have.has(index)) throw this.#misused(`piece ${index} is not there`);
+    if (!this.isReadable(index)) throw this.#misused(`piece ${index} is not there`);
     if (offset < 0 || length < 0 || offset + length > pieceLength(this.sizeBytes, index))
       throw new TypeError('range outside the piece');
     const attempt = this.#attempts;
     const bytes = into === undefined ? Buffer.allocUnsafe(length) : into.subarray(0, length);
+    if (this.#held.copy(index, offset, bytes)) return bytes;
     const found = await this.#file.read(bytes, index * PIECE_BYTES + offset);
     if (attempt !== this.#attempts) throw this.#stale();
     if (found !== length)
@@ -163,14 +178,14 @@ export class PartialBlob {
   }
 
   /**
-   * Leaf hashes of a piece that is there, which fold to its hash; made from the piece where none are kept.
+   * Leaf hashes of a piece that can be read, which fold to its hash; made from the piece where none are kept.
    * @throws `DISK_CORRUPT` with `detail.piece` when they must be made and the piece is damaged, `STALE_ATTEMPT`
    */
   async leaves(index: number): Promise<Uint8Array> {
     const hash = this.#metainfo.pieceHash(index);
     if (hash === undefined) throw new TypeError(`piece ${index} has no known hash`);
     const leafFile = this.#leafFile;
-    const kept = await leafFile.get(index, hash);
+    const kept = this.#held.leaves(index) ?? (await leafFile.get(index, hash));
     if (kept !== undefined) return kept;
     const piece = await this.readPiece(index);
     const leaves = pieceLeaves(piece);
@@ -242,6 +257,7 @@ export class PartialBlob {
     if (source !== undefined) this.#sources = [source];
     this.#metainfo = metainfo;
     this.#have = new Bitfield(metainfo.pieceCount);
+    this.#held.clear();
     this.#prefix = new Digester(digestAlgorithm(this.digest));
     this.#prefixNext = 0;
     this.trustTree(false);
@@ -256,8 +272,7 @@ export class PartialBlob {
     await ended(this.#committing);
     if (this.#state !== 'open') return;
     this.#state = 'dropped';
-    clearTimeout(this.#mapTimer);
-    await this.#mapWrite;
+    await this.#map.stop();
     const { files, layout } = this.#deps.blobs;
     await files.unlink(layout.pieceMap(this.digest));
     await this.#leafFile.close();
@@ -286,15 +301,12 @@ export class PartialBlob {
   }
 
   async #close(synced: boolean): Promise<void> {
-    clearTimeout(this.#mapTimer);
-    this.#mapTimer = undefined;
+    this.#map.cancel();
     await ended(this.#committing);
     await ended(this.#advancing);
     try {
-      if (this.#state === 'open') {
-        if (synced) await this.#file.sync();
-        await this.#persist(synced);
-      }
+      if (synced && this.#state === 'open') await this.#file.sync();
+      await this.#map.write(synced);
     } catch (error) {
       // Without map its bytes would never be used, and they are the room that is lacking.
       if (!isCoded(error, 'DISK_FULL')) throw error;
@@ -313,8 +325,7 @@ export class PartialBlob {
         detail: { expected: this.digest, found: this.#found ?? 'incomplete' },
       });
     }
-    clearTimeout(this.#mapTimer);
-    await this.#mapWrite;
+    await this.#map.stop();
     if (this.state !== 'open') throw this.#stale();
     this.#metainfo.finalize();
     const { blobs } = this.#deps;
@@ -364,29 +375,18 @@ export class PartialBlob {
   }
 
   #mapChanged(): void {
-    if (this.#mapTimer !== undefined || this.#state !== 'open') return;
-    this.#mapTimer = setTimeout(() => {
-      this.#mapTimer = undefined;
-      this.#persist(false).catch((error: unknown) => {
-        logFailure(this.#deps.blobs.log, error, 'piece map not written', { digest: this.digest }, 'debug');
-      });
-    }, this.#deps.mapDelayMs);
-    this.#mapTimer.unref();
+    if (this.#state === 'open') this.#map.changed();
   }
 
-  #persist(synced: boolean): Promise<void> {
-    const writing = this.#mapWrite.then(async () => {
-      if (this.#state !== 'open') return;
-      const { blobs, bootId } = this.#deps;
-      const { files, layout } = blobs;
-      const [metainfo, have, dataName, sources] = [this.#metainfo, this.#have, this.#dataName, this.#sources];
-      const map = { metainfo, have, dataName, bootId, synced, sources };
-      const target = { path: layout.pieceMap(this.digest), temporary: blobs.temporary(), durable: synced };
-      await replaceWhole(files, target, encodePieceMap(map));
-      if (synced) await files.syncFolder(layout.partials);
-    });
-    this.#mapWrite = ended(writing);
-    return writing;
+  async #writeMap(synced: boolean): Promise<void> {
+    if (this.#state !== 'open') return;
+    const { blobs, bootId } = this.#deps;
+    const { files, layout } = blobs;
+    const [metainfo, have, dataName, sources] = [this.#metainfo, this.#have, this.#dataName, this.#sources];
+    const map = { metainfo, have, dataName, bootId, synced, sources };
+    const target = { path: layout.pieceMap(this.digest), temporary: blobs.temporary(), durable: synced };
+    await replaceWhole(files, target, encodePieceMap(map));
+    if (synced) await files.syncFolder(layout.partials);
   }
 
   /** What was true of an attempt that was replaced meanwhile is no misuse. */

@@ -60,21 +60,22 @@ export class Arrivals {
   }
 
   async write(link: LinkId, index: number): Promise<void> {
-    const { pieces, slabs, fresh, log, metainfo, tell, onKept } = this.#deps;
+    const { pieces, fresh, log, metainfo, tell, onKept } = this.#deps;
     const arrived = this.#take(link, index);
     if (arrived === undefined) return;
+    const { slab, bytes, leaves, from } = arrived;
+    const settle = fresh.offer(index, slab, bytes.length);
     let ok = true;
     try {
-      await pieces.writePiece(index, arrived.bytes, arrived.leaves);
+      await pieces.writePiece(index, bytes, leaves);
     } catch (error) {
       ok = false;
       logFailure(log, error, 'piece could not be written', { index, digest: metainfo.digest });
     }
-    if (!ok || this.#stopped) slabs.release(arrived.slab);
-    else {
-      fresh.offer(index, arrived.slab, arrived.bytes.length);
-      this.stats[COUNTERS[arrived.from]] += arrived.bytes.length;
-      onKept(index, arrived.from);
+    settle(ok && !this.#stopped);
+    if (ok && !this.#stopped) {
+      this.stats[COUNTERS[from]] += bytes.length;
+      onKept(index, from);
     }
     tell({ type: 'written', index, ok });
   }

@@ -1,13 +1,13 @@
 import { CORE_LIMITS } from '../core/limits.ts';
 import type { LentBytes, Reader } from '../swarm.ts';
-import type { KeptSlab, SlabPool } from './slab-pool.ts';
+import type { SharedSlab, SlabPool } from './slab-pool.ts';
 
 /** A piece is kept if a reader stands at most this many pieces before it. */
 const AHEAD = CORE_LIMITS.loneWindow;
 
 interface Fresh {
   readonly bytes: Uint8Array;
-  readonly kept: KeptSlab;
+  readonly slab: SharedSlab;
 }
 
 interface ReaderEvents {
@@ -17,8 +17,8 @@ interface ReaderEvents {
 }
 
 /**
- * Pieces that were verified and written a moment ago and that readers come to: as long as their slab is not needed for
- * another piece, they are read from memory. Knows where the readers of a swarm stand.
+ * Pieces that were verified a moment ago, are being written or were, and that readers come to: as long as their slab is not
+ * needed for another piece, they are read from memory. Knows where the readers of a swarm stand.
  */
 export class FreshPieces {
   readonly #slabs: SlabPool;
@@ -49,35 +49,39 @@ export class FreshPieces {
     };
   }
 
-  /** Takes over the slab of a piece that was verified in it and written. */
-  offer(index: number, slab: Uint8Array, lengthBytes: number): void {
-    if (!this.#isNear(index)) {
-      this.#slabs.release(slab);
-      return;
-    }
-    for (const [other, { kept }] of this.#pieces) {
-      if (this.#isNear(other) && other !== index) continue;
-      kept.drop();
-      this.#pieces.delete(other);
-    }
-    this.#pieces.set(index, { bytes: slab.subarray(0, lengthBytes), kept: this.#slabs.keep(slab) });
+  /** Takes over the slab of a piece that was verified in it and is to be written; what is returned is called once it was, or could not be. */
+  offer(index: number, slab: Uint8Array, lengthBytes: number): (isWritten: boolean) => void {
+    const fresh = { bytes: slab.subarray(0, lengthBytes), slab: this.#slabs.share(slab) };
+    this.#pieces.set(index, fresh);
+    return (isWritten) => {
+      const isKept = isWritten && this.#pieces.get(index) === fresh && this.#isNear(index);
+      fresh.slab.settle(isKept);
+      if (isKept) this.#dropFar();
+      else this.#drop(index, fresh);
+    };
   }
 
   /** The bytes of a piece, as they were verified; undefined if they are not in memory any more. */
   lend(index: number): LentBytes | undefined {
     const fresh = this.#pieces.get(index);
-    const free = fresh?.kept.pin();
-    if (fresh === undefined || free === undefined) {
-      this.#pieces.delete(index);
-      return undefined;
-    }
+    const free = fresh?.slab.pin();
+    if (fresh === undefined || free === undefined) return undefined;
     return { bytes: fresh.bytes, free };
   }
 
   stop(): void {
-    for (const { kept } of this.#pieces.values()) kept.drop();
+    for (const { slab } of this.#pieces.values()) slab.drop();
     this.#pieces.clear();
     this.#readers.clear();
+  }
+
+  #dropFar(): void {
+    for (const [index, fresh] of this.#pieces) if (!this.#isNear(index)) this.#drop(index, fresh);
+  }
+
+  #drop(index: number, fresh: Fresh): void {
+    fresh.slab.drop();
+    if (this.#pieces.get(index) === fresh) this.#pieces.delete(index);
   }
 
   #isNear(index: number): boolean {

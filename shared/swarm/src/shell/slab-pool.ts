@@ -7,7 +7,7 @@ const KEPT_SLABS = 16;
 /** Of a pool, at most this share is held by readers: a client that stops reading never stops the swarm. */
 const PINNED_SHARE = 5;
 
-/** A slab that is free, but for those who still read what it holds. */
+/** A slab whose bytes stay as they are for those who read them, until another piece needs it. */
 export interface KeptSlab {
   /**
    * Keeps the bytes as they are until the function that it returns is called (idempotent). Undefined if they are gone, or
@@ -18,17 +18,31 @@ export interface KeptSlab {
   drop(): void;
 }
 
+/** A slab that its owner still needs, while others read it already. */
+export interface SharedSlab extends KeptSlab {
+  /** Its owner needs it no longer: as after {@link SlabPool.keep}, or, but for who reads it now, {@link SlabPool.release}. Idempotent. */
+  settle(isKept: boolean): void;
+}
+
+/** Of a slab that readers have, or may have. */
+interface Shares {
+  pins: number;
+  isOwned: boolean;
+}
+
 /**
- * A fixed pool of piece-sized buffers. A slab has one owner from {@link SlabPool.acquire} to {@link SlabPool.release} or
- * {@link SlabPool.keep}; memory is allocated at first use and kept. Slabs come back dirty.
+ * A fixed pool of piece-sized buffers. A slab has one owner from {@link SlabPool.acquire} to {@link SlabPool.release},
+ * {@link SlabPool.keep} or {@link SharedSlab.settle}; memory is allocated at first use and kept. Slabs come back dirty.
  */
 export class SlabPool {
   readonly size: number;
   readonly #free: Uint8Array[] = [];
   readonly #taken = new Set<Uint8Array>();
   /** Oldest first. */
-  readonly #kept = new Map<Uint8Array, { pins: number }>();
+  readonly #kept = new Map<Uint8Array, Shares>();
   readonly #waiting = new Set<() => void>();
+  /** Slabs that readers hold; those of them that have no owner any more. */
+  #read = 0;
   #pinned = 0;
 
   constructor(size = SLAB_COUNT) {
@@ -57,19 +71,23 @@ export class SlabPool {
 
   /** Gives a slab back whose bytes may still be read until another needs it. @throws {TypeError} if it is not taken */
   keep(slab: Uint8Array): KeptSlab {
-    if (!this.#taken.delete(slab)) throw new TypeError('slab released twice');
-    if (this.#kept.size >= KEPT_SLABS) {
-      const oldest = this.#oldestKept();
-      if (oldest !== undefined) this.#free.push(oldest);
-    }
-    const state = { pins: 0 };
-    this.#kept.set(slab, state);
-    this.#wake();
-    const isHere = (): boolean => this.#kept.get(slab) === state;
+    const shared = this.share(slab);
+    shared.settle(true);
+    return shared;
+  }
+
+  /** Lets others read a slab that its owner does not change any more, and gives back with `settle`. @throws {TypeError} if it is not taken */
+  share(slab: Uint8Array): SharedSlab {
+    if (!this.#taken.has(slab)) throw new TypeError('slab released twice');
+    const shares: Shares = { pins: 0, isOwned: true };
+    const isHere = (): boolean => shares.isOwned || this.#kept.get(slab) === shares;
     return {
-      pin: () => (isHere() && this.#mayPin(state) ? this.#pin(state) : undefined),
+      pin: () => (isHere() && this.#mayPin(shares) ? this.#pin(shares) : undefined),
+      settle: (isKept) => {
+        if (shares.isOwned) this.#settle(slab, shares, isKept);
+      },
       drop: () => {
-        if (!isHere() || state.pins > 0) return;
+        if (shares.isOwned || !isHere() || shares.pins > 0) return;
         this.#kept.delete(slab);
         this.#free.push(slab);
       },
@@ -99,19 +117,39 @@ export class SlabPool {
     return undefined;
   }
 
-  #mayPin({ pins }: { pins: number }): boolean {
-    return pins > 0 || this.#pinned < Math.max(1, Math.floor(this.size / PINNED_SHARE));
+  #settle(slab: Uint8Array, shares: Shares, isKept: boolean): void {
+    shares.isOwned = false;
+    this.#taken.delete(slab);
+    if (isKept || shares.pins > 0) this.#keep(slab, shares);
+    else this.#free.push(slab);
+    this.#wake();
   }
 
-  #pin(state: { pins: number }): () => void {
-    state.pins += 1;
-    if (state.pins === 1) this.#pinned += 1;
+  #keep(slab: Uint8Array, shares: Shares): void {
+    const oldest = this.#kept.size >= KEPT_SLABS ? this.#oldestKept() : undefined;
+    if (oldest !== undefined) this.#free.push(oldest);
+    this.#kept.set(slab, shares);
+    if (shares.pins > 0) this.#pinned += 1;
+  }
+
+  #mayPin({ pins }: Shares): boolean {
+    return pins > 0 || this.#read < Math.max(1, Math.floor(this.size / PINNED_SHARE));
+  }
+
+  #pin(shares: Shares): () => void {
+    shares.pins += 1;
+    if (shares.pins === 1) {
+      this.#read += 1;
+      if (!shares.isOwned) this.#pinned += 1;
+    }
     let held = true;
     return () => {
       if (!held) return;
       held = false;
-      state.pins -= 1;
-      if (state.pins > 0) return;
+      shares.pins -= 1;
+      if (shares.pins > 0) return;
+      this.#read -= 1;
+      if (shares.isOwned) return;
       this.#pinned -= 1;
       this.#wake();
     };

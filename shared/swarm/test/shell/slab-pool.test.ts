@@ -87,7 +87,7 @@ t.test('pieces in front of a reader are lent from memory, others are not kept', 
   const offer = (index: number, value: number): void => {
     const slab = pool.acquire()!;
     slab.fill(value);
-    fresh.offer(index, slab, 100);
+    fresh.offer(index, slab, 100)(true);
   };
   offer(5, 5);
   t.equal(fresh.lend(5), undefined, 'nobody reads');
@@ -119,10 +119,64 @@ t.test('a piece that is lent when its swarm ends stays until it is given back', 
   const pool = new SlabPool(1);
   const fresh = new FreshPieces(pool, QUIET);
   fresh.openReader(0, undefined);
-  fresh.offer(0, pool.acquire()!, 1);
+  fresh.offer(0, pool.acquire()!, 1)(true);
   const lent = fresh.lend(0)!;
   fresh.stop();
   t.equal(pool.acquire(), undefined);
   lent.free();
   t.not(pool.acquire(), undefined);
+});
+
+t.test('a piece is lent while it is written', async (t) => {
+  const pool = new SlabPool(2);
+  const fresh = new FreshPieces(pool, QUIET);
+  const reader = fresh.openReader(0, undefined);
+  const [first, second] = [pool.acquire()!, pool.acquire()!];
+  const written = fresh.offer(0, first, 1);
+  const failed = fresh.offer(1, second, 1);
+  t.equal(pool.taken, 2, 'their owner has them still');
+  const lent = fresh.lend(0)!;
+  t.equal(lent.bytes.buffer, first.buffer);
+  t.equal(fresh.lend(1), undefined, 'readers hold a fifth of the pool');
+  written(true);
+  t.equal(pool.taken, 2, 'written, and read');
+  lent.free();
+  t.equal(pool.taken, 1);
+  const again = fresh.lend(0)!;
+  failed(false);
+  t.equal(fresh.lend(1), undefined, 'what could not be written is nobody’s');
+  t.equal(pool.acquire(), second);
+  again.free();
+  reader.close();
+  t.equal(pool.acquire(), first);
+});
+
+t.test('a swarm that ends while a piece is written and lent', async (t) => {
+  for (const isWritten of [true, false]) {
+    const pool = new SlabPool(1);
+    const fresh = new FreshPieces(pool, QUIET);
+    fresh.openReader(0, undefined);
+    const slab = pool.acquire()!;
+    const settle = fresh.offer(0, slab, 1);
+    const lent = fresh.lend(0)!;
+    fresh.stop();
+    t.equal(fresh.lend(0), undefined);
+    settle(isWritten);
+    t.equal(pool.acquire(), undefined, 'it is read still');
+    lent.free();
+    t.equal(pool.acquire(), slab);
+  }
+});
+
+t.test('the slab of a piece that nobody comes to takes none from those who do', async (t) => {
+  const pool = new SlabPool(40);
+  const fresh = new FreshPieces(pool, QUIET);
+  fresh.openReader(0, undefined);
+  for (let index = 0; index < 16; index++) fresh.offer(index, pool.acquire()!, 1)(true);
+  for (let index = 100; index < 120; index++) fresh.offer(index, pool.acquire()!, 1)(true);
+  for (let index = 0; index < 16; index++) {
+    const lent = fresh.lend(index);
+    t.ok(lent, `${index}`);
+    lent?.free();
+  }
 });
