@@ -7,7 +7,7 @@ import { ended, ignoreFailure } from '@sepia/base/failure';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { foldLeaves, PIECE_BYTES, pieceLeaves, pieceLength } from '@sepia/metainfo/tree';
 import type { BlobFiles } from './blob-files.ts';
-import { DelayedWrite } from './delayed-write.ts';
+import { DelayedWrite } from './files/delayed-write.ts';
 import { type OpenFile, replaceWhole } from './files/file-port.ts';
 import { HeldPieces } from './held-pieces.ts';
 import { encodePieceMap, type PieceMap, partialDataName } from './piece-map.ts';

@@ -20,6 +20,7 @@ export interface HeldLayer {
   use(): void;
 }
 
+const LEFT = 'files that no snapshot owns could not be removed; the next clean-up tries again';
 const NOT_MOUNTED = 'a layer of a snapshot is not mounted: remove its image and pull again';
 
 interface Deps {
@@ -246,7 +247,7 @@ export class Snapshots {
         await mounts.release(`${path}/fs`);
         hidden.push(await folder.hide(path));
       } catch (error) {
-        this.#noteLeft(error, path);
+        logFailure(this.#deps.log, error, LEFT, { path });
       }
     }
     return hidden;
@@ -258,15 +259,10 @@ export class Snapshots {
       try {
         await this.#turn.run('sweep', async () => await this.#deps.folder.sweep(path));
       } catch (error) {
-        this.#noteLeft(error, path);
+        logFailure(this.#deps.log, error, LEFT, { path });
       }
     };
     await Promise.all(hidden.map(async (path) => await this.#sweeps.share(path, () => sweep(path))));
-  }
-
-  #noteLeft(error: unknown, path: string): void {
-    const message = 'files that no snapshot owns could not be removed; the next clean-up tries again';
-    logFailure(this.#deps.log, error, message, { path });
   }
 
   #mountsOf(snapshot: Snapshot): Mount[] {

@@ -3,9 +3,9 @@ import { silentLogger } from '@sepia/base/log';
 import { PIECE_BYTES, pieceHash, pieceLeaves } from '@sepia/metainfo/tree';
 import { bytesOf } from '@sepia/test-support/seeded';
 import t from 'tap';
-import { BlobStore } from '../src/blob-store.ts';
-import { CACHED, pieceOf } from './contract.ts';
-import { CrashFiles } from './crash-files.ts';
+import { BlobStore } from '../../src/blob-store.ts';
+import { CACHED, pieceOf } from '../contract.ts';
+import { CrashFiles } from '../crash-files.ts';
 
 const BYTES = bytesOf(2 * PIECE_BYTES, 3);
 const DIGEST = digestOf(BYTES);

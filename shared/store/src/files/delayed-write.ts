@@ -1,5 +1,5 @@
 import { ended, logFailure } from '@sepia/base/failure';
-import type { StoreLog } from './blob-files.ts';
+import type { Logger } from '@sepia/base/log';
 
 interface Options {
   readonly delayMs: number;
@@ -8,7 +8,7 @@ interface Options {
   /** What a log line says of a delayed write that failed, and of what. */
   readonly failed: string;
   readonly facts: Readonly<Record<string, unknown>>;
-  readonly log: StoreLog;
+  readonly log: Pick<Logger, 'debug' | 'info' | 'warn' | 'error'>;
 }
 
 /** A file that follows what changes often: written a while after the first change, once at a time. */

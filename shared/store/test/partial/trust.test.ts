@@ -4,8 +4,8 @@ import { PIECE_BYTES, pieceHash } from '@sepia/metainfo/tree';
 import { bytesOf } from '@sepia/test-support/seeded';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
-import { CACHED, checksOf, pieceOf, readAll, type StoreGround, writePieces } from './contract.ts';
-import { inMemory, onDisk } from './grounds.ts';
+import { CACHED, checksOf, pieceOf, readAll, type StoreGround, writePieces } from '../contract.ts';
+import { inMemory, onDisk } from '../grounds.ts';
 
 const MIB = PIECE_BYTES;
 
