@@ -27,6 +27,8 @@ export const WORK_MS = 600_000;
 export const RESTORE_MS = 120_000;
 
 // Members that this machine runs (`sepia up`, `sepia demo`).
+/** A role's sources are loaded and compiled within this, or its member does it. */
+export const COMPILE_MS = 30_000;
 /** A member that starts is ready within this. */
 export const READY_MS = 60_000;
 /** It is looked this often whether it is. */

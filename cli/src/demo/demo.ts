@@ -6,6 +6,7 @@ import { RegistryClient } from '../registry/registry-client.ts';
 import { bytesText, durationText } from '../terminal/format.ts';
 import { Transfers } from '../terminal/transfers.ts';
 import type { ClusterFile } from '../up/cluster-file.ts';
+import { compileWhereNew } from '../up/compile.ts';
 import { StartView } from '../up/start-view.ts';
 import { Supervisor } from '../up/supervisor.ts';
 import { LOCAL_UPSTREAM } from '../up/upstream-option.ts';
@@ -101,6 +102,7 @@ export class Demo {
     this.#supervisor = supervisor;
     view = new StartView(supervisor.members, this.#out);
     this.#out.write(`A cluster of ${supervisor.members.length} processes, in ${root}\n`);
+    await compileWhereNew(supervisor.members);
     const cluster = await supervisor.start();
     view.started();
     return cluster;

@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { runService } from '@sepia/base/process';
 import type { StrangersPolicy } from '@sepia/cluster/stranger-policy';
+import { compileWhereNew } from './compile.ts';
 import { clusterPaths, keptUpstreams } from './files.ts';
 import { whatNext } from './hints.ts';
 import type { ClusterShape } from './plan.ts';
@@ -64,6 +65,7 @@ async function start(
   out: NodeJS.WriteStream,
 ): Promise<void> {
   try {
+    await compileWhereNew(supervisor.members);
     const cluster = await supervisor.start();
     view.started();
     if (options.json) process.stdout.write(`${JSON.stringify(cluster)}\n`);

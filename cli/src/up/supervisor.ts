@@ -110,6 +110,7 @@ export class Supervisor {
    * @throws {CodedError} `START_FAILED` with one line that names the member; what was started is stopped by {@link stop}
    */
   async start(): Promise<ClusterFile> {
+    this.#abort.signal.throwIfAborted();
     await makeFolders(this.paths.root, '--data');
     // Before anything is written: another cluster may run here.
     this.#lock = await lockFolder(this.paths.root);

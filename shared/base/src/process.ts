@@ -9,6 +9,9 @@ const EXIT_REFUSED = 2;
 /** How often it is looked whether the supervisor is still there: each look wakes a member that may have nothing to do. */
 const SUPERVISOR_POLL_MS = 2_000;
 
+/** Among the arguments of a service: its process ends once its sources are loaded, and the next one finds them compiled. */
+export const COMPILE = '--compile';
+
 /**
  * Runs a service as a process: one line on standard error and exit 2 when it cannot start; SIGTERM and SIGINT
  * stop it, drained, with exit 0, or 1 and a line for each part that could not (a full disk); SIGHUP reloads the config where the service can; SIGUSR1 and SIGUSR2 do nothing; an
@@ -16,6 +19,7 @@ const SUPERVISOR_POLL_MS = 2_000;
  * `SEPIA_SUPERVISOR=<pid>` in the environment it also stops when that process is gone.
  */
 export async function runService(service: string, start: () => Promise<Service>): Promise<void> {
+  if (process.argv.includes(COMPILE)) process.exit(0);
   process.on('unhandledRejection', (reason) => crash(service, 'unhandled rejection', reason));
   process.on('uncaughtException', (error) => crash(service, 'uncaught exception', error));
   let running: Service | undefined;
