@@ -12,8 +12,16 @@ import { purge } from './node/commands/purge.ts';
 import { CommandRunner } from './node/commands/runner.ts';
 import { Heartbeat } from './node/heartbeat.ts';
 
-/** Begins to tell the trackers what is here, and to do what they say. Returns whether they can be reached. */
-export function startLease(ground: Ground, outside: Outside, holdings: Holdings): Reach {
+/** What there is to say of the trackers. */
+interface Lease {
+  /** Whether they can be reached. */
+  readonly reach: Reach;
+  /** Lines for `/readyz` of what they told. */
+  readonly warnings: () => string[];
+}
+
+/** Begins to tell the trackers what is here, and to do what they say. */
+export function startLease(ground: Ground, outside: Outside, holdings: Holdings): Lease {
   const { config, store, tags, nodeId, log, nowMs, stops } = ground;
   const { trackers, gate } = outside;
   const { engine, addresses, book, hints, seeds, links, blobs, manifests } = holdings;
@@ -49,5 +57,5 @@ export function startLease(ground: Ground, outside: Outside, holdings: Holdings)
   stops.push('commands', () => commands.stop());
   heartbeat.start();
   stops.push('heartbeat', () => heartbeat.stop());
-  return reach;
+  return { reach, warnings: () => heartbeat.warnings };
 }

@@ -32,7 +32,8 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
     const outside = reachOut(ground, given.env);
     const holdings = await openHoldings(ground, outside);
     const { blobs, scrubber, listening } = holdings;
-    const reach = startLease(ground, outside, holdings);
+    const lease = startLease(ground, outside, holdings);
+    const { reach } = lease;
     const { listeners, apps } = await startFace(ground, outside, holdings);
     const { nodeId, log, metrics, clock } = ground;
     let stopping = false;
@@ -45,6 +46,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
         clock,
         warnings: () => [
           ...[whyOf(reach.lack(performance.now()), 'silent')].filter((one) => one !== undefined),
+          ...lease.warnings(),
           ...scrubber.warnings,
           ...ground.store.warnings,
         ],

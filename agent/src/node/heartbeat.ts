@@ -47,6 +47,8 @@ export class Heartbeat {
   readonly #paces = new Map<string, BeatPace>();
   /** Up to where each tracker told what was revoked. */
   readonly #revokedCursors = new Map<string, string>();
+  /** Who else has this node's id, by the tracker that says so. */
+  readonly #twins = new Map<string, string>();
   #seq = 0;
   #stopped = false;
 
@@ -56,6 +58,16 @@ export class Heartbeat {
 
   start(): void {
     for (const trackerId of this.#deps.trackers.allIds()) this.#schedule(trackerId, 0);
+  }
+
+  /** Lines for `/readyz`. */
+  get warnings(): string[] {
+    const [address] = this.#twins.values();
+    if (address === undefined) return [];
+    const where = address === '' ? '' : ` (it says that it is at ${address})`;
+    return [
+      `twin: another process has the id ${this.#deps.nodeId} as well${where}, and peers take the two for one; give each an \`id\` and a data folder of its own`,
+    ];
   }
 
   /** Ends the heartbeats and says farewell. */
@@ -127,6 +139,7 @@ export class Heartbeat {
     };
     try {
       const answer = await trackers.renew(trackerId, nodeId, lease);
+      this.#noteTwin(trackerId, answer.twin);
       onAnswer(true);
       this.#deps.reach.answered();
       onStrangers(answer.strangers ?? []);
@@ -141,11 +154,19 @@ export class Heartbeat {
       return pace.answered({ ...answer, hasMore }, isWatched);
     } catch (error) {
       throwIfBug(error);
+      this.#noteTwin(trackerId, undefined);
       const kind = isCoded(error, 'SIGNATURE_INVALID') ? 'refused' : 'silent';
       this.#deps.reach.failed(trackerId, kind, (error as Error).message, performance.now());
       this.#deps.log.debug({ err: error, trackerId }, 'tracker did not take the lease');
       return pace.failed();
     }
+  }
+
+  #noteTwin(trackerId: string, twin: string | undefined): void {
+    const isNews = this.#twins.size === 0;
+    if (twin === undefined) this.#twins.delete(trackerId);
+    else this.#twins.set(trackerId, twin);
+    if (isNews) for (const line of this.warnings) this.#deps.log.warn({ trackerId, twin }, line);
   }
 }
 

@@ -130,7 +130,7 @@ async function metainfo(deps: RouteDeps, ctx: Context, digest: Digest): Promise<
 }
 
 function renew(deps: RouteDeps, nodeId: string, request: z.output<typeof LEASE_REQUEST>): LeaseAnswer {
-  const { resync, refused } = deps.table.renew(
+  const { resync, refused, twin } = deps.table.renew(
     { nodeId, ...request, ttlMs: leaseMsOf(request.ttlMs, pace(deps)) },
     deps.nowMs(),
   );
@@ -145,6 +145,7 @@ function renew(deps: RouteDeps, nodeId: string, request: z.output<typeof LEASE_R
     heartbeatMs: unfinished ? watchedMs : heartbeatMs,
     watchedMs,
     ...(resync ? { resync } : {}),
+    ...(twin === undefined ? {} : { twin }),
     commands,
     revoked,
     revokedCursor: cursor,

@@ -54,6 +54,8 @@ export interface LeaseAnswer {
   readonly watchedMs?: number;
   /** Send the full set next time. */
   readonly resync?: boolean;
+  /** Address of another process that renews the lease of this id by turns, '' where it tells none. */
+  readonly twin?: string;
   /** Commands that the node has not reported yet; it carries each id out once. */
   readonly commands: readonly NodeCommand[];
   /** Links that are no more: what the node keeps by them is dropped. Idempotent. */

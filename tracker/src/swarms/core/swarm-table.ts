@@ -1,6 +1,7 @@
 import { type Chance, type Deck, drawFrom, firstOf } from './handout.ts';
 import { IdSet } from './id-set.ts';
 import { Lot } from './lot.ts';
+import { Twins } from './twins.ts';
 
 /** Most seeds remembered per blob; further ones replace a random one. */
 export const MAX_SEEDS_PER_BLOB = 100;
@@ -68,6 +69,7 @@ export class SwarmTable {
   readonly #blobs = new Map<string, Blob>();
   readonly #blobOf: Blob[] = [];
   readonly #freeIds: number[] = [];
+  readonly #twins = new Twins();
   readonly #chance: Chance;
   readonly #hashOf: (digest: string) => bigint;
 
@@ -83,14 +85,16 @@ export class SwarmTable {
 
   /**
    * A heartbeat. Answers `resync`, and forgets the node's set, when that is not the one known here (restart of either
-   * side, a lost message): the node then sends its full set. An older `seq` of the same boot changes nothing.
+   * side, a lost message): the node then sends its full set. An older `seq` of the same boot changes nothing. `twin`: where
+   * another process is that bears the same id, '' where it does not say.
    */
-  renew(renewal: Renewal, nowMs: number): { resync: boolean; refused: boolean } {
+  renew(renewal: Renewal, nowMs: number): { resync: boolean; refused: boolean; twin?: string } {
     let node = this.#nodes.get(renewal.nodeId);
     if (node === undefined && this.#nodes.size >= MAX_NODES) return { resync: false, refused: true };
     if (node !== undefined && node.bootId === renewal.bootId && renewal.seq < node.seq)
       return { resync: false, refused: false };
     if (node !== undefined && node.bootId !== renewal.bootId) {
+      this.#noteChange(node, renewal, nowMs);
       this.forget(renewal.nodeId);
       node = undefined;
     }
@@ -104,10 +108,12 @@ export class SwarmTable {
     const leeching = new Set(renewal.leeching);
     for (const blob of node.leeching) if (!leeching.has(blob.digest)) this.#dropLeecher(node, blob);
     for (const digest of leeching) this.#addLeecher(node, digest);
-    if (node.setHash === BigInt(`0x${renewal.setHash}`)) return { resync: false, refused: false };
+    const other = this.#twins.of(renewal.nodeId, nowMs);
+    const twin = other === undefined ? {} : { twin: other.address ?? '' };
+    if (node.setHash === BigInt(`0x${renewal.setHash}`)) return { resync: false, refused: false, ...twin };
     // What it will send is the whole: what is known here beside that would ask for it again, for ever.
     this.#dropSeeds(node);
-    return { resync: true, refused: false };
+    return { resync: true, refused: false, ...twin };
   }
 
   /** A join outside the heartbeat. `ttlMs` applies if the node has no lease yet. */
@@ -195,6 +201,12 @@ export class SwarmTable {
     for (const [id, node] of this.#nodes) if (node.expiresAtMs <= nowMs) gone.push(id);
     for (const id of gone) this.forget(id);
     return gone;
+  }
+
+  #noteChange({ bootId, facts }: Node, { nodeId, bootId: next, ttlMs }: Renewal, nowMs: number): void {
+    // One that joined before its first heartbeat is nobody else.
+    if (bootId === '') return;
+    this.#twins.changed(nodeId, { bootId, address: facts.addresses[0] }, next, nowMs, 2 * ttlMs);
   }
 
   #create(facts: NodeFacts, bootId: string): Node {

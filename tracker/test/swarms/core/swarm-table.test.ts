@@ -35,6 +35,30 @@ t.test('a seed told by lease is handed out, never to itself', async (t) => {
   t.same(table.handout('d1', node('a'), 10), []);
 });
 
+t.test(
+  'a lease that two processes renew by turns tells each of the other; one that joined first is none',
+  async (t) => {
+    const table = new SwarmTable(seeded(1), digestHash);
+    const beat = (bootId: string, nowMs: number) =>
+      table.renew(
+        lease('a', { bootId, seq: nowMs, addresses: bootId === 'b3' ? [] : [`${bootId}:1`] }),
+        nowMs,
+      );
+    table.join(node('a'), 'd1', true, 1_000, 0);
+    for (let round = 1; round < 4; round++)
+      t.same(
+        [beat('b1', round), beat('b2', round)].map(({ twin }) => twin),
+        round < 3 ? [undefined, undefined] : ['b2:1', 'b1:1'],
+      );
+    t.equal(beat('b2', 9).twin, 'b1:1', 'as long as the other is heard of');
+    t.equal(beat('b2', 2_003).twin, undefined);
+    for (let round = 0; round < 3; round++) for (const bootId of ['b3', 'b2']) beat(bootId, 3_000);
+    t.equal(beat('b2', 3_000).twin, '', 'one that tells no address');
+    const resync = table.renew(lease('a', { bootId: 'b3', setHash: setHash(['d1']) }), 3_000);
+    t.same(resync, { resync: true, refused: false, twin: 'b2:1' });
+  },
+);
+
 t.test('a node is handed out as it last told of itself, by lease or join', async (t) => {
   const table = new SwarmTable(seeded(1), digestHash);
   const told = () =>
