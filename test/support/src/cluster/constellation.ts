@@ -38,6 +38,8 @@ export interface ConstellationOptions {
   readonly proxyListener?: Readonly<Record<string, unknown>>;
   /** Further keys of the cluster document. */
   readonly document?: Readonly<Record<string, unknown>>;
+  /** Where all members listen; default 127.0.0.1. */
+  readonly host?: string;
   readonly log?: Logger;
   /** File access of the agents' stores. */
   readonly agentFiles?: FilePort;
@@ -57,13 +59,16 @@ export class Constellation {
   readonly #running = new Map<string, Running>();
   readonly #starts = new Map<string, () => Promise<Running>>();
 
-  private constructor(dir: string) {
+  readonly #host: string;
+
+  private constructor(dir: string, host: string) {
     this.dir = dir;
+    this.#host = host;
   }
 
   /** Starts everything below `dir`. */
   static async start(dir: string, options: ConstellationOptions = {}): Promise<Constellation> {
-    const made = new Constellation(dir);
+    const made = new Constellation(dir, options.host ?? '127.0.0.1');
     try {
       await made.#start(options);
       return made;
@@ -165,7 +170,7 @@ export class Constellation {
       agent: options.agents ?? 2,
     };
     const ports = await freePorts(counts.origin * 2 + counts.tracker + counts.proxy + counts.agent);
-    const next = (): string => `127.0.0.1:${ports.pop()!}`;
+    const next = (): string => `${this.#host}:${ports.pop()!}`;
     const log = options.log ?? silentLogger();
     const members: unknown[] = [];
     for (const id of idsOf('origin', counts.origin)) {
@@ -207,7 +212,7 @@ export class Constellation {
     for (const id of idsOf('agent', counts.agent)) {
       const config = this.#config(id, {
         listeners: [{ listen: next() }],
-        'peer-listen': ['127.0.0.1:0'],
+        'peer-listen': [`${this.#host}:0`],
         ...options.agent,
       });
       const files = options.agentFiles;
@@ -235,7 +240,7 @@ export class Constellation {
       data: this.dataOf(id),
       'cluster-key-file': this.keyFile,
       'cluster-document': this.documentFile,
-      'admin-listen': '127.0.0.1:0',
+      'admin-listen': `${this.#host}:0`,
       ...own,
     };
     this.configs.set(id, config);
