@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { isCoded, systemCode } from './errors.ts';
 import { ended, isBug, throwIfBug } from './failure.ts';
 import type { Stoppable } from './lifecycle.ts';
@@ -8,6 +8,8 @@ import { giveMemoryBack } from './memory/give-back.ts';
 const EXIT_REFUSED = 2;
 /** How often it is looked whether the supervisor is still there: each look wakes a member that may have nothing to do. */
 const SUPERVISOR_POLL_MS = 2_000;
+/** Share of the limit from which on an operator is told. */
+const MOST_SHARE = 0.8;
 
 /** Among the arguments of a service: its process ends once its sources are loaded, and the next one finds them compiled. */
 export const COMPILE = '--compile';
@@ -196,6 +198,33 @@ export function isRunning(pid: number): boolean {
     throwIfBug(error);
     return systemCode(error) === 'EPERM';
   }
+}
+
+/** Files and sockets that this process has open, and how many it may. */
+interface OpenFiles {
+  readonly open: number;
+  readonly limit: number;
+}
+
+/** Undefined where the system does not say, or sets no limit. */
+export function openFiles(): OpenFiles | undefined {
+  try {
+    const [, limit] = /^Max open files +(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8')) ?? [];
+    if (limit === undefined) return undefined;
+    // One of them is the folder that is read.
+    return { open: readdirSync('/proc/self/fd').length - 1, limit: Number(limit) };
+  } catch (error) {
+    throwIfBug(error);
+    return undefined;
+  }
+}
+
+/** Lines for `/readyz`: without a descriptor nobody is answered, and nothing is read. */
+export function openFilesWarnings(files: OpenFiles | undefined): string[] {
+  if (files === undefined || files.open < files.limit * MOST_SHARE) return [];
+  return [
+    `open files: ${files.open} of ${files.limit} are open; raise the limit (LimitNOFILE of systemd, ulimit -n)`,
+  ];
 }
 
 /** On standard error; a disk without room for it ends nothing. */

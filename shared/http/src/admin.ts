@@ -4,6 +4,7 @@ import { CodedError } from '@sepia/base/errors';
 import { onLateBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { Metrics } from '@sepia/base/metrics';
+import { openFiles, openFilesWarnings } from '@sepia/base/process';
 import type Koa from 'koa';
 import type { Context } from 'koa';
 import { createApp } from './app.ts';
@@ -58,7 +59,10 @@ export async function startAdmin(deps: AdminDeps, address: string): Promise<Http
     router.get(path, (ctx) => {
       const why = deps.notReady();
       ctx.status = why === undefined ? 200 : 503;
-      const lines = why === undefined ? [...(deps.warnings?.() ?? []), ...(deps.clock?.warnings ?? [])] : [];
+      const lines =
+        why === undefined
+          ? [...(deps.warnings?.() ?? []), ...(deps.clock?.warnings ?? []), ...openFilesWarnings(openFiles())]
+          : [];
       ctx.body = [why ?? 'ok', ...lines.map((line) => `warning: ${line}`), ''].join('\n');
     });
   }

@@ -12,6 +12,14 @@ t.test('a full disk is told as such, whoever found it', async (t) => {
   for (const error of [system, database]) t.match(toCoded(error), { code: 'DISK_FULL', cause: error });
 });
 
+t.test('who may open no file more is busy, and says what to raise', async (t) => {
+  for (const code of ['EMFILE', 'ENFILE']) {
+    const error = Object.assign(new Error(`${code}: open`), { code });
+    const busy = { code: 'MEMBER_BUSY', cause: error, facts: { status: 503 } };
+    t.match(toCoded(error), { ...busy, message: /raise its limit of open files/ }, code);
+  }
+});
+
 t.test('what has a code keeps it, the rest is internal', async (t) => {
   const coded = new CodedError('NO_PEERS');
   t.equal(toCoded(coded), coded);
