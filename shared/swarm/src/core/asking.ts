@@ -38,11 +38,10 @@ export class Asking {
     return this.#state.links.peers;
   }
 
-  /** False if no piece may be asked of it now, whatever it has; true says nothing. */
-  mayAskAny(link: Link, nowMs: number): boolean {
+  /** False if no piece may be asked of an HTTP source now; true says nothing. */
+  mayAskHttp(nowMs: number): boolean {
     const { wireByteMs, limits } = this.#state;
-    if (link.kind !== 'http' || this.#noWires()) return true;
-    return nowMs - wireByteMs() >= limits.stallMs;
+    return this.#noWires() || nowMs - wireByteMs() >= limits.stallMs;
   }
 
   /**
@@ -60,11 +59,7 @@ export class Asking {
 
   /** Whether each peer that is no origin serves whatever it has. */
   arePeersSure(nowMs: number): boolean {
-    for (const link of this.#state.links.values()) {
-      if (!isMember(link) || link.origin) continue;
-      if (link.stalled || link.choked || link.refuses(nowMs) || nowMs < link.notBeforeMs) return false;
-    }
-    return true;
+    return this.#state.links.facts.arePeersSure(nowMs);
   }
 
   /** It was asked for nothing though it has room: so it stays until it has more or more is wanted, unless time or policy refused. */

@@ -38,7 +38,7 @@ export class Fetching {
     const { limits, pieces, asking } = this.#deps;
     if (this.noBuffers) return;
     if (heads && pieces.wanted.list.length > 0) this.#readerHeads(nowMs, emit);
-    if (!this.#mayAskMore()) return;
+    if (!this.mayAskMore) return;
     let sure: boolean | undefined;
     const areSure = (): boolean => {
       sure ??= asking.arePeersSure(nowMs);
@@ -59,7 +59,7 @@ export class Fetching {
     };
     // One more piece of each in turn: the load spreads over all that can bear it.
     const turns = this.#byLoad(nowMs);
-    for (let link = turns.next(); link !== undefined && this.#mayAskMore(); link = turns.next()) {
+    for (let link = turns.next(); link !== undefined && this.mayAskMore; link = turns.next()) {
       const hasRoom = link.room(limits) > 0;
       const index = hasRoom ? pickPiece(view, link) : -1;
       if (index >= 0) {
@@ -91,20 +91,21 @@ export class Fetching {
     return Math.min(1, Math.max(0.5, asking.peerCount() / (2 * limits.fewPeers)));
   }
 
-  #mayAskMore(): boolean {
+  /** Whether another piece may be asked for, if somebody has one that is wanted. */
+  get mayAskMore(): boolean {
     const { pieces } = this.#deps;
     return pieces.wanted.list.length > 0 && pieces.inFlight.size < this.target && !this.noBuffers;
   }
 
   /** Links that have room, the least busy first, ties by lot. */
   #byLoad(nowMs: number): Turns {
-    const { limits, links, chance, asking, pieces } = this.#deps;
+    const { links, chance, asking, pieces } = this.#deps;
     if (this.#grown !== pieces.grown) links.noteWanting();
     this.#grown = pieces.grown;
     const turns = new Turns();
-    for (const link of links.eager) {
-      if (asking.mayAskAny(link, nowMs) && link.room(limits) > 0) turns.add(link, link.load + chance.next());
-    }
+    links.forEachWithRoom((link, load, isHttp) => {
+      if (!isHttp || asking.mayAskHttp(nowMs)) turns.add(link, load + chance.next());
+    });
     return turns;
   }
 

@@ -3,6 +3,7 @@ import { Bitfield } from '@sepia/base/bitfield';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { LinkId, LinkKind } from './events.ts';
 import type { CoreLimits } from './limits.ts';
+import { FLAGS, type LinkFacts } from './link-table.ts';
 import { Rate } from './rate.ts';
 
 /** One piece on its way over one link. */
@@ -18,7 +19,6 @@ const RTT_WEIGHT = 0.3;
 const MAX_RTT_MS = 10_000;
 /** What the core knows of one source: what it has, what it was asked for, how fast it is. */
 export class Link {
-  // A choice looks at all links, which are far apart in memory: what it looks at comes first, and so lies together.
   readonly kind: LinkKind;
   /** No member: a source beside the others, that nothing waits for. */
   readonly isStranger: boolean;
@@ -32,9 +32,8 @@ export class Link {
   /** Its number among the wires that are up at the same time; −1: none. */
   seat = -1;
   readonly origin: boolean;
-  stalled = false;
-  /** It serves nothing now (BEP 3); members never choke. */
-  choked: boolean;
+  #stalled = false;
+  #choked: boolean;
   notBeforeMs = 0;
   readonly id: LinkId;
   readonly zone: string;
@@ -56,6 +55,8 @@ export class Link {
   failures = 0;
   readonly #rate: Rate;
   #front = 0;
+  /** Where a choice finds what it looks at of all links; undefined while it is in no table. */
+  #place: { readonly facts: LinkFacts; readonly at: number; readonly limits: CoreLimits } | undefined;
 
   constructor(init: {
     id: LinkId;
@@ -76,12 +77,37 @@ export class Link {
     this.zone = init.zone;
     this.dialled = init.dialled;
     this.isStranger = init.isStranger ?? false;
-    this.choked = this.isStranger;
+    this.#choked = this.isStranger;
     this.upMs = init.nowMs;
     this.lastByteMs = init.nowMs;
     this.#rate = new Rate(init.nowMs, RATE_WINDOW_MS);
     this.has = new Bitfield(init.kind === 'wire' ? init.pieceCount : 0);
     this.httpHas = init.httpHas;
+  }
+
+  /** It has a place among the facts of all links, or none any more. */
+  placed(
+    place: { readonly facts: LinkFacts; readonly at: number; readonly limits: CoreLimits } | undefined,
+  ): void {
+    this.#place = place;
+    this.#noteLoad();
+    this.#noteState();
+  }
+
+  /** It brings nothing though it is asked. */
+  get stalled(): boolean {
+    return this.#stalled;
+  }
+
+  set stalled(is: boolean) {
+    if (this.#stalled === is) return;
+    this.#stalled = is;
+    this.#noteState();
+  }
+
+  /** It serves nothing now (BEP 3); members never choke. */
+  get choked(): boolean {
+    return this.#choked;
   }
 
   get fetches(): ReadonlyMap<number, Fetch> {
@@ -93,6 +119,7 @@ export class Link {
     this.#refused ??= new Map();
     this.#refused.set(index, untilMs);
     this.#refusesUntilMs = Math.max(this.#refusesUntilMs, untilMs);
+    this.#noteState();
   }
 
   /** Whether there may be a piece that it is not asked for because it refused it of late. */
@@ -125,7 +152,8 @@ export class Link {
   }
 
   choke(on: boolean): void {
-    this.choked = on;
+    this.#choked = on;
+    this.#noteState();
   }
 
   canServe(index: number, nowMs: number): boolean {
@@ -177,7 +205,10 @@ export class Link {
     this.lastByteMs = nowMs;
     this.stalled = false;
     this.#rate.add(bytes, nowMs);
-    this.#busy = Math.ceil((this.rateBytesPerSec * (this.rttMs + 50)) / 1000 / PIECE_BYTES);
+    const busy = Math.ceil((this.rateBytesPerSec * (this.rttMs + 50)) / 1000 / PIECE_BYTES);
+    if (busy === this.#busy) return;
+    this.#busy = busy;
+    this.#noteLoad();
   }
 
   /**
@@ -204,6 +235,7 @@ export class Link {
   pause(limits: CoreLimits, nowMs: number): void {
     this.failures += 1;
     this.notBeforeMs = nowMs + backoffMs(this.failures, limits.backoffMinMs, limits.backoffMaxMs);
+    this.#noteState();
   }
 
   /** A link that was idle measures anew: idle time is not slowness. */
@@ -214,6 +246,7 @@ export class Link {
     }
     this.#fetches.set(index, { startedMs: nowMs, lastByteMs: nowMs, bytes: 0 });
     this.load = this.#fetches.size;
+    this.#noteLoad();
     this.#suggested?.delete(index);
   }
 
@@ -221,6 +254,26 @@ export class Link {
   end(index: number): void {
     this.#fetches.delete(index);
     this.load = this.#fetches.size;
+    this.#noteLoad();
+  }
+
+  #noteLoad(): void {
+    if (this.#place !== undefined)
+      this.#place.facts.set(this.#place.at, this.load, this.room(this.#place.limits));
+  }
+
+  #noteState(): void {
+    if (this.#place === undefined) return;
+    const { facts, at } = this.#place;
+    const isPeer = this.kind === 'wire' && !this.isStranger && !this.origin;
+    facts.flag(
+      at,
+      (this.kind === 'http' ? FLAGS.http : 0) |
+        (isPeer ? FLAGS.peer : 0) |
+        (this.#stalled ? FLAGS.stalled : 0) |
+        (this.#choked ? FLAGS.choked : 0),
+    );
+    facts.until(at, Math.max(this.#refusesUntilMs, this.notBeforeMs));
   }
 }
 

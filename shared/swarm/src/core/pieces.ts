@@ -1,7 +1,11 @@
 import { Bitfield } from '@sepia/base/bitfield';
 import type { LinkId } from './events.ts';
+import type { CoreLimits } from './limits.ts';
 import type { Link } from './link.ts';
+import type { LinkTable } from './link-table.ts';
 import { IndexSet } from './picker.ts';
+import type { Readers } from './readers.ts';
+import type { SuperSeed } from './super-seed.ts';
 
 /** 32 seats each: what a member's wires need but for strangers. */
 const WORDS = 2;
@@ -139,5 +143,93 @@ export class PieceTable {
     this.#seats = new Uint32Array(this.#pieceCount * this.#words);
     for (let index = 0; index < this.#pieceCount; index++)
       this.#seats.set(before.subarray(index * words, (index + 1) * words), index * this.#words);
+  }
+}
+
+/** What of what a peer said is new: nothing that is wanted, something, or what a reader waits for. */
+type Heard = 'nothing' | 'news' | 'next';
+
+/** What hearing a peer looks at and changes; it stays the core's. */
+interface HearingDeps {
+  readonly limits: CoreLimits;
+  readonly links: LinkTable;
+  readonly pieces: PieceTable;
+  readonly readers: Readers;
+  readonly superSeed: SuperSeed | undefined;
+}
+
+/**
+ * What peers say they have: by far the most frequent event, and most often it comes while nothing is to be done for it. Then it is
+ * written down in one place, and gone through in order before anything looks at what peers have.
+ */
+export class Hearing {
+  readonly #deps: HearingDeps;
+  /** While true nothing is to be done for what peers say, whatever it is. */
+  mayWait = false;
+  /** What waits: of each word −1 − its link, then its pieces. What is behind `#size` was gone through. */
+  readonly #words: number[] = [];
+  #size = 0;
+
+  constructor(deps: HearingDeps) {
+    this.#deps = deps;
+  }
+
+  /** Writes down what `link` said. */
+  later(link: LinkId, indexes: readonly number[]): void {
+    const words = this.#words;
+    words[this.#size++] = -1 - link;
+    for (let at = 0; at < indexes.length; at++) words[this.#size++] = indexes[at]!;
+  }
+
+  /** Goes through what waits. */
+  settle(): void {
+    this.mayWait = false;
+    const size = this.#size;
+    if (size === 0) return;
+    const words = this.#words;
+    this.#size = 0;
+    for (let from = 0; from < size; ) {
+      const link = this.#deps.links.get(-1 - words[from]!);
+      let end = from + 1;
+      while (end < size && words[end]! >= 0) end += 1;
+      if (link !== undefined) this.#hear(link, words, from + 1, end, undefined);
+      from = end;
+    }
+  }
+
+  /** `link` says that it has these. */
+  hear(link: Link, indexes: Iterable<number>, nowMs: number): Heard {
+    const said = Array.isArray(indexes) ? (indexes as readonly number[]) : [...indexes];
+    const { superSeed } = this.#deps;
+    const isTold = superSeed !== undefined && !link.isStranger;
+    return this.#hear(
+      link,
+      said,
+      0,
+      said.length,
+      isTold ? (index) => superSeed.settle(link, index, nowMs) : undefined,
+    );
+  }
+
+  /** Hears a part of `said`; `told`: who else is to hear what is new. */
+  #hear(
+    link: Link,
+    said: readonly number[],
+    from: number,
+    end: number,
+    told: ((index: number) => void) | undefined,
+  ): Heard {
+    const { pieces, readers, limits, links } = this.#deps;
+    let heard: Heard = 'nothing';
+    for (let at = from; at < end; at++) {
+      const index = said[at]!;
+      if (!link.has.add(index)) continue;
+      if (pieces.wanted.has(index) && heard !== 'next')
+        heard = readers.isNext(index, limits.readerHead) ? 'next' : 'news';
+      pieces.gained(link, index);
+      told?.(index);
+    }
+    if (heard !== 'nothing') links.noteNews(link);
+    return heard;
   }
 }

@@ -1,3 +1,5 @@
+import type { Bitfield } from '@sepia/base/bitfield';
+
 /** Where one reader stands. */
 export interface ReaderState {
   index: number;
@@ -72,6 +74,13 @@ export class Readers {
   isNext(index: number, count: number): boolean {
     for (const reader of this.#all.values())
       if (index >= reader.index && index < reader.index + count) return true;
+    return false;
+  }
+
+  /** Whether one of these is among the next `count` pieces of a reader. */
+  areNext(count: number, pieces: Bitfield): boolean {
+    for (const { index } of this.#all.values())
+      for (let at = index; at < index + count; at++) if (pieces.has(at)) return true;
     return false;
   }
 

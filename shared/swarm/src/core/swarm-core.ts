@@ -10,7 +10,7 @@ import type { CoreLimits } from './limits.ts';
 import { CORE_LIMITS } from './limits.ts';
 import { Link, wireOf } from './link.ts';
 import { LinkTable } from './link-table.ts';
-import { PieceTable } from './pieces.ts';
+import { Hearing, PieceTable } from './pieces.ts';
 import { Chance } from './random.ts';
 import { Rate } from './rate.ts';
 import { Readers } from './readers.ts';
@@ -27,7 +27,7 @@ type Of<T extends SwarmEvent['type']> = Extract<SwarmEvent, { type: T }>;
  * A piece comes from one link as a whole, so a bad one is its sender's.
  */
 export class SwarmCore {
-  readonly links = new LinkTable();
+  readonly #links: LinkTable;
   readonly have: Bitfield;
   readonly limits: CoreLimits;
   readonly #init: CoreInit;
@@ -37,6 +37,7 @@ export class SwarmCore {
   readonly #pieces: PieceTable;
   readonly #readers: Readers;
   readonly #fetching: Fetching;
+  readonly #hearing: Hearing;
   /** Over all links. */
   readonly #rate: Rate;
   readonly #zones: ZoneMeter;
@@ -49,6 +50,7 @@ export class SwarmCore {
   constructor(init: CoreInit) {
     this.#init = init;
     this.limits = { ...CORE_LIMITS, ...init.limits };
+    this.#links = new LinkTable(this.limits);
     this.#readers = new Readers(init.knows);
     this.#wish = new Wish(
       { leech: init.leech, wantAll: init.wantAll ?? true, finished: init.have.complete },
@@ -68,34 +70,32 @@ export class SwarmCore {
     this.#zones = new ZoneMeter(this.limits.farShare);
     this.#wireByteMs = init.nowMs;
     this.#lack = new Lack(this.limits.wantPeersMs, init.nowMs);
-    if (init.origin) {
-      this.#superSeed = new SuperSeed({
-        limits: this.limits,
-        chance: this.#chance,
-        have: this.have,
-        holders: this.#pieces.peerHolders,
-      });
-    }
+    const parts = {
+      ...{ limits: this.limits, chance: this.#chance, have: this.have, links: this.#links },
+      ...{ pieces: this.#pieces, readers: this.#readers, rate: this.#rate },
+    };
+    if (init.origin) this.#superSeed = new SuperSeed({ ...parts, holders: this.#pieces.peerHolders });
     const asking = new Asking({
-      limits: this.limits,
+      ...parts,
       zone: init.zone,
       origin: init.origin,
-      links: this.links,
-      pieces: this.#pieces,
-      readers: this.#readers,
       dialling: this.#dialling,
       zones: this.#zones,
       wireByteMs: () => this.#wireByteMs,
     });
-    this.#fetching = new Fetching({
-      limits: this.limits,
-      chance: this.#chance,
-      pieces: this.#pieces,
-      links: this.links,
-      readers: this.#readers,
-      asking,
-      rate: this.#rate,
-    });
+    this.#fetching = new Fetching({ ...parts, asking });
+    this.#hearing = new Hearing({ ...parts, superSeed: this.#superSeed });
+  }
+
+  /** All that is known of each link. */
+  get links(): LinkTable {
+    this.#hearing.settle();
+    return this.#links;
+  }
+
+  /** Whether it is asked for that piece. */
+  isAsked(link: LinkId, index: number): boolean {
+    return this.#links.get(link)?.fetches.has(index) === true;
   }
 
   /** Draws a link id; the shell uses it for what comes in and for HTTP sources. */
@@ -106,10 +106,16 @@ export class SwarmCore {
     if (this.#dialling.banned(peerId, nowMs)) return 'banned';
     const isStranger = isStrangerId(peerId);
     const limit = isStranger ? this.limits.strangerWires : this.limits.wires;
-    return (isStranger ? this.links.strangers : this.links.members) >= limit ? 'full' : 'yes';
+    return (isStranger ? this.#links.strangers : this.#links.members) >= limit ? 'full' : 'yes';
   }
 
   handle(event: SwarmEvent, nowMs: number, emit: Emit): void {
+    if (event.type === 'haves' && this.#hearing.mayWait) {
+      this.#hearing.later(event.link, event.indexes);
+      return;
+    }
+    // Those two look at nothing that peers said.
+    if (event.type !== 'progress' && event.type !== 'asked') this.#hearing.settle();
     switch (event.type) {
       case 'peers':
         this.#dialling.learn(event.peers);
@@ -121,7 +127,7 @@ export class SwarmCore {
         this.#onWireUp(event, nowMs, emit);
         break;
       case 'choked':
-        this.links.get(event.link)?.choke(event.on);
+        this.#links.get(event.link)?.choke(event.on);
         break;
       case 'linkDown':
         this.#down(event.link, event.reason, nowMs);
@@ -185,11 +191,11 @@ export class SwarmCore {
 
   #onHttpUp({ link, has }: Of<'httpUp'>, nowMs: number): void {
     const http = { kind: 'http', peerId: '', origin: true, zone: '', dialled: true, httpHas: has } as const;
-    this.links.set(link, this.#link(link, nowMs, http));
+    this.#links.set(link, this.#link(link, nowMs, http));
   }
 
   #onWireUp(event: Of<'wireUp'>, nowMs: number, emit: Emit): void {
-    const other = wireOf(this.links.values(), event.peerId);
+    const other = wireOf(this.#links.values(), event.peerId);
     if (other !== undefined && !this.#dialling.newWins(event, other, nowMs)) {
       emit({ type: 'close', link: event.link, reason: 'duplicate' });
       return;
@@ -197,7 +203,7 @@ export class SwarmCore {
     this.#dialling.onUp(event.peerId, event.link);
     const { peerId, origin, zone, dialled, isStranger = false } = event;
     const wire = { kind: 'wire', peerId, origin, zone, dialled, isStranger } as const;
-    this.links.set(event.link, this.#link(event.link, nowMs, wire));
+    this.#links.set(event.link, this.#link(event.link, nowMs, wire));
     if (other !== undefined) {
       emit({ type: 'close', link: other.id, reason: 'duplicate' });
       this.#down(other.id, 'duplicate', nowMs);
@@ -212,41 +218,31 @@ export class SwarmCore {
 
   #down(id: LinkId, reason: DownReason, nowMs: number): void {
     this.#dialling.onDown(id, reason, nowMs);
-    const link = this.links.get(id);
+    const link = this.#links.get(id);
     if (link === undefined) return;
     this.#pieces.lost(link);
-    this.links.delete(id);
+    this.#links.delete(id);
     for (const index of link.fetches.keys()) this.#pieces.release(id, index);
     this.#superSeed?.onDown(link);
   }
 
-  /** By far the most frequent event: what is not wanted changes nothing, unless something may be given for it. */
+  /** What is not wanted changes nothing, unless something may be given for it. */
   #onHaves(id: LinkId, indexes: Iterable<number>, nowMs: number, emit: Emit): void {
-    const link = this.links.get(id);
+    const link = this.#links.get(id);
     if (link === undefined) return;
-    let isNews = false;
-    let isNext = false;
-    for (const index of indexes) {
-      if (!link.has.add(index)) continue;
-      if (this.#pieces.wanted.has(index)) {
-        isNews = true;
-        isNext ||= this.#readers.isNext(index, this.limits.readerHead);
-      }
-      this.#pieces.gained(link, index);
-      if (!link.isStranger) this.#superSeed?.settle(link, index, nowMs);
-    }
-    if (isNews) this.links.noteNews(link);
+    const heard = this.#hearing.hear(link, indexes, nowMs);
     const isClosed = this.#closeDone(link, nowMs, emit);
-    if (isNews || isClosed || this.#superSeed !== undefined) this.#work(nowMs, emit, isNext);
+    if (heard !== 'nothing' || isClosed || this.#superSeed !== undefined)
+      this.#work(nowMs, emit, heard === 'next');
   }
 
   #onSuggested(event: Of<'suggested'>): void {
-    const link = this.links.get(event.link);
+    const link = this.#links.get(event.link);
     if (link !== undefined && link.suggested.size < this.limits.sample) link.suggested.add(event.index);
   }
 
   #onAsked(event: Of<'asked'>, nowMs: number, emit: Emit): void {
-    const link = this.links.get(event.link);
+    const link = this.#links.get(event.link);
     const { index } = event;
     if (link === undefined || !this.have.has(index)) {
       emit({ type: 'refuse', link: event.link, index });
@@ -256,15 +252,16 @@ export class SwarmCore {
       this.#superSeed === undefined ||
       link.origin ||
       link.isStranger ||
-      this.#superSeed.admit(link, index, this.links.values(), nowMs);
+      this.#superSeed.admit(link, index, this.#links.values(), nowMs);
     emit({ type: admitted ? 'readPiece' : 'refuse', link: link.id, index });
   }
 
   #onProgress(event: Of<'progress'>, nowMs: number): void {
-    const link = this.links.get(event.link);
+    const link = this.#links.get(event.link);
     if (link === undefined) return;
     link.onBytes(event.index, event.bytes, nowMs);
     this.#rate.add(event.bytes, nowMs);
+    this.#hearing.mayWait &&= !this.#fetching.mayAskMore;
     if (link.kind !== 'wire' || link.isStranger) return;
     this.#wireByteMs = nowMs;
     this.#zones.add(event.bytes, link.zone !== this.#init.zone);
@@ -272,7 +269,7 @@ export class SwarmCore {
 
   #onFetched(event: Of<'fetched'>, nowMs: number, emit: Emit): void {
     const { index } = event;
-    const link = this.links.get(event.link);
+    const link = this.#links.get(event.link);
     link?.end(index);
     const useful = event.good && !this.have.has(index) && !this.#pieces.writing.has(index);
     if (useful) {
@@ -291,7 +288,7 @@ export class SwarmCore {
   #cancelRest(index: number, but: LinkId | undefined, emit: Emit): void {
     for (const id of this.#pieces.settle(index)) {
       if (id === but) continue;
-      this.links.get(id)?.end(index);
+      this.#links.get(id)?.end(index);
       emit({ type: 'cancel', link: id, index });
     }
   }
@@ -308,7 +305,7 @@ export class SwarmCore {
   }
 
   #onFetchFailed(event: Of<'fetchFailed'>, nowMs: number): void {
-    const link = this.links.get(event.link);
+    const link = this.#links.get(event.link);
     link?.end(event.index);
     this.#pieces.release(event.link, event.index);
     if (event.busy) this.#fetching.noBuffers = true;
@@ -327,14 +324,14 @@ export class SwarmCore {
     this.#cancelRest(index, undefined, emit);
     this.#superSeed?.onLanded(index);
     // A peer that has it need not know; an origin must, to see what is out already.
-    this.links.forEachToTell(
+    this.#links.forEachToTell(
       (seat) => this.#pieces.isWith(seat, index),
       (link) => emit({ type: 'sendHave', link, index }),
     );
     if (!this.have.complete || this.#wish.finished) return;
     this.#wish.finished = true;
     emit({ type: 'finish' });
-    for (const link of [...this.links.values()]) this.#closeDone(link, nowMs, emit);
+    for (const link of [...this.#links.values()]) this.#closeDone(link, nowMs, emit);
   }
 
   /** Two that have everything have nothing to say: the wire makes room. */
@@ -346,7 +343,7 @@ export class SwarmCore {
 
   #onTick(nowMs: number, emit: Emit): void {
     const line = { ms: this.#fetching.lineMs(nowMs), longMs: this.#fetching.longLineMs };
-    for (const link of [...this.links.values()]) {
+    for (const link of [...this.#links.values()]) {
       if (link.kind === 'wire' && this.#dialling.banned(link.peerId, nowMs)) {
         // It lied in another swarm.
         this.#close(link, 'banned', nowMs, emit);
@@ -366,19 +363,28 @@ export class SwarmCore {
     }
     const wanting = this.#wish.isWanting(this.#pieces);
     if (wanting) this.#fetching.hedge(nowMs, emit);
-    if (this.#lack.check(this.links.values(), wanting, nowMs)) emit({ type: 'wantPeers' });
+    if (this.#lack.check(this.#links.values(), wanting, nowMs)) emit({ type: 'wantPeers' });
   }
 
   #work(nowMs: number, emit: Emit, heads = true): void {
     const wanting = this.#wish.isWanting(this.#pieces);
     if (wanting) {
-      this.#dialling.dial(this.links.members, nowMs, this.drawLink, emit);
+      this.#dialling.dial(this.#links.members, nowMs, this.drawLink, emit);
       this.#fetching.schedule(nowMs, emit, heads);
     }
-    this.#superSeed?.offer(this.links.values(), nowMs, emit);
+    this.#superSeed?.offer(this.#links.values(), nowMs, emit);
+    this.#hearing.mayWait = wanting && this.#superSeed === undefined && this.#isBusy();
     if (this.#timerSet || !wanting) return;
     this.#timerSet = true;
     emit({ type: 'setTimer', key: 'tick', atMs: nowMs + this.limits.tickMs });
+  }
+
+  /** Nobody is to be dialled and nothing asked for, whatever peers say they have. */
+  #isBusy(): boolean {
+    const { dialledWires, readerHead } = this.limits;
+    if (this.#links.members + this.#dialling.pending < dialledWires || this.#fetching.mayAskMore)
+      return false;
+    return !this.#readers.areNext(readerHead, this.#pieces.wanted.bits);
   }
 
   #link(
