@@ -5,7 +5,13 @@ import { VirtualClock } from '../src/wire/clock.ts';
 t.test(
   'what is due runs in order of time, equal times in order of asking, also what is asked meanwhile',
   async (t) => {
-    const entry = fc.record({ atMs: fc.nat(9), childMs: fc.option(fc.nat(9), { nil: undefined }) });
+    // Some times are equal, some far from all others.
+    const time = fc.oneof(
+      fc.nat(9),
+      fc.nat(9).map((at) => at * 40),
+      fc.nat(90_000).map((at) => at / 64),
+    );
+    const entry = fc.record({ atMs: time, childMs: fc.option(time, { nil: undefined }) });
     let most = 0;
     fc.assert(
       fc.property(fc.array(entry, { minLength: 20, maxLength: 60 }), (entries) => {
@@ -39,6 +45,28 @@ t.test(
     t.ok(most >= 20, `${most} entries`);
   },
 );
+
+t.test('equal times in order of asking, however long before they were asked for', async (t) => {
+  const clock = new VirtualClock();
+  const ran: string[] = [];
+  const ask = (name: string): void => clock.at(700, () => ran.push(name));
+  ask('first');
+  for (const atMs of [1, 300, 571, 572, 600, 699.99, 700]) clock.at(atMs, () => ask(`at ${atMs}`));
+  ask('second');
+  while (clock.step());
+  t.strictSame(ran, [
+    'first',
+    'second',
+    'at 1',
+    'at 300',
+    'at 571',
+    'at 572',
+    'at 600',
+    'at 699.99',
+    'at 700',
+  ]);
+  t.equal(clock.nowMs, 700);
+});
 
 t.test('thousands of entries, as many as the clock had room for and more', async (t) => {
   const clock = new VirtualClock();

@@ -8,7 +8,6 @@ export interface Wire {
   readonly node: SimNode;
   readonly link: LinkId;
   readonly flow: Flow;
-  haves: number[];
   /** The other end's way here; it is open while that end has the wire. */
   back: Wire | undefined;
   isOpen: boolean;
@@ -30,5 +29,5 @@ interface WireEnd {
 }
 
 function newWire({ node, link, port }: WireEnd): Wire {
-  return { node, link, flow: newFlow(port), haves: [], back: undefined, isOpen: true };
+  return { node, link, flow: newFlow(port), back: undefined, isOpen: true };
 }

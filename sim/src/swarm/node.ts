@@ -38,6 +38,8 @@ export class SimNode {
   lateBytes = 0;
   /** Our link → the other end. */
   readonly #wires = new Map<LinkId, Wire>();
+  /** The same, to look them up. */
+  readonly #wireOf: (Wire | undefined)[] = [];
   readonly #http: HttpGets;
   readonly #machine: Machine;
   #join: Join | undefined;
@@ -73,7 +75,13 @@ export class SimNode {
     this.#disk = new Disk(init.have);
     this.#http = new HttpGets(init.name, init.machine, (event) => this.tell(event));
     const { clock, network } = init;
-    this.#haves = new HaveBatch({ clock, network, port: init.machine.port, isAlive: () => this.alive });
+    this.#haves = new HaveBatch({
+      clock,
+      network,
+      port: init.machine.port,
+      isAlive: () => this.alive,
+      wireOf: (link) => this.#wireOf[link],
+    });
     this.reader = new SimReader(this.#core.have, init.knows);
   }
 
@@ -171,9 +179,8 @@ export class SimNode {
     const { clock, trace, number } = this.#init;
     if (effect.type === 'sendHave') {
       // By far the most frequent.
-      trace.add(clock.nowMs, number, effect.type, effect.link, effect.index);
-      const wire = this.#wires.get(effect.link);
-      if (wire !== undefined) this.#haves.add(wire, effect.index);
+      trace.addHave(clock.nowMs, number, effect.link, effect.index);
+      if (this.#wireOf[effect.link] !== undefined) this.#haves.add(effect.link, effect.index);
       return;
     }
     const link = 'link' in effect ? effect.link : -1;
@@ -205,7 +212,7 @@ export class SimNode {
         this.#send(effect.link, (link) => ({ type: 'fetchFailed', link, index: piece, busy: false }));
         return;
       case 'readPiece': {
-        const to = this.#wires.get(effect.link);
+        const to = this.#wireOf[effect.link];
         if (to !== undefined) this.#upload(to, effect.index);
         return;
       }
@@ -264,14 +271,19 @@ export class SimNode {
       const theirs = other.#core.drawLink();
       const near = { node: this, link, port: this.#machine.port };
       const wire = newWires(near, { node: other, link: theirs, port: other.#machine.port });
-      other.#wires.set(theirs, wire.back!);
-      this.#wires.set(link, wire);
+      other.#keep(theirs, wire.back!);
+      this.#keep(link, wire);
       network.message(() => {
         if (this.#wires.has(link)) this.#up(link, other, true);
       });
       other.#up(theirs, this, false);
     };
     clock.at(clock.nowMs + network.latencyMs + dialMs, () => other.#whenStarted(reach));
+  }
+
+  #keep(link: LinkId, wire: Wire): void {
+    this.#wires.set(link, wire);
+    this.#wireOf[link] = wire;
   }
 
   #whenStarted(run: () => void): void {
@@ -285,7 +297,7 @@ export class SimNode {
 
   /** Messages on one wire keep their order: the clock runs equal times in order of asking. Bitfields wait for the other end's `wireUp`. */
   #send(link: LinkId, make: (theirs: LinkId) => SwarmEvent): void {
-    const wire = this.#wires.get(link);
+    const wire = this.#wireOf[link];
     if (wire === undefined) return;
     const event = make(wire.link);
     const there = wire.flow.to;
@@ -303,8 +315,9 @@ export class SimNode {
     reason: Extract<SwarmEvent, { type: 'linkDown' }>['reason'],
     tellOther: boolean,
   ): void {
-    const wire = this.#wires.get(link);
+    const wire = this.#wireOf[link];
     this.#wires.delete(link);
+    this.#wireOf[link] = undefined;
     if (wire === undefined) return;
     wire.isOpen = false;
     this.#machine.uplink.drop(wire.flow);
@@ -324,10 +337,10 @@ export class SimNode {
 
   #cancel(link: LinkId, index: number): void {
     this.#http.cancel(link, index);
-    const wire = this.#wires.get(link);
+    const wire = this.#wireOf[link];
     if (wire === undefined) return;
     this.#init.network.message(() => {
-      const back = wire.node.#wires.get(wire.link);
+      const back = wire.node.#wireOf[wire.link];
       if (back !== undefined) wire.node.#machine.uplink.cancel(back.flow, index);
     });
   }
@@ -347,7 +360,7 @@ export class SimNode {
     if (!wire.isOpen) return;
     const { blockBytes } = this.#machine.uplink;
     const link = wire.back!.link;
-    if (this.#core.links.get(link)?.fetches.has(index) !== true) {
+    if (!this.#core.isAsked(link, index)) {
       this.lateBytes += blockBytes;
       return;
     }

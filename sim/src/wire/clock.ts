@@ -1,101 +1,106 @@
-type Run = () => void;
+import { DueHeap, type Run } from './due-heap.ts';
 
 /** Between two words on how far a run is. */
 export const STEPS_A_WORD = 2 ** 17;
-const FEWEST = 1_024;
-/** Children of one place of the heap. */
-const FAN = 4;
+/** So long is the time of one drawer, ms, and so many are open. */
+const DRAWER_MS = 1 / 32;
+const DRAWERS = 4_096;
+
+/** What is due within the time of one drawer, in order of asking. */
+interface Drawer {
+  size: number;
+  readonly atMs: number[];
+  readonly orders: number[];
+  readonly runs: Run[];
+}
 
 /**
- * A virtual clock: runs what is due in order of time, then of asking. A heap in arrays of numbers, which a run of thousands of nodes
- * goes through 10⁹ times.
+ * A virtual clock: runs what is due in order of time, then of asking. A run of thousands of nodes has a million entries and goes
+ * through 10⁹: so only what is due in this moment is in a heap, which is small and at hand; what comes soon lies in drawers, each
+ * for a stretch of time, and what comes later on a pile.
  */
 export class VirtualClock {
   nowMs = 0;
-  #size = 0;
   #order = 0;
-  #atMs = new Float64Array(FEWEST);
-  #orders = new Float64Array(FEWEST);
-  /** Its place in `#runs`. */
-  #places = new Int32Array(FEWEST);
-  readonly #runs: Run[] = [];
-  readonly #gaps: number[] = [];
+  /** What is in the drawer of this moment, and in those before. */
+  readonly #now = new DueHeap();
+  #drawer = 0;
+  readonly #drawers: (Drawer | undefined)[] = new Array<undefined>(DRAWERS).fill(undefined);
+  /** Entries in drawers. */
+  #soon = 0;
+  readonly #later = new DueHeap();
+  /** Drawers that are empty, to be used again. */
+  readonly #spare: Drawer[] = [];
 
   at(atMs: number, run: Run): void {
-    if (this.#size === this.#atMs.length) this.#grow();
     const dueMs = Math.max(atMs, this.nowMs);
-    const times = this.#atMs;
-    let at = this.#size++;
-    while (at > 0) {
-      const parent = Math.floor((at - 1) / FAN);
-      // Of equal times what was asked for before comes first.
-      if (times[parent]! <= dueMs) break;
-      this.#move(parent, at);
-      at = parent;
-    }
-    const slot = this.#gaps.pop() ?? this.#runs.length;
-    this.#runs[slot] = run;
-    times[at] = dueMs;
-    this.#orders[at] = this.#order++;
-    this.#places[at] = slot;
+    const drawer = drawerOf(dueMs);
+    if (drawer <= this.#drawer) this.#now.push(dueMs, this.#order++, run);
+    else if (drawer < this.#drawer + DRAWERS) this.#put(drawer, dueMs, this.#order++, run);
+    else this.#later.push(dueMs, this.#order++, run);
   }
 
   /** Runs the next entry; false when there is none. */
   step(): boolean {
-    if (this.#size === 0) return false;
-    this.nowMs = this.#atMs[0]!;
-    const slot = this.#places[0]!;
-    const run = this.#runs[slot]!;
-    this.#runs[slot] = idle;
-    this.#gaps.push(slot);
-    this.#size -= 1;
-    if (this.#size > 0) this.#sink();
-    run();
+    if (this.#now.size === 0 && !this.#open()) return false;
+    this.nowMs = this.#now.nextMs;
+    this.#now.pop()();
     return true;
   }
 
-  /** The first place is empty: what comes next takes it, and the last entry the gap that is left. */
-  #sink(): void {
-    const times = this.#atMs;
-    const orders = this.#orders;
-    const size = this.#size;
-    const lastMs = times[size]!;
-    const lastOrder = orders[size]!;
-    let at = 0;
-    for (let first = 1; first < size; first = at * FAN + 1) {
-      const end = Math.min(first + FAN, size);
-      let least = first;
-      for (let child = first + 1; child < end; child++)
-        if (
-          times[child]! < times[least]! ||
-          (times[child] === times[least] && orders[child]! < orders[least]!)
-        )
-          least = child;
-      if (times[least]! > lastMs || (times[least] === lastMs && orders[least]! > lastOrder)) break;
-      this.#move(least, at);
-      at = least;
+  /** Opens the next drawer with something in it; false when there is none. */
+  #open(): boolean {
+    if (this.#soon === 0 && this.#later.size === 0) return false;
+    if (this.#soon === 0) this.#drawer = drawerOf(this.#later.nextMs) - 1;
+    let drawer: Drawer | undefined;
+    while (drawer === undefined) {
+      this.#drawer += 1;
+      const at = this.#drawer % DRAWERS;
+      // The one that was opened last is the furthest away now.
+      this.#bring();
+      drawer = this.#drawers[at];
+      this.#drawers[at] = undefined;
+      if (this.#now.size > 0 && drawer === undefined) return true;
     }
-    this.#move(size, at);
+    for (let at = 0; at < drawer.size; at++)
+      this.#now.push(drawer.atMs[at]!, drawer.orders[at]!, drawer.runs[at]!);
+    this.#soon -= drawer.size;
+    drawer.runs.fill(idle, 0, drawer.size);
+    drawer.size = 0;
+    this.#spare.push(drawer);
+    return true;
   }
 
-  #move(from: number, to: number): void {
-    this.#atMs[to] = this.#atMs[from]!;
-    this.#orders[to] = this.#orders[from]!;
-    this.#places[to] = this.#places[from]!;
+  /** Puts what is near enough by now from the pile into its drawer. */
+  #bring(): void {
+    const later = this.#later;
+    while (later.size > 0 && drawerOf(later.nextMs) < this.#drawer + DRAWERS) {
+      const dueMs = later.nextMs;
+      const order = later.nextOrder;
+      const drawer = drawerOf(dueMs);
+      const run = later.pop();
+      if (drawer <= this.#drawer) this.#now.push(dueMs, order, run);
+      else this.#put(drawer, dueMs, order, run);
+    }
   }
 
-  #grow(): void {
-    const length = this.#size * 2;
-    const [times, orders, slots] = [
-      new Float64Array(length),
-      new Float64Array(length),
-      new Int32Array(length),
-    ];
-    times.set(this.#atMs);
-    orders.set(this.#orders);
-    slots.set(this.#places);
-    [this.#atMs, this.#orders, this.#places] = [times, orders, slots];
+  #put(number: number, dueMs: number, order: number, run: Run): void {
+    const at = number % DRAWERS;
+    let drawer = this.#drawers[at];
+    if (drawer === undefined) {
+      drawer = this.#spare.pop() ?? { size: 0, atMs: [], orders: [], runs: [] };
+      this.#drawers[at] = drawer;
+    }
+    const place = drawer.size++;
+    drawer.atMs[place] = dueMs;
+    drawer.orders[place] = order;
+    drawer.runs[place] = run;
+    this.#soon += 1;
   }
+}
+
+function drawerOf(ms: number): number {
+  return Math.floor(ms / DRAWER_MS);
 }
 
 /** Stands where what has run was, so that nothing of it is held. */
