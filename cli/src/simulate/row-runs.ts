@@ -36,21 +36,24 @@ export interface RowWatch {
 /** What one thread may take: of its heap, and of what is young there. */
 const HEAP_MIB = 6_144;
 const YOUNG_MIB = 192;
-/** What a run takes beside its nodes, and for each of them and each blob. */
+/** What a run takes beside its nodes, for each of them and each blob, and for each piece of those: mostly who of 64 others has it. */
 const BASE_BYTES = 256 * 2 ** 20;
-const NODE_BYTES = 320 * 1024;
+const NODE_BYTES = 256 * 1024;
+const NODE_PIECE_BYTES = 48;
 
 /** How many rows run at once: one a core, and as many as memory is free for; one in any case. */
 export function rowsAtOnce(
   tasks: readonly RowTask[],
   { cores, freeBytes }: { readonly cores: number; readonly freeBytes: number },
 ): number {
-  const most = Math.max(
-    ...tasks.map(
-      ({ options: { nodes, pieces } }) => BASE_BYTES + nodes * [pieces].flat().length * NODE_BYTES,
-    ),
-  );
+  const most = Math.max(...tasks.map(({ options }) => rowBytes(options)));
   return Math.max(1, Math.min(cores, Math.floor(freeBytes / most)));
+}
+
+/** The memory that bounds a row. */
+function rowBytes({ nodes, pieces }: SimulateOptions): number {
+  const nodeBytes = [pieces].flat().reduce((sum, one) => sum + NODE_BYTES + one * NODE_PIECE_BYTES, 0);
+  return BASE_BYTES + nodes * nodeBytes;
 }
 
 /** Runs rows beside each other, on a thread each. One that fails leaves the others alone; what came of each, in their order. */

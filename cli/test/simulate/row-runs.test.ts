@@ -57,10 +57,12 @@ t.test('a row that fails leaves the others alone', async (t) => {
 });
 
 t.test('as many rows at once as there are cores and memory for', async (t) => {
-  const whole = TASKS.map((task) => ({ ...task, options: { ...options, nodes: 15_000, pieces: 954 } }));
-  const atOnce = (cores: number, gib: number): number =>
-    rowsAtOnce(whole, { cores, freeBytes: gib * 2 ** 30 });
+  const atOnce = (cores: number, gib: number, pieces = 954): number => {
+    const whole = TASKS.map((task) => ({ ...task, options: { ...options, nodes: 15_000, pieces } }));
+    return rowsAtOnce(whole, { cores, freeBytes: gib * 2 ** 30 });
+  };
   t.equal(atOnce(4, 64), 4);
   t.equal(atOnce(4, 1), 1, 'one in any case');
   t.ok(atOnce(4, 12) > 1 && atOnce(4, 12) < 4);
+  t.ok(atOnce(4, 12, 20_000) < atOnce(4, 12), 'of a longer blob fewer');
 });
