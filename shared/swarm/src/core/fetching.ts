@@ -2,7 +2,7 @@ import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { Asking } from './asking.ts';
 import type { Emit, LinkId } from './events.ts';
 import type { CoreLimits } from './limits.ts';
-import type { Link } from './link.ts';
+import type { Link, OwnLine } from './link.ts';
 import { type LinkTable, Turns } from './link-table.ts';
 import { type PickView, pickPiece } from './picker.ts';
 import type { PieceTable } from './pieces.ts';
@@ -151,45 +151,36 @@ export class Fetching {
     return true;
   }
 
-  /**
-   * What the own line needs for all that is on its way, as fast as it was of late, ms. 0 before that was measured, and once nothing
-   * at all came while it could have brought three pieces: then it is not the line that holds them up.
-   */
-  lineMs(nowMs: number): number {
-    const { rate, pieces, limits } = this.#deps;
-    const silentMs = Math.max(limits.stallMs, Math.min(3 * this.#pieceMs, 2 * limits.hungMs));
-    if (rate.silentMs(nowMs) >= silentMs) return 0;
-    return Math.min(limits.lineMs, pieces.inFlight.size * this.#pieceMs);
+  /** `longMs` counts whatever is silent: a wire that is closed too early begins its pieces anew, for ever on a line that is slow enough. */
+  line(nowMs: number): OwnLine {
+    return { ms: this.#lineMs(nowMs), longMs: this.#needMs(this.#deps.rate.bytesPerSec) };
   }
 
-  /** What the own line needs for a piece, as fast as it was of late, ms; 0 before that was measured. */
-  get #pieceMs(): number {
-    const { bestPerSec } = this.#deps.rate;
-    return bestPerSec === 0 ? 0 : (PIECE_BYTES * 1000) / bestPerSec;
+  /** 0 once nothing at all came while the line could have brought three pieces: then it is not the line that holds them up. */
+  #lineMs(nowMs: number): number {
+    const { rate, limits } = this.#deps;
+    const silentMs = Math.max(limits.stallMs, Math.min(3 * pieceMs(rate.bestPerSec), 2 * limits.hungMs));
+    return rate.silentMs(nowMs) >= silentMs ? 0 : this.#needMs(rate.bestPerSec);
   }
 
-  /**
-   * As {@link lineMs}, by the rate of now and whatever is silent: how long a wire may be silent until it is closed. A wire that is
-   * closed too early begins its pieces anew, for ever on a line that is slow enough.
-   */
-  get longLineMs(): number {
-    const { rate, pieces, limits } = this.#deps;
-    if (rate.bytesPerSec === 0) return 0;
-    return Math.min(limits.lineMs, (pieces.inFlight.size * PIECE_BYTES * 1000) / rate.bytesPerSec);
+  /** What all that is on its way needs at that rate, ms; 0 before one was measured. */
+  #needMs(bytesPerSec: number): number {
+    const { pieces, limits } = this.#deps;
+    return Math.min(limits.lineMs, pieces.inFlight.size * pieceMs(bytesPerSec));
   }
 
   /** From when on a silent fetch is late; `isRead`: a reader waits for it, and where a line is not very slow not for long. */
   #stallMs(nowMs: number, isRead: boolean): number {
-    const { limits } = this.#deps;
-    const mostMs = isRead ? Math.max(limits.readerHttpMs, 3 * this.#pieceMs) : limits.lineMs;
-    return Math.max(limits.stallMs, Math.min(this.lineMs(nowMs), mostMs));
+    const { limits, rate } = this.#deps;
+    const mostMs = isRead ? Math.max(limits.readerHttpMs, 3 * pieceMs(rate.bestPerSec)) : limits.lineMs;
+    return Math.max(limits.stallMs, Math.min(this.#lineMs(nowMs), mostMs));
   }
 
   /** From when on a reader's piece is late; where more is asked for, not while the line needs so long for all of it. */
   #readerLateMs(nowMs: number): number {
     const { limits, pieces } = this.#deps;
     if (pieces.inFlight.size <= 1) return limits.readerLateMs;
-    return Math.max(limits.readerLateMs, 2 * this.lineMs(nowMs));
+    return Math.max(limits.readerLateMs, 2 * this.#lineMs(nowMs));
   }
 
   /** How long a piece still takes if it comes on as until now, ms. */
@@ -234,4 +225,9 @@ export class Fetching {
     this.#deps.pieces.begin(link.id, index);
     emit({ type: 'fetch', link: link.id, index });
   }
+}
+
+/** What a line of that rate needs for a piece, ms. */
+function pieceMs(bytesPerSec: number): number {
+  return bytesPerSec === 0 ? 0 : (PIECE_BYTES * 1000) / bytesPerSec;
 }

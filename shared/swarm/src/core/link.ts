@@ -13,6 +13,12 @@ export interface Fetch {
   bytes: number;
 }
 
+/** What the own line needs for all that is on its way, ms: by its best of late, and by its rate of now. */
+export interface OwnLine {
+  readonly ms: number;
+  readonly longMs: number;
+}
+
 const RATE_WINDOW_MS = 100;
 const RTT_WEIGHT = 0.3;
 /** A longer wait for the first bytes counts as this, in ms. */
@@ -212,14 +218,10 @@ export class Link {
   }
 
   /**
-   * Notes whether it is stalled; true if it has been silent for so long that it is given up. `line`: what the own line needs for all
-   * that is on its way to us, by its best and by now; who is silent for less may wait its turn there.
+   * Notes whether it is stalled; true if it has been silent for so long that it is given up. Who is silent for less than the own line
+   * needs may wait its turn there.
    */
-  checkSilence(
-    limits: CoreLimits,
-    nowMs: number,
-    line: { readonly ms: number; readonly longMs: number },
-  ): boolean {
+  checkSilence(limits: CoreLimits, nowMs: number, line: OwnLine): boolean {
     const silentMs = nowMs - this.lastByteMs;
     if (this.load === 0) {
       // A stalled wire whose pieces came from elsewhere is tried again after a pause.

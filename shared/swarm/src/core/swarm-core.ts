@@ -6,8 +6,7 @@ import { Dialling } from './dialling.ts';
 import type { DownReason, Emit, LinkId, SwarmEvent } from './events.ts';
 import { Fetching } from './fetching.ts';
 import { Lack } from './lack.ts';
-import type { CoreLimits } from './limits.ts';
-import { CORE_LIMITS } from './limits.ts';
+import { CORE_LIMITS, type CoreLimits } from './limits.ts';
 import { Link, wireOf } from './link.ts';
 import { LinkTable } from './link-table.ts';
 import { Hearing, PieceTable } from './pieces.ts';
@@ -342,7 +341,7 @@ export class SwarmCore {
   }
 
   #onTick(nowMs: number, emit: Emit): void {
-    const line = { ms: this.#fetching.lineMs(nowMs), longMs: this.#fetching.longLineMs };
+    const line = this.#fetching.line(nowMs);
     for (const link of [...this.#links.values()]) {
       if (link.kind === 'wire' && this.#dialling.banned(link.peerId, nowMs)) {
         // It lied in another swarm.

@@ -1,16 +1,6 @@
-import { Bitfield } from '@sepia/base/bitfield';
 import t from 'tap';
-import { Asking } from '../../src/core/asking.ts';
-import { Bans } from '../../src/core/bans.ts';
-import { Dialling } from '../../src/core/dialling.ts';
-import { CORE_LIMITS } from '../../src/core/limits.ts';
 import type { Link } from '../../src/core/link.ts';
-import { LinkTable } from '../../src/core/link-table.ts';
-import { PieceTable } from '../../src/core/pieces.ts';
-import { Chance } from '../../src/core/random.ts';
-import { Readers } from '../../src/core/readers.ts';
-import { ZoneMeter } from '../../src/core/zone-meter.ts';
-import { makeLink } from '../support/core.ts';
+import { makeAsking, makeLink } from '../support/core.ts';
 
 const PIECES = 16;
 /** All links are up since then, and nothing came over a wire since. */
@@ -23,30 +13,10 @@ interface Wire {
   readonly has?: readonly number[];
 }
 
-/** What rules look at, in a member of zone `a`; nothing is on its way, nobody reads. */
-function scene({ farShare = 1, wireByteMs = NOW_MS }: { farShare?: number; wireByteMs?: number } = {}) {
-  const limits = { ...CORE_LIMITS, farShare };
-  const chance = new Chance(1);
-  const links = new LinkTable();
-  const readers = new Readers(() => true);
-  const pieces = new PieceTable({
-    pieceCount: PIECES,
-    have: new Bitfield(PIECES),
-    knows: () => true,
-    covered: () => true,
-  });
-  const dialling = new Dialling({ limits, chance, ownId: '0'.repeat(40), zone: 'a', bans: new Bans() });
-  const asking = new Asking({
-    limits,
-    zone: 'a',
-    origin: false,
-    links,
-    pieces,
-    readers,
-    dialling,
-    zones: new ZoneMeter(farShare),
-    wireByteMs: () => wireByteMs,
-  });
+/** What rules look at, and links to be asked. */
+function scene(over: { readonly farShare?: number; readonly wireByteMs?: number } = {}) {
+  const parts = makeAsking(PIECES, { wireByteMs: NOW_MS, ...over });
+  const { links, pieces } = parts;
   const add = (over: Parameters<typeof makeLink>[0]): Link => {
     const link = makeLink({ id: links.size + 1, nowMs: NOW_MS, pieceCount: PIECES, ...over });
     links.set(link.id, link);
@@ -71,7 +41,7 @@ function scene({ farShare = 1, wireByteMs = NOW_MS }: { farShare?: number; wireB
     link.begin(index, NOW_MS);
     pieces.begin(link.id, index);
   };
-  return { asking, limits, links, pieces, readers, dialling, wire, http, fetch };
+  return { ...parts, wire, http, fetch };
 }
 
 t.test('the soonest: a member before an origin, an origin before HTTP, and a stranger last', async (t) => {

@@ -1,20 +1,12 @@
-import { Bitfield } from '@sepia/base/bitfield';
 import t from 'tap';
-import { Asking } from '../../src/core/asking.ts';
-import { Bans } from '../../src/core/bans.ts';
-import { Dialling } from '../../src/core/dialling.ts';
 import type { SwarmEffect } from '../../src/core/events.ts';
 import { Fetching } from '../../src/core/fetching.ts';
 import { CORE_LIMITS } from '../../src/core/limits.ts';
 import type { Link } from '../../src/core/link.ts';
-import { LinkTable } from '../../src/core/link-table.ts';
 import { type PickView, pickPiece } from '../../src/core/picker.ts';
-import { PieceTable } from '../../src/core/pieces.ts';
 import { Chance } from '../../src/core/random.ts';
 import { Rate } from '../../src/core/rate.ts';
-import { Readers } from '../../src/core/readers.ts';
-import { ZoneMeter } from '../../src/core/zone-meter.ts';
-import { makeLink } from '../support/core.ts';
+import { makeAsking, makeLink } from '../support/core.ts';
 
 const PIECES = 6;
 
@@ -25,31 +17,10 @@ function peer(id: number, has: readonly number[]): Link {
 }
 
 function scene() {
-  const [chance, links, readers] = [new Chance(1), new LinkTable(), new Readers(() => true)];
-  const pieces = new PieceTable({
-    pieceCount: PIECES,
-    have: new Bitfield(PIECES),
-    knows: () => true,
-    covered: () => true,
-  });
-  const dialling = new Dialling({
-    limits: CORE_LIMITS,
-    chance,
-    ownId: 'f'.repeat(40),
-    zone: 'a',
-    bans: new Bans(),
-  });
-  const common = { limits: CORE_LIMITS, links, pieces, readers };
-  const asking = new Asking({
-    ...common,
-    zone: 'a',
-    origin: false,
-    dialling,
-    zones: new ZoneMeter(1),
-    wireByteMs: () => 0,
-  });
+  const parts = makeAsking(PIECES);
+  const { links, pieces } = parts;
   const rate = new Rate(0);
-  const fetching = new Fetching({ ...common, chance, asking, rate });
+  const fetching = new Fetching({ ...parts, rate });
   const hedge = (nowMs: number): SwarmEffect[] => {
     const told: SwarmEffect[] = [];
     fetching.hedge(nowMs, (effect) => void told.push(effect));
@@ -65,12 +36,19 @@ function scene() {
     link.begin(index, 0);
     pieces.begin(link.id, index);
   };
-  return { links, readers, pieces, rate, ask, hedge, schedule };
+  /** A link that has those pieces, and was asked for some of them. */
+  const add = (id: number, has: readonly number[], ...asked: readonly number[]): Link => {
+    const link = peer(id, has);
+    links.set(id, link);
+    for (const index of asked) ask(link, index);
+    return link;
+  };
+  return { ...parts, rate, add, ask, hedge, schedule };
 }
 
 t.test('a piece that is asked of links that are gone gets another source', async (t) => {
-  const { links, pieces, hedge } = scene();
-  links.set(2, peer(2, [0]));
+  const { add, pieces, hedge } = scene();
+  add(2, [0]);
   pieces.begin(1, 0);
   t.same(hedge(0), [{ type: 'fetch', link: 2, index: 0 }]);
   t.same(hedge(0), [], 'and no third');
@@ -80,15 +58,8 @@ t.test('what a reader waits for is asked of a second wire too, where that is muc
   const { readerLateMs } = CORE_LIMITS;
   /** After `readerLateMs` `gotBytes` of the piece came, and a second wire brings `rate` bytes a second. */
   const late = (gotBytes: number, rate: number, isRead = true): SwarmEffect[] => {
-    const { links, readers, hedge, ask } = scene();
-    const [slow, other] = [peer(1, [0]), peer(2, [0, 1])];
-    for (const link of [slow, other]) links.set(link.id, link);
-    for (const [link, index] of [
-      [slow, 0],
-      [other, 1],
-    ] as const) {
-      ask(link, index);
-    }
+    const { add, readers, hedge } = scene();
+    const [slow, other] = [add(1, [0], 0), add(2, [0, 1], 1)];
     if (isRead) readers.set(1, 0, PIECES - 1, 0);
     for (let ms = 100; ms <= readerLateMs; ms += 100) {
       slow.onBytes(0, (gotBytes * 100) / readerLateMs, ms);
@@ -106,12 +77,9 @@ t.test('what a reader waits for is asked of a second wire too, where that is muc
 t.test(
   'where the own line is what is slow, nothing that a reader waits for is asked for twice',
   async (t) => {
-    const { links, readers, rate, hedge, ask } = scene();
-    const [slow, idle] = [peer(1, [0, 1]), peer(2, [0, 1])];
-    for (const link of [slow, idle]) links.set(link.id, link);
-    for (const index of [0, 1]) {
-      ask(slow, index);
-    }
+    const { add, readers, rate, hedge } = scene();
+    const slow = add(1, [0, 1], 0, 1);
+    add(2, [0, 1]);
     readers.set(1, 0, PIECES - 1, 0);
     const bytesPerSec = 2 ** 17;
     // It needs 16 s for both pieces.
@@ -132,15 +100,10 @@ t.test(
 t.test(
   'a wire that waits its turn on a slow line of our own gets no second source before the line had time',
   async (t) => {
-    const { links, rate, hedge, ask } = scene();
-    const [one, two, idle] = [peer(1, [0]), peer(2, [1]), peer(3, [0, 1, 2, 3])];
-    for (const link of [one, two, idle]) links.set(link.id, link);
-    for (const [link, index] of [
-      [one, 0],
-      [two, 1],
-    ] as const) {
-      ask(link, index);
-    }
+    const { add, rate, hedge } = scene();
+    const one = add(1, [0], 0);
+    add(2, [1], 1);
+    add(3, [0, 1, 2, 3]);
     // 256 KiB a second, all from the first: 8 s for both pieces.
     for (let ms = 500; ms <= 8_000; ms += 500) {
       rate.add(2 ** 17, ms);
@@ -152,32 +115,22 @@ t.test(
 );
 
 t.test('where nothing at all comes on a slow line it is not the line', async (t) => {
-  const { links, rate, hedge, ask } = scene();
-  const [one, two, idle] = [peer(1, [0, 1, 2]), peer(2, [3, 4]), peer(3, [0, 1, 2, 3, 4, 5])];
-  for (const link of [one, two, idle]) links.set(link.id, link);
-  const asked = [0, 1, 2, 3, 4].map((index) => ({ index, link: index < 3 ? one : two }));
-  for (const { link, index } of asked) {
-    ask(link, index);
-  }
+  const { add, rate, hedge } = scene();
+  const [one, two] = [add(1, [0, 1, 2], 0, 1, 2), add(2, [3, 4], 3, 4)];
+  add(3, [0, 1, 2, 3, 4, 5]);
   // 512 KiB a second: 10 s for all five; then both hang.
   for (let ms = 500; ms <= 1_000; ms += 500) {
     rate.add(2 ** 18, ms);
-    for (const { link, index } of asked) link.onBytes(index, 2 ** 16, ms);
+    for (const index of [0, 1, 2, 3, 4]) (index < 3 ? one : two).onBytes(index, 2 ** 16, ms);
   }
   t.same(hedge(6_999), [], 'the line could not have brought three');
   t.same(hedge(7_000)[0], { type: 'fetch', link: 3, index: 0 }, 'another source is asked');
 });
 
 t.test('where one that was quick hangs, a slow one beside it does not make the line slow', async (t) => {
-  const { links, rate, hedge, ask } = scene();
-  const [quick, slow, idle] = [peer(1, [0]), peer(2, [1]), peer(3, [0, 1, 2, 3])];
-  for (const link of [quick, slow, idle]) links.set(link.id, link);
-  for (const [link, index] of [
-    [quick, 0],
-    [slow, 1],
-  ] as const) {
-    ask(link, index);
-  }
+  const { add, rate, hedge } = scene();
+  const [quick, slow] = [add(1, [0], 0), add(2, [1], 1)];
+  add(3, [0, 1, 2, 3]);
   // 10 MiB a second, then a tenth of one.
   for (let ms = 200; ms <= 1_000; ms += 200) {
     rate.add(2 ** 21, ms);
@@ -195,22 +148,25 @@ t.test('where one that was quick hangs, a slow one beside it does not make the l
   t.same(hedge(2_000), [{ type: 'fetch', link: 3, index: 0 }]);
 });
 
+/** All four pieces are wanted and may be asked for; the last is the least rare. */
+const VIEW: PickView = {
+  limits: CORE_LIMITS,
+  chance: new Chance(1),
+  wanted: [0, 1, 2, 3],
+  isWanted: () => true,
+  rarity: (index) => index,
+  isAlone: false,
+  peers: 2,
+  isReading: false,
+  readers: [],
+  mayAsk: () => true,
+  mayAskNothing: () => false,
+};
+
 t.test('a suggestion is taken first, and forgotten once the piece is no longer wanted', async (t) => {
   const link = peer(1, [0, 1, 2, 3]);
   link.suggested.add(0).add(2);
-  const view: PickView = {
-    limits: CORE_LIMITS,
-    chance: new Chance(1),
-    wanted: [1, 2, 3],
-    isWanted: (index) => index !== 0,
-    rarity: (index) => index,
-    isAlone: false,
-    peers: 2,
-    isReading: false,
-    readers: [],
-    mayAsk: () => true,
-    mayAskNothing: () => false,
-  };
+  const view = { ...VIEW, wanted: [1, 2, 3], isWanted: (index: number) => index !== 0 };
   t.equal(pickPiece(view, link), 2);
   t.same([...link.suggested], [2], 'whoever asks for it takes it out');
   link.suggested.clear();
@@ -220,17 +176,11 @@ t.test('a suggestion is taken first, and forgotten once the piece is no longer w
 t.test('what a reader takes next comes before what is rarer', async (t) => {
   const link = peer(1, [0, 1, 2, 3]);
   const view: PickView = {
+    ...VIEW,
     limits: { ...CORE_LIMITS, readerWindow: 2 },
-    chance: new Chance(1),
-    wanted: [0, 1, 2, 3],
-    isWanted: () => true,
     rarity: (index) => 9 - index,
-    isAlone: false,
-    peers: 2,
-    isReading: false,
     readers: [1],
     mayAsk: (_, index) => index !== 2,
-    mayAskNothing: () => false,
   };
   t.equal(pickPiece(view, link), 1);
   t.equal(pickPiece({ ...view, readers: [2] }, link), 3, 'the rarest of its window');
