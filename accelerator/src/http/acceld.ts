@@ -1,3 +1,4 @@
+import { isObject } from '@sepia/base/json/plain-object';
 import type { ConversionJob } from '@sepia/cluster/api/conversions';
 
 /** A job as Harbor's acceleration-service lists it, and what we know beyond. */
@@ -29,17 +30,18 @@ const MAX_RESOURCES = 100;
  * Harbor's acceleration-service; CloudEvents too. @returns the field that is wrong, and what it should be
  */
 export function parseAcceldRequest(value: unknown): AcceldRequest | { readonly wrong: string } {
-  const body = objectOf(value);
-  const type = body?.['type'];
+  const body = isObject(value) ? value : {};
+  const type = body['type'];
   if (typeof type !== 'string') return { wrong: 'type is missing or no text' };
   if (type !== 'PUSH_ARTIFACT' && type !== 'harbor.artifact.pushed') return undefined;
-  const where = body?.['specversion'] === undefined ? 'event_data' : 'data';
-  const resources = objectOf(body?.[where])?.['resources'];
+  const where = body['specversion'] === undefined ? 'event_data' : 'data';
+  const data = body[where];
+  const resources = isObject(data) ? data['resources'] : undefined;
   if (!Array.isArray(resources) || resources.length === 0 || resources.length > MAX_RESOURCES)
     return { wrong: `${where}.resources is not a list of 1 to ${MAX_RESOURCES}` };
   const urls: string[] = [];
   for (const [index, resource] of resources.entries()) {
-    const url = objectOf(resource)?.['resource_url'];
+    const url = isObject(resource) ? resource['resource_url'] : undefined;
     if (typeof url !== 'string' || url === '' || url.length > 2_000)
       return { wrong: `${where}.resources[${index}].resource_url is not HOST/REPOSITORY:TAG` };
     urls.push(url);
@@ -73,10 +75,4 @@ export function acceldTask(job: ConversionJob, hostOf: (upstream: string) => str
 
 function timeText(atMs: number): string {
   return new Date(atMs).toISOString();
-}
-
-function objectOf(value: unknown): Record<string, unknown> | undefined {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-    ? (value as Record<string, unknown>)
-    : undefined;
 }

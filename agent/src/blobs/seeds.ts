@@ -3,7 +3,8 @@ import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
 import type { BlobStore } from '@sepia/store/blob-store';
-import type { Swarm, SwarmEngine } from '@sepia/swarm/shell/engine';
+import type { SwarmEngine } from '@sepia/swarm/shell/engine';
+import type { Swarm } from '@sepia/swarm/swarm';
 import type { Download } from '../downloads/download.ts';
 import { SwarmPieces } from '../downloads/swarm-pieces.ts';
 

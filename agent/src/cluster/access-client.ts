@@ -4,7 +4,7 @@ import { ExpiringMap } from '@sepia/base/expiring-map';
 import { throwIfBug } from '@sepia/base/failure';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import type { AccessAnswer, AccessItem, TokenAnswer, TokenRequest } from '@sepia/cluster/api/access';
-import { H_CLIENT_AUTH } from '@sepia/cluster/api/headers';
+import { H_UPSTREAM_AUTHORIZATION } from '@sepia/cluster/api/headers';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { PROXY } from '@sepia/cluster/api/proxy';
 import { to } from '@sepia/cluster/api/route';
@@ -64,7 +64,7 @@ export class AccessClient {
     signal?: AbortSignal,
   ): Promise<AccessAnswer> {
     const { gate, nowMs } = this.#deps;
-    const headers = authorization === undefined ? {} : { [H_CLIENT_AUTH]: authorization };
+    const headers = authorization === undefined ? {} : { [H_UPSTREAM_AUTHORIZATION]: authorization };
     const call = { ...accessCall(name, item), headers };
     let isShown = false;
     try {
@@ -98,7 +98,7 @@ export class AccessClient {
   async login(request: TokenRequest, credentials: BasicCredentials): Promise<TokenAnswer> {
     const call = {
       ...to(PROXY.token),
-      headers: { [H_CLIENT_AUTH]: basic(credentials), 'content-type': 'application/json' },
+      headers: { [H_UPSTREAM_AUTHORIZATION]: basic(credentials), 'content-type': 'application/json' },
       body: JSON.stringify(request),
     };
     const question = to(PROXY.accounts, { name: credentials.username });

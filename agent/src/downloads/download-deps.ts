@@ -1,7 +1,7 @@
 import type { Logger } from '@sepia/base/log';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import type { PartialBlob } from '@sepia/store/partial-blob';
-import type { Swarm } from '@sepia/swarm/shell/engine';
+import type { Swarm } from '@sepia/swarm/swarm';
 import type { PatienceLimits } from './core/patience.ts';
 import type { Guide } from './guide-port.ts';
 

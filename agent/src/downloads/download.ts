@@ -8,8 +8,7 @@ import type { BlobReader, ReadableBlob } from '@sepia/http/bodies/readable-blob'
 import { FINAL_ATTEMPT, type Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceLength } from '@sepia/metainfo/tree';
 import type { PartialBlob } from '@sepia/store/partial-blob';
-import type { Swarm } from '@sepia/swarm/shell/engine';
-import type { LentBytes } from '@sepia/swarm/swarm';
+import type { LentBytes, Swarm } from '@sepia/swarm/swarm';
 import type { VouchedPiece } from '../cluster/origin-client.ts';
 import {
   FIND_AGAIN_MS,

@@ -1,7 +1,7 @@
 import type { BlobHolders } from '@sepia/http/bodies/core/source-order';
 import type { BlobSource } from '@sepia/http/bodies/remote-blob';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
-import type { Swarm } from '@sepia/swarm/shell/engine';
+import type { Swarm } from '@sepia/swarm/swarm';
 import type { VouchedPiece } from '../cluster/origin-client.ts';
 import type { MetainfoNews } from '../cluster/tracker-client.ts';
 

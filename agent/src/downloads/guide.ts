@@ -9,7 +9,7 @@ import type { BlobHolders } from '@sepia/http/bodies/core/source-order';
 import type { BlobSource } from '@sepia/http/bodies/remote-blob';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { pieceHash } from '@sepia/metainfo/tree';
-import type { HttpSource } from '@sepia/swarm/shell/engine';
+import type { HttpSource } from '@sepia/swarm/swarm';
 import type { CallWatch, Target } from '../cluster/members.ts';
 import type { OriginClient, VouchedPiece } from '../cluster/origin-client.ts';
 import type { MetainfoNews, TrackerClient } from '../cluster/tracker-client.ts';

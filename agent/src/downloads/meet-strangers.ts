@@ -2,7 +2,8 @@ import { boundedMs } from '@sepia/base/bounded-ms';
 import type { Digest } from '@sepia/base/digest';
 import { parseHostPort } from '@sepia/base/host-port';
 import type { OpenToStrangers } from '@sepia/cluster/api/join';
-import type { Swarm, SwarmEngine } from '@sepia/swarm/shell/engine';
+import type { SwarmEngine } from '@sepia/swarm/shell/engine';
+import type { Swarm } from '@sepia/swarm/swarm';
 import { MAX_OPEN_MS } from '../deadlines.ts';
 
 /** Strangers of one answer that are dialled. */

@@ -7,7 +7,7 @@ import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { BlobHandle } from '@sepia/store/blob-handle';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { PartialBlob } from '@sepia/store/partial-blob';
-import type { PieceStore } from '@sepia/swarm/shell/engine';
+import type { PieceStore } from '@sepia/swarm/swarm';
 import { IDLE_CLOSE_MS } from '../deadlines.ts';
 
 /** Pieces that a swarm reads and writes: of a partial while it downloads, of the stored blob afterwards. */

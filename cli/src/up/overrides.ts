@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CodedError } from '@sepia/base/errors';
 import { tryParse } from '@sepia/base/failure';
+import { isObject } from '@sepia/base/json/plain-object';
 import { parse } from 'yaml';
 import type { Role } from './plan.ts';
 
@@ -30,7 +31,7 @@ export function overridesOf(root: string, role: Role): Keys {
     throw new CodedError('CONFIG_INVALID', { message: `${file}: is not valid YAML`, cause: read.cause });
   const { value } = read;
   if (value === null) return {};
-  if (!isKeys(value)) throw new CodedError('CONFIG_INVALID', { message: `${file}: is not a list of keys` });
+  if (!isObject(value)) throw new CodedError('CONFIG_INVALID', { message: `${file}: is not a list of keys` });
   const reserved = Object.keys(value).find((key) => RESERVED.has(key));
   if (reserved !== undefined)
     throw new CodedError('CONFIG_INVALID', { message: `${file}: ${reserved}: is decided by "sepia up"` });
@@ -42,11 +43,7 @@ export function laidOver(base: Keys, over: Keys): Keys {
   const merged: Record<string, unknown> = { ...base };
   for (const [key, value] of Object.entries(over)) {
     const before = merged[key];
-    merged[key] = isKeys(before) && isKeys(value) ? laidOver(before, value) : value;
+    merged[key] = isObject(before) && isObject(value) ? laidOver(before, value) : value;
   }
   return merged;
-}
-
-function isKeys(value: unknown): value is Keys {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

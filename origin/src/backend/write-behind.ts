@@ -7,7 +7,8 @@ import { logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import type { BlobHandle } from '@sepia/store/blob-handle';
-import type { BlobStore, Provenance } from '@sepia/store/blob-store';
+import type { BlobStore } from '@sepia/store/blob-store';
+import type { Provenance } from '@sepia/store/sidecar';
 import type { BlobIndex } from '../blobs/blob-index.ts';
 import type { Members } from '../cluster/members.ts';
 import {

@@ -13,8 +13,9 @@ import { to } from '@sepia/cluster/api/route';
 import { readLimited } from '@sepia/http/client';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceHash, pieceLength } from '@sepia/metainfo/tree';
-import type { BlobStore, Provenance } from '@sepia/store/blob-store';
+import type { BlobStore } from '@sepia/store/blob-store';
 import type { RotCounts } from '@sepia/store/rot/rot-metrics';
+import type { Provenance } from '@sepia/store/sidecar';
 import type { Members } from '../cluster/members.ts';
 import {
   REPAIR_HOPELESS_MS,

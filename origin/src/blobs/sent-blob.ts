@@ -5,7 +5,7 @@ import { to } from '@sepia/cluster/api/route';
 import type { ToldClocks } from '@sepia/records/core/set-protocol';
 import type { Link } from '@sepia/records/store/record-store';
 import type { BlobHandle } from '@sepia/store/blob-handle';
-import type { BlobAttrs } from '@sepia/store/blob-store';
+import type { BlobAttrs } from '@sepia/store/sidecar';
 import { type Members, PATIENT_MISSES } from '../cluster/members.ts';
 import { COPY_ANSWER_MS, COPY_STALL_MS } from '../deadlines/members.ts';
 import type { CountedAnswer } from '../records/ask-counted.ts';

@@ -3,13 +3,13 @@ import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
-import type { PeerEntry } from '@sepia/cluster/api/join';
-import { SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
+import { type PeerEntry, SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { BlobHandle } from '@sepia/store/blob-handle';
 import type { BlobStore } from '@sepia/store/blob-store';
-import type { Swarm, SwarmEngine } from '@sepia/swarm/shell/engine';
+import type { SwarmEngine } from '@sepia/swarm/shell/engine';
+import type { Swarm } from '@sepia/swarm/swarm';
 import type { FetchEvents, FetchView } from '../fetch/fetch-parts.ts';
 
 /** Swarms that one origin is in at once; the one that nobody asked about for longest is left first. */

@@ -1,6 +1,6 @@
 import type { Cluster } from '@sepia/cluster/cluster';
 import { takesPushes } from '@sepia/cluster/write-back';
-import type { Provenance } from '@sepia/store/blob-store';
+import type { Provenance } from '@sepia/store/sidecar';
 
 /** One of the names that a blob came under; what waits for a registry goes before the others. */
 export function oneNameOf(

@@ -7,9 +7,10 @@ import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { foldLeaves, PIECE_BYTES, pieceLeaves } from '@sepia/metainfo/tree';
-import type { BlobAttrs, BlobStore } from '@sepia/store/blob-store';
+import type { BlobStore } from '@sepia/store/blob-store';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import type { PartialBlob } from '@sepia/store/partial-blob';
+import type { BlobAttrs } from '@sepia/store/sidecar';
 import type { UpstreamBlob } from '@sepia/upstream/queries';
 
 /** What others see of a fetch. */

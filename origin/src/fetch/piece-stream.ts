@@ -2,7 +2,7 @@ import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { PIECE_BYTES, pieceCount, pieceLength } from '@sepia/metainfo/tree';
 import type { PartialBlob } from '@sepia/store/partial-blob';
-import type { UpstreamBlob } from '@sepia/upstream/upstream-client';
+import type { UpstreamBlob } from '@sepia/upstream/queries';
 
 /** Bytes of a piece whose connection was cut: the next one begins behind them. */
 export interface PieceTail {

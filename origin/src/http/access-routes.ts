@@ -1,7 +1,7 @@
 import type Router from '@koa/router';
 import { CodedError } from '@sepia/base/errors';
 import { type AccessItem, TOKEN_REQUEST } from '@sepia/cluster/api/access';
-import { H_CLIENT_AUTH } from '@sepia/cluster/api/headers';
+import { H_UPSTREAM_AUTHORIZATION } from '@sepia/cluster/api/headers';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { shardKey } from '@sepia/cluster/cluster';
 import { fits } from '@sepia/cluster/message';
@@ -25,7 +25,7 @@ export function accessRoutes(
       ctx.body = await deps.access.base(required(ctx, 'upstream'));
       return;
     }
-    const given = ctx.get(H_CLIENT_AUTH);
+    const given = ctx.get(H_UPSTREAM_AUTHORIZATION);
     const authorization = given === '' ? undefined : given;
     ctx.body = await deps.access.check(repositoryOf(ctx), itemOf(ctx), authorization, goneSignal(ctx));
   });
@@ -36,7 +36,7 @@ export function accessRoutes(
   });
   serve(router, ORIGIN_RECORDS.token, async (ctx) => {
     const request = await readJson(ctx, ORIGIN_RECORDS.token.body.maxBytes, fits(TOKEN_REQUEST, 'token'));
-    const credentials = parseBasic(ctx.get(H_CLIENT_AUTH));
+    const credentials = parseBasic(ctx.get(H_UPSTREAM_AUTHORIZATION));
     if (credentials === undefined) throw new CodedError('AUTH_REQUIRED');
     ctx.body = await deps.access.token(request.upstream, request.scopes, credentials);
   });

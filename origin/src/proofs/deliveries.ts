@@ -7,7 +7,7 @@ import type { BlobName } from '@sepia/base/names/blob-name';
 import { H_HOP } from '@sepia/cluster/api/headers';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
-import type { Provenance } from '@sepia/store/blob-store';
+import type { Provenance } from '@sepia/store/sidecar';
 import type { Members } from '../cluster/members.ts';
 import { DELIVERY_LEADER_MS } from '../deadlines/members.ts';
 import { DELIVERY_FAILED_MS } from '../deadlines/upstreams.ts';

@@ -1,11 +1,11 @@
 import { SingleFlight } from '@sepia/base/async/single-flight';
 import { CodedError } from '@sepia/base/errors';
 import { LatestMap } from '@sepia/base/latest-map';
-import type { BlobName } from '@sepia/base/names/blob-name';
-import { linkKey } from '@sepia/base/names/blob-name';
+import { type BlobName, linkKey } from '@sepia/base/names/blob-name';
 import { LINK_BELIEF_MS } from '@sepia/cluster/core/link-ledger';
 import { isManifestType, OCI_MANIFEST } from '@sepia/oci/manifest';
-import type { BlobStore, Provenance } from '@sepia/store/blob-store';
+import type { BlobStore } from '@sepia/store/blob-store';
+import type { Provenance } from '@sepia/store/sidecar';
 import { PROOF_MS } from '../deadlines/upstreams.ts';
 import { upstreamError } from '../upstream/upstream-failure.ts';
 import { Deliveries, type DeliveriesDeps, type Kind } from './deliveries.ts';

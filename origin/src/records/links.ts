@@ -2,6 +2,7 @@ import { SingleFlight } from '@sepia/base/async/single-flight';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import { optional } from '@sepia/base/json/plain-object';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { linkKey } from '@sepia/base/names/blob-name';
 import type { Revocation } from '@sepia/cluster/api/revocation';
@@ -237,13 +238,9 @@ export class Links {
 
 function changeOf({ digest, sizeBytes, mediaType, pushed }: LinkFacts): Change<Link> & { value: Link } {
   const value = {
-    ...defined('sizeBytes', sizeBytes),
-    ...defined('mediaType', mediaType),
-    ...defined('pushed', pushed),
+    ...optional('sizeBytes', sizeBytes),
+    ...optional('mediaType', mediaType),
+    ...optional('pushed', pushed),
   };
   return { key: [digest], value };
-}
-
-function defined<K extends string, V>(key: K, value: V | undefined): { [k in K]?: V } {
-  return value === undefined ? {} : ({ [key]: value } as { [k in K]?: V });
 }

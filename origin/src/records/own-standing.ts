@@ -68,14 +68,14 @@ interface OwnStandingDeps {
 export class OwnStanding {
   readonly #deps: OwnStandingDeps;
   #stored: Stored;
-  #header = '';
+  #header: string;
   #saving: Promise<void> = Promise.resolve();
   readonly #listeners = new Set<() => void>();
 
   private constructor(deps: OwnStandingDeps, stored: Stored) {
     this.#deps = deps;
     this.#stored = stored;
-    this.#header = headerOf(stored);
+    this.#header = senderHeader(stored.standing);
   }
 
   /** Reads the standing of a folder, or makes its first one. */
@@ -87,16 +87,17 @@ export class OwnStanding {
     const isEmpty = marker === undefined && (await isDatabaseEmpty(folder.db));
     const isFirst = found === undefined && isEmpty;
     const isUpgrade = found === undefined && !isEmpty && marker === undefined && !databaseLost;
-    if (found !== undefined && found !== 'damaged' && !databaseLost && marker === found.marker)
-      return new OwnStanding(deps, unsettled(found));
-    const base = found === undefined || found === 'damaged' ? ungenerated(folder.id) : found.standing;
+    const known = found === 'damaged' ? undefined : found;
+    if (known !== undefined && !databaseLost && marker === known.marker)
+      return new OwnStanding(deps, unsettled(known));
+    const base = known?.standing ?? ungenerated(folder.id);
     const own = new OwnStanding(deps, {
       v: 1,
       standing: isUpgrade ? base : begin(base, newGeneration(deps, base.generation), false),
-      firstStart: isFirst ? 'new' : found !== undefined && found !== 'damaged' ? found.firstStart : 'member',
+      firstStart: isFirst ? 'new' : (known?.firstStart ?? 'member'),
       marker: randomBytes(8).toString('hex'),
-      closings: found === undefined || found === 'damaged' ? {} : found.closings,
-      ...(found === undefined || found === 'damaged' ? {} : agreed(found)),
+      closings: known?.closings ?? {},
+      ...(known === undefined ? {} : agreed(known)),
     });
     if (!isFirst && !isUpgrade)
       log.error('records of this origin are damaged or lost; the others hand them over again');
@@ -324,7 +325,7 @@ export class OwnStanding {
     await replaceWhole(diskFiles, { path, temporary, durable: true }, ENCODING.encode(JSON.stringify(next)));
     await diskFiles.syncFolder(dir);
     this.#stored = next;
-    this.#header = headerOf(next);
+    this.#header = senderHeader(next.standing);
     for (const listener of this.#listeners) listener();
   }
 }
@@ -349,10 +350,6 @@ function unsettled(stored: Stored): Stored {
   const { standing } = stored;
   const kept = standing.kept || standing.settled;
   return { ...stored, standing: { ...standing, kept, settled: false, handed: [] } };
-}
-
-function headerOf({ standing }: Stored): string {
-  return senderHeader(standing);
 }
 
 async function read(dir: string): Promise<Stored | 'damaged' | undefined> {

@@ -1,7 +1,7 @@
 import type Router from '@koa/router';
 import { CodedError } from '@sepia/base/errors';
 import { TOKEN_REQUEST } from '@sepia/cluster/api/access';
-import { H_CLIENT_AUTH } from '@sepia/cluster/api/headers';
+import { H_UPSTREAM_AUTHORIZATION } from '@sepia/cluster/api/headers';
 import { PROXY } from '@sepia/cluster/api/proxy';
 import { fits } from '@sepia/cluster/message';
 import { parseBasic } from '@sepia/face/access/authorization';
@@ -22,7 +22,7 @@ export function memberLoginRoutes(router: Router, logins: Logins): void {
   });
   serve(router, PROXY.token, async (ctx) => {
     const request = await readJson(ctx, PROXY.token.body.maxBytes, fits(TOKEN_REQUEST, 'token'));
-    const credentials = parseBasic(ctx.get(H_CLIENT_AUTH));
+    const credentials = parseBasic(ctx.get(H_UPSTREAM_AUTHORIZATION));
     if (credentials === undefined) throw new CodedError('AUTH_REQUIRED');
     const caller = (ctx.state as RequestState).caller ?? '';
     const address = `${caller}/${request.address}`.slice(0, 192);

@@ -4,7 +4,7 @@ import { throwIfBug } from '@sepia/base/failure';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import type { AccessAnswer, AccessItem, TokenAnswer, TokenRequest } from '@sepia/cluster/api/access';
-import { H_CLIENT_AUTH } from '@sepia/cluster/api/headers';
+import { H_UPSTREAM_AUTHORIZATION } from '@sepia/cluster/api/headers';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
@@ -40,7 +40,7 @@ export class OriginAccess {
     authorization: string | undefined,
     signal: AbortSignal,
   ): Promise<AccessAnswer> {
-    const headers = authorization === undefined ? {} : { [H_CLIENT_AUTH]: authorization };
+    const headers = authorization === undefined ? {} : { [H_UPSTREAM_AUTHORIZATION]: authorization };
     const key = shardKey(name.upstream, name.repository);
     const call = { ...accessCall(name, item), headers };
     return carriesPassword(authorization)
@@ -59,7 +59,7 @@ export class OriginAccess {
     const key = scope === undefined ? upstream : shardKey(upstream, scope.name as RepositoryName);
     return await this.#askOnce<TokenAnswer>(key, {
       ...to(ORIGIN_RECORDS.token),
-      headers: { [H_CLIENT_AUTH]: basic(credentials), 'content-type': 'application/json' },
+      headers: { [H_UPSTREAM_AUTHORIZATION]: basic(credentials), 'content-type': 'application/json' },
       body: JSON.stringify(request),
     });
   }

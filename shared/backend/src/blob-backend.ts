@@ -3,6 +3,8 @@ import type { RepositoryName } from '@sepia/base/names/repository';
 import type { BlobQuery, BlobWish, UpstreamBlob } from '@sepia/upstream/queries';
 import { shortContent } from './content-faults.ts';
 
+const CHUNK_BYTES = 256 * 1024;
+
 /** Where blobs are read from. Bytes are not checked against the digest: whoever puts them together does that. */
 export interface BlobSource {
   /** Size of a blob, where it is told. @throws {CodedError} `BLOB_UNKNOWN` where there is none, and as {@link BlobBackend} */
@@ -66,16 +68,11 @@ export interface BlobBackend extends BlobSource {
   close(): Promise<void>;
 }
 
-/** Reads `content` from `start` to `end` (exclusive) in chunks; each is lent until the next one is asked for. */
-export async function* chunksOf(
-  content: BlobContent,
-  start: number,
-  end: number,
-  chunkBytes = 256 * 1024,
-): AsyncGenerator<Uint8Array, void, void> {
-  const buffers = [Buffer.allocUnsafeSlow(chunkBytes), Buffer.allocUnsafeSlow(chunkBytes)] as const;
-  for (let at = start, turn = 0; at < end; turn = 1 - turn) {
-    const length = Math.min(chunkBytes, end - at);
+/** Reads `content` in chunks; each is lent until the next one is asked for. */
+export async function* chunksOf(content: BlobContent): AsyncGenerator<Uint8Array, void, void> {
+  const buffers = [Buffer.allocUnsafeSlow(CHUNK_BYTES), Buffer.allocUnsafeSlow(CHUNK_BYTES)] as const;
+  for (let at = 0, turn = 0; at < content.sizeBytes; turn = 1 - turn) {
+    const length = Math.min(CHUNK_BYTES, content.sizeBytes - at);
     const chunk = await content.read(at, buffers[turn === 0 ? 0 : 1].subarray(0, length));
     if (chunk.length < length) throw shortContent(content, at + chunk.length);
     at += length;

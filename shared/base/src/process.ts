@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { isCoded, systemCode } from './errors.ts';
 import { ended, isBug, throwIfBug } from './failure.ts';
+import { isObject } from './json/plain-object.ts';
 import type { Stoppable } from './lifecycle.ts';
 import { giveMemoryBack } from './memory/give-back.ts';
 
@@ -146,10 +147,6 @@ function changedKeys(before: object, after: object, prefix = ''): string[] {
     const isSection = prefix === '' && isObject(a[key]) && isObject(b[key]);
     return isSection ? changedKeys(a[key] as object, b[key] as object, `${key}.`) : [`${prefix}${key}`];
   });
-}
-
-function isObject(value: unknown): boolean {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /** A config that is wrong changes nothing. */

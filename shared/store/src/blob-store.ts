@@ -19,8 +19,6 @@ import { type BlobAttrs, type Provenance, withProvenance } from './sidecar.ts';
 import { HeldRoom, UploadFile } from './upload-file.ts';
 import { type ListedBlob, listBeside, listBlobs, UsageCounter, unlistedBlobs } from './usage.ts';
 
-export type { BlobAttrs, Provenance } from './sidecar.ts';
-
 export interface BlobStoreDeps {
   readonly files: FilePort;
   /** `DIR/v1`; must exist. See `DataFolder`. */
@@ -290,11 +288,6 @@ export class BlobStore {
   /** Bytes of all blobs; grows to the truth while `reconcile` counts. */
   usage(): number {
     return this.#usage.bytes;
-  }
-
-  /** True once `usage` is the whole truth. */
-  get usageKnown(): boolean {
-    return this.#usage.complete;
   }
 
   /** Evicts, least recently used first, down to the low watermark if usage is above the high one. */

@@ -21,8 +21,6 @@ export interface BlobAttrs {
   readonly provenance: readonly Provenance[];
   /** True once the upstream has a pushed blob. */
   readonly writtenBack: boolean;
-  /** Pinned blobs are never evicted. */
-  readonly pinned?: boolean;
   readonly mediaType?: string;
 }
 
@@ -67,7 +65,6 @@ export function mergeAttrs(before: BlobAttrs, now: BlobAttrs): BlobAttrs {
     class: pushes.length > 0 ? 'pushed' : 'cached',
     provenance: now.provenance.reduce(withProvenance, before.provenance),
     writtenBack: (pushes.length > 0 ? pushes : [before, now]).every((one) => one.writtenBack),
-    ...(before.pinned === true || now.pinned === true ? { pinned: true } : {}),
     ...(mediaType === undefined ? {} : { mediaType }),
   };
 }
@@ -94,7 +91,7 @@ function withoutOne(list: readonly Provenance[]): readonly Provenance[] {
 }
 
 function parseAttrs(header: Readonly<Record<string, unknown>>): BlobAttrs {
-  const { class: kind, provenance, writtenBack, pinned, mediaType } = header;
+  const { class: kind, provenance, writtenBack, mediaType } = header;
   if (kind !== 'pushed' && kind !== 'cached') throw corrupt('class');
   if (typeof writtenBack !== 'boolean') throw corrupt('written-back');
   if (!Array.isArray(provenance) || !provenance.every(isProvenance)) throw corrupt('provenance');
@@ -102,7 +99,6 @@ function parseAttrs(header: Readonly<Record<string, unknown>>): BlobAttrs {
     class: kind,
     writtenBack,
     provenance,
-    ...(pinned === true ? { pinned } : {}),
     ...(typeof mediaType === 'string' ? { mediaType } : {}),
   };
 }

@@ -72,12 +72,8 @@ export class UsageCounter implements BlobChanges {
   #counted = new Set<string>();
   #current: string | undefined;
   #touched = new Map<Digest, number>();
+  /** Every folder was counted. */
   #complete = false;
-
-  /** True once every folder was counted. */
-  get complete(): boolean {
-    return this.#complete;
-  }
 
   get bytes(): number {
     return this.#bytes;

@@ -21,7 +21,6 @@ const attrs = fc.record(
     }),
     writtenBack: fc.boolean(),
     mediaType: text,
-    pinned: fc.constant(true),
   },
   { requiredKeys: ['class', 'provenance', 'writtenBack'], noNullPrototype: true },
 );
@@ -170,7 +169,6 @@ t.test('attributes merge: pushed wins, a waiting push is never forgotten', async
       t.match(both, { class: 'pushed', writtenBack: false });
   }
   t.match(mergeAttrs(done, cached), { class: 'pushed', writtenBack: true });
-  t.match(mergeAttrs({ ...cached, pinned: true }, cached), { pinned: true });
 });
 
 t.test('provenance has no doubles and a limit', async (t) => {

@@ -36,11 +36,6 @@ export class BlobBody implements BlobStream {
     this.#signal = signal;
   }
 
-  /** True where it is decoded on its way. */
-  get isEncoded(): boolean {
-    return this.#facts.isEncoded;
-  }
-
   [Symbol.asyncIterator](): AsyncGenerator<Uint8Array, void, undefined> {
     return this.#chunks(false);
   }

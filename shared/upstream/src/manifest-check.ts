@@ -63,7 +63,7 @@ function manifestTypeIn(said: string | undefined): string | undefined {
 }
 
 /** @throws {CodedError} `UPSTREAM_LIES` unless `bytes` have the digest */
-export function checkBytes(upstream: string, bytes: Uint8Array, expected: Digest): void {
+function checkBytes(upstream: string, bytes: Uint8Array, expected: Digest): void {
   const found = digestOf(bytes, digestAlgorithm(expected));
   if (found !== expected) throw new CodedError('UPSTREAM_LIES', { detail: { upstream, expected, found } });
 }

@@ -85,8 +85,6 @@ export interface BlobWish extends BlobQuery {
 
 /** The bytes of a blob on their way, to be read once; see `BlobBody`. */
 export interface BlobStream extends AsyncIterable<Uint8Array> {
-  /** True where it is decoded on its way. */
-  readonly isEncoded: boolean;
   /** As iterating, but a chunk is only lent: its memory is freed when the next one is asked for. */
   lent(): AsyncGenerator<Uint8Array, void, undefined>;
   /** Lets go of what it holds open. Idempotent. */

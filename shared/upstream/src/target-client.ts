@@ -21,22 +21,6 @@ export interface TargetClientDeps extends RegistryAccess {
   readonly ns?: string;
 }
 
-export interface TargetClientOptions {
-  readonly connections: number;
-  /** Until the headers of an answer, in ms; a registry hashes a whole blob before it answers its last request. */
-  readonly headersTimeoutMs?: number;
-  /** A blob up to this many bytes goes in one PUT, a larger one in chunks of `chunkBytes`. */
-  readonly singleBytes?: number;
-  readonly chunkBytes?: number;
-}
-
-export const TARGET_CLIENT_DEFAULTS: Readonly<Required<Omit<TargetClientOptions, 'connections'>>> =
-  Object.freeze({
-    headersTimeoutMs: TARGET_HEADERS_MS,
-    singleBytes: 4 * 1024 * 1024,
-    chunkBytes: 32 * 1024 * 1024,
-  });
-
 /** A blob to send. */
 export interface OutgoingBlob {
   readonly repository: string;
@@ -63,6 +47,9 @@ interface Call {
 const USER_AGENT = 'sepia';
 /** Answers to HEAD of a blob that is there. */
 const THERE = [200, 302, 303, 307, 308];
+/** A blob up to this many bytes goes in one PUT, a larger one in chunks. */
+const SINGLE_BYTES = 4 * 1024 * 1024;
+const CHUNK_BYTES = 32 * 1024 * 1024;
 /** Requests of one blob in a row that brought no byte until it fails. */
 const MAX_FRUITLESS = 3;
 
@@ -72,16 +59,14 @@ const MAX_FRUITLESS = 3;
  */
 export class TargetClient {
   readonly #deps: TargetClientDeps;
-  readonly #options: Required<TargetClientOptions>;
   readonly #base: URL;
   readonly #sockets: UpstreamSockets;
   readonly #gate: SlotGate;
   readonly #authority: Authority;
   readonly #auth: Authenticator;
 
-  constructor(deps: TargetClientDeps, options: TargetClientOptions) {
+  constructor(deps: TargetClientDeps, options: { readonly connections: number }) {
     this.#deps = deps;
-    this.#options = { ...TARGET_CLIENT_DEFAULTS, ...options };
     this.#base = deps.home.base;
     // Callers bound how many blobs are sent at once; small calls go beside them.
     const connections = options.connections + 4;
@@ -89,7 +74,7 @@ export class TargetClient {
     this.#sockets = socketsOf(deps, { connections, connectTimeoutMs: TARGET_CONNECT_MS });
     this.#authority = new Authority(
       { ...deps, base: this.#base, sockets: this.#sockets },
-      { timeoutMs: this.#options.headersTimeoutMs, queueLimit: 1_000, userAgent: USER_AGENT },
+      { timeoutMs: TARGET_HEADERS_MS, queueLimit: 1_000, userAgent: USER_AGENT },
     );
     this.#auth = this.#authority.authorizer(deps.credentials);
   }
@@ -159,9 +144,9 @@ export class TargetClient {
     let url = session;
     let offset = 0;
     let fruitless = 0;
-    if (blob.sizeBytes > this.#options.singleBytes) {
+    if (blob.sizeBytes > SINGLE_BYTES) {
       while (offset < blob.sizeBytes) {
-        const end = Math.min(blob.sizeBytes, offset + this.#options.chunkBytes);
+        const end = Math.min(blob.sizeBytes, offset + CHUNK_BYTES);
         try {
           const answer = await this.#patch(blob, url, offset, end, signal);
           url = this.#location(answer);
@@ -299,7 +284,7 @@ export class TargetClient {
     const deps = {
       dispatcher: this.#sockets.for(call.url, 'redirect'),
       gate: this.#gate,
-      headersTimeoutMs: body === undefined ? TARGET_READ_MS : this.#options.headersTimeoutMs,
+      headersTimeoutMs: body === undefined ? TARGET_READ_MS : TARGET_HEADERS_MS,
       bodyTimeoutMs: TARGET_READ_MS,
     };
     const once = carriesPassword(authorization);

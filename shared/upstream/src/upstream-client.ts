@@ -18,10 +18,9 @@ import type { Credentials } from './credentials/source.ts';
 import { liveTls } from './credentials/tls-texts.ts';
 import { type Answer, discard, down, header } from './exchange.ts';
 import { NO_HEAD } from './failure.ts';
-import { checkBytes, checkDigest, checkManifest, manifestBytes } from './manifest-check.ts';
+import { checkDigest, checkManifest, manifestBytes } from './manifest-check.ts';
 import {
   type BlobQuery,
-  type BlobStream,
   type BlobWish,
   type ManifestQuery,
   type TagPage,
@@ -36,20 +35,6 @@ import { nextQuery, type ReferrerEntry, referrersOf, referrersTag } from './refe
 import type { Resolve } from './sockets.ts';
 import type { GivenAnswer } from './token.ts';
 import { type NamesOf, type RegistryRead, type RegistryReader, Transport } from './transport.ts';
-
-export type {
-  BlobQuery,
-  BlobRange,
-  BlobStream,
-  BlobWish,
-  ManifestQuery,
-  TagPage,
-  UpstreamBlob,
-  UpstreamClientOptions,
-  UpstreamManifest,
-  UpstreamManifestHead,
-} from './queries.ts';
-export type { ReferrerEntry } from './referrer-list.ts';
 
 interface UpstreamClientDeps {
   readonly upstream: ClusterUpstream;
@@ -220,35 +205,6 @@ export class UpstreamClient {
       signal,
     );
     return blobOf(answer, query, this.#name, signal);
-  }
-
-  /** A whole blob of at most `limitBytes` in memory, checked against its digest. @throws {CodedError} also `SIZE_MISMATCH` when it is larger */
-  async getBlobBytes(
-    query: BlobQuery & { readonly limitBytes: number },
-    signal: AbortSignal,
-  ): Promise<Buffer> {
-    const { body } = await this.getBlob(query, signal);
-    try {
-      return await this.#checkedBytes(body, query);
-    } catch (error) {
-      throwIfBug(error);
-      if (!body.isEncoded || isCoded(error, 'SIZE_MISMATCH') || signal.aborted) throw error;
-    }
-    return await this.#checkedBytes((await this.getBlob({ ...query, asSent: true }, signal)).body, query);
-  }
-
-  async #checkedBytes(
-    body: BlobStream,
-    { digest, limitBytes }: BlobQuery & { readonly limitBytes: number },
-  ): Promise<Buffer> {
-    const tooLarge = (): CodedError =>
-      new CodedError('SIZE_MISMATCH', {
-        message: `blob is larger than ${limitBytes} bytes`,
-        detail: { digest },
-      });
-    const bytes = await wholeBody(body, limitBytes, tooLarge);
-    checkBytes(this.#name, bytes, digest);
-    return bytes;
   }
 
   /** One page of a repository's tags, as many as the upstream sends; names that are no tags are left out. */

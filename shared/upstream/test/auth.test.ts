@@ -3,6 +3,7 @@ import t from 'tap';
 import {
   clientOf,
   failure,
+  readAll,
   reference,
   REPOSITORY as repository,
   soon,
@@ -214,8 +215,8 @@ t.test('a brought token does not follow a redirect to another host', async (t) =
   const digest = upstream.addBlob(repository, bytes);
   upstream.misbehave({ kind: 'blob', does: { type: 'redirect' } });
   const client = clientOf(t, upstream.url).as('Bearer carried');
-  const found = await client.getBlobBytes({ repository, digest, limitBytes: 2_000 }, soon());
-  t.ok(found.equals(bytes));
+  const { body } = await client.getBlob({ repository, digest }, soon());
+  t.ok(bytes.equals(await readAll(body)));
   t.same(
     upstream.log.map(({ host, authorization }) => [host, authorization]),
     [

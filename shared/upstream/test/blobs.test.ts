@@ -97,22 +97,6 @@ t.test('an empty blob has an empty body', async (t) => {
   t.equal((await readAll(blob.body)).length, 0);
 });
 
-t.test('a small blob in memory is checked and limited', async (t) => {
-  const upstream = await startUpstream(t);
-  const digest = upstream.addBlob(repository, BYTES);
-  const client = clientOf(t, upstream.url);
-  t.ok(BYTES.equals(await client.getBlobBytes({ repository, digest, limitBytes: BYTES.length }, soon())));
-  await failure(
-    client.getBlobBytes({ repository, digest, limitBytes: BYTES.length - 1 }, soon()),
-    'SIZE_MISMATCH',
-  );
-  upstream.misbehave({ does: { type: 'lie' } });
-  await failure(
-    client.getBlobBytes({ repository, digest, limitBytes: BYTES.length }, soon()),
-    'UPSTREAM_LIES',
-  );
-});
-
 t.test('redirects lead to another host without credentials, ranges kept', async (t) => {
   for (const status of [301, 302, 307, 308]) {
     const upstream = await startUpstream(t, { auth: { type: 'basic', username: 'u', password: 'p' } });

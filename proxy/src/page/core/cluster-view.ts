@@ -1,4 +1,5 @@
 import { isDigest } from '@sepia/base/digest';
+import { isObject, optional } from '@sepia/base/json/plain-object';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import { countPieces, fullnessCells } from './cells.ts';
 
@@ -305,14 +306,8 @@ function inSeconds(ms: number | undefined): number | undefined {
   return ms === undefined ? undefined : Math.round(ms / 1000);
 }
 
-function optional<K extends string, V>(key: K, value: V | undefined): { [key in K]?: V } {
-  return value === undefined ? {} : ({ [key]: value } as { [key in K]?: V });
-}
-
 function record(value: unknown): Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-    ? (value as Record<string, unknown>)
-    : {};
+  return isObject(value) ? value : {};
 }
 
 function list(value: unknown): readonly unknown[] {

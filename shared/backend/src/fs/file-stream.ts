@@ -16,7 +16,6 @@ interface FileStreamDeps {
 
 /** Bytes `start` to `end` (exclusive) of a file; closes it at its end. @throws `BACKEND_DOWN` when it was cut meanwhile */
 export class FileStream implements BlobStream {
-  readonly isEncoded = false;
   readonly #deps: FileStreamDeps;
   readonly #start: number;
   readonly #end: number;

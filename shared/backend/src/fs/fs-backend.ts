@@ -196,10 +196,10 @@ export class FsBackend implements BlobBackend {
   async close(): Promise<void> {}
 
   async #write(file: OpenFile, content: BlobContent, signal: AbortSignal): Promise<void> {
-    const { digest, sizeBytes } = content;
+    const { digest } = content;
     const digester = new Digester(digestAlgorithm(digest));
     let at = 0;
-    for await (const chunk of chunksOf(content, 0, sizeBytes)) {
+    for await (const chunk of chunksOf(content)) {
       digester.update(chunk);
       const offset = at;
       await this.#call(() => file.write(chunk, offset), signal);

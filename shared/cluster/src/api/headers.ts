@@ -18,12 +18,8 @@ export const H_CLASS = 'sepia-class';
 export const H_BROUGHT = 'sepia-brought';
 /** Of a copy: links that the receiver takes as an owner of the repository, under one clock (JSON). */
 export const H_LINKS = 'sepia-links';
-/** `Authorization` that a client brought for the upstream: used for this call's upstream requests, never kept or logged. */
+/** A client's own `Authorization` on its way to the upstream or to a proxy's accounts: of this call, never kept or logged. */
 export const H_UPSTREAM_AUTHORIZATION = 'sepia-upstream-authorization';
-/** Code of our error table behind an OCI error. */
-export const H_ERROR = 'sepia-error';
-/** A client's own `Authorization` on its way to the upstream or to a proxy's accounts: in memory only, never logged. */
-export const H_CLIENT_AUTH = 'sepia-upstream-authorization';
 /** Id of one change of a tag: a proxy sends the same to every origin that it tries, so that it is made once. */
 export const H_CHANGE = 'sepia-change';
 /** Engine that the calling origin keeps records in. */

@@ -1,3 +1,4 @@
+import { isObject } from '@sepia/base/json/plain-object';
 import { OCI_INDEX } from '@sepia/oci/manifest';
 import {
   annotationsOf,
@@ -8,7 +9,7 @@ import {
   readDocument,
   sourceMarks,
 } from './documents.ts';
-import { isObject, type JsonObject, parseObject } from './lossless-json.ts';
+import { type JsonObject, parseObject } from './lossless-json.ts';
 
 /** How a result stands beside its source: a tag of its own, one index of both, or a referrer of the source. */
 export type ResultForm = 'tag' | 'image-index' | 'referrer';

@@ -1,3 +1,5 @@
+import { isObject } from '@sepia/base/json/plain-object';
+
 /** JSON whose numbers keep the text that they had, so that reading and writing changes nothing that was not edited. */
 export type JsonObject = Record<string, unknown>;
 
@@ -29,9 +31,4 @@ export function parseObject(bytes: Uint8Array): JsonObject | undefined {
     throw error;
   }
   return isObject(value) ? value : undefined;
-}
-
-/** True for a JSON object: no list, not null. */
-export function isObject(value: unknown): value is JsonObject {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

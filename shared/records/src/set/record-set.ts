@@ -1,5 +1,6 @@
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import { optional } from '@sepia/base/json/plain-object';
 import { behindFloor, buriedAt, type Floor, mayGo, NO_FLOOR, NOBODY_MS, takenAbove } from '../core/floor.ts';
 import { canonicalJson, type Entry, type Join, joinWhole } from '../core/join.ts';
 import { taken } from '../core/set-protocol.ts';
@@ -353,13 +354,13 @@ export class RecordSet<T> {
 }
 
 function recordOf<T>(key: readonly string[], { atMs, value, fieldMs, deadMs }: Stored): RecordEntry<T> {
-  const clocks = { ...defined('fieldMs', fieldMs), ...defined('deadMs', deadMs) };
+  const clocks = { ...optional('fieldMs', fieldMs), ...optional('deadMs', deadMs) };
   return { key, atMs, value: value as T | undefined, ...clocks };
 }
 
 /** An entry without its key. */
 function clocksOf({ atMs, value, fieldMs, deadMs }: RecordEntry<unknown>): Entry {
-  return { atMs, value, ...defined('fieldMs', fieldMs), ...defined('deadMs', deadMs) };
+  return { atMs, value, ...optional('fieldMs', fieldMs), ...optional('deadMs', deadMs) };
 }
 
 function entryOf({ v: _, deleted: __, ...entry }: Stored): Entry {
@@ -368,10 +369,6 @@ function entryOf({ v: _, deleted: __, ...entry }: Stored): Entry {
 
 function storedOf({ value, ...entry }: Entry): Stored {
   return { v: 1, ...entry, ...(value === undefined ? { deleted: true } : { value }) };
-}
-
-function defined<K extends string, V>(key: K, value: V | undefined): { readonly [k in K]?: V } {
-  return value === undefined ? {} : ({ [key]: value } as { readonly [k in K]?: V });
 }
 
 function parse(key: string, text: string | undefined): Stored | undefined {

@@ -1,4 +1,3 @@
-import type { Digest } from '@sepia/base/digest';
 import { joinFields } from '../core/join.ts';
 import type { OnRecord } from '../on-record.ts';
 import { AcceptorStore } from '../register/acceptor-store.ts';
@@ -149,38 +148,6 @@ export class RecordStore {
       }),
     ]);
     return done;
-  }
-
-  getLink(upstream: string, repository: string, digest: Digest): Promise<Link | undefined> {
-    return this.linkSet.get([upstream, repository, digest]);
-  }
-
-  /** Links of a repository, by digest; `after` is a digest. */
-  async *links(
-    upstream: string,
-    repository: string,
-    page?: RecordPage,
-  ): AsyncGenerator<{ digest: Digest; link: Link }, void, void> {
-    for await (const { key, value } of this.linkSet.list([upstream, repository], page)) {
-      yield { digest: key[2] as Digest, link: value };
-    }
-  }
-
-  /** Puts a tag into the index of its repository (before its register is written). */
-  async putTag(upstream: string, repository: string, tag: string, atMs: number): Promise<void> {
-    const stored = this.tagSet.put([upstream, repository, tag], { atMs }, atMs);
-    await Promise.all([stored, this.#noteRepository(upstream, repository, atMs)]);
-  }
-
-  async deleteTag(upstream: string, repository: string, tag: string, atMs: number): Promise<void> {
-    await this.tagSet.delete([upstream, repository, tag], atMs);
-  }
-
-  /** Tags of a repository in byte order, from behind `after`, at most `limit`. */
-  async tags(upstream: string, repository: string, page?: RecordPage): Promise<string[]> {
-    const found: string[] = [];
-    for await (const { key } of this.tagSet.list([upstream, repository], page)) found.push(key[2]!);
-    return found;
   }
 
   /** Repositories of an upstream in byte order. */

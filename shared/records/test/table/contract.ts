@@ -3,6 +3,7 @@ import { fc } from '@sepia/test-support/property';
 import type { Test } from 'tap';
 import { JobQueue, type Registers } from '../../src/jobs/job-queue.ts';
 import { RegisterClient } from '../../src/register/register-client.ts';
+import type { RecordPage } from '../../src/set/record-set.ts';
 import { RecordStore, repositoryOnDisk, tagKey } from '../../src/store/record-store.ts';
 import type { RecordTable, Write } from '../../src/table/record-table.ts';
 import { findAnomaly, type Operation } from '../register/register-simulation.ts';
@@ -248,37 +249,41 @@ async function sets(t: Test, ground: Ground): Promise<void> {
     const store = new RecordStore({ table: await ground.open(t) });
     await store.mergeLink({ key: ['u', 'a/b', A], atMs: 5, value: { sizeBytes: 3, mediaType: 'm' } });
     await store.mergeLink({ key: ['u', 'a/b', B], atMs: 6, value: {} });
-    t.same(await store.getLink('u', 'a/b', A), { sizeBytes: 3, mediaType: 'm' });
-    t.equal(await store.getLink('u', 'a', A), undefined);
-    t.equal(await store.getLink('v', 'a/b', A), undefined);
-    const digests = (await collect(store.links('u', 'a/b'))).map(({ digest }) => digest);
+    t.same(await store.linkSet.get(['u', 'a/b', A]), { sizeBytes: 3, mediaType: 'm' });
+    t.equal(await store.linkSet.get(['u', 'a', A]), undefined);
+    t.equal(await store.linkSet.get(['v', 'a/b', A]), undefined);
+    const digests = (await collect(store.linkSet.list(['u', 'a/b']))).map(({ key }) => key[2]);
     t.same(digests, [A, B].sort());
-    t.same(await collect(store.links('u', 'a')), []);
+    t.same(await collect(store.linkSet.list(['u', 'a'])), []);
     await store.mergeLink({ key: ['u', 'a/b', A], atMs: 7, value: undefined });
     t.same(await store.linkSet.entry(['u', 'a/b', A]), { key: ['u', 'a/b', A], atMs: 7, value: undefined });
-    t.equal(await store.getLink('u', 'a/b', A), undefined);
+    t.equal(await store.linkSet.get(['u', 'a/b', A]), undefined);
     t.notOk(await store.mergeLink({ key: ['u', 'a/b', A], atMs: 7, value: {} }));
-    t.equal(await store.getLink('u', 'a/b', A), undefined, 'a tombstone wins at the same time');
+    t.equal(await store.linkSet.get(['u', 'a/b', A]), undefined, 'a tombstone wins at the same time');
     await store.mergeLink({ key: ['u', 'a/b', A], atMs: 8, value: { sizeBytes: 3 } });
     await store.mergeLink({ key: ['u', 'a/b', A], atMs: 9, value: { mediaType: 'n' } });
-    t.same(await store.getLink('u', 'a/b', A), { sizeBytes: 3, mediaType: 'n' }, 'what is known stays');
+    t.same(await store.linkSet.get(['u', 'a/b', A]), { sizeBytes: 3, mediaType: 'n' }, 'what is known stays');
     await store.close();
   });
 
   await t.test('of tags and repositories list in byte order, page by page', async (t) => {
     const store = new RecordStore({ table: await ground.open(t) });
-    for (const tag of ['v10', 'v1', 'v2', 'V3', 'v1-a', 'v1.a']) await store.putTag('u', 'app', tag, 1);
-    await store.putTag('u', 'app2', 'other', 1);
-    await store.putTag('u', 'app/sub', 'other', 1);
+    const { tagSet } = store;
+    const tags = async (page?: RecordPage) =>
+      (await collect(tagSet.list(['u', 'app'], page))).map(({ key }) => key[2]);
+    for (const tag of ['v10', 'v1', 'v2', 'V3', 'v1-a', 'v1.a'])
+      await tagSet.put(['u', 'app', tag], { atMs: 1 }, 1);
+    for (const name of ['app2', 'app/sub']) await tagSet.put(['u', name, 'other'], { atMs: 1 }, 1);
     const all = ['V3', 'v1', 'v1-a', 'v1.a', 'v10', 'v2'];
-    t.same(await store.tags('u', 'app'), all);
-    t.same(await store.tags('u', 'app', { limit: 2 }), all.slice(0, 2));
-    t.same(await store.tags('u', 'app', { after: 'v1', limit: 2 }), ['v1-a', 'v1.a']);
-    const behind = await store.tags('u', 'app', { after: 'v1-0' });
-    t.same(behind, ['v1-a', 'v1.a', 'v10', 'v2'], 'after a tag that is not there');
-    t.same(await store.tags('u', 'app', { limit: 0 }), []);
-    await store.deleteTag('u', 'app', 'v1', 2);
-    t.same(await store.tags('u', 'app', { limit: 2 }), ['V3', 'v1-a']);
+    t.same(await tags(), all);
+    t.same(await tags({ limit: 2 }), all.slice(0, 2));
+    t.same(await tags({ after: 'v1', limit: 2 }), ['v1-a', 'v1.a']);
+    t.same(await tags({ after: 'v1-0' }), ['v1-a', 'v1.a', 'v10', 'v2'], 'after a tag that is not there');
+    t.same(await tags({ limit: 0 }), []);
+    await tagSet.delete(['u', 'app', 'v1'], 2);
+    t.same(await tags({ limit: 2 }), ['V3', 'v1-a']);
+    for (const name of ['app', 'app2', 'app/sub'])
+      await store.mergeLink({ key: ['u', name, A], atMs: 1, value: {} });
     t.same(await store.repositories('u'), ['app', 'app/sub', 'app2']);
     t.same(await store.repositories('u', { after: 'app', limit: 1 }), ['app/sub']);
     const page = await store.dump.page('t1', undefined, 3);
@@ -359,8 +364,8 @@ async function forms(t: Test, ground: Ground): Promise<void> {
     await t.rejects(store.registers.handle({ type: 'read', key: 'k' }), { code: 'DISK_FORMAT' });
     await write(table, put('r1\0k', '{'), put(`l1\0u\0a\0${A}`, JSON.stringify({ v: 9, atMs: 1 })));
     await t.rejects(store.registers.handle({ type: 'read', key: 'k' }), { code: 'DISK_CORRUPT' });
-    await t.rejects(store.getLink('u', 'a', A), { code: 'DISK_FORMAT' });
-    await t.rejects(async () => await store.getLink('u', 'a\0b', A), TypeError);
+    await t.rejects(store.linkSet.get(['u', 'a', A]), { code: 'DISK_FORMAT' });
+    await t.rejects(async () => await store.linkSet.get(['u', 'a\0b', A]), TypeError);
   });
 
   await t.test('whose clock nothing could follow are refused by name at a restore', async (t) => {

@@ -10,7 +10,7 @@ export interface EvictionCandidate {
 }
 
 /** Why a blob goes or stays. */
-export type EvictionReason = 'least-recently-used' | 'open' | 'pinned' | 'not-written-back' | 'low-watermark';
+export type EvictionReason = 'least-recently-used' | 'open' | 'not-written-back' | 'low-watermark';
 
 /** What is decided of one candidate. */
 export interface EvictionDecision {
@@ -43,7 +43,6 @@ export function mustEvict(usedBytes: number, budget: Budget): boolean {
 /** Why a blob may not go at all, or undefined. */
 export function keepReason(candidate: Pick<EvictionCandidate, 'open' | 'attrs'>): EvictionReason | undefined {
   if (candidate.open) return 'open';
-  if (candidate.attrs.pinned === true) return 'pinned';
   if (candidate.attrs.class === 'pushed' && !candidate.attrs.writtenBack) return 'not-written-back';
   return undefined;
 }

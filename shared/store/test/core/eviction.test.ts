@@ -36,7 +36,6 @@ t.test('eviction begins above the high watermark', async (t) => {
 t.test('oldest first, each with its reason, down to the low watermark', async (t) => {
   const list = [
     candidate('open', { open: true }),
-    candidate('pinned', { pinned: true }),
     candidate('waiting', { class: 'pushed' }),
     candidate('written-back', { class: 'pushed', writtenBack: true }),
     candidate('cached'),
@@ -44,7 +43,6 @@ t.test('oldest first, each with its reason, down to the low watermark', async (t
   ];
   t.same(decideEvictions(list, 900, BUDGET), [
     { digest: 'open', evict: false, reason: 'open' },
-    { digest: 'pinned', evict: false, reason: 'pinned' },
     { digest: 'waiting', evict: false, reason: 'not-written-back' },
     { digest: 'written-back', evict: true, reason: 'least-recently-used' },
     { digest: 'cached', evict: true, reason: 'least-recently-used' },
@@ -55,7 +53,6 @@ t.test('oldest first, each with its reason, down to the low watermark', async (t
 t.test('what must stay never goes', async (t) => {
   const one = fc.record({
     open: fc.boolean(),
-    pinned: fc.boolean(),
     class: fc.constantFrom('pushed' as const, 'cached' as const),
     writtenBack: fc.boolean(),
   });

@@ -19,18 +19,6 @@ import { SLAB_COUNT, SlabPool } from './slab-pool.ts';
 import { type StrangerLimits, StrangerRoom } from './stranger-room.ts';
 import { WireWarnings } from './wire-warnings.ts';
 
-export type {
-  HttpSource,
-  JoinInit,
-  LinkStats,
-  PeerAddress,
-  PieceFrom,
-  PieceStore,
-  Reader,
-  Swarm,
-  SwarmStats,
-} from '../swarm.ts';
-
 /** Inbound connections that did not prove the cluster key yet, in all and of one host. */
 const UNPROVEN_WIRES = { all: 256, perHost: 64 };
 

@@ -74,7 +74,7 @@ export class TestTarget {
     const upload = /^\/v2\/(.+)\/blobs\/uploads\/(\w*)$/.exec(url.pathname);
     if (upload !== null) return await this.#upload(req, res, url, upload[1]!, upload[2]!, fault);
     const blob = /^\/v2\/(.+)\/blobs\/(.+)$/.exec(url.pathname);
-    if (blob !== null) return this.#blob(req, res, `${blob[1]}@${blob[2]}`, fault);
+    if (blob !== null) return this.#blob(req, res, `${blob[1]}@${blob[2]}`);
     const list = /^\/v2\/(.+)\/tags\/list$/.exec(url.pathname);
     if (list !== null) return this.#list(res, list[1]!);
     const manifest = /^\/v2\/(.+)\/manifests\/(.+)$/.exec(url.pathname);
@@ -82,7 +82,7 @@ export class TestTarget {
     res.writeHead(404).end();
   }
 
-  #blob(req: IncomingMessage, res: ServerResponse, key: string, fault: Fault | undefined): void {
+  #blob(req: IncomingMessage, res: ServerResponse, key: string): void {
     const bytes = this.blobs.get(key);
     if (bytes === undefined) return void res.writeHead(404).end();
     const range = /^bytes=(\d+)-(\d*)$/.exec(req.headers.range ?? '');
@@ -94,8 +94,7 @@ export class TestTarget {
       ...(range === null ? {} : { 'content-range': `bytes ${start}-${end - 1}/${bytes.length}` }),
     });
     if (req.method === 'HEAD') return void res.end();
-    if (fault === undefined || !('cutAfterBytes' in fault)) return void res.end(bytes.subarray(start, end));
-    res.write(bytes.subarray(start, start + fault.cutAfterBytes), () => res.destroy());
+    res.end(bytes.subarray(start, end));
   }
 
   async #upload(
