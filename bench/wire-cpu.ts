@@ -5,7 +5,8 @@ import { Bitfield } from '@sepia/base/bitfield';
 import { digestOf } from '@sepia/base/digest';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceHash } from '@sepia/metainfo/tree';
-import { type PeerAddress, SwarmEngine } from '@sepia/swarm/shell/engine';
+import { SwarmEngine } from '@sepia/swarm/shell/engine';
+import type { PeerAddress } from '@sepia/swarm/swarm';
 
 /**
  * CPU seconds per GiB of two processes, seed → leech, through the hardened wire on loopback. Disk is left out: the

@@ -1,6 +1,6 @@
 import { MadeBlob, pushImage } from './support/blobs.ts';
 import { curl } from './support/curl.ts';
-import { MIB, median, percentile, round } from './support/figures.ts';
+import { MIB, median, round, spread } from './support/figures.ts';
 import { blobUrl, REPOSITORY, readManifest } from './support/image.ts';
 import { type LoopbackCluster, startLoopback, startRegistry } from './support/loopback.ts';
 import { IdleMeter, quietMachine } from './support/machine.ts';
@@ -63,14 +63,10 @@ async function atOnce(
   const longest = Math.max(...transfers.map((one) => one.seconds));
   const first = transfers.map((one) => one.firstByteSeconds * 1000);
   return {
-    firstByteMs: { ...spread(first), max: round(Math.max(...first), 1) },
+    firstByteMs: spread(first),
     transferSeconds: round(longest),
     worstShareOfOwnTransfer: round(Math.max(...transfers.map((one) => one.firstByteSeconds / one.seconds))),
     idleBeforePercent: quiet,
     idlePercent: meter.percent(),
   };
-}
-
-function spread(values: readonly number[]): Record<string, number> {
-  return { p50: round(median(values), 1), p99: round(percentile(values, 99), 1) };
 }

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { Pool } from 'undici';
 import { MadeBlob, pushImage } from './support/blobs.ts';
 import { curl } from './support/curl.ts';
-import { median, percentile, round } from './support/figures.ts';
+import { median, percentile, round, spread } from './support/figures.ts';
 import { blobUrl, REPOSITORY, readManifest } from './support/image.ts';
 import { startLoopback, startRegistry } from './support/loopback.ts';
 import { IdleMeter, quietMachine } from './support/machine.ts';
@@ -35,15 +35,10 @@ await runBench({
       cold.push(await ofAgent.time(digest, sizeBytes));
       warm.push(await ofAgent.time(digest, sizeBytes));
     }
-    const spread = (values: readonly number[]): Record<string, number> => ({
-      p50: round(median(values), 2),
-      p99: round(percentile(values, 99), 2),
-      max: round(Math.max(...values), 2),
-    });
     return {
-      agentColdMs: spread(cold),
-      agentWarmMs: spread(warm),
-      registryMs: spread(plain),
+      agentColdMs: spread(cold, 2),
+      agentWarmMs: spread(warm, 2),
+      registryMs: spread(plain, 2),
       overRegistryMs: {
         p50: round(median(cold) - median(plain), 2),
         p99: round(percentile(cold, 99) - percentile(plain, 99), 2),

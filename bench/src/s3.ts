@@ -6,7 +6,7 @@ import { until } from '@sepia/test-support/until';
 import { Up } from '@sepia/test-support/up';
 import { MadeBlob, pushImage } from './support/blobs.ts';
 import { curl, type Transfer } from './support/curl.ts';
-import { MIB, median, percentile, round } from './support/figures.ts';
+import { MIB, median, round, spread } from './support/figures.ts';
 import { blobUrl, REPOSITORY } from './support/image.ts';
 import { SlowLink } from './support/link.ts';
 import { startRegistry } from './support/loopback.ts';
@@ -151,8 +151,4 @@ async function start(
 async function owed(up: Up): Promise<number> {
   const text = await (await fetch(`${up.cluster.origins[0]!.adminUrl}/metrics`)).text();
   return Number(/^sepia_origin_backend_owed\{[^}]*\} (\d+)/m.exec(text)?.[1] ?? Number.NaN);
-}
-
-function spread(values: readonly number[]): { readonly p50: number; readonly p99: number } {
-  return { p50: round(median(values), 1), p99: round(percentile(values, 99), 1) };
 }

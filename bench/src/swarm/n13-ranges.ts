@@ -2,7 +2,7 @@ import { delay } from '@sepia/base/lifecycle';
 import { metricBySource, type UpMember } from '@sepia/test-support/up';
 import { MadeBlob, pushImage } from '../support/blobs.ts';
 import { RoleMeter } from '../support/cpu.ts';
-import { MIB, median, percentile, round } from '../support/figures.ts';
+import { MIB, round, spread } from '../support/figures.ts';
 import { blobUrl, checkBytes, REPOSITORY, readManifest } from '../support/image.ts';
 import { readRanges } from '../support/load/ranged.ts';
 import { startRegistry, startUp } from '../support/loopback.ts';
@@ -97,12 +97,4 @@ async function moved(
     peers += from['peer'] ?? 0;
   }
   return { upstream, origin, peers };
-}
-
-function spread(ms: readonly number[]): Record<string, number> {
-  return {
-    p50: round(median(ms), 1),
-    p99: round(percentile(ms, 99), 1),
-    max: round(Math.max(...ms), 1),
-  };
 }
