@@ -4,7 +4,7 @@ import { Metainfo } from '@sepia/metainfo/metainfo';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import t from 'tap';
 import { startCluster } from './support/cluster.ts';
-import { TestUpstream } from './support/upstream.ts';
+import { startPullThrough } from './support/pull-through.ts';
 
 const LOCAL = 'upstream=local&repository=team/app';
 
@@ -30,20 +30,17 @@ t.test('a push to one origin is pulled from every other', async (t) => {
     headers: { 'content-range': '5-14' },
   });
   t.equal(wrong.status, 416);
-  const done = await c.call('o1', {
-    method: 'PUT',
-    path: `/v1/uploads/${uploadId}?${LOCAL}&digest=${digest}`,
-    body: blob.subarray(1_000_000),
-  });
+  const done = await c.put(
+    'o1',
+    `/v1/uploads/${uploadId}?${LOCAL}&digest=${digest}`,
+    blob.subarray(1_000_000),
+  );
   t.equal(done.status, 201, done.bytes.toString());
   for (const id of c.ids) {
-    const got = await c.call(id, { method: 'GET', path: `/v1/blobs/${digest}?${LOCAL}` });
+    const got = await c.get(id, `/v1/blobs/${digest}?${LOCAL}`);
     t.equal(got.status, 200, `${id} ${got.bytes.subarray(0, 200).toString()}`);
     t.ok(got.bytes.equals(blob), id);
-    const other = await c.call(id, {
-      method: 'GET',
-      path: `/v1/blobs/${digest}?upstream=local&repository=other/app`,
-    });
+    const other = await c.get(id, `/v1/blobs/${digest}?upstream=local&repository=other/app`);
     t.equal(other.status, 404, 'a digest opens nothing in another repository');
     const head = await c.call(id, { method: 'HEAD', path: `/v1/blobs/${digest}?${LOCAL}` });
     t.equal(head.headers['content-length'], String(blob.length));
@@ -53,15 +50,11 @@ t.test('a push to one origin is pulled from every other', async (t) => {
       headers: { 'if-none-match': `"${digest}"` },
     });
     t.equal(known.status, 304, 'HEAD knows what a client has, as GET does');
-    const ranged = await c.call(id, {
-      method: 'GET',
-      path: `/v1/blobs/${digest}?${LOCAL}`,
-      headers: { range: 'bytes=1048570-1048580' },
-    });
+    const ranged = await c.get(id, `/v1/blobs/${digest}?${LOCAL}`, { range: 'bytes=1048570-1048580' });
     t.equal(ranged.status, 206);
     t.ok(ranged.bytes.equals(blob.subarray(1048570, 1048581)));
   }
-  const meta = await c.call('o2', { method: 'GET', path: `/v1/blobs/${digest}/metainfo?${LOCAL}` });
+  const meta = await c.get('o2', `/v1/blobs/${digest}/metainfo?${LOCAL}`);
   t.equal(Metainfo.decode(meta.bytes).state, 'final');
 
   const manifest = Buffer.from(
@@ -72,28 +65,25 @@ t.test('a push to one origin is pulled from every other', async (t) => {
       layers: [],
     }),
   );
-  const put = await c.call('o2', {
-    method: 'PUT',
-    path: `/v1/manifests?${LOCAL}&reference=v1`,
-    body: manifest,
-    headers: { 'content-type': OCI_MANIFEST },
+  const put = await c.put('o2', `/v1/manifests?${LOCAL}&reference=v1`, manifest, {
+    'content-type': OCI_MANIFEST,
   });
   t.equal(put.status, 201, put.bytes.toString());
   for (const id of c.ids) {
-    const got = await c.call(id, { method: 'GET', path: `/v1/manifests?${LOCAL}&reference=v1` });
+    const got = await c.get(id, `/v1/manifests?${LOCAL}&reference=v1`);
     t.equal(got.status, 200, got.bytes.toString());
     t.ok(got.bytes.equals(manifest));
     t.equal(got.headers['content-type'], OCI_MANIFEST);
     t.equal(got.headers['docker-content-digest'], digestOf(manifest));
   }
-  const tags = await c.call('o3', { method: 'GET', path: `/v1/tags?${LOCAL}` });
+  const tags = await c.get('o3', `/v1/tags?${LOCAL}`);
   t.same(JSON.parse(tags.bytes.toString()), { tags: ['v1'] });
-  const missing = await c.call('o3', {
-    method: 'PUT',
-    path: `/v1/manifests?upstream=local&repository=other/app&reference=v1`,
-    body: manifest,
-    headers: { 'content-type': OCI_MANIFEST },
-  });
+  const missing = await c.put(
+    'o3',
+    `/v1/manifests?upstream=local&repository=other/app&reference=v1`,
+    manifest,
+    { 'content-type': OCI_MANIFEST },
+  );
   t.equal(missing.status, 400);
   t.match(missing.bytes.toString(), /MANIFEST_BLOB_UNKNOWN/);
   const mounted = await c.call('o3', {
@@ -101,16 +91,12 @@ t.test('a push to one origin is pulled from every other', async (t) => {
     path: `/v1/mounts?upstream=local&repository=other/app&from=team/app&digest=${digest}`,
   });
   t.equal(mounted.status, 201);
-  const status = await c.call('o3', { method: 'GET', path: '/v1/status' });
+  const status = await c.get('o3', '/v1/status');
   t.equal(status.status, 200, status.bytes.toString());
 });
 
 t.test('a cold blob is fetched once for the cluster', async (t) => {
-  const upstream = await TestUpstream.start(t);
-  const c = await startCluster(t, {
-    origins: 3,
-    upstreams: [{ name: 'hub', url: upstream.url, mode: 'pull-through' }],
-  });
+  const { upstream, c } = await startPullThrough(t, 3);
   const blob = randomBytes(5 * 1024 * 1024 + 3);
   const digest = upstream.addBlob(blob);
   upstream.addManifest(
@@ -125,7 +111,7 @@ t.test('a cold blob is fetched once for the cluster', async (t) => {
   );
   const hub = 'upstream=hub&repository=lib/x';
   for (const id of c.ids) {
-    const got = await c.call(id, { method: 'GET', path: `/v1/manifests?${hub}&reference=v1` });
+    const got = await c.get(id, `/v1/manifests?${hub}&reference=v1`);
     t.equal(got.status, 200, got.bytes.toString());
   }
   t.equal(
@@ -133,15 +119,13 @@ t.test('a cold blob is fetched once for the cluster', async (t) => {
     1,
     upstream.requests.join('\n'),
   );
-  const got = await Promise.all(
-    c.ids.map(async (id) => await c.call(id, { method: 'GET', path: `/v1/blobs/${digest}?${hub}` })),
-  );
+  const got = await Promise.all(c.ids.map(async (id) => await c.get(id, `/v1/blobs/${digest}?${hub}`)));
   for (const one of got) t.ok(one.bytes.equals(blob), `${one.status} ${one.bytes.length}`);
   t.equal(
     upstream.requests.filter((one) => one.startsWith('GET /v2/lib/x/blobs')).length,
     1,
     upstream.requests.join('\n'),
   );
-  const meta = await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}/metainfo?${hub}&fetch=1` });
+  const meta = await c.get('o1', `/v1/blobs/${digest}/metainfo?${hub}&fetch=1`);
   t.equal(Metainfo.decode(meta.bytes).state, 'final');
 });

@@ -15,7 +15,7 @@ import {
 
 const MIB = 1024 * 1024;
 
-t.test('a plan runs from the first missing piece to the end', (t) => {
+t.test('a plan runs from the first missing piece to the end', async (t) => {
   const plan = new FetchPlan(10 * MIB, { wantAll: true });
   t.same(plan.next(), { start: 0, end: 10, urgent: false });
   plan.opened(1, { start: 0, end: 10 });
@@ -32,10 +32,9 @@ t.test('a plan runs from the first missing piece to the end', (t) => {
   t.equal(plan.hungry, false);
   t.equal(plan.next(), undefined);
   t.equal(plan.delivered(99, 0), false);
-  t.end();
 });
 
-t.test('readers far ahead get connections of their own, near ones wait', (t) => {
+t.test('readers far ahead get connections of their own, near ones wait', async (t) => {
   const plan = new FetchPlan(40 * MIB, { wantAll: true });
   plan.opened(1, { start: 0, end: 40 });
   plan.moveReader(7, 5);
@@ -59,12 +58,11 @@ t.test('readers far ahead get connections of their own, near ones wait', (t) => 
   t.equal(plan.delivered(1, 29), false, 'what others brought is not read again');
   plan.closed(1);
   t.same(plan.next(), { start: 32, end: 40, urgent: false });
-  t.end();
 });
 
 t.test(
   'before the first answer one connection asks: for what is wanted, else for the piece it is told',
-  (t) => {
+  async (t) => {
     const plan = new FetchPlan(10 * MIB, { wantAll: false });
     t.same(plan.first(), { start: 0, end: 1, urgent: true }, 'no reader yet');
     t.same(plan.first(4), { start: 4, end: 5, urgent: true });
@@ -73,11 +71,10 @@ t.test(
     t.same(plan.first(4), { start: 6, end: 7, urgent: true }, 'a reader waits');
     plan.opened(1, { start: 6, end: 7 });
     t.equal(plan.first(4), undefined, 'one is enough');
-    t.end();
   },
 );
 
-t.test('nothing is asked while the swarm holds all that is missing', (t) => {
+t.test('nothing is asked while the swarm holds all that is missing', async (t) => {
   const held = new Bitfield(4);
   for (const piece of [1, 2, 3]) held.add(piece);
   const plan = new FetchPlan(4 * MIB, { wantAll: true });
@@ -89,10 +86,9 @@ t.test('nothing is asked while the swarm holds all that is missing', (t) => {
   plan.closed(1);
   plan.stopAvoiding();
   t.same(plan.next(), { start: 1, end: 4, urgent: false });
-  t.end();
 });
 
-t.test('without Range nothing is asked beside the one connection', (t) => {
+t.test('without Range nothing is asked beside the one connection', async (t) => {
   const plan = new FetchPlan(40 * MIB, { wantAll: true });
   plan.setRanges(false);
   plan.setRanges(true);
@@ -105,10 +101,9 @@ t.test('without Range nothing is asked beside the one connection', (t) => {
   t.equal(plan.delivered(1, 0), true, 'reads through what is there');
   plan.closed(1);
   t.same(plan.next(), { start: 2, end: 40, urgent: false });
-  t.end();
 });
 
-t.test('for readers alone nothing else is fetched', (t) => {
+t.test('for readers alone nothing else is fetched', async (t) => {
   const plan = new FetchPlan(40 * MIB, { wantAll: false });
   t.equal(plan.hungry, false);
   t.equal(plan.next(), undefined);
@@ -137,10 +132,9 @@ t.test('for readers alone nothing else is fetched', (t) => {
   t.same(plan.next(), { start: 33, end: 34, urgent: true });
   plan.moveReader(4, 39);
   t.same(plan.next(), { start: 0, end: 3, urgent: false }, 'the rest does not wait for readers');
-  t.end();
 });
 
-t.test('what no member that is reached holds is not left to the swarm any longer', (t) => {
+t.test('what no member that is reached holds is not left to the swarm any longer', async (t) => {
   const held = new Bitfield(8);
   for (const piece of [0, 1, 2, 5]) held.add(piece);
   const reached = new Bitfield(8);
@@ -163,10 +157,9 @@ t.test('what no member that is reached holds is not left to the swarm any longer
   plan.avoid(held);
   plan.peersHold(reached);
   t.same(plan.next(), { start: 3, end: 5, urgent: false }, 'another leader was heard of');
-  t.end();
 });
 
-t.test('pieces that agents hold are left to the swarm for a while', (t) => {
+t.test('pieces that agents hold are left to the swarm for a while', async (t) => {
   const held = new Bitfield(8);
   for (const piece of [0, 1, 2, 5]) held.add(piece);
   const plan = new FetchPlan(8 * MIB, { wantAll: true });
@@ -185,10 +178,9 @@ t.test('pieces that agents hold are left to the swarm for a while', (t) => {
   t.same(plan.next(), { start: 0, end: 3, urgent: true });
   plan.reset();
   t.equal(plan.have.count, 0);
-  t.end();
 });
 
-t.test('whatever happens, a plan asks for each piece until it is complete', (t) => {
+t.test('whatever happens, a plan asks for each piece until it is complete', async (t) => {
   let seed = Number(process.env['SEED'] ?? 7);
   const chance = (limit: number): number => {
     seed = (seed * 1103515245 + 12345) % 2 ** 31;
@@ -225,10 +217,9 @@ t.test('whatever happens, a plan asks for each piece until it is complete', (t) 
     }
     t.equal(plan.complete, true, `round ${round} of ${pieces} pieces ends`);
   }
-  t.end();
 });
 
-t.test('a plan knows whether the upstream thinks: nothing that is open has been answered', (t) => {
+t.test('a plan knows whether the upstream thinks: nothing that is open has been answered', async (t) => {
   const plan = new FetchPlan(10 * MIB, { wantAll: false });
   plan.moveReader(1, 0, 9);
   t.equal(plan.thinking, false, 'nobody was asked');
@@ -243,12 +234,11 @@ t.test('a plan knows whether the upstream thinks: nothing that is open has been 
   plan.answered(9);
   plan.closed(2);
   t.equal(plan.thinking, false);
-  t.end();
 });
 
 const NO_BYTE = { avoiding: false, came: false, keptBytes: 0, missingBytes: 4_000_000 };
 
-t.test('pace: retries with growing pauses, ends without progress, lingers for readers', (t) => {
+t.test('pace: retries with growing pauses, ends without progress, lingers for readers', async (t) => {
   const pace = new FetchPace({ progressMs: 10_000, firstByteMs: 60_000, lingerMs: 60_000 }, 0);
   const failed = (code: ErrorCode, nowMs: number, more: { after?: number; avoiding?: boolean } = {}) =>
     pace.failed(
@@ -294,10 +284,9 @@ t.test('pace: retries with growing pauses, ends without progress, lingers for re
   t.equal(errorWeight({ code: 'BACKEND_DOWN', detail: { reason: 'redirect-refused' } }), 'certain');
   t.equal(errorWeight({ code: 'UPSTREAM_DENIED' }), 'certain');
   t.equal(retryDelayMs(50, undefined), 2_000);
-  t.end();
 });
 
-t.test('tag policies', (t) => {
+t.test('tag policies', async (t) => {
   const rules: TagRules = { mode: 'pull-through', policy: 'revalidate', ttlMs: 100, staleLimitMs: 1_000 };
   const facts = { digest: 'd', checkedAtMs: 1_000 };
   t.equal(decideTag(undefined, { ...rules, mode: 'none' }, 0), 'unknown');
@@ -327,5 +316,4 @@ t.test('tag policies', (t) => {
   t.match(setFault(rules), /follows the upstream/);
   t.equal(defaultPolicy('none'), 'mutable');
   t.equal(defaultPolicy('pull-through'), 'revalidate');
-  t.end();
 });

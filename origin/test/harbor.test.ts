@@ -2,9 +2,10 @@ import { randomBytes } from 'node:crypto';
 import type { BlobFetchState } from '@sepia/cluster/api/blob-answers';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import { until } from '@sepia/test-support/until';
-import t, { type Test } from 'tap';
-import { startCluster, type TestCluster } from './support/cluster.ts';
-import { TestUpstream } from './support/upstream.ts';
+import t from 'tap';
+import type { TestCluster } from './support/cluster.ts';
+import { startPullThrough } from './support/pull-through.ts';
+import type { TestUpstream } from './support/upstream.ts';
 
 const HUB = 'upstream=hub&repository=lib/x';
 const MIB = 1024 * 1024;
@@ -13,24 +14,8 @@ function manifest(text: string, layers: object[] = []): object {
   return { schemaVersion: 2, mediaType: OCI_MANIFEST, layers, annotations: { text } };
 }
 
-async function setUp(
-  t: Test,
-  keys: object = {},
-  origins = 7,
-): Promise<{ upstream: TestUpstream; c: TestCluster }> {
-  const upstream = await TestUpstream.start(t);
-  const c = await startCluster(t, {
-    origins,
-    upstreams: [{ name: 'hub', url: upstream.url, mode: 'pull-through', ...keys }],
-  });
-  return { upstream, c };
-}
-
 async function get(c: TestCluster, id: string, reference = 'v1', more = ''): ReturnType<TestCluster['call']> {
-  return await c.call(id, {
-    method: 'GET',
-    path: `/v1/manifests?${HUB}&reference=${reference}${more}`,
-  });
+  return await c.get(id, `/v1/manifests?${HUB}&reference=${reference}${more}`);
 }
 
 const headsOf = (upstream: TestUpstream): number =>
@@ -50,14 +35,14 @@ async function fetchWhole(c: TestCluster, id: string, digest: string, more = '')
 async function holdersOf(c: TestCluster, digest: string): Promise<string[]> {
   const found: string[] = [];
   for (const id of c.ids) {
-    const { bytes } = await c.call(id, { method: 'GET', path: `/v1/blobs/${digest}/where?${HUB}` });
+    const { bytes } = await c.get(id, `/v1/blobs/${digest}/where?${HUB}`);
     if ((JSON.parse(bytes.toString()) as { state: string }).state === 'final') found.push(id);
   }
   return found;
 }
 
 t.test('a blob is fetched whole without a reader, once, whichever origins are asked', async (t) => {
-  const { upstream, c } = await setUp(t);
+  const { upstream, c } = await startPullThrough(t, 7);
   const digest = upstream.addBlob(randomBytes(3 * MIB + 5));
   const all = await Promise.all(c.ids.map(async (id) => await fetchWhole(c, id, digest)));
   for (const one of all) {
@@ -70,7 +55,7 @@ t.test('a blob is fetched whole without a reader, once, whichever origins are as
 });
 
 t.test('copies=all brings it to every owner, also after one copy was there', async (t) => {
-  const { upstream, c } = await setUp(t);
+  const { upstream, c } = await startPullThrough(t, 7);
   const digest = upstream.addBlob(randomBytes(2 * MIB));
   await fetchWhole(c, 'o1', digest);
   const found = await fetchWhole(c, 'o4', digest, '&copies=all');
@@ -81,7 +66,7 @@ t.test('copies=all brings it to every owner, also after one copy was there', asy
 });
 
 t.test('progress is told while it runs; what fails is told with its code', async (t) => {
-  const { upstream, c } = await setUp(t);
+  const { upstream, c } = await startPullThrough(t, 7);
   const digest = upstream.addBlob(randomBytes(4 * MIB));
   upstream.rate = 4 * MIB;
   const path = `/v1/blobs/${digest}/fetch?${HUB}&wait=1`;
@@ -99,7 +84,7 @@ t.test('progress is told while it runs; what fails is told with its code', async
 });
 
 t.test('fresh asks upstream although the record is young; pinned tags stay', async (t) => {
-  const { upstream, c } = await setUp(t, { tags: { ttl: '1h' } });
+  const { upstream, c } = await startPullThrough(t, 7, { tags: { ttl: '1h' } });
   upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
   for (const id of c.ids) t.match((await get(c, id)).bytes.toString(), /one/);
   upstream.addManifest('lib/x', 'v1', manifest('two'), OCI_MANIFEST);
@@ -109,7 +94,7 @@ t.test('fresh asks upstream although the record is young; pinned tags stay', asy
 });
 
 t.test('purge: what is gone upstream is gone everywhere, with every tag that named it', async (t) => {
-  const { upstream, c } = await setUp(t, { tags: { ttl: '1h' } });
+  const { upstream, c } = await startPullThrough(t, 7, { tags: { ttl: '1h' } });
   const gone = upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
   upstream.addManifest('lib/x', 'also', manifest('one'), OCI_MANIFEST);
   const kept = upstream.addManifest('lib/x', 'v2', manifest('two'), OCI_MANIFEST);
@@ -141,7 +126,7 @@ t.test('purge: what is gone upstream is gone everywhere, with every tag that nam
 });
 
 t.test('purge in mode none is refused: nothing behind could confirm it', async (t) => {
-  const { c } = await setUp(t, {}, 1);
+  const { c } = await startPullThrough(t, 1);
   const answer = await c.call('o1', {
     method: 'POST',
     path: '/v1/purge?upstream=local&repository=lib/x',
@@ -151,7 +136,7 @@ t.test('purge in mode none is refused: nothing behind could confirm it', async (
 });
 
 t.test('recheck always: a policy gate stops a manifest that is cached', async (t) => {
-  const { upstream, c } = await setUp(t, { 'manifest-recheck': 'always' });
+  const { upstream, c } = await startPullThrough(t, 7, { 'manifest-recheck': 'always' });
   const digest = upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
   for (const id of c.ids) t.equal((await get(c, id, digest)).status, 200, id);
   upstream.refuse = { status: 412, code: 'PROJECTPOLICYVIOLATION', message: 'has vulnerabilities' };
@@ -168,14 +153,14 @@ t.test('recheck always: a policy gate stops a manifest that is cached', async (t
 });
 
 t.test('recheck ttl asks once per ttl', async (t) => {
-  const { upstream, c } = await setUp(t, { 'manifest-recheck': 'ttl', tags: { ttl: '1h' } }, 1);
+  const { upstream, c } = await startPullThrough(t, 1, { 'manifest-recheck': 'ttl', tags: { ttl: '1h' } });
   const digest = upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
   for (let count = 0; count < 5; count++) await get(c, 'o1', digest);
   t.equal(headsOf(upstream), 1);
 });
 
 t.test('recheck never asks nobody', async (t) => {
-  const { upstream, c } = await setUp(t, {}, 1);
+  const { upstream, c } = await startPullThrough(t, 1);
   const digest = upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
   for (let count = 0; count < 5; count++) await get(c, 'o1', digest);
   t.equal(headsOf(upstream), 0);
@@ -184,7 +169,7 @@ t.test('recheck never asks nobody', async (t) => {
 t.test(
   'pull times: what is served is asked for by GET once per interval, what is not is left alone',
   async (t) => {
-    const { upstream, c } = await setUp(t, { 'refresh-pull-times': '1s', tags: { ttl: '1h' } }, 1);
+    const { upstream, c } = await startPullThrough(t, 1, { 'refresh-pull-times': '1s', tags: { ttl: '1h' } });
     upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
     upstream.addManifest('lib/x', 'v2', manifest('two'), OCI_MANIFEST);
     const gets = (tag: string): number =>

@@ -1,13 +1,14 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
-import { Containerd24, containerd24 } from '@sepia/test-support/clients/containerd24';
+import { Containerd24 } from '@sepia/test-support/clients/containerd24';
 import { call, pushBlobInTwo } from '@sepia/test-support/clients/registry-calls';
-import { must, whyNoClients } from '@sepia/test-support/testbed';
+import { must } from '@sepia/test-support/testbed';
 import t from 'tap';
 import { writeTar } from '../../shared/lazy/test/support/tar-writer.ts';
 import { digestOf, HOST, IMAGE, LazyCluster } from '../processes/clients/support/lazy-cluster.ts';
-import { treeWalk } from '../processes/clients/support/tree-walk.ts';
+import { whyNoLazyNode } from '../processes/clients/support/lazy-node.ts';
+import { walked } from '../processes/clients/support/tree-walk.ts';
 
 /** Built as docs/adr/0066-nydus.md says; nothing else has it. */
 const NYDUS_IMAGE = process.env['NYDUS_IMAGE'] ?? '/usr/bin/nydus-image';
@@ -68,8 +69,7 @@ t.test(
   'stock containerd runs an image that nydus-image made, and sees the tree of its source',
   {
     skip:
-      whyNoClients() ??
-      (containerd24() === undefined ? 'run test/support/src/clients/containerd24.sh' : undefined) ??
+      whyNoLazyNode() ??
       (existsSync(NYDUS_IMAGE) ? false : 'needs nydus-image: docs/adr/0066-nydus.md says how; NYDUS_IMAGE=…'),
     timeout: 900_000,
   },
@@ -94,16 +94,7 @@ t.test(
     t.match(await cluster.status(NAME), / {2}lazy\n/);
     await cluster.index(IMAGE);
     await containerd.pull(IMAGE);
-    const walk = async (image: string, name: string): Promise<string[]> => {
-      const { stdout, stderr, code } = await containerd.run(image, name, [
-        'python3',
-        '-B',
-        '-c',
-        treeWalk(false),
-      ]);
-      t.equal(code, 0, stderr);
-      return stdout.split('\n');
-    };
+    const walk = async (image: string, name: string) => await walked(containerd, image, name, false);
     const [made, source] = [await walk(NAME, 'walk-nydus'), await walk(IMAGE, 'walk-source')];
     t.ok(source.length > 5_000, `${source.length} paths`);
     t.strictSame(made, source);

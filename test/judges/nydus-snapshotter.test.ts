@@ -6,7 +6,7 @@ import { freePort, must, run, startRegistry, testbed, whyNoClients } from '@sepi
 import { until } from '@sepia/test-support/until';
 import { Up } from '@sepia/test-support/up';
 import t, { type Test } from 'tap';
-import { treeWalk } from '../processes/clients/support/tree-walk.ts';
+import { treeWalk, walked } from '../processes/clients/support/tree-walk.ts';
 
 /** Nydus's snapshotter and daemon start what we convert. They are not run with the other tests: building them takes minutes. */
 const SNAPSHOTTER = process.env['NYDUS_SNAPSHOTTER'] ?? '/usr/bin/containerd-nydus-grpc';
@@ -117,17 +117,7 @@ t.test(
     t.ok(layers.length > 1);
     for (const { digest } of layers.slice(0, -1))
       t.notOk(content.includes(digest), 'no data blob was downloaded');
-    const walk = async (image: string, name: string): Promise<string[]> => {
-      const { stdout, stderr, code } = await containerd.run(image, name, [
-        'python3',
-        '-B',
-        '-c',
-        treeWalk(false),
-      ]);
-      t.equal(code, 0, `${stderr}\n${readFileSync(join(dir, 'n/log'), 'utf8').slice(-2_000)}`);
-      return stdout.split('\n');
-    };
-    const made = await walk(`${agent}/t/python:nydus`, 'walk-nydus');
+    const made = await walked(containerd, `${agent}/t/python:nydus`, 'walk-nydus', false);
     t.ok(nydusMounts(join(dir, 'n')).length > 0, 'nydusd has it mounted');
     await containerd.removeImages();
     await containerd.pullFor('overlayfs', `${agent}/t/python:oci`);

@@ -65,10 +65,9 @@ t.test('after --lazy there is no way out to begin with', async (t) => {
     t.notOk(isLazyConfig(dump), String(dump));
 });
 
-t.test('whether containerd reads hosts.toml at all', (t) => {
+t.test('whether containerd reads hosts.toml at all', async (t) => {
   t.equal(namesHostsDir('      config_path = ""\n'), false);
   t.equal(namesHostsDir(undefined), false);
   t.equal(namesHostsDir('  config_path = "/etc/containerd/certs.d"\n'), true);
   t.same(hostsDirs('  config_path = "/a:/b"\n'), ['/a', '/b']);
-  t.end();
 });

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Digest, digestHex, digestOf } from '@sepia/base/digest';
@@ -51,7 +51,7 @@ export async function push(c: TestCluster, bytes: Buffer): Promise<Digest> {
   const digest = digestOf(bytes);
   const path = `/v1/blobs/${digest}?upstream=local&repository=${REPOSITORY}`;
   await until(async () => {
-    const put = await c.call(c.ids[0]!, { method: 'PUT', path, body: bytes });
+    const put = await c.put(c.ids[0]!, path, bytes);
     // Members that are slow answer 503.
     if (put.status !== 201 && put.status !== 503) throw new Error(`blob: ${put.status} ${put.bytes}`);
     return put.status === 201;
@@ -68,12 +68,12 @@ export async function pushImage(
     JSON.stringify({ schemaVersion: 2, mediaType: OCI_MANIFEST, config, layers: rest }),
   );
   await until(async () => {
-    const put = await c.call(c.ids[0]!, {
-      method: 'PUT',
-      path: `/v1/manifests?upstream=local&repository=${REPOSITORY}&reference=v1`,
-      body: bytes,
-      headers: { 'content-type': OCI_MANIFEST },
-    });
+    const put = await c.put(
+      c.ids[0]!,
+      `/v1/manifests?upstream=local&repository=${REPOSITORY}&reference=v1`,
+      bytes,
+      { 'content-type': OCI_MANIFEST },
+    );
     if (put.status !== 201 && put.status !== 503) throw new Error(`manifest: ${put.status} ${put.bytes}`);
     return put.status === 201;
   }, 'the manifest is taken');
@@ -93,11 +93,11 @@ export async function pull(c: TestCluster, id: string, digest: Digest, range?: s
 async function pullOnce(c: TestCluster, id: string, digest: Digest, range: string | undefined) {
   let at = id;
   for (let hops = 0; hops < 4; hops++) {
-    const answer = await c.call(at, {
-      method: 'GET',
-      path: `/v1/blobs/${digest}?upstream=local&repository=${REPOSITORY}`,
-      headers: range === undefined ? {} : { range },
-    });
+    const answer = await c.get(
+      at,
+      `/v1/blobs/${digest}?upstream=local&repository=${REPOSITORY}`,
+      range === undefined ? {} : { range },
+    );
     const next = answer.headers['sepia-origin'] ?? undefined;
     if (answer.status !== 307 || typeof next !== 'string') return answer;
     at = next;
@@ -108,7 +108,7 @@ async function pullOnce(c: TestCluster, id: string, digest: Digest, range: strin
 export async function backlogs(c: TestCluster): Promise<Backlog[]> {
   return await Promise.all(
     [...c.origins.keys()].map(async (id) => {
-      const { bytes } = await c.call(id, { method: 'GET', path: '/v1/status' });
+      const { bytes } = await c.get(id, '/v1/status');
       return (JSON.parse(bytes.toString()) as { backend: Backlog }).backend;
     }),
   );
@@ -119,16 +119,7 @@ export const written = (c: TestCluster) => async (): Promise<boolean> =>
 
 /** Files of a blob at origins. */
 export function copies(c: TestCluster, digest: Digest): string[] {
-  const hex = digestHex(digest);
-  return c.ids.filter((id) => {
-    const folder = join(c.dataOf(id), 'v1/blobs/sha256', hex.slice(0, 2));
-    try {
-      return readdirSync(folder).includes(hex);
-    } catch (error) {
-      if ((error as { code?: string }).code !== 'ENOENT') throw error;
-      return false;
-    }
-  });
+  return c.ids.filter((id) => existsSync(c.fileOf(id, digest)));
 }
 
 export const fileIn = (place: string, digest: Digest): string =>
@@ -146,7 +137,7 @@ export async function collect(c: TestCluster, dryRun = false): Promise<GcReport>
     return status === 202;
   }, 'a collection begins');
   return await until(async () => {
-    const { bytes } = await c.call(leader, { method: 'GET', path: '/v1/gc' });
+    const { bytes } = await c.get(leader, '/v1/gc');
     const { report } = JSON.parse(bytes.toString()) as { report?: GcReport };
     return report?.endedAtMs === undefined ? undefined : report;
   }, 'it ends');

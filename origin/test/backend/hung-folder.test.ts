@@ -25,13 +25,13 @@ t.test(
     };
     t.teardown(letGo);
     const path = `/v1/blobs/${digests[0]}?upstream=local&repository=team/app`;
-    const answer = await c.call('o1', { method: 'GET', path });
+    const answer = await c.get('o1', path);
     t.equal(answer.status, 503);
     t.match(answer.bytes.toString(), /does not answer within|does not answer/);
     // A process of this size may have one thread hang: the folder counts as away, and the origin goes on.
-    const next = await c.call('o1', { method: 'GET', path: path.replace(digests[0], digests[1]) });
+    const next = await c.get('o1', path.replace(digests[0], digests[1]));
     t.equal(next.status, 503);
-    t.equal((await c.call('o1', { method: 'GET', path: '/v1/status' })).status, 200);
+    t.equal((await c.get('o1', '/v1/status')).status, 200);
     letGo();
     rmSync(file);
     renameSync(`${file}.aside`, file);

@@ -18,7 +18,7 @@ t.test('what was pushed to an upstream of mode write-back as well stays at the o
   const both = bytesOf(3 * MIB, 1);
   const digest = digestOf(both);
   const path = `/v1/blobs/${digest}?upstream=hub&repository=${REPOSITORY}`;
-  t.equal((await c.call(c.ids[0]!, { method: 'PUT', path, body: both })).status, 201);
+  t.equal((await c.put(c.ids[0]!, path, both)).status, 201);
   await push(c, both);
   const other = await push(c, bytesOf(3 * MIB, 2));
   await until(written(c), 'both are written');

@@ -18,10 +18,8 @@ t.test('"not there" of a backend says nothing while an origin that may have it i
   await until(() => owners.every((id) => copies(c, digest).includes(id)), 'the owners have it');
   for (const id of owners) await c.stop(id);
   const [left] = c.ids.filter((id) => !owners.includes(id));
-  const answer = await c.call(left!, {
-    method: 'GET',
-    path: `/v1/blobs/${digest}?upstream=local&repository=${REPOSITORY}`,
-    headers: { 'sepia-hop': '1' },
+  const answer = await c.get(left!, `/v1/blobs/${digest}?upstream=local&repository=${REPOSITORY}`, {
+    'sepia-hop': '1',
   });
   t.not(answer.status, 404);
   t.equal(answer.status, 503, answer.bytes.toString());
@@ -41,10 +39,7 @@ t.test('pull-through: blobs come from the backend, and from the registry where i
   await writer.stop(writer.ids[0]!);
   const c = await startCluster(t, { origins: 1, document: { upstreams: [hub] } });
   const get = async (bytes: Buffer): Promise<{ status: number; bytes: Buffer }> =>
-    await c.call(c.ids[0]!, {
-      method: 'GET',
-      path: `/v1/blobs/${digestOf(bytes)}?upstream=hub&repository=library/app`,
-    });
+    await c.get(c.ids[0]!, `/v1/blobs/${digestOf(bytes)}?upstream=hub&repository=library/app`);
   const asked = (bytes: Buffer): number =>
     upstream.requests.filter((one) => one.startsWith('GET') && one.includes(digestOf(bytes))).length;
   const first = await get(kept);

@@ -52,7 +52,7 @@ t.test('what was pushed is written to the backend, may leave the origins, and co
   for (const id of c.ids) await c.start(id);
   await until(async () => {
     const path = `/v1/manifests?upstream=local&repository=${REPOSITORY}&reference=v1`;
-    const answer = await c.call(c.ids[2]!, { method: 'GET', path });
+    const answer = await c.get(c.ids[2]!, path);
     return answer.status === 200 && digestOf(answer.bytes) === manifest;
   }, 'the manifest comes back');
 });

@@ -21,8 +21,19 @@ async function push(c: TestCluster, id: string, blob: Buffer): Promise<{ status:
 }
 
 async function stateAt(c: TestCluster, id: string, digest: Digest): Promise<string> {
-  const answer = await c.call(id, { method: 'GET', path: `/v1/blobs/${digest}/where?${LOCAL}` });
+  const answer = await c.get(id, `/v1/blobs/${digest}/where?${LOCAL}`);
   return (JSON.parse(answer.bytes.toString()) as { state: string }).state;
+}
+
+/** Each of these origins says that of the blob. */
+async function areAll(
+  c: TestCluster,
+  ids: readonly string[],
+  digest: Digest,
+  state: string,
+): Promise<boolean> {
+  const states = await Promise.all(ids.map(async (id) => await stateAt(c, id, digest)));
+  return states.every((one) => one === state);
 }
 
 t.test('seven origins: a blob lands on its three owners, wherever it was staged', async (t) => {
@@ -33,21 +44,13 @@ t.test('seven origins: a blob lands on its three owners, wherever it was staged'
     const { status, text } = await push(c, id, blob);
     t.equal(status, 201, text);
     const { owners } = c.cluster.origins(digest);
-    await until(
-      async () =>
-        (await Promise.all(owners.map(async (one) => await stateAt(c, one, digest)))).every(
-          (state) => state === 'final',
-        ),
-      'all owners have it',
-    );
+    await until(async () => await areAll(c, owners, digest, 'final'), 'all owners have it');
     await until(async () => {
       const others = c.ids.filter((one) => !owners.includes(one));
-      return (await Promise.all(others.map(async (one) => await stateAt(c, one, digest)))).every(
-        (state) => state === 'none',
-      );
+      return await areAll(c, others, digest, 'none');
     }, 'nobody else keeps it');
     for (const one of c.ids) {
-      const got = await c.call(one, { method: 'GET', path: `/v1/blobs/${digest}?${LOCAL}` });
+      const got = await c.get(one, `/v1/blobs/${digest}?${LOCAL}`);
       t.ok(got.bytes.equals(blob), `${one}: ${got.status}`);
     }
   }
@@ -71,13 +74,7 @@ t.test(
       }
       const digest = digestOf(blob);
       const { owners } = c.cluster.origins(digest);
-      await until(
-        async () =>
-          (await Promise.all(owners.map(async (one) => await stateAt(c, one, digest)))).every(
-            (state) => state === 'final',
-          ),
-        'all owners have it',
-      );
+      await until(async () => await areAll(c, owners, digest, 'final'), 'all owners have it');
     }
   },
 );
@@ -91,7 +88,7 @@ t.test('one of three down: pushes and pulls go on, and it gets its copies when i
   const { status, text } = await push(c, 'o1', blob);
   t.equal(status, 201, text);
   t.ok(Date.now() - startedMs < 10_000, `${Date.now() - startedMs} ms`);
-  const got = await c.call('o2', { method: 'GET', path: `/v1/blobs/${digest}?${LOCAL}` });
+  const got = await c.get('o2', `/v1/blobs/${digest}?${LOCAL}`);
   t.ok(got.bytes.equals(blob));
   await c.start('o3');
   await until(async () => (await stateAt(c, 'o3', digest)) === 'final', 'o3 catches up');
@@ -108,14 +105,11 @@ t.test('one of three hangs: it costs at most a second', async (t) => {
   const resume = await hang(t, c, 'o3');
   for (const id of ['o1', 'o2']) {
     const startedMs = Date.now();
-    const got = await c.call(id, { method: 'GET', path: `/v1/blobs/${digest}?${LOCAL}` });
+    const got = await c.get(id, `/v1/blobs/${digest}?${LOCAL}`);
     t.ok(got.bytes.equals(blob), `${id}: ${got.status} ${got.bytes.toString().slice(0, 200)}`);
     t.ok(Date.now() - startedMs < 1_000 + busyMs, `${id}: ${Date.now() - startedMs} ms`);
     const unknownMs = Date.now();
-    const unknown = await c.call(id, {
-      method: 'GET',
-      path: `/v1/blobs/${digestOf(randomBytes(3))}?${LOCAL}`,
-    });
+    const unknown = await c.get(id, `/v1/blobs/${digestOf(randomBytes(3))}?${LOCAL}`);
     t.equal(unknown.status, 404, 'two noes of three owners are a no');
     t.ok(Date.now() - unknownMs < 1_000 + busyMs, `${id}: 404 after ${Date.now() - unknownMs} ms`);
   }
@@ -131,16 +125,13 @@ t.test('one of three hangs: it costs at most a second', async (t) => {
     }),
   );
   const tagMs = Date.now();
-  const put = await c.call('o2', {
-    method: 'PUT',
-    path: `/v1/manifests?${LOCAL}&reference=v1`,
-    body: manifest,
-    headers: { 'content-type': OCI_MANIFEST },
+  const put = await c.put('o2', `/v1/manifests?${LOCAL}&reference=v1`, manifest, {
+    'content-type': OCI_MANIFEST,
   });
   t.equal(put.status, 201, put.bytes.toString());
   t.ok(Date.now() - tagMs < 2_000 + busyMs, `manifest: ${Date.now() - tagMs} ms`);
   const readMs = Date.now();
-  t.equal((await c.call('o1', { method: 'GET', path: `/v1/manifests?${LOCAL}&reference=v1` })).status, 200);
+  t.equal((await c.get('o1', `/v1/manifests?${LOCAL}&reference=v1`)).status, 200);
   t.ok(Date.now() - readMs < 1_000 + busyMs, `tag read: ${Date.now() - readMs} ms`);
   await resume();
 });
@@ -153,7 +144,7 @@ t.test('two of three down: nothing is acknowledged, and nobody says 404', async 
   await c.stop('o3');
   const { status } = await push(c, 'o1', blob);
   t.equal(status, 503);
-  const got = await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}?${LOCAL}` });
+  const got = await c.get('o1', `/v1/blobs/${digest}?${LOCAL}`);
   t.equal(got.status, 503);
   t.equal(got.headers['sepia-error'], 'QUORUM_LOST');
 });
@@ -172,16 +163,10 @@ t.test('seven origins, an owner down: a stand-in counts and hands back', async (
   const up = c.ids.filter((id) => !down.includes(id));
   const { status, text } = await push(c, up[0]!, blob);
   t.equal(status, 201, text);
-  const got = await c.call(up[1]!, { method: 'GET', path: `/v1/blobs/${digest}?${LOCAL}` });
+  const got = await c.get(up[1]!, `/v1/blobs/${digest}?${LOCAL}`);
   t.ok(got.bytes.equals(blob), `${got.status}`);
   for (const id of down) await c.start(id);
-  await until(
-    async () =>
-      (await Promise.all(owners.map(async (id) => await stateAt(c, id, digest)))).every(
-        (state) => state === 'final',
-      ),
-    'owners get their copies',
-  );
+  await until(async () => await areAll(c, owners, digest, 'final'), 'owners get their copies');
 });
 
 t.test('a restart keeps what was acknowledged, and forgets sessions', async (t) => {
@@ -196,21 +181,16 @@ t.test('a restart keeps what was acknowledged, and forgets sessions', async (t) 
       layers: [{ mediaType: 'a/b', digest, size: blob.length }],
     }),
   );
-  await c.call('o1', {
-    method: 'PUT',
-    path: `/v1/manifests?${LOCAL}&reference=v1`,
-    body: manifest,
-    headers: { 'content-type': OCI_MANIFEST },
-  });
+  await c.put('o1', `/v1/manifests?${LOCAL}&reference=v1`, manifest, { 'content-type': OCI_MANIFEST });
   const begun = await c.call('o1', { method: 'POST', path: `/v1/uploads?${LOCAL}` });
   const { uploadId } = JSON.parse(begun.bytes.toString()) as { uploadId: string };
   await c.stop('o1');
   await c.start('o1');
-  const got = await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}?${LOCAL}` });
+  const got = await c.get('o1', `/v1/blobs/${digest}?${LOCAL}`);
   t.ok(got.bytes.equals(blob));
-  const tag = await c.call('o1', { method: 'GET', path: `/v1/manifests?${LOCAL}&reference=v1` });
+  const tag = await c.get('o1', `/v1/manifests?${LOCAL}&reference=v1`);
   t.ok(tag.bytes.equals(manifest));
-  const session = await c.call('o1', { method: 'GET', path: `/v1/uploads/${uploadId}?${LOCAL}` });
+  const session = await c.get('o1', `/v1/uploads/${uploadId}?${LOCAL}`);
   t.equal(session.status, 404);
   t.match(session.bytes.toString(), /BLOB_UPLOAD_UNKNOWN/);
 });
@@ -223,35 +203,21 @@ t.test('bad uploads are refused by name', async (t) => {
   });
   const blob = randomBytes(100);
   const other = digestOf(randomBytes(5));
-  const one = await c.call('o1', { method: 'PUT', path: `/v1/blobs/${other}?${LOCAL}`, body: blob });
+  const one = await c.put('o1', `/v1/blobs/${other}?${LOCAL}`, blob);
   t.equal(one.status, 400);
   t.equal(one.headers['sepia-error'], 'DIGEST_MISMATCH');
-  const good = await c.call('o1', {
-    method: 'PUT',
-    path: `/v1/blobs/${digestOf(blob)}?${LOCAL}`,
-    body: blob,
-  });
+  const good = await c.put('o1', `/v1/blobs/${digestOf(blob)}?${LOCAL}`, blob);
   t.equal(good.status, 201, good.bytes.toString());
-  const again = await c.call('o1', {
-    method: 'PUT',
-    path: `/v1/blobs/${digestOf(blob)}?${LOCAL}`,
-    body: blob,
-  });
+  const again = await c.put('o1', `/v1/blobs/${digestOf(blob)}?${LOCAL}`, blob);
   t.equal(again.status, 201, 'the same again changes nothing');
   const sha512 = digestOf(blob, 'sha512');
-  t.equal(
-    (await c.call('o1', { method: 'PUT', path: `/v1/blobs/${sha512}?${LOCAL}`, body: blob })).status,
-    201,
-  );
+  t.equal((await c.put('o1', `/v1/blobs/${sha512}?${LOCAL}`, blob)).status, 201);
   t.equal(
     (await c.call('o1', { method: 'PUT', path: `/v1/blobs/${digestOf(Buffer.alloc(0))}?${LOCAL}` })).status,
     201,
     'an empty blob is a blob',
   );
-  const empty = await c.call('o1', {
-    method: 'GET',
-    path: `/v1/blobs/${digestOf(Buffer.alloc(0))}?${LOCAL}`,
-  });
+  const empty = await c.get('o1', `/v1/blobs/${digestOf(Buffer.alloc(0))}?${LOCAL}`);
   t.equal(empty.status, 200);
   t.equal(empty.bytes.length, 0);
   const readOnly = await c.call('o1', { method: 'POST', path: '/v1/uploads?upstream=hub&repository=a/b' });
@@ -273,7 +239,7 @@ t.test('bad uploads are refused by name', async (t) => {
   const unsigned = await fetch(`${c.origins.get('o1')!.url}/v1/status`);
   t.equal(unsigned.status, 403);
   t.equal(unsigned.headers.get('sepia-cluster'), null);
-  const signed = await c.call('o1', { method: 'GET', path: '/v1/status' });
+  const signed = await c.get('o1', '/v1/status');
   t.equal(signed.headers['sepia-cluster'], '1');
 });
 
@@ -314,7 +280,7 @@ t.test('sessions that were begun and left stop nobody, and what was sent is kept
   t.equal(await begin(), 202);
   t.equal(await begin(), 429, 'all places are taken by those who may still come');
   await until(async () => (await begin()) === 202, 'an empty session that nobody uses makes room');
-  const kept = await c.call('o1', { method: 'GET', path: session });
+  const kept = await c.get('o1', session);
   t.same(JSON.parse(kept.bytes.toString()), { offset: 3 }, 'the one with bytes is there');
 });
 
@@ -332,7 +298,7 @@ t.test('a manifest that tells another size than the blob has is refused, whereve
       JSON.stringify({ schemaVersion: 2, mediaType: OCI_MANIFEST, config: first, layers }),
     );
     const path = `/v1/manifests?${LOCAL}&reference=v1`;
-    return await c.call(id, { method: 'PUT', path, body, headers: { 'content-type': OCI_MANIFEST } });
+    return await c.put(id, path, body, { 'content-type': OCI_MANIFEST });
   };
   for (const id of ['o1', 'o2', 'o3', 'o4', 'o5']) {
     for (const size of [4_999, 5_001, 0]) {
@@ -361,7 +327,7 @@ t.test(
     t.equal(refused.status, 429);
     t.match(refused.bytes.toString(), /of one account or address/);
     const room = async (client: string): Promise<number> =>
-      (await c.call('o1', { method: 'GET', path: `/v1/room?bytes=1&client=${client}` })).status;
+      (await c.get('o1', `/v1/room?bytes=1&client=${client}`)).status;
     t.equal(await room('a'), 429);
     t.equal(await room('b'), 204);
     t.equal((await begin('b')).status, 202);

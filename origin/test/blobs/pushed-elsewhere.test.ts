@@ -24,17 +24,12 @@ t.test('every copy knows that a push to an upstream of mode write-back brought i
   const digest = digestOf(bytes);
   const push = async (id: string, upstream: string): Promise<void> => {
     const path = `/v1/blobs/${digest}?upstream=${upstream}&repository=team/app`;
-    const put = await c.call(id, { method: 'PUT', path, body: bytes });
+    const put = await c.put(id, path, bytes);
     t.equal(put.status, 201, put.bytes.toString());
   };
   await push('o1', 'local');
   const where = async (id: string): Promise<string> =>
-    (
-      await c.call(id, {
-        method: 'GET',
-        path: `/v1/blobs/${digest}/where?upstream=local&repository=team/app`,
-      })
-    ).bytes.toString();
+    (await c.get(id, `/v1/blobs/${digest}/where?upstream=local&repository=team/app`)).bytes.toString();
   for (const id of c.ids) await until(async () => (await where(id)).includes('pushed'), `${id} has it`);
   await push('o1', 'hub');
   for (const id of c.ids)
@@ -52,7 +47,7 @@ t.test('a lost copy comes back with all that brought it', async (t) => {
   const all = ['local', 'hub', 'other'];
   for (const upstream of all) {
     const path = `/v1/blobs/${digest}?upstream=${upstream}&repository=team/app`;
-    t.equal((await c.call('o1', { method: 'PUT', path, body: bytes })).status, 201);
+    t.equal((await c.put('o1', path, bytes)).status, 201);
   }
   for (const id of c.ids)
     await until(() => all.every((one) => upstreamsOf(c, id, digest).includes(one)), `${id} has it`);

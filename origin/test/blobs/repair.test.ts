@@ -1,46 +1,25 @@
 import { randomBytes } from 'node:crypto';
 import { open, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { type Digest, digestHex, digestOf } from '@sepia/base/digest';
 import { delay } from '@sepia/base/lifecycle';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
-import { request } from 'undici';
 import { startCluster, type TestCluster } from '../support/cluster.ts';
-import { TestUpstream } from '../support/upstream.ts';
+import { rot } from '../support/images.ts';
+import { startPullThrough } from '../support/pull-through.ts';
 
 const LOCAL = 'upstream=local&repository=team/app';
 const MIB = 1024 * 1024;
-
-function fileOf(c: TestCluster, id: string, digest: Digest): string {
-  const hex = digestHex(digest);
-  return join(c.dataOf(id), 'v1', 'blobs', 'sha256', hex.slice(0, 2), hex);
-}
-
-/** Damages one byte of a stored blob in each of these places. */
-async function rot(c: TestCluster, id: string, digest: Digest, ...places: number[]): Promise<void> {
-  const file = await open(fileOf(c, id, digest), 'r+');
-  for (const at of places) {
-    const byte = Buffer.alloc(1);
-    await file.read(byte, 0, 1, at);
-    await file.write(Buffer.of(byte[0]! ^ 0xff), 0, 1, at);
-  }
-  await file.close();
-}
-
-async function metrics(c: TestCluster, id: string): Promise<string> {
-  return await (await request(`${c.origins.get(id)!.adminUrl}/metrics`)).body.text();
-}
 
 /** A pushed blob with a copy at every origin. */
 async function pushed(t: Test, bytes: Buffer): Promise<{ c: TestCluster; digest: Digest }> {
   const c = await startCluster(t, { origins: 3, config: "deadlines: {body-stall: '2s'}" });
   const digest = digestOf(bytes);
-  const put = await c.call('o1', { method: 'PUT', path: `/v1/blobs/${digest}?${LOCAL}`, body: bytes });
+  const put = await c.put('o1', `/v1/blobs/${digest}?${LOCAL}`, bytes);
   t.equal(put.status, 201);
   for (const id of ['o1', 'o2', 'o3']) {
     await until(async () => {
-      const answer = await c.call(id, { method: 'GET', path: `/v1/blobs/${digest}/where?${LOCAL}` });
+      const answer = await c.get(id, `/v1/blobs/${digest}/where?${LOCAL}`);
       return (JSON.parse(answer.bytes.toString()) as { state: string }).state === 'final';
     }, `${id} has its copy`);
   }
@@ -51,19 +30,18 @@ t.test('a blob that rots is mended while it is read, at every read, and stays wh
   const blob = randomBytes(3 * MIB + 5);
   const { c, digest } = await pushed(t, blob);
   const path = `/v1/blobs/${digest}?${LOCAL}`;
-  const get = async (headers: Record<string, string> = {}) =>
-    await c.call('o2', { method: 'GET', path, headers });
+  const get = async (headers: Record<string, string> = {}) => await c.get('o2', path, headers);
   t.ok((await get()).bytes.equals(blob), 'a read before');
   await rot(c, 'o2', digest, MIB + 100, 2 * MIB + 70_000);
   t.ok((await get()).bytes.equals(blob), 'the read that finds it');
-  t.ok((await readFile(fileOf(c, 'o2', digest))).equals(blob), 'mended on disk');
+  t.ok((await readFile(c.fileOf('o2', digest))).equals(blob), 'mended on disk');
   await rot(c, 'o2', digest, MIB + 200_000);
   const part = await get({ range: `bytes=${MIB + 199_990}-${MIB + 200_010}` });
   t.ok(part.bytes.equals(blob.subarray(MIB + 199_990, MIB + 200_011)), 'a range that touches it');
   await rot(c, 'o2', digest, 3 * MIB);
   t.equal((await get({ range: 'bytes=0-9' })).status, 206, 'a range that does not');
-  t.match(await metrics(c, 'o2'), /sepia_origin_pieces_rotten_total\{[^}]*\} 3\n/);
-  t.match(await metrics(c, 'o2'), /sepia_origin_pieces_mended_total\{[^}]*\} 3\n/);
+  t.match(await c.admin('o2', '/metrics'), /sepia_origin_pieces_rotten_total\{[^}]*\} 3\n/);
+  t.match(await c.admin('o2', '/metrics'), /sepia_origin_pieces_mended_total\{[^}]*\} 3\n/);
 });
 
 t.test('what nobody can mend is never completed, and not lost either', async (t) => {
@@ -71,15 +49,15 @@ t.test('what nobody can mend is never completed, and not lost either', async (t)
   const { c, digest } = await pushed(t, blob);
   for (const id of ['o1', 'o2', 'o3']) await rot(c, id, digest, MIB + 100);
   const path = `/v1/blobs/${digest}?${LOCAL}`;
-  const answer = c.call('o2', { method: 'GET', path }).catch((error: unknown) => error as Error);
+  const answer = c.get('o2', path).catch((error: unknown) => error as Error);
   t.ok((await answer) instanceof Error, 'cut before the bad piece');
-  const good = await c.call('o2', { method: 'GET', path, headers: { range: `bytes=0-${MIB - 1}` } });
+  const good = await c.get('o2', path, { range: `bytes=0-${MIB - 1}` });
   t.ok(good.bytes.equals(blob.subarray(0, MIB)), 'the rest is still served');
-  const file = await open(fileOf(c, 'o1', digest), 'r+');
+  const file = await open(c.fileOf('o1', digest), 'r+');
   await file.write(blob);
   await file.close();
   await until(async () => {
-    const again = await c.call('o2', { method: 'GET', path }).catch(() => undefined);
+    const again = await c.get('o2', path).catch(() => undefined);
     return again?.bytes.equals(blob) === true;
   }, 'mended once there is a right copy');
 });
@@ -91,9 +69,9 @@ t.test('a piece that nobody has is looked for once, and not by each read', async
   const path = `/v1/blobs/${digest}?${LOCAL}`;
   const headers = { range: `bytes=${MIB}-${2 * MIB - 1}` };
   const searches = async (): Promise<number> =>
-    Number(/^sepia_origin_pieces_rotten_total\{[^}]*\} (\d+)$/m.exec(await metrics(c, 'o2'))?.[1]);
+    Number(/^sepia_origin_pieces_rotten_total\{[^}]*\} (\d+)$/m.exec(await c.admin('o2', '/metrics'))?.[1]);
   const read = async (): Promise<void> => {
-    const answer = await c.call('o2', { method: 'GET', path, headers });
+    const answer = await c.get('o2', path, headers);
     t.equal(answer.status, 503);
     t.equal(answer.headers['sepia-error'], 'NO_PEERS');
   };
@@ -113,12 +91,12 @@ t.test('origins whose copies are all damaged do not set each other looking for e
   const path = `/v1/blobs/${digest}?${LOCAL}`;
   const read = async (id: string, piece: number): Promise<void> => {
     const range = `bytes=${piece * MIB}-${(piece + 1) * MIB - 1}`;
-    const answer = await c.call(id, { method: 'GET', path, headers: { range } }).catch(() => undefined);
+    const answer = await c.get(id, path, { range }).catch(() => undefined);
     t.not(answer?.bytes.length, MIB, `${id} gives no whole piece ${piece}`);
   };
   await Promise.all(ids.flatMap((id) => pieces.map(async (piece) => await read(id, piece))));
   const found = async (): Promise<string[]> => {
-    const all = await Promise.all(ids.map(async (id) => await metrics(c, id)));
+    const all = await Promise.all(ids.map(async (id) => await c.admin(id, '/metrics')));
     return all.flatMap((text) => text.match(/^sepia_origin_pieces_rotten_total.*$/gm) ?? []);
   };
   let before = await found();
@@ -142,35 +120,33 @@ t.test('a complaint makes the sender look at its copy', async (t) => {
   const path = `/v1/blobs/${digest}/complaints?piece=`;
   t.equal((await c.call('o2', { method: 'POST', path: `${path}1` })).status, 202, 'a piece that is right');
   t.equal((await c.call('o2', { method: 'POST', path: `${path}0` })).status, 202);
-  await until(async () => (await readFile(fileOf(c, 'o2', digest))).equals(blob), 'mended');
-  t.match(await metrics(c, 'o2'), /sepia_origin_pieces_rotten_total\{[^}]*\} 1\n/);
+  await until(async () => (await readFile(c.fileOf('o2', digest))).equals(blob), 'mended');
+  t.match(await c.admin('o2', '/metrics'), /sepia_origin_pieces_rotten_total\{[^}]*\} 1\n/);
   t.equal((await c.call('o2', { method: 'POST', path: `${path}99` })).status, 202, 'no such piece');
   t.equal((await c.call('o2', { method: 'POST', path: `${path}x` })).status, 400);
 });
 
 t.test('the only copy of a cached blob is mended from the upstream', async (t) => {
-  const upstream = await TestUpstream.start(t);
-  const hub = { name: 'hub', url: upstream.url, mode: 'pull-through' };
-  const c = await startCluster(t, { origins: 1, upstreams: [hub] });
+  const { upstream, c } = await startPullThrough(t, 1);
   const blob = randomBytes(2 * MIB + 7);
   const digest = digestOf(blob);
   upstream.addBlob(blob);
   const path = `/v1/blobs/${digest}?upstream=hub&repository=lib/x`;
-  t.ok((await c.call('o1', { method: 'GET', path })).bytes.equals(blob));
+  t.ok((await c.get('o1', path)).bytes.equals(blob));
   await rot(c, 'o1', digest, 17, 2 * MIB);
-  t.ok((await c.call('o1', { method: 'GET', path })).bytes.equals(blob));
-  t.ok((await readFile(fileOf(c, 'o1', digest))).equals(blob));
+  t.ok((await c.get('o1', path)).bytes.equals(blob));
+  t.ok((await readFile(c.fileOf('o1', digest))).equals(blob));
 });
 
 t.test('leaf hashes are told for pieces, also of an old copy that has none', async (t) => {
   const blob = randomBytes(2 * MIB + 7);
   const { c, digest } = await pushed(t, blob);
   const path = `/v1/blobs/${digest}/leaves?${LOCAL}&from=1&count=8`;
-  const { bytes } = await c.call('o3', { method: 'GET', path });
+  const { bytes } = await c.get('o3', path);
   t.equal(bytes.length, 64 * 32 + 32);
   t.equal(bytes.subarray(0, 32).toString('hex'), digestHex(digestOf(blob.subarray(MIB, MIB + 16_384))));
   t.equal(bytes.subarray(-32).toString('hex'), digestHex(digestOf(blob.subarray(2 * MIB))));
-  t.equal((await c.call('o3', { method: 'GET', path: path.replace('from=1', 'from=3') })).status, 416);
+  t.equal((await c.get('o3', path.replace('from=1', 'from=3'))).status, 416);
 });
 
 t.test('a start that cannot be is refused by key', async (t) => {

@@ -9,18 +9,16 @@ const LOCAL = 'upstream=local&repository=team/app';
 /** The link as an origin's own records have it: its clock, undefined where there is none. */
 async function clockAt(c: TestCluster, id: string, digest: Digest): Promise<number | undefined> {
   const key = encodeURIComponent(JSON.stringify([digest]));
-  const answer = await c.call(id, { method: 'GET', path: `/v1/records/links?${LOCAL}&key=${key}` });
+  const answer = await c.get(id, `/v1/records/links?${LOCAL}&key=${key}`);
   return (JSON.parse(answer.bytes.toString()) as { record?: { atMs: number } }).record?.atMs;
 }
 
 t.test('an owner takes the link that comes with a copy, and says so', async (t) => {
   const c = await startCluster(t, { origins: 3 });
   const copy = async (blob: Buffer, link?: string) =>
-    await c.call('o2', {
-      method: 'PUT',
-      path: `/v1/blobs/${digestOf(blob)}?${LOCAL}&copy=1`,
-      body: blob,
-      headers: { 'sepia-class': 'pushed', ...(link === undefined ? {} : { 'sepia-links': link }) },
+    await c.put('o2', `/v1/blobs/${digestOf(blob)}?${LOCAL}&copy=1`, blob, {
+      'sepia-class': 'pushed',
+      ...(link === undefined ? {} : { 'sepia-links': link }),
     });
   const [plain, linked] = [randomBytes(500), randomBytes(500)];
   const asBefore = await copy(plain);
@@ -39,7 +37,7 @@ t.test('an owner takes the link that comes with a copy, and says so', async (t) 
   for (const bad of ['{', '{"atMs":1,"links":[]}', '{"atMs":1,"links":[{"digest":"x"}]}', '{"links":[]}']) {
     const other = randomBytes(100);
     t.equal((await copy(other, bad)).status, 400, bad);
-    const where = await c.call('o2', { method: 'GET', path: `/v1/blobs/${digestOf(other)}/where?${LOCAL}` });
+    const where = await c.get('o2', `/v1/blobs/${digestOf(other)}/where?${LOCAL}`);
     t.match(JSON.parse(where.bytes.toString()), { state: 'none', linked: false }, 'nothing of it is kept');
   }
 });
@@ -52,7 +50,7 @@ t.test('a small push links its blob at every owner under one clock', async (t) =
     const begun = await c.call('o1', { method: 'POST', path: `/v1/uploads?${LOCAL}` });
     const { uploadId } = JSON.parse(begun.bytes.toString()) as { uploadId: string };
     const path = `/v1/uploads/${uploadId}?${LOCAL}&digest=${digest}`;
-    t.equal((await c.call('o1', { method: 'PUT', path, body: blob })).status, 201);
+    t.equal((await c.put('o1', path, blob)).status, 201);
     const clocks = async () => await Promise.all(c.ids.map(async (id) => await clockAt(c, id, digest)));
     await until(async () => (await clocks()).every((atMs) => atMs !== undefined), 'all owners have it');
     t.equal(new Set(await clocks()).size, 1, `${size} bytes`);
@@ -63,11 +61,7 @@ t.test('an owner that is down costs a small push nothing but its own copy', asyn
   const c = await startCluster(t, { origins: 3 });
   await c.stop('o3');
   const blob = randomBytes(900);
-  const put = await c.call('o1', {
-    method: 'PUT',
-    path: `/v1/blobs/${digestOf(blob)}?${LOCAL}`,
-    body: blob,
-  });
+  const put = await c.put('o1', `/v1/blobs/${digestOf(blob)}?${LOCAL}`, blob);
   t.equal(put.status, 201);
   t.not(await clockAt(c, 'o2', digestOf(blob)), undefined);
   await c.start('o3');

@@ -7,11 +7,12 @@ import { silentLogger } from '@sepia/base/log';
 import { peerIdHexOf, peerIdOf } from '@sepia/base/names/peer-id';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceLength } from '@sepia/metainfo/tree';
-import { type Swarm, SwarmEngine } from '@sepia/swarm/shell/engine';
+import { SwarmEngine } from '@sepia/swarm/shell/engine';
+import type { Swarm } from '@sepia/swarm/swarm';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
-import { startCluster, type TestCluster } from '../support/cluster.ts';
-import { TestUpstream } from '../support/upstream.ts';
+import type { TestCluster } from '../support/cluster.ts';
+import { startPullThrough } from '../support/pull-through.ts';
 
 const HUB = 'upstream=hub&repository=lib/x';
 const MIB = 1024 * 1024;
@@ -61,7 +62,7 @@ function originPeer(
 async function follow(c: TestCluster, id: string, digest: Digest, agent: Agent): Promise<void> {
   while (agent.metainfo.state === 'open') {
     const path = `/v1/blobs/${digest}/metainfo?${HUB}&wait=2000&from=${agent.metainfo.knownPrefix}`;
-    const next = await c.call(id, { method: 'GET', path, headers: { 'if-none-match': agent.metainfo.etag } });
+    const next = await c.get(id, path, { 'if-none-match': agent.metainfo.etag });
     if (next.status === 304) continue;
     if (next.status !== 200) throw new Error(`${next.status} ${next.bytes.toString()}`);
     if (agent.metainfo.merge(Metainfo.decode(next.bytes)) === 'replaced') throw new Error('replaced');
@@ -70,15 +71,11 @@ async function follow(c: TestCluster, id: string, digest: Digest, agent: Agent):
 }
 
 t.test('an agent gets pieces from the origin while it still fetches them', async (t) => {
-  const upstream = await TestUpstream.start(t);
-  const c = await startCluster(t, {
-    origins: 1,
-    upstreams: [{ name: 'hub', url: upstream.url, mode: 'pull-through' }],
-  });
+  const { upstream, c } = await startPullThrough(t, 1);
   upstream.rate = 4 * MIB;
   const blob = randomBytes(6 * MIB + 77);
   const digest = upstream.addBlob(blob) as Digest;
-  const first = await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}/metainfo?${HUB}&fetch=1` });
+  const first = await c.get('o1', `/v1/blobs/${digest}/metainfo?${HUB}&fetch=1`);
   const agent = await joinAgent(t, c, 'agent-1', Metainfo.decode(first.bytes));
   agent.swarm.addPeers([originPeer(c, 'o1')]);
   let early = 0;
@@ -93,16 +90,12 @@ t.test('an agent gets pieces from the origin while it still fetches them', async
 });
 
 t.test('a new leader takes from an agent what the dead one had handed out', async (t) => {
-  const upstream = await TestUpstream.start(t);
-  const c = await startCluster(t, {
-    origins: 3,
-    upstreams: [{ name: 'hub', url: upstream.url, mode: 'pull-through' }],
-  });
+  const { upstream, c } = await startPullThrough(t, 3);
   upstream.rate = 4 * MIB;
   const blob = randomBytes(10 * MIB + 5);
   const digest = upstream.addBlob(blob) as Digest;
   const [leader = '', next = ''] = c.cluster.origins(digest).order;
-  const first = await c.call(leader, { method: 'GET', path: `/v1/blobs/${digest}/metainfo?${HUB}&fetch=1` });
+  const first = await c.get(leader, `/v1/blobs/${digest}/metainfo?${HUB}&fetch=1`);
   const agent = await joinAgent(t, c, 'agent-2', Metainfo.decode(first.bytes));
   agent.swarm.addPeers([originPeer(c, leader)]);
   const following = follow(c, leader, digest, agent).catch(() => undefined);
@@ -125,7 +118,7 @@ t.test('a new leader takes from an agent what the dead one had handed out', asyn
   await follow(c, next, digest, agent);
   await until(() => agent.have.complete, 'all pieces at the agent');
   t.ok(agent.bytes.equals(blob));
-  const got = await c.call(next, { method: 'GET', path: `/v1/blobs/${digest}?${HUB}` });
+  const got = await c.get(next, `/v1/blobs/${digest}?${HUB}`);
   t.ok(got.bytes.equals(blob), `${got.status}`);
   const spent = upstream.bodyBytes - spentBefore;
   t.ok(spent <= blob.length - 3 * MIB, `${spent} of ${blob.length} bytes asked again from the upstream`);

@@ -3,7 +3,7 @@ import { silentLogger } from '@sepia/base/log';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import type { BlobHandle } from '@sepia/store/blob-handle';
 import type { BlobStore } from '@sepia/store/blob-store';
-import type { JoinInit, Swarm } from '@sepia/swarm/shell/engine';
+import type { JoinInit, Swarm } from '@sepia/swarm/swarm';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import { Swarms } from '../../src/blobs/swarms.ts';

@@ -4,22 +4,16 @@ import { Metainfo } from '@sepia/metainfo/metainfo';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
-import { startCluster, type TestCluster } from '../support/cluster.ts';
-import { TestUpstream } from '../support/upstream.ts';
+import { type PullThrough, startPullThrough } from '../support/pull-through.ts';
+import type { TestUpstream } from '../support/upstream.ts';
 
 const HUB = 'upstream=hub&repository=lib/x';
 const MIB = 1024 * 1024;
 
-async function setUp(
+const setUp = async (
   t: Test,
-  options: { origins?: number; config?: string } = {},
-): Promise<{ upstream: TestUpstream; c: TestCluster }> {
-  const upstream = await TestUpstream.start(t);
-  const hub = { name: 'hub', url: upstream.url, mode: 'pull-through' };
-  const config = options.config ?? "deadlines: {fetch-progress: '2s', first-byte: '2s'}";
-  const c = await startCluster(t, { origins: options.origins ?? 1, upstreams: [hub], config });
-  return { upstream, c };
-}
+  { origins = 1, config = "deadlines: {fetch-progress: '2s', first-byte: '2s'}" } = {},
+): Promise<PullThrough> => await startPullThrough(t, origins, {}, { config });
 
 function blobGets(upstream: TestUpstream): string[] {
   return upstream.requests.filter((one) => one.startsWith('GET /v2/lib/x/blobs'));
@@ -38,7 +32,7 @@ t.test('a body that is cut again and again is resumed by Range', async (t) => {
     res.write(bytes.subarray(start, start + 1_500_000), () => setTimeout(() => res.destroy(), 5));
     return true;
   };
-  const got = await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}?${HUB}` });
+  const got = await c.get('o1', `/v1/blobs/${digest}?${HUB}`);
   t.ok(got.bytes.equals(blob), `${got.status} ${got.bytes.length}`);
   t.ok(
     blobGets(upstream).some((one) => /bytes=[1-9]/.test(one)),
@@ -59,7 +53,7 @@ t.test('an upstream that ignores Range is read again and compared', async (t) =>
     res.write(bytes.subarray(0, 1_500_000 * cuts), () => setTimeout(() => res.destroy(), 5));
     return true;
   };
-  const got = await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}?${HUB}` });
+  const got = await c.get('o1', `/v1/blobs/${digest}?${HUB}`);
   t.ok(got.bytes.equals(blob), `${got.status} ${got.bytes.length}`);
 });
 
@@ -70,7 +64,7 @@ t.test(
     upstream.noLength = true;
     const blob = randomBytes(3 * MIB + 5);
     const digest = upstream.addBlob(blob);
-    const got = await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}?${HUB}` });
+    const got = await c.get('o1', `/v1/blobs/${digest}?${HUB}`);
     t.ok(got.bytes.equals(blob), `${got.status} ${got.bytes.length}`);
     const hinted = randomBytes(3 * MIB + 6);
     const second = upstream.addBlob(hinted);
@@ -84,12 +78,12 @@ t.test(
       },
       OCI_MANIFEST,
     );
-    await c.call('o1', { method: 'GET', path: `/v1/manifests?${HUB}&reference=v1` });
+    await c.get('o1', `/v1/manifests?${HUB}&reference=v1`);
     upstream.rate = MIB;
-    const meta = await c.call('o1', { method: 'GET', path: `/v1/blobs/${second}/metainfo?${HUB}&fetch=1` });
+    const meta = await c.get('o1', `/v1/blobs/${second}/metainfo?${HUB}&fetch=1`);
     t.equal(Metainfo.decode(meta.bytes).state, 'open', 'with a hint there is an open metainfo');
     upstream.rate = 0;
-    const whole = await c.call('o1', { method: 'GET', path: `/v1/blobs/${second}?${HUB}` });
+    const whole = await c.get('o1', `/v1/blobs/${second}?${HUB}`);
     t.ok(whole.bytes.equals(hinted));
   },
 );
@@ -99,17 +93,17 @@ t.test('metainfo is followed by long-polls from open to final', async (t) => {
   upstream.rate = 6 * MIB;
   const blob = randomBytes(4 * MIB);
   const digest = upstream.addBlob(blob);
-  const first = await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}/metainfo?${HUB}&fetch=1` });
+  const first = await c.get('o1', `/v1/blobs/${digest}/metainfo?${HUB}&fetch=1`);
   const known = Metainfo.decode(first.bytes);
   t.equal(known.state, 'open');
   let polls = 0;
   while (known.state === 'open' && polls < 50) {
     polls += 1;
-    const next = await c.call('o1', {
-      method: 'GET',
-      path: `/v1/blobs/${digest}/metainfo?${HUB}&wait=5000&from=${known.knownPrefix}`,
-      headers: { 'if-none-match': known.etag },
-    });
+    const next = await c.get(
+      'o1',
+      `/v1/blobs/${digest}/metainfo?${HUB}&wait=5000&from=${known.knownPrefix}`,
+      { 'if-none-match': known.etag },
+    );
     if (next.status === 304) continue;
     t.equal(next.status, 200, next.bytes.toString());
     t.equal(known.merge(Metainfo.decode(next.bytes)), 'merged');
@@ -124,15 +118,13 @@ t.test('a wrong digest is tried once more, then remembered as a lie', async (t) 
   const digest = upstream.addBlob(blob);
   upstream.blobs.set(digest, randomBytes(2 * MIB));
   const got = await c
-    .call('o1', { method: 'GET', path: `/v1/blobs/${digest}?${HUB}`, headers: { range: 'bytes=0-' } })
+    .get('o1', `/v1/blobs/${digest}?${HUB}`, { range: 'bytes=0-' })
     .catch((error: unknown) => error as Error);
   t.ok(got instanceof Error || got.status === 502, 'no completed body');
   await until(() => blobGets(upstream).length >= 2, 'a second attempt');
   // While the second attempt runs, a body may still begin, and is cut.
   await until(async () => {
-    const again = await c
-      .call('o1', { method: 'GET', path: `/v1/blobs/${digest}?${HUB}` })
-      .catch((error: unknown) => error as Error);
+    const again = await c.get('o1', `/v1/blobs/${digest}?${HUB}`).catch((error: unknown) => error as Error);
     if (again instanceof Error) return false;
     t.equal(again.status, 502);
     t.equal(again.headers['sepia-error'], 'UPSTREAM_LIES');
@@ -154,14 +146,14 @@ t.test('a lie that was told once does no harm', async (t) => {
     res.end(wrong);
     return true;
   };
-  const meta = await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}/metainfo?${HUB}&fetch=1` });
+  const meta = await c.get('o1', `/v1/blobs/${digest}/metainfo?${HUB}&fetch=1`);
   const known = Metainfo.decode(meta.bytes);
   await until(async () => {
-    const now = await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}/metainfo?${HUB}` });
+    const now = await c.get('o1', `/v1/blobs/${digest}/metainfo?${HUB}`);
     return now.status === 200 && Metainfo.decode(now.bytes).state === 'final';
   }, 'final metainfo');
   t.equal(known.sizeBytes, blob.length);
-  const got = await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}?${HUB}` });
+  const got = await c.get('o1', `/v1/blobs/${digest}?${HUB}`);
   t.ok(got.bytes.equals(blob), `${got.status}`);
 });
 
@@ -176,15 +168,11 @@ t.test('a stalled upstream ends in 503 and what landed is kept', async (t) => {
     return true;
   };
   const startedMs = Date.now();
-  const got = await c.call('o1', {
-    method: 'GET',
-    path: `/v1/blobs/${digest}?${HUB}`,
-    headers: { range: `bytes=${3 * MIB}-${3 * MIB + 9}` },
-  });
+  const got = await c.get('o1', `/v1/blobs/${digest}?${HUB}`, { range: `bytes=${3 * MIB}-${3 * MIB + 9}` });
   t.equal(got.status, 503, got.bytes.toString());
   t.ok(Date.now() - startedMs < 20_000, `${Date.now() - startedMs} ms`);
   upstream.fault = undefined;
-  const whole = await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}?${HUB}` });
+  const whole = await c.get('o1', `/v1/blobs/${digest}?${HUB}`);
   t.ok(whole.bytes.equals(blob), `${whole.status}`);
 });
 
@@ -199,12 +187,12 @@ t.test('429 waits for Retry-After within the deadline, else 503 with Retry-After
     res.writeHead(429, { 'retry-after': String(seconds) }).end();
     return true;
   };
-  const got = await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}?${HUB}` });
+  const got = await c.get('o1', `/v1/blobs/${digest}?${HUB}`);
   t.ok(got.bytes.equals(blob), `${got.status}`);
   const second = upstream.addBlob(randomBytes(MIB));
   limits = 5;
   seconds = 60;
-  const refused = await c.call('o1', { method: 'GET', path: `/v1/blobs/${second}?${HUB}` });
+  const refused = await c.get('o1', `/v1/blobs/${second}?${HUB}`);
   t.equal(refused.status, 503);
   t.equal(refused.headers['retry-after'], '60');
 });
@@ -218,22 +206,14 @@ t.test('bounded ranges of a cold blob fetch what they cover and no more', async 
     [0, 51],
     [12 * MIB - 5, 12 * MIB + 5],
   ] as const) {
-    const got = await c.call('o1', {
-      method: 'GET',
-      path: `/v1/blobs/${digest}?${HUB}`,
-      headers: { range: `bytes=${start}-${end}` },
-    });
+    const got = await c.get('o1', `/v1/blobs/${digest}?${HUB}`, { range: `bytes=${start}-${end}` });
     t.equal(got.status, 206, got.bytes.toString());
     t.ok(got.bytes.equals(blob.subarray(start, end + 1)));
   }
-  const suffix = await c.call('o1', {
-    method: 'GET',
-    path: `/v1/blobs/${digest}?${HUB}`,
-    headers: { range: 'bytes=-51' },
-  });
+  const suffix = await c.get('o1', `/v1/blobs/${digest}?${HUB}`, { range: 'bytes=-51' });
   t.ok(suffix.bytes.equals(blob.subarray(blob.length - 51)), `${suffix.status}`);
   t.ok(upstream.bodyBytes <= 6 * MIB, `${upstream.bodyBytes} bytes for 5 pieces`);
-  const whole = await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}?${HUB}` });
+  const whole = await c.get('o1', `/v1/blobs/${digest}?${HUB}`);
   t.ok(whole.bytes.equals(blob));
 });
 
@@ -242,12 +222,10 @@ t.test('a reader far ahead of a slow fetch gets its pieces at once', async (t) =
   upstream.rate = 2 * MIB;
   const blob = randomBytes(32 * MIB);
   const digest = upstream.addBlob(blob);
-  await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}/metainfo?${HUB}&fetch=1` });
+  await c.get('o1', `/v1/blobs/${digest}/metainfo?${HUB}&fetch=1`);
   const startedMs = Date.now();
-  const got = await c.call('o1', {
-    method: 'GET',
-    path: `/v1/blobs/${digest}?${HUB}`,
-    headers: { range: `bytes=${28 * MIB}-${28 * MIB + 99}` },
+  const got = await c.get('o1', `/v1/blobs/${digest}?${HUB}`, {
+    range: `bytes=${28 * MIB}-${28 * MIB + 99}`,
   });
   t.ok(got.bytes.equals(blob.subarray(28 * MIB, 28 * MIB + 100)), `${got.status}`);
   t.ok(Date.now() - startedMs < 8_000, `${Date.now() - startedMs} ms`);
@@ -261,10 +239,10 @@ t.test('a leader that dies is followed by another that goes on with its attempt'
   const digest = upstream.addBlob(blob);
   const [leader = '', next = ''] = c.cluster.origins(digest).order;
   const path = `/v1/blobs/${digest}/metainfo?${HUB}`;
-  await c.call(leader, { method: 'GET', path: `${path}&fetch=1` });
-  let known = Metainfo.decode((await c.call(leader, { method: 'GET', path })).bytes);
+  await c.get(leader, `${path}&fetch=1`);
+  let known = Metainfo.decode((await c.get(leader, path)).bytes);
   await until(async () => {
-    known = Metainfo.decode((await c.call(leader, { method: 'GET', path })).bytes);
+    known = Metainfo.decode((await c.get(leader, path)).bytes);
     return known.knownCount >= 3;
   }, 'three hashes');
   await c.stop(leader);
@@ -278,13 +256,13 @@ t.test('a leader that dies is followed by another that goes on with its attempt'
   });
   t.equal(adopted.status, 200, adopted.bytes.toString());
   t.equal(Metainfo.decode(adopted.bytes).attempt, known.attempt);
-  const got = await c.call(next, { method: 'GET', path: `/v1/blobs/${digest}?${HUB}` });
+  const got = await c.get(next, `/v1/blobs/${digest}?${HUB}`);
   t.ok(got.bytes.equals(blob), `${got.status} ${got.bytes.length}`);
 });
 
 t.test('a blob that the upstream does not have is 404 at its first word', async (t) => {
   const { c, upstream } = await setUp(t, { origins: 3 });
-  const got = await c.call('o2', { method: 'GET', path: `/v1/blobs/${digestOf(randomBytes(4))}?${HUB}` });
+  const got = await c.get('o2', `/v1/blobs/${digestOf(randomBytes(4))}?${HUB}`);
   t.equal(got.status, 404);
   t.equal(upstream.requests.length, 2, `a HEAD and a GET, neither again: ${upstream.requests}`);
 });

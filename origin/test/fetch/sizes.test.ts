@@ -2,31 +2,22 @@ import { randomBytes } from 'node:crypto';
 import type { Digest } from '@sepia/base/digest';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import t, { type Test } from 'tap';
-import { startCluster, type TestCluster } from '../support/cluster.ts';
-import { TestUpstream } from '../support/upstream.ts';
+import { type PullThrough, startPullThrough } from '../support/pull-through.ts';
 
 const HUB = 'upstream=hub&repository=lib/x';
 const MIB = 1024 * 1024;
 
-async function setUp(t: Test): Promise<{ upstream: TestUpstream; c: TestCluster }> {
-  const upstream = await TestUpstream.start(t);
-  const hub = { name: 'hub', url: upstream.url, mode: 'pull-through' };
-  const config = "deadlines: {fetch-progress: '2s', first-byte: '2s'}";
-  return { upstream, c: await startCluster(t, { origins: 1, upstreams: [hub], config }) };
-}
+const setUp = async (t: Test): Promise<PullThrough> =>
+  await startPullThrough(t, 1, {}, { config: "deadlines: {fetch-progress: '2s', first-byte: '2s'}" });
 
 /** A blob whose manifest, which the origin has seen, tells `told` of it. */
-async function told(
-  { upstream, c }: { upstream: TestUpstream; c: TestCluster },
-  blob: Buffer,
-  size: number,
-): Promise<Digest> {
+async function told({ upstream, c }: PullThrough, blob: Buffer, size: number): Promise<Digest> {
   const digest = upstream.addBlob(blob) as Digest;
   const layers = [{ mediaType: 'a/b', digest, size }];
   const manifest = { schemaVersion: 2, mediaType: OCI_MANIFEST, layers };
   upstream.addManifest('lib/x', digest.slice(7, 20), manifest, OCI_MANIFEST);
   const path = `/v1/manifests?${HUB}&reference=${digest.slice(7, 20)}`;
-  await c.call('o1', { method: 'GET', path });
+  await c.get('o1', path);
   return digest;
 }
 
@@ -54,14 +45,14 @@ for (const [name, bytes, size] of SIZES) {
       const head = await c.call('o1', { method: 'HEAD', path });
       t.equal(head.status, 200);
       t.equal(head.headers['sepia-blob-size'] ?? head.headers['content-length'], String(bytes));
-      const got = await c.call('o1', { method: 'GET', path });
+      const got = await c.get('o1', path);
       t.equal(got.status, 200, got.bytes.toString('latin1').slice(0, 300));
       t.ok(got.bytes.equals(blob));
       const cold = randomBytes(bytes);
       const other = await told(all, cold, size);
       if (bytes > 1_000) {
         const headers = { range: 'bytes=100-199' };
-        const part = await c.call('o1', { method: 'GET', path: `/v1/blobs/${other}?${HUB}`, headers });
+        const part = await c.get('o1', `/v1/blobs/${other}?${HUB}`, headers);
         t.equal(part.status, 206);
         t.ok(part.bytes.equals(cold.subarray(100, 200)));
         t.equal(part.headers['content-range'], `bytes 100-199/${bytes}`);
@@ -83,7 +74,7 @@ t.test('a told size of a blob whose upstream states none: small ones come whole 
       String(blob.length),
       `${size}`,
     );
-    const got = await all.c.call('o1', { method: 'GET', path });
+    const got = await all.c.get('o1', path);
     t.ok(got.bytes.equals(blob), `${size}: ${got.status}`);
   }
 });
@@ -142,5 +133,5 @@ t.test('a HEAD that says 0 is not believed', async (t) => {
   const path = `/v1/blobs/${all.upstream.addBlob(blob)}?${HUB}`;
   const head = await all.c.call('o1', { method: 'HEAD', path });
   t.equal(head.headers['sepia-blob-size'] ?? head.headers['content-length'], String(blob.length));
-  t.ok((await all.c.call('o1', { method: 'GET', path })).bytes.equals(blob));
+  t.ok((await all.c.get('o1', path)).bytes.equals(blob));
 });

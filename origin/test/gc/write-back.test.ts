@@ -22,7 +22,7 @@ t.test(
       });
     await until(async () => (await begin()).status === 202, 'a collection begins');
     const report = await until(async () => {
-      const { bytes } = await hub.c.call(leader, { method: 'GET', path: '/v1/gc' });
+      const { bytes } = await hub.c.get(leader, '/v1/gc');
       const { report } = JSON.parse(bytes.toString()) as { report?: GcReport };
       return report?.endedAtMs === undefined ? undefined : report;
     }, 'it ends');

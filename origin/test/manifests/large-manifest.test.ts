@@ -18,7 +18,7 @@ const digestNumber = (number: number): Digest =>
 
 /** How many requests of other members about links an origin has answered. */
 async function linkCalls(c: TestCluster, id: string): Promise<number> {
-  const text = await (await fetch(`${c.origins.get(id)!.adminUrl}/metrics`)).text();
+  const text = await c.admin(id, '/metrics');
   const lines = text.split('\n').filter((line) => CALL.test(line));
   return lines.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
 }
@@ -29,10 +29,7 @@ function askMeanwhile(c: TestCluster, ids: readonly string[]) {
   const ask = async (id: string): Promise<number> => {
     let count = 0;
     while (!isOver) {
-      const { status } = await c.call(id, {
-        method: 'GET',
-        path: `/v1/blobs/${digestNumber(0)}/where?${LOCAL}`,
-      });
+      const { status } = await c.get(id, `/v1/blobs/${digestNumber(0)}/where?${LOCAL}`);
       if (status !== 200) throw new Error(`${id} answered ${status}`);
       count += 1;
     }
@@ -59,11 +56,8 @@ t.test(
     const records = layers.map(({ digest }) => ({ key: [digest], atMs: 1_000, value: { sizeBytes: 1 } }));
     for (const id of c.ids)
       for (const part of [records.slice(0, LAYERS / 2), records.slice(LAYERS / 2)]) {
-        const put = await c.call(id, {
-          method: 'PUT',
-          path: `/v1/records/links?${LOCAL}`,
-          body: JSON.stringify({ records: part }),
-          headers: { 'content-type': 'application/json' },
+        const put = await c.put(id, `/v1/records/links?${LOCAL}`, JSON.stringify({ records: part }), {
+          'content-type': 'application/json',
         });
         t.equal(put.status, 200, put.bytes.toString());
       }
@@ -73,12 +67,7 @@ t.test(
         JSON.stringify({ schemaVersion: 2, mediaType: OCI_MANIFEST, layers: [...layers, ...extra] }),
       );
     const push = async (body: Buffer, tag: string) =>
-      await c.call('o1', {
-        method: 'PUT',
-        path: `/v1/manifests?${LOCAL}&reference=${tag}`,
-        body,
-        headers: { 'content-type': OCI_MANIFEST },
-      });
+      await c.put('o1', `/v1/manifests?${LOCAL}&reference=${tag}`, body, { 'content-type': OCI_MANIFEST });
     const others = askMeanwhile(c, ['o1', 'o2']);
     const pushed = await push(manifest([]), 'v1').finally(others.end);
     const answered = await others.answered;
@@ -108,11 +97,8 @@ t.test('more entries than the limit are refused, of all kinds together', async (
     layers: Array.from({ length: 10_001 }, () => entry),
     blobs: Array.from({ length: 10_000 }, () => entry),
   });
-  const answer = await c.call('o1', {
-    method: 'PUT',
-    path: `/v1/manifests?${LOCAL}&reference=v1`,
-    body,
-    headers: { 'content-type': OCI_MANIFEST },
+  const answer = await c.put('o1', `/v1/manifests?${LOCAL}&reference=v1`, body, {
+    'content-type': OCI_MANIFEST,
   });
   t.equal(answer.status, 400);
   t.match(answer.bytes.toString(), /more than 20000 entries/);

@@ -12,7 +12,7 @@ import {
 } from '../../src/records/core/tag-record.ts';
 import { TagPolicies } from '../../src/upstream/core/tag-policy.ts';
 import { startCluster, type TestCluster } from '../support/cluster.ts';
-import { TestUpstream } from '../support/upstream.ts';
+import { startPullThrough } from '../support/pull-through.ts';
 
 type Answer = Awaited<ReturnType<TestCluster['call']>>;
 
@@ -30,16 +30,16 @@ async function push(
   text: string,
   upstream: string,
 ): Promise<Answer> {
-  return await c.call(id, {
-    method: 'PUT',
-    path: `/v1/manifests?upstream=${upstream}&repository=${repository}&reference=${tag}`,
-    body: bytesOf(text),
-    headers: { 'content-type': OCI_MANIFEST },
-  });
+  return await c.put(
+    id,
+    `/v1/manifests?upstream=${upstream}&repository=${repository}&reference=${tag}`,
+    bytesOf(text),
+    { 'content-type': OCI_MANIFEST },
+  );
 }
 
 async function ask(c: TestCluster, id: string, path: string): Promise<Answer> {
-  return await c.call(id, { method: 'GET', path: `/v1/${path}` });
+  return await c.get(id, `/v1/${path}`);
 }
 
 t.test('the first override that matches wins, else the upstream’s own', async (t) => {
@@ -135,7 +135,7 @@ t.test('overrides hold across the cluster; history and rollback', async (t) => {
     ],
   });
   const set = async (tag: string, digest: unknown): Promise<Answer> =>
-    await c.call('o2', { method: 'PUT', path: `/v1/tags?${at(tag)}`, body: JSON.stringify({ digest }) });
+    await c.put('o2', `/v1/tags?${at(tag)}`, JSON.stringify({ digest }));
   t.equal((await set('latest', one)).status, 200);
   t.match(
     (await ask(c, 'o3', `manifests?upstream=hub&repository=team/app&reference=latest`)).bytes.toString(),
@@ -152,13 +152,9 @@ t.test('overrides hold across the cluster; history and rollback', async (t) => {
 });
 
 t.test('pinned: the upstream’s move and deletion change nothing, an operator’s act does', async (t) => {
-  const upstream = await TestUpstream.start(t);
   const overrides = [{ repositories: ['lib/*'], tags: ['v*'], policy: 'pinned' }];
   const tags = { ttl: '1ms', overrides };
-  const c = await startCluster(t, {
-    origins: 3,
-    upstreams: [{ name: 'hub', url: upstream.url, mode: 'pull-through', tags }],
-  });
+  const { upstream, c } = await startPullThrough(t, 3, { tags });
   const read = async (id: string, reference: string): Promise<Answer> =>
     await ask(c, id, `manifests?upstream=hub&repository=lib/x&reference=${reference}`);
   const document = (text: string): object => JSON.parse(bytesOf(text).toString()) as object;
@@ -173,26 +169,22 @@ t.test('pinned: the upstream’s move and deletion change nothing, an operator�
   upstream.manifests.delete('lib/x:v1');
   t.equal((await read('o3', 'v1')).headers['docker-content-digest'], first);
   const set = async (tag: string): Promise<Answer> =>
-    await c.call('o1', {
-      method: 'PUT',
-      path: `/v1/tags?upstream=hub&repository=lib/x&tag=${tag}`,
-      body: JSON.stringify({ digest: second }),
-    });
+    await c.put(
+      'o1',
+      `/v1/tags?upstream=hub&repository=lib/x&tag=${tag}`,
+      JSON.stringify({ digest: second }),
+    );
   t.equal((await set('v1')).status, 200);
   t.equal((await read('o3', 'v1')).headers['docker-content-digest'], second);
   t.match((await set('edge')).bytes.toString(), /policy revalidate follows the upstream/);
 });
 
 t.test('stale limits go by repository', async (t) => {
-  const upstream = await TestUpstream.start(t);
   const overrides = [
     { repositories: ['strict/**'], policy: 'revalidate', 'stale-limit': '0s' },
     { repositories: ['fresh/**'], policy: 'mutable' },
   ];
-  const c = await startCluster(t, {
-    origins: 1,
-    upstreams: [{ name: 'hub', url: upstream.url, mode: 'pull-through', tags: { ttl: '1ms', overrides } }],
-  });
+  const { upstream, c } = await startPullThrough(t, 1, { tags: { ttl: '1ms', overrides } });
   const read = async (repository: string): Promise<Answer> =>
     await ask(c, 'o1', `manifests?upstream=hub&repository=${repository}&reference=v1`);
   for (const repository of ['strict/x', 'fresh/x', 'other/x']) {
@@ -210,11 +202,7 @@ t.test('stale limits go by repository', async (t) => {
 });
 
 t.test('a tag that is gone upstream is no longer listed, its history stays', async (t) => {
-  const upstream = await TestUpstream.start(t);
-  const c = await startCluster(t, {
-    origins: 3,
-    upstreams: [{ name: 'hub', url: upstream.url, mode: 'pull-through', tags: { ttl: '1ms' } }],
-  });
+  const { upstream, c } = await startPullThrough(t, 3, { tags: { ttl: '1ms' } });
   upstream.addManifest('lib/x', 'v1', { schemaVersion: 2, layers: [] }, OCI_MANIFEST);
   const read = async (): Promise<number> =>
     (await ask(c, 'o1', 'manifests?upstream=hub&repository=lib/x&reference=v1')).status;

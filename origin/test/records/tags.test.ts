@@ -2,27 +2,14 @@ import { digestOf } from '@sepia/base/digest';
 import { shardKey } from '@sepia/cluster/cluster';
 import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
 import { until } from '@sepia/test-support/until';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { hang, startCluster, type TestCluster } from '../support/cluster.ts';
-import { TestUpstream } from '../support/upstream.ts';
+import { startPullThrough } from '../support/pull-through.ts';
 
 const HUB = 'upstream=hub&repository=lib/x';
 
 function manifest(text: string): object {
   return { schemaVersion: 2, mediaType: OCI_MANIFEST, layers: [], annotations: { text } };
-}
-
-async function setUp(
-  t: Test,
-  tags: object,
-  origins = 3,
-): Promise<{ upstream: TestUpstream; c: TestCluster }> {
-  const upstream = await TestUpstream.start(t);
-  const c = await startCluster(t, {
-    origins,
-    upstreams: [{ name: 'hub', url: upstream.url, mode: 'pull-through', tags }],
-  });
-  return { upstream, c };
 }
 
 async function get(
@@ -31,11 +18,11 @@ async function get(
   reference = 'v1',
   repository = HUB,
 ): ReturnType<TestCluster['call']> {
-  return await c.call(id, { method: 'GET', path: `/v1/manifests?${repository}&reference=${reference}` });
+  return await c.get(id, `/v1/manifests?${repository}&reference=${reference}`);
 }
 
 t.test('revalidate: within the ttl one question upstream, after it the new digest everywhere', async (t) => {
-  const { upstream, c } = await setUp(t, { ttl: '3s' });
+  const { upstream, c } = await startPullThrough(t, 3, { tags: { ttl: '3s' } });
   upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
   for (const id of c.ids) t.match((await get(c, id)).bytes.toString(), /one/);
   t.equal(upstream.requests.length, 1, upstream.requests.join('\n'));
@@ -47,7 +34,7 @@ t.test('revalidate: within the ttl one question upstream, after it the new diges
 });
 
 t.test('upstream down: stale within the limit and marked, 503 beyond it; by digest always', async (t) => {
-  const { upstream, c } = await setUp(t, { ttl: '1ms', 'stale-limit': '1500ms' });
+  const { upstream, c } = await startPullThrough(t, 3, { tags: { ttl: '1ms', 'stale-limit': '1500ms' } });
   const digest = upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
   await get(c, 'o1');
   upstream.down = true;
@@ -59,7 +46,7 @@ t.test('upstream down: stale within the limit and marked, 503 beyond it; by dige
 });
 
 t.test('a tag that is gone upstream is gone here', async (t) => {
-  const { upstream, c } = await setUp(t, { ttl: '1ms' });
+  const { upstream, c } = await startPullThrough(t, 3, { tags: { ttl: '1ms' } });
   upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
   t.equal((await get(c, 'o1')).status, 200);
   upstream.manifests.delete('lib/x:v1');
@@ -69,7 +56,7 @@ t.test('a tag that is gone upstream is gone here', async (t) => {
 });
 
 t.test('pinned: asked once, for ever', async (t) => {
-  const { upstream, c } = await setUp(t, { policy: 'pinned', ttl: '1ms' }, 1);
+  const { upstream, c } = await startPullThrough(t, 1, { tags: { policy: 'pinned', ttl: '1ms' } });
   upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
   await get(c, 'o1');
   upstream.addManifest('lib/x', 'v1', manifest('two'), OCI_MANIFEST);
@@ -78,7 +65,7 @@ t.test('pinned: asked once, for ever', async (t) => {
 });
 
 t.test('a leader that hangs is passed over in time', async (t) => {
-  const { upstream, c } = await setUp(t, { ttl: '1ms' });
+  const { upstream, c } = await startPullThrough(t, 3, { tags: { ttl: '1ms' } });
   upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
   const [leader = '', next = ''] = c.cluster.origins(shardKey('hub', 'lib/x')).order;
   t.equal((await get(c, next)).status, 200);
@@ -90,7 +77,7 @@ t.test('a leader that hangs is passed over in time', async (t) => {
 });
 
 t.test('pull-through goes on without quorum', async (t) => {
-  const { upstream, c } = await setUp(t, { ttl: '1ms' });
+  const { upstream, c } = await startPullThrough(t, 3, { tags: { ttl: '1ms' } });
   upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
   await c.stop('o1');
   await c.stop('o2');
@@ -104,12 +91,12 @@ t.test('mode none: mutable tags move, immutable ones do not, same digest again i
     upstreams: [{ name: 'fixed', mode: 'none', tags: { policy: 'immutable' } }],
   });
   const put = async (upstream: string, text: string, reference = 'v1'): ReturnType<TestCluster['call']> =>
-    await c.call('o1', {
-      method: 'PUT',
-      path: `/v1/manifests?upstream=${upstream}&repository=a/b&reference=${reference}`,
-      body: Buffer.from(JSON.stringify(manifest(text))),
-      headers: { 'content-type': OCI_MANIFEST },
-    });
+    await c.put(
+      'o1',
+      `/v1/manifests?upstream=${upstream}&repository=a/b&reference=${reference}`,
+      Buffer.from(JSON.stringify(manifest(text))),
+      { 'content-type': OCI_MANIFEST },
+    );
   t.equal((await put('local', 'one')).status, 201);
   t.equal((await put('local', 'two')).status, 201);
   t.match((await get(c, 'o3', 'v1', 'upstream=local&repository=a/b')).bytes.toString(), /two/);
@@ -142,24 +129,18 @@ t.test('mode none: mutable tags move, immutable ones do not, same digest again i
       manifests: [{ mediaType: OCI_MANIFEST, digest: digestOf(Buffer.from('y')), size: 1 }],
     }),
   );
-  const missing = await c.call('o2', {
-    method: 'PUT',
-    path: '/v1/manifests?upstream=local&repository=a/b&reference=i',
-    body: index,
-    headers: { 'content-type': OCI_INDEX },
+  const missing = await c.put('o2', '/v1/manifests?upstream=local&repository=a/b&reference=i', index, {
+    'content-type': OCI_INDEX,
   });
   t.equal(missing.headers['sepia-error'], 'MANIFEST_BLOB_MISSING');
-  t.equal(
-    (await c.call('o2', { method: 'GET', path: '/v1/tags?upstream=local&repository=no/such' })).status,
-    404,
-  );
+  t.equal((await c.get('o2', '/v1/tags?upstream=local&repository=no/such')).status, 404);
 });
 
 t.test('the upstream tag list is merged and paged', async (t) => {
-  const { upstream, c } = await setUp(t, {}, 1);
+  const { upstream, c } = await startPullThrough(t, 1);
   for (const tag of ['b', 'a', 'c']) upstream.addManifest('lib/x', tag, manifest(tag), OCI_MANIFEST);
-  const all = await c.call('o1', { method: 'GET', path: `/v1/tags?${HUB}` });
+  const all = await c.get('o1', `/v1/tags?${HUB}`);
   t.same(JSON.parse(all.bytes.toString()), { tags: ['a', 'b', 'c'] });
-  const page = await c.call('o1', { method: 'GET', path: `/v1/tags?${HUB}&n=1&last=a` });
+  const page = await c.get('o1', `/v1/tags?${HUB}&n=1&last=a`);
   t.same(JSON.parse(page.bytes.toString()), { tags: ['b'] });
 });

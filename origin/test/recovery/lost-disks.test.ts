@@ -1,6 +1,5 @@
 import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { digestHex } from '@sepia/base/digest';
 import { shardKey } from '@sepia/cluster/cluster';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
@@ -57,11 +56,10 @@ t.test(
     await untilNothingOwed(c);
     const [digest] = pushed.blobs;
     const owner = c.cluster.origins(digest!).owners[0]!;
-    const hex = digestHex(digest!);
-    const file = join(c.dataOf(owner), 'v1/blobs/sha256', hex.slice(0, 2), hex);
+    const file = c.fileOf(owner, digest!);
     rmSync(file);
     const path = `/v1/blobs/${digest}?upstream=local&repository=${REPOSITORY}`;
-    await c.call(owner, { method: 'GET', path });
+    await c.get(owner, path);
     await until(() => existsSync(file), 'the copy is made again');
     await untilNothingOwed(c);
     t.equal(await faultOf(c, owner, REPOSITORY, 'v1', pushed), undefined);
@@ -75,17 +73,17 @@ t.test('an empty disk says nothing before the others handed over', async (t) => 
   await c.stop('o2');
   await c.stop('o1');
   rmSync(c.dataOf('o1'), { recursive: true, force: true });
-  const origin = await c.start('o1');
+  await c.start('o1');
   const path = `/v1/manifests?upstream=local&repository=${REPOSITORY}&reference=v1`;
-  for (const id of ['o1', 'o3']) t.equal((await c.call(id, { method: 'GET', path })).status, 503, id);
+  for (const id of ['o1', 'o3']) t.equal((await c.get(id, path)).status, 503, id);
   await until(
-    async () => /waiting for .* from .*o2/.test(await (await fetch(`${origin.adminUrl}/readyz`)).text()),
+    async () => /waiting for .* from .*o2/.test(await c.admin('o1', '/readyz')),
     'says whom it waits for',
   );
   await c.start('o2');
   await untilNothingOwed(c);
   t.equal(await faultOf(c, 'o1', REPOSITORY, 'v1', pushed), undefined);
-  t.equal(await (await fetch(`${origin.adminUrl}/readyz`)).text(), 'ok\n');
+  t.equal(await c.admin('o1', '/readyz'), 'ok\n');
 });
 
 t.test(
@@ -99,25 +97,24 @@ t.test(
     await c.stop('o5');
     await c.stop('o4');
     rmSync(c.dataOf('o4'), { recursive: true, force: true });
-    const origin = await c.start('o4');
-    const readyz = async (): Promise<string> => await (await fetch(`${origin.adminUrl}/readyz`)).text();
+    await c.start('o4');
     await until(
-      async () => /^ok\nwarning: .*waiting for records from o5;/m.test(await readyz()),
+      async () => /^ok\nwarning: .*waiting for records from o5;/m.test(await c.admin('o4', '/readyz')),
       'it is ready',
     );
     for (const repository of repositories) {
       const { owners } = c.cluster.origins(shardKey('local', repository));
       const key = encodeURIComponent(JSON.stringify([pushed.get(repository)!.manifest]));
       const path = `/v1/records/links?upstream=local&repository=${repository}&key=${key}`;
-      const own = await c.call('o4', { method: 'GET', path });
+      const own = await c.get('o4', path);
       const isShared = owners.includes('o4') && owners.includes('o5');
       if (owners.includes('o4')) t.equal(own.status, isShared ? 503 : 200, `${repository}: ${owners}`);
       const tag = `/v1/manifests?upstream=local&repository=${repository}&reference=v1`;
-      t.equal((await c.call('o4', { method: 'GET', path: tag })).status, isShared ? 503 : 200, 'its tag');
+      t.equal((await c.get('o4', tag)).status, isShared ? 503 : 200, 'its tag');
     }
     await c.start('o5');
     await untilNothingOwed(c);
-    t.equal(await readyz(), 'ok\n');
+    t.equal(await c.admin('o4', '/readyz'), 'ok\n');
     for (const [repository, one] of pushed) t.equal(await faultOf(c, 'o4', repository, 'v1', one), undefined);
   },
 );

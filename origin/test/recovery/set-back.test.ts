@@ -32,7 +32,7 @@ t.test('a disk that was set back brings no old tag back, and no deleted one', as
   await untilNothingOwed(c);
   t.same(await faultsOf(c, REPOSITORY, moved), []);
   for (const id of c.ids) {
-    t.equal((await c.call(id, { method: 'GET', path })).status, 404, id);
+    t.equal((await c.get(id, path)).status, 404, id);
   }
 });
 
@@ -60,7 +60,7 @@ t.test('what nobody can hand over is lost by the word of the operator, and nothi
   }
   await c.start('o1');
   const path = `/v1/manifests?upstream=local&repository=${REPOSITORY}&reference=v1`;
-  t.equal((await c.call('o1', { method: 'GET', path })).status, 503);
+  t.equal((await c.get('o1', path)).status, 503);
   await c.stop('o1');
   await c.start('o2', { acceptLoss: true });
   await c.start('o1');

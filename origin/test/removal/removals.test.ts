@@ -3,7 +3,7 @@ import { digestOf } from '@sepia/base/digest';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import t from 'tap';
 import { startCluster, type TestCluster } from '../support/cluster.ts';
-import { TestUpstream } from '../support/upstream.ts';
+import { startPullThrough } from '../support/pull-through.ts';
 
 type Answer = Awaited<ReturnType<TestCluster['call']>>;
 
@@ -15,7 +15,7 @@ async function remove(c: TestCluster, query: string, what: object): Promise<Reco
 }
 
 async function read(c: TestCluster, id: string, query: string, reference: string): Promise<Answer> {
-  return await c.call(id, { method: 'GET', path: `/v1/manifests?${query}&reference=${reference}` });
+  return await c.get(id, `/v1/manifests?${query}&reference=${reference}`);
 }
 
 t.test('mode none: a purge deletes, also an immutable tag, and the history says so', async (t) => {
@@ -28,18 +28,18 @@ t.test('mode none: a purge deletes, also an immutable tag, and the history says 
   for (const tag of ['v1', 'v2', 'v3']) {
     const blob = randomBytes(100);
     const put = `/v1/blobs/${digestOf(blob)}?${query}`;
-    t.equal((await c.call('o1', { method: 'PUT', path: put, body: blob })).status, 201);
+    t.equal((await c.put('o1', put, blob)).status, 201);
     const layers = [{ mediaType: 'application/octet-stream', digest: digestOf(blob), size: 100 }];
     const body = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: OCI_MANIFEST, layers }));
     digests.set(tag, digestOf(body));
     const headers = { 'content-type': OCI_MANIFEST };
     const path = `/v1/manifests?${query}&reference=${tag}`;
-    t.equal((await c.call('o1', { method: 'PUT', path, body, headers })).status, 201);
+    t.equal((await c.put('o1', path, body, headers)).status, 201);
   }
   t.match(await remove(c, query, { tag: 'v1' }), { tags: ['v1'], missed: [] });
   for (const id of c.ids) t.equal((await read(c, id, query, 'v1')).status, 404, id);
   t.equal((await read(c, 'o1', query, digests.get('v1')!)).status, 200, 'the manifest stays by its digest');
-  const history = await c.call('o4', { method: 'GET', path: `/v1/tags/history?${query}&tag=v1` });
+  const history = await c.get('o4', `/v1/tags/history?${query}&tag=v1`);
   t.match(JSON.parse(history.bytes.toString()), { history: [{ how: 'push' }, { how: 'purge', by: 'o2' }] });
   await remove(c, query, { digest: digests.get('v2') });
   for (const id of c.ids) t.equal((await read(c, id, query, digests.get('v2')!)).status, 404, id);
@@ -56,11 +56,7 @@ t.test('mode none: a purge deletes, also an immutable tag, and the history says 
 t.test(
   'pull-through: cached copies go, what another repository has stays, the upstream is asked anew',
   async (t) => {
-    const upstream = await TestUpstream.start(t);
-    const c = await startCluster(t, {
-      origins: 3,
-      upstreams: [{ name: 'hub', url: upstream.url, mode: 'pull-through', tags: { policy: 'pinned' } }],
-    });
+    const { upstream, c } = await startPullThrough(t, 3, { tags: { policy: 'pinned' } });
     const manifest = (text: string): object => ({
       schemaVersion: 2,
       mediaType: OCI_MANIFEST,

@@ -22,7 +22,7 @@ t.test('a tag that a restore puts back beside the delete of its manifest goes wi
   const c = await startCluster(t, { origins: 3 });
   const deleted = await pushTag(c, 'o1', 'team/app', 'v1');
   await pushTag(c, 'o1', 'team/app', 'kept');
-  const backup = JSON.parse((await c.call('o1', { method: 'GET', path: '/v1/backup/r1' })).bytes.toString());
+  const backup = JSON.parse((await c.get('o1', '/v1/backup/r1')).bytes.toString());
   const { entries } = backup as Dumped;
   t.equal(entries.length, 2);
   const gone = await c.call('o2', {
@@ -34,9 +34,9 @@ t.test('a tag that a restore puts back beside the delete of its manifest goes wi
   const v1 = entries.find(({ key }) => key.endsWith('v1'))!;
   await restore(c, [...entries, { ...v1, key: `${v1.key.slice(0, -2)}v2` }]);
   const status = async (tag: string): Promise<number> =>
-    (await c.call('o3', { method: 'GET', path: `/v1/manifests?${NAME}&reference=${tag}` })).status;
+    (await c.get('o3', `/v1/manifests?${NAME}&reference=${tag}`)).status;
   t.same([await status('v1'), await status('v2'), await status('kept')], [404, 404, 200]);
-  const listed = await c.call('o3', { method: 'GET', path: `/v1/tags?${NAME}` });
+  const listed = await c.get('o3', `/v1/tags?${NAME}`);
   t.match(listed.bytes.toString(), /"kept"/);
   t.notMatch(listed.bytes.toString(), /"v[12]"/, 'no tag is left that leads nowhere');
 });

@@ -32,11 +32,7 @@ async function setUp(
 
 async function pushBlob(c: TestCluster, repository: string, bytes: Buffer): Promise<object> {
   const digest = digestOf(bytes);
-  const put = await c.call(c.ids[0]!, {
-    method: 'PUT',
-    path: `/v1/blobs/${digest}?upstream=local&repository=${repository}`,
-    body: bytes,
-  });
+  const put = await c.put(c.ids[0]!, `/v1/blobs/${digest}?upstream=local&repository=${repository}`, bytes);
   if (put.status !== 201) throw new Error(`blob: ${put.status} ${put.bytes}`);
   return { mediaType: 'application/octet-stream', digest, size: bytes.length };
 }
@@ -50,12 +46,12 @@ async function pushManifest(
   const bytes = Buffer.from(JSON.stringify(body));
   const digest = digestOf(bytes);
   const { mediaType } = body as { mediaType: string };
-  const put = await c.call(c.ids.at(-1)!, {
-    method: 'PUT',
-    path: `/v1/manifests?upstream=local&repository=${repository}&reference=${reference ?? digest}`,
-    body: bytes,
-    headers: { 'content-type': mediaType },
-  });
+  const put = await c.put(
+    c.ids.at(-1)!,
+    `/v1/manifests?upstream=local&repository=${repository}&reference=${reference ?? digest}`,
+    bytes,
+    { 'content-type': mediaType },
+  );
   if (put.status !== 201) throw new Error(`manifest: ${put.status} ${put.bytes}`);
   return { mediaType, digest, size: bytes.length };
 }
@@ -77,7 +73,7 @@ async function pushImage(
 }
 
 async function status(c: TestCluster, id: string): Promise<Status> {
-  const answer = await c.call(id, { method: 'GET', path: '/v1/replication' });
+  const answer = await c.get(id, '/v1/replication');
   return JSON.parse(answer.bytes.toString()) as Status;
 }
 
@@ -320,11 +316,7 @@ t.test('an intent whose push never said how it ended runs by itself', async (t) 
   };
   target.fault = () => undefined;
   const entry = { upstream: 'local', repository: 'team/app', id: 'left-behind', atMs: 1, job };
-  const put = await c.call('o1', {
-    method: 'PUT',
-    path: '/v1/replication/jobs',
-    body: JSON.stringify({ jobs: [entry] }),
-  });
+  const put = await c.put('o1', '/v1/replication/jobs', JSON.stringify({ jobs: [entry] }));
   t.equal(put.status, 200, put.bytes.toString());
   await until(() => target.manifests.has('team/app:v1'), 'it ran');
 });

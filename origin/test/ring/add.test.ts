@@ -22,9 +22,8 @@ t.test('one origin becomes two: the new one knows that it is not in the ring yet
   const c = await startCluster(t, { origins: 2, ring: 1, config: RING_CONFIG });
   const pushed = new Map<string, Map<string, Pushed>>();
   await pushSome(c, 'o1', pushed, 2, 'v1');
-  const { adminUrl } = await c.start('o2');
-  const readyz = async (): Promise<string> => await (await fetch(`${adminUrl}/readyz`)).text();
-  await until(async () => /not in the ring/.test(await readyz()), 'it says so');
+  await c.start('o2');
+  await until(async () => /not in the ring/.test(await c.admin('o2', '/readyz')), 'it says so');
   await change(c, 'o1', 0, { action: 'add', members: [memberOf(c, 'o2')] });
   await untilEpoch(c, 2);
   await untilNothingOwed(c);
@@ -33,9 +32,11 @@ t.test('one origin becomes two: the new one knows that it is not in the ring yet
 
 t.test('an origin in no ring says so; a document changed by hand is refused', async (t) => {
   const c = await startCluster(t, { origins: 3, ring: 2, config: RING_CONFIG });
-  const { adminUrl } = await c.start('o3');
-  const readyz = async (): Promise<string> => await (await fetch(`${adminUrl}/readyz`)).text();
-  await until(async () => /not in the ring; add it with "sepia ring add"/.test(await readyz()), 'it says so');
+  await c.start('o3');
+  await until(
+    async () => /not in the ring; add it with "sepia ring add"/.test(await c.admin('o3', '/readyz')),
+    'it says so',
+  );
   await t.rejects(change(c, 'o1', 4, { action: 'drain', ids: ['o1'] }), /the ring is at epoch 0/);
   await t.rejects(change(c, 'o1', 0, { action: 'drain', ids: ['o9'] }), /o9 is not in the ring/);
   await c.stop('o2');

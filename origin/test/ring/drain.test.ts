@@ -12,10 +12,9 @@ t.test('5 → 3: what was drained says so, and can go; nothing is lost, nothing 
   await change(c, 'o5', 0, { action: 'drain', ids: drained });
   await pushSome(c, 'o4', pushed, 2, 'v1');
   await untilEpoch(c, 2);
-  const { adminUrl } = c.origins.get('o4')!;
-  const readyz = async (): Promise<string> => await (await fetch(`${adminUrl}/readyz`)).text();
   await until(
-    async () => /drained: .*; take it out of the ring with "sepia ring remove o4"/.test(await readyz()),
+    async () =>
+      /drained: .*; take it out of the ring with "sepia ring remove o4"/.test(await c.admin('o4', '/readyz')),
     'it says so once its blobs are confirmed elsewhere',
   );
   await takeOut(c, 'o1', 2, drained);

@@ -170,7 +170,7 @@ t.test(
     await change(c, 'o2', 0, { action: 'add', members: added.map((id) => memberOf(c, id)) });
     await untilEpoch(c, 2);
     const former = async (id: string): Promise<number | undefined> => {
-      const answer = await c.call(id, { method: 'GET', path: '/v1/ring/status' });
+      const answer = await c.get(id, '/v1/ring/status');
       return (JSON.parse(answer.bytes.toString()) as { formerRecords?: number }).formerRecords;
     };
     const untilGone = async (ids: readonly string[]): Promise<void> => {

@@ -10,9 +10,7 @@ interface Standing {
 
 /** What `o4` says of itself. */
 async function standingOf(c: TestCluster): Promise<Standing> {
-  return JSON.parse(
-    (await c.call('o4', { method: 'GET', path: '/v1/standing' })).bytes.toString(),
-  ) as Standing;
+  return JSON.parse((await c.get('o4', '/v1/standing')).bytes.toString()) as Standing;
 }
 
 type PushedImages = Map<string, Map<string, Pushed>>;

@@ -3,6 +3,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { MemberClock } from '@sepia/base/clock/member-clock';
+import { type Digest, digestHex } from '@sepia/base/digest';
 import { silentLogger } from '@sepia/base/log';
 import { Cluster } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/load-document';
@@ -26,20 +27,34 @@ export interface ClusterOptions {
   readonly tombstonesMs?: number;
 }
 
+interface Answer {
+  readonly status: number;
+  readonly headers: Record<string, string | string[] | undefined>;
+  readonly bytes: Buffer;
+}
+
 export interface TestCluster {
   readonly ids: readonly string[];
   readonly cluster: Cluster;
   readonly client: InternalClient;
   readonly origins: Map<string, Origin>;
-  call(
+  call(id: string, call: Omit<InternalRequest, 'url' | 'to' | 'headersTimeoutMs'>): Promise<Answer>;
+  get(id: string, path: string, headers?: InternalRequest['headers']): Promise<Answer>;
+  put(
     id: string,
-    call: Omit<InternalRequest, 'url' | 'to' | 'headersTimeoutMs'>,
-  ): Promise<{ status: number; headers: Record<string, string | string[] | undefined>; bytes: Buffer }>;
+    path: string,
+    body: NonNullable<InternalRequest['body']>,
+    headers?: InternalRequest['headers'],
+  ): Promise<Answer>;
   start(id: string, deps?: { readonly acceptLoss?: boolean }): Promise<Origin>;
   stop(id: string): Promise<void>;
   /** Other upstreams after `local` (or `first`) in the document of the ring's first members. */
   upstreams(upstreams: readonly object[], first?: object): void;
   dataOf(id: string): string;
+  /** Where a blob lies that an origin has. */
+  fileOf(id: string, digest: Digest): string;
+  /** What its admin listener answers. */
+  admin(id: string, path: '/metrics' | '/readyz'): Promise<string>;
   /** Changes the members in a document: `first` is that of the ring's first members, `cluster` that of the others. */
   document(name: 'first' | 'cluster', change: (members: readonly object[]) => readonly object[]): void;
 }
@@ -102,6 +117,12 @@ export async function startCluster(t: Test, options: ClusterOptions): Promise<Te
     origins.set(id, origin);
     return origin;
   };
+  const call: TestCluster['call'] = async (id, call) => {
+    // One that was taken out of the ring goes on running.
+    const url = members.find((one) => one.id === id)!.urls[0]!;
+    const { status, headers, body } = await client.raw({ headersTimeoutMs: 30_000, ...call, url, to: id });
+    return { status, headers, bytes: Buffer.from(await body.arrayBuffer()) };
+  };
   for (const id of ringIds) await start(id);
   await Promise.all([...origins.values()].map(async (origin) => await origin.whenSettled()));
   return {
@@ -111,6 +132,11 @@ export async function startCluster(t: Test, options: ClusterOptions): Promise<Te
     origins,
     start,
     dataOf: (id) => join(dir, id),
+    fileOf: (id, digest) => {
+      const hex = digestHex(digest);
+      return join(dir, id, 'v1/blobs/sha256', hex.slice(0, 2), hex);
+    },
+    admin: async (id, path) => await (await fetch(`${origins.get(id)!.adminUrl}${path}`)).text(),
     document(name, change) {
       const file = join(dir, `${name}.yaml`);
       const now = JSON.parse(readFileSync(file, 'utf8')) as { members: object[] };
@@ -125,16 +151,9 @@ export async function startCluster(t: Test, options: ClusterOptions): Promise<Te
       await origins.get(id)?.stop();
       origins.delete(id);
     },
-    async call(id, call) {
-      // One that was taken out of the ring goes on running.
-      const url = members.find((one) => one.id === id)!.urls[0]!;
-      const answer = await client.raw({ headersTimeoutMs: 30_000, ...call, url, to: id });
-      return {
-        status: answer.status,
-        headers: answer.headers,
-        bytes: Buffer.from(await answer.body.arrayBuffer()),
-      };
-    },
+    call,
+    get: async (id, path, headers = {}) => await call(id, { method: 'GET', path, headers }),
+    put: async (id, path, body, headers = {}) => await call(id, { method: 'PUT', path, body, headers }),
   };
 }
 

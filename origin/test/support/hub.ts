@@ -86,7 +86,7 @@ export class Hub {
   async jobs(): Promise<readonly WriteBackJob[]> {
     const all = await Promise.all(
       [...this.c.origins.keys()].map(async (id) => {
-        const { bytes } = await this.c.call(id, { method: 'GET', path: '/v1/write-back' });
+        const { bytes } = await this.c.get(id, '/v1/write-back');
         return (JSON.parse(bytes.toString()) as WriteBackStatus).jobs;
       }),
     );

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { type Digest, digestOf } from '@sepia/base/digest';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import { until } from '@sepia/test-support/until';
@@ -20,7 +21,7 @@ export async function pushTag(c: TestCluster, id: string, repository: string, ta
   const put = async (path: string, body: Uint8Array, headers: Record<string, string> = {}): Promise<void> => {
     // As a client does: a 503 is tried again.
     for (let left = MAX_TRIES; ; left--) {
-      const answer = await c.call(id, { method: 'PUT', path, body, headers });
+      const answer = await c.put(id, path, body, headers);
       if (answer.status === 201) return;
       if (answer.status !== 503 || left === 0)
         throw new Error(`${path}: ${answer.status} ${answer.bytes.toString()}`);
@@ -58,7 +59,7 @@ export async function faultOf(
   // As a client does: a 503 is tried again.
   const get = async (path: string): ReturnType<TestCluster['call']> => {
     for (let left = MAX_TRIES; ; left--) {
-      const answer = await c.call(id, { method: 'GET', path });
+      const answer = await c.get(id, path);
       if (answer.status !== 503 || left === 0) return answer;
     }
   };
@@ -72,7 +73,7 @@ export async function faultOf(
   }
   for (const digest of [...pushed.blobs, pushed.manifest])
     for (const owner of c.cluster.origins(digest).owners) {
-      const where = await c.call(owner, { method: 'GET', path: `/v1/blobs/${digest}/where?${name}` });
+      const where = await c.get(owner, `/v1/blobs/${digest}/where?${name}`);
       if (!where.bytes.toString().includes('"final"')) return `${digest} is not at its owner ${owner}`;
     }
   return undefined;
@@ -91,6 +92,16 @@ export async function faultsOf(
       if (fault !== undefined) found.push(fault);
     }
   return found;
+}
+
+/** Damages one byte of a stored blob in each of these places. */
+export async function rot(c: TestCluster, id: string, digest: Digest, ...places: number[]): Promise<void> {
+  await using file = await open(c.fileOf(id, digest), 'r+');
+  for (const at of places) {
+    const byte = Buffer.alloc(1);
+    await file.read(byte, 0, 1, at);
+    await file.write(Buffer.of(byte[0]! ^ 0xff), 0, 1, at);
+  }
 }
 
 /** A member comes back on an empty disk. */
@@ -115,9 +126,7 @@ export async function untilNothingOwed(c: TestCluster, deadlineMs = 40_000): Pro
   await until(
     async () => {
       const answers = await Promise.all(
-        c.ids.map(
-          async (id) => await c.call(id, { method: 'GET', path: '/v1/status' }).catch(() => undefined),
-        ),
+        c.ids.map(async (id) => await c.get(id, '/v1/status').catch(() => undefined)),
       );
       last = answers
         .map((one) => one && JSON.stringify((JSON.parse(one.bytes.toString()) as OwedAnswer).owed))

@@ -19,7 +19,7 @@ export function streamOf(bytes: Uint8Array, error?: Error, onEnd: () => void = i
     for (let at = 0; at < bytes.length; at += 65_536) yield bytes.slice(at, at + 65_536);
     if (error !== undefined) throw error;
   }
-  return { isEncoded: false, lent: chunks, [Symbol.asyncIterator]: chunks, destroy: onEnd };
+  return { lent: chunks, [Symbol.asyncIterator]: chunks, destroy: onEnd };
 }
 
 /** A fetch of its own, and what it did. */

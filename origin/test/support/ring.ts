@@ -27,7 +27,7 @@ export async function pushSome(
 
 /** The membership as one origin knows it. */
 export async function membershipOf(c: TestCluster, id: string): Promise<Membership> {
-  const answer = await c.call(id, { method: 'GET', path: '/v1/ring' });
+  const answer = await c.get(id, '/v1/ring');
   return (JSON.parse(answer.bytes.toString()) as { membership: Membership }).membership;
 }
 
@@ -73,7 +73,7 @@ export async function untilEpoch(c: TestCluster, epoch: number): Promise<void> {
   await until(
     async () => {
       for (const id of c.origins.keys()) {
-        const answer = await c.call(id, { method: 'GET', path: '/v1/ring/status' });
+        const answer = await c.get(id, '/v1/ring/status');
         last = answer.bytes.toString();
         if ((JSON.parse(last) as RingStatus).epoch !== epoch) return false;
       }

@@ -10,7 +10,7 @@ async function loseJobs(hub: Hub): Promise<void> {
   const jobs = lost.map(({ upstream, repository, id }) => ({ upstream, repository, id, atMs: Date.now() }));
   for (const id of hub.c.origins.keys()) {
     const body = Buffer.from(JSON.stringify({ jobs }));
-    const { status } = await hub.c.call(id, { method: 'PUT', path: '/v1/replication/jobs', body });
+    const { status } = await hub.c.put(id, '/v1/replication/jobs', body);
     if (status !== 200) throw new Error(`jobs: ${status}`);
   }
 }

@@ -186,7 +186,7 @@ t.test('only what was pushed is mounted: what is cached may go', async (t) => {
   hub.target.blobs.set(`team/base@${digest}`, bytes);
   for (const id of hub.c.origins.keys()) {
     const path = `/v1/blobs/${digest}?upstream=hub&repository=team/base`;
-    const read = await hub.c.call(id, { method: 'GET', path });
+    const read = await hub.c.get(id, path);
     t.ok(read.status === 200 || read.status === 307, 'it is read through');
   }
   const mount = async (id: string): Promise<number> => {

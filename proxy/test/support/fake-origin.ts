@@ -53,9 +53,9 @@ export class FakeOrigin {
   readonly uploads = new Map<string, Buffer[]>();
   /** Every call as "METHOD path-without-query". */
   readonly calls: string[] = [];
-  /** Once this many pieces were served in all, answers stall or are cut. */
   /** How often its metainfo was asked for. */
   metainfoCalls = 0;
+  /** Once this many pieces were served in all, answers stall or are cut. */
   fault: { readonly type: 'stall' | 'cut'; readonly afterPieces: number } | undefined;
   loseAnswers = false;
   readonly #records: FakeRecords;

@@ -48,7 +48,7 @@ class FakeDisk implements LogFile {
   }
 }
 
-t.test('a full disk loses lines and nothing else; the log says how many when there is room', (t) => {
+t.test('a full disk loses lines and nothing else; the log says how many when there is room', async (t) => {
   const disk = new FakeDisk();
   const log = createLogger('agent', 'a-1', 'info', new LogSink(disk));
   const before = logLinesLost();
@@ -69,10 +69,9 @@ t.test('a full disk loses lines and nothing else; the log says how many when the
   t.equal(lines[1]?.length, 10, 'the line that broke off is ended');
   t.match(JSON.parse(lines[2]!), { msg: 'again' });
   t.match(JSON.parse(lines[3]!), { level: 'warn', lost: 3, msg: /log lines were lost/, member: 'a-1' });
-  t.end();
 });
 
-t.test('what nobody reads in time is lost, beyond a limit', (t) => {
+t.test('what nobody reads in time is lost, beyond a limit', async (t) => {
   const disk = new FakeDisk();
   const sink = new LogSink(disk, { maxBytes: 10 });
   const said: number[] = [];
@@ -81,7 +80,6 @@ t.test('what nobody reads in time is lost, beyond a limit', (t) => {
   disk.run();
   t.equal(disk.text, '1234\n2345\n3456\n', 'one under way, two that wait');
   t.same(said, [2]);
-  t.end();
 });
 
 t.test('a pipe that is full is tried again', async (t) => {
@@ -101,7 +99,7 @@ t.test('a pipe that is full is tried again', async (t) => {
   t.equal(disk.text, 'a\nb\n');
 });
 
-t.test('at the end of the process what waits is written, or lost', (t) => {
+t.test('at the end of the process what waits is written, or lost', async (t) => {
   const disk = new FakeDisk();
   const sink = new LogSink(disk);
   for (const line of ['a\n', 'b\n', 'c\n']) sink.write(line);
@@ -114,10 +112,9 @@ t.test('at the end of the process what waits is written, or lost', (t) => {
   sink.flushSync();
   disk.run();
   t.notMatch(disk.text, /[de]/);
-  t.end();
 });
 
-t.test('every line is written whole and in order, or counted', (t) => {
+t.test('every line is written whole and in order, or counted', async () => {
   const step = fc.oneof(
     fc.record({ write: fc.integer({ min: 0, max: 30 }) }),
     fc.record({ room: fc.oneof(fc.constant(0), fc.integer({ min: 1, max: 60 })) }),
@@ -152,7 +149,6 @@ t.test('every line is written whole and in order, or counted', (t) => {
       return isSorted && ids.length + lost === count;
     }),
   );
-  t.end();
 });
 
 t.test('a file on a disk without room', { skip: process.platform !== 'linux' }, async (t) => {

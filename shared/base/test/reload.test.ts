@@ -1,4 +1,3 @@
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -6,6 +5,7 @@ import { until } from '@sepia/test-support/until';
 import t from 'tap';
 import { CodedError } from '../src/errors.ts';
 import { reloadable } from '../src/process.ts';
+import { sourceUrl, startProgram } from './support/child-service.ts';
 
 t.test('a reload says what is in force and what counts after a restart', async (t) => {
   let config: { id: string; limits: { open: number; cache: number } } = {
@@ -101,8 +101,8 @@ t.test('SIGHUP reloads, and a wrong file ends nothing', async (t) => {
   writeFileSync(file, 'info');
   const source = `
 import { readFileSync } from 'node:fs';
-import { CodedError } from ${JSON.stringify(new URL('../src/errors.ts', import.meta.url).href)};
-import { reloadable, runService } from ${JSON.stringify(new URL('../src/process.ts', import.meta.url).href)};
+import { CodedError } from ${sourceUrl('errors.ts')};
+import { reloadable, runService } from ${sourceUrl('process.ts')};
 const load = () => {
   const level = readFileSync(${JSON.stringify(file)}, 'utf8');
   if (level === 'wrong') throw new CodedError('CONFIG_INVALID', { message: 'log.level: is none' });
@@ -117,23 +117,15 @@ await runService('test', async () =>
 console.log('ready');
 process.stdin.on('data', () => undefined);
 `;
-  const child = spawn(process.execPath, ['--input-type=module', '--eval', source], {
-    stdio: ['pipe', 'pipe', 'pipe'],
-    env: { PATH: process.env['PATH'] },
-  });
-  t.teardown(() => child.kill('SIGKILL'));
-  let said = '';
-  child.stderr.on('data', (chunk: Buffer) => {
-    said += chunk.toString();
-  });
+  const { child, said } = startProgram(t, source);
   await once(child.stdout, 'data');
   writeFileSync(file, 'debug');
   child.kill('SIGHUP');
-  await until(() => said.includes('sepia test: config reloaded; in force: log.level\n'), 'it reloads');
+  await until(() => said().includes('sepia test: config reloaded; in force: log.level\n'), 'it reloads');
   writeFileSync(file, 'wrong');
   child.kill('SIGHUP');
   await until(
-    () => said.includes('config not reloaded: CONFIG_INVALID: log.level: is none'),
+    () => said().includes('config not reloaded: CONFIG_INVALID: log.level: is none'),
     'it says why not',
   );
   child.kill('SIGTERM');

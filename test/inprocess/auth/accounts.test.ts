@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ask, askAs, basicOf, challengeOf } from '@sepia/test-support/clients/token-client';
-import { AccountCluster, DEV, pushAs, READER } from '@sepia/test-support/cluster/account-cluster';
+import { AccountCluster, DEV, ONE_SECRET, pushAs, READER } from '@sepia/test-support/cluster/account-cluster';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
 
@@ -162,13 +162,7 @@ t.test('anonymous-pull: everybody reads what no rule speaks of', async (t) => {
     origins: 3,
     trackers: 1,
     agents: 1,
-    accounts: {
-      'anonymous-pull': true,
-      rules: [
-        { who: ['dev'], repositories: ['**'], actions: ['read', 'write'] },
-        { who: ['*', 'anonymous'], repositories: ['secret/**'], actions: [] },
-      ],
-    },
+    accounts: ONE_SECRET,
   });
   const agent = here.cluster.agents[0]!.url;
   for (const name of ['free/app', 'secret/app'])

@@ -1,6 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { ask, askAs, basicOf, type TestUser } from '@sepia/test-support/clients/token-client';
-import { AccountCluster, DEV, READER } from '@sepia/test-support/cluster/account-cluster';
+import { AccountCluster, DEV, ONE_SECRET, READER } from '@sepia/test-support/cluster/account-cluster';
 import { PrivateCluster, USERS } from '@sepia/test-support/cluster/private-cluster';
 import { until } from '@sepia/test-support/until';
 import { FakeUpstream } from '@sepia/test-support/upstream/fake-upstream';
@@ -102,13 +102,7 @@ t.test('the catalog is only for whom no rule withholds anything', async (t) => {
     origins: 3,
     trackers: 1,
     agents: 1,
-    accounts: {
-      'anonymous-pull': true,
-      rules: [
-        { who: ['dev'], repositories: ['**'], actions: ['read', 'write'] },
-        { who: ['*', 'anonymous'], repositories: ['secret/**'], actions: [] },
-      ],
-    },
+    accounts: ONE_SECRET,
   });
   for (const door of [here.proxyUrl(), here.cluster.agents[0]!.url]) {
     t.equal((await ask(`${door}/v2/_catalog`)).status, 401, 'nobody in particular');

@@ -8,8 +8,9 @@ import type { InternalRequest, InternalResponse } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { Chance } from '@sepia/swarm/core/random';
-import { type PieceStore, SwarmEngine } from '@sepia/swarm/shell/engine';
+import { SwarmEngine } from '@sepia/swarm/shell/engine';
 import type { SwarmNet } from '@sepia/swarm/shell/net';
+import type { PieceStore } from '@sepia/swarm/swarm';
 import { bodyOf, type Content, json, type Truth, wait } from '../../../proxy/test/support/answers.ts';
 import { FaultyOrigins, type Weather } from '../../../proxy/test/support/faulty-origins.ts';
 

@@ -3,7 +3,15 @@ import { join } from 'node:path';
 import { ask, askAs } from '@sepia/test-support/clients/token-client';
 import { AccountCluster, DEV, READER } from '@sepia/test-support/cluster/account-cluster';
 import { ALICE, BOB, PrivateCluster } from '@sepia/test-support/cluster/private-cluster';
-import { must, quietly, run, TESTBED, testbed, whyNoClients } from '@sepia/test-support/testbed';
+import {
+  must,
+  podmanStorage,
+  quietly,
+  run,
+  TESTBED,
+  testbed,
+  whyNoClients,
+} from '@sepia/test-support/testbed';
 import { loadLayout } from '@sepia/test-support/upstream/oci-layout';
 import t from 'tap';
 
@@ -54,12 +62,7 @@ t.test(
         t.equal(output.code, 0, `docker ${args[0]}: ${output.stderr}`);
       };
       const login = (host: string, user: typeof DEV) => [
-        'login',
-        '-u',
-        user.username,
-        '-p',
-        user.password,
-        host,
+        ...['login', '-u', user.username, '-p', user.password, host],
       ];
       t.not((await docker(...login(first!, { ...DEV, password: 'wrong' }))).code, 0, 'wrong password');
       for (const host of [first!, agent]) await ok(...login(host, DEV));
@@ -81,25 +84,10 @@ t.test(
     });
 
     await t.test('podman login, pull, push', async (t) => {
-      const storage = [
-        '--root',
-        join(folder, 's'),
-        '--runroot',
-        join(folder, 'r'),
-        '--storage-driver',
-        'vfs',
-      ];
+      const storage = podmanStorage(folder);
       const file = ['--authfile', join(folder, 'auth.json')];
       const login = (host: string, password: string) => [
-        ...storage,
-        'login',
-        ...file,
-        '--tls-verify=false',
-        '-u',
-        DEV.username,
-        '-p',
-        password,
-        host,
+        ...[...storage, 'login', ...file, '--tls-verify=false', '-u', DEV.username, '-p', password, host],
       ];
       t.not((await run('podman', login(third!, 'wrong'))).code, 0, 'wrong password');
       for (const host of [third!, agent]) await must('podman', login(host, DEV.password));
@@ -208,30 +196,14 @@ t.test(
     );
 
     await t.test('podman: logs in to the agent with the credentials of the upstream', async (t) => {
-      const storage = [
-        '--root',
-        join(folder, 's'),
-        '--runroot',
-        join(folder, 'r'),
-        '--storage-driver',
-        'vfs',
-      ];
+      const storage = podmanStorage(folder);
       const file = ['--authfile', join(folder, 'auth.json')];
       const host = new URL(agents[1]!).host;
       const image = `${host}/both/big:big4x1`;
       const pulled = [...storage, 'pull', ...file, '--tls-verify=false', image];
       t.not((await run('podman', pulled)).code, 0, 'not without');
-      const login = [
-        'login',
-        ...file,
-        '--tls-verify=false',
-        '-u',
-        ALICE.username,
-        '-p',
-        ALICE.password,
-        host,
-      ];
-      await must('podman', [...storage, ...login]);
+      const who = ['-u', ALICE.username, '-p', ALICE.password];
+      await must('podman', [...storage, 'login', ...file, '--tls-verify=false', ...who, host]);
       await must('podman', pulled);
     });
 

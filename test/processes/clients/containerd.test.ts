@@ -94,16 +94,10 @@ t.test(
     const port = await freePort();
     await startRegistry(t, port);
     await testbed('make-image.sh', ['all', `127.0.0.1:${port}`]);
-    await using up = await Up.start(join(dir, 'data'), [
-      '--agents',
-      '5',
-      '--origins',
-      '7',
-      '--proxies',
-      '3',
-      '--ports-from',
-      '23000',
-    ]);
+    await using up = await Up.start(
+      join(dir, 'data'),
+      '--agents 5 --origins 7 --proxies 3 --ports-from 23000'.split(' '),
+    );
     for (const node of NODES) {
       await testbed('containerd.sh', ['start', node]);
       t.teardown(() => quietly('containerd.sh', ['stop', node]));

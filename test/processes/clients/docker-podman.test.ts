@@ -1,6 +1,14 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { freePort, must, quietly, startRegistry, testbed, whyNoClients } from '@sepia/test-support/testbed';
+import {
+  freePort,
+  must,
+  podmanStorage,
+  quietly,
+  startRegistry,
+  testbed,
+  whyNoClients,
+} from '@sepia/test-support/testbed';
 import { Up } from '@sepia/test-support/up';
 import t from 'tap';
 
@@ -14,14 +22,10 @@ t.test(
     const port = await freePort();
     await startRegistry(t, port);
     await testbed('make-image.sh', ['all', `127.0.0.1:${port}`]);
-    await using up = await Up.start(join(dir, 'data'), [
-      '--agents',
-      '2',
-      '--proxies',
-      '2',
-      '--ports-from',
-      '25000',
-    ]);
+    await using up = await Up.start(
+      join(dir, 'data'),
+      '--agents 2 --proxies 2 --ports-from 25000'.split(' '),
+    );
     await testbed('dockerd.sh', ['start', 'd1']);
     t.teardown(() => quietly('dockerd.sh', ['stop', 'd1']));
     const docker = (...args: string[]) => testbed('dockerd.sh', ['do', 'd1', ...args]);
@@ -77,14 +81,7 @@ t.test(
       // podman refuses a run folder whose path is longer than 50 characters.
       const folder = mkdtempSync('/tmp/sepia-pod-');
       t.teardown(() => rmSync(folder, { recursive: true, force: true }));
-      const storage = [
-        '--root',
-        join(folder, 's'),
-        '--runroot',
-        join(folder, 'r'),
-        '--storage-driver',
-        'vfs',
-      ];
+      const storage = podmanStorage(folder);
       await must('podman', [...storage, 'pull', '--tls-verify=false', `${other}/team/multi:1`]);
       const { stdout } = await must('podman', [...storage, 'images', '--format', '{{.Repository}}:{{.Tag}}']);
       t.match(stdout, 'team/multi:1');

@@ -1,10 +1,11 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { Containerd24, containerd24 } from '@sepia/test-support/clients/containerd24';
-import { testbed, whyNoClients } from '@sepia/test-support/testbed';
+import { Containerd24 } from '@sepia/test-support/clients/containerd24';
+import { testbed } from '@sepia/test-support/testbed';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import { HOST, LazyCluster } from './support/lazy-cluster.ts';
+import { whyNoLazyNode } from './support/lazy-node.ts';
 
 /** Size of the one large file of each image, in units of 10⁶ bytes. */
 const FILE_MB = 24;
@@ -46,9 +47,7 @@ async function start(t: Test): Promise<Here> {
 t.test(
   'a disk for less than two images: what is in use stays whatever its size, then the oldest makes room',
   {
-    skip:
-      whyNoClients() ??
-      (containerd24() === undefined ? 'run test/support/src/clients/containerd24.sh' : false),
+    skip: whyNoLazyNode() ?? false,
     timeout: 900_000,
   },
   async (t) => {

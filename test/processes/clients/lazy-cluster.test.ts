@@ -1,22 +1,15 @@
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
-import { Containerd24, containerd24 } from '@sepia/test-support/clients/containerd24';
-import { whyNoClients } from '@sepia/test-support/testbed';
+import { Containerd24 } from '@sepia/test-support/clients/containerd24';
 import t from 'tap';
 import { digestOf, HOST, IMAGE, LazyCluster } from './support/lazy-cluster.ts';
+import { whyNoLazyNode } from './support/lazy-node.ts';
 
 const HELLO = /^hello from python 3\./;
 
-function whyNot(): string | undefined {
-  return (
-    whyNoClients() ??
-    (containerd24() === undefined ? 'run test/support/src/clients/containerd24.sh' : undefined)
-  );
-}
-
 t.test(
   'pulled once, indexed by the cluster, lazy from then on; forged images are not',
-  { skip: whyNot() ?? false, timeout: 900_000 },
+  { skip: whyNoLazyNode() ?? false, timeout: 900_000 },
   async (t) => {
     const cluster = await LazyCluster.start(t, () => 'fill: none\n');
     const containerd = await Containerd24.start(join(cluster.dir, 'c'), {

@@ -95,13 +95,8 @@ t.test(
       writeFileSync(join(dir, 'layer.tar'), tar);
       const root = join(dir, 'unpacked', String(index));
       mkdirSync(root);
-      const unpack = [
-        '--numeric-owner',
-        '--same-owner',
-        '--xattrs',
-        '--xattrs-include=*',
-        '--delay-directory-restore',
-      ];
+      const unpack =
+        '--numeric-owner --same-owner --xattrs --xattrs-include=* --delay-directory-restore'.split(' ');
       await must('tar', ['-xpf', join(dir, 'layer.tar'), '-C', root, ...unpack]);
       const check = await run('fsck.erofs', [join(dir, 'layer.erofs')]);
       if (check.stderr.includes('ENOENT')) t.comment('no fsck.erofs here');

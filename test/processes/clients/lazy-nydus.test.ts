@@ -1,11 +1,12 @@
 import { join } from 'node:path';
 import { Containerd16 } from '@sepia/test-support/clients/containerd16';
-import { Containerd24, containerd24 } from '@sepia/test-support/clients/containerd24';
+import { Containerd24 } from '@sepia/test-support/clients/containerd24';
 import { pushBlobInTwo } from '@sepia/test-support/clients/registry-calls';
 import { must, whyNoClients } from '@sepia/test-support/testbed';
 import t, { type Test } from 'tap';
 import { digestOf, HOST, IMAGE, LazyCluster, type Manifest, type Part } from './support/lazy-cluster.ts';
-import { treeWalk } from './support/tree-walk.ts';
+import { whyNoLazyNode } from './support/lazy-node.ts';
+import { walked } from './support/tree-walk.ts';
 
 const SEPIA = join(import.meta.dirname, '../../../sepia');
 const NYDUS = `${HOST}/t/python:nydus`;
@@ -67,9 +68,7 @@ async function indexed(t: Test, cluster: LazyCluster): Promise<void> {
 t.test(
   'stock containerd runs a Nydus image that no nydusd is there for',
   {
-    skip:
-      whyNoClients() ??
-      (containerd24() === undefined ? 'run test/support/src/clients/containerd24.sh' : false),
+    skip: whyNoLazyNode() ?? false,
     timeout: 900_000,
   },
   async (t) => {
@@ -112,16 +111,7 @@ t.test(
     await t.test('its tree is that of the image that it was made of', async (t) => {
       await cluster.index(IMAGE);
       await containerd.pull(IMAGE);
-      const walk = async (image: string, name: string): Promise<string[]> => {
-        const { stdout, stderr, code } = await containerd.run(image, name, [
-          'python3',
-          '-B',
-          '-c',
-          treeWalk(true),
-        ]);
-        t.equal(code, 0, stderr);
-        return stdout.split('\n');
-      };
+      const walk = async (image: string, name: string) => await walked(containerd, image, name, true);
       const [nydus, source] = [await walk(NYDUS, 'walk-nydus'), await walk(IMAGE, 'walk-source')];
       t.ok(source.length > 5_000, `${source.length} paths`);
       const known = new Set(source);

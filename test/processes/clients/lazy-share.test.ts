@@ -2,13 +2,14 @@ import { createHash } from 'node:crypto';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Containerd24, containerd24 } from '@sepia/test-support/clients/containerd24';
+import { Containerd24 } from '@sepia/test-support/clients/containerd24';
 import { LazyDaemon } from '@sepia/test-support/clients/lazy-daemon';
-import { freePort, must, startRegistry, testbed, whyNoClients } from '@sepia/test-support/testbed';
+import { freePort, must, startRegistry, testbed } from '@sepia/test-support/testbed';
 import { until } from '@sepia/test-support/until';
 import { Up } from '@sepia/test-support/up';
 import t, { type Test } from 'tap';
 import type { Part } from './support/lazy-cluster.ts';
+import { whyNoLazyNode } from './support/lazy-node.ts';
 import { Relay } from './support/relay.ts';
 
 const SEPIA = join(import.meta.dirname, '../../../sepia');
@@ -100,9 +101,7 @@ async function rightSha256(dir: string, blob: string): Promise<{ first: string; 
 t.test(
   'a start costs what is read: no layer is stored, and an agent that is away costs nothing but new bytes',
   {
-    skip:
-      whyNoClients() ??
-      (containerd24() === undefined ? 'run test/support/src/clients/containerd24.sh' : false),
+    skip: whyNoLazyNode() ?? false,
     timeout: 900_000,
   },
   async (t) => {

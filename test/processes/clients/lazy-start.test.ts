@@ -1,23 +1,17 @@
 import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { Containerd24, containerd24 } from '@sepia/test-support/clients/containerd24';
+import { Containerd24 } from '@sepia/test-support/clients/containerd24';
 import { LazyDaemon } from '@sepia/test-support/clients/lazy-daemon';
-import { freePort, must, startRegistry, testbed, whyNoClients } from '@sepia/test-support/testbed';
+import { freePort, must, startRegistry, testbed } from '@sepia/test-support/testbed';
 import { Up } from '@sepia/test-support/up';
 import t from 'tap';
+import { whyNoLazyNode } from './support/lazy-node.ts';
 
 const ROOT = join(import.meta.dirname, '../../..');
 const HOST = 'registry.example:5000';
 const IMAGE = `${HOST}/t/python:oci`;
 const HELLO = /^hello from python 3\./;
-
-function whyNot(): string | undefined {
-  return (
-    whyNoClients() ??
-    (containerd24() === undefined ? 'run test/support/src/clients/containerd24.sh' : undefined)
-  );
-}
 
 interface Layer {
   readonly digest: string;
@@ -26,7 +20,7 @@ interface Layer {
 
 t.test(
   'an unconverted image starts on stock containerd before its layers are there',
-  { skip: whyNot() ?? false, timeout: 600_000 },
+  { skip: whyNoLazyNode() ?? false, timeout: 600_000 },
   async (t) => {
     const dir = mkdtempSync('/tmp/sepia-lazy-');
     t.teardown(() => rmSync(dir, { recursive: true, force: true }));

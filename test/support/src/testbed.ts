@@ -95,6 +95,11 @@ export function whyNoClients(): string | undefined {
 const FREE_PORTS = [10_000, 14_998] as const;
 const PORT_TRIES = 100;
 
+/** Arguments of a podman that keeps all it has in this folder. */
+export function podmanStorage(folder: string): string[] {
+  return ['--root', join(folder, 's'), '--runroot', join(folder, 'r'), '--storage-driver', 'vfs'];
+}
+
 /** A port that was free a moment ago, as was the next one, which some clients take for themselves. */
 export async function freePort(): Promise<number> {
   for (let tries = 0; tries < PORT_TRIES; tries++) {

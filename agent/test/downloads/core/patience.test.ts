@@ -12,17 +12,16 @@ function isLook(patience: Patience, nowMs: number): boolean {
   return patience.next(nowMs, true) === 'look';
 }
 
-t.test('before anybody has a byte the shorter limit counts, from the last progress on', (t) => {
+t.test('before anybody has a byte the shorter limit counts, from the last progress on', async (t) => {
   const patience = new Patience(LIMITS, 0);
   t.notOk(isOver(patience, 10_000));
   t.ok(isOver(patience, 10_001));
   patience.progress(9_000);
   t.notOk(isOver(patience, 19_000));
   t.ok(isOver(patience, 19_001));
-  t.end();
 });
 
-t.test('once somebody has bytes, the longer one', (t) => {
+t.test('once somebody has bytes, the longer one', async (t) => {
   const patience = new Patience(LIMITS, 0);
   patience.begun();
   t.notOk(isOver(patience, 30_000));
@@ -31,10 +30,9 @@ t.test('once somebody has bytes, the longer one', (t) => {
   const odd = new Patience({ progressMs: 10_000, stallMs: 5_000 }, 0);
   odd.begun();
   t.notOk(isOver(odd, 10_000), 'never shorter than before');
-  t.end();
 });
 
-t.test('bytes that came to the origins are progress, the same number again is not', (t) => {
+t.test('bytes that came to the origins are progress, the same number again is not', async (t) => {
   const patience = new Patience(LIMITS, 0);
   t.notOk(isLook(patience, 1_999));
   t.ok(isLook(patience, 2_000), 'asked early: what stopped long ago is no progress of now');
@@ -48,10 +46,9 @@ t.test('bytes that came to the origins are progress, the same number again is no
   t.ok(isOver(patience, 12_001), 'a fetch that was begun again has less');
   patience.fetched(501, 12_100);
   t.notOk(isOver(patience, 22_100));
-  t.end();
 });
 
-t.test('silence ends at its limit, whatever the limits and however often it is looked at', (t) => {
+t.test('silence ends at its limit, whatever the limits and however often it is looked at', async () => {
   const anyMs = (max: number) => fc.integer({ min: 1, max });
   const cases = {
     progressMs: anyMs(20_000),
@@ -74,10 +71,9 @@ t.test('silence ends at its limit, whatever the limits and however often it is l
       return false;
     }),
   );
-  t.end();
 });
 
-t.test('bytes that come while a short limit passes are progress', (t) => {
+t.test('bytes that come while a short limit passes are progress', async (t) => {
   const patience = new Patience({ progressMs: 1_000, stallMs: 1_000 }, 0);
   let bytes = 0;
   for (let nowMs = 500; nowMs < 60_000; nowMs += 500) {
@@ -86,5 +82,4 @@ t.test('bytes that come while a short limit passes are progress', (t) => {
     if (step === 'look') patience.fetched(++bytes, nowMs);
   }
   t.ok(bytes > 10, `${bytes}`);
-  t.end();
 });

@@ -2,7 +2,7 @@ import t from 'tap';
 import { FENCE_MS, REMOVE_MS } from '../../../src/deadlines/members.ts';
 import { Fence, MAX_CONDEMNED } from '../../../src/fence/core/fence.ts';
 
-t.test('what is condemned may be removed for a while by its own sweep alone', (t) => {
+t.test('what is condemned may be removed for a while by its own sweep alone', async (t) => {
   const fence = new Fence();
   t.same(fence.condemn('g1', ['a', 'b'], 1_000), []);
   t.equal(fence.size, 2);
@@ -12,10 +12,9 @@ t.test('what is condemned may be removed for a while by its own sweep alone', (t
   t.notOk(fence.mayRemove('g1', 'a', 1_000 + REMOVE_MS), 'too late');
   t.ok(fence.isCondemned('a', 1_000 + REMOVE_MS), 'and refused for longer than it may be removed');
   t.notOk(fence.isCondemned('a', 1_000 + FENCE_MS), 'a sweep that died holds nothing for ever');
-  t.end();
 });
 
-t.test('one sweep at a time holds the fence', (t) => {
+t.test('one sweep at a time holds the fence', async (t) => {
   const fence = new Fence();
   t.same(fence.condemn('g1', ['a'], 0), []);
   t.equal(fence.condemn('g2', ['b'], FENCE_MS - 1), false);
@@ -30,10 +29,9 @@ t.test('one sweep at a time holds the fence', (t) => {
   t.notOk(fence.mayRemove('g2', 'b', 20 + FENCE_MS));
   const many = Array.from({ length: MAX_CONDEMNED + 1 }, (_, index) => `k${index}`);
   t.equal(fence.condemn('g3', many, 20 + FENCE_MS), false, 'bounded');
-  t.end();
 });
 
-t.test('what is in use is not condemned, what is condemned is not used, what is written is rescued', (t) => {
+t.test('what is in use is not condemned, what is condemned not used, what is written rescued', async (t) => {
   const fence = new Fence();
   t.equal(fence.use(['a', 'b'], 0), undefined);
   t.equal(fence.use(['a'], 0), undefined);
@@ -51,10 +49,9 @@ t.test('what is in use is not condemned, what is condemned is not used, what is 
   );
   fence.done(['a', 'd']);
   t.same(fence.condemn('g', ['a', 'd'], 0), []);
-  t.end();
 });
 
-t.test('what a backend holds is trusted only while no sweep has it in hand', (t) => {
+t.test('what a backend holds is trusted only while no sweep has it in hand', async (t) => {
   const fence = new Fence();
   t.ok(fence.trust('a', 0), 'no sweep runs');
   t.same(fence.condemn('g', ['a', 'b', 'c'], 0), ['a'], 'it is in use until it is done');
@@ -69,5 +66,4 @@ t.test('what a backend holds is trusted only while no sweep has it in hand', (t)
   t.ok(fence.trust('b', FENCE_MS), 'a sweep that died holds nothing for ever');
   fence.release('g');
   t.ok(fence.trust('c', 0));
-  t.end();
 });

@@ -105,7 +105,7 @@ function operation(world: World, chance: () => number, taken: Set<string>): Proc
 for (const hasBackend of [false, true])
   t.test(
     `10,000 pushes, mounts, tag moves and deletes between sweeps that are killed; backend: ${hasBackend}`,
-    (t) => {
+    async (t) => {
       const chance = seeded(SEED);
       const world = worldOf(chance, hasBackend);
       for (let episode = 0; episode < EPISODES; episode++) {
@@ -140,6 +140,5 @@ for (const hasBackend of [false, true])
       for (const [what, count] of Object.entries(hasBackend ? world.counts : always))
         t.ok(count > 0, `${what} happened: ${count}`);
       if (!hasBackend) t.same([withdrawn, evicted], [0, 0]);
-      t.end();
     },
   );

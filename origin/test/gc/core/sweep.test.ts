@@ -69,23 +69,21 @@ function run(
 
 const OLD = { m1: 1, b1: 1, b2: 1, m2: 1, b3: 1 };
 
-t.test('what tags reach stays; the rest goes at its clock', (t) => {
+t.test('what tags reach stays; the rest goes at its clock', async (t) => {
   const { result, links, types } = run([{ roots: ['m1'], links: OLD }]);
   t.same(links, ['b3', 'm2']);
   t.match(result, { links: 2, bytes: 20, kept: 3, more: false, left: undefined });
   t.same(types, ['view', 'read', 'condemn', 'view', 'read', 'bury', 'release']);
   t.same(run([{ roots: ['mi'], links: { ...OLD, mi: 1 } }]).links, [], 'an index keeps its children');
   t.same(run([{ roots: ['gone'], links: {} }]).types, ['view']);
-  t.end();
 });
 
-t.test('what is young stays with all that it names', (t) => {
+t.test('what is young stays with all that it names', async (t) => {
   t.same(run([{ links: { ...OLD, m2: 9_500 } }]).links, ['b1', 'm1']);
   t.same(run([{ links: { ...OLD, b1: 9_001, m1: 9_000 } }]).links, ['b2', 'b3', 'm1', 'm2'], 'to the ms');
-  t.end();
 });
 
-t.test('a subject keeps what names it, and takes it along', (t) => {
+t.test('a subject keeps what names it, and takes it along', async (t) => {
   const links = { ...OLD, ms: 1, b4: 1 };
   const referrers = [['m1', 'ms', 1]] as const;
   t.same(run([{ roots: ['m1'], links, referrers }]).links, ['b3', 'm2']);
@@ -103,10 +101,9 @@ t.test('a subject keeps what names it, and takes it along', (t) => {
     },
   ]);
   t.same(left.referrers, ['ms'], 'an entry whose manifest is not linked goes by its own age');
-  t.end();
 });
 
-t.test('behind the fence all is looked at again', (t) => {
+t.test('behind the fence all is looked at again', async (t) => {
   const facts = { roots: ['m1'], links: OLD };
   t.same(run([facts], { busy: ['b3'] }).links, ['m2'], 'in use');
   const used = run([facts], { busy: ['m2'] });
@@ -116,10 +113,9 @@ t.test('behind the fence all is looked at again', (t) => {
   t.same(run([facts, { roots: ['m1'], links: { ...OLD, b3: 2 } }]).links, ['m2'], 'written meanwhile');
   const lost = run([facts, { links: OLD }]);
   t.match(lost.result, { links: 0, left: /m1 lost its last reference/ });
-  t.end();
 });
 
-t.test('nothing goes where a referenced manifest cannot be read', (t) => {
+t.test('nothing goes where a referenced manifest cannot be read', async (t) => {
   const facts = { roots: ['m1'], links: OLD };
   const first = run([facts], { unreadable: 'm1' });
   t.match(first.result, { links: 0, left: /m1 is referenced and cannot be read/ });
@@ -127,27 +123,24 @@ t.test('nothing goes where a referenced manifest cannot be read', (t) => {
   const second = run([facts, { roots: ['m1', 'm2'], links: OLD }], { unreadable: 'm2' });
   t.match(second.result, { links: 0, left: /m2/ });
   t.same(second.types.at(-1), 'release');
-  t.end();
 });
 
-t.test('many go in several batches, manifests first, referrers after other manifests', (t) => {
+t.test('many go in several batches, manifests first, referrers after other manifests', async (t) => {
   const facts = { links: { ...OLD, ms: 1, b4: 1 }, referrers: [['m1', 'ms', 1]] as const };
   const { result, links } = run([facts], { rules: { atOnce: 2 } });
   t.same(links, ['m1', 'm2']);
   t.equal(result.more, true);
   t.same(run([facts], { rules: { atOnce: 3 } }).links, ['m1', 'm2', 'ms']);
   t.equal(run([facts], { rules: { atOnce: 1 }, busy: ['b9'] }).result.more, true);
-  t.end();
 });
 
-t.test('a dry run asks and takes nothing', (t) => {
+t.test('a dry run asks and takes nothing', async (t) => {
   const { result, types } = run([{ roots: ['m1'], links: OLD }], { rules: { dryRun: true } });
   t.match(result, { links: 2, bytes: 20, kept: 3 });
   t.same(types, ['view', 'read']);
-  t.end();
 });
 
-t.test('bytes: linked, in use and linked meanwhile stay', (t) => {
+t.test('bytes: linked, in use and linked meanwhile stay', async (t) => {
   const all = ['a', 'b', 'c', 'd'].map(named);
   const machine = sweepBytes(all, { dryRun: false });
   t.same(machine.next().value, { type: 'linked', digests: all });
@@ -169,10 +162,9 @@ t.test('bytes: linked, in use and linked meanwhile stay', (t) => {
   busy.next(new Set());
   busy.next(new Set(all));
   t.equal((busy.next(new Set()).value as { type: string }).type, 'release', 'nothing is left to remove');
-  t.end();
 });
 
-t.test('a backend: what every member let go is taken out; what is unclear stays behind the fence', (t) => {
+t.test('a backend: what every member let go is taken out, what is unclear stays behind fences', async (t) => {
   const all = ['a', 'b', 'c', 'd'].map(named);
   for (const isUnclear of [false, true]) {
     const machine = sweepBackend(all, { dryRun: false });
@@ -196,5 +188,4 @@ t.test('a backend: what every member let go is taken out; what is unclear stays 
   busy.next(new Set());
   busy.next(new Set(all));
   t.same(busy.next(new Set()).value, { type: 'release' }, 'nothing is left to take out');
-  t.end();
 });

@@ -5,7 +5,7 @@ import { QuotaHolds, quotaOf, quotaRules } from '../../../src/records/core/quota
 
 const NOTHING = { bytes: 0, records: 0, tags: 0, largest: 0 };
 
-t.test('the first rule that matches counts', (t) => {
+t.test('the first rule that matches counts', async (t) => {
   const rules = quotaRules([
     { repositories: ['team/big', 'team/huge/**'], size: 1_000, tags: 3 },
     { repositories: ['team/**'], size: 10 },
@@ -16,10 +16,9 @@ t.test('the first rule that matches counts', (t) => {
   t.same(quotaOf(rules, 'team/other'), { bytes: 10 });
   t.same(quotaOf(rules, 'few/x'), { records: 2 });
   t.equal(quotaOf(rules, 'elsewhere/app'), undefined);
-  t.end();
 });
 
-t.test('pushes at once count together, the same content once', (t) => {
+t.test('pushes at once count together, the same content once', async (t) => {
   const holds = new QuotaHolds();
   const limits = { bytes: 10 };
   t.equal(holds.take({ id: 'a', sizeBytes: 6 }, NOTHING, limits, 0), undefined);
@@ -33,10 +32,9 @@ t.test('pushes at once count together, the same content once', (t) => {
   holds.release('c');
   t.equal(holds.take({ id: 'd', sizeBytes: 1 }, { ...NOTHING, bytes: 5 }, limits, 0), undefined);
   t.equal(holds.take({ id: 'e', sizeBytes: 9 }, NOTHING, limits, QUOTA_HOLD_MS), undefined, 'holds expire');
-  t.end();
 });
 
-t.test('what may be there already is received, and judged when it is known what it is', (t) => {
+t.test('what may be there already is received, and judged when it is known what it is', async (t) => {
   const holds = new QuotaHolds();
   const full = { bytes: 10, records: 2, tags: 0, largest: 6 };
   t.equal(holds.take({ id: 'a', sizeBytes: 6 }, full, { bytes: 10 }, 0), undefined);
@@ -47,10 +45,9 @@ t.test('what may be there already is received, and judged when it is known what 
     'never more than the quota',
   );
   t.equal(holds.take({ id: 'a', sizeBytes: 6, digest: 'x' }, full, { bytes: 10 }, 0), 'bytes');
-  t.end();
 });
 
-t.test('tags and records have their own limits', (t) => {
+t.test('tags and records have their own limits', async (t) => {
   const holds = new QuotaHolds();
   const limits = { records: 2, tags: 1 };
   t.equal(holds.take({ id: 't1', tag: 'v1' }, NOTHING, limits, 0), undefined);
@@ -60,10 +57,9 @@ t.test('tags and records have their own limits', (t) => {
   t.equal(holds.take({ id: 'b', sizeBytes: 1 }, { ...NOTHING, records: 1 }, limits, 0), 'records');
   holds.arrived({ tag: 'v1' });
   t.equal(holds.take({ id: 't2', tag: 'v2' }, { ...NOTHING, tags: 1 }, limits, 0), 'tags');
-  t.end();
 });
 
-t.test('whatever comes in whatever order, what is on record never passes the limit', (t) => {
+t.test('whatever comes in whatever order, what is on record never passes the limit', async (t) => {
   const step = fc.record({
     id: fc.constantFrom('a', 'b', 'c', 'd', 'e'),
     sizeBytes: fc.nat(8),
@@ -95,5 +91,4 @@ t.test('whatever comes in whatever order, what is on record never passes the lim
     }),
   );
   t.pass('held');
-  t.end();
 });

@@ -16,7 +16,7 @@ const ENTRY = fc.record(
 
 const joined = (a: Entry, b: Entry): Entry => joinWhole(a, b) as Entry;
 
-t.test('pages merge to what stands, up to where all owners told', (t) => {
+t.test('pages merge to what stands, up to where all owners told', async (t) => {
   const full = (entries: Entry[]): Entry[] => {
     const own = new Map<string, Entry>();
     for (const one of entries) {
@@ -57,10 +57,9 @@ t.test('pages merge to what stands, up to where all owners told', (t) => {
       ),
     ),
   );
-  t.end();
 });
 
-t.test('what does not stand is left out, and what is behind it is still read', (t) => {
+t.test('what does not stand is left out, and what is behind it is still read', async (t) => {
   const pages: readonly OwnPage<Entry>[] = [
     { entries: [{ key: 'a', atMs: 1 }], more: true },
     { entries: [{ key: 'a', atMs: 2 }], more: false },
@@ -76,5 +75,4 @@ t.test('what does not stand is left out, and what is behind it is still read', (
   );
   t.same(told, [[1, 2]], 'each owner is heard of each key');
   t.same(merged, { entries: [], next: 'a' });
-  t.end();
 });

@@ -2,7 +2,7 @@ import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { RateLimit } from '../../../src/registry/core/rate-limit.ts';
 
-t.test('a burst of one second passes, then requests wait, then they are refused', (t) => {
+t.test('a burst of one second passes, then requests wait, then they are refused', async (t) => {
   const limit = new RateLimit({ perSecond: 10, maxWaitMs: 500, maxKeys: 10 });
   for (let at = 0; at < 11; at++) t.equal(limit.admit('a', 0).type, 'go');
   t.same(limit.admit('a', 0), { type: 'wait', waitMs: 100 });
@@ -11,17 +11,15 @@ t.test('a burst of one second passes, then requests wait, then they are refused'
   t.same(limit.admit('a', 0), { type: 'refuse', retryAfterMs: 600 });
   t.same(limit.admit('b', 0), { type: 'go' }, 'others are not concerned');
   t.equal(limit.admit('a', 10_000).type, 'go', 'and later it is forgotten');
-  t.end();
 });
 
-t.test('0 is no limit, and remembers nobody', (t) => {
+t.test('0 is no limit, and remembers nobody', async (t) => {
   const limit = new RateLimit({ perSecond: 0, maxWaitMs: 0, maxKeys: 1 });
   for (let at = 0; at < 1_000; at++) t.equal(limit.admit('a', 0).type, 'go');
   t.equal(limit.keys, 0);
-  t.end();
 });
 
-t.test('in the long run no more passes than the rate, and memory is bounded', (t) => {
+t.test('in the long run no more passes than the rate, and memory is bounded', async () => {
   fc.assert(
     fc.property(
       fc.integer({ min: 1, max: 50 }),
@@ -42,5 +40,4 @@ t.test('in the long run no more passes than the rate, and memory is bounded', (t
       },
     ),
   );
-  t.end();
 });

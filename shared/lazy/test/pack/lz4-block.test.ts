@@ -9,16 +9,15 @@ const text = (packed: Uint8Array, sizeBytes: number): string => {
   return typeof raw === 'string' ? raw : `"${raw.toString()}"`;
 };
 
-t.test('blocks by the format: literals, repetitions that reach into themselves, long lengths', (t) => {
+t.test('blocks by the format: literals, repetitions that reach into themselves, long lengths', async (t) => {
   t.equal(text(block(0x50, 'hello'), 5), '"hello"');
   t.equal(text(block(0x20, 'ab', 2, 0, 0x10, 'c'), 7), '"abababc"', 'four bytes at the least');
   t.equal(text(block(0x1f, 'x', 1, 0, 255, 0, 0x10, 'y'), 276), `"${'x'.repeat(275)}y"`);
   t.equal(text(block(0xf0, 3, 'a'.repeat(18)), 18), `"${'a'.repeat(18)}"`);
   t.equal(text(block(0x00), 0), '""');
-  t.end();
 });
 
-t.test('what is no block, or not as long as it should be, is said', (t) => {
+t.test('what is no block, or not as long as it should be, is said', async (t) => {
   t.match(text(block(0x50, 'hello'), 6), /has 5 bytes, 6 are said/);
   for (const [packed, sizeBytes] of [
     [block(), 0],
@@ -38,5 +37,4 @@ t.test('what is no block, or not as long as it should be, is said', (t) => {
       return typeof raw === 'string' || raw.length === sizeBytes;
     }),
   );
-  t.end();
 });

@@ -3,8 +3,16 @@ import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import { CORE_LIMITS } from '../../src/core/limits.ts';
-import type { HttpSource } from '../../src/shell/engine.ts';
-import { completed, type Member, MemoryStore, makeBlob, startMember } from '../support/members.ts';
+import type { HttpSource } from '../../src/swarm.ts';
+import {
+  completed,
+  joinLeech,
+  joinSeed,
+  type Member,
+  MemoryStore,
+  makeBlob,
+  startMember,
+} from '../support/members.ts';
 
 const MIB = PIECE_BYTES;
 
@@ -34,17 +42,12 @@ t.test('four leechers get a blob from one origin and each other', async (t) => {
   const blob = makeBlob(24 * MIB + 12_345);
   const all = await members(t, ['seed', 'a', 'b', 'c', 'd'], ['seed']);
   const peers = all.map((member) => member.address);
-  all[0]!.engine.join({
-    digest: blob.digest,
-    metainfo: blob.metainfo(),
-    pieces: new MemoryStore(blob.bytes.length, blob.bytes),
-    leech: false,
-  });
+  joinSeed(all[0]!, blob);
   const stores: MemoryStore[] = [];
   const swarms = all.slice(1).map((member) => {
     const pieces = new MemoryStore(blob.bytes.length);
     stores.push(pieces);
-    return member.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces, leech: true });
+    return joinLeech(member, blob, pieces);
   });
   for (const swarm of swarms) swarm.addPeers(peers);
   await Promise.all(swarms.map(completed));
@@ -95,17 +98,12 @@ t.test('a liar is banned and everything completes right', async (t) => {
     copy[5]! ^= 1;
     return copy;
   };
-  honest.engine.join({
-    digest: blob.digest,
-    metainfo: blob.metainfo(),
-    pieces: new MemoryStore(blob.bytes.length, blob.bytes),
-    leech: false,
-  });
+  joinSeed(honest, blob);
   const complaints: number[] = [];
   const told = Object.assign(lies, { complained: (index: number) => void complaints.push(index) });
-  liar.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces: told, leech: false });
+  joinSeed(liar, blob, told);
   const pieces = new MemoryStore(blob.bytes.length);
-  const swarm = agent.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces, leech: true });
+  const swarm = joinLeech(agent, blob, pieces);
   const bad = new Promise<{ index: number; peerId: string }>((resolve) => swarm.onBadPiece(resolve));
   swarm.addPeers([liar.address]);
   const wrong = await bad;
@@ -123,15 +121,10 @@ t.test('a source that never answers is left long before it counts as hung', asyn
   const [good, hung, agent] = (await members(t, ['good', 'hung', 'agent'])) as [Member, Member, Member];
   const never = new MemoryStore(blob.bytes.length, blob.bytes);
   never.twist = () => new Promise<Uint8Array>(() => {});
-  good.engine.join({
-    digest: blob.digest,
-    metainfo: blob.metainfo(),
-    pieces: new MemoryStore(blob.bytes.length, blob.bytes),
-    leech: false,
-  });
-  hung.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces: never, leech: false });
+  joinSeed(good, blob);
+  joinSeed(hung, blob, never);
   const pieces = new MemoryStore(blob.bytes.length);
-  const swarm = agent.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces, leech: true });
+  const swarm = joinLeech(agent, blob, pieces);
   swarm.openReader(0);
   const startMs = performance.now();
   swarm.addPeers([good.address, hung.address]);
@@ -149,19 +142,9 @@ t.test('the seeder is killed, another source finishes', async (t) => {
     Member,
   ];
   for (const one of [first, second]) {
-    one.engine.join({
-      digest: blob.digest,
-      metainfo: blob.metainfo(),
-      pieces: new MemoryStore(blob.bytes.length, blob.bytes),
-      leech: false,
-    });
+    joinSeed(one, blob);
   }
-  const swarm = agent.engine.join({
-    digest: blob.digest,
-    metainfo: blob.metainfo(),
-    pieces: new MemoryStore(blob.bytes.length),
-    leech: true,
-  });
+  const swarm = joinLeech(agent, blob);
   const done = completed(swarm);
   const some = new Promise<void>((resolve) => swarm.onPiece(() => resolve()));
   swarm.addPeers([first.address]);
@@ -177,7 +160,7 @@ t.test('an HTTP source alone is enough, also after a bad piece', async (t) => {
   const [agent] = (await members(t, ['agent'])) as [Member];
   let lies = 1;
   const pieces = new MemoryStore(blob.bytes.length);
-  const swarm = agent.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces, leech: true });
+  const swarm = joinLeech(agent, blob, pieces);
   const done = completed(swarm);
   const bad: string[] = [];
   swarm.onBadPiece((one) => bad.push(one.peerId));
@@ -191,18 +174,8 @@ t.test('an HTTP source alone is enough, also after a bad piece', async (t) => {
 t.test('peers come before HTTP', async (t) => {
   const blob = makeBlob(16 * MIB);
   const [seed, agent] = (await members(t, ['seed', 'agent'])) as [Member, Member];
-  seed.engine.join({
-    digest: blob.digest,
-    metainfo: blob.metainfo(),
-    pieces: new MemoryStore(blob.bytes.length, blob.bytes),
-    leech: false,
-  });
-  const swarm = agent.engine.join({
-    digest: blob.digest,
-    metainfo: blob.metainfo(),
-    pieces: new MemoryStore(blob.bytes.length),
-    leech: true,
-  });
+  joinSeed(seed, blob);
+  const swarm = joinLeech(agent, blob);
   const done = completed(swarm);
   swarm.addPeers([seed.address]);
   swarm.setHttpSources([httpSource(blob.bytes)]);
@@ -219,18 +192,8 @@ t.test('two that dial each other keep one wire', async (t) => {
   for (let index = 0; index < 8; index++) {
     await stores[index % 2]!.writePiece(index, blob.bytes.subarray(index * MIB, (index + 1) * MIB));
   }
-  const a = x.engine.join({
-    digest: blob.digest,
-    metainfo: blob.metainfo(),
-    pieces: stores[0]!,
-    leech: true,
-  });
-  const b = y.engine.join({
-    digest: blob.digest,
-    metainfo: blob.metainfo(),
-    pieces: stores[1]!,
-    leech: true,
-  });
+  const a = joinLeech(x, blob, stores[0]!);
+  const b = joinLeech(y, blob, stores[1]!);
   const done = Promise.all([completed(a), completed(b)]);
   a.addPeers([y.address]);
   b.addPeers([x.address]);
@@ -248,13 +211,8 @@ t.test('a member without the key gets nothing; nobody to ask: wants peers', asyn
   );
   t.teardown(() => stranger.engine.stop());
   const store = new MemoryStore(blob.bytes.length, blob.bytes);
-  seed.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces: store, leech: false });
-  const swarm = stranger.engine.join({
-    digest: blob.digest,
-    metainfo: blob.metainfo(),
-    pieces: new MemoryStore(blob.bytes.length),
-    leech: true,
-  });
+  joinSeed(seed, blob, store);
+  const swarm = joinLeech(stranger, blob);
   const wants = new Promise<void>((resolve) => swarm.onWantPeers(resolve));
   swarm.addPeers([seed.address]);
   await wants;
@@ -265,21 +223,11 @@ t.test('a member without the key gets nothing; nobody to ask: wants peers', asyn
 t.test('a peer that dropped the swarm is no liar: it may come back', async (t) => {
   const blob = makeBlob(2 * MIB);
   const [seed, agent] = (await members(t, ['seed', 'agent'])) as [Member, Member];
-  const swarm = agent.engine.join({
-    digest: blob.digest,
-    metainfo: blob.metainfo(),
-    pieces: new MemoryStore(blob.bytes.length),
-    leech: true,
-  });
+  const swarm = joinLeech(agent, blob);
   const done = completed(swarm);
   swarm.addPeers([seed.address]);
   await new Promise<void>((resolve) => swarm.onWantPeers(resolve));
-  seed.engine.join({
-    digest: blob.digest,
-    metainfo: blob.metainfo(),
-    pieces: new MemoryStore(blob.bytes.length, blob.bytes),
-    leech: false,
-  });
+  joinSeed(seed, blob);
   await done;
   t.pass('complete');
 });

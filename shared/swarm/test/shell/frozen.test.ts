@@ -1,8 +1,8 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import t, { type Test } from 'tap';
-import type { PeerAddress, Swarm } from '../../src/shell/engine.ts';
-import { blobOf, completed, fixedBytes, MemoryStore, startMember } from '../support/members.ts';
+import type { PeerAddress, Swarm } from '../../src/swarm.ts';
+import { blobOf, completed, fixedBytes, joinLeech, MemoryStore, startMember } from '../support/members.ts';
 
 const PIECES = 32;
 const SIZE_BYTES = PIECES * 2 ** 20;
@@ -39,7 +39,7 @@ async function download(t: Test, role: 'peer' | 'origin', freeze: boolean): Prom
   const agent = await startMember(`agent-${role}-${freeze}`);
   t.teardown(() => agent.engine.stop());
   const pieces = new MemoryStore(SIZE_BYTES);
-  const swarm = agent.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces, leech: true });
+  const swarm = joinLeech(agent, blob, pieces);
   // The reader stands where a piece is missing, as a client's does.
   const reader = swarm.openReader(0);
   swarm.onPiece(() => reader.move(Math.max(0, pieces.have.nextMissing(0))));

@@ -1,9 +1,9 @@
 import { PIECE_BYTES as MIB } from '@sepia/metainfo/tree';
 import t, { type Test } from 'tap';
 import { CORE_LIMITS } from '../../src/core/limits.ts';
-import type { HttpSource } from '../../src/shell/engine.ts';
+import type { HttpSource } from '../../src/swarm.ts';
 import { start } from '../support/core.ts';
-import { completed, MemoryStore, makeBlob, startMember } from '../support/members.ts';
+import { completed, joinLeech, MemoryStore, makeBlob, startMember } from '../support/members.ts';
 
 const blob = makeBlob(4 * MIB);
 const good: HttpSource = {
@@ -16,7 +16,7 @@ async function download(t: Test, sources: readonly HttpSource[]) {
   const agent = await startMember('agent');
   t.teardown(() => agent.engine.stop());
   const pieces = new MemoryStore(blob.bytes.length);
-  const swarm = agent.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces, leech: true });
+  const swarm = joinLeech(agent, blob, pieces);
   const reader = swarm.openReader(0);
   swarm.onPiece(() => reader.move(Math.max(0, pieces.have.nextMissing(0))));
   const startMs = performance.now();

@@ -4,7 +4,7 @@ import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import { readTorrent, StandardPeer } from '@sepia/test-support/clients/standard-peer';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
-import { completed, MemoryStore, makeBlob, startMember } from '../support/members.ts';
+import { completed, joinLeech, joinSeed, MemoryStore, makeBlob, startMember } from '../support/members.ts';
 
 const OPEN_MS = 60_000;
 
@@ -38,12 +38,7 @@ t.test('a member takes pieces from a standard client, and gives them', async (t)
     const port = await seeder.listen();
     const member = await startMember(`leecher ${fast}`);
     const store = new MemoryStore(blob.sizeBytes);
-    const swarm = member.engine.join({
-      digest: blob.digest,
-      metainfo: blob.metainfo(),
-      pieces: store,
-      leech: true,
-    });
+    const swarm = joinLeech(member, blob, store);
     swarm.admitStrangers(blob.infoHash, OPEN_MS);
     swarm.addStrangers([`127.0.0.1:${port}`]);
     await completed(swarm);
@@ -69,7 +64,7 @@ t.test(
     const port = await liar.listen();
     const origin = await startMember('origin', { origin: true });
     const full = new MemoryStore(blob.sizeBytes, blob.bytes);
-    origin.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces: full, leech: false });
+    joinSeed(origin, blob, full);
     const member = await startMember('victim');
     t.teardown(async () => {
       await liar.stop();
@@ -77,12 +72,7 @@ t.test(
       await origin.engine.stop();
     });
     const store = new MemoryStore(blob.sizeBytes);
-    const swarm = member.engine.join({
-      digest: blob.digest,
-      metainfo: blob.metainfo(),
-      pieces: store,
-      leech: true,
-    });
+    const swarm = joinLeech(member, blob, store);
     const bad: string[] = [];
     swarm.onBadPiece(({ peerId }) => bad.push(peerId));
     swarm.admitStrangers(blob.infoHash, OPEN_MS);
@@ -102,12 +92,7 @@ t.test('a swarm that is not open, or not any more, answers no stranger', async (
   const member = await startMember('seeder');
   t.teardown(() => member.engine.stop());
   const full = new MemoryStore(blob.sizeBytes, blob.bytes);
-  const swarm = member.engine.join({
-    digest: blob.digest,
-    metainfo: blob.metainfo(),
-    pieces: full,
-    leech: false,
-  });
+  const swarm = joinSeed(member, blob, full);
   const [host, port] = member.address.addresses[0]!.split(':');
   const place = { host: host!, port: Number(port) };
   const before = new StandardPeer(blob.torrent);

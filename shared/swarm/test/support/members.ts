@@ -3,13 +3,8 @@ import { Bitfield } from '@sepia/base/bitfield';
 import { digestOf } from '@sepia/base/digest';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, PieceHasher } from '@sepia/metainfo/tree';
-import {
-  type PeerAddress,
-  type PieceStore,
-  type Swarm,
-  SwarmEngine,
-  type SwarmEngineOptions,
-} from '../../src/shell/engine.ts';
+import { SwarmEngine, type SwarmEngineOptions } from '../../src/shell/engine.ts';
+import type { PeerAddress, PieceStore, Swarm } from '../../src/swarm.ts';
 
 export const CLUSTER_KEY = new Uint8Array(32).fill(7);
 export const SILENT = { debug() {}, info() {}, warn() {}, error() {} };
@@ -84,6 +79,26 @@ export async function startMember(
     peerId,
     address: { peerId, addresses: [`127.0.0.1:${port}`], origin: options.origin ?? false },
   };
+}
+
+type Blob = ReturnType<typeof makeBlob>;
+
+/** Takes part in the swarm of a blob, of which it has all. */
+export function joinSeed(
+  { engine }: Pick<Member, 'engine'>,
+  { digest, metainfo, bytes }: Blob,
+  pieces = new MemoryStore(bytes.length, bytes),
+): Swarm {
+  return engine.join({ digest, metainfo: metainfo(), pieces, leech: false });
+}
+
+/** Takes part in the swarm of a blob, of which it has what is in `pieces`: nothing, as a rule. */
+export function joinLeech(
+  { engine }: Pick<Member, 'engine'>,
+  { digest, metainfo, bytes }: Blob,
+  pieces = new MemoryStore(bytes.length),
+): Swarm {
+  return engine.join({ digest, metainfo: metainfo(), pieces, leech: true });
 }
 
 export function completed(swarm: Swarm): Promise<void> {

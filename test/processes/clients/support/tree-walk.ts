@@ -1,3 +1,5 @@
+import type { Containerd24 } from '@sepia/test-support/clients/containerd24';
+
 /**
  * A Python program that prints a line for each path of a container's file system: what is known of it, and the hash of a
  * file's bytes. `hasTimes`: false where the image's maker keeps neither times nor numbers of links.
@@ -21,4 +23,17 @@ for folder, dirs, files in os.walk("/", followlinks=False):
             with open(path, "rb") as f: facts.append(hashlib.sha256(f.read()).hexdigest())
         print(ascii(facts))
 `;
+}
+
+/** The lines of {@link treeWalk}, of a container of this image. */
+export async function walked(
+  containerd: Containerd24,
+  image: string,
+  name: string,
+  hasTimes: boolean,
+): Promise<string[]> {
+  const walk = ['python3', '-B', '-c', treeWalk(hasTimes)];
+  const { stdout, stderr, code } = await containerd.run(image, name, walk);
+  if (code !== 0) throw new Error(stderr);
+  return stdout.split('\n');
 }

@@ -23,6 +23,15 @@ export const ACCOUNTS = {
   ],
 };
 
+/** Everybody reads all but `secret/…`. */
+export const ONE_SECRET = {
+  'anonymous-pull': true,
+  rules: [
+    { who: ['dev'], repositories: ['**'], actions: ['read', 'write'] },
+    { who: ['*', 'anonymous'], repositories: ['secret/**'], actions: [] },
+  ],
+};
+
 /** Seven origins, three proxies, two agents; clients log in. */
 export class AccountCluster {
   readonly cluster: Constellation;

@@ -12,7 +12,7 @@ function takenMs(waitMs: number, lateMs: (look: number) => number): number {
   return nowMs - startMs;
 }
 
-t.test('a process that is on time waits as long as it was told', (t) => {
+t.test('a process that is on time waits as long as it was told', async (t) => {
   for (const ms of [1, 7, 150, 500, 4_501])
     t.equal(
       takenMs(ms, () => 0),
@@ -22,10 +22,9 @@ t.test('a process that is on time waits as long as it was told', (t) => {
     takenMs(0, () => 0),
     0,
   );
-  t.end();
 });
 
-t.test('what it was late by is waited for as well', (t) => {
+t.test('what it was late by is waited for as well', async (t) => {
   t.equal(
     takenMs(800, (look) => (look === 2 ? 900 : 0)),
     1_700,
@@ -36,10 +35,9 @@ t.test('what it was late by is waited for as well', (t) => {
     800 + 8 * 50,
     'each look is late',
   );
-  t.end();
 });
 
-t.test('one that is always late ends all the same', (t) => {
+t.test('one that is always late ends all the same', async (t) => {
   t.equal(
     takenMs(100, () => 1_000),
     1_013,
@@ -49,19 +47,17 @@ t.test('one that is always late ends all the same', (t) => {
     takenMs(800, () => 500),
     3_600,
   );
-  t.end();
 });
 
-t.test('a clock that stands or goes back, and timers that come early, end nothing too soon', (t) => {
+t.test('a clock that stands or goes back, and timers that come early, end nothing too soon', async (t) => {
   const time = new OwnTime(80, 1_000);
   t.equal(time.look(1_000), 10);
   t.equal(time.look(1_000), 10);
   t.equal(time.look(900), 10);
   t.equal(time.look(909.5), 10);
-  t.end();
 });
 
-t.test('never shorter than asked for, never longer than four times and one late look', (t) => {
+t.test('never shorter than asked for, never longer than four times and one late look', async () => {
   fc.assert(
     fc.property(
       fc.integer({ min: 1, max: 10_000 }),
@@ -72,5 +68,4 @@ t.test('never shorter than asked for, never longer than four times and one late 
       },
     ),
   );
-  t.end();
 });

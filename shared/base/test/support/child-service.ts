@@ -1,0 +1,20 @@
+import { spawn } from 'node:child_process';
+import type { Test } from 'tap';
+
+/** The address of a source of this package, to be imported by a program. */
+export const sourceUrl = (path: string): string =>
+  JSON.stringify(new URL(`../../src/${path}`, import.meta.url));
+
+/** Runs a program of ES modules as a process of its own; `said`: its standard error until now. */
+export function startProgram(t: Test, source: string) {
+  const child = spawn(process.execPath, ['--input-type=module', '--eval', source], {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    env: { PATH: process.env['PATH'] },
+  });
+  t.teardown(() => child.kill('SIGKILL'));
+  let said = '';
+  child.stderr.on('data', (chunk: Buffer) => {
+    said += chunk.toString();
+  });
+  return { child, said: () => said };
+}
