@@ -1,5 +1,3 @@
-import { execFile } from 'node:child_process';
-import { resolve } from 'node:path';
 import { call } from '@sepia/test-support/clients/registry-calls';
 import {
   pullImage,
@@ -11,7 +9,6 @@ import { Constellation } from '@sepia/test-support/cluster/constellation';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 
-const SEPIA = resolve(import.meta.dirname, '../../sepia');
 const QUOTA_BYTES = 1_000_000;
 
 interface Report {
@@ -31,12 +28,8 @@ interface Report {
 
 /** `sepia gc … --json` as an operator runs it. */
 async function gc(cluster: Constellation, ...args: string[]): Promise<{ report?: Report; stderr: string }> {
-  const files = ['--cluster-document', cluster.documentFile, '--cluster-key-file', cluster.keyFile];
-  return await new Promise((settle) => {
-    execFile(SEPIA, ['gc', '--json', ...args, ...files], (_error, stdout, stderr) => {
-      settle(stdout === '' ? { stderr } : { report: JSON.parse(stdout) as Report, stderr });
-    });
-  });
+  const { stdout, stderr } = await cluster.sepia('gc', '--json', ...args);
+  return stdout === '' ? { stderr } : { report: JSON.parse(stdout) as Report, stderr };
 }
 
 async function bigCluster(t: Test): Promise<Constellation> {

@@ -1,5 +1,3 @@
-import { execFile } from 'node:child_process';
-import { resolve } from 'node:path';
 import { call } from '@sepia/test-support/clients/registry-calls';
 import { pullImage, pushImage, randomImage } from '@sepia/test-support/clients/registry-client';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
@@ -8,17 +6,11 @@ import { until } from '@sepia/test-support/until';
 import { FakeUpstream, makeImage } from '@sepia/test-support/upstream/fake-upstream';
 import t, { type Test } from 'tap';
 
-const SEPIA = resolve(import.meta.dirname, '../../sepia');
-
 /** `sepia purge …` as an operator runs it; its output. */
 async function purge(cluster: Constellation, ...args: string[]): Promise<string> {
-  const files = ['--cluster-document', cluster.documentFile, '--cluster-key-file', cluster.keyFile];
-  return await new Promise((settle, fail) => {
-    execFile(SEPIA, ['purge', ...args, ...files], (error, stdout, stderr) => {
-      if (error === null) settle(stdout);
-      else fail(new Error(`sepia purge: ${stderr}`));
-    });
-  });
+  const { code, stdout, stderr } = await cluster.sepia('purge', ...args);
+  if (code !== 0) throw new Error(`sepia purge: ${stderr}`);
+  return stdout;
 }
 
 async function statusOf(url: string, path: string): Promise<number> {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import t from 'tap';
 import { writeTar } from '../../../shared/lazy/test/support/tar-writer.ts';
-import { sepia } from '../support/conversions.ts';
+import { sepia } from '../support/sepia.ts';
 
 t.test('to index: nothing is converted, the layer is indexed', async (t) => {
   const dir = t.testdir();

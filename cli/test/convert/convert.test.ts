@@ -12,7 +12,8 @@ import { besideSource, sourcePlace } from '../../src/convert/place.ts';
 import { openArchive } from '../../src/image/archive.ts';
 import { loadImage } from '../../src/image/load-image.ts';
 import { buildProgram } from '../../src/program.ts';
-import { addImage, convert, MAIN, OCI_MANIFEST, registry, sepia, tarOf } from '../support/conversions.ts';
+import { addImage, convert, OCI_MANIFEST, registry, tarOf } from '../support/conversions.ts';
+import { MAIN, sepia } from '../support/sepia.ts';
 
 // Commands as processes of their own take their time on a busy machine.
 t.setTimeout(180_000);

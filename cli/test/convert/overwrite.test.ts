@@ -4,7 +4,8 @@ import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { addImage, convert, MAIN, registry, sepia, tarOf } from '../support/conversions.ts';
+import { addImage, convert, registry, tarOf } from '../support/conversions.ts';
+import { MAIN, sepia } from '../support/sepia.ts';
 
 // Commands as processes of their own take their time on a busy machine.
 t.setTimeout(180_000);

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import t from 'tap';
-import { PROXY, sepia, setUp } from '../support/harbor-connect.ts';
+import { PROXY, setUp } from '../support/harbor-connect.ts';
+import { sepiaWith } from '../support/sepia.ts';
 
 t.test('everything in one go; a second time nothing is doubled', async (t) => {
   const { harbor, dir, run } = await setUp(t);
@@ -153,7 +154,7 @@ t.test('modes of the drivers, as Harbor wants them', async (t) => {
 t.test('errors name the call, the option or the project', async (t) => {
   const { harbor, dir, run } = await setUp(t, ['library']);
   const base = ['harbor', 'connect', harbor.url, '--projects', 'library'];
-  const withoutScheme = await sepia(
+  const withoutScheme = await sepiaWith(
     { SEPIA_HARBOR_PASSWORD: 'x' },
     ...base,
     '--proxy',
@@ -162,7 +163,7 @@ t.test('errors name the call, the option or the project', async (t) => {
   t.not(withoutScheme.code, 0);
   t.match(withoutScheme.err, /--proxy: "sepia\.example\.com:17300" must begin with http:\/\/ or https:\/\//);
   t.match(
-    (await sepia({ SEPIA_HARBOR_PASSWORD: '' }, ...base, '--proxy', PROXY)).err,
+    (await sepiaWith({ SEPIA_HARBOR_PASSWORD: '' }, ...base, '--proxy', PROXY)).err,
     /--password-file FILE or SEPIA_HARBOR_PASSWORD/,
   );
   const denied = await run('--password-file', join(dir, 'wrong'));
@@ -174,7 +175,7 @@ t.test('errors name the call, the option or the project', async (t) => {
   t.match((await run('--projects', 'nothing')).err, /Harbor has no project "nothing"/);
   t.match((await run('--drivers', 'nydus')).err, /--drivers: "nydus" is not one of/);
   const env = { SEPIA_HARBOR_PASSWORD: 'Harbor12345' };
-  t.equal((await sepia(env, ...base, '--proxy', PROXY, '--dry-run')).code, 0, 'by environment');
+  t.equal((await sepiaWith(env, ...base, '--proxy', PROXY, '--dry-run')).code, 0, 'by environment');
   await harbor.stop();
   t.match((await run()).err, /does not answer to GET \/api\/v2\.0\/projects\/library/);
 });

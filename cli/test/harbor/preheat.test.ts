@@ -1,23 +1,8 @@
-import { execFile } from 'node:child_process';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-
-interface Outcome {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
-}
-
-async function sepia(...args: string[]): Promise<Outcome> {
-  const main = join(import.meta.dirname, '../../src/main.ts');
-  return await new Promise((resolve) => {
-    execFile(process.execPath, [main, ...args], (error, out, err) =>
-      resolve({ code: typeof error?.code === 'number' ? error.code : error === null ? 0 : -1, out, err }),
-    );
-  });
-}
+import { sepia } from '../support/sepia.ts';
 
 /** A proxy that tells a job's states one after the other. */
 async function fakeProxy(t: Test, states: readonly object[]) {

@@ -1,6 +1,3 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { digestOf } from '@sepia/base/digest';
 import type { ConvertResult } from '@sepia/lazy/convert/convert-image';
@@ -10,7 +7,6 @@ import { sourcePlace, targetPlace } from '../../src/convert/place.ts';
 import { runConvert } from '../../src/convert/run-convert.ts';
 import { FakeRegistry } from './fake-registry.ts';
 
-export const MAIN = join(import.meta.dirname, '../../src/main.ts');
 export const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 
 /** A tar of files, as simple as it gets. */
@@ -67,15 +63,6 @@ export function addImage(
   );
   fake.manifests.set(tag, { bytes, type: OCI_MANIFEST }).set(digestOf(bytes), { bytes, type: OCI_MANIFEST });
   return digestOf(bytes);
-}
-
-export async function sepia(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
-  const child = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
-  const text = { out: '', err: '' };
-  child.stdout.on('data', (data) => (text.out += String(data)));
-  child.stderr.on('data', (data) => (text.err += String(data)));
-  const [code] = (await once(child, 'close')) as [number | null];
-  return { code, ...text };
 }
 
 /** A conversion in this process, nothing shown. */

@@ -1,6 +1,5 @@
-import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { silentLogger } from '@sepia/base/log';
 import { createOrigin, ORIGIN_CONFIG } from '@sepia/origin';
 import { call } from '@sepia/test-support/clients/registry-calls';
@@ -10,7 +9,6 @@ import { noPostgres, PostgresServer } from '@sepia/test-support/postgres';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
 
-const SEPIA = resolve(import.meta.dirname, '../../../sepia');
 const ORIGINS = ['origin-1', 'origin-2', 'origin-3'];
 
 async function copy(
@@ -19,13 +17,9 @@ async function copy(
   to: string,
   urlFile?: string,
 ): Promise<{ ok: boolean; text: string }> {
-  const files = ['--cluster-document', cluster.documentFile, '--cluster-key-file', cluster.keyFile];
-  if (urlFile !== undefined) files.push('--url-file', urlFile);
-  return await new Promise((settle) => {
-    execFile(SEPIA, ['records', 'copy', '--from', from, '--to', to, ...files], (error, stdout, stderr) =>
-      settle({ ok: error === null, text: stdout + stderr }),
-    );
-  });
+  const url = urlFile === undefined ? [] : ['--url-file', urlFile];
+  const { code, stdout, stderr } = await cluster.sepia('records', 'copy', '--from', from, '--to', to, ...url);
+  return { ok: code === 0, text: stdout + stderr };
 }
 
 async function tagAt(url: string, tag: string): Promise<string | undefined> {

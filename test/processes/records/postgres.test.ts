@@ -1,6 +1,5 @@
-import { execFile } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { silentLogger } from '@sepia/base/log';
 import { createOrigin, ORIGIN_CONFIG } from '@sepia/origin';
 import { call } from '@sepia/test-support/clients/registry-calls';
@@ -15,7 +14,6 @@ import { noPostgres, PostgresServer } from '@sepia/test-support/postgres';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 
-const SEPIA = resolve(import.meta.dirname, '../../../sepia');
 const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 
 const ANYWHERE = { listen: '127.0.0.1:0', 'admin-listen': '127.0.0.1:0', 'peer-listen': ['127.0.0.1:0'] };
@@ -68,10 +66,8 @@ async function putTag(url: string, repository: string, tag: string, image: Pushe
 }
 
 async function sepia(cluster: Constellation, ...args: string[]): Promise<string> {
-  const files = ['--cluster-document', cluster.documentFile, '--cluster-key-file', cluster.keyFile];
-  return await new Promise((settle) => {
-    execFile(SEPIA, [...args, ...files], (_error, stdout, stderr) => settle(stdout + stderr));
-  });
+  const { stdout, stderr } = await cluster.sepia(...args);
+  return stdout + stderr;
 }
 
 async function metric(cluster: Constellation, id: string, name: string): Promise<number> {

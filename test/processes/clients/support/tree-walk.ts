@@ -1,4 +1,4 @@
-import type { Containerd24 } from '@sepia/test-support/clients/containerd24';
+import type { Output } from '@sepia/test-support/testbed';
 
 /**
  * A Python program that prints a line for each path of a container's file system: what is known of it, and the hash of a
@@ -27,7 +27,7 @@ for folder, dirs, files in os.walk("/", followlinks=False):
 
 /** The lines of {@link treeWalk}, of a container of this image. */
 export async function walked(
-  containerd: Containerd24,
+  containerd: { run(image: string, name: string, command: readonly string[]): Promise<Output> },
   image: string,
   name: string,
   hasTimes: boolean,

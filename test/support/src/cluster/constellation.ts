@@ -13,12 +13,14 @@ import type { FilePort } from '@sepia/store/files/file-port';
 import { createTracker, TRACKER_CONFIG } from '@sepia/tracker';
 import '../fail-on-rejection.ts';
 import { freePorts } from '../free-ports.ts';
+import { type Output, run } from '../testbed.ts';
 
 interface Running {
   readonly adminUrl: string;
   stop(): Promise<void>;
 }
 
+const SEPIA = join(import.meta.dirname, '../../../../sepia');
 const SETTLED_MS = 5_000;
 
 /** What a test wants; every number may be 0. */
@@ -222,6 +224,12 @@ export class Constellation {
       await this.startMember(id);
       this.agents.push(this.#running.get(id) as Agent);
     }
+  }
+
+  /** Runs `sepia` as an operator of this cluster does. */
+  async sepia(...args: string[]): Promise<Output> {
+    const files = ['--cluster-document', this.documentFile, '--cluster-key-file', this.keyFile];
+    return await run(SEPIA, [...args, ...files]);
   }
 
   /** Id of the member whose main address this is. */
