@@ -153,8 +153,8 @@ export class CacheKeeping {
       .map(({ id, sizeBytes, isLocal }) => ({
         digest: id,
         sizeBytes,
-        open: held.has(id) || this.#uses.get(id)!.awaited !== undefined,
-        attrs: { class: 'cached' as const, provenance: [], writtenBack: false, pinned: isLocal },
+        open: isLocal || held.has(id) || this.#uses.get(id)!.awaited !== undefined,
+        attrs: { class: 'cached' as const, provenance: [], writtenBack: false },
       }));
     const going = decideEvictions(oldestFirst, stayingBytes, this.#budget).filter(({ evict }) => evict);
     for (const { digest } of going) this.#uses.get(digest)!.leavingSinceMs = nowMs;
