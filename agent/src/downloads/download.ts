@@ -44,6 +44,8 @@ export class Download implements ReadableBlob {
   readonly #swarm: Swarm;
   readonly #abort = new AbortController();
   readonly #waiters = new Waiters<number | 'final'>();
+  /** Of its attempt: the partial has another one once that was dropped. */
+  readonly #metainfo: Metainfo;
   readonly #readings: Readings;
   /** Of the last answer: pieces that an origin vouched for make our own metainfo another. */
   #etag: string;
@@ -62,6 +64,7 @@ export class Download implements ReadableBlob {
   constructor(deps: DownloadDeps, first: Finding) {
     this.#deps = deps;
     this.partial = deps.partial;
+    this.#metainfo = deps.partial.metainfo;
     this.digest = deps.partial.digest;
     this.sizeBytes = deps.partial.sizeBytes;
     this.#etag = first.metainfo.etag;
@@ -140,13 +143,15 @@ export class Download implements ReadableBlob {
   }
 
   pieceHash(index: number): Uint8Array | undefined {
-    return this.partial.metainfo.pieceHash(index);
+    return this.#metainfo.pieceHash(index);
   }
 
   /** Damaged on disk between its arrival and this read. */
   async mend(index: number, signal: AbortSignal): Promise<Uint8Array> {
     this.#deps.log.error({ digest: this.digest, piece: index }, 'a piece is damaged; fetching it again');
-    const bytes = await this.#deps.guide.refetch(this.partial.metainfo, index, signal);
+    this.#check();
+    const bytes = await this.#deps.guide.refetch(this.#metainfo, index, signal);
+    this.#check();
     await this.partial.mendPiece(index, bytes);
     return bytes;
   }
@@ -210,10 +215,17 @@ export class Download implements ReadableBlob {
   /** `read` begins while the piece is there: one that could not be written is waited for once more. */
   async #whenReadable<T>(index: number, signal: AbortSignal, read: () => Promise<T>): Promise<T> {
     for (;;) {
-      if (this.#state === 'failed') throw this.#error;
+      this.#check();
       if (this.partial.isReadable(index)) return await read();
       await this.#waiters.wait(index, signal);
     }
+  }
+
+  /** Who has bytes of one attempt gets none of another. @throws what it failed with, `STALE_ATTEMPT` */
+  #check(): void {
+    if (this.#state === 'failed') throw this.#error;
+    if (this.partial.metainfo !== this.#metainfo)
+      throw new CodedError('STALE_ATTEMPT', { detail: { digest: this.digest } });
   }
 
   /** A piece that only comes if it is asked for, out of order where the upstream honours Range. */

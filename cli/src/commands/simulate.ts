@@ -1,4 +1,4 @@
-import { accessSync, constants, writeFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, writeFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { parseBytes } from '@sepia/base/config/units';
 import { CodedError, systemCode } from '@sepia/base/errors';
@@ -58,7 +58,7 @@ export function addSimulate(program: Command): void {
 }
 
 async function run(scenario: string, flags: Flags): Promise<void> {
-  if (flags.svg !== undefined) requireFolder(flags.svg);
+  if (flags.svg !== undefined) requireWritable(flags.svg);
   const { nodes, origins, trackers, blob: blobBytes, rate: rateBytesPerSec, seed, fault: faults } = flags;
   const changes = { nodes, origins, trackers, blobBytes, rateBytesPerSec };
   const { options, trackers: shared, ...facts } = simulateOptions(scenario, { ...changes, seed, faults });
@@ -95,14 +95,15 @@ async function run(scenario: string, flags: Flags): Promise<void> {
 }
 
 /** A run may take long: what cannot be written at its end is told before it. */
-function requireFolder(file: string): void {
-  const folder = dirname(resolve(file));
+function requireWritable(file: string): void {
+  // One that is there (`/dev/stdout`) is written over: its folder does not matter.
+  const place = existsSync(file) ? file : dirname(resolve(file));
   try {
-    accessSync(folder, constants.W_OK);
+    accessSync(place, constants.W_OK);
   } catch (cause) {
     throwIfBug(cause);
     throw new CodedError('CONFIG_INVALID', {
-      message: `--svg: nothing can be written to ${folder} (${systemCode(cause)})`,
+      message: `--svg: nothing can be written to ${place} (${systemCode(cause)})`,
       cause,
     });
   }

@@ -52,7 +52,9 @@ export class SnapshotFolder {
       const found = await this.#read(path);
       if (found !== undefined) snapshots.push(found);
     }
-    for (const name of await readdir(join(this.#dir, 'tree'))) lastId = Math.max(lastId, Number(name) || 0);
+    // One that is still being swept (`12.gone`) has its number too.
+    for (const name of await readdir(join(this.#dir, 'tree')))
+      lastId = Math.max(lastId, Number.parseInt(name, 10) || 0);
     return { snapshots: withParents(snapshots, this.#log), nextId: lastId + 1 };
   }
 

@@ -198,6 +198,9 @@ t.test('a tree that takes long to remove holds up nobody; the next daemon ends w
   mkdirSync(join(dir, 'snapshots/tree/9.gone/fs'), { recursive: true });
   const second = await start(dir);
   t.teardown(() => second.stop());
+  await second.caller.call('Prepare', { key: 'four', parent: '', labels: {} });
+  t.ok(existsSync(join(dir, 'snapshots/tree/10')), 'no number of one that is still being removed');
+  await second.caller.call('Remove', { key: 'four' });
   await second.caller.call('Cleanup', {});
   t.same(readdirSync(join(dir, 'snapshots/tree')), []);
 });
