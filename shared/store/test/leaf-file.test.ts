@@ -3,6 +3,7 @@ import { silentLogger } from '@sepia/base/log';
 import { foldLeaves, PIECE_BYTES, pieceLeaves } from '@sepia/metainfo/tree';
 import { bytesOf } from '@sepia/test-support/seeded';
 import t, { type Test } from 'tap';
+import type { OpenFile, OpenMode } from '../src/files/file-port.ts';
 import { LeafCache, LeafFile } from '../src/rot/leaf-file.ts';
 import { CrashFiles } from './crash-files.ts';
 
@@ -13,8 +14,7 @@ function leavesOf(index: number): Uint8Array {
   return bytesOf(BLOCK, index + 1);
 }
 
-function ground(pieces: number): { files: CrashFiles; open(): LeafFile } {
-  const files = new CrashFiles('/d');
+function ground(pieces: number, files = new CrashFiles('/d')): { files: CrashFiles; open(): LeafFile } {
   const blob = { digest: digestOf(Buffer.of(1)), sizeBytes: pieces * PIECE_BYTES };
   const log = silentLogger();
   return {
@@ -80,4 +80,35 @@ t.test('a last piece that is short has fewer hashes', async (t) => {
   await file.put(1, last);
   await file.close();
   t.equal(files.peek('/d/leaves').length, BLOCK + last.length);
+});
+
+/** Counts what is open. */
+class CountedFiles extends CrashFiles {
+  opened = 0;
+
+  override async open(path: string, mode: OpenMode): Promise<OpenFile> {
+    const file = await super.open(path, mode);
+    this.opened += 1;
+    const close = file.close.bind(file);
+    file.close = async () => {
+      this.opened -= 1;
+      await close();
+    };
+    return file;
+  }
+}
+
+t.test('a file that the disk refuses is closed, and opened anew', async (t) => {
+  const files = new CountedFiles('/d');
+  const { open } = ground(40, files);
+  const file = open();
+  files.limitSpace(100);
+  for (let piece = 0; piece < 32; piece++) await file.put(piece, leavesOf(piece));
+  t.equal(files.opened, 0, 'none stays open');
+  await checkAll(t, file, [0, 31]);
+  files.limitSpace(Number.POSITIVE_INFINITY);
+  await file.put(32, leavesOf(32));
+  await file.close();
+  t.equal(files.opened, 0);
+  await checkAll(t, open(), [32]);
 });

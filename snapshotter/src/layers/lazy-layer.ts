@@ -306,8 +306,8 @@ export class LazyLayer {
     this.#abort.abort(new CodedError('DRAINING'));
     await Promise.allSettled([this.#fetches.ended(), this.#completed]);
     this.#deps.spare.forget(this.imagePath);
-    await rm(dirname(this.imagePath), { recursive: true, force: true });
-    await Promise.all([this.#image.close(), this.#indexFile.close()]);
+    const close = async () => void (await Promise.all([this.#image.close(), this.#indexFile.close()]));
+    await rm(dirname(this.imagePath), { recursive: true, force: true }).finally(close);
   }
 
   /** Gives up what runs, syncs the image and closes. */

@@ -116,6 +116,11 @@ export class LeafFile {
   async close(): Promise<void> {
     for (const number of [...this.#unwritten.keys()]) await this.#writeOut(number);
     this.#closed = true;
+    await this.#letGo();
+  }
+
+  /** Closes the file that is written; the next write opens it anew. */
+  async #letGo(): Promise<void> {
     const writing = this.#writing;
     this.#writing = undefined;
     if (writing !== undefined) await ended(writing.then((file) => file.close()));
@@ -145,12 +150,13 @@ export class LeafFile {
   async #write(bytes: Uint8Array, at: number): Promise<void> {
     const { files, path, makeFolder, log } = this.#deps;
     if (this.#closed) return;
+    this.#writing ??= openForUpdate(files, path, makeFolder);
+    const writing = this.#writing;
     try {
-      this.#writing ??= openForUpdate(files, path, makeFolder);
-      await (await this.#writing).write(bytes, at);
+      await (await writing).write(bytes, at);
     } catch (error) {
       throwIfBug(error);
-      this.#writing = undefined;
+      if (this.#writing === writing) await this.#letGo();
       log.debug({ digest: this.#digest, reason: String(error) }, 'leaf hashes are not kept');
     }
   }
