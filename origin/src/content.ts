@@ -74,6 +74,7 @@ export function createContent(ground: Ground, wires: Wires, { links, proofs }: N
   const bad = metrics.counter('sepia_swarm_pieces_bad_total', 'Pieces that did not match their hash.');
   swarms.onBadPiece(() => bad.inc());
   store.onEvicted((digest) => swarms.forget(digest));
+  store.onTight(() => swarms.makeRoom());
   const hints = new Hints({ records: opened.records, log, nowMs: dateMs });
   stops.push('copies made', async () => await hints.settle());
   const { repair, scrubber } = soundness(

@@ -78,12 +78,6 @@ export class Replicator {
     await this.#passes.stop();
   }
 
-  /** True if this origin is one of those who keep the blob. */
-  isOwner(digest: Digest): boolean {
-    const { members } = this.#deps;
-    return members.placement(digest).owners.includes(members.selfId);
-  }
-
   /** Runs `work`, while which a blob that this origin keeps for others alone stays in its store. */
   async hold<T>(digest: Digest, work: () => Promise<T>): Promise<T> {
     this.#held.set(digest, (this.#held.get(digest) ?? 0) + 1);

@@ -10,6 +10,7 @@ import type { BlobHandle } from '@sepia/store/blob-handle';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { SwarmEngine } from '@sepia/swarm/shell/engine';
 import type { Swarm } from '@sepia/swarm/swarm';
+import { TIGHT_IDLE_MS } from '../deadlines/own.ts';
 import type { FetchEvents, FetchView } from '../fetch/fetch-parts.ts';
 
 /** Swarms that one origin is in at once; the one that nobody asked about for longest is left first. */
@@ -106,6 +107,11 @@ export class Swarms implements FetchEvents {
     entry.handle = this.#open(digest);
     entry.link.setLeech(false);
     entry.link.metainfoChanged();
+  }
+
+  /** There is no room for other blobs: swarms that nobody asks about are left sooner, so that theirs may go. */
+  makeRoom(): void {
+    this.#leaveIdle(Math.min(this.#idleMs, TIGHT_IDLE_MS));
   }
 
   /** The blob is not here any more. */
@@ -205,12 +211,12 @@ export class Swarms implements FetchEvents {
     return true;
   }
 
-  #leaveIdle(): void {
+  #leaveIdle(idleMs: number = this.#idleMs): void {
     const nowMs = this.#deps.nowMs();
     for (const [digest, entry] of this.#entries) {
       const busy =
         entry.fetch !== undefined && entry.fetch.state !== 'final' && entry.fetch.state !== 'failed';
-      if (!busy && nowMs - entry.askedAtMs > this.#idleMs) this.#drop(digest);
+      if (!busy && nowMs - entry.askedAtMs > idleMs) this.#drop(digest);
     }
   }
 

@@ -257,13 +257,13 @@ export class Uploads {
   async #place(file: UploadFile, name: BlobName): Promise<{ sizeBytes: number }> {
     const { links, replicator, guard } = this.#deps;
     const place = async (): Promise<{ sizeBytes: number }> => {
+      const { sizeBytes, attrs, bytes } = await file.commit(name.digest, attrsOf(name, 'pushed', undefined));
       const isPushed = this.#deps.upstreams.get(name.upstream).mode === 'write-back';
-      const link = { ...name, sizeBytes: file.offset, pushed: isPushed ? true : undefined };
-      const riding = file.isHeld ? links.ride([link]) : undefined;
-      const beside = riding && replicator.isOwner(name.digest) ? () => links.rideHere(riding) : undefined;
-      const given = attrsOf(name, 'pushed', undefined);
-      const { sizeBytes, attrs, bytes } = await file.commit(name.digest, given, beside);
-      await replicator.place(name, { small: smallBlob(attrs, bytes), links: riding });
+      const link = { ...name, sizeBytes, pushed: isPushed ? true : undefined };
+      const small = smallBlob(attrs, bytes);
+      // Not here yet: whoever finds the link takes it that W origins have the content.
+      const riding = small && links.ride([link]);
+      await replicator.place(name, { small, links: riding });
       await links.write([link], riding);
       return { sizeBytes };
     };

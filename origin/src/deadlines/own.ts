@@ -11,6 +11,8 @@ export const EMPTY_YIELDS_MS = 2_000;
 export const UPLOAD_SWEEP_MS = 5_000;
 /** Whoever reads piece by piece comes again within this. */
 export const READER_LEFT_MS = 2_000;
+/** Where swarms hold open what would be evicted, those that nobody asked about for this long are left. Trackers ask again sooner. */
+export const TIGHT_IDLE_MS = 90_000;
 /** A fetch for ranges alone ends when nobody read for this long. */
 export const LINGER_MS = 60_000;
 /** A blob that is read for longer than this is asked for again: the tracker's client waits about a minute. */

@@ -121,8 +121,7 @@ async function storeManifest(
   const riding = mayRide ? links.ride(entries) : undefined;
   await replicator.hold(digest, async () => {
     const given = { class: 'pushed', provenance, writtenBack: false, mediaType } as const;
-    const beside = riding && replicator.isOwner(digest) ? () => links.rideHere(riding) : undefined;
-    const attrs = await store.putBytes(digest, bytes, given, beside);
+    const attrs = await store.putBytes(digest, bytes, given);
     await replicator.place({ ...name, digest }, { small: smallBlob(attrs, bytes), links: riding });
   });
   const references = [

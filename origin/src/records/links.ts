@@ -81,11 +81,6 @@ export class Links {
     return this.#deps.set.ride(first, fresh.map(changeOf));
   }
 
-  /** As part of a write of content that this origin will have durably: see {@link QuorumSet.rideHere}. */
-  async rideHere(riding: RidingWrite<Link>): Promise<void> {
-    await this.#deps.set.rideHere(riding);
-  }
-
   /** Takes links that came with a copy, under their clock; undefined where this origin's records do not count. */
   async take(
     shard: { readonly upstream: string; readonly repository: string },

@@ -1,6 +1,6 @@
 import { inTurns } from '@sepia/base/async/in-turns';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { ended, ignoreFailure, throwIfBug } from '@sepia/base/failure';
+import { throwIfBug } from '@sepia/base/failure';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
@@ -70,7 +70,9 @@ export class QuorumSet<T> {
       let behindMs: number | undefined;
       let aheadMs: number | undefined;
       let failure: unknown;
-      const records = recordsAt(atMs, changes);
+      const records = changes.map(({ key, value }) =>
+        value === undefined ? { key, atMs } : { key, atMs, value },
+      );
       try {
         await acknowledged(owners, async (id) => {
           let { sender } = this.#deps.standing;
@@ -104,16 +106,7 @@ export class QuorumSet<T> {
 
   /** Changes, a few, that owners may get with something else before they are {@link write written}. */
   ride(shard: ShardName, changes: readonly Change<T>[]): RidingWrite<T> {
-    return new RidingWrite(shard, clockOf(this.#deps.nowMs()), changes, this.#shard(shard));
-  }
-
-  /** What rides goes into this origin's own records now, if it is one of the owners: {@link write} need not do it. */
-  async rideHere(riding: RidingWrite<T>): Promise<void> {
-    const { selfId, epoch } = this.#deps.members;
-    if (!riding.mayRide(selfId, epoch)) return;
-    const put = this.#put(selfId, riding.shard, epoch, recordsAt(riding.atMs, riding.changes));
-    riding.sent(selfId, put.catch(ignoreFailure));
-    await ended(put);
+    return new RidingWrite(clockOf(this.#deps.nowMs()), changes, this.#shard(shard));
   }
 
   /**
@@ -281,10 +274,6 @@ export class QuorumSet<T> {
       },
     );
   }
-}
-
-function recordsAt<T>(atMs: number, changes: readonly Change<T>[]): ShardRecord<T>[] {
-  return changes.map(({ key, value }) => (value === undefined ? { key, atMs } : { key, atMs, value }));
 }
 
 /** Anything but a clock is no floor: it takes nothing away. */

@@ -5,7 +5,6 @@ import type { Shard } from '@sepia/cluster/ring';
 import type { ToldClocks } from '@sepia/records/core/set-protocol';
 import { QUICK_MS } from '../deadlines/members.ts';
 import type { CountedAnswer } from './ask-counted.ts';
-import type { ShardName } from './own-records.ts';
 
 /** What is written to a set: a value, or a tombstone. */
 export interface Change<T> {
@@ -24,7 +23,6 @@ interface Sent {
  * as after a write that failed.
  */
 export class RidingWrite<T> {
-  readonly shard: ShardName;
   readonly atMs: number;
   readonly changes: readonly Change<T>[];
   readonly epoch: number;
@@ -32,8 +30,7 @@ export class RidingWrite<T> {
   #isTaken = false;
   readonly #sent = new Map<string, Sent>();
 
-  constructor(shard: ShardName, atMs: number, changes: readonly Change<T>[], owners: Shard) {
-    this.shard = shard;
+  constructor(atMs: number, changes: readonly Change<T>[], owners: Shard) {
     this.atMs = atMs;
     this.changes = changes;
     this.epoch = owners.epoch;

@@ -7,6 +7,7 @@ import type { JoinInit, Swarm } from '@sepia/swarm/swarm';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import { Swarms } from '../../src/blobs/swarms.ts';
+import { TIGHT_IDLE_MS } from '../../src/deadlines/own.ts';
 
 const metainfoOf = (text: string): Metainfo =>
   Metainfo.final(digestOf(Buffer.from(text)), 300_000, Buffer.alloc(32, 1));
@@ -16,6 +17,7 @@ function swarmsOf(t: Test, has: (digest: Digest) => boolean) {
   const joined = new Map<Digest, JoinInit>();
   const left: Digest[] = [];
   let open = 0;
+  let nowMs = 0;
   const swarms = new Swarms(
     {
       engine: {
@@ -35,12 +37,15 @@ function swarmsOf(t: Test, has: (digest: Digest) => boolean) {
         },
       } as unknown as BlobStore,
       log: silentLogger(),
-      nowMs: () => 0,
+      nowMs: () => nowMs,
     },
-    { idleMs: 60_000 },
+    { idleMs: 600_000 },
   );
   t.teardown(async () => await swarms.stop());
-  return { swarms, joined, left, opened: () => open };
+  const pass = (ms: number): void => {
+    nowMs += ms;
+  };
+  return { swarms, joined, left, opened: () => open, pass };
 }
 
 t.test('of too many swarms that is left which nobody asked about for longest', async (t) => {
@@ -66,4 +71,19 @@ t.test('a swarm whose blob went before it was opened is left again, and has no b
   t.equal(swarms.size, 0);
   swarms.seed(metainfo);
   t.equal(swarms.size, 1, 'it is tried again when it is asked for again');
+});
+
+t.test('where room is lacking, swarms that nobody asks about are left sooner', async (t) => {
+  const { swarms, left, opened, pass } = swarmsOf(t, () => true);
+  const [quiet, asked] = [metainfoOf('quiet'), metainfoOf('asked')];
+  for (const metainfo of [quiet, asked]) swarms.seed(metainfo);
+  await until(() => opened() === 2, 'both are open');
+  pass(TIGHT_IDLE_MS);
+  swarms.seed(asked);
+  swarms.makeRoom();
+  t.same(left, [], 'trackers ask again within that time');
+  pass(1);
+  swarms.makeRoom();
+  t.same(left, [quiet.digest]);
+  await until(() => opened() === 1, 'its blob is closed, and may go');
 });

@@ -221,29 +221,6 @@ t.test('who took a record that rode to it is not asked again', async (t) => {
   for (const one of await told()) t.match(one, { atMs: riding.atMs, value });
 });
 
-t.test('what rides is in the own records of whoever writes it before others take it', async (t) => {
-  let clockMs = 100;
-  await using stack = new AsyncDisposableStack();
-  const all = await owners(t.testdir(), stack, { nowMs: () => (clockMs += 1) });
-  const of = (id: string): Owner => all.get(id)!;
-  const value = { sizeBytes: 1 };
-  const riding = of('a').set.ride(REPOSITORY, [{ key: ['k'], value }]);
-  await of('a').set.rideHere(riding);
-  t.match(await of('a').own.entry(FULL_KEY), { atMs: riding.atMs, value });
-  t.same([of('b').sent, of('c').sent, riding.mayRide('a', 0)], [[], [], false]);
-  await of('a').set.write(REPOSITORY, [{ key: ['k'], value }], riding);
-  for (const id of ['b', 'c'])
-    await until(async () => (await of(id).own.entry(FULL_KEY))?.atMs === riding.atMs, `${id} gets it`);
-
-  const late = of('c').set.ride(REPOSITORY, [{ key: ['k'], value }]);
-  await of('a').set.write(REPOSITORY, [{ key: ['k'] }]);
-  await until(async () => (await of('c').own.entry(FULL_KEY))?.value === undefined, 'a delete comes between');
-  await of('c').set.rideHere(late);
-  t.equal((await of('c').own.entry(FULL_KEY))?.value, undefined, 'its clock is too early');
-  await of('c').set.write(REPOSITORY, [{ key: ['k'], value }], late);
-  t.same((await of('b').set.read(REPOSITORY, ['k']))?.value, value, 'so it is written under a later one');
-});
-
 t.test('a record that rode to owners with a later tombstone is written under a later clock', async (t) => {
   let clockMs = 100;
   await using stack = new AsyncDisposableStack();
@@ -265,10 +242,8 @@ t.test('a record that rode under another membership is written as if it had not'
   await using stack = new AsyncDisposableStack();
   const all = await owners(t.testdir(), stack, { nowMs: () => 7 });
   const value = { sizeBytes: 1 };
-  const riding = new RidingWrite<Link>(REPOSITORY, 5, [{ key: ['k'], value }], { epoch: 3, sets: [IDS] });
+  const riding = new RidingWrite<Link>(5, [{ key: ['k'], value }], { epoch: 3, sets: [IDS] });
   riding.sent('b', Promise.resolve({ sender: sender('b'), answer: {} }));
-  await all.get('a')!.set.rideHere(riding);
-  t.equal(await all.get('a')!.own.entry(FULL_KEY), undefined, 'nor does it ride here');
   await all.get('a')!.set.write(REPOSITORY, [{ key: ['k'], value }], riding);
   await until(async () => (await all.get('b')!.own.entry(FULL_KEY)) !== undefined, 'it is sent');
   t.equal((await all.get('b')!.own.entry(FULL_KEY))?.atMs, 7);
@@ -277,7 +252,7 @@ t.test('a record that rode under another membership is written as if it had not'
 t.test('an owner that says nothing to a record that rides is sent it', async (t) => {
   const time = new VirtualTime().install();
   t.teardown(() => time.uninstall());
-  const riding = new RidingWrite<Link>(REPOSITORY, 5, [{ key: ['k'] }], SHARD);
+  const riding = new RidingWrite<Link>(5, [{ key: ['k'] }], SHARD);
   riding.sent('b', new Promise(() => undefined));
   t.equal(await time.settle(riding.answerOf('b')), undefined);
   t.equal(time.elapsedMs, QUICK_MS);

@@ -6,7 +6,7 @@ import { ended, ignoreFailure, logFailure } from '@sepia/base/failure';
 import { LatestMap } from '@sepia/base/latest-map';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PieceHasher } from '@sepia/metainfo/tree';
-import { type Beside, BlobFiles, type StoreLog } from './blob-files.ts';
+import { BlobFiles, type StoreLog } from './blob-files.ts';
 import { BlobHandle } from './blob-handle.ts';
 import type { Budget } from './core/eviction.ts';
 import { ACCESS_GRAIN_MS, KEEP_HOUSE_MS, MAP_DELAY_MS, PARTIAL_MS } from './deadlines.ts';
@@ -88,6 +88,7 @@ export class BlobStore {
   readonly #touches = new Set<Promise<void>>();
   readonly #accessed = new LatestMap<Digest, number>(ACCESSES_REMEMBERED);
   readonly #evictedListeners = new Set<(digest: Digest, sizeBytes: number) => void>();
+  readonly #tightListeners = new Set<() => void>();
   #reconciling: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
   #keeping: NodeJS.Timeout | undefined;
@@ -189,13 +190,13 @@ export class BlobStore {
     return undefined;
   }
 
-  /** Stores small content at once, and what is to be durable with it; its attributes as they are now. @throws `DIGEST_MISMATCH`, `DISK_FULL` */
-  async putBytes(digest: Digest, bytes: Uint8Array, attrs: BlobAttrs, beside?: Beside): Promise<BlobAttrs> {
+  /** Stores small content at once; its attributes as they are now. @throws `DIGEST_MISMATCH`, `DISK_FULL` */
+  async putBytes(digest: Digest, bytes: Uint8Array, attrs: BlobAttrs): Promise<BlobAttrs> {
     const found = digestOf(bytes, digestAlgorithm(digest));
     if (found !== digest) throw new CodedError('DIGEST_MISMATCH', { detail: { expected: digest, found } });
     const hasher = new PieceHasher();
     hasher.update(bytes);
-    const blob = { digest, sizeBytes: bytes.length, layer: hasher.finish(), attrs, beside };
+    const blob = { digest, sizeBytes: bytes.length, layer: hasher.finish(), attrs };
     return await this.#blobs.installBytes(blob, bytes);
   }
 
@@ -306,6 +307,12 @@ export class BlobStore {
     return () => this.#evictedListeners.delete(listener);
   }
 
+  /** Calls `listener` when an eviction ends above the high watermark: what could go is open. Returns the way to stop it. */
+  onTight(listener: () => void): () => void {
+    this.#tightListeners.add(listener);
+    return () => this.#tightListeners.delete(listener);
+  }
+
   /** Behind the start: counts usage, removes sidecars without blob and stale partials, evicts. Runs once. */
   reconcile(): Promise<void> {
     this.#reconciling ??= this.#reconcile();
@@ -357,7 +364,12 @@ export class BlobStore {
 
   #evictWhenDue(): void {
     if (!this.#evictor.due || this.#closing !== undefined) return;
-    this.#evictor.run().catch((error: unknown) => logFailure(this.#deps.log, error, 'eviction failed'));
+    this.#evictor
+      .run()
+      .then(() => {
+        if (this.#evictor.due) for (const listener of this.#tightListeners) listener();
+      })
+      .catch((error: unknown) => logFailure(this.#deps.log, error, 'eviction failed'));
   }
 
   #letGo(digest: Digest): void {

@@ -119,11 +119,6 @@ export class UploadFile {
     return sealedUpload(digest, this.#offset, layer, await this.#onDisk());
   }
 
-  /** True while no file has any of it, so that {@link commit} tells its bytes. */
-  get isHeld(): boolean {
-    return this.#file === undefined;
-  }
-
   /**
    * Seals, and renames the upload into place as a blob. `beside`: what is to be durable with it.
    * @throws `DIGEST_MISMATCH`, `DISK_FULL`, `UPLOAD_UNKNOWN`

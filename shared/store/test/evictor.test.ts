@@ -2,6 +2,7 @@ import { digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
 import { bytesOf } from '@sepia/test-support/seeded';
+import { until } from '@sepia/test-support/until';
 import t from 'tap';
 import { BlobStore } from '../src/blob-store.ts';
 import type { FilePort } from '../src/files/file-port.ts';
@@ -41,5 +42,32 @@ t.test('a blob whose sidecar the disk does not read stays, and holds up no other
   await store.evict();
   t.ok(store.usage() <= 30_000, `${store.usage()} bytes left`);
   t.ok(await files.stat(blobPath(dir, digests[0]!)), 'what cannot be judged is not taken');
+  await store.close();
+});
+
+t.test('an eviction that ends above the mark says so: what could go is open', async (t) => {
+  const { files, dir } = await inMemory();
+  const budget = { budgetBytes: 15_000, highWatermark: 0.9, lowWatermark: 0.5 };
+  const deps = { dir, files, log: silentLogger(), nowMs: () => 1e12 };
+  const store = await BlobStore.open(deps, { durable: true, ...budget });
+  await store.reconcile();
+  let told = 0;
+  const off = store.onTight(() => {
+    told += 1;
+  });
+  const [one, two, three] = [1, 2, 3].map((seed) => bytesOf(10_000, seed)) as [Buffer, Buffer, Buffer];
+  await store.putBytes(digestOf(one), one, CACHED);
+  const reader = (await store.open(digestOf(one)))!;
+  await store.putBytes(digestOf(two), two, CACHED);
+  const alsoReader = await store.open(digestOf(two));
+  await store.putBytes(digestOf(three), three, CACHED);
+  await until(() => told > 0, 'it is told');
+  off();
+  const before = told;
+  await reader.close();
+  await alsoReader?.close();
+  await store.evict();
+  t.ok(store.usage() <= 7_500, `${store.usage()} bytes left`);
+  t.equal(told, before, 'who left is not told');
   await store.close();
 });
