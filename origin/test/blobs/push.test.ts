@@ -147,6 +147,12 @@ t.test('two of three down: nothing is acknowledged, and nobody says 404', async 
   const got = await c.get('o1', `/v1/blobs/${digest}?${LOCAL}`);
   t.equal(got.status, 503);
   t.equal(got.headers['sepia-error'], 'QUORUM_LOST');
+  for (const id of ['o2', 'o3']) await c.start(id);
+  await until(
+    async () => (await c.get('o1', `/v1/blobs/${digest}?${LOCAL}`)).status !== 503,
+    'they say what they have',
+  );
+  t.equal((await c.get('o1', `/v1/blobs/${digest}?${LOCAL}`)).status, 404, 'one copy is none: push it again');
 });
 
 t.test('seven origins, an owner down: a stand-in counts and hands back', async (t) => {
