@@ -78,8 +78,10 @@ async function wordOf(
   const over = new LinkedAbort(signal);
   const lookBeside = async (): Promise<never> => {
     if (await ownPause(lateMs, over.signal)) {
-      await origins.whereAt(holderId, name, LEAST_SILENCE_MS, over.signal);
+      const { state } = await origins.whereAt(holderId, name, LEAST_SILENCE_MS, over.signal);
       onAlive();
+      // It fetches it anew, which may take long: it is asked with all others.
+      if (state === 'none' || state === 'open') throw new CodedError('BLOB_UNKNOWN');
     }
     return await new Promise<never>(() => {});
   };

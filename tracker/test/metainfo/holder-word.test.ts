@@ -132,6 +132,15 @@ t.test(
   },
 );
 
+t.test('one that has it no more, and thinks, is no holder', async (t) => {
+  const open = { ms: 5, says: { state: 'open', linked: true } };
+  for (const a of [none(5), open]) {
+    const { word, elapsedMs } = await play(t, true, hangs, { a, b: none(5), c: none(5) });
+    t.equal(word.type, 'no');
+    t.equal(elapsedMs, 155);
+  }
+});
+
 t.test('where all are slow the holder may be', async (t) => {
   const { word } = await play(t, true, { ms: 700, says: SAME }, { a: has(90), b: has(90), c: hangs });
   t.equal(statesOf(word), 'a final, b final, c silent');
