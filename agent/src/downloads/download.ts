@@ -291,11 +291,8 @@ export class Download implements ReadableBlob {
 
   #wrong(cause: unknown): CodedError {
     this.#deps.log.error({ digest: this.digest }, 'whole digest is wrong; the blob is dropped');
-    return new CodedError('UPSTREAM_LIES', {
-      message: 'the content that the cluster has does not match its digest',
-      detail: { digest: this.digest },
-      cause,
-    });
+    const message = 'the content that the cluster has does not match its digest';
+    return new CodedError('UPSTREAM_LIES', { message, detail: { digest: this.digest }, cause });
   }
 
   /** Joins again while pieces are lacking: new peers, or another leader. */
