@@ -1,25 +1,18 @@
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import t from 'tap';
 import { type openFiles, openFilesWarnings } from '../src/process.ts';
+import { sourceUrl, startProgram } from './support/child-service.ts';
 
 const SERVICE = `
-import { runService } from ${JSON.stringify(new URL('../src/process.ts', import.meta.url).href)};
+import { runService } from ${sourceUrl('process.ts')};
 await runService('test', async () => ({ stop: async () => undefined }));
 console.log('ready');
 process.stdin.on('data', () => console.log('alive'));
 `;
 
 t.test('SIGUSR1 opens no debugger and SIGUSR2 ends nothing', async (t) => {
-  const child = spawn(process.execPath, ['--input-type=module', '--eval', SERVICE], {
-    stdio: ['pipe', 'pipe', 'pipe'],
-    env: { PATH: process.env['PATH'] },
-  });
-  t.teardown(() => child.kill('SIGKILL'));
-  let said = '';
-  child.stderr.on('data', (chunk: Buffer) => {
-    said += chunk.toString();
-  });
+  const { child, said } = startProgram(t, SERVICE);
   const line = async (): Promise<string> => String((await once(child.stdout, 'data'))[0]).trim();
   t.equal(await line(), 'ready');
   for (const signal of ['SIGUSR1', 'SIGUSR2'] as const) {
@@ -29,14 +22,13 @@ t.test('SIGUSR1 opens no debugger and SIGUSR2 ends nothing', async (t) => {
   }
   child.kill('SIGTERM');
   t.same(await once(child, 'close'), [0, null]);
-  t.notMatch(said, /Debugger|ws:/);
+  t.notMatch(said(), /Debugger|ws:/);
 });
 
 t.test('what cannot stop in order says so in a line each, with a stack only for a bug', async (t) => {
-  const parts = new URL('../src/lifecycle.ts', import.meta.url).href;
   const service = (thrown: string): string => `
-import { runService } from ${JSON.stringify(new URL('../src/process.ts', import.meta.url).href)};
-import { StopStack } from ${JSON.stringify(parts)};
+import { runService } from ${sourceUrl('process.ts')};
+import { StopStack } from ${sourceUrl('lifecycle.ts')};
 const stops = new StopStack();
 stops.push('socket', () => { throw ${thrown}; });
 stops.push('records', () => { throw Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC' }); });
@@ -45,19 +37,11 @@ console.log('ready');
 setInterval(() => {}, 1_000);
 `;
   const ends = async (thrown: string): Promise<string> => {
-    const child = spawn(process.execPath, ['--input-type=module', '--eval', service(thrown)], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      env: { PATH: process.env['PATH'] },
-    });
-    t.teardown(() => child.kill('SIGKILL'));
-    let said = '';
-    child.stderr.on('data', (chunk: Buffer) => {
-      said += chunk.toString();
-    });
+    const { child, said } = startProgram(t, service(thrown));
     await once(child.stdout, 'data');
     child.kill('SIGTERM');
     t.same(await once(child, 'close'), [1, null]);
-    return said;
+    return said();
   };
   t.equal(
     await ends("new Error('EIO: i/o error')"),
@@ -70,24 +54,15 @@ setInterval(() => {}, 1_000);
 });
 
 t.test('a start that the system refuses is a line that says what to do; a bug has its stack', async (t) => {
-  const coded = new URL('../src/errors.ts', import.meta.url).href;
   const service = (thrown: string): string => `
-import { runService } from ${JSON.stringify(new URL('../src/process.ts', import.meta.url).href)};
-import { CodedError } from ${JSON.stringify(coded)};
+import { runService } from ${sourceUrl('process.ts')};
+import { CodedError } from ${sourceUrl('errors.ts')};
 await runService('test', async () => { throw ${thrown}; });
 `;
   const ends = async (thrown: string): Promise<[number, string]> => {
-    const child = spawn(process.execPath, ['--input-type=module', '--eval', service(thrown)], {
-      stdio: ['ignore', 'ignore', 'pipe'],
-      env: { PATH: process.env['PATH'] },
-    });
-    t.teardown(() => child.kill('SIGKILL'));
-    let said = '';
-    child.stderr.on('data', (chunk: Buffer) => {
-      said += chunk.toString();
-    });
+    const { child, said } = startProgram(t, service(thrown));
     const [code] = (await once(child, 'close')) as [number];
-    return [code, said];
+    return [code, said()];
   };
   const system = (code: string): string =>
     `Object.assign(new Error("${code}: it is so, open '/d/v1/id'"), { code: '${code}', syscall: 'open', errno: -1 })`;

@@ -7,21 +7,20 @@ const KEPT_SLABS = 16;
 /** Of a pool, at most this share is held by readers: a client that stops reading never stops the swarm. */
 const PINNED_SHARE = 5;
 
-/** A slab whose bytes stay as they are for those who read them, until another piece needs it. */
-export interface KeptSlab {
+/** A slab that its owner does not change any more: others may read it, also once its owner has given it back. */
+export interface SharedSlab {
   /**
    * Keeps the bytes as they are until the function that it returns is called (idempotent). Undefined if they are gone, or
    * if readers hold as many slabs as they may.
    */
   pin(): (() => void) | undefined;
-  /** Nobody will ask for them any more. Idempotent. */
-  drop(): void;
-}
-
-/** A slab that its owner still needs, while others read it already. */
-export interface SharedSlab extends KeptSlab {
-  /** Its owner needs it no longer: as after {@link SlabPool.keep}, or, but for who reads it now, {@link SlabPool.release}. Idempotent. */
+  /**
+   * Its owner gives it back. `isKept`: its bytes may be read until another piece needs the slab; else it is free once who reads
+   * it now is done. Idempotent.
+   */
   settle(isKept: boolean): void;
+  /** Nobody will ask for them any more. Idempotent; nothing before `settle`. */
+  drop(): void;
 }
 
 /** Of a slab that readers have, or may have. */
@@ -31,8 +30,8 @@ interface Shares {
 }
 
 /**
- * A fixed pool of piece-sized buffers. A slab has one owner from {@link SlabPool.acquire} to {@link SlabPool.release},
- * {@link SlabPool.keep} or {@link SharedSlab.settle}; memory is allocated at first use and kept. Slabs come back dirty.
+ * A fixed pool of piece-sized buffers. A slab has one owner from {@link SlabPool.acquire} to {@link SlabPool.release}
+ * or {@link SharedSlab.settle}; memory is allocated at first use and kept. Slabs come back dirty.
  */
 export class SlabPool {
   readonly size: number;
@@ -67,13 +66,6 @@ export class SlabPool {
     if (!this.#taken.delete(slab)) throw new TypeError('slab released twice');
     this.#free.push(slab);
     this.#wake();
-  }
-
-  /** Gives a slab back whose bytes may still be read until another needs it. @throws {TypeError} if it is not taken */
-  keep(slab: Uint8Array): KeptSlab {
-    const shared = this.share(slab);
-    shared.settle(true);
-    return shared;
   }
 
   /** Lets others read a slab that its owner does not change any more, and gives back with `settle`. @throws {TypeError} if it is not taken */

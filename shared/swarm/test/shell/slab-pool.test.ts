@@ -1,10 +1,17 @@
 import t from 'tap';
 import { FreshPieces } from '../../src/shell/fresh-pieces.ts';
-import { type KeptSlab, SlabPool } from '../../src/shell/slab-pool.ts';
+import { type SharedSlab, SlabPool } from '../../src/shell/slab-pool.ts';
 
 const QUIET = { opened: () => undefined, moved: () => undefined, closed: () => undefined };
 
-function isHere(kept: KeptSlab): boolean {
+/** Gives a slab back that may still be read. */
+function keep(pool: SlabPool, slab: Uint8Array): SharedSlab {
+  const shared = pool.share(slab);
+  shared.settle(true);
+  return shared;
+}
+
+function isHere(kept: SharedSlab): boolean {
   const free = kept.pin();
   free?.();
   return free !== undefined;
@@ -22,7 +29,7 @@ t.test('a slab has one owner, and all come back', async (t) => {
   pool.release(one);
   t.equal(woken, 1);
   t.throws(() => pool.release(one), TypeError);
-  t.throws(() => pool.keep(one), TypeError);
+  t.throws(() => keep(pool, one), TypeError);
   t.equal(pool.acquire(), one);
   t.equal(pool.taken, 2);
 });
@@ -30,7 +37,7 @@ t.test('a slab has one owner, and all come back', async (t) => {
 t.test('a kept slab is anybody’s, unless it is being read', async (t) => {
   const pool = new SlabPool(2);
   const first = pool.acquire()!;
-  const kept = pool.keep(first);
+  const kept = keep(pool, first);
   t.equal(pool.taken, 0);
   const free = kept.pin()!;
   t.equal(pool.taken, 1);
@@ -52,7 +59,7 @@ t.test('a kept slab is anybody’s, unless it is being read', async (t) => {
 
 t.test('slabs are kept in limited number, the oldest goes first', async (t) => {
   const pool = new SlabPool(40);
-  const kept = Array.from({ length: 40 }, () => pool.acquire()!).map((slab) => pool.keep(slab));
+  const kept = Array.from({ length: 40 }, () => pool.acquire()!).map((slab) => keep(pool, slab));
   t.equal(kept.filter((one) => isHere(one)).length, 16);
   t.ok(isHere(kept.at(-1)!), 'the newest are here');
 });
@@ -63,7 +70,7 @@ t.test('readers that hold what they are given leave most slabs to the swarm', as
   for (let turn = 0; turn < 100; turn++) {
     const slab = pool.acquire();
     if (slab === undefined) break;
-    const kept = pool.keep(slab);
+    const kept = keep(pool, slab);
     const frees = [kept.pin(), kept.pin()].filter((free) => free !== undefined);
     t.ok(frees.length === 0 || frees.length === 2, 'a slab that is held may be held twice');
     held.push(...frees);
