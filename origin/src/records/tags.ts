@@ -5,6 +5,7 @@ import type { RepositoryName, Tag } from '@sepia/base/names/repository';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
+import { admitEpoch } from '@sepia/records/core/standing';
 import { DATABASE_DEADLINE_MS } from '@sepia/records/deadlines';
 import { type AcceptorStore, parseRegisterReply } from '@sepia/records/register/acceptor-store';
 import type { RegisterReply, RegisterRequest } from '@sepia/records/register/register';
@@ -258,7 +259,7 @@ export async function answerRegister(
   const { members, standing, registers } = deps;
   const shard = shardOf('r1', request.key);
   if (shard === undefined) throw new CodedError('REQUEST_INVALID', { message: 'register has no such key' });
-  const isOutdated = (): boolean => (request.epoch ?? 0) < standing.standing.epoch;
+  const isOutdated = (): boolean => admitEpoch(standing.standing, request.epoch ?? 0) === undefined;
   if (!isOutdated()) {
     standing.require(members.shard(shard));
     const reply = await registers.handle(request);

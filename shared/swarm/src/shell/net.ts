@@ -1,5 +1,6 @@
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { CodedError } from '@sepia/base/errors';
+import { type HostPort, parseHostPort } from '@sepia/base/host-port';
 import { bindError } from '@sepia/http/listener';
 import { acceptShared, sharedRead } from './read-buffer.ts';
 
@@ -32,7 +33,7 @@ export interface SwarmNet {
  * @throws {CodedError} `START_FAILED` if the address cannot be had
  */
 async function listen(address: string, onSocket: (socket: Socket) => void): Promise<Listener> {
-  const { host, port } = parseHostPort(address);
+  const { host, port } = endOf(address);
   const server: Server = createServer({ noDelay: true, pauseOnConnect: true }, (given) => {
     const { socket, listenersAreOn } = acceptShared(given);
     socket.on('error', () => {});
@@ -63,7 +64,7 @@ function dial(
   timeoutMs: number,
   done: (socket: Socket | undefined, error?: CodedError) => void,
 ): () => void {
-  const { host, port } = parseHostPort(address);
+  const { host, port } = endOf(address);
   const socket: Socket = connect({ host, port, noDelay: true, onread: sharedRead(() => socket) });
   let open = true;
   const timer = setTimeout(
@@ -93,12 +94,9 @@ function dial(
 export const TCP: SwarmNet = { listen, dial };
 
 /** @throws {CodedError} `REQUEST_INVALID` for anything but `host:port` */
-export function parseHostPort(address: string): { host: string; port: number } {
-  const at = address.lastIndexOf(':');
-  const port = Number(address.slice(at + 1));
-  const host = address.slice(0, at).replace(/^\[(.*)\]$/, '$1');
-  if (at <= 0 || host === '' || !Number.isInteger(port) || port < 0 || port > 65_535) {
+function endOf(address: string): HostPort {
+  const end = parseHostPort(address);
+  if (end === undefined)
     throw new CodedError('REQUEST_INVALID', { message: `not host:port: ${address.slice(0, 200)}` });
-  }
-  return { host, port };
+  return end;
 }
