@@ -4,14 +4,13 @@ import type { Cluster } from '@sepia/cluster/cluster';
 import { readCluster } from '@sepia/cluster/member-config';
 import { checkFolders } from '@sepia/store/make-folders';
 import type { AcceleratorConfig } from './config.ts';
-import { type ApiGuard, apiGuard } from './http/routes.ts';
+import { apiGuard } from './http/routes.ts';
 import { ResultRegistries } from './net/result-registries.ts';
 
 /** What the files say that a config names. */
 interface AcceleratorFiles {
   readonly cluster: Cluster;
   readonly clusterKey: Uint8Array;
-  readonly guard: ApiGuard;
 }
 
 /**
@@ -24,11 +23,11 @@ export async function checkAccelerator(
   env: Readonly<Record<string, string | undefined>>,
 ): Promise<AcceleratorFiles> {
   const { cluster, clusterKey } = readCluster(config);
-  const guard = apiGuard(config.api);
-  const { credentials } = config;
-  const clocks = { nowMs: steadyMs, dateMs: steadyMs };
-  const registries = new ResultRegistries({ cluster, credentials, env, log: silentLogger(), ...clocks });
+  const { api, credentials } = config;
+  const quiet = { log: silentLogger(), nowMs: steadyMs };
+  apiGuard(quiet, api);
+  const registries = new ResultRegistries({ cluster, credentials, env, ...quiet, dateMs: steadyMs });
   await registries.close();
   checkFolders(config.data, 'data');
-  return { cluster, clusterKey, guard };
+  return { cluster, clusterKey };
 }

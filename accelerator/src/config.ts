@@ -5,7 +5,9 @@ import { z } from 'zod';
 
 const ACCOUNT = z.strictObject({
   username: z.string().min(1).describe('Account that writes results.'),
-  'password-file': pathText().describe('File with its password, relative to this file.'),
+  'password-file': pathText().describe(
+    'File with its password, relative to this file; read again when it changes.',
+  ),
 });
 
 const API = z
@@ -13,7 +15,7 @@ const API = z
     'authorization-file': pathText()
       .optional()
       .describe(
-        'File with the Authorization header that POST /api/v1/conversions must carry, to the letter, relative to this file; left out: it is refused.',
+        'File with the Authorization header that POST /api/v1/conversions must carry, to the letter, relative to this file; read again when it changes; left out: it is refused.',
       ),
     read: z
       .enum(['anyone', 'members'])

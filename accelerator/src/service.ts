@@ -24,7 +24,7 @@ import { checkAccelerator } from './check.ts';
 import type { AcceleratorConfig } from './config.ts';
 import { PATIENCE_MS, STOP_GRACE_MS } from './deadlines.ts';
 import { apiApp } from './http/api-app.ts';
-import type { ApiGuard } from './http/routes.ts';
+import { apiGuard } from './http/routes.ts';
 import { LayerRecords } from './net/layer-records.ts';
 import { Proxies } from './net/proxies.ts';
 import { QueueClient } from './net/queue-client.ts';
@@ -55,11 +55,11 @@ export async function startAccelerator(
   deps: AcceleratorDeps = {},
 ): Promise<Accelerator> {
   const { env = {} } = deps;
-  const { cluster, clusterKey, guard } = await checkAccelerator(config, env);
+  const { cluster, clusterKey } = await checkAccelerator(config, env);
   const id = config.id ?? 'accelerator';
   const log = deps.log ?? createLogger('accelerator', id, config.log.level);
   const stops = new StopStack();
-  const given = { config, env, cluster, clusterKey, id, log, guard, stops };
+  const given = { config, env, cluster, clusterKey, id, log, stops };
   return await startAll(stops, async () => {
     const parts = await openParts(given);
     const { worker } = parts;
@@ -80,7 +80,6 @@ interface Given {
   readonly clusterKey: Uint8Array;
   readonly id: string;
   readonly log: Logger;
-  readonly guard: ApiGuard;
   readonly stops: StopStack;
 }
 
@@ -136,12 +135,13 @@ async function openParts({ config, env, cluster, clusterKey, id, log, stops }: G
 
 /** Opens the port of the API and the admin port, then lets the worker and the scan run. */
 async function serve(
-  { config, cluster, clusterKey, id, log, guard, stops }: Given,
+  { config, cluster, clusterKey, id, log, stops }: Given,
   { metrics, clock, proxies, queue, records, reach, worker }: Awaited<ReturnType<typeof openParts>>,
 ): Promise<{ readonly listener: HttpListener; readonly admin: HttpListener }> {
   const stopping = new AbortController();
   const app = apiApp({
-    ...{ cluster, queue, guard, clusterKey, selfId: id, log, metrics, clock },
+    ...{ cluster, queue, clusterKey, selfId: id, log, metrics, clock },
+    guard: apiGuard({ log, nowMs: steadyMs }, config.api),
     progressOf: (job) => worker.progressOf(job),
     oldSignatures: config['old-signatures'],
     stopping: stopping.signal,

@@ -1,4 +1,5 @@
 import { caOfBackend, openBackend, threadsOf } from '@sepia/backend/open/open-backend';
+import type { NamedFile } from '@sepia/base/config/live-texts';
 import { silentLogger } from '@sepia/base/log';
 import { steadyMs } from '@sepia/base/reach';
 import type { Cluster } from '@sepia/cluster/cluster';
@@ -7,7 +8,6 @@ import { checkedId, readCluster } from '@sepia/cluster/member-config';
 import { readDatabaseUrl } from '@sepia/records/table/postgres/database-url';
 import { checkFolders } from '@sepia/store/make-folders';
 import { caOf } from '@sepia/upstream/client-setup';
-import type { NamedFile } from '@sepia/upstream/credentials/live-texts';
 import { liveTls } from '@sepia/upstream/credentials/tls-texts';
 import { type OriginConfig, paceOf } from './config.ts';
 import { openTargets } from './replication/targets.ts';

@@ -126,7 +126,7 @@ const KEYS = z.strictObject({
       'url-file': pathText()
         .optional()
         .describe(
-          'File with postgres://user:password@host:port/database, relative to this file; engine postgres needs it.',
+          'File with postgres://user:password@host:port/database, relative to this file; engine postgres needs it. Read again when it changes: another user or password counts at once.',
         ),
       tombstones: duration({
         least: LEAST_TOMBSTONES,

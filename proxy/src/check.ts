@@ -1,5 +1,7 @@
 import { checkAudit } from '@sepia/base/audit';
 import { CodedError } from '@sepia/base/errors';
+import { silentLogger } from '@sepia/base/log';
+import { steadyMs } from '@sepia/base/reach';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { checkDefaultUpstreams, checkedId, readCluster } from '@sepia/cluster/member-config';
 import { readAccounts } from './accounts/accounts.ts';
@@ -22,8 +24,9 @@ export function checkProxy(config: ProxyConfig): ProxyFiles {
   const id = checkedId(config, cluster, 'proxy');
   checkDefaultUpstreams(config.listeners, cluster);
   checkAccounts(config, cluster);
-  driverAuth(config.harbor['driver-auth']);
-  webhookAuth(config.harbor.webhook);
+  const quiet = { log: silentLogger(), nowMs: steadyMs };
+  driverAuth(quiet, config.harbor['driver-auth']);
+  webhookAuth(quiet, config.harbor.webhook);
   checkAudit(config['audit-log']);
   return { cluster, clusterKey, id };
 }

@@ -1,13 +1,12 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import type Router from '@koa/router';
-import { CodedError, systemCode } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
+import type { LiveTextsDeps } from '@sepia/base/config/live-texts';
+import { CodedError } from '@sepia/base/errors';
 import { isRepositoryName, isTag } from '@sepia/base/names/repository';
 import { upstreamOfHost } from '@sepia/base/names/upstream-name';
 import type { ConversionTask } from '@sepia/cluster/api/conversions';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { ConversionRules } from '@sepia/cluster/conversion-rules';
+import { secretHeader } from '@sepia/http/access/secret-header';
 import { routed } from '@sepia/http/router';
 import { readJson } from '@sepia/http/signed';
 import type { Context } from 'koa';
@@ -97,12 +96,13 @@ export type ApiGuard = (ctx: Context) => void;
  * Who may come in without a signature: whoever knows the header may convert; who may read says the config.
  * @throws {CodedError} `CONFIG_INVALID` that names the key
  */
-export function apiGuard(api: {
-  readonly 'authorization-file'?: string | undefined;
-  readonly read: 'anyone' | 'members';
-}): ApiGuard {
+export function apiGuard(
+  deps: LiveTextsDeps,
+  api: { readonly 'authorization-file'?: string | undefined; readonly read: 'anyone' | 'members' },
+): ApiGuard {
   const file = api['authorization-file'];
-  const wanted = file === undefined ? undefined : hash(secretOf(file));
+  const source = file === undefined ? undefined : { file, key: 'api.authorization-file' };
+  const isRight = source === undefined ? undefined : secretHeader(deps, source, { header: 'authorization' });
   return (ctx) => {
     if (ctx.method === 'GET' || ctx.method === 'HEAD') {
       if (api.read === 'anyone') return;
@@ -110,31 +110,11 @@ export function apiGuard(api: {
         message: 'conversions are shown to members only; see api.read',
       });
     }
-    if (wanted === undefined)
+    if (isRight === undefined)
       throw new CodedError('AUTH_REQUIRED', {
         message: 'nobody may convert by this route; set api.authorization-file',
       });
-    if (!timingSafeEqual(hash(ctx.get('authorization')), wanted))
+    if (!isRight(ctx))
       throw new CodedError('AUTH_REQUIRED', { message: 'the Authorization header is missing or wrong' });
   };
-}
-
-function secretOf(file: string): string {
-  const key = 'api.authorization-file';
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8').trim();
-  } catch (cause) {
-    throwIfBug(cause);
-    throw new CodedError('CONFIG_INVALID', {
-      message: `${key}: ${file} cannot be read (${systemCode(cause)})`,
-      cause,
-    });
-  }
-  if (text === '') throw new CodedError('CONFIG_INVALID', { message: `${key}: ${file} is empty` });
-  return text;
-}
-
-function hash(text: string): Buffer {
-  return createHash('sha256').update(text, 'utf8').digest();
 }

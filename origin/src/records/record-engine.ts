@@ -9,7 +9,6 @@ import type { Metrics } from '@sepia/base/metrics';
 import { FLOOR_SPACE } from '@sepia/records/store/floors';
 import { RecordStore } from '@sepia/records/store/record-store';
 import { claim, ownerName, ownerOf } from '@sepia/records/table/owner';
-import { readDatabaseUrl } from '@sepia/records/table/postgres/database-url';
 import type { PostgresTable } from '@sepia/records/table/postgres/postgres-table';
 import type { RecordTable } from '@sepia/records/table/record-table';
 import type { DataFolder } from '@sepia/store/data-folder';
@@ -92,7 +91,7 @@ export async function openRecordEngine(
   }
   const table = await (await postgres()).open(
     { log },
-    { url: readDatabaseUrl(urlFile!, 'records.url-file'), deadlineMs: DATABASE_START_MS },
+    { url: { file: urlFile!, key: 'records.url-file' }, deadlineMs: DATABASE_START_MS },
   );
   stops.push("records' database", async () => await table.close());
   const found = await checkedOwner(table, deps, options.acceptLoss);

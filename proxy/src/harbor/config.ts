@@ -23,7 +23,9 @@ const DRIVER_AUTH = z
       .describe('Header name, for custom.'),
     'secret-file': pathText()
       .optional()
-      .describe('File with the password, token or header value, relative to this file.'),
+      .describe(
+        'File with the password, token or header value, relative to this file; read again when it changes.',
+      ),
   })
   .superRefine(({ mode, username, header, 'secret-file': file }, ctx) => {
     const needs = (key: string): void =>
@@ -53,7 +55,7 @@ const WEBHOOK = z
       .describe("off: refused. header: Authorization must be the policy's auth header, to the letter."),
     'authorization-file': pathText()
       .optional()
-      .describe('File with that header value, relative to this file.'),
+      .describe('File with that header value, relative to this file; read again when it changes.'),
     prefetch: z
       .array(
         z.strictObject({

@@ -72,7 +72,7 @@ export function createHarbor(face: HarborDeps, cache: ManifestCache, stops: Stop
   // A pushed image has been through the rules before it is brought along.
   const preheatPushed = (request: PreheatRequest): Preheat => new Preheat(shared, request);
   const preheat = (request: PreheatRequest): Preheat => new Preheat({ ...shared, conversions }, request);
-  const drivers = driverAuth(config['driver-auth']);
+  const drivers = driverAuth({ log, nowMs }, config['driver-auth']);
   if (config['driver-auth'].mode === 'none')
     log.warn(
       'harbor.driver-auth.mode is none: whoever reaches this proxy may preheat any image, private ones too',
@@ -93,7 +93,7 @@ export function createHarbor(face: HarborDeps, cache: ManifestCache, stops: Stop
     upstreams,
     driverAuth: drivers,
     healthAuth: config['driver-auth'].mode === 'off' ? () => undefined : drivers,
-    webhookAuth: webhookAuth(config.webhook),
+    webhookAuth: webhookAuth({ log, nowMs }, config.webhook),
   };
   if (config.webhook.auth !== 'off') parts.webhooks.start();
   stops.push('webhooks', async () => await parts.webhooks.stop());

@@ -1,7 +1,6 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import { CodedError, systemCode } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
+import type { LiveTextsDeps } from '@sepia/base/config/live-texts';
+import { CodedError } from '@sepia/base/errors';
+import { secretHeader } from '@sepia/http/access/secret-header';
 import type { Context } from 'koa';
 import type { HarborConfig } from './config.ts';
 
@@ -11,26 +10,29 @@ type Harbor = HarborConfig;
 export type RequestAuth = (ctx: Context) => void;
 
 /** How preheat drivers prove themselves (`harbor.driver-auth`). @throws {CodedError} `CONFIG_INVALID` */
-export function driverAuth(config: Harbor['driver-auth']): RequestAuth {
-  const { mode } = config;
+export function driverAuth(deps: LiveTextsDeps, config: Harbor['driver-auth']): RequestAuth {
+  const { mode, username } = config;
   const key = 'harbor.driver-auth';
   if (mode === 'none') return () => undefined;
   if (mode === 'off') return isOff(`preheat drivers are off; set ${key}.mode in the config of this proxy`);
-  const secret = readSecret(config['secret-file']!, `${key}.secret-file`);
-  if (mode === 'bearer') return exactly('authorization', `Bearer ${secret}`, 'Bearer realm="sepia"');
   // What a mode needs is there: the schema asks for it.
-  if (mode === 'custom') return exactly(config.header!.toLowerCase(), secret);
-  const basic = Buffer.from(`${config.username}:${secret}`, 'utf8').toString('base64');
-  return exactly('authorization', `Basic ${basic}`, 'Basic realm="sepia"');
+  const source = { file: config['secret-file']!, key: `${key}.secret-file` };
+  const basic = (secret: string): string => Buffer.from(`${username}:${secret}`, 'utf8').toString('base64');
+  const [header, wanted, challenge] = {
+    bearer: ['authorization', (secret: string) => `Bearer ${secret}`, 'Bearer realm="sepia"'],
+    custom: [config.header?.toLowerCase() ?? '', (secret: string) => secret, undefined],
+    basic: ['authorization', (secret: string) => `Basic ${basic(secret)}`, 'Basic realm="sepia"'],
+  }[mode] as [string, (secret: string) => string, string | undefined];
+  return demanded(secretHeader(deps, source, { header, wanted }), challenge);
 }
 
 /** How webhooks prove themselves (`harbor.webhook`). @throws {CodedError} `CONFIG_INVALID` */
-export function webhookAuth(config: Harbor['webhook']): RequestAuth {
+export function webhookAuth(deps: LiveTextsDeps, config: Harbor['webhook']): RequestAuth {
   if (config.auth === 'none') return () => undefined;
   if (config.auth === 'off')
     return isOff('webhooks are off; set harbor.webhook.auth in the config of this proxy');
-  const secret = readSecret(config['authorization-file']!, 'harbor.webhook.authorization-file');
-  return exactly('authorization', secret);
+  const source = { file: config['authorization-file']!, key: 'harbor.webhook.authorization-file' };
+  return demanded(secretHeader(deps, source, { header: 'authorization' }));
 }
 
 function isOff(message: string): RequestAuth {
@@ -39,32 +41,10 @@ function isOff(message: string): RequestAuth {
   };
 }
 
-/** Compares one header with its whole expected value, in a time that tells nothing of either. */
-function exactly(header: string, expected: string, challenge?: string): RequestAuth {
-  const wanted = hash(expected);
+function demanded(isRight: (ctx: Context) => boolean, challenge?: string): RequestAuth {
   return (ctx) => {
-    if (timingSafeEqual(hash(ctx.get(header)), wanted)) return;
+    if (isRight(ctx)) return;
     if (challenge !== undefined) ctx.set('WWW-Authenticate', challenge);
     throw new CodedError('AUTH_REQUIRED', { message: 'credentials of this request are missing or wrong' });
   };
-}
-
-function hash(text: string): Buffer {
-  return createHash('sha256').update(text, 'utf8').digest();
-}
-
-function readSecret(file: string, key: string): string {
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8').trim();
-  } catch (cause) {
-    throwIfBug(cause);
-    throw invalid(`${key}: ${file} cannot be read (${systemCode(cause)})`, cause);
-  }
-  if (text === '') throw invalid(`${key}: ${file} is empty`);
-  return text;
-}
-
-function invalid(message: string, cause?: unknown): CodedError {
-  return new CodedError('CONFIG_INVALID', { message, cause });
 }

@@ -1,10 +1,10 @@
+import type { NamedFile } from '@sepia/base/config/live-texts';
 import type { Logger } from '@sepia/base/log';
 import type { BackendConfig } from '@sepia/cluster/backend-keys';
 import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
 import { mountedFiles } from '@sepia/store/files/disk-files';
 import { proxiesOf } from '@sepia/upstream/client-setup';
 import { proxyEnvironment } from '@sepia/upstream/core/proxy-choice';
-import type { NamedFile } from '@sepia/upstream/credentials/live-texts';
 import { Pools, type PoolTerms } from '@sepia/upstream/credentials/pools';
 import { liveTls } from '@sepia/upstream/credentials/tls-texts';
 import type { BlobBackend } from '../blob-backend.ts';

@@ -1,5 +1,7 @@
 import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
 import { createServer, connect as dial, type Socket } from 'node:net';
+import { join } from 'node:path';
 import { silentLogger } from '@sepia/base/log';
 import { noPostgres, PostgresServer } from '@sepia/test-support/postgres';
 import { until } from '@sepia/test-support/until';
@@ -104,6 +106,23 @@ t.test('records on PostgreSQL', { skip: noPostgres() }, async (t) => {
     await until(() => heard.includes(undefined), 'it listens again');
     await other.change(['y'], () => ({ writes: [put('y', '2')], answer: undefined }));
     await until(() => heard.includes('y'), 'it hears again');
+  });
+
+  await t.test('are asked for by the user that the file names now', async (t) => {
+    const url = freshUrl();
+    server.sql('CREATE ROLE renewed LOGIN SUPERUSER');
+    const file = join(t.testdir({ url }), 'url');
+    const table = await PostgresTable.open({ log }, { url: { file, key: 'records.url-file' } });
+    t.teardown(async () => await table.close());
+    const user = async (): Promise<unknown> =>
+      await table.database.run(async (ask) => (await ask('SELECT current_user AS name'))[0]?.['name']);
+    const former = await user();
+    t.not(former, 'renewed');
+    writeFileSync(file, url.replace(/[/]\w+@/, '/renewed@'));
+    await until(async () => {
+      server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'sepia'");
+      return (await user()) === 'renewed';
+    }, 'new connections are of the renewed user');
   });
 
   await t.test('are not written long after what was read beside them', async (t) => {

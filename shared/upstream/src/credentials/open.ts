@@ -1,8 +1,8 @@
+import { LiveTexts, type NamedFile, type TextSource } from '@sepia/base/config/live-texts';
 import { CodedError } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
 import { basic } from './basic.ts';
 import { CredentialHelper } from './credential-helper.ts';
-import { LiveTexts, type NamedFile, type TextSource } from './live-texts.ts';
 import { PasswordFile } from './password-file.ts';
 import type { CredentialSource } from './source.ts';
 

@@ -1,8 +1,8 @@
 import { X509Certificate } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
+import { LiveTexts, type TextSource, type TextSources, type Texts } from '@sepia/base/config/live-texts';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { tryParse } from '@sepia/base/failure';
-import { LiveTexts, type TextSource, type TextSources, type Texts } from './live-texts.ts';
 
 type TlsName = 'ca' | 'certificate' | 'key';
 

@@ -31,10 +31,6 @@ export const DENIED_MS = 5_000;
 /** The longest of it. */
 export const MOST_DENIED_MS = 60_000;
 
-// Files.
-/** Certificates, keys and the like are looked at so often at most. */
-export const FILE_LOOK_MS = 1_000;
-
 // Credential helpers.
 /** A helper that takes longer is killed. */
 export const HELPER_MS = 30_000;

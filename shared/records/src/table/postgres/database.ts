@@ -1,5 +1,6 @@
 import { randomInt } from 'node:crypto';
 import { backoffMs } from '@sepia/base/async/backoff';
+import type { TextSource } from '@sepia/base/config/live-texts';
 import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
 import { ignoreFailure, logFailure, throwIfBug } from '@sepia/base/failure';
 import { delay, pause } from '@sepia/base/lifecycle';
@@ -17,6 +18,7 @@ import {
 } from '../../deadlines.ts';
 import { type DatabaseFailure, databaseFailure, mayBeDone } from './core/database-failure.ts';
 import { tryLimitMs } from './core/try-limit.ts';
+import { liveDatabaseUrl, placeOf } from './database-url.ts';
 import { type Ask, migrate } from './schema.ts';
 
 /** Connections of one origin, and requests that may wait for one. */
@@ -44,8 +46,8 @@ export interface DatabaseState {
 }
 
 interface DatabaseOptions {
-  /** `postgres://user:password@host:port/database`; never logged. */
-  readonly url: string;
+  /** `postgres://user:password@host:port/database`, or the file that holds it; never logged. */
+  readonly url: TextSource;
 }
 
 /**
@@ -56,7 +58,7 @@ export class PostgresDatabase {
   readonly #log: Logger;
   readonly #pool: pg.Pool;
   readonly #checked = new WeakSet<pg.PoolClient>();
-  readonly #connection: pg.ClientConfig;
+  readonly #url: () => string;
   readonly #name: string;
   readonly #closed = new AbortController();
   #away: string | undefined;
@@ -66,9 +68,21 @@ export class PostgresDatabase {
 
   private constructor(deps: { readonly log: Logger }, { url }: DatabaseOptions) {
     this.#log = deps.log;
-    this.#name = nameOf(url);
-    this.#connection = connectionOf(url);
-    this.#pool = new pg.Pool({ ...this.#connection, max: CONNECTIONS, idleTimeoutMillis: IDLE_MS });
+    const urlNow = liveDatabaseUrl({ ...deps, nowMs: () => performance.now() }, url);
+    this.#url = urlNow;
+    this.#name = placeOf(urlNow());
+    // Each connection by the address of its time: passwords are renewed.
+    const Client = class extends pg.Client {
+      constructor() {
+        super(connectionOf(urlNow()));
+      }
+    };
+    this.#pool = new pg.Pool({
+      Client,
+      connectionTimeoutMillis: CONNECT_MS,
+      max: CONNECTIONS,
+      idleTimeoutMillis: IDLE_MS,
+    });
     const onBroken = (err: Error): void => this.#log.debug({ err }, 'a connection to the database broke');
     // While it is idle the pool tells, while it is in use the connection itself; what was asked on it fails, too.
     this.#pool.on('error', onBroken);
@@ -107,7 +121,7 @@ export class PostgresDatabase {
 
   /** For a connection that listens. */
   newClient(): pg.Client {
-    return new pg.Client(this.#connection);
+    return new pg.Client(connectionOf(this.#url()));
   }
 
   /**
@@ -297,12 +311,6 @@ function connectionOf(url: string): pg.ClientConfig {
     statement_timeout: SERVER_LIMIT_MS,
     keepAlive: true,
   };
-}
-
-/** Host and name of the database, without who and how. */
-function nameOf(url: string): string {
-  const { host, pathname } = new URL(url);
-  return `${host}${pathname}`;
 }
 
 /** True if a write that failed so may be there, or may come to be there, all the same. */

@@ -1,4 +1,5 @@
 import { KeyedLocks } from '@sepia/base/async/keyed-locks';
+import type { TextSource } from '@sepia/base/config/live-texts';
 import { CodedError } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
 import { LATE_MS } from '../../deadlines.ts';
@@ -37,7 +38,7 @@ export class PostgresTable implements RecordTable {
   /** @throws `START_FAILED`, `DISK_FORMAT`: see {@link PostgresDatabase.open} */
   static async open(
     deps: { readonly log: Logger },
-    options: { readonly url: string; readonly deadlineMs?: number; readonly lateMs?: number },
+    options: { readonly url: TextSource; readonly deadlineMs?: number; readonly lateMs?: number },
   ): Promise<PostgresTable> {
     const database = await PostgresDatabase.open(deps, options);
     return new PostgresTable({ ...deps, database }, options);

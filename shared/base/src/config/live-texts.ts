@@ -1,8 +1,10 @@
 import { readFileSync, statSync } from 'node:fs';
-import { CodedError, systemCode } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
-import type { Logger } from '@sepia/base/log';
-import { FILE_LOOK_MS } from '../deadlines/upstreams.ts';
+import { CodedError, systemCode } from '../errors.ts';
+import { throwIfBug } from '../failure.ts';
+import type { Logger } from '../log.ts';
+
+/** Certificates, keys, passwords and the like are looked at so often at most. */
+const FILE_LOOK_MS = 1_000;
 
 /** A file, and the config key that names it, for messages. */
 export interface NamedFile {
@@ -13,7 +15,8 @@ export interface NamedFile {
 /** What a text comes from: a file, or it stands here for good. */
 export type TextSource = NamedFile | string;
 
-interface LiveTextsDeps {
+/** Who is told of what was read again, and since when. */
+export interface LiveTextsDeps {
   readonly log: Pick<Logger, 'info' | 'error'>;
   readonly nowMs: () => number;
 }
@@ -25,7 +28,7 @@ export type Texts<Name extends string> = Readonly<Partial<Record<Name, string>>>
 export type TextSources<Name extends string> = Readonly<Partial<Record<Name, TextSource | undefined>>>;
 
 /**
- * Texts of files that belong together and may be written anew at any time, as renewers of certificates do. They are looked
+ * Texts of files that belong together and may be written anew at any time, as renewers of certificates and passwords do. They are looked
  * at when they are used, once a second at most; while one cannot be read, or they do not fit each other, as in the middle of
  * being replaced, those that were read last stay.
  */
