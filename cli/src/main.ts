@@ -2,7 +2,8 @@ import { buildProgram } from './program.ts';
 import { lastLine } from './terminal/last-line.ts';
 
 try {
-  await buildProgram().parseAsync(process.argv);
+  const program = await buildProgram(process.argv[2]);
+  await program.parseAsync(process.argv);
 } catch (error) {
   const { text, exitCode } = lastLine(error);
   process.stderr.write(`sepia: ${text}\n`);

@@ -1,36 +1,47 @@
 import { readFileSync } from 'node:fs';
-import { PROTOCOL_VERSION } from '@sepia/http/app';
+import { PROTOCOL_VERSION } from '@sepia/http/sign';
 import { Command } from 'commander';
-import { addBackup } from './commands/backup.ts';
-import { addConfig } from './commands/config.ts';
-import { addConfigure } from './commands/configure.ts';
-import { addDemo } from './commands/demo.ts';
-import { addGc } from './commands/gc.ts';
-import { addHarbor } from './commands/harbor.ts';
-import { addConversions } from './commands/images/conversions.ts';
-import { addConvert } from './commands/images/convert.ts';
-import { addLazy } from './commands/lazy.ts';
-import { addPreheat } from './commands/preheat.ts';
-import { addPull } from './commands/pull.ts';
-import { addPurge } from './commands/purge.ts';
-import { addPush } from './commands/push.ts';
-import { addReplicate } from './commands/queues/replicate.ts';
-import { addWriteBack } from './commands/queues/write-back.ts';
-import { addRecords } from './commands/records.ts';
-import { addRing } from './commands/ring.ts';
-import { addRoles } from './commands/role.ts';
-import { addSimulate } from './commands/simulate.ts';
-import { addStatus } from './commands/status.ts';
-import { addTag } from './commands/tag.ts';
-import { addTorrent } from './commands/torrent.ts';
-import { addUp } from './commands/up.ts';
+import { ROLES } from './up/plan.ts';
 
 const EXIT_CODES = `
 Exit codes: 0 all is well; 1 it was done and something is not well, as the command says, or it failed in a way nobody thought of;
 2 a wrong option or config, or it could not be done: one line says why.`;
 
-/** The `sepia` command line. Bad usage ends the process with exit 2 and one line. */
-export function buildProgram(): Command {
+/** Adds commands to a program. */
+type Add = (program: Command) => void;
+
+/** What adds commands, by their names, in the order of `--help`. */
+const COMMANDS: readonly (readonly [names: readonly string[], load: () => Promise<Add>])[] = [
+  [['up'], async () => (await import('./commands/up.ts')).addUp],
+  [['demo'], async () => (await import('./commands/demo.ts')).addDemo],
+  [ROLES, async () => (await import('./commands/role.ts')).addRoles],
+  [['pull'], async () => (await import('./commands/pull.ts')).addPull],
+  [['push'], async () => (await import('./commands/push.ts')).addPush],
+  [['preheat'], async () => (await import('./commands/preheat.ts')).addPreheat],
+  [['torrent'], async () => (await import('./commands/torrent.ts')).addTorrent],
+  [['convert'], async () => (await import('./commands/images/convert.ts')).addConvert],
+  [['conversions'], async () => (await import('./commands/images/conversions.ts')).addConversions],
+  [['lazy'], async () => (await import('./commands/lazy.ts')).addLazy],
+  [['harbor'], async () => (await import('./commands/harbor.ts')).addHarbor],
+  [['tag'], async () => (await import('./commands/tag.ts')).addTag],
+  [['purge'], async () => (await import('./commands/purge.ts')).addPurge],
+  [['gc'], async () => (await import('./commands/gc.ts')).addGc],
+  [['backup', 'restore'], async () => (await import('./commands/backup.ts')).addBackup],
+  [['replicate'], async () => (await import('./commands/queues/replicate.ts')).addReplicate],
+  [['write-back'], async () => (await import('./commands/queues/write-back.ts')).addWriteBack],
+  [['ring'], async () => (await import('./commands/ring.ts')).addRing],
+  [['records'], async () => (await import('./commands/records.ts')).addRecords],
+  [['status'], async () => (await import('./commands/status.ts')).addStatus],
+  [['simulate'], async () => (await import('./commands/simulate.ts')).addSimulate],
+  [['config'], async () => (await import('./commands/config.ts')).addConfig],
+  [['configure'], async () => (await import('./commands/configure.ts')).addConfigure],
+];
+
+/**
+ * The `sepia` command line. Bad usage ends the process with exit 2 and one line. `asked`: a command of it, which is then the only
+ * one: the others' modules are most of what there is to load.
+ */
+export async function buildProgram(asked?: string): Promise<Command> {
   const program = new Command('sepia');
   program
     .version(versionText(), '-V, --version', 'print the version')
@@ -38,29 +49,8 @@ export function buildProgram(): Command {
     .addHelpText('after', EXIT_CODES)
     .showHelpAfterError('(sepia COMMAND --help shows the options)')
     .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2));
-  addUp(program);
-  addDemo(program);
-  addRoles(program);
-  addPull(program);
-  addPush(program);
-  addPreheat(program);
-  addTorrent(program);
-  addConvert(program);
-  addConversions(program);
-  addLazy(program);
-  addHarbor(program);
-  addTag(program);
-  addPurge(program);
-  addGc(program);
-  addBackup(program);
-  addReplicate(program);
-  addWriteBack(program);
-  addRing(program);
-  addRecords(program);
-  addStatus(program);
-  addSimulate(program);
-  addConfig(program);
-  addConfigure(program);
+  const one = COMMANDS.filter(([names]) => asked !== undefined && names.includes(asked));
+  for (const [, load] of one.length > 0 ? one : COMMANDS) (await load())(program);
   return program;
 }
 

@@ -263,7 +263,7 @@ t.test('usage that makes no sense is refused by name', async (t) => {
   ];
   for (const [message, args] of cases)
     await t.rejects(
-      buildProgram().parseAsync(['node', 'sepia', 'convert', ...args, '--work-dir', folder]),
+      (await buildProgram('convert')).parseAsync(['node', 'sepia', 'convert', ...args, '--work-dir', folder]),
       { message },
       args.join(' '),
     );

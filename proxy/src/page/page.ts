@@ -1,9 +1,9 @@
 import type Router from '@koa/router';
 import { H_CLUSTER } from '@sepia/cluster/api/headers';
 import { PROXY } from '@sepia/cluster/api/proxy';
-import { PROTOCOL_VERSION } from '@sepia/http/app';
 import { guardPage, pageFiles } from '@sepia/http/page-files';
 import { routed, serve } from '@sepia/http/router';
+import { PROTOCOL_VERSION } from '@sepia/http/sign';
 import { queryValue } from '@sepia/http/signed';
 import type { Origins } from '../cluster/origins.ts';
 import type { OwnStatus, StatusGatherer } from './status.ts';

@@ -8,6 +8,7 @@ import { clientAddresses } from './client-address.ts';
 import { SAID_MS } from './deadlines/sockets.ts';
 import type { Gate } from './gate.ts';
 import { SAFETY_HEADERS } from './safety-headers.ts';
+import { PROTOCOL_VERSION } from './sign.ts';
 
 /** Longest path with query taken, in characters. */
 export const MAX_URL_CHARS = 8 * 1024;
@@ -28,9 +29,6 @@ const UNDICI_BROKE: ReadonlySet<string> = new Set([
   'UND_ERR_CONNECT_TIMEOUT',
   'UND_ERR_RES_CONTENT_LENGTH_MISMATCH',
 ]);
-
-/** Version that this build speaks to other members; `N` and `N−1` interoperate. */
-export const PROTOCOL_VERSION = 2;
 
 interface AppDeps {
   readonly log: Logger;

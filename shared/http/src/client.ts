@@ -3,11 +3,10 @@ import type { MemberClock } from '@sepia/base/clock/member-clock';
 import { CodedError, isErrorCode } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import { request } from 'undici';
-import { PROTOCOL_VERSION } from './app.ts';
 import { askWhole, type CutAnswer, type WholeAnswer } from './bodies/whole-answer.ts';
 import { wholeBody } from './bodies/whole-body.ts';
 import { BODY_MS } from './deadlines/sockets.ts';
-import { clockOf, hashOf, SIGN_SKEW_MS, type SignedBody, signCall } from './sign.ts';
+import { clockOf, hashOf, PROTOCOL_VERSION, SIGN_SKEW_MS, type SignedBody, signCall } from './sign.ts';
 import { signOld } from './sign-old.ts';
 import type { Dispatcher } from './sockets.ts';
 

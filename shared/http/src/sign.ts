@@ -6,6 +6,9 @@ import { TELL_FULL_EVERY_MS } from './deadlines/sockets.ts';
 import { NonceBook } from './nonce-book.ts';
 import { OLD_FORM, oldMac } from './sign-old.ts';
 
+/** Version that this build speaks to other members; `N` and `N−1` interoperate. */
+export const PROTOCOL_VERSION = 2;
+
 /** How far the date of a signed call may be off, in ms. */
 export const SIGN_SKEW_MS = 60_000;
 /** How long a nonce is remembered, in ms: twice the skew, so a replay is always seen. */
