@@ -29,6 +29,8 @@ export interface AgentSourceOptions {
 export type Arrived = (bytes: Buffer, length: number) => void;
 
 const FINAL: readonly string[] = ['AUTH_DENIED', 'RANGE_INVALID'];
+/** What says that the agent is there and has nothing of a layer. */
+const REFUSED: readonly string[] = ['NO_PEERS', 'BLOB_UNKNOWN'];
 
 /** Reads ranges of layers from the node's own agent: by repository and digest, so that only a link opens a blob. */
 export class AgentSource {
@@ -55,6 +57,7 @@ export class AgentSource {
     end: number,
     signal: AbortSignal,
     arrived: Arrived = () => undefined,
+    final = FINAL,
   ): Promise<Buffer> {
     const range = { digest: layer.digest, start, end };
     if (this.#silent.has(range, performance.now()) && !(await this.#answers(signal)))
@@ -69,7 +72,7 @@ export class AgentSource {
         return bytes;
       } catch (error) {
         if (!isOutside(error)) throw error;
-        if (isCoded(error) && FINAL.includes(error.code)) throw error;
+        if (isCoded(error) && final.includes(error.code)) throw error;
         if (this.#isGone(range, error, beganMs)) throw this.#silence(range, error);
         failure = error;
       }
@@ -83,9 +86,14 @@ export class AgentSource {
     }
   }
 
+  /** As {@link read}; a layer that is not in its repository is not waited for. @throws {CodedError} `BLOB_UNKNOWN` too */
+  async readIfThere(layer: LayerName, start: number, end: number, signal: AbortSignal): Promise<Buffer> {
+    return await this.read(layer, start, end, signal, undefined, [...FINAL, 'BLOB_UNKNOWN']);
+  }
+
   /** An agent that is there has had nothing of the layer for a whole deadline. */
   #isGone({ digest }: BlobRange, error: unknown, beganMs: number): boolean {
-    if (!isCoded(error, 'NO_PEERS')) return false;
+    if (!isCoded(error) || !REFUSED.includes(error.code)) return false;
     return this.#outages.refused(digest, beganMs, performance.now()) >= this.#options.deadlineMs;
   }
 
@@ -170,12 +178,17 @@ async function take(
   throw new CodedError('SIZE_MISMATCH', { detail: { expected: length, found: Math.max(0, at) } });
 }
 
+const REFUSALS: Readonly<Record<number, 'AUTH_DENIED' | 'RANGE_INVALID' | 'BLOB_UNKNOWN'>> = {
+  401: 'AUTH_DENIED',
+  403: 'AUTH_DENIED',
+  404: 'BLOB_UNKNOWN',
+  416: 'RANGE_INVALID',
+};
+
 function refusalOf(status: number, layer: LayerName): CodedError {
-  const code =
-    status === 401 || status === 403 ? 'AUTH_DENIED' : status === 416 ? 'RANGE_INVALID' : 'NO_PEERS';
-  return new CodedError(code, {
+  return new CodedError(REFUSALS[status] ?? 'NO_PEERS', {
     message: `the agent answers ${status} for ${layer.repository}@${layer.digest}`,
-    detail: { status, digest: layer.digest },
+    detail: { status, ...layer },
   });
 }
 

@@ -29,12 +29,12 @@ export interface NamedLayer {
  * their image names a diffID that is shown here. What was read once is known until the daemon ends.
  */
 export class LayerProofs {
-  readonly #source: Pick<AgentSource, 'read'>;
+  readonly #source: Pick<AgentSource, 'readIfThere'>;
   readonly #proven = new LatestMap<Digest, Digest>(MAX_PROVEN);
   readonly #running = new SingleFlight<Digest, void>();
   readonly #abort = new AbortController();
 
-  constructor(deps: { readonly source: Pick<AgentSource, 'read'> }) {
+  constructor(deps: { readonly source: Pick<AgentSource, 'readIfThere'> }) {
     this.#source = deps.source;
   }
 
@@ -45,7 +45,7 @@ export class LayerProofs {
 
   /**
    * Reads a layer whole, unless that is under way; goes on when nobody waits, so that the next pull finds the result.
-   * @throws {CodedError} `MEMBER_BUSY` where enough is read already, `DIGEST_MISMATCH`, `LAYER_INVALID`, as `AgentSource.read`
+   * @throws {CodedError} `MEMBER_BUSY` where enough is read already, `DIGEST_MISMATCH`, `LAYER_INVALID`, as `AgentSource.readIfThere`
    */
   async prove(image: Omit<LayerName, 'digest'>, layer: NamedLayer): Promise<void> {
     if (this.#proven.has(layer.digest)) return;
@@ -100,7 +100,12 @@ export class LayerProofs {
 
   async *#parts(layer: LayerName, sizeBytes: number): AsyncGenerator<Buffer, undefined> {
     for (let at = 0; at < sizeBytes; at += PART_BYTES)
-      yield await this.#source.read(layer, at, Math.min(sizeBytes, at + PART_BYTES), this.#abort.signal);
+      yield await this.#source.readIfThere(
+        layer,
+        at,
+        Math.min(sizeBytes, at + PART_BYTES),
+        this.#abort.signal,
+      );
     return undefined;
   }
 }

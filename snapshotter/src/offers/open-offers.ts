@@ -28,7 +28,7 @@ interface AgentAt {
 interface Parts {
   readonly config: AgentAt;
   readonly dispatcher: Dispatcher;
-  readonly source: Pick<AgentSource, 'read'>;
+  readonly source: Pick<AgentSource, 'read' | 'readIfThere'>;
   readonly indexes: IndexFolder;
   readonly layers: Layers;
   readonly findable: Findable | undefined;

@@ -138,15 +138,15 @@ export class Publisher {
   async #publish(offer: LazyOffer): Promise<LazyAnswer> {
     const { images, nowMs, wallMs } = this.#deps;
     const untilMs = nowMs() + offer.waitMs - MARGIN_MS;
-    const verdict = await this.#judge(offer, untilMs);
+    const { verdict, absent } = await this.#judge(offer, untilMs);
     const [unproven] = [...verdict.forged, ...verdict.unproven];
     if (unproven !== undefined) {
       const isMisfit = verdict.misfits.includes(unproven.digest);
       const reason = isMisfit
         ? `its layer ${unproven.digest}: ${verdict.layers.find(({ digest }) => digest === unproven.digest)?.reason}`
-        : whyRefused(unproven, this.#deps.proofs.diffIdOf(unproven.digest));
+        : whyRefused(unproven, this.#deps.proofs.diffIdOf(unproven.digest), absent.has(unproven.digest));
       images.note(offer, { isLazy: false, reason, layers: verdict.layers }, wallMs());
-      const isPending = verdict.forged.length === 0;
+      const isPending = verdict.forged.length === 0 && absent.size === 0;
       return { isShown: false, refusal: `${offer.repository}@${offer.manifest}: ${reason}`, isPending };
     }
     if (offer.isNydus && this.#deps.leavesNydus) {
@@ -160,17 +160,23 @@ export class Publisher {
     return { isShown: false, unusable: whyNotMounted(offer, outcome), isPending };
   }
 
-  /** What is not proven by records is read whole, as far as there is time; the reading goes on for the next pull. */
-  async #judge(offer: LazyOffer, untilMs: number): Promise<Verdict> {
+  /**
+   * What is not proven by records is read whole, as far as there is time; the reading goes on for the next pull.
+   * `absent`: what is not in the image's repository, so that there is nothing to read.
+   */
+  async #judge(offer: LazyOffer, untilMs: number): Promise<{ verdict: Verdict; absent: Set<Digest> }> {
     const { nowMs } = this.#deps;
     const verdict = this.#verdict(offer);
-    if (verdict.unproven.length === 0 || verdict.forged.length > 0) return verdict;
-    const reading = verdict.unproven.map((one) => this.#prove(claimOf(offer, one)));
+    const absent = new Set<Digest>();
+    if (verdict.unproven.length === 0 || verdict.forged.length > 0) return { verdict, absent };
+    const reading = verdict.unproven.map(async (one) => {
+      if (!(await this.#prove(claimOf(offer, one)))) absent.add(one.digest);
+    });
     const over = new AbortController();
     const late = pause(untilMs - nowMs(), AbortSignal.any([over.signal, this.#abort.signal]));
     await Promise.race([Promise.all(reading), late]);
     over.abort();
-    return this.#verdict(offer);
+    return { verdict: this.#verdict(offer), absent };
   }
 
   /** In one turn: what is decided to be shown later sees the claims of an image that goes out, and what was before is judged. */
@@ -190,14 +196,19 @@ export class Publisher {
     return verdict;
   }
 
-  async #prove({ upstream, repository, ...layer }: Claim): Promise<void> {
+  /** False where the layer's repository does not have it. */
+  async #prove({ upstream, repository, ...layer }: Claim): Promise<boolean> {
     const { proofs, log } = this.#deps;
     try {
       await proofs.prove({ host: upstream, repository }, layer);
+      return true;
     } catch (error) {
       throwIfBug(error);
       const level = isCoded(error, 'MEMBER_BUSY') ? 'debug' : 'warn';
       logFailure(log, error, 'a layer could not be read whole', { layer: layer.digest }, level);
+      // Another's reading may have been joined, which says nothing of this repository.
+      const { host, repository: asked } = isCoded(error, 'BLOB_UNKNOWN') ? (error.detail ?? {}) : {};
+      return host !== upstream || asked !== repository;
     }
   }
 
@@ -217,6 +228,7 @@ export class Publisher {
         .catch((error: unknown) =>
           logFailure(log, error, 'a layer could not be read whole', { layer: digest }),
         )
+        .then(() => undefined)
         .finally(() => this.#proving.delete(digest));
       this.#track(proving);
     }
@@ -340,7 +352,13 @@ function whyHeldBack({ repository, digest, diffId }: Claim, found: Digest | unde
     : `${said}, but that holds ${found}: until a day after its pull nothing is shown under it`;
 }
 
-function whyRefused({ digest, diffId }: LazyOffer['layers'][number], found: Digest | undefined): string {
+function whyRefused(
+  { digest, diffId }: LazyOffer['layers'][number],
+  found: Digest | undefined,
+  isAbsent: boolean,
+): string {
+  if (found === undefined && isAbsent)
+    return `it names ${diffId} as its layer ${digest}, which is another image's here, and that layer is not in its repository`;
   return found === undefined
     ? `it names ${diffId} as its layer ${digest}, which is another image's here; that layer is being read whole to see whether it is the same, pull again in a moment`
     : `it names ${diffId} as its layer ${digest}, which holds ${found}: no runtime unpacks it`;

@@ -110,6 +110,21 @@ t.test('what was waited for in vain is not waited for again while the agent is s
   t.same(asked.slice(5), ['bytes=0-99']);
 });
 
+t.test('a layer that is not in its repository is waited for, or not', async (t) => {
+  let asked = 0;
+  const answer: RequestListener = (_request, response) => {
+    asked += 1;
+    response.writeHead(404).end('{"errors":[]}');
+  };
+  const source = await sourceOf(t, answer, 300);
+  const code = 'BLOB_UNKNOWN';
+  await t.rejects(source.read(LAYER, 0, 100, NEVER), { code: 'TIMEOUT', cause: { code } });
+  t.ok(asked > 1, 'it may come');
+  asked = 0;
+  await t.rejects(source.readIfThere(LAYER, 200, 300, NEVER), { code, detail: LAYER });
+  t.equal(asked, 1);
+});
+
 t.test('what an agent refused for a whole deadline is asked for once, until bytes of it come', async (t) => {
   const asked: string[] = [];
   let isGone = true;

@@ -12,7 +12,7 @@ function proofsOf(...blobs: Buffer[]) {
   const reads: number[] = [];
   const proofs = new LayerProofs({
     source: {
-      read: async (layer, start, end) => {
+      readIfThere: async (layer, start, end) => {
         reads.push(end - start);
         return byDigest.get(layer.digest)!.subarray(start, end);
       },
@@ -74,7 +74,7 @@ t.test('a few are read at a time, and none after the end', async (t) => {
   }));
   const proofs = new LayerProofs({
     source: {
-      read: async (_layer, _start, _end, signal) =>
+      readIfThere: async (_layer, _start, _end, signal) =>
         await new Promise((_settle, reject) =>
           signal.addEventListener('abort', () => reject(signal.reason), { once: true }),
         ),

@@ -270,6 +270,18 @@ t.test('while that is not known it is not let through, and may be asked again', 
   t.match(run.answers, [{ isShown: false, refusal: /is being read whole/, isPending: true }]);
 });
 
+t.test('one whose repository has no such layer is refused at once, and for itself alone', async (t) => {
+  const lacks = (repository: string) => (digest: Digest) => {
+    throw new CodedError('BLOB_UNKNOWN', { detail: { host: 'local', repository, digest } });
+  };
+  const own = published(t, claiming('private'), [], ['private'], {}, lacks('team/app'));
+  await own.answered();
+  t.match(own.answers, [{ isShown: false, refusal: /is not in its repository$/, isPending: false }]);
+  const other = published(t, claiming('private'), [], ['private'], {}, lacks('team/thief'));
+  await other.answered();
+  t.match(other.answers, [{ isShown: false, refusal: /is being read whole/, isPending: true }]);
+});
+
 t.test('what an image claimed without a proof is not shown while that image may look for it', async (t) => {
   const victim = offerOf('low', 'high');
   const run = published(t, [claiming('d high', 'evil'), victim], [], [], { evil: 'something else' });
