@@ -74,7 +74,8 @@ function takenSoFar(swarms) {
 }
 
 function showSwarms(swarms) {
-  byId('no-swarms').hidden = swarms.length > 0;
+  const isQuiet = swarms.every((swarm) => swarm.endedSeconds !== undefined);
+  byId('no-swarms').hidden = !isQuiet;
   const seen = new Set(swarms.map((swarm) => swarm.digest));
   for (const [digest, card] of swarmCards) {
     if (seen.has(digest)) continue;
@@ -83,7 +84,11 @@ function showSwarms(swarms) {
   }
   for (const swarm of swarms) {
     const card = swarmCards.get(swarm.digest) ?? newCard(swarm);
-    card.state.textContent = swarm.state;
+    // In the order in which they are told: what runs first.
+    byId('swarms').append(card.root);
+    const isOver = swarm.endedSeconds !== undefined;
+    card.root.classList.toggle('over', isOver);
+    card.state.textContent = isOver ? `${swarm.progress === 1 ? 'all have it' : 'ended'}, ${duration(swarm.endedSeconds)} ago` : swarm.state;
     card.facts.textContent = `${bytes(swarm.sizeBytes)} · ${count(swarm.pieces, 'piece')} · ${count(swarm.peers.length + swarm.morePeers, 'peer')}${swarm.morePeers > 0 ? ` (${swarm.morePeers} not shown)` : ''}`;
     card.percent.textContent = percent(swarm.progress);
     card.fill.style.width = percent(swarm.progress);
@@ -102,7 +107,6 @@ function newCard(swarm) {
   card.canvas.setAttribute('role', 'img');
   head.append(name, card.state, card.facts, card.percent);
   root.append(head, bar, card.canvas);
-  byId('swarms').append(root);
   swarmCards.set(swarm.digest, card);
   return card;
 }
@@ -143,12 +147,18 @@ function drawRow(pen, row, peer, swarm, width, colour) {
     pen.globalAlpha = 0.25 + 0.75 * fullness;
     pen.fillRect(NAME_PX + column * step, top, Math.max(1, step - gap), ROW_PX);
   }
-  pen.globalAlpha = 0.45;
-  // Only a number is known: a plain bar, no grid that would claim to know which pieces.
-  if (peer.cells.length === 0) pen.fillRect(NAME_PX, top, (room * peer.have) / swarm.pieces, ROW_PX);
+  const share = peer.peerBytes + peer.originBytes;
+  if (peer.cells.length === 0) {
+    // Only a number is known: a plain bar, no grid that would claim to know which pieces; where they came from, if that is known.
+    pen.globalAlpha = peer.have === swarm.pieces ? 1 : 0.45;
+    const length = (room * peer.have) / swarm.pieces;
+    const fromPeers = isOrigin || share === 0 ? length : (length * peer.peerBytes) / share;
+    pen.fillRect(NAME_PX, top, fromPeers, ROW_PX);
+    pen.fillStyle = colour('--origin');
+    pen.fillRect(NAME_PX + fromPeers, top, length - fromPeers, ROW_PX);
+  }
   pen.globalAlpha = 1;
   pen.fillStyle = colour('--quiet');
-  const share = peer.peerBytes + peer.originBytes;
   const from = isOrigin || share === 0 ? '' : `  ${percent(peer.peerBytes / share)} from peers`;
   pen.fillText(`${percent(peer.have / swarm.pieces)}${from}`, NAME_PX + room + 12, top + ROW_PX / 2);
 }

@@ -41,6 +41,8 @@ export const RANGES_IDLE_MS = 30_000;
 export const EXPIRE_EVERY_MS = 1_000;
 /** A revocation is kept for nodes that beat late: many times the longest heartbeat. */
 export const REVOCATION_KEPT_MS = 15 * 60_000;
+/** The page shows a swarm for so long after a node had all of it: whoever opens the page after a pull still sees it. */
+export const ENDED_SHOWN_MS = 10 * 60_000;
 /** Requests that run may take this long when the tracker stops; any other tracker answers what is cut. */
 export const STOP_GRACE_MS = 3_000;
 

@@ -75,6 +75,8 @@ t.test('the page shows members, and a swarm that fills in live', { skip, timeout
     }
     await pulls;
     await page.locator('#peer-bytes', { hasText: /[1-9].*B/ }).waitFor({ timeout: WAIT_MS });
+    const over = page.locator('.swarm.over .tag', { hasText: /^all have it, \d+ s ago$/ });
+    await over.first().waitFor({ timeout: WAIT_MS });
   });
   t.same(complaints, [], 'no errors in the console');
   t.equal(await up.stop(), 0);

@@ -135,7 +135,7 @@ function renew(deps: RouteDeps, nodeId: string, request: z.output<typeof LEASE_R
     deps.nowMs(),
   );
   if (refused) throw new CodedError('OVERLOADED', { message: 'too many nodes have a lease here' });
-  deps.figures.note(nodeId, request.swarms);
+  deps.figures.note(nodeId, request.swarms, deps.nowMs());
   deps.commands.report({ nodeId, address: request.addresses[0] }, request.bootId, request.commands);
   const { commands, unfinished } = deps.commands.due(nodeId, request.bootId, deps.nowMs());
   const { revoked, cursor } = deps.revocations.after(request.revokedAfter, deps.nowMs());
@@ -178,7 +178,7 @@ function status(deps: RouteDeps): unknown {
       known: metainfo.knownCount,
       state: metainfo.state,
       origins: originIds,
-      peers: deps.figures.of(digest),
+      peers: deps.figures.of(digest, nowMs),
     })),
   };
 }

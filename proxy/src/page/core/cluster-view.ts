@@ -32,6 +32,8 @@ export interface PeerView {
   readonly have: number;
   readonly peerBytes: number;
   readonly originBytes: number;
+  /** Since when it takes part no more. */
+  readonly endedSeconds?: number;
 }
 
 /** Anybody may see it: neither the digest nor the size is enough to ask for the blob. */
@@ -46,6 +48,8 @@ export interface SwarmView {
   readonly peers: readonly PeerView[];
   /** Peers that are not shown. */
   readonly morePeers: number;
+  /** No node takes part any more: since when the last one does not. */
+  readonly endedSeconds?: number;
 }
 
 /** What waits for the registry behind an upstream. */
@@ -122,7 +126,7 @@ export function clusterView(
     if (role === 'origin')
       for (const fetch of list(record(answer)['fetches'])) noteFetch(swarms, id, record(fetch));
   const busy = [...swarms.values()].filter((swarm) => swarm.peers.size > 0).map(swarmView);
-  const shown = [...busy.filter((one) => one.progress < 1), ...busy.filter((one) => one.progress === 1)];
+  const shown = busy.sort((a, b) => turnOf(a) - turnOf(b));
   shown.length = Math.min(shown.length, MAX_SWARMS);
   const peers = shown.flatMap((swarm) => swarm.peers);
   return {
@@ -139,6 +143,12 @@ export function clusterView(
       nodes: nodes.size,
     },
   };
+}
+
+/** Those that run first, then those that all have, then those that ended, the latest first. */
+function turnOf({ progress, endedSeconds }: SwarmView): number {
+  if (endedSeconds !== undefined) return 2 + endedSeconds;
+  return progress < 1 ? 0 : 1;
 }
 
 /** What an origin took from upstreams: as it says, else what its known fetches hold. */
@@ -215,6 +225,7 @@ function notePeer(
     have: count === undefined ? countPieces(have, draft.pieces) : Math.min(Math.floor(count), draft.pieces),
     peerBytes: roundMib(number(facts['peerBytes'])),
     originBytes: roundMib(number(facts['originBytes'])),
+    ...optional('endedSeconds', number(facts['endedSeconds'])),
   });
 }
 
@@ -260,6 +271,8 @@ function swarmView(draft: Draft): SwarmView {
     [...draft.peers.values()].filter((peer) => peer.role === role).sort((a, b) => compare(a.id, b.id));
   const peers = [...of('origin'), ...of('agent')];
   const have = peers.reduce((all, peer) => all + peer.have, 0);
+  const ended = of('agent').map(({ endedSeconds }) => endedSeconds);
+  const isOver = ended.length > 0 && !ended.includes(undefined);
   return {
     digest: draft.digest.slice(0, draft.digest.indexOf(':') + 1 + SHOWN_DIGITS),
     sizeBytes: Math.ceil(draft.sizeBytes / MIB) * MIB,
@@ -268,6 +281,7 @@ function swarmView(draft: Draft): SwarmView {
     progress: have / (peers.length * draft.pieces),
     peers: peers.slice(0, MAX_PEERS),
     morePeers: Math.max(0, peers.length - MAX_PEERS),
+    ...(isOver ? { endedSeconds: Math.min(...(ended as number[])) } : {}),
   };
 }
 

@@ -144,6 +144,32 @@ t.test('a swarm that nobody takes part in is not shown, a finished one last', as
   t.same(clusterView([{ id: 'o', role: 'origin', answer: { swarms } }], 1, 0).swarms, [], 'of trackers only');
 });
 
+t.test('swarms that ended are shown after the others, the latest first', async (t) => {
+  const swarm = (name: string, peers: readonly object[]) => ({
+    ...{ digest: digestOf(Buffer.from(name)), sizeBytes: 8, pieces: 4 },
+    peers: peers.map((peer, index) => ({ nodeId: `n${index}`, have: 4, ...peer })),
+  });
+  const told = [
+    swarm('old', [{ endedSeconds: 40 }, { endedSeconds: 31 }]),
+    swarm('late', [{ endedSeconds: 3 }]),
+    swarm('half', [{ endedSeconds: 60 }, { have: 'f0' }]),
+    swarm('runs', [{ have: '80' }, { endedSeconds: 1 }]),
+  ];
+  const view = clusterView([{ id: 't', role: 'tracker', answer: { swarms: told } }], 1, 0);
+  t.same(
+    view.swarms.map(({ digest, endedSeconds }) => [digest, endedSeconds]),
+    [
+      [shown(told[3]!.digest), undefined],
+      [shown(told[2]!.digest), undefined],
+      [shown(told[1]!.digest), 3],
+      [shown(told[0]!.digest), 31],
+    ],
+  );
+  t.same(view.swarms[2]?.peers, [
+    { id: 'n0', role: 'agent', cells: '', have: 4, peerBytes: 0, originBytes: 0, endedSeconds: 3 },
+  ]);
+});
+
 t.test('what is shown is limited', async (t) => {
   const peers = Array.from({ length: 1000 }, (_, index) => ({ nodeId: `n${index}`, have: 'f' }));
   const swarms = Array.from({ length: 100 }, (_, index) => ({

@@ -1,4 +1,6 @@
+import { Bitfield } from '@sepia/base/bitfield';
 import { LatestMap } from '@sepia/base/latest-map';
+import { ENDED_SHOWN_MS } from '../../deadlines.ts';
 
 /** What a node last told of a running swarm; for people who look, never for decisions. */
 export interface SwarmFigures {
@@ -10,26 +12,63 @@ export interface SwarmFigures {
   readonly originBytes: number;
 }
 
-const MAX_NODES = 2_000;
+/** What a node told of a swarm last, before it left it or had all. */
+interface EndedFigures extends Omit<SwarmFigures, 'have'> {
+  /** Number of pieces. */
+  readonly have: number;
+  readonly endedAtMs: number;
+}
 
-/** Last figures by node, of those that run a swarm; the oldest node is dropped beyond a limit. */
+/** A row of a swarm: a node that runs it, or one that did a while ago. */
+export type ShownFigures =
+  | (SwarmFigures & { readonly nodeId: string })
+  | (Omit<EndedFigures, 'endedAtMs'> & { readonly nodeId: string; readonly endedSeconds: number });
+
+const MAX_NODES = 2_000;
+/** Blobs, and nodes of each, whose last figures are kept: as many as a page shows. */
+const MAX_ENDED = 24;
+const MAX_ENDED_NODES = 128;
+
+/**
+ * Last figures by node, of those that run a swarm; the oldest node is dropped beyond a limit. What a node told of a swarm
+ * that it runs no more is kept for {@link ENDED_SHOWN_MS}, so that who looks after a pull sees it.
+ */
 export class LiveFigures {
   readonly #byNode = new LatestMap<string, readonly SwarmFigures[]>(MAX_NODES);
+  readonly #ended = new LatestMap<string, LatestMap<string, EndedFigures>>(MAX_ENDED);
 
-  note(nodeId: string, figures: readonly SwarmFigures[]): void {
+  note(nodeId: string, figures: readonly SwarmFigures[], nowMs: number): void {
+    for (const one of this.#byNode.get(nodeId) ?? [])
+      if (!figures.some(({ digest }) => digest === one.digest)) this.#end(nodeId, one, nowMs);
     if (figures.length === 0) this.#byNode.delete(nodeId);
     else this.#byNode.set(nodeId, figures);
   }
 
+  /** The node is gone, and what it told with it. */
   forget(nodeId: string): void {
     this.#byNode.delete(nodeId);
   }
 
-  of(digest: string): (SwarmFigures & { nodeId: string })[] {
-    const found: (SwarmFigures & { nodeId: string })[] = [];
+  /** Nodes that run the swarm first. */
+  of(digest: string, nowMs: number): ShownFigures[] {
+    const found: ShownFigures[] = [];
     for (const [nodeId, all] of this.#byNode) {
       for (const one of all) if (one.digest === digest) found.push({ nodeId, ...one });
     }
+    const running = new Set(found.map(({ nodeId }) => nodeId));
+    for (const [nodeId, { endedAtMs, ...figures }] of this.#ended.get(digest) ?? []) {
+      const endedMs = nowMs - endedAtMs;
+      if (endedMs >= ENDED_SHOWN_MS || running.has(nodeId)) continue;
+      found.push({ nodeId, ...figures, endedSeconds: Math.round(endedMs / 1_000) });
+    }
     return found;
+  }
+
+  #end(nodeId: string, { have, ...figures }: SwarmFigures, nowMs: number): void {
+    const { digest } = figures;
+    const nodes = this.#ended.get(digest) ?? new LatestMap<string, EndedFigures>(MAX_ENDED_NODES);
+    const { count } = new Bitfield(have.length * 4, Buffer.from(have, 'hex'));
+    nodes.set(nodeId, { ...figures, have: count, endedAtMs: nowMs });
+    this.#ended.set(digest, nodes);
   }
 }
