@@ -6,6 +6,7 @@ import { diskFiles } from '@sepia/store/files/disk-files';
 import type { FilePort } from '@sepia/store/files/file-port';
 import type { BlobAttrs } from '@sepia/store/sidecar';
 import { LogLines } from '@sepia/test-support/log-lines';
+import { VirtualTime } from '@sepia/test-support/virtual-time';
 import t, { type Test } from 'tap';
 import { WriteBehind, type WriteBehindDeps } from '../../src/backend/write-behind.ts';
 import { Fence } from '../../src/fence/core/fence.ts';
@@ -24,6 +25,13 @@ interface Bed {
   readonly push: (text: string) => Digest;
   readonly asked: Digest[];
   readonly written: Set<Digest>;
+}
+
+/** As {@link until}, on a virtual clock: for backends that are of the test, and no folder. */
+function virtually(t: Test): typeof until {
+  const time = new VirtualTime().install();
+  t.teardown(() => time.uninstall());
+  return async (look, what) => await time.settle(until(look, what));
 }
 
 /** What brings 50 blobs of one origin to a backend of this test. */
@@ -110,6 +118,7 @@ function bedOf(t: Test, folder?: BlobBackend): Bed {
 t.test(
   'a backend that fails is asked now and then, told of once, and gets all when it answers',
   async (t) => {
+    const until = virtually(t);
     const bed = bedOf(t);
     const { behind, log, asked } = bed;
     bed.fault = () => new CodedError('BACKEND_DOWN', { message: 'store does not answer' });
@@ -132,6 +141,7 @@ t.test(
 );
 
 t.test('a failure of one blob holds up no other', async (t) => {
+  const until = virtually(t);
   const bed = bedOf(t);
   let bad: Digest | undefined;
   bed.fault = () => {
@@ -188,6 +198,7 @@ t.test(
 );
 
 t.test('an eviction that fails ends no writing to backends', async (t) => {
+  const until = virtually(t);
   const bed = bedOf(t);
   let evictions = 0;
   bed.evictFault = () => {
