@@ -1,5 +1,5 @@
 import type { ByteString } from '../tar/byte-string.ts';
-import { isOpaque, isWhiteout, type TreeNode } from './layer-tree.ts';
+import { isWhiteout, type TreeNode } from './layer-tree.ts';
 
 /** Why layers, mounted one over the other, would not be what unpacking them one after the other gives. */
 export interface Conflict {
@@ -67,7 +67,6 @@ function conflictsOf(tree: TreeNode, below: readonly TreeNode[], layer: number):
       else if (lower.type === 'directory' && !isPlain(lower))
         found.push({ layer, path, reason: 'implied-directory-differs-below' });
     }
-    if (isOpaque(node)) continue;
     for (const [name, child] of node.children ?? []) {
       if (child.type !== 'directory') continue;
       const childPath = (path === '' ? name : `${path}/${name}`) as ByteString;
@@ -77,7 +76,10 @@ function conflictsOf(tree: TreeNode, below: readonly TreeNode[], layer: number):
   return found;
 }
 
-/** What lower directories show under a name, topmost first, as far down as it is not hidden. */
+/**
+ * What lower directories have under a name, topmost first, as far down as no whiteout or file is between. Opaque marks hide
+ * nothing here: who unpacks makes a directory as it is in the first layer below that has it.
+ */
 function seenBelow(directories: readonly TreeNode[], name: ByteString): TreeNode[] {
   const seen: TreeNode[] = [];
   for (const directory of directories) {
@@ -86,9 +88,8 @@ function seenBelow(directories: readonly TreeNode[], name: ByteString): TreeNode
     if (node !== undefined) {
       if (isWhiteout(node)) break;
       seen.push(node);
-      if (node.type !== 'directory' || isOpaque(node)) break;
+      if (node.type !== 'directory') break;
     }
-    if (isOpaque(directory)) break;
   }
   return seen;
 }

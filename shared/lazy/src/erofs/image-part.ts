@@ -14,6 +14,7 @@ import { EROFS_BLOCK } from './inodes.ts';
 import { imageUuid } from './layer-image.ts';
 import { unpackedTree } from './layer-tree.ts';
 import { checkLinkHeaders } from './link-headers.ts';
+import { checkUnpacking } from './unpacking.ts';
 
 /** A layer as an image, and what of its entries is needed again and again. */
 export interface MadeImage extends Pick<ErofsImage, 'meta' | 'sizeBytes' | 'extents'> {
@@ -28,9 +29,10 @@ const SUM_BYTES = 32;
 const MAX_META_BYTES = 16 * 1024 * 1024;
 
 /** The image of a layer from its entries. @throws {CodedError} `LAYER_NOT_LAZY` */
-export function imageOf(index: Pick<LayerIndex, 'diffId' | 'entries'>): MadeImage {
+export function imageOf(index: Pick<LayerIndex, 'kind' | 'diffId' | 'entries'>): MadeImage {
   checkLinkHeaders(index.entries);
   const tree = unpackedTree(index.entries);
+  if (index.kind === 'layer') checkUnpacking(index.entries, tree);
   const { meta, sizeBytes, extents } = encodeErofs(tree, { uuid: imageUuid(index.diffId) });
   return { meta, sizeBytes, extents, implied: impliedDirectories(tree) };
 }

@@ -9,7 +9,7 @@ const PREFIXES: readonly { prefix: string; index: number; isWhole: boolean }[] =
   { prefix: 'security.', index: 6, isWhole: false },
 ];
 /** Marks of overlayfs: a layer that brought its own could point into other layers. Ours come from whiteouts. */
-const OVERLAY_MARKS = 'trusted.overlay.';
+export const OVERLAY_MARKS = 'trusted.overlay.';
 const HEADER_BYTES = 12;
 const ENTRY_BYTES = 4;
 const SHARED_COUNT_AT = 4;

@@ -3,6 +3,7 @@ import { type Digest, Digester } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { GzipSpans } from '../gzip/gzip-spans.ts';
 import { SPAN_BOUNDS, type SpanBounds } from '../span-bounds.ts';
+import { textOf } from '../tar/byte-string.ts';
 import { EntryBudget } from '../tar/entry-budget.ts';
 import type { TarEntry } from '../tar/tar-entry.ts';
 import { TarReader } from '../tar/tar-reader.ts';
@@ -84,6 +85,10 @@ export class LayerIndexer {
     const over = this.#budget.add(entry);
     if (over !== undefined)
       throw new CodedError('LAYER_NOT_LAZY', { message: over.message, detail: { reason: over.reason } });
+    if (entry.usesGlobals)
+      throw new CodedError('LAYER_NOT_LAZY', {
+        detail: { reason: 'global-header', path: textOf(entry.name) },
+      });
     this.#entries.push(layerEntry(entry));
   }
 

@@ -46,7 +46,13 @@ t.test('a path through a link of a lower layer is no path here', async (t) => {
 t.test('what is hidden below does not count', async (t) => {
   const tmp = dir('a/tmp', { mode: 0o1777 });
   t.same(found([tmp], [{ name: 'a/.wh.tmp' }], [{ name: 'a/tmp/x' }]), []);
-  t.same(found([tmp], [{ name: 'a/.wh..wh..opq' }], [{ name: 'a/tmp/x' }]), []);
-  t.same(found([tmp], [{ name: 'a/.wh..wh..opq' }, { name: 'a/tmp/x' }]), [], 'hidden by the layer itself');
   t.same(found([tmp], [{ name: 'a' }], [dir('a'), { name: 'a/tmp/x' }]), [], 'a file was between');
+});
+
+t.test('who unpacks takes a directory from below, whatever is opaque', async (t) => {
+  const tmp = dir('a/tmp', { mode: 0o1777 });
+  const differs = 'a/tmp implied-directory-differs-below';
+  t.same(found([tmp], [{ name: 'a/.wh..wh..opq' }], [{ name: 'a/tmp/x' }]), [`2 ${differs}`]);
+  t.same(found([tmp], [{ name: 'a/.wh..wh..opq' }, { name: 'a/tmp/x' }]), [`1 ${differs}`]);
+  t.same(found([tmp], [{ name: '.wh..wh..opq' }, { name: 'a/tmp/x' }]), [`1 ${differs}`]);
 });

@@ -13,7 +13,7 @@ const link: TarPart = { name: 'link', typeFlag: '1', linkName: 'file', mode: 0o4
 
 function reasonOf(...parts: TarPart[]): unknown {
   try {
-    imageOf({ diffId: DIFF_ID, entries: tarEntries(writeTar(parts)).map(layerEntry) });
+    imageOf({ kind: 'layer', diffId: DIFF_ID, entries: tarEntries(writeTar(parts)).map(layerEntry) });
     return undefined;
   } catch (error) {
     if (!isCoded(error, 'LAYER_NOT_LAZY')) throw error;
