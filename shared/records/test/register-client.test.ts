@@ -97,3 +97,14 @@ t.test('one of a quorum that is slow is not waited for', async (t) => {
   t.equal(await client.change('k', ['a', 'b', 'c'], () => 'x'), 'x');
   t.ok(asked.includes('prepare c'));
 });
+
+t.test('one that says no is made up for at once, whoever else is slow', async (t) => {
+  const { asked, transport } = owners(new Set(['a']));
+  const never = (): Promise<void> => new Promise(() => undefined);
+  const client = clientAt(
+    (id, request) => (id === 'c' ? new Promise(() => undefined) : transport(id, request)),
+    { delay: never },
+  );
+  t.equal(await client.change('k', ['a', 'b', 'c', 'd', 'e'], () => 'x'), 'x');
+  t.same(asked.slice(0, 4), ['prepare b', 'prepare a', 'prepare d', 'prepare e']);
+});

@@ -237,7 +237,7 @@ export class RegisterClient {
       else if (!isQuorum([...idsOf(replies), ...open], shard.sets))
         end(refused ? { type: 'refused' } : { type: 'lost' });
       // One of the first said no, said nothing, or does not count.
-      else if (open.size === waiting.length) askRest();
+      else if (replies.length + open.size < owners.length) askRest();
     };
     const ask = (owner: string): void => {
       const answered = this.#send(owner, sent, signal).then(
