@@ -143,8 +143,9 @@ export function cancelUpload(deps: UploadDeps): RegistryHandler<'upload'> {
 }
 
 /**
- * `from` is a name as the client writes it; a mount from another upstream is an ordinary upload. Without it only what
- * this repository has already is there: a digest that was learned elsewhere opens nothing.
+ * `from` is a name as the client writes it; a mount from another upstream, or from what cannot be a repository here, is
+ * an ordinary upload. Without it only what this repository has already is there: a digest that was learned elsewhere
+ * opens nothing.
  */
 async function isMounted(
   deps: UploadDeps,
@@ -155,12 +156,19 @@ async function isMounted(
   signal: AbortSignal,
 ): Promise<boolean> {
   if (from === undefined) return await deps.uploads.mount(target, target.repository, digest, signal);
-  const source = resolveName(
-    { ns: queryValue(ctx, 'ns'), name: from, defaultUpstream: deps.defaultUpstream },
-    deps.upstreams(),
-  );
-  if (source.upstream !== target.upstream) return false;
+  const source = sourceOf(deps, queryValue(ctx, 'ns'), from);
+  if (source?.upstream !== target.upstream) return false;
   return await deps.uploads.mount(target, source.repository, digest, signal);
+}
+
+/** Undefined for a name that some other registry may have, and that is none here. */
+function sourceOf(deps: UploadDeps, ns: string | undefined, name: string): ResolvedName | undefined {
+  try {
+    return resolveName({ ns, name, defaultUpstream: deps.defaultUpstream }, deps.upstreams());
+  } catch (error) {
+    if (isCoded(error, 'NAME_INVALID')) return undefined;
+    throw error;
+  }
 }
 
 /** A chunk was not the one that it said it is: its client goes on from where the upload stands. */

@@ -154,6 +154,7 @@ t.test('a mount links, or falls back to a session', async (t) => {
   t.equal((await mount(`mount=${content.digest}`)).status, 202, 'without from');
   t.equal((await mount(`mount=${content.digest}&from=team%2Fnobody`)).status, 202, 'not there');
   t.equal((await mount(`mount=${content.digest}&from=docker.io%2Fa%2Fb`)).status, 202, 'of another upstream');
+  t.equal((await mount(`mount=${content.digest}&from=Team%2FA`)).status, 202, 'of no name that is one here');
   const mounted = await mount(`from=team%2Fa&mount=${encodeURIComponent(content.digest)}`);
   t.equal(mounted.status, 201);
   t.equal(mounted.headers.location, `/v2/team/b/blobs/${content.digest}`);
