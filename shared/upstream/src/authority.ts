@@ -1,4 +1,5 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { LatestMap } from '@sepia/base/latest-map';
 import type { Logger } from '@sepia/base/log';
 import { type BearerChallenge, bearerOf, parseChallenges } from '@sepia/oci/www-authenticate';
 import { Authenticator, type Authorizer, type UpstreamChallenge } from './authenticator.ts';
@@ -12,6 +13,8 @@ import { type GivenAnswer, requestToken, TokenCache } from './token.ts';
 
 /** Sockets for token requests: they never wait for bodies. */
 export const TOKEN_SLOTS = 2;
+/** Registries that this one leads to and whose tokens are kept; the oldest is forgotten first. */
+const MAX_ELSEWHERE = 32;
 
 interface AuthorityDeps {
   readonly upstream: string;
@@ -39,6 +42,8 @@ export class Authority {
   readonly #options: AuthorityOptions;
   readonly #gate: SlotGate;
   readonly #warned = new Set<string>();
+  /** Who asks the registries that this one leads to, by their origin. */
+  readonly #elsewhere = new LatestMap<string, Authenticator>(MAX_ELSEWHERE);
 
   constructor(deps: AuthorityDeps, options: AuthorityOptions) {
     this.#deps = deps;
@@ -123,6 +128,32 @@ export class Authority {
     if (second.status === 401 || second.status === 403) as.refused(scope, fresh);
     if (second.status === 401) as.reset();
     return second;
+  }
+
+  /**
+   * One request to a registry that this one led to, as gateways with a name of their own do (`lscr.io` to `ghcr.io`): in
+   * nobody's name, with a token of that one where it wants one, whatever was shown here.
+   * @throws {CodedError} `BACKEND_DOWN` where it gives nobody a token: that says nothing of who may read here
+   */
+  async askElsewhere(
+    url: URL,
+    scope: string,
+    send: (authorization: string | undefined) => Promise<Answer>,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    const nobody = this.#elsewhere.get(url.origin) ?? this.authorizer(undefined);
+    this.#elsewhere.set(url.origin, nobody);
+    try {
+      return await this.ask(nobody, scope, send, signal);
+    } catch (error) {
+      if (!isCoded(error, 'UPSTREAM_DENIED')) throw error;
+      const { upstream } = this.#deps;
+      throw new CodedError('BACKEND_DOWN', {
+        message: `${url.host}, where upstream ${upstream} leads, lets nobody in without an account: ${error.message}`,
+        detail: { upstream, host: url.host, status: 401 },
+        cause: error,
+      });
+    }
   }
 
   /** True where a 401 leads to the token service that has just failed: it is not asked twice. */

@@ -4,7 +4,7 @@ import type { ProxyAddress } from '@sepia/http/sockets';
 import type { BearerChallenge } from '@sepia/oci/www-authenticate';
 import type { Authorizer, UpstreamChallenge } from './authenticator.ts';
 import { Authority, TOKEN_SLOTS } from './authority.ts';
-import type { Home } from './core/reach.ts';
+import { type Home, isSameItem } from './core/reach.ts';
 import { type CredentialSource, type Credentials, fixedCredentials } from './credentials/source.ts';
 import type { TlsTexts } from './credentials/tls-texts.ts';
 import { type Answer, discard, exchange } from './exchange.ts';
@@ -185,7 +185,9 @@ export class Transport {
     }
     const answer = await this.#follow(as, call, signal);
     if (answer.status === 200 || call.accept?.includes(answer.status) === true) return answer;
-    const foreign = answer.url.origin !== home.base.origin;
+    // Whom it is redirected to speaks for the registry where it is one itself, and in one thing: that it has it not.
+    const isDelegate = answer.status === 404 && isSameItem(answer.url, call.path);
+    const foreign = answer.url.origin !== home.base.origin && !isDelegate;
     const failure = await failureOf(answer, call.subject, {
       nowMs: nowMs(),
       foreign,
@@ -215,14 +217,19 @@ export class Transport {
     await this.#sockets.destroy(new CodedError('DRAINING', { message: 'upstream client is closed' }));
   }
 
-  /** Each hop at the upstream itself brings its own authorization, other hosts never see any. */
+  /** Each hop at the upstream itself brings its own authorization; other hosts never see any, registries among them give nobody's. */
   async #follow(as: Authorizer, call: RegistryRead, signal: AbortSignal): Promise<Answer> {
     const { home, upstream, insecure } = this.#deps;
     const first = apiUrl(home.base, `${call.subject.repository}/${call.path}`);
     return await follow(
       { name: home.base.host, upstream, first, home: home.base, allowPlain: insecure },
-      async (url, mayShow) =>
-        mayShow ? await this.#sendOwn(as, call, url, signal) : await this.#send(call, url, undefined, signal),
+      async (url, mayShow) => {
+        if (mayShow) return await this.#sendOwn(as, call, url, signal);
+        const send = async (authorization?: string): Promise<Answer> =>
+          await this.#send(call, url, authorization, signal);
+        if (url.origin === home.base.origin || !isSameItem(url, call.path)) return await send();
+        return await this.#authority.askElsewhere(url, scopeOf(url, call.subject.repository), send, signal);
+      },
     );
   }
 

@@ -128,6 +128,13 @@ export function mayDial(place: Place, address: AddressClass, own: AddressClass |
   return address === 'private' && own === 'private';
 }
 
+/** True for the address of the same item (`manifests/v1`, `blobs/sha256:…`) at a registry: not for storage, whose paths are its own. */
+export function isSameItem(url: URL, path: string): boolean {
+  const item = `/${path.split('?', 1)[0]}`;
+  const pathname = url.pathname.replace(/%3a/gi, ':');
+  return pathname.endsWith(item) && /\/v2\/[^/]+/.test(pathname.slice(0, -item.length));
+}
+
 /** The three names of this machine are one host. */
 function isSameHost(one: string, other: string): boolean {
   const [a, b] = [plainHost(one), plainHost(other)];

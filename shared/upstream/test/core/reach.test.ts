@@ -5,6 +5,7 @@ import {
   classOf,
   type Home,
   isAddress,
+  isSameItem,
   mayBear,
   mayDial,
   type Place,
@@ -152,4 +153,20 @@ t.test('who may be dialled, and who may see credentials', async (t) => {
     true,
     false,
   ]);
+});
+
+t.test('the address of an item at a registry', async (t) => {
+  const blob = `blobs/sha256:${'a'.repeat(64)}`;
+  for (const [url, path, is] of [
+    ['https://ghcr.io/v2/someone/app/manifests/v1', 'manifests/v1', true],
+    ['https://art.example/api/docker/v2/app/manifests/v1?x=1', 'manifests/v1', true],
+    [`https://ghcr.io/v2/app/${blob}`, blob, true],
+    [`https://ghcr.io/v2/app/${blob.replace(':', '%3A')}`, blob, true],
+    ['https://ghcr.io/v2/app/tags/list', 'tags/list?n=1', true],
+    ['https://ghcr.io/v2/manifests/v1', 'manifests/v1', false],
+    ['https://ghcr.io/manifests/v1', 'manifests/v1', false],
+    ['https://ghcr.io/v2/app/manifests/v1', 'manifests/v2', false],
+    ['https://cdn.example/docker/registry/v2/blobs/sha256/ab/abcd/data', blob, false],
+  ] as const)
+    t.equal(isSameItem(new URL(url), path), is, url);
 });
