@@ -21,6 +21,7 @@ import { accessCall } from '@sepia/face/door/upstream-access';
 import type { InternalClient, InternalRequest } from '@sepia/http/client';
 import { type Authorizer, GivenToken } from '@sepia/upstream/authenticator';
 import { basic } from '@sepia/upstream/credentials/basic';
+import { isOfWhoAsks } from '@sepia/upstream/failure';
 import { readItem } from '@sepia/upstream/read-item';
 import { carriesPassword } from '@sepia/upstream/transport';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
@@ -198,7 +199,8 @@ export class AccessClient {
         return { verdict, ttlMs: Math.max(0, Math.min(OWN_TTL_MS, untilMs - dateMs())) };
       } catch (error) {
         throwIfBug(error);
-        if (!isCoded(error, 'UPSTREAM_DENIED')) throw isCoded(error) ? error : cause;
+        const isAnswer = verdict === 'public' && !isOfWhoAsks(error);
+        if (isAnswer || !isCoded(error, 'UPSTREAM_DENIED')) throw isCoded(error) ? error : cause;
       }
     }
     const challenge = client.own.challenge(`repository:${name.repository}:pull`);

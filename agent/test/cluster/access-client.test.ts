@@ -16,15 +16,15 @@ members: [{ id: origin-1, role: origin, urls: ['http://127.0.0.1:1'], peers: ['1
 upstreams: [{ name: up, url: 'http://127.0.0.1:3', mode: pull-through }]
 `;
 
-/** The whole cluster is silent; the upstream lets everybody in. */
-function alone(): AccessClient {
+/** The whole cluster is silent; the upstream lets everybody in, unless it answers otherwise. */
+function alone(listTags: () => Promise<unknown> = async () => ({})): AccessClient {
   const silent = async (): Promise<never> => {
     throw new CodedError('PEER_HTTP');
   };
   const upstream = {
-    listTags: async () => ({}),
+    listTags,
     authorizer: () => ({}),
-    own: {},
+    own: { challenge: () => undefined },
   } as unknown as UpstreamClient;
   const nowMs = (): number => NOW_MS;
   return new AccessClient(
@@ -50,4 +50,16 @@ t.test('an agent alone believes a token no longer than to its end', async (t) =>
   t.same(await check(`Bearer ${jwt}`), { verdict: 'granted', ttlMs: 2_000 });
   t.same(await check('Bearer opaque'), { verdict: 'granted', ttlMs: 10_000 });
   t.same(await check('Basic YTpi'), { verdict: 'granted', ttlMs: 60_000 });
+});
+
+t.test('an agent alone asks to log in only where that could help', async (t) => {
+  const name = { upstream: 'up', repository: parseRepositoryName('a/b') };
+  const check = async (detail: object) => {
+    const refuses = async (): Promise<never> => {
+      throw new CodedError('UPSTREAM_DENIED', { detail: { ...detail } });
+    };
+    return await alone(refuses).check(name, { kind: 'repository' }, undefined);
+  };
+  t.match(await check({ status: 401 }), { verdict: 'challenge' });
+  await t.rejects(check({ status: 451, reason: 'request-refused' }), { code: 'UPSTREAM_DENIED' });
 });

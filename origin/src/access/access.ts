@@ -10,6 +10,7 @@ import { believableUntilMs, hashOf } from '@sepia/face/access/authorization';
 import { parseReference } from '@sepia/oci/route';
 import type { BearerChallenge } from '@sepia/oci/www-authenticate';
 import type { Authorizer, UpstreamChallenge } from '@sepia/upstream/authenticator';
+import { isOfWhoAsks } from '@sepia/upstream/failure';
 import { carriesPassword } from '@sepia/upstream/transport';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
 import {
@@ -208,7 +209,9 @@ export class Access {
       const as = sessions.authorizer(client, key, authorization);
       mine = as === undefined ? undefined : await this.#probe(name, item, as);
       if (as !== undefined && mine === undefined) return this.#grant(name, key, authorization, as);
-      if (mine !== undefined && !isRefusal(mine)) return await this.#orStale(name, key, mine);
+      // A registry may say 400 to a token that it cannot read.
+      if (mine !== undefined && !isCoded(mine, 'UPSTREAM_DENIED'))
+        return await this.#orStale(name, key, mine);
       sessions.drop(key, authorization);
       // Rights may be granted next: the token that lacked them is not handed out once more.
       this.#tokens.delete(this.#tokenKeys.get(hashOf(authorization), this.#deps.nowMs()) ?? '');
@@ -230,7 +233,7 @@ export class Access {
       publics.note(name);
       return { verdict: 'public', ttlMs: PUBLIC_MS };
     }
-    if (!isRefusal(refused)) return await this.#orStale(name, key, refused);
+    if (!isOfWhoAsks(refused)) return await this.#orStale(name, key, refused);
     this.#public.delete(key);
     void publics.forget(name);
     const challenge = anonymous.challenge(scopeOf(name));
@@ -331,10 +334,6 @@ export class Access {
       });
     return client;
   }
-}
-
-function isRefusal(error: CodedError): boolean {
-  return isCoded(error, 'UPSTREAM_DENIED');
 }
 
 /** The upstream knows who it is, and says no. */

@@ -18,7 +18,7 @@ const NOBODY = { challenge: () => ({ scheme: 'bearer', realm: 'http://up/token' 
 /** `Access` before an upstream that does what the test says. */
 class Bench {
   nowMs = 1_000_000;
-  state: 'public' | 'private' | 'down' = 'public';
+  state: 'public' | 'private' | 'down' | 'refused' = 'public';
   recorded: Awaited<ReturnType<PublicRepositories['recall']>>;
   readonly asked = { nobody: 0, somebody: 0 };
   readonly access: Access;
@@ -28,6 +28,8 @@ class Bench {
       this.asked[as === NOBODY ? 'nobody' : 'somebody'] += 1;
       if (this.state === 'down') throw new CodedError('BACKEND_DOWN');
       if (this.state === 'private') throw new CodedError('UPSTREAM_DENIED', { detail: { status: 401 } });
+      if (this.state === 'refused')
+        throw new CodedError('UPSTREAM_DENIED', { detail: { status: 451, reason: 'request-refused' } });
       return {};
     };
     const client = { listTags, authorizer: () => ({}) } as unknown as UpstreamClient;
@@ -77,4 +79,13 @@ t.test('made-up tokens cost the upstream one request each, the same one none', a
   bench.nowMs += 6_000;
   bench.state = 'public';
   t.equal(await bench.verdict('Bearer made-up-1'), 'granted', 'a refusal is forgotten soon');
+});
+
+t.test('a no to the request itself asks nobody to log in, and is not remembered', async (t) => {
+  const bench = new Bench();
+  bench.state = 'refused';
+  for (const authorization of [undefined, 'Bearer somebody'])
+    await t.rejects(bench.verdict(authorization), { code: 'UPSTREAM_DENIED', detail: { status: 451 } });
+  bench.state = 'public';
+  t.equal(await bench.verdict(), 'public');
 });

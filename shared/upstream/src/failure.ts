@@ -1,4 +1,4 @@
-import { CodedError, type ErrorCode } from '@sepia/base/errors';
+import { CodedError, type ErrorCode, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { readLimited } from '@sepia/http/client';
 import { contentOf } from './content-coding.ts';
@@ -9,6 +9,8 @@ import { retryAfterOf } from './retry-after.ts';
 export const NO_HEAD = [204, 400, 405, 500, 501];
 /** Answers to a `Range` of servers that know none, beside 416. */
 const NO_RANGES = [400, 501];
+/** `detail.reason` of an `UPSTREAM_DENIED` that is not about who asks: other credentials would not help. */
+const REQUEST_REFUSED = 'request-refused';
 const MAX_ERROR_BODY_BYTES = 64 * 1024;
 
 /** What was asked for, for the error's code and detail. */
@@ -46,6 +48,7 @@ export async function failureOf(
       host: answer.url.host,
       ...(said.code === undefined ? {} : { upstreamCode: said.code }),
       ...(said.message === undefined ? {} : { upstreamMessage: said.message }),
+      ...(code === 'UPSTREAM_DENIED' && status !== 401 && status !== 403 ? { reason: REQUEST_REFUSED } : {}),
       ...(limited ? { retryAfterSeconds: Math.max(1, retryAfter ?? 1) } : {}),
     },
   });
@@ -56,7 +59,7 @@ function codeOf(status: number, subject: Subject, foreign: boolean): ErrorCode {
   if (status === 416) return 'RANGE_INVALID';
   if (foreign || status >= 500 || status === 408 || status === 425 || status < 400) return 'BACKEND_DOWN';
   if (status === 412) return 'UPSTREAM_POLICY';
-  return status === 404 ? subject.unknown : 'UPSTREAM_DENIED';
+  return status === 404 || status === 410 ? subject.unknown : 'UPSTREAM_DENIED';
 }
 
 function messageOf(code: ErrorCode, answer: Answer, said: Said): string {
@@ -76,6 +79,11 @@ function messageOf(code: ErrorCode, answer: Answer, said: Said): string {
     default:
       return `${host} does not have it (${answer.status})${because}`;
   }
+}
+
+/** True for a no to who asks; one to the request itself (451, 406) is to be told as it is. */
+export function isOfWhoAsks(error: unknown): boolean {
+  return isCoded(error, 'UPSTREAM_DENIED') && error.detail['reason'] !== REQUEST_REFUSED;
 }
 
 interface Said {

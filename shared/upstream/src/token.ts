@@ -144,7 +144,7 @@ export async function requestToken(
       cause: error,
     });
   }
-  if (answer.status !== 200) throw refusalOf(deps, answer, scopes.join(' '));
+  if (answer.status < 200 || answer.status > 299) throw refusalOf(deps, answer, scopes.join(' '));
   return readToken(await tokenAnswer(answer), url);
 }
 function refusalOf(deps: Pick<TokenDeps, 'upstream' | 'nowMs'>, answer: Answer, scope: string): CodedError {

@@ -1,5 +1,6 @@
 import { makeImage, seededBytes } from '@sepia/test-support/upstream/fake-upstream';
 import t from 'tap';
+import { isOfWhoAsks } from '../src/failure.ts';
 import {
   clientOf,
   failure,
@@ -143,6 +144,8 @@ t.test('token: failures of the token service are coded', async (t) => {
     [{ type: 'status', status: 503 }, 'BACKEND_DOWN'],
     [{ type: 'status', status: 429, headers: { 'retry-after': '7' } }, 'UPSTREAM_LIMITED'],
     [{ type: 'status', status: 200, body: 'not json' }, 'BACKEND_DOWN'],
+    [{ type: 'status', status: 204 }, 'BACKEND_DOWN'],
+    [{ type: 'status', status: 201, body: '{"token":"taken"}' }, 'UPSTREAM_DENIED'],
     [{ type: 'status', status: 200, body: 'null' }, 'BACKEND_DOWN'],
     [{ type: 'status', status: 200, body: '{"token":"a\\r\\nX-Evil: 1"}' }, 'BACKEND_DOWN'],
     [{ type: 'reset' }, 'BACKEND_DOWN'],
@@ -176,6 +179,26 @@ t.test('token: a registry behind a redirect is asked for a token in nobody’s n
     [undefined],
   );
   t.notOk(thief.log.some((entry) => entry.authorization !== undefined));
+});
+
+t.test('other refusals are not about who asks; what is gone is unknown', async (t) => {
+  const upstream = await startUpstream(t, { auth: { type: 'token' } });
+  upstream.push(repository, IMAGE, 'v1');
+  const client = clientOf(t, upstream.url);
+  for (const [status, isIt] of [
+    [401, true],
+    [403, true],
+    [400, false],
+    [406, false],
+    [451, false],
+  ] as const) {
+    upstream.misbehave({ kind: 'manifest', does: { type: 'status', status } });
+    const error = await failure(client.getManifest(V1, soon()), 'UPSTREAM_DENIED');
+    t.equal(isOfWhoAsks(error), isIt, String(status));
+    upstream.behave();
+  }
+  upstream.misbehave({ kind: 'manifest', does: { type: 'status', status: 410 } });
+  await failure(client.getManifest(V1, soon()), 'MANIFEST_UNKNOWN');
 });
 
 t.test('403 and 412 are denials that say what the upstream said', async (t) => {
