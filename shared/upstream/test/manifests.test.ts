@@ -1,6 +1,6 @@
 import { digestOf } from '@sepia/base/digest';
 import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, OCI_MANIFEST } from '@sepia/oci/manifest';
-import { makeImage, makeIndex } from '@sepia/test-support/upstream/fake-upstream';
+import { type Misbehaviour, makeImage, makeIndex } from '@sepia/test-support/upstream/fake-upstream';
 import t from 'tap';
 import type { Answer } from '../src/exchange.ts';
 import { checkManifest } from '../src/manifest-check.ts';
@@ -85,6 +85,42 @@ t.test('where HEAD fails or tells no digest, GET answers', async (t) => {
     t.equal(upstream.requests('manifest', 'GET').length, 1, does.type);
   }
 });
+
+t.test(
+  'a gateway that fails once is asked once more, unless it says when or a password is shown',
+  async (t) => {
+    const upstream = await startUpstream(t);
+    const image = makeImage({ layers: [10], seed: 1 });
+    const digest = upstream.push(repository, image, 'v1');
+    const client = clientOf(t, upstream.url);
+    const query = { repository, reference: reference('v1') };
+    const blob = { repository, digest: image.layers[0]! };
+    for (const status of [502, 503, 504]) {
+      upstream.misbehave({ times: 1, does: { type: 'status', status } });
+      t.equal((await client.getManifest(query, soon())).digest, digest, String(status));
+      upstream.misbehave({ times: 1, does: { type: 'status', status } });
+      t.same(await client.headBlob(blob, soon()), { sizeBytes: 10 }, String(status));
+    }
+    const asked = async (run: () => Promise<unknown>, does: Misbehaviour): Promise<number> => {
+      upstream.log.length = 0;
+      const undo = upstream.misbehave({ does });
+      await failure(run(), 'BACKEND_DOWN');
+      undo();
+      return upstream.log.length;
+    };
+    const get = (): Promise<unknown> => client.getManifest(query, soon());
+    t.equal(await asked(get, { type: 'status', status: 502 }), 2, 'twice, and no more');
+    t.equal(await asked(get, { type: 'status', status: 503, headers: { 'retry-after': '9' } }), 1);
+    t.equal(await asked(get, { type: 'status', status: 500 }), 1, 'the registry itself');
+    t.equal(await asked(() => client.getBlob(blob, soon()), { type: 'status', status: 502 }), 1, 'a body');
+    const brought = client.as('Basic YTpi');
+    t.equal(
+      await asked(() => brought.getManifest(query, soon()), { type: 'status', status: 502 }),
+      1,
+      'password',
+    );
+  },
+);
 
 t.test('wrong bytes are never handed on', async (t) => {
   const upstream = await startUpstream(t);

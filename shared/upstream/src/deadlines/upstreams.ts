@@ -15,6 +15,9 @@ export const QUEUE_MS = 60_000;
 /** So many wait for turns as get one within this: who would wait longer is better told at once. */
 export const TURN_QUEUE_MS = 5_000;
 
+/** A gateway that could not bring a small question to its registry is asked once more after this: it is often over at once. */
+export const HICCUP_MS = 250;
+
 // Registries that are written to.
 /** A target that does not accept a connection within this is down. */
 export const TARGET_CONNECT_MS = 5_000;
