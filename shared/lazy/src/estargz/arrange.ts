@@ -122,6 +122,8 @@ class LayerTree {
   readonly #isPlain: boolean;
   readonly #nodes: Node[] = [];
   readonly #byPath = new Map<ByteString, Node>();
+  /** Directories that only other paths name. */
+  readonly #implied = new Set<ByteString>();
   #replaced = 0;
 
   constructor(isPlain: boolean) {
@@ -145,9 +147,11 @@ class LayerTree {
         return `${shown} is a hard link to ${JSON.stringify(textOf(entry.linkName).slice(0, 200))}, which this layer does not have before it`;
       if (target.entry.type === 'directory') return `${shown} is a hard link to a directory`;
     }
-    const before = this.#byPath.get(path);
-    if (before !== undefined && !this.#replace(before, entry))
-      return 'too many directories are replaced by files';
+    if (!this.#replace(path, entry)) return 'too many directories are replaced by files';
+    for (let up = parentOf(path); up !== '' && !this.#byPath.has(up); up = parentOf(up)) {
+      if (this.#implied.has(up)) break;
+      this.#implied.add(up);
+    }
     const node: Node = { entry, index, target, path, counts: true, heir: undefined };
     this.#nodes.push(node);
     this.#byPath.set(path, node);
@@ -213,18 +217,26 @@ class LayerTree {
     return undefined;
   }
 
-  #replace(before: Node, entry: TarEntry): boolean {
-    before.counts = false;
-    if (before.entry.type !== 'directory' || entry.type === 'directory') return true;
+  /** @returns false where that was done too often */
+  #replace(path: ByteString, entry: TarEntry): boolean {
+    const before = this.#byPath.get(path);
+    if (before !== undefined) before.counts = false;
+    const wasDirectory = this.#implied.delete(path) || before?.entry.type === 'directory';
+    if (!wasDirectory || entry.type === 'directory') return true;
     this.#replaced += 1;
-    const inside = `${before.path}/`;
-    for (const [path, node] of this.#byPath) {
-      if (!path.startsWith(inside)) continue;
+    const inside = `${path}/`;
+    for (const [below, node] of this.#byPath) {
+      if (!below.startsWith(inside)) continue;
       node.counts = false;
-      this.#byPath.delete(path);
+      this.#byPath.delete(below);
     }
+    for (const below of this.#implied) if (below.startsWith(inside)) this.#implied.delete(below);
     return this.#replaced <= MAX_REPLACED_DIRECTORIES;
   }
+}
+
+function parentOf(path: ByteString): ByteString {
+  return path.slice(0, Math.max(0, path.lastIndexOf('/'))) as ByteString;
 }
 
 /** Moves the prioritized entries, each behind its directories and its link's file, to the front. */

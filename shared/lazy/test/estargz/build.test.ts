@@ -6,6 +6,7 @@ import { parseFooter } from '../../src/estargz/footer.ts';
 import { verifyEstargz } from '../../src/estargz/verify.ts';
 import { PackPool } from '../../src/pack/pool.ts';
 import { byteStringOf, textOf } from '../../src/tar/byte-string.ts';
+import { tarEntries } from '../../src/tar/tar-reader.ts';
 import { arbitraryParts, madeFit } from '../support/arbitrary-tar.ts';
 import { buildLayer, builtLayer } from '../support/build-layer.ts';
 import { bytesText, eager, lazy, tarBytes, unpacked } from '../support/layer-tree.ts';
@@ -77,6 +78,16 @@ t.test('of entries of one path the last counts, as after unpacking', async (t) =
     'a file twice': [file('a', 'one'), file('./a', 'two', { uid: 5 })],
     'a directory twice': [dir('d/', { mode: 0o700 }), file('d/x', 'x'), dir('d', { mode: 0o755 })],
     'a directory that becomes a file': [dir('d/'), file('d/x', 'x'), file('d', 'now a file')],
+    'a directory that is only implied becomes a link': [
+      file('d/e/x', 'x'),
+      { name: 'd', typeFlag: '2', linkName: '/' },
+    ],
+    'a directory that is only implied becomes a file, then a directory': [
+      file('d/e/x', 'x'),
+      file('d', 'f'),
+      dir('d'),
+      file('d/e/y', 'y'),
+    ],
     'a file that becomes a directory': [file('d', 'f'), dir('d/'), file('d/x', 'x')],
     'links to what is replaced': [
       file('a', 'one', { mode: 0o600, uid: 7 }),
@@ -108,6 +119,19 @@ t.test('of entries of one path the last counts, as after unpacking', async (t) =
     t.same(await lazy(built.blob), unpacked(tar), `${name}, read lazily`);
     t.same(await findings(built), [], name);
   }
+});
+
+t.test('what is read first does not come before what it replaces', async (t) => {
+  const tar = writeTar([file('d/e/x', 'x'), file('a', 'a'), { name: 'd', typeFlag: '2', linkName: '/' }]);
+  const built = await builtLayer(tar, { prioritized: ['d', 'd/e/x'] });
+  t.same(eager(built.blob), unpacked(tar));
+  t.same(await lazy(built.blob), unpacked(tar));
+  t.same(built.missing, ['d/e/x']);
+  const names = tarEntries(gunzipSync(built.blob)).map(({ name }) => name as string);
+  t.notOk(
+    names.some((name) => name.startsWith('d/')),
+    'nothing lies below a link',
+  );
 });
 
 t.test('global headers are folded into the entries that they change', async (t) => {
@@ -332,7 +356,6 @@ t.test('a source that fails ends the writing', async (t) => {
   const tar = writeTar([file('a', 'x'.repeat(5000))]);
   const { buildEstargz, BUILD_DEFAULTS } = await import('../../src/estargz/build.ts');
   const { inlinePacker } = await import('../../src/pack/batch.ts');
-  const { tarEntries } = await import('../../src/tar/tar-reader.ts');
   const source = { ...tarBytes(tar), readInto: async () => Promise.reject(new Error('disk is gone')) };
   await t.rejects(
     buildEstargz({ source, packer: inlinePacker, take: () => undefined }, tarEntries(tar), BUILD_DEFAULTS),

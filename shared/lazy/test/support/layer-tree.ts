@@ -42,7 +42,8 @@ export function unpacked(tar: Uint8Array): Tree {
     const path = textOf(cleanPath(entry.name));
     const linked = entry.type === 'hardlink' ? nodes.get(textOf(cleanPath(entry.linkName))) : undefined;
     if (entry.type === 'hardlink' && linked === undefined) throw new Error(`${path} links to nothing`);
-    if (nodes.get(path)?.type === 'directory' && entry.type !== 'directory')
+    // A directory may be there without an entry of its own.
+    if (entry.type !== 'directory')
       for (const other of [...nodes.keys()]) if (other.startsWith(`${path}/`)) nodes.delete(other);
     nodes.set(path, linked ?? nodeOf(entry, Buffer.concat(contents.get(entry)!)));
   }
