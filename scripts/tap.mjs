@@ -34,6 +34,8 @@ export function testFiles(places, pattern = /\.test\.ts$/) {
 const JOBS = Math.min(4, availableParallelism() + 1);
 /** Seconds that a file may take where `--timeout` does not say. */
 const TIMEOUT_S = 900;
+/** What Node loads before each file. */
+const PRELOAD = new URL('./test-preload.mjs', import.meta.url).href;
 /** A file that is out of time says so and tears down what it started; after so long in ms it is ended, then killed. */
 const DYING_MS = 10_000;
 
@@ -114,7 +116,7 @@ async function runFile({ file, others, timeoutS, env, Parser }, run) {
   const parsed = new Promise((resolve) => parser.on('complete', resolve));
   let isLate = false;
   let timers = [];
-  const code = await run([file, ...others], {
+  const code = await run(['--import', PRELOAD, file, ...others], {
     env,
     stdio: ['inherit', 'pipe', 'inherit'],
     onStart: (child) => {
