@@ -4,10 +4,8 @@ import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ROOT } from './node24.mjs';
-import { runTap, testFiles, workspaces } from './tap.mjs';
+import { PURE_PACKAGES, runTap, testFiles, workspaces } from './tap.mjs';
 
-/** Packages that are pure as a whole, as cores are. */
-const PURE_PACKAGES = ['shared/oci', 'shared/metainfo'];
 /** Imports every file that is judged: one that no test loads is unreached, not unknown. */
 const LOAD = 'for (const file of process.argv.slice(1)) await import(file)';
 /** The ends of blocks, and comments: no code. */

@@ -1,4 +1,4 @@
-// Runs tests, each file in a process of its own, and says at the end how many assertions held. Plain JS: it must run under Node 20.
+// Runs tests, each file in a process of its own but for pure ones, and says at the end how many assertions held. Plain JS: it must run under Node 20.
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join, relative } from 'node:path';
@@ -36,13 +36,18 @@ const JOBS = Math.min(4, availableParallelism() + 1);
 const TIMEOUT_S = 900;
 /** What Node loads before each file. */
 const PRELOAD = new URL('./test-preload.mjs', import.meta.url).href;
+/** Runs several pure files in one process. */
+const BATCH = 'scripts/test-batch.mjs';
+const BATCH_FILES = 12;
+/** What is pure as a whole, as cores are. */
+export const PURE_PACKAGES = ['shared/oci', 'shared/metainfo'];
 /** A file that is out of time says so and tears down what it started; after so long in ms it is ended, then killed. */
 const DYING_MS = 10_000;
 
 /**
- * Runs the tests of `places`, or those that `args` names (files or folders), each in a process of its own: `--jobs=N` of
- * them at once, each for at most `--timeout=SECONDS`; other flags go to the files. `run` starts Node. Not by `tap run`: its
- * loaders cost every file, and every process that a file starts, half a second of a core.
+ * Runs the tests of `places`, or those that `args` names (files or folders), each in a process of its own, those of what is
+ * pure several to a process: `--jobs=N` of them at once, each for at most `--timeout=SECONDS`; other flags go to the files.
+ * `run` starts Node. Not by `tap run`: its loaders cost every file, and every process that a file starts, half a second of a core.
  * @returns {Promise<number>} 0 where all held and at least one test was there
  */
 export async function runTap(places, args, run, options = {}) {
@@ -64,13 +69,13 @@ export async function runTap(places, args, run, options = {}) {
   );
   const totals = { passed: 0, failed: 0, skipped: 0 };
   const startedMs = Date.now();
-  const queue = [...files];
+  const queue = others.length > 0 ? files.map((file) => [file]) : batchesOf(files);
   let signal = 0;
   const work = async (_none, job) => {
     // Those that run at once take ports of their own by this (`@sepia/test-support/free-ports`).
     const env = { ...options.env, TAP_TIMEOUT: String(timeoutS), TAP_JOB_ID: String(job) };
-    for (let file = queue.shift(); file !== undefined && signal === 0; file = queue.shift()) {
-      const { sum, text, code, isLate } = await runFile({ file, others, timeoutS, env, Parser }, run);
+    for (let batch = queue.shift(); batch !== undefined && signal === 0; batch = queue.shift()) {
+      const { sum, text, code, isLate } = await runFiles({ batch, others, timeoutS, env, Parser }, run);
       for (const key of Object.keys(totals)) totals[key] += sum[key];
       process.stdout.write(text);
       // Ended from outside, as all are to end then.
@@ -106,17 +111,31 @@ function flagsOf(flags) {
   return found;
 }
 
-/** Runs one file. @returns its sums, and the text of its failures and its line */
-async function runFile({ file, others, timeoutS, env, Parser }, run) {
+/** The files by process: what is pure in batches, all else alone. */
+function batchesOf(files) {
+  const pure = files.filter(isPure);
+  const batches = files.filter((file) => !isPure(file)).map((file) => [file]);
+  for (let at = 0; at < pure.length; at += BATCH_FILES) batches.push(pure.slice(at, at + BATCH_FILES));
+  return batches;
+}
+
+function isPure(file) {
+  return /\/test\/(.+\/)?core\//.test(file) || PURE_PACKAGES.some((home) => file.startsWith(`${home}/test/`));
+}
+
+/** Runs the files of one process. @returns their sums, the text of their failures, and their lines */
+async function runFiles({ batch, others, timeoutS, env, Parser }, run) {
   const startedMs = Date.now();
-  const sum = { passed: 0, failed: 0, skipped: 0 };
   const parser = new Parser();
-  const lines = [];
-  follow(parser, sum, [file], lines);
+  const reports = batch.map((file) => ({ file, sum: { passed: 0, failed: 0, skipped: 0 }, lines: [] }));
+  const [first] = reports;
+  if (batch.length === 1) follow(parser, first.sum, [first.file], first.lines);
+  else followBatch(parser, reports);
   const parsed = new Promise((resolve) => parser.on('complete', resolve));
   let isLate = false;
   let timers = [];
-  const code = await run(['--import', PRELOAD, file, ...others], {
+  const args = batch.length === 1 ? [first.file, ...others] : [BATCH, ...batch];
+  const code = await run(['--import', PRELOAD, ...args], {
     env,
     stdio: ['inherit', 'pipe', 'inherit'],
     onStart: (child) => {
@@ -134,9 +153,23 @@ async function runFile({ file, others, timeoutS, env, Parser }, run) {
   for (const timer of timers) clearTimeout(timer);
   parser.end();
   const { ok } = await parsed;
+  const end = { isWhole: ok && code === 0, isLate, timeoutS, code, startedMs };
+  if (batch.length === 1) judge(first, end);
+  else {
+    for (const report of reports) judge(report, { ...end, isWhole: report.isOver === true });
+    // All files held, yet the process did not.
+    const failed = reports.some(({ sum }) => sum.failed > 0);
+    if (!end.isWhole && !failed) judge(reports.at(-1), end);
+  }
+  const sum = { passed: 0, failed: 0, skipped: 0 };
+  for (const report of reports) for (const key of Object.keys(sum)) sum[key] += report.sum[key];
+  return { sum, text: reports.flatMap(({ lines }) => lines).join(''), code, isLate };
+}
+
+/** Adds the line of a file to its report, and why it failed where no assertion did: its process did, or said nothing. */
+function judge({ file, sum, lines, timeMs }, { isWhole, isLate, timeoutS, code, startedMs }) {
   const assertions = sum.passed + sum.failed + sum.skipped;
-  const isGood = ok && code === 0 && assertions > 0;
-  // No assertion failed: the process did, or said nothing.
+  const isGood = isWhole && sum.failed === 0 && assertions > 0;
   if (!isGood && sum.failed === 0) {
     sum.failed = 1;
     const why = isLate
@@ -146,9 +179,26 @@ async function runFile({ file, others, timeoutS, env, Parser }, run) {
         : 'its process failed';
     lines.push(`  not ok ${file} > ${why} (exit code ${code})\n`);
   }
-  const seconds = ((Date.now() - startedMs) / 1000).toFixed(1);
+  const seconds = ((timeMs ?? Date.now() - startedMs) / 1000).toFixed(1);
   lines.push(`${isGood ? 'ok    ' : 'FAILED'} ${file} (${assertions}, ${seconds} s)\n`);
-  return { sum, text: lines.join(''), code, isLate };
+}
+
+/** As {@link follow}, of a process of several files: each is a test at the top, and nothing else is. */
+function followBatch(parser, reports) {
+  let child;
+  let report;
+  parser.on('child', (sub) => {
+    child = sub;
+    report = reports.find(({ file }) => file === sub.name);
+    follow(sub, report.sum, [report.file], report.lines);
+  });
+  parser.on('assert', (assertion) => {
+    const isOf = child !== undefined && report.file === assertion.name;
+    const of = isOf ? report : reports[0];
+    if (!assertion.ok && !(isOf && child.ok === false)) tally(assertion, of.sum, [of.file], of.lines);
+    if (isOf) Object.assign(report, { isOver: true, timeMs: assertion.time });
+    child = undefined;
+  });
 }
 
 /** Counts assertions, and notes what failed or was skipped: an assertion that closes a subtest counts only if it alone failed. */

@@ -4,7 +4,7 @@ import { registerHooks } from 'node:module';
 import { isMainThread } from 'node:worker_threads';
 
 // Not into a thread or a process that a test starts, which may get our flags from it.
-if (isMainThread && process.argv[1]?.endsWith('.test.ts')) {
+if (isMainThread && /(?:\.test\.ts|\/test-batch\.mjs)$/.test(process.argv[1] ?? '')) {
   // Node's copy of undici would be loaded for them by whoever imports `node:http`; nobody here asks for them there.
   const http = process.getBuiltinModule('node:http');
   for (const name of ['WebSocket', 'CloseEvent', 'MessageEvent']) delete http[name];
