@@ -69,7 +69,7 @@ export class RegisterModel {
   actions(): Action[] {
     const out: Action[] = [];
     for (const [index, proposer] of this.state.proposers.entries()) this.#proposes(out, index, proposer);
-    for (const message of this.state.net.values()) this.#delivers(out, message);
+    for (const [text, message] of this.state.net) this.#delivers(out, text, message);
     out.push(
       ...faultActions(this.state, this.scope, this.rules),
       ...ringActions(this.state, this.scope, this.rules),
@@ -225,7 +225,8 @@ export class RegisterModel {
     return this.rules.mixesGenerations || counted(replies).length === replies.length;
   }
 
-  #delivers(out: Action[], message: Message): void {
+  /** `text`: as the net names it. */
+  #delivers(out: Action[], text: string, message: Message): void {
     if (message.type === 'reply') return;
     if (message.type === 'handed') {
       const { id, generation, source } = message;
@@ -236,17 +237,20 @@ export class RegisterModel {
       out.push([`${id}${generation} takes over from ${source.id}`, () => this.#takeOver(member, message), 1]);
       return;
     }
-    for (const [id, member] of this.state.members) {
-      if (message.type === 'wanted' || message.type === 'recorded') {
+    if (message.type === 'wanted' || message.type === 'recorded') {
+      for (const [id, member] of this.state.members) {
         if (id === message.id) continue;
         const run =
           message.type === 'wanted' ? this.#handOver(member, message) : this.#record(member, message);
         if (run !== undefined) out.push([`${id} ${message.type} ${message.id}${message.generation}`, run, 1]);
-        continue;
       }
-      if (!this.scope.sets(message.epoch).flat().includes(id)) continue;
+      return;
+    }
+    const owners = this.scope.sets(message.epoch).flat();
+    for (const [id, member] of this.state.members) {
+      if (!owners.includes(id)) continue;
       const run = this.#step(member, message);
-      if (run !== undefined) out.push([`${id} gets ${JSON.stringify(message).slice(0, 120)}`, run, 1]);
+      if (run !== undefined) out.push([`${id} gets ${text.slice(0, 120)}`, run, 1]);
     }
   }
 
