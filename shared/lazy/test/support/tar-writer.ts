@@ -99,7 +99,8 @@ export function paxBytes(records: ReadonlyMap<string, Buffer>): Buffer {
 /** Replaces the checksum of a header block by the right one. */
 export function fixSum(block: Buffer): Buffer {
   block.fill(0x20, 148, 156);
-  const sum = block.subarray(0, 512).reduce((total, byte) => total + byte, 0);
+  let sum = 0;
+  for (let at = 0; at < 512; at++) sum += block[at] ?? 0;
   block.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
   return block;
 }
