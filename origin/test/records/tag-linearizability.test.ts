@@ -4,7 +4,8 @@ import { findTagAnomaly, TAG_MODEL, type TagOperation } from '@sepia/test-suppor
 import t from 'tap';
 import { type PlantedBug, type TagFaults, TagSimulation } from '../support/tag-simulation.ts';
 
-const ROUNDS = Number(process.env['ROUNDS'] ?? 25);
+/** The planted bug that hides best showed within 14 rounds of everything at once, for each of 16 seeds. */
+const ROUNDS = Number(process.env['ROUNDS'] ?? 15);
 const CLIENTS = 5;
 const STEPS = 14;
 
