@@ -21,6 +21,12 @@ export const METAINFO_MS = 10_000;
 export const POLL_BODY_MS = 5_000;
 /** Wait of one poll at the leader; short, so that one that hangs is noticed within about a second. */
 export const POLL_MS = 300;
+/** A look-up that somebody waits for begins after this at the latest: with others, where some are under way. */
+export const GATHER_AWAITED_MS = 10;
+/** One that nobody waits for begins after this at the latest: much less than the time for which its link is believed still. */
+export const GATHER_RENEWED_MS = 100;
+/** An origin of the version before, which is not asked for several links at once, is tried again after this. */
+export const WORDS_AGAIN_MS = 10 * 60_000;
 /** Pause before origins are asked once more: those that had it are stopping, or just died. */
 export const ASK_AGAIN_MS = 200;
 /** Time that a blob may stay without any origin that goes on with it. */

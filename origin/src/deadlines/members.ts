@@ -77,6 +77,8 @@ export const RELAY_SLACK_MS = 20_000;
 export const RELAY_STALL_MS = 35_000;
 /** To one that waits for more, the first hashes are told one by one, later ones gathered for this long. */
 export const GATHER_MS = 50;
+/** Of several links that are asked for at once, those that take so much longer than the first are asked for alone. */
+export const WORDS_MS = 100;
 /** Longest that the leader is waited for; it reads the whole body first. */
 export const DELIVERY_LEADER_MS = 15 * 60_000;
 

@@ -2,7 +2,7 @@ import type Router from '@koa/router';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
-import type { BlobFetchState } from '@sepia/cluster/api/blob-answers';
+import { type BlobFetchState, WORDS_BODY, type WordsAnswer } from '@sepia/cluster/api/blob-answers';
 import {
   H_ATTEMPT,
   H_BLOB_SIZE,
@@ -15,6 +15,7 @@ import {
 import type { PeerEntry } from '@sepia/cluster/api/join';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { FIRST_ANSWER_MS, LONG_POLL_MS } from '@sepia/cluster/deadlines';
+import { fits } from '@sepia/cluster/message';
 import { rightLeaves } from '@sepia/http/bodies/checked-body';
 import { goneSignal } from '@sepia/http/client-gone';
 import { serve } from '@sepia/http/router';
@@ -35,6 +36,7 @@ import { GATHER_MS, RELAY_SLACK_MS } from '../deadlines/members.ts';
 import type { ContentGuard } from '../fence/content-guard.ts';
 import { broughtHeader } from '../manifests/recheck.ts';
 import type { LinkProofs } from '../proofs/link-proofs.ts';
+import { wordsOf } from '../proofs/words.ts';
 import type { Links } from '../records/links.ts';
 import { PEER_ENTRIES, ridingLinks } from './messages.ts';
 import { relay } from './relay.ts';
@@ -76,6 +78,12 @@ export function blobRoutes(router: Router, deps: BlobRouteDeps): void {
     // Whoever asks may count on it, as a copy that need not be made.
     deps.guard.rescue(name.digest);
     ctx.body = await deps.blobs.where(name);
+  });
+  serve(router, ORIGIN_BLOBS.words, async (ctx) => {
+    const { asked } = await readJson(ctx, ORIGIN_BLOBS.words.body.maxBytes, fits(WORDS_BODY));
+    for (const { digest } of asked) deps.guard.rescue(digest);
+    const signal = AbortSignal.any([goneSignal(ctx), deps.stopping]);
+    ctx.body = { told: await wordsOf(deps.blobs, asked, signal) } satisfies WordsAnswer;
   });
   serve(router, ORIGIN_BLOBS.metainfo, async (ctx) => await getMetainfo(deps, ctx));
   serve(router, ORIGIN_BLOBS.leaves, async (ctx) => await getLeaves(deps, ctx));

@@ -19,6 +19,7 @@ import { LeaderWait } from './core/leader-wait.ts';
 import { askHolder } from './holder-word.ts';
 import { pollLeader } from './leader-poll.ts';
 import type { Origins, Wish } from './origins.ts';
+import { Rounds } from './rounds.ts';
 
 /** How often holders that failed are looked for again. */
 const HOLDER_TRIES = 8;
@@ -52,6 +53,7 @@ export class MetainfoKeeper {
   readonly #followed: Followed;
   readonly #waiters = new WeakMap<Entry, Set<() => void>>();
   readonly #locating = new SingleFlight<string, Entry>();
+  readonly #rounds = new Rounds();
   readonly #wait: LeaderWait;
   readonly #stopped = new AbortController();
 
@@ -86,7 +88,12 @@ export class MetainfoKeeper {
   }
 
   async #lookUp(name: BlobName, wish: Wish, isAwaited: boolean): Promise<Entry> {
-    return await this.#locating.share(linkKey(name), async () => await this.#locate(name, wish, isAwaited));
+    return await this.#locating.share(linkKey(name), async () => {
+      const { ids } = this.#deps.origins.candidates(name.digest);
+      // What was never proven is asked of each origin alone: all of them are heard first.
+      if (this.#followed.voucher(name, ids) === undefined) return await this.#locate(name, wish, isAwaited);
+      return await this.#rounds.run(isAwaited, async () => await this.#locate(name, wish, isAwaited));
+    });
   }
 
   /** Waits until there is more than `etag` says, at most `waitMs`. Undefined when there was nothing new. */

@@ -17,6 +17,7 @@ import { AnswerPace } from '@sepia/http/answer-pace';
 import type { InternalClient } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { LEAST_SILENCE_MS, METAINFO_MS, MOST_SILENCE_MS, POLL_BODY_MS, POLL_MS } from '../deadlines.ts';
+import { Words } from './words.ts';
 
 /** What is wanted of a blob that the cluster does not have yet: all of it, or what is read, first that piece. */
 export interface Wish {
@@ -35,10 +36,12 @@ export class Origins {
   readonly #client: InternalClient;
   /** How fast origins answer what needs no thought. */
   readonly pace = new AnswerPace();
+  readonly #words: Words;
 
   constructor(deps: { readonly cluster: Cluster; readonly client: InternalClient }) {
     this.#cluster = deps.cluster;
     this.#client = deps.client;
+    this.#words = new Words({ client: deps.client, url: (id) => this.url(id), pace: this.pace });
   }
 
   /** Ids of those that could hold the blob (owners, then stand-ins), and of the owners. */
@@ -98,6 +101,8 @@ export class Origins {
     leastMs: number,
     signal: AbortSignal,
   ): Promise<Whereabouts> {
+    const told = await this.#words.ask(originId, name, leastMs, signal);
+    if (told !== null && told !== 'same') return toldBy(originId, told);
     const timeoutMs = this.pace.timeoutMs(leastMs, MOST_SILENCE_MS);
     const startedMs = performance.now();
     const answer = await this.#client.json<Where>({
@@ -136,11 +141,14 @@ export class Origins {
    * that is the same. It is not to ask another: who has the blob no more says so.
    */
   async word(originId: string, name: BlobName, known: Metainfo, signal: AbortSignal): Promise<Metainfo> {
+    const { etag } = known;
+    if ((await this.#words.ask(originId, { ...name, etag }, LEAST_SILENCE_MS, signal)) === 'same')
+      return known;
     const { bytes, status } = await this.#client.bytes({
       url: this.url(originId),
       to: originId,
       ...to(ORIGIN_BLOBS.metainfo, { ...name, ...wished({ all: false }) }),
-      headers: { 'if-none-match': known.etag, [H_HOP]: '1' },
+      headers: { 'if-none-match': etag, [H_HOP]: '1' },
       headersTimeoutMs: METAINFO_MS,
       bodyTimeoutMs: METAINFO_MS,
       signal,

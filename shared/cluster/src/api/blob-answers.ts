@@ -1,3 +1,6 @@
+import { DIGEST } from '@sepia/base/names/digest-schema';
+import { z } from 'zod';
+
 /** Answer of `POST /v1/blobs/<digest>/fetch`. */
 export interface BlobFetchState {
   /** `final`: stored wherever it was wanted, or failed there; `running`: ask again. */
@@ -22,4 +25,28 @@ export interface Where {
   readonly class?: 'pushed' | 'cached';
   /** Of a blob that is here: the upstreams whose repositories brought it. */
   readonly upstreams?: readonly string[];
+}
+
+/** Most links in one call; more go in several. */
+export const MAX_WORDS = 128;
+
+const ASKED = z.object({
+  upstream: z.string().min(1).max(64),
+  repository: z.string().min(1).max(255),
+  digest: DIGEST,
+  etag: z.string().max(256).optional(),
+});
+
+/** What is asked of one link: what is there of its blob; with `etag`, whether link and metainfo are as they were. */
+export type WordAsked = z.output<typeof ASKED>;
+
+/** Body of `POST /v1/words`. */
+export const WORDS_BODY = z.object({ asked: z.array(ASKED).max(MAX_WORDS) });
+
+/** What was told of one link. Null: it is to be asked for alone, for it takes longer or is another answer than yes. */
+export type Word = Where | 'same' | null;
+
+/** Answer of `POST /v1/words`, in the order of what was asked. */
+export interface WordsAnswer {
+  readonly told: readonly Word[];
 }

@@ -12,6 +12,8 @@ export const ORIGIN_BLOBS = {
     query: NAME,
     callers: ['agent', 'origin', 'proxy', 'tracker'],
   }),
+  /** Of several links at once. */
+  words: route('words', 'POST /v1/words', { callers: ['tracker'], json: 128 * KIB }),
   metainfo: route('metainfo', 'GET /v1/blobs/:digest/metainfo', {
     query: [...NAME, 'fetch?', 'wait?', 'from?', 'want?', 'piece?'],
     callers: ['agent', 'proxy', 'tracker'],
