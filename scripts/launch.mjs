@@ -6,6 +6,7 @@ import { runCoverage } from './coverage.mjs';
 import { ensureInstalled } from './install.mjs';
 import { findNode, noNodeText, ROOT } from './node24.mjs';
 import { FAST_PLACES, runTap, testFiles } from './tap.mjs';
+import { closeTestbed, openTestbed, removeDeadTestbeds } from './testbed-folder.mjs';
 
 /** What Node compiled, kept for the next process, as `sepia` does: a test that starts a whole cluster needs half the time to load. */
 const COMPILED = join(ROOT, 'node_modules', '.cache', 'sepia');
@@ -92,11 +93,22 @@ async function clients(given) {
   const testbed = process.env['SEPIA_TESTBED'] ?? join(ROOT, '..', 'shared', 'testbed');
   if (!existsSync(join(testbed, 'install.sh')))
     return refuse(`no testbed at ${testbed}; set SEPIA_TESTBED to the folder that holds install.sh`);
-  // One file at a time: the clients share the machine's network and are timed.
-  return await runTap(['test/processes/clients'], ['--jobs=1', '--timeout=1200', ...given], node, {
-    env: { SEPIA_TESTBED: testbed },
-    demandAll: process.env['CI'] === 'true',
-  });
+  const told = ({ dir, pids }) =>
+    process.stderr.write(`sepia: ${dir} stays: these processes still need it: ${pids.join(', ')}\n`);
+  removeDeadTestbeds().held.forEach(told);
+  const own = openTestbed();
+  // Packages that images are made of are downloaded once, not by every run.
+  const cache = process.env['CACHE'] ?? `/tmp/testbed.${process.getuid()}/cache`;
+  try {
+    // One file at a time: the clients share the machine's network and are timed.
+    return await runTap(['test/processes/clients'], ['--jobs=1', '--timeout=1200', ...given], node, {
+      env: { SEPIA_TESTBED: testbed, TESTBED_DIR: own, CACHE: cache },
+      demandAll: process.env['CI'] === 'true',
+    });
+  } finally {
+    const pids = closeTestbed(own);
+    if (pids.length > 0) told({ dir: own, pids });
+  }
 }
 
 async function check() {

@@ -1,5 +1,7 @@
-import { readFileSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { type Output, run } from '@sepia/test-support/testbed';
 import t from 'tap';
 import { memberEnv, nodeFlags } from '../../cli/src/up/node-flags.ts';
@@ -59,4 +61,49 @@ t.test('counts of the house are taken by the Node that is fit, whichever is aske
   t.equal(counted.code, 0, counted.stderr);
   t.equal(counted.stderr.match(/\n/g)?.length, 2, 'it ran again, as another process');
   t.same(JSON.parse(counted.stdout).circlesOfRooms, []);
+});
+
+/** `scripts/testbed-folder.mjs`, which has no types. */
+interface TestbedFolders {
+  openTestbed(parent: string): string;
+  removeDeadTestbeds(parent: string): { removed: string[]; held: { dir: string; pids: number[] }[] };
+  closeTestbed(dir: string): number[];
+}
+
+t.test('what a cut-off run of real clients left goes, unless somebody living needs it', async (t) => {
+  const parent = t.testdir();
+  const url = resolve(ROOT, 'scripts/testbed-folder.mjs');
+  const { openTestbed, removeDeadTestbeds, closeTestbed } = (await import(url)) as TestbedFolders;
+  const own = openTestbed(parent);
+  const of = (name: string, owner?: string): string => {
+    const dir = join(parent, `sepia-tb-${name}`);
+    mkdirSync(join(dir, 'cd-n1/root'), { recursive: true });
+    if (owner !== undefined) writeFileSync(join(dir, 'run'), `${owner}\n`);
+    return dir;
+  };
+  const [pid] = readFileSync(join(own, 'run'), 'utf8').split(' ');
+  const dead = of('dead', `${pid} 1`);
+  const foreign = of('foreign');
+  const needed = ['cwd', 'file', 'name'].map((name) => of(name, `${pid} 2`));
+  writeFileSync(join(needed[1]!, 'log'), '');
+  const holders = [
+    spawn('sleep', ['300'], { cwd: join(needed[0]!, 'cd-n1') }),
+    spawn('sh', ['-c', `exec sleep 300 < ${needed[1]}/log`]),
+    spawn('sh', ['-c', 'read line', `${needed[2]}/cd-n1/c.sock`]),
+  ];
+  t.teardown(() => holders.forEach((one) => void one.kill('SIGKILL')));
+  await Promise.all(holders.map(async (one) => await once(one, 'spawn')));
+
+  const found = removeDeadTestbeds(parent);
+  t.same(found.removed, [dead], 'its run is over: its number is another process by now');
+  t.notOk(existsSync(dead));
+  for (const [at, dir] of needed.entries())
+    t.match(found.held.find((one) => one.dir === dir)?.pids, [holders[at]!.pid!]);
+  for (const dir of [own, foreign, ...needed]) t.ok(existsSync(join(dir)), dir);
+
+  for (const one of holders) one.kill('SIGKILL');
+  await Promise.all(holders.map(async (one) => await once(one, 'exit')));
+  t.equal(removeDeadTestbeds(parent).removed.length, needed.length, 'nobody needs them any more');
+  t.same(closeTestbed(own), []);
+  t.notOk(existsSync(own));
 });
