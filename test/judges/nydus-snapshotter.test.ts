@@ -2,7 +2,8 @@ import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Containerd16 } from '@sepia/test-support/clients/containerd16';
-import { freePort, must, run, startRegistry, testbed, whyNoClients } from '@sepia/test-support/testbed';
+import { startMadeRegistry } from '@sepia/test-support/clients/made-registry';
+import { freePort, must, run, whyNoClients } from '@sepia/test-support/testbed';
 import { until } from '@sepia/test-support/until';
 import { Up } from '@sepia/test-support/up';
 import t, { type Test } from 'tap';
@@ -93,9 +94,7 @@ t.test(
     t.teardown(() => rmSync(dir, { recursive: true, force: true }));
     const port = await freePort();
     const registry = `127.0.0.1:${port}`;
-    await startRegistry(t, port);
-    await testbed('make-image.sh', ['python', join(dir, 'oci')]);
-    await testbed('make-image.sh', ['push', `${join(dir, 'oci')}:python`, `${registry}/t/python:oci`]);
+    await startMadeRegistry(t, port, 'python');
     const [from, to] = [`${registry}/t/python:oci`, `${registry}/t/python:nydus`];
     await must(join(ROOT, 'sepia'), ['convert', from, to, '--to', 'nydus', '--work-dir', join(dir, 'w')]);
     await using up = await Up.start(join(dir, 'up'), [

@@ -1,14 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import {
-  freePort,
-  must,
-  quietly,
-  run,
-  startRegistry,
-  testbed,
-  whyNoClients,
-} from '@sepia/test-support/testbed';
+import { startMadeRegistry } from '@sepia/test-support/clients/made-registry';
+import { freePort, must, quietly, run, testbed, whyNoClients } from '@sepia/test-support/testbed';
 import { Up } from '@sepia/test-support/up';
 import t from 'tap';
 
@@ -19,8 +12,7 @@ const NAME = 'registry.example:5000';
 t.test('five containerds behind five agents', { skip: why ?? false, timeout: 600_000 }, async (t) => {
   const dir = t.testdir();
   const port = await freePort();
-  const registry = await startRegistry(t, port);
-  await testbed('make-image.sh', ['all', `127.0.0.1:${port}`]);
+  const registry = await startMadeRegistry(t, port, 'all');
   await using up = await Up.start(join(dir, 'data'), [
     '--agents',
     '5',
@@ -92,8 +84,7 @@ t.test(
   async (t) => {
     const dir = t.testdir();
     const port = await freePort();
-    await startRegistry(t, port);
-    await testbed('make-image.sh', ['all', `127.0.0.1:${port}`]);
+    await startMadeRegistry(t, port, 'all');
     await using up = await Up.start(
       join(dir, 'data'),
       '--agents 5 --origins 7 --proxies 3 --ports-from 23000'.split(' '),

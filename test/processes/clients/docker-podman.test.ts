@@ -1,14 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import {
-  freePort,
-  must,
-  podmanStorage,
-  quietly,
-  startRegistry,
-  testbed,
-  whyNoClients,
-} from '@sepia/test-support/testbed';
+import { startMadeRegistry } from '@sepia/test-support/clients/made-registry';
+import { freePort, must, podmanStorage, quietly, testbed, whyNoClients } from '@sepia/test-support/testbed';
 import { Up } from '@sepia/test-support/up';
 import t from 'tap';
 
@@ -20,8 +13,7 @@ t.test(
   async (t) => {
     const dir = t.testdir();
     const port = await freePort();
-    await startRegistry(t, port);
-    await testbed('make-image.sh', ['all', `127.0.0.1:${port}`]);
+    await startMadeRegistry(t, port, 'all');
     await using up = await Up.start(
       join(dir, 'data'),
       '--agents 2 --proxies 2 --ports-from 25000'.split(' '),

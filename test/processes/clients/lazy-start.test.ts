@@ -3,7 +3,8 @@ import { chmodSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Containerd24 } from '@sepia/test-support/clients/containerd24';
 import { LazyDaemon } from '@sepia/test-support/clients/lazy-daemon';
-import { freePort, must, startRegistry, testbed } from '@sepia/test-support/testbed';
+import { startMadeRegistry } from '@sepia/test-support/clients/made-registry';
+import { freePort, must } from '@sepia/test-support/testbed';
 import { Up } from '@sepia/test-support/up';
 import t from 'tap';
 import { whyNoLazyNode } from './support/lazy-node.ts';
@@ -25,9 +26,7 @@ t.test(
     const dir = mkdtempSync('/tmp/sepia-lazy-');
     t.teardown(() => rmSync(dir, { recursive: true, force: true }));
     const port = await freePort();
-    await startRegistry(t, port);
-    await testbed('make-image.sh', ['python', join(dir, 'oci')]);
-    await testbed('make-image.sh', ['push', `${join(dir, 'oci')}:python`, `127.0.0.1:${port}/t/python:oci`]);
+    await startMadeRegistry(t, port, 'python');
     await using up = await Up.start(join(dir, 'up'), [
       ...['--agents', '1', '--origins', '1', '--trackers', '1', '--proxies', '1'],
       ...['--upstream', `local-registry=http://127.0.0.1:${port},${HOST}`, '--ports-from', '22000'],

@@ -1,6 +1,6 @@
 import { type ExecFileException, execFile } from 'node:child_process';
 import { randomInt } from 'node:crypto';
-import { accessSync, mkdtempSync, rmSync } from 'node:fs';
+import { accessSync, cpSync, mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
 
@@ -123,12 +123,12 @@ async function isFree(port: number): Promise<boolean> {
 
 /**
  * Starts docker-registry in a folder of its own and returns that; stopped and removed at the end of the test. It is
- * no folder of the test's: those go before the script looks there for what to stop.
+ * no folder of the test's: those go before the script looks there for what to stop. `storage`: what it has from the start.
  */
 export async function startRegistry(
   t: { teardown(done: () => unknown): void },
   port: number,
-  ...options: readonly string[]
+  storage?: string,
 ): Promise<string> {
   const folder = mkdtempSync('/tmp/sepia-registry-');
   const registry = join(folder, 'registry');
@@ -136,6 +136,7 @@ export async function startRegistry(
     await quietly('registry.sh', ['stop', registry]);
     rmSync(folder, { recursive: true, force: true });
   });
-  await testbed('registry.sh', ['start', registry, String(port), ...options]);
+  if (storage !== undefined) cpSync(storage, join(registry, 'data'), { recursive: true });
+  await testbed('registry.sh', ['start', registry, String(port)]);
   return registry;
 }

@@ -1,8 +1,9 @@
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Containerd16 } from '@sepia/test-support/clients/containerd16';
+import { startMadeRegistry } from '@sepia/test-support/clients/made-registry';
 import { Stargz, stargzProgram } from '@sepia/test-support/clients/stargz/stargz';
-import { freePort, must, startRegistry, testbed, whyNoClients } from '@sepia/test-support/testbed';
+import { freePort, must, whyNoClients } from '@sepia/test-support/testbed';
 import { Up } from '@sepia/test-support/up';
 import t, { type Test } from 'tap';
 import { Relay } from '../support/relay.ts';
@@ -64,9 +65,7 @@ t.test('stargz-snapshotter', { skip: whyNot() ?? false, timeout: 600_000 }, asyn
   t.teardown(() => rmSync(dir, { recursive: true, force: true }));
   const port = await freePort();
   const registry = `127.0.0.1:${port}`;
-  await startRegistry(t, port);
-  await testbed('make-image.sh', ['python', join(dir, 'oci')]);
-  await testbed('make-image.sh', ['push', `${join(dir, 'oci')}:python`, `${registry}/t/python:oci`]);
+  await startMadeRegistry(t, port, 'python');
   writeFileSync(join(dir, 'first'), `${PRIORITIZED.join('\n')}\n`);
   const convert = async (tag: string, ...more: string[]): Promise<void> => {
     const [from, to] = [`${registry}/t/python:oci`, `${registry}/t/python:${tag}`];

@@ -1,12 +1,19 @@
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { startMadeRegistry } from '@sepia/test-support/clients/made-registry';
 import { pushBlobInTwo } from '@sepia/test-support/clients/registry-calls';
 import type { TestUser } from '@sepia/test-support/clients/token-client';
-import { freePort, must, startRegistry, testbed } from '@sepia/test-support/testbed';
+import { freePort, must } from '@sepia/test-support/testbed';
 import { until } from '@sepia/test-support/until';
 import { Up } from '@sepia/test-support/up';
 import type { Test } from 'tap';
+import {
+  imagesOf,
+  imagesText,
+  snapshotterImages,
+  snapshotterLayers,
+} from '../../../../cli/src/lazy/snapshotter-status.ts';
 
 const ROOT = join(import.meta.dirname, '../../../..');
 export const HOST = 'registry.example:5000';
@@ -51,7 +58,7 @@ export class LazyCluster {
   ): Promise<LazyCluster> {
     const dir = mkdtempSync('/tmp/sepia-lc-');
     t.teardown(() => rmSync(dir, { recursive: true, force: true }));
-    const registry = own?.registry ?? (await registryWithPython(t, dir));
+    const registry = own?.registry ?? (await registryWithPython(t));
     const root = join(dir, 'up');
     mkdirSync(join(root, 'overrides'), { recursive: true });
     writeFileSync(join(root, 'overrides', 'agent.yaml'), 'lazy-wait: 20s\n');
@@ -144,6 +151,13 @@ export class LazyCluster {
     );
   }
 
+  /** What {@link status} prints, without a process for each question. */
+  async statusText(reference: string): Promise<string> {
+    const { adminUrl } = this.up.cluster.snapshotters[0]!;
+    const [images, layers] = await Promise.all([snapshotterImages(adminUrl), snapshotterLayers(adminUrl)]);
+    return imagesText(imagesOf(images, reference), layers);
+  }
+
   /** Pulls an image by hand, so that the cluster indexes it, and waits for that. */
   async index(reference: string): Promise<void> {
     await this.sepia('pull', reference, '--agent', this.agent);
@@ -196,10 +210,8 @@ export class LazyCluster {
 }
 
 /** @returns its URL */
-async function registryWithPython(t: Test, dir: string): Promise<string> {
+async function registryWithPython(t: Test): Promise<string> {
   const port = await freePort();
-  await startRegistry(t, port);
-  await testbed('make-image.sh', ['python', join(dir, 'oci')]);
-  await testbed('make-image.sh', ['push', `${join(dir, 'oci')}:python`, `127.0.0.1:${port}/t/python:oci`]);
+  await startMadeRegistry(t, port, 'python');
   return `http://127.0.0.1:${port}`;
 }
