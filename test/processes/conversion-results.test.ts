@@ -211,7 +211,7 @@ t.test(
     await using up = await Up.start(dir, [
       ...['--origins', '1', '--proxies', '2', '--trackers', '1', '--agents', '0', '--accelerators', '1'],
       ...['--accelerate', '--upstream', 'pub=none,pub.example', '--upstream', 'corp=none,corp.example'],
-      ...['--ports-from', '30700'],
+      ...['--ports-from', '22500'],
     ]);
     const [first, second] = up.cluster.proxies;
     const get = async (name: string, path: string): ReturnType<typeof call> =>

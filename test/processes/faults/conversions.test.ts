@@ -37,7 +37,7 @@ t.test(
     const pick = <T>(list: readonly T[]): T => list[Math.floor(chance() * list.length)]!;
     await using up = await Up.start(join(t.testdir(), 'data'), [
       ...['--origins', '3', '--proxies', '2', '--trackers', '1', '--agents', '0', '--accelerators', '2'],
-      ...['--accelerate', '--restart', '--upstream', 'local=none,harbor.test', '--ports-from', '30000'],
+      ...['--accelerate', '--restart', '--upstream', 'local=none,harbor.test', '--ports-from', '22000'],
     ]);
     const { origins, proxies, accelerators } = up.cluster;
     const authorization = readFileSync(join(up.dir, 'webhook-authorization'), 'utf8').trim();

@@ -143,7 +143,7 @@ function damage(db: string): void {
 
 t.test('members away, disks emptied one after another, a damaged database: nothing is lost', async (t) => {
   const topology = ['--origins', '3', '--proxies', '2', '--trackers', '1', '--agents', '1'];
-  await using up = await Up.start(join(t.testdir(), 'data'), [...topology, '--ports-from', '26000']);
+  await using up = await Up.start(join(t.testdir(), 'data'), [...topology, '--ports-from', '24500']);
   const origins = new Origins(up);
   t.teardown(async () => await origins.stopAll());
   const [first, second, third] = up.cluster.origins as [UpMember, UpMember, UpMember];

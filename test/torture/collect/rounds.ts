@@ -14,7 +14,7 @@ const REPOSITORIES = ['collect/a', 'collect/b', 'collect/deep/c'];
 /** Clients of one repository: what they push at once shares layers. */
 const CLIENTS = 2;
 const GRACE_MS = 4_000;
-/** Traffic of a round, with collections behind it all the while. */
+/** Traffic of a round where the caller does not say, with collections behind it all the while. */
 const ROUND_MS = 40_000;
 const SWEEP_MS = 120_000;
 const PAUSE_MS = 1_000;
@@ -38,9 +38,14 @@ export interface Collected extends Sum {
  */
 export async function collectRounds(
   up: Up,
-  options: { readonly end: RoundsEnd; readonly seed: number; readonly log: (text: string) => void },
+  options: {
+    readonly end: RoundsEnd;
+    readonly seed: number;
+    readonly log: (text: string) => void;
+    readonly roundMs?: number;
+  },
 ): Promise<Collected> {
-  const { seed, log, end } = options;
+  const { seed, log, end, roundMs = ROUND_MS } = options;
   const sum: Collected = {
     rounds: 0,
     sweeps: 0,
@@ -67,7 +72,7 @@ export async function collectRounds(
   do {
     let over = false;
     const sweeping = collector.until(() => over);
-    const quietMs = performance.now() + ROUND_MS;
+    const quietMs = performance.now() + roundMs;
     await Promise.all(
       workers.map(async (worker) => {
         while (performance.now() < quietMs) await worker.step();
