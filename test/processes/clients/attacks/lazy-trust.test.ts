@@ -66,8 +66,9 @@ async function pushTargets({ cluster, registry }: Here, form: Targets['form']): 
   };
   const names = ['open/victim', 'alice/seen', 'alice/unseen', 'open/own'];
   const [victim, seen, unseen, own] = await Promise.all(names.map((name) => push(`${name}-${form}`)));
-  for (const image of [victim!, seen!, unseen!])
-    await cluster.sepia('lazy', 'index', nameOf(image), '--cluster', cluster.file);
+  const index = (image: PushedImage): Promise<string> =>
+    cluster.sepia('lazy', 'index', nameOf(image), '--cluster', cluster.file);
+  await Promise.all([victim!, seen!, unseen!].map(index));
   return { form, victim: victim!, seen: seen!, unseen: unseen!, own: own! };
 }
 
@@ -108,7 +109,7 @@ async function attack(t: Test, here: Here, targets: Targets, target: PushedImage
     const ran = await door.run(nameOf(image), `evil-${at}`, ['/bin/cat', '/app']);
     t.not(ran.code, 0, 'nothing to run');
     t.equal(ran.stdout, '');
-    const [first, ...layers] = (await cluster.status(nameOf(image))).split('\n');
+    const [first, ...layers] = (await cluster.statusText(nameOf(image))).split('\n');
     t.match(first, / {2}ordinary/, 'and it is told');
     t.match(`${first}${layers[1]}`, /ordinary: it names|not lazy: /, 'with the reason');
   }
@@ -151,7 +152,7 @@ async function allForms(t: Test, here: Here): Promise<void> {
           const pulled = await door.pull(nameOf(image), image !== victim);
           t.equal(pulled.code, 0, pulled.stderr);
           await reads(t, here, image, `again-${at}`);
-          t.comment(await cluster.status(nameOf(image)));
+          t.comment(await cluster.statusText(nameOf(image)));
         }
       });
     });
