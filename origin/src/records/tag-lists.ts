@@ -64,15 +64,15 @@ async function upstreamTags(
   const signal = AbortSignal.timeout(TAG_LIST_MS);
   const all = new Set<string>();
   try {
-    let last: string | undefined;
-    for (let page = 0; page < MAX_PAGES; page++) {
+    let page: string | undefined;
+    for (let at = 0; at < MAX_PAGES; at++) {
       const { tags, next } = await client.listTags(
-        { repository: name.repository, n: PAGE_TAGS, last, unwanted },
+        { repository: name.repository, n: PAGE_TAGS, page, unwanted },
         signal,
       );
       for (const tag of tags) all.add(tag);
-      if (next === undefined || next === last) break;
-      last = next;
+      if (next === undefined || next === page) break;
+      page = next;
     }
   } catch (thrown) {
     unwanted?.throwIfAborted();

@@ -71,7 +71,7 @@ export function tagsOf(bytes: Uint8Array): Tag[] | undefined {
  * What a `Link` header names as `rel="next"`, in linear time whatever it holds. Of another host too: use its query alone,
  * so that nobody else is ever asked.
  */
-export function nextTarget(link: string | undefined): URL | undefined {
+function nextTarget(link: string | undefined): URL | undefined {
   for (const [, target = '', parameters = ''] of (link ?? '').matchAll(/<([^<>]*)>\s*;([^,<]*)/g)) {
     if (!/\brel="?next"?/i.test(parameters)) continue;
     return URL.canParse(target, 'http://link.invalid') ? new URL(target, 'http://link.invalid') : undefined;
@@ -79,7 +79,8 @@ export function nextTarget(link: string | undefined): URL | undefined {
   return undefined;
 }
 
-/** `last` of a `Link: <…?last=x&n=1>; rel="next"` header. */
-export function nextOf(link: string | undefined): string | undefined {
-  return nextTarget(link)?.searchParams.get('last') ?? undefined;
+/** The query of a `Link: <…>; rel="next"` header: what is in it is the registry's own affair (`last`, or a token as Quay has them). */
+export function nextQuery(link: string | undefined): string | undefined {
+  const search = nextTarget(link)?.search ?? '';
+  return search.length > 1 ? search.slice(1) : undefined;
 }

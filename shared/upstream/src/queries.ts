@@ -62,10 +62,11 @@ export interface BlobQuery {
   readonly unwanted?: AbortSignal | undefined;
 }
 
-/** A page of tags: at most `n` after `last`. */
+/** A page of tags: the first, of at most `n`, or a further one. */
 export interface TagsQuery extends Pick<ManifestQuery, 'repository' | 'as' | 'unwanted'> {
   readonly n?: number | undefined;
-  readonly last?: string | undefined;
+  /** `next` of the page before. */
+  readonly page?: string | undefined;
 }
 
 /** Bytes `start` … `end`, both inclusive; without `end` to the end of the blob. */
@@ -103,6 +104,6 @@ export interface UpstreamBlob {
 /** A page of an upstream's tags (distribution-spec, "Listing Tags"). */
 export interface TagPage {
   readonly tags: readonly Tag[];
-  /** `last` of the next page, if there is one. */
+  /** Query of the next page as the upstream names it, if there is one. */
   readonly next: string | undefined;
 }

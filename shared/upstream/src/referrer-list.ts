@@ -1,7 +1,7 @@
 import { type Digest, digestAlgorithm, digestHex, isDigest } from '@sepia/base/digest';
 import { isTag, type Tag } from '@sepia/base/names/repository';
 import { withAnnotations } from '@sepia/oci/manifest';
-import { nextTarget, objectOf } from './answer-facts.ts';
+import { objectOf } from './answer-facts.ts';
 
 /** A descriptor of a referrers list (image-spec, "Descriptor"). */
 export interface ReferrerEntry {
@@ -25,12 +25,6 @@ export function referrersTag(digest: Digest): Tag {
   const tag = `${digestAlgorithm(digest).slice(0, 32)}-${digestHex(digest).slice(0, 64)}`;
   if (!isTag(tag)) throw new TypeError(tag);
   return tag;
-}
-
-/** The query of a `Link: <…>; rel="next"` header. */
-export function nextQuery(link: string | undefined): string | undefined {
-  const search = nextTarget(link)?.search ?? '';
-  return search.length > 1 ? search.slice(1) : undefined;
 }
 
 function entryOf(value: unknown): ReferrerEntry | undefined {

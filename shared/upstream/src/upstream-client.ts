@@ -7,7 +7,7 @@ import { wholeBody } from '@sepia/http/bodies/whole-body';
 import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, OCI_INDEX } from '@sepia/oci/manifest';
 import { referenceText } from '@sepia/oci/route';
 import type { BearerChallenge } from '@sepia/oci/www-authenticate';
-import { blobSizeOf, mediaTypeOf, nextOf, statedLengthOf, tagsOf } from './answer-facts.ts';
+import { blobSizeOf, mediaTypeOf, nextQuery, statedLengthOf, tagsOf } from './answer-facts.ts';
 import type { Authorizer, UpstreamChallenge } from './authenticator.ts';
 import { blobOf } from './blob-body.ts';
 import { caOf, defined, helpsToGet, homeOf, proxiesOf } from './client-setup.ts';
@@ -31,7 +31,7 @@ import {
   type UpstreamManifest,
   type UpstreamManifestHead,
 } from './queries.ts';
-import { nextQuery, type ReferrerEntry, referrersOf, referrersTag } from './referrer-list.ts';
+import { type ReferrerEntry, referrersOf, referrersTag } from './referrer-list.ts';
 import type { Resolve } from './sockets.ts';
 import type { GivenAnswer } from './token.ts';
 import { type NamesOf, type RegistryRead, type RegistryReader, Transport } from './transport.ts';
@@ -209,11 +209,9 @@ export class UpstreamClient {
 
   /** One page of a repository's tags, as many as the upstream sends; names that are no tags are left out. */
   async listTags(query: TagsQuery, signal: AbortSignal): Promise<TagPage> {
-    const { as, unwanted } = query;
-    const search = new URLSearchParams();
-    if (query.n !== undefined) search.set('n', String(query.n));
-    if (query.last !== undefined) search.set('last', query.last);
-    const path = search.size === 0 ? 'tags/list' : `tags/list?${search}`;
+    const { as, unwanted, page, n } = query;
+    const search = page ?? (n === undefined ? undefined : `n=${n}`);
+    const path = search === undefined ? 'tags/list' : `tags/list?${search}`;
     const subject = {
       upstream: this.#name,
       repository: query.repository,
@@ -230,7 +228,7 @@ export class UpstreamClient {
         message: `${answer.url.host} sent no tag list`,
         detail: { ...subject },
       });
-    return { tags, next: nextOf(header(answer, 'link')) };
+    return { tags, next: nextQuery(header(answer, 'link')) };
   }
 
   /**

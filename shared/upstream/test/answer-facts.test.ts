@@ -1,6 +1,6 @@
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
-import { lengthOf, mediaTypeOf, nextOf, partOf, tagsOf } from '../src/answer-facts.ts';
+import { lengthOf, mediaTypeOf, nextQuery, partOf, tagsOf } from '../src/answer-facts.ts';
 import { PauseBook, retryAfterSeconds } from '../src/retry-after.ts';
 
 const part = (contentRange: string, start: number, end?: number) =>
@@ -50,11 +50,19 @@ t.test('tag lists', async (t) => {
 });
 
 t.test('the next page, whatever host the link names', async (t) => {
-  t.equal(nextOf('</v2/a/tags/list?last=v%2B1&n=2>; rel="next"'), 'v+1');
-  t.equal(nextOf('<http://evil.example/v2/a/tags/list?last=x>; rel=next'), 'x');
-  t.equal(nextOf('</v2/a/tags/list?n=2>; rel="prev", </v2/a/tags/list?last=b&n=2>; rel="next"'), 'b');
-  for (const none of [undefined, '', '</v2/x?n=1>; rel="next"', '</v2/x?last=a>; rel="prev"', 'last=a'])
-    t.equal(nextOf(none), undefined, String(none));
+  t.equal(nextQuery('</v2/a/tags/list?last=v%2B1&n=2>; rel="next"'), 'last=v%2B1&n=2');
+  t.equal(nextQuery('<http://evil.example/v2/a/tags/list?last=x>; rel=next'), 'last=x');
+  t.equal(
+    nextQuery('</v2/a/tags/list?n=2>; rel="prev", </v2/a/tags/list?last=b&n=2>; rel="next"'),
+    'last=b&n=2',
+  );
+  t.equal(
+    nextQuery('</v2/a/tags/list?next_page=gAAA%3D>; rel="next"'),
+    'next_page=gAAA%3D',
+    'a token of its own',
+  );
+  for (const none of [undefined, '', '</v2/x>; rel="next"', '</v2/x?last=a>; rel="prev"', 'last=a'])
+    t.equal(nextQuery(none), undefined, String(none));
 });
 
 t.test('Retry-After as number and as date, bounded', async (t) => {
@@ -83,7 +91,7 @@ t.test('nothing that a header may hold throws', async (t) => {
     fc.property(fc.string(), (text) => {
       part(text, 0);
       lengthOf({ headers: { 'content-length': text } });
-      nextOf(text);
+      nextQuery(text);
       tagsOf(Buffer.from(text));
       const seconds = retryAfterSeconds(text, 0);
       return seconds === undefined || (Number.isInteger(seconds) && seconds >= 0 && seconds <= 600);

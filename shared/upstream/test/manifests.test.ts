@@ -217,14 +217,17 @@ t.test('tags come page by page', async (t) => {
   upstream.push(repository, image, 'a', 'b', 'c+d'.replace('+', '.'), 'e', 'f');
   const client = clientOf(t, upstream.url);
   const pages: string[][] = [];
-  let last: string | undefined;
+  let page: string | undefined;
   do {
-    const page = await client.listTags({ repository, last }, soon());
-    pages.push([...page.tags]);
-    last = page.next;
-  } while (last !== undefined);
+    const answer = await client.listTags({ repository, page }, soon());
+    pages.push([...answer.tags]);
+    page = answer.next;
+  } while (page !== undefined);
   t.same(pages, [['a', 'b'], ['c.d', 'e'], ['f']]);
-  t.same(await client.listTags({ repository, n: 4 }, soon()), { tags: ['a', 'b', 'c.d', 'e'], next: 'e' });
+  t.same(await client.listTags({ repository, n: 4 }, soon()), {
+    tags: ['a', 'b', 'c.d', 'e'],
+    next: 'last=e&n=4',
+  });
 });
 
 t.test('an unknown repository, tag or digest is certain', async (t) => {
