@@ -5,7 +5,7 @@ import { type BearerChallenge, bearerOf, parseChallenges } from '@sepia/oci/www-
 import { Authenticator, type Authorizer, type UpstreamChallenge } from './authenticator.ts';
 import { mayBear } from './core/reach.ts';
 import type { CredentialSource, Credentials } from './credentials/source.ts';
-import { type Answer, discard, exchange } from './exchange.ts';
+import { type Answer, discard, exchangeSmall } from './exchange.ts';
 import { follow } from './redirect.ts';
 import { SlotGate } from './slot-gate.ts';
 import type { UpstreamSockets } from './sockets.ts';
@@ -192,7 +192,7 @@ export class Authority {
           headersTimeoutMs: timeoutMs,
           bodyTimeoutMs: timeoutMs,
         };
-        return await exchange(deps, { url, method: 'GET', headers, once: isShown }, signal);
+        return await exchangeSmall(deps, { url, method: 'GET', headers, once: isShown }, signal);
       },
     );
   }

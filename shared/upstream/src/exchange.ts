@@ -1,8 +1,10 @@
 import type { Readable } from 'node:stream';
+import { setTimeout as pause } from 'node:timers/promises';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import type { Dispatcher } from '@sepia/http/sockets';
 import { request } from 'undici';
+import { HICCUP_MS } from './deadlines/upstreams.ts';
 import type { RequestTurns, SlotGate } from './slot-gate.ts';
 
 /** One answer as it came; its slot is held until the body ended or was destroyed. */
@@ -76,6 +78,25 @@ export async function exchange(
       ? thrown
       : down(call.url, thrown, deps.peer);
   }
+}
+
+/** As {@link exchange}, of a small question: a gateway that could not bring it there is asked once more, unless it was shown a password. */
+export async function exchangeSmall(
+  deps: ExchangeDeps,
+  call: ExchangeRequest,
+  signal: AbortSignal,
+): Promise<Answer> {
+  const answer = await exchange(deps, call, signal);
+  if (call.once === true || !isHiccup(answer)) return answer;
+  discard(answer);
+  await pause(HICCUP_MS);
+  signal.throwIfAborted();
+  return await exchange(deps, call, signal);
+}
+
+/** A gateway did not reach whom it stands before, and does not say for how long. */
+function isHiccup(answer: Answer): boolean {
+  return [502, 503, 504].includes(answer.status) && header(answer, 'retry-after') === undefined;
 }
 
 function isGivenUp({ unwanted }: ExchangeDeps, thrown: unknown): boolean {

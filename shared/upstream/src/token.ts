@@ -5,6 +5,7 @@ import { throwIfBug } from '@sepia/base/failure';
 import { LatestMap } from '@sepia/base/latest-map';
 import { readLimited } from '@sepia/http/client';
 import type { BearerChallenge } from '@sepia/oci/www-authenticate';
+import { objectOf } from './answer-facts.ts';
 import { contentOf } from './content-coding.ts';
 import { basic } from './credentials/basic.ts';
 import { type CredentialSource, type Credentials, isSame } from './credentials/source.ts';
@@ -177,14 +178,7 @@ async function tokenAnswer(answer: Answer): Promise<Buffer> {
 }
 
 function readToken(bytes: Buffer, url: URL): GivenAnswer {
-  let value: unknown;
-  try {
-    value = JSON.parse(bytes.toString('utf8'));
-  } catch (error) {
-    throwIfBug(error);
-    value = undefined;
-  }
-  const fields = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>;
+  const fields = objectOf(bytes) ?? {};
   const token = [fields['token'], fields['access_token']].find(
     (one) => typeof one === 'string' && /^[\x21-\x7e]{1,100000}$/.test(one),
   );

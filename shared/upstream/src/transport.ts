@@ -1,4 +1,3 @@
-import { setTimeout } from 'node:timers/promises';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
 import type { ProxyAddress } from '@sepia/http/sockets';
@@ -8,8 +7,7 @@ import { Authority, TOKEN_SLOTS } from './authority.ts';
 import { type Home, isSameItem } from './core/reach.ts';
 import { type CredentialSource, type Credentials, fixedCredentials } from './credentials/source.ts';
 import type { TlsTexts } from './credentials/tls-texts.ts';
-import { HICCUP_MS } from './deadlines/upstreams.ts';
-import { type Answer, discard, exchange, header } from './exchange.ts';
+import { type Answer, discard, exchange, exchangeSmall } from './exchange.ts';
 import { failureOf, type Subject } from './failure.ts';
 import { follow } from './redirect.ts';
 import { MAX_SHARED_PAUSE_SECONDS, PauseBook, retryAfterOf } from './retry-after.ts';
@@ -266,16 +264,10 @@ export class Transport {
       headersTimeoutMs,
       bodyTimeoutMs,
     };
-    const once = carriesPassword(authorization);
-    const ask = async (): Promise<Answer> => await exchange(deps, { url, method, headers, once }, signal);
-    const answer = await ask();
+    const request = { url, method, headers, once: carriesPassword(authorization) };
     // Bodies of blobs are gone on with by whoever reads them.
     const isSmall = call.kind !== undefined && (call.kind !== 'blob' || method === 'HEAD');
-    if (!isSmall || once || !isHiccup(answer)) return answer;
-    discard(answer);
-    await setTimeout(HICCUP_MS);
-    signal.throwIfAborted();
-    return await ask();
+    return await (isSmall ? exchangeSmall : exchange)(deps, request, signal);
   }
 
   #pause(key: string, repository: string, failure: CodedError): void {
@@ -309,11 +301,6 @@ export function apiUrl(base: URL, path: string): URL {
 /** True for an `Authorization` that a registry counts as a try to log in. */
 export function carriesPassword(authorization: string | undefined): boolean {
   return authorization !== undefined && /^basic /i.test(authorization);
-}
-
-/** A gateway did not reach the registry, and does not say for how long. */
-function isHiccup(answer: Answer): boolean {
-  return [502, 503, 504].includes(answer.status) && header(answer, 'retry-after') === undefined;
 }
 
 /** An answer of `/v2/` that says neither that everybody may come in nor what to bring. */

@@ -146,6 +146,7 @@ t.test('token: failures of the token service are coded', async (t) => {
     [{ type: 'status', status: 200, body: 'not json' }, 'BACKEND_DOWN'],
     [{ type: 'status', status: 204 }, 'BACKEND_DOWN'],
     [{ type: 'status', status: 201, body: '{"token":"taken"}' }, 'UPSTREAM_DENIED'],
+    [{ type: 'status', status: 200, body: '\ufeff{"token":"taken"}' }, 'UPSTREAM_DENIED'],
     [{ type: 'status', status: 200, body: 'null' }, 'BACKEND_DOWN'],
     [{ type: 'status', status: 200, body: '{"token":"a\\r\\nX-Evil: 1"}' }, 'BACKEND_DOWN'],
     [{ type: 'reset' }, 'BACKEND_DOWN'],

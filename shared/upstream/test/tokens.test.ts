@@ -151,6 +151,24 @@ t.test('a token service that fails is asked once for a request, never twice with
   t.ok(await client.getManifest(V1, soon()), 'works as soon as it does');
 });
 
+t.test(
+  'a gateway before the token service that fails once is asked once more, in nobody’s name alone',
+  async (t) => {
+    for (const [auth, setup, asked] of [
+      [{ type: 'token' }, {}, 2],
+      [{ type: 'token', ...USER }, { credentials: USER }, 1],
+    ] as const) {
+      const upstream = await startUpstream(t, { auth });
+      upstream.push(repository, IMAGE, 'v1');
+      upstream.misbehave({ kind: 'token', times: 1, does: { type: 'status', status: 502 } });
+      const client = clientOf(t, upstream.url, setup);
+      if (asked === 2) await client.getManifest(V1, soon());
+      else await failure(client.getManifest(V1, soon()), 'BACKEND_DOWN');
+      t.equal(upstream.requests('token').length, asked);
+    }
+  },
+);
+
 t.test('a wrong password of our own is shown less and less often, a new one at once', async (t) => {
   const upstream = await startUpstream(t, { auth: { type: 'token', ...USER } });
   upstream.push(repository, IMAGE, 'v1');
