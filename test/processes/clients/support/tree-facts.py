@@ -30,7 +30,11 @@ def walk(root):
     while open_paths:
         relative = open_paths.pop(0)
         path = os.path.join(root, relative) if relative else root
-        found[relative.hex()] = facts(path, groups, relative)
+        try:
+            found[relative.hex()] = facts(path, groups, relative)
+        except FileNotFoundError:
+            # overlayfs lists a whiteout that hides nothing, and has nothing under its name
+            continue
         if stat.S_ISDIR(os.lstat(path).st_mode):
             open_paths += [os.path.join(relative, name) if relative else name for name in sorted(os.listdir(path))]
     return found
