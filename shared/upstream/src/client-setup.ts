@@ -135,9 +135,16 @@ export function defined(options: UpstreamClientOptions): UpstreamClientOptions {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 }
 
+/** A HEAD that a token of the registry's own service does not open, as at public ECR: there a GET may be allowed all the same. */
+export function isHeadRefused(error: unknown): boolean {
+  return (
+    isCoded(error, 'UPSTREAM_DENIED') && error.detail['status'] === 401 && error.detail['hadToken'] === true
+  );
+}
+
 /** A refused or missing HEAD may still be an allowed GET, unless the credentials themselves were refused. */
 export function helpsToGet(error: unknown): boolean {
-  if (isCoded(error, 'BLOB_UNKNOWN')) return true;
+  if (isCoded(error, 'BLOB_UNKNOWN') || isHeadRefused(error)) return true;
   if (isCoded(error, 'UPSTREAM_DENIED'))
     return error.detail['status'] !== 401 && error.detail['scope'] === undefined;
   // Storage behind a redirect may only have signed for GET; 204, 500 and 501 are a HEAD that was never built, or tried.

@@ -30,7 +30,7 @@ export interface Subject {
 export async function failureOf(
   answer: Answer,
   subject: Subject,
-  context: { nowMs: number; foreign: boolean; isRange?: boolean },
+  context: { nowMs: number; foreign: boolean; isRange?: boolean; hadToken?: boolean },
 ): Promise<CodedError> {
   const { status } = answer;
   const said = await errorBodyOf(answer);
@@ -49,6 +49,7 @@ export async function failureOf(
       ...(said.code === undefined ? {} : { upstreamCode: said.code }),
       ...(said.message === undefined ? {} : { upstreamMessage: said.message }),
       ...(code === 'UPSTREAM_DENIED' && status !== 401 && status !== 403 ? { reason: REQUEST_REFUSED } : {}),
+      ...(code === 'UPSTREAM_DENIED' && context.hadToken === true ? { hadToken: true } : {}),
       ...(limited ? { retryAfterSeconds: Math.max(1, retryAfter ?? 1) } : {}),
     },
   });

@@ -192,6 +192,7 @@ export class Transport {
       nowMs: nowMs(),
       foreign,
       isRange: call.headers['range'] !== undefined,
+      hadToken: as.challenge(scopeOf(home.base, call.subject.repository))?.scheme === 'bearer',
     });
     if (failure.code === 'UPSTREAM_LIMITED') this.#pause(pauseKey, call.subject.repository, failure);
     throw failure;

@@ -10,7 +10,7 @@ import type { BearerChallenge } from '@sepia/oci/www-authenticate';
 import { blobSizeOf, mediaTypeOf, nextQuery, statedLengthOf, tagsOf } from './answer-facts.ts';
 import type { Authorizer, UpstreamChallenge } from './authenticator.ts';
 import { blobOf } from './blob-body.ts';
-import { caOf, defined, helpsToGet, homeOf, proxiesOf } from './client-setup.ts';
+import { caOf, defined, helpsToGet, homeOf, isHeadRefused, proxiesOf } from './client-setup.ts';
 import { contentOf } from './content-coding.ts';
 import type { ProxyEnvironment } from './core/proxy-choice.ts';
 import type { Identity } from './credentials/open.ts';
@@ -56,6 +56,8 @@ interface UpstreamClientDeps {
 const MAX_TAGS_ANSWER_BYTES = 16 * 1024 * 1024;
 const OCTETS = '*/*';
 const NO_PROXIES: ProxyEnvironment = { http: undefined, https: undefined, none: undefined };
+/** Answers of registries that send fewer tags in one page than they are asked for; they know best how many. */
+const TOO_MANY = [400, 413, 422];
 const MAX_REFERRER_PAGES = 20;
 /** Answers of registries without a referrers API. */
 const NO_REFERRERS_API = [400, 404, 405, 501];
@@ -70,6 +72,8 @@ export class UpstreamClient {
   readonly #name: string;
   readonly #transport: RegistryReader;
   readonly #deps: UpstreamClientDeps;
+  /** Blobs that may be read answer no HEAD here, as was seen. */
+  #refusesHead = false;
 
   /** @throws {CodedError} `CONFIG_INVALID` when the upstream has no url or its `ca` cannot be read */
   constructor(deps: UpstreamClientDeps, options: UpstreamClientOptions = {}) {
@@ -179,19 +183,24 @@ export class UpstreamClient {
 
   /**
    * Whether the upstream has a blob, and its size where it tells. Falls back to GET, closed after its headers:
-   * a Harbor proxy project answers HEAD of a blob that it has not cached with 404.
+   * a Harbor proxy project answers HEAD of a blob that it has not cached with 404, public ECR always with 401.
    */
   async headBlob(query: BlobQuery, signal: AbortSignal): Promise<{ sizeBytes: number | undefined }> {
+    let isRefused = this.#refusesHead;
     try {
-      const answer = await this.#transport.read(this.#blobCall('HEAD', query, {}), signal);
-      discard(answer);
-      const sizeBytes = blobSizeOf(answer, query.digest);
-      if (sizeBytes !== undefined) return { sizeBytes };
+      if (!isRefused) {
+        const answer = await this.#transport.read(this.#blobCall('HEAD', query, {}), signal);
+        discard(answer);
+        const sizeBytes = blobSizeOf(answer, query.digest);
+        if (sizeBytes !== undefined) return { sizeBytes };
+      }
     } catch (error) {
       if (!helpsToGet(error)) throw error;
+      isRefused = isHeadRefused(error);
     }
     const blob = await this.getBlob(query, signal);
     blob.body.destroy();
+    this.#refusesHead = isRefused;
     return { sizeBytes: blob.sizeBytes };
   }
 
@@ -217,10 +226,14 @@ export class UpstreamClient {
       repository: query.repository,
       unknown: 'REPOSITORY_UNKNOWN',
     } as const;
-    const answer = await this.#transport.read(
-      { method: 'GET', path, headers: { accept: 'application/json' }, subject, kind: 'tags', as, unwanted },
-      signal,
-    );
+    const headers = { accept: 'application/json' };
+    const call = { method: 'GET', path, headers, subject, kind: 'tags', as, unwanted } as const;
+    const isFirst = page === undefined && n !== undefined;
+    const answer = await this.#transport.read({ ...call, accept: isFirst ? TOO_MANY : [] }, signal);
+    if (answer.status !== 200) {
+      discard(answer);
+      return await this.listTags({ ...query, n: undefined }, signal);
+    }
     const bytes = await this.#readBody(answer, MAX_TAGS_ANSWER_BYTES, signal);
     const tags = tagsOf(bytes);
     if (tags === undefined)

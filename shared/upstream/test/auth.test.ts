@@ -182,6 +182,21 @@ t.test('token: a registry behind a redirect is asked for a token in nobody’s n
   t.notOk(thief.log.some((entry) => entry.authorization !== undefined));
 });
 
+t.test('where no token opens a HEAD of a blob, GET is asked, and from then on at once', async (t) => {
+  const upstream = await startUpstream(t, { auth: { type: 'token' } });
+  upstream.push(repository, IMAGE, 'v1');
+  const client = clientOf(t, upstream.url);
+  await client.getManifest(V1, soon());
+  const [digest, other] = IMAGE.layers;
+  upstream.misbehave({ kind: 'blob', method: 'HEAD', does: { type: 'status', status: 401 } });
+  t.same(await client.headBlob({ repository, digest: digest! }, soon()), { sizeBytes: 1000 });
+  const before = upstream.requests('blob', 'HEAD').length;
+  t.same(await client.headBlob({ repository, digest: other! }, soon()), { sizeBytes: 2000 });
+  t.equal(upstream.requests('blob', 'HEAD').length, before);
+  upstream.misbehave({ kind: 'blob', method: 'GET', does: { type: 'status', status: 401 } });
+  await failure(client.headBlob({ repository, digest: digest! }, soon()), 'UPSTREAM_DENIED');
+});
+
 t.test('other refusals are not about who asks; what is gone is unknown', async (t) => {
   const upstream = await startUpstream(t, { auth: { type: 'token' } });
   upstream.push(repository, IMAGE, 'v1');

@@ -230,6 +230,18 @@ t.test('tags come page by page', async (t) => {
   });
 });
 
+t.test('a registry that is asked for too many tags is asked for as many as it sends', async (t) => {
+  for (const status of [400, 413]) {
+    const upstream = await startUpstream(t, { tagPage: 2 });
+    upstream.push(repository, makeImage({ layers: [10], seed: 1 }), 'a', 'b', 'c');
+    upstream.misbehave({ kind: 'tags', times: 1, does: { type: 'status', status } });
+    const client = clientOf(t, upstream.url);
+    t.same(await client.listTags({ repository, n: 1000 }, soon()), { tags: ['a', 'b'], next: 'last=b&n=2' });
+    upstream.misbehave({ kind: 'tags', does: { type: 'status', status } });
+    await failure(client.listTags({ repository, n: 1000 }, soon()), 'UPSTREAM_DENIED');
+  }
+});
+
 t.test('an unknown repository, tag or digest is certain', async (t) => {
   const upstream = await startUpstream(t);
   upstream.push(repository, makeImage({ layers: [10], seed: 1 }), 'v1');
