@@ -23,6 +23,9 @@ const DAMAGE: Readonly<Record<string, (db: string) => void>> = {
         writeFileSync(join(db, name), Buffer.alloc(readFileSync(join(db, name)).length, 7));
   },
 };
+// Clusters of their own, which wait most of the time.
+t.jobs = 3;
+
 for (const [name, damage] of Object.entries(DAMAGE))
   t.test(`${name}: it is filled again from the others`, async (t) => {
     const c = await startCluster(t, { origins: 3, config: CONFIG });

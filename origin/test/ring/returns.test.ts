@@ -43,6 +43,9 @@ async function nothingIsAmiss(t: Test, c: TestCluster, pushed: PushedImages): Pr
   for (const [repository, tags] of pushed) t.same(await faultsOf(c, repository, tags), [], repository);
 }
 
+// Clusters of their own, which wait most of the time.
+t.jobs = 3;
+
 t.test(
   'who was taken out counts no more; added again it is handed over to, as a new generation',
   async (t) => {

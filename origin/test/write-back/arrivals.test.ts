@@ -19,6 +19,9 @@ function kept(hub: Hub, digest: string): (BlobAttrs | undefined)[] {
   });
 }
 
+// Clusters of their own, which wait most of the time.
+t.jobs = 4;
+
 t.test('what came to the registry makes room, and is read through again; what waits stays', async (t) => {
   const hub = await Hub.start(t, {}, { config: CONFIG });
   const there = randomBytes(LAYER_BYTES);

@@ -19,6 +19,9 @@ function refusing(hub: Hub): void {
   hub.target.fault = (method) => (method === 'PUT' || method === 'POST' ? { status: 503 } : undefined);
 }
 
+// Clusters of their own, which wait most of the time.
+t.jobs = 3;
+
 t.test('a tag that is owed and has no job is given one: when it goes, and at the start', async (t) => {
   const hub = await Hub.start(t);
   refusing(hub);

@@ -20,6 +20,9 @@ async function restore(hub: Hub, entries: Dumped['entries'], space = 'r1'): Prom
   if (status !== 200) throw new Error(`restore: ${status} ${bytes}`);
 }
 
+// Clusters of their own, which wait most of the time.
+t.jobs = 2;
+
 t.test('a backup says that tags wait: what never got there is brought, what is there stays', async (t) => {
   const before = await Hub.start(t);
   await before.target.down();

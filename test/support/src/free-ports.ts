@@ -7,14 +7,24 @@ const HIGHEST = 21_000;
 /** Test files that run at once take ports from slices of their own: one frees a port before it uses it. */
 const SLICES = 4;
 
+/** So many ports that were handed out last are not handed out again: tests of one file may run at once. */
+const REMEMBERED = 500;
+const handedOut = new Set<number>();
+
 /** Ports that were free a moment ago, and that no outgoing connection is given meanwhile. */
 export async function freePorts(count: number): Promise<number[]> {
-  const found = new Set<number>();
-  while (found.size < count) {
+  const found: number[] = [];
+  while (found.length < count) {
     const port = LOWEST + slice() * SLICE + randomInt(0, SLICE);
-    if (!found.has(port) && (await isFree(port))) found.add(port);
+    if (handedOut.has(port)) continue;
+    handedOut.add(port);
+    for (const oldest of handedOut) {
+      if (handedOut.size <= REMEMBERED) break;
+      handedOut.delete(oldest);
+    }
+    if (await isFree(port)) found.push(port);
   }
-  return [...found];
+  return found;
 }
 
 const SLICE = (HIGHEST - LOWEST) / SLICES;
