@@ -18,6 +18,9 @@ const REPOSITORIES = 6;
 const TAGS = REPOSITORIES * 2;
 /** One origin is killed meanwhile: `sepia up` gives it 60 s to be back. */
 const CHANGE_MS = 240_000;
+const ASK_EVERY_MS = 500;
+/** Pushes go on all the while, and leave the change itself some of the machine. */
+const PUSH_EVERY_MS = 50;
 const TOPOLOGY = ['--proxies', '2', '--trackers', '1', '--agents', '1', '--restart', '--ports-from', '23000'];
 /** A pull that a 503 ended is tried again, as clients do. */
 const MAX_TRIES = 120;
@@ -110,7 +113,10 @@ async function changeWithKill(up: Up, tags: Tags, victim: string, ...args: strin
   if (begun.code !== 0) throw new Error(begun.text);
   let isOver = false;
   const pushing = (async () => {
-    for (let at = 0; !isOver; at++) await tags.push(up, at);
+    for (let at = 0; !isOver; at++) {
+      await tags.push(up, at);
+      await delay(PUSH_EVERY_MS);
+    }
   })();
   try {
     await delay(500);
@@ -118,6 +124,8 @@ async function changeWithKill(up: Up, tags: Tags, victim: string, ...args: strin
     let last = '';
     await until(
       async () => {
+        // Each question is a process, beside the change that is waited for.
+        await delay(ASK_EVERY_MS);
         const { code, text } = await ring(up, 'status');
         last = text;
         return code === 0;
