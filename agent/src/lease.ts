@@ -2,6 +2,7 @@ import { randomInt } from 'node:crypto';
 import { arch } from 'node:os';
 import type { Digest } from '@sepia/base/digest';
 import { Reach } from '@sepia/base/reach';
+import { PROTOCOL_VERSION } from '@sepia/http/sign';
 import { PATIENCE_MS } from './deadlines.ts';
 import { openSwarms } from './downloads/meet-strangers.ts';
 import type { Ground, Outside } from './ground.ts';
@@ -44,6 +45,11 @@ export function startLease(ground: Ground, outside: Outside, holdings: Holdings)
     zone: config.zone,
     addresses,
     log,
+    self: () => ({
+      version: PROTOCOL_VERSION,
+      uptimeSeconds: Math.round(process.uptime()),
+      usedBytes: store.usage(),
+    }),
     swarms: () => blobs.figures(),
     trackerIdsOf: (digest) => trackers.trackerIds(digest as Digest),
     chance: () => randomInt(2 ** 32) / 2 ** 32,

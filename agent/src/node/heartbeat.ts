@@ -25,6 +25,7 @@ interface HeartbeatDeps {
   readonly nodeId: string;
   readonly zone: string | undefined;
   readonly addresses: () => readonly string[];
+  readonly self: () => NonNullable<LeaseRequest['self']>;
   /** Digests being downloaded, with live figures. */
   readonly swarms: () => NonNullable<LeaseRequest['swarms']>;
   readonly trackerIdsOf: (digest: string) => string[];
@@ -114,7 +115,7 @@ export class Heartbeat {
   }
 
   async #beat(trackerId: string): Promise<number> {
-    const { trackers, book, nodeId, zone, addresses, swarms, trackerIdsOf } = this.#deps;
+    const { trackers, book, nodeId, zone, addresses, self, swarms, trackerIdsOf } = this.#deps;
     const { onAnswer, onRevoked, onStrangers, commandLog } = this.#deps;
     const cursor = this.#revokedCursors.get(trackerId);
     const pace = this.#paces.get(trackerId) ?? new BeatPace();
@@ -134,6 +135,7 @@ export class Heartbeat {
       leeching: running.filter(({ have, pieces }) => !isFull(have, pieces)).map(({ digest }) => digest),
       setHash: setHash(change.set),
       ...(cursor === undefined ? {} : { revokedAfter: cursor }),
+      self: self(),
       swarms: running,
       commands: reports,
     };

@@ -77,6 +77,9 @@ t.test('the page shows members, and a swarm that fills in live', { skip, timeout
     await page.locator('#peer-bytes', { hasText: /[1-9].*B/ }).waitFor({ timeout: WAIT_MS });
     const over = page.locator('.swarm.over .tag', { hasText: /^all have it, \d+ s ago$/ });
     await over.first().waitFor({ timeout: WAIT_MS });
+    const agent = page.locator('#members tr', { hasText: 'agent-1' });
+    await agent.locator('td', { hasText: /[1-9].* MiB$/ }).waitFor({ timeout: WAIT_MS });
+    t.match(await agent.locator('td').nth(4).textContent(), /^\d+ (s|min)$/, 'how long it is up');
   });
   t.same(complaints, [], 'no errors in the console');
   t.equal(await up.stop(), 0);

@@ -135,7 +135,7 @@ function renew(deps: RouteDeps, nodeId: string, request: z.output<typeof LEASE_R
     deps.nowMs(),
   );
   if (refused) throw new CodedError('OVERLOADED', { message: 'too many nodes have a lease here' });
-  deps.figures.note(nodeId, request.swarms, deps.nowMs());
+  deps.figures.note(nodeId, request.swarms, deps.nowMs(), request.self);
   deps.commands.report({ nodeId, address: request.addresses[0] }, request.bootId, request.commands);
   const { commands, unfinished } = deps.commands.due(nodeId, request.bootId, deps.nowMs());
   const { revoked, cursor } = deps.revocations.after(request.revokedAfter, deps.nowMs());
@@ -170,6 +170,7 @@ function status(deps: RouteDeps): unknown {
       addresses: facts.addresses,
       seeds,
       ageMs: Math.round(nowMs - heardAtMs),
+      ...deps.figures.selfOf(facts.nodeId),
     })),
     swarms: [...deps.keeper.running()].slice(-64).map(([digest, { metainfo, originIds }]) => ({
       digest,

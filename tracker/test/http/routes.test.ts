@@ -53,6 +53,7 @@ async function start(t: Test, heartbeatMs: number, more: Partial<RouteDeps> = {}
       drop: [],
       leeching: [],
       setHash: setHash([]),
+      self: { version: 2, uptimeSeconds: 3, usedBytes: 4 },
     };
     const answer = await fetch(`${listener.url}/v1/nodes/${nodeId}`, {
       method: 'PUT',
@@ -64,6 +65,7 @@ async function start(t: Test, heartbeatMs: number, more: Partial<RouteDeps> = {}
   const ages = async (): Promise<[string, number][]> => {
     const answer = await fetch(`${listener.url}/v1/status`);
     const { nodes } = (await answer.json()) as { nodes: { id: string; ageMs: number }[] };
+    for (const node of nodes) t.match(node, { version: 2, uptimeSeconds: 3, usedBytes: 4 });
     return nodes.map(({ id, ageMs }) => [id, ageMs]);
   };
   return { clock, table, beat, ages, url: listener.url };

@@ -287,15 +287,24 @@ function swarmView(draft: Draft): SwarmView {
 
 function memberView(asked: AskedMember): MemberView {
   const answer = record(asked.answer);
-  const version = answer['version'];
   return {
     id: asked.id,
     role: asked.role,
     up: asked.answer !== undefined,
     ...optional('zone', asked.zone),
+    ...selfView(answer),
+    ...optional('blobs', number(answer['blobs'])),
+  };
+}
+
+/** What a member says of itself. */
+function selfView(
+  answer: Record<string, unknown>,
+): Pick<MemberView, 'version' | 'uptimeSeconds' | 'usedBytes'> {
+  const version = answer['version'];
+  return {
     ...optional('version', typeof version === 'number' ? String(version) : text(version)),
     ...optional('uptimeSeconds', number(answer['uptimeSeconds']) ?? inSeconds(number(answer['uptimeMs']))),
-    ...optional('blobs', number(answer['blobs'])),
     ...optional('usedBytes', inMib(number(answer['usedBytes']) ?? number(answer['storedBytes']))),
   };
 }
@@ -308,6 +317,7 @@ function noteNode(nodes: Map<string, MemberView>, facts: Record<string, unknown>
     role: 'agent',
     up: true,
     ...optional('zone', text(facts['zone'])),
+    ...selfView(facts),
     ...optional('blobs', number(facts['seeds'])),
   });
 }

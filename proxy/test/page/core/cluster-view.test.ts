@@ -29,7 +29,10 @@ t.test('members, nodes, swarms and totals are gathered', async (t) => {
         role: 'tracker',
         answer: {
           version: 1,
-          nodes: [{ id: 'n1', zone: 'z', seeds: 2 }, { id: 'n1' }],
+          nodes: [
+            { id: 'n1', zone: 'z', seeds: 2, version: 2, uptimeSeconds: 8, usedBytes: 3 * MIB + 1 },
+            { id: 'n1' },
+          ],
           swarms: [
             {
               digest: DIGEST,
@@ -58,7 +61,10 @@ t.test('members, nodes, swarms and totals are gathered', async (t) => {
     },
     { id: 'o2', role: 'origin', up: false },
     { id: 't1', role: 'tracker', up: true, version: '1' },
-    { id: 'n1', role: 'agent', up: true, zone: 'z', blobs: 2 },
+    {
+      ...{ id: 'n1', role: 'agent', up: true, zone: 'z', version: '2', uptimeSeconds: 8 },
+      ...{ usedBytes: 3 * MIB, blobs: 2 },
+    },
   ]);
   t.same(view.swarms, [
     {

@@ -28,6 +28,16 @@ export const LEASE_REQUEST = z.object({
   setHash: z.string().regex(/^[0-9a-f]{16}$/),
   /** `revokedCursor` of this tracker's last answer. */
   revokedAfter: z.string().max(128).optional(),
+  /** What the node says of itself, for people who look. */
+  self: z
+    .object({
+      /** Of the protocol. */
+      version: z.number().int().nonnegative(),
+      uptimeSeconds: z.number().nonnegative(),
+      /** What its cache takes. */
+      usedBytes: z.number().nonnegative(),
+    })
+    .optional(),
   /** Live figures of running swarms, for people who look (never for decisions). */
   swarms: z
     .array(

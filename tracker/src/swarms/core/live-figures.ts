@@ -1,5 +1,6 @@
 import { Bitfield } from '@sepia/base/bitfield';
 import { LatestMap } from '@sepia/base/latest-map';
+import type { LeaseRequest } from '@sepia/cluster/api/lease';
 import { ENDED_SHOWN_MS } from '../../deadlines.ts';
 
 /** What a node last told of a running swarm; for people who look, never for decisions. */
@@ -24,6 +25,8 @@ export type ShownFigures =
   | (SwarmFigures & { readonly nodeId: string })
   | (Omit<EndedFigures, 'endedAtMs'> & { readonly nodeId: string; readonly endedSeconds: number });
 
+type Self = NonNullable<LeaseRequest['self']>;
+
 const MAX_NODES = 2_000;
 /** Blobs, and nodes of each, whose last figures are kept: as many as a page shows. */
 const MAX_ENDED = 24;
@@ -35,9 +38,12 @@ const MAX_ENDED_NODES = 128;
  */
 export class LiveFigures {
   readonly #byNode = new LatestMap<string, readonly SwarmFigures[]>(MAX_NODES);
+  readonly #selves = new LatestMap<string, Self>(MAX_NODES);
   readonly #ended = new LatestMap<string, LatestMap<string, EndedFigures>>(MAX_ENDED);
 
-  note(nodeId: string, figures: readonly SwarmFigures[], nowMs: number): void {
+  /** `self`: what the node says of itself, if it does. */
+  note(nodeId: string, figures: readonly SwarmFigures[], nowMs: number, self?: Self): void {
+    if (self !== undefined) this.#selves.set(nodeId, self);
     for (const one of this.#byNode.get(nodeId) ?? [])
       if (!figures.some(({ digest }) => digest === one.digest)) this.#end(nodeId, one, nowMs);
     if (figures.length === 0) this.#byNode.delete(nodeId);
@@ -47,6 +53,12 @@ export class LiveFigures {
   /** The node is gone, and what it told with it. */
   forget(nodeId: string): void {
     this.#byNode.delete(nodeId);
+    this.#selves.delete(nodeId);
+  }
+
+  /** What a node said last of itself. */
+  selfOf(nodeId: string): Self | undefined {
+    return this.#selves.get(nodeId);
   }
 
   /** Nodes that run the swarm first. */

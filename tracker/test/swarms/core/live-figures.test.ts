@@ -91,3 +91,14 @@ t.test('of what ended few blobs and few nodes of each are kept', async (t) => {
   t.same(figures.of('a', 1_000), []);
   t.equal(figures.of('b0', 1_000).length, 1);
 });
+
+t.test('what a node says of itself, until it is forgotten', async (t) => {
+  const figures = new LiveFigures();
+  const self = { version: 2, uptimeSeconds: 7, usedBytes: 9 };
+  figures.note('n1', [], 0, self);
+  figures.note('n1', [of('a', 1)], 1_000);
+  t.same(figures.selfOf('n1'), self, 'the last word stays');
+  t.equal(figures.selfOf('n2'), undefined);
+  figures.forget('n1');
+  t.equal(figures.selfOf('n1'), undefined);
+});
