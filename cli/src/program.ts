@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { CodedError } from '@sepia/base/errors';
 import { PROTOCOL_VERSION } from '@sepia/http/sign';
 import { Command } from 'commander';
 import { ROLES } from './up/plan.ts';
@@ -49,9 +50,19 @@ export async function buildProgram(asked?: string): Promise<Command> {
     .addHelpText('after', EXIT_CODES)
     .showHelpAfterError('(sepia COMMAND --help shows the options)')
     .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2));
+  program.hook('preAction', (_, action) => refuseEmpty(action));
   const one = COMMANDS.filter(([names]) => asked !== undefined && names.includes(asked));
   for (const [, load] of one.length > 0 ? one : COMMANDS) (await load())(program);
   return program;
+}
+
+/** What a script left empty, as of a variable that is not set, means nothing anywhere. @throws {CodedError} `REQUEST_INVALID` */
+function refuseEmpty(action: Command): void {
+  const option = action.options.find((one) => action.getOptionValue(one.attributeName()) === '');
+  const at = action.args.indexOf('');
+  const argument = at === -1 ? undefined : action.registeredArguments[at];
+  const named = option?.long ?? (argument === undefined ? undefined : `<${argument.name()}>`);
+  if (named !== undefined) throw new CodedError('REQUEST_INVALID', { message: `${named}: is empty` });
 }
 
 /** Version of the package, of the protocol between members, and of Node. */

@@ -17,3 +17,17 @@ t.test('what is no command finds all of them', async (t) => {
   for (const word of ['--help', 'help', 'no-such-command', ''])
     t.equal((await buildProgram(word)).commands.length, commands.length, word);
 });
+
+t.test('what is empty is refused by its name: a variable of a script that is not set', async (t) => {
+  const run = async (...args: string[]): Promise<unknown> =>
+    await (await buildProgram()).parseAsync(['node', 'sepia', ...args]);
+  for (const [named, ...args] of [
+    ['--config', 'proxy', '--config', ''],
+    ['--config', 'agent', '--config='],
+    ['<dir-or-tar>', 'push', '', '127.0.0.1:1/app:v1'],
+    ['<ref>', 'push', '.', ''],
+    ['<file>', 'config', 'check', ''],
+    ['--role', 'config', 'check', 'agent.yaml', '--role', ''],
+  ] as const)
+    await t.rejects(run(...args), { code: 'REQUEST_INVALID', message: `${named}: is empty` }, args.join(' '));
+});

@@ -7,6 +7,8 @@ import { type TarEntry, tarEntries } from './tar-index.ts';
 
 /** Files of an image on disk, in a folder or in a tar; names are relative with `/`. */
 export interface Archive {
+  /** Of the folder or tar. */
+  readonly path: string;
   /** Undefined when there is no such file. */
   sizeOf(name: string): number | undefined;
   open(name: string): Readable;
@@ -41,28 +43,28 @@ export async function readText(archive: Archive, name: string): Promise<string |
 }
 
 export class FolderArchive implements Archive {
-  readonly #root: string;
+  readonly path: string;
 
   constructor(root: string) {
-    this.#root = root;
+    this.path = root;
   }
 
   sizeOf(name: string): number | undefined {
-    const stat = statSync(join(this.#root, name), { throwIfNoEntry: false });
+    const stat = statSync(join(this.path, name), { throwIfNoEntry: false });
     return stat?.isFile() === true ? stat.size : undefined;
   }
 
   open(name: string): Readable {
-    return createReadStream(join(this.#root, name), { highWaterMark: 1024 * 1024 });
+    return createReadStream(join(this.path, name), { highWaterMark: 1024 * 1024 });
   }
 }
 
 class TarArchive implements Archive {
-  readonly #path: string;
+  readonly path: string;
   readonly #entries: ReadonlyMap<string, TarEntry>;
 
   constructor(path: string, entries: ReadonlyMap<string, TarEntry>) {
-    this.#path = path;
+    this.path = path;
     this.#entries = entries;
   }
 
@@ -73,14 +75,14 @@ class TarArchive implements Archive {
   open(name: string): Readable {
     const entry = this.#find(name);
     if (entry === undefined)
-      throw new CodedError('REQUEST_INVALID', { message: `${this.#path} holds no ${name}` });
+      throw new CodedError('REQUEST_INVALID', { message: `${this.path} holds no ${name}` });
     if (entry.sizeBytes === 0) return Readable.from([]);
     const range = {
       start: entry.offset,
       end: entry.offset + entry.sizeBytes - 1,
       highWaterMark: 1024 * 1024,
     };
-    return createReadStream(this.#path, range);
+    return createReadStream(this.path, range);
   }
 
   #find(name: string, depth = 0): TarEntry | undefined {

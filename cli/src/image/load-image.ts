@@ -50,7 +50,7 @@ export async function loadImage(archive: Archive, source: SourceTag): Promise<Im
   const saved = await readText(archive, 'manifest.json');
   if (saved !== undefined)
     return await fromDockerSave(archive, parse(saved, 'manifest.json') as SavedImage[], source);
-  throw refuse('there is neither index.json (an OCI layout) nor manifest.json (docker save)');
+  throw refuse(`${archive.path} holds neither index.json (an OCI layout) nor manifest.json (docker save)`);
 }
 
 async function fromLayout(

@@ -81,7 +81,7 @@ const REFUSED_BY_SYSTEM: Readonly<Record<string, string>> = {
 export function configArgument(service: string): string {
   const at = process.argv.indexOf('--config');
   const file = at === -1 ? undefined : process.argv[at + 1];
-  if (file === undefined) {
+  if (file === undefined || file === '') {
     say(`usage: sepia ${service} --config FILE\n`);
     process.exit(EXIT_REFUSED);
   }
