@@ -4,6 +4,7 @@ import { SingleFlight } from '@sepia/base/async/single-flight';
 import { CodedError } from '@sepia/base/errors';
 import { readElsewhere, throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
+import { isOutOfFiles } from '@sepia/base/system/open-files';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { headTo } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
@@ -165,8 +166,10 @@ export class CallWatch {
       } catch (error) {
         throwIfBug(error);
         if (over.aborted) break;
-        sinceMs ??= askedMs;
         waitMs = ASK_AGAIN_MS;
+        // Own want of sockets says nothing of others.
+        if (isOutOfFiles(error)) continue;
+        sinceMs ??= askedMs;
         if (this.#nowMs() - sinceMs >= GONE_MS)
           throw new CodedError('PEER_HTTP', { message: `${id} stopped answering`, cause: error });
       }
@@ -210,7 +213,7 @@ export class CallWatch {
         return true;
       } catch (error) {
         throwIfBug(error);
-        return false;
+        return isOutOfFiles(error);
       }
     };
     try {

@@ -3,6 +3,7 @@ import { afterOwnMs } from '@sepia/base/async/own-wait';
 import { CodedError } from '@sepia/base/errors';
 import { readElsewhere, throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
+import { isOutOfFiles } from '@sepia/base/system/open-files';
 import { AnswerPace } from '@sepia/http/answer-pace';
 import {
   ASK_AFTER_MS,
@@ -158,7 +159,8 @@ export class Vigil<T extends Asked> {
       return true;
     } catch (error) {
       throwIfBug(error);
-      return false;
+      // Nobody was asked: nothing is known of them.
+      return isOutOfFiles(error);
     } finally {
       answered();
     }

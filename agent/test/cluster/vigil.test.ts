@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
+import { outOfFiles } from '@sepia/base/system/open-files';
 import { VirtualTime } from '@sepia/test-support/virtual-time';
 import t, { type Test } from 'tap';
 import { Vigil } from '../../src/cluster/vigil.ts';
@@ -59,6 +60,24 @@ t.test('members that all hang are found out in one time, and the work is ended',
 
 t.test('as long as one of them answers, however late, the work is waited for', async (t) => {
   const { time, vigil } = keep(t, (id) => (id === 'origin-3' ? 2_500 : Number.POSITIVE_INFINITY));
+  const thinks = async (): Promise<string> => {
+    await new Promise((resolve) => setTimeout(resolve, 79_000));
+    return 'thought';
+  };
+  t.equal(await time.settle(vigil.attend(MEMBERS, thinks, NEVER)), 'thought');
+});
+
+t.test('who has no socket left to ask with concludes nothing of others', async (t) => {
+  const time = new VirtualTime().install();
+  t.teardown(() => time.uninstall());
+  const vigil = new Vigil<{ readonly id: string }>({
+    nowMs: () => performance.now(),
+    heardWithin: () => false,
+    ask: async () => {
+      throw outOfFiles(Object.assign(new Error('connect EMFILE'), { code: 'EMFILE' }));
+    },
+  });
+  t.teardown(() => vigil.stop());
   const thinks = async (): Promise<string> => {
     await new Promise((resolve) => setTimeout(resolve, 79_000));
     return 'thought';

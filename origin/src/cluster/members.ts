@@ -3,6 +3,7 @@ import { SingleFlight } from '@sepia/base/async/single-flight';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
+import { isOutOfFiles } from '@sepia/base/system/open-files';
 import { H_EPOCH, H_RECORDS, H_STANDING } from '@sepia/cluster/api/headers';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { headTo } from '@sepia/cluster/api/route';
@@ -261,9 +262,9 @@ export class Members {
           if (call.headersTimeoutMs === undefined && nowMs() - startedMs >= SILENT_MS) this.#failed(id);
           throw error;
         }
-        const answered = isCoded(error) && !isSilence(error);
+        const answered = isCoded(error) && !isSilence(error) && !isOutOfFiles(error);
         if (answered) this.#answered(id);
-        if (answered || call.body !== undefined) break;
+        if (answered || isOutOfFiles(error) || call.body !== undefined) break;
       }
     }
     // Who refuses our signature (a clock is off) is as good as dead to us.

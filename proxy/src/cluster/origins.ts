@@ -5,6 +5,7 @@ import { SingleFlight } from '@sepia/base/async/single-flight';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
+import { isOutOfFiles } from '@sepia/base/system/open-files';
 import { ORIGIN_BLOBS, ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
@@ -127,7 +128,8 @@ export class Origins {
     } catch (error) {
       if (isCoded(error, 'SIGNATURE_INVALID')) this.refusedBy = `${id}: ${error.message}`;
       if (isSilence(error)) this.health.failed(id);
-      else if (isCoded(error) && call.signal?.aborted !== true) this.health.answered(id);
+      else if (isCoded(error) && call.signal?.aborted !== true && !isOutOfFiles(error))
+        this.health.answered(id);
       throw error;
     } finally {
       over?.();

@@ -4,6 +4,7 @@ import { digestOf } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
 import { parseRepositoryName } from '@sepia/base/names/repository';
+import { outOfFiles } from '@sepia/base/system/open-files';
 import { Cluster } from '@sepia/cluster/cluster';
 import { Health, UNTIL_IT_ANSWERS } from '@sepia/cluster/core/health';
 import { parseClusterDocument } from '@sepia/cluster/load-document';
@@ -89,6 +90,30 @@ t.test('addresses of an origin are tried in turn while it is silent; what it ans
   t.same(await ask([silence], { signal: AbortSignal.abort(silence) }), urls.slice(0, 1), 'nobody waits');
   t.same(asked, { bodies: 0, probes: 0 });
 });
+
+t.test(
+  'own want of sockets says nothing of an origin, and its probe does not end what it does',
+  async (t) => {
+    const { origins, clients, state } = origin(['http://127.0.0.1:1', 'http://127.0.0.1:2']);
+    let tried = 0;
+    const none = async (): Promise<never> => {
+      tried += 1;
+      throw outOfFiles(Object.assign(new Error('connect EMFILE'), { code: 'EMFILE' }));
+    };
+    clients.bodies.call = none;
+    clients.probes.bytes = none;
+    const call = { method: 'GET', path: '/x', headersTimeoutMs: 1_000, signal: never } as const;
+    await t.rejects(origins.call('origin-1', call), { code: 'MEMBER_BUSY' });
+    t.equal(tried, 1, 'nor would another address help');
+    t.ok(await origins.probe('origin-1'));
+    t.notOk(origins.health.isSuspect('origin-1'));
+    state.silent = true;
+    state.nowMs = 10_000;
+    origins.health.failed('origin-1');
+    await t.rejects(origins.call('origin-1', call), { code: 'MEMBER_BUSY' });
+    t.ok(origins.health.isSuspect('origin-1'), 'nor does it count as an answer');
+  },
+);
 
 t.test(
   'however many ask whether an origin lives, it is asked once at a time, beside the bodies',

@@ -1,16 +1,15 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { isCoded, systemCode } from './errors.ts';
 import { ended, isBug, throwIfBug } from './failure.ts';
 import { isObject } from './json/plain-object.ts';
 import type { Stoppable } from './lifecycle.ts';
 import { giveMemoryBack } from './memory/give-back.ts';
+import { RAISE_LIMIT } from './system/open-files.ts';
 
 /** Exit code for a start that is refused: bad config, taken port, wrong data folder. */
 const EXIT_REFUSED = 2;
 /** How often it is looked whether the supervisor is still there: each look wakes a member that may have nothing to do. */
 const SUPERVISOR_POLL_MS = 2_000;
-/** Share of the limit from which on an operator is told. */
-const MOST_SHARE = 0.8;
 
 /** Among the arguments of a service: its process ends once its sources are loaded, and the next one finds them compiled. */
 export const COMPILE = '--compile';
@@ -74,7 +73,7 @@ const REFUSED_BY_SYSTEM: Readonly<Record<string, string>> = {
   EACCES: '; give it to the user that this runs as (chown), with its folder',
   EPERM: '; give it to the user that this runs as (chown), with its folder',
   EROFS: '; its file system is mounted read-only',
-  EMFILE: '; raise the limit of open files (LimitNOFILE of systemd, ulimit -n)',
+  EMFILE: `; ${RAISE_LIMIT}`,
 };
 
 /** The value of `--config FILE`, or exits with a usage line. */
@@ -195,33 +194,6 @@ export function isRunning(pid: number): boolean {
     throwIfBug(error);
     return systemCode(error) === 'EPERM';
   }
-}
-
-/** Files and sockets that this process has open, and how many it may. */
-interface OpenFiles {
-  readonly open: number;
-  readonly limit: number;
-}
-
-/** Undefined where the system does not say, or sets no limit. */
-export function openFiles(): OpenFiles | undefined {
-  try {
-    const [, limit] = /^Max open files +(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8')) ?? [];
-    if (limit === undefined) return undefined;
-    // One of them is the folder that is read.
-    return { open: readdirSync('/proc/self/fd').length - 1, limit: Number(limit) };
-  } catch (error) {
-    throwIfBug(error);
-    return undefined;
-  }
-}
-
-/** Lines for `/readyz`: without a descriptor nobody is answered, and nothing is read. */
-export function openFilesWarnings(files: OpenFiles | undefined): string[] {
-  if (files === undefined || files.open < files.limit * MOST_SHARE) return [];
-  return [
-    `open files: ${files.open} of ${files.limit} are open; raise the limit (LimitNOFILE of systemd, ulimit -n)`,
-  ];
 }
 
 /** On standard error; a disk without room for it ends nothing. */

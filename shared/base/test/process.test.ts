@@ -1,7 +1,5 @@
-import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import t from 'tap';
-import { type openFiles, openFilesWarnings } from '../src/process.ts';
 import { sourceUrl, startProgram } from './support/child-service.ts';
 
 const SERVICE = `
@@ -83,27 +81,4 @@ await runService('test', async () => { throw ${thrown}; });
   const [code, said] = await ends("new TypeError('x is no function')");
   t.equal(code, 1);
   t.match(said, /^sepia test: TypeError: x is no function\n +at /);
-});
-
-t.test('who comes near the limit of open files is told how many there are', async (t) => {
-  t.same(openFilesWarnings({ open: 79, limit: 100 }), []);
-  t.same(openFilesWarnings(undefined), []);
-  t.match(openFilesWarnings({ open: 80, limit: 100 }), [/^open files: 80 of 100 are open; raise the limit/]);
-});
-
-t.test('the limit is that of the process, and what it opens counts', async (t) => {
-  const source = new URL('../src/process.ts', import.meta.url).href;
-  const script = `
-import { openSync } from 'node:fs';
-import { openFiles } from ${JSON.stringify(source)};
-const before = openFiles();
-for (let count = 0; count < 10; count++) openSync('/dev/null');
-console.log(JSON.stringify([before, openFiles()]));
-`;
-  const shell = 'ulimit -n 96 && exec "$0" --input-type=module --eval "$1"';
-  const said = execFileSync('/bin/sh', ['-c', shell, process.execPath, script], { encoding: 'utf8' });
-  const [before, after] = JSON.parse(said) as ReturnType<typeof openFiles>[];
-  t.equal(before?.limit, 96);
-  t.equal(after!.open - before!.open, 10);
-  t.ok(before!.open > 2 && after!.open < 96);
 });

@@ -4,7 +4,7 @@ import { CodedError } from '@sepia/base/errors';
 import { onLateBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { Metrics } from '@sepia/base/metrics';
-import { openFiles, openFilesWarnings } from '@sepia/base/process';
+import { openFiles, openFilesWarnings } from '@sepia/base/system/open-files';
 import type Koa from 'koa';
 import type { Context } from 'koa';
 import { createApp } from './app.ts';

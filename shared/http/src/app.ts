@@ -3,6 +3,7 @@ import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
 import { noteBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { LogLimit } from '@sepia/base/log-limit';
+import { isOutOfFiles, outOfFiles } from '@sepia/base/system/open-files';
 import Koa, { type Context, type Next } from 'koa';
 import { clientAddresses } from './client-address.ts';
 import { SAID_MS } from './deadlines/sockets.ts';
@@ -18,8 +19,6 @@ const RETRY_AFTER_SECONDS = 5;
 
 /** How the database words a full disk. */
 const NO_SPACE = /No space left on device/;
-/** Of a process, or of its machine, that may open no file more. */
-const NO_DESCRIPTOR = new Set(['EMFILE', 'ENFILE']);
 
 /** How undici says that an answer broke off or never came. */
 const UNDICI_BROKE: ReadonlySet<string> = new Set([
@@ -176,11 +175,7 @@ export function toCoded(thrown: unknown): CodedError {
   if (isCoded(thrown)) return thrown;
   if (systemCode(thrown) === 'ENOSPC' || NO_SPACE.test(String(thrown)))
     return new CodedError('DISK_FULL', { cause: thrown });
-  if (NO_DESCRIPTOR.has(systemCode(thrown) ?? ''))
-    return new CodedError('MEMBER_BUSY', {
-      message: 'this member has as many files open as it may; raise its limit of open files',
-      cause: thrown,
-    });
+  if (isOutOfFiles(thrown)) return outOfFiles(thrown);
   if (thrown instanceof URIError)
     return new CodedError('REQUEST_INVALID', { message: 'request path is not valid', cause: thrown });
   // Of `AbortSignal.timeout`: whoever was asked said nothing in time.

@@ -2,6 +2,7 @@ import type { Readable } from 'node:stream';
 import type { MemberClock } from '@sepia/base/clock/member-clock';
 import { CodedError, isErrorCode } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
+import { isOutOfFiles, outOfFiles } from '@sepia/base/system/open-files';
 import { request } from 'undici';
 import { askWhole, type CutAnswer, type WholeAnswer } from './bodies/whole-answer.ts';
 import { wholeBody } from './bodies/whole-body.ts';
@@ -73,7 +74,7 @@ export class InternalClient {
   /**
    * Sends one call and hands back any answer, also an error status; the caller must read or dump the body. A call that was
    * refused only because the two clocks differ is dated by the other clock and sent once more, where its body is no stream.
-   * @throws {CodedError} `PEER_HTTP` if no answer came, with the cause
+   * @throws {CodedError} `PEER_HTTP` if no answer came, with the cause; `MEMBER_BUSY` where this process has no socket for it
    */
   async raw(call: InternalRequest): Promise<InternalResponse> {
     const { answer, isMisdated } = await this.#send(call);
@@ -288,6 +289,8 @@ function cutOf(cause: unknown, from: string, signal?: AbortSignal): unknown {
 /** Why no answer came. */
 function silenceOf(call: InternalRequest, cause: unknown): unknown {
   if (call.signal?.aborted === true) return call.signal.reason;
+  // It was not asked.
+  if (isOutOfFiles(cause)) return outOfFiles(cause);
   return new CodedError('PEER_HTTP', {
     message: `${call.url} does not answer`,
     detail: { url: call.url },

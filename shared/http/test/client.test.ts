@@ -5,6 +5,7 @@ import { MemberClock } from '@sepia/base/clock/member-clock';
 import { CodedError } from '@sepia/base/errors';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
+import { Agent } from 'undici';
 import { InternalClient, type InternalRequest } from '../src/client.ts';
 import { createDispatcher } from '../src/sockets.ts';
 
@@ -29,6 +30,29 @@ async function answering(t: Test, status: number, body: string): Promise<string>
   t.teardown(() => server.close());
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
+
+t.test('who was not asked for want of a socket of ours is not silent', async (t) => {
+  for (const code of ['EMFILE', 'ENFILE']) {
+    const cause = Object.assign(new Error(`connect ${code} 127.0.0.1:1`), { code });
+    const none = new Agent({ connect: (_, done) => done(cause, null) });
+    t.teardown(() => none.destroy());
+    const client = new InternalClient({
+      dispatcher: none,
+      clusterKey: Buffer.alloc(32, 7),
+      memberId: 'a',
+      clock: new MemberClock(),
+    });
+    const call = {
+      url: 'http://127.0.0.1:1',
+      to: 'b',
+      method: 'GET',
+      path: '/',
+      headersTimeoutMs: 1_000,
+    } as const;
+    for (const asked of [client.raw(call), client.bytes(call), client.json(call)])
+      await t.rejects(asked, { code: 'MEMBER_BUSY', cause, message: /raise its limit of open files/ });
+  }
+});
 
 t.test('silence is PEER_HTTP, with the cause', async (t) => {
   const call = {

@@ -4,6 +4,7 @@ import { rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import { isOutOfFiles, RAISE_LIMIT } from '@sepia/base/system/open-files';
 import type { StoreLog } from './blob-files.ts';
 import { diskFiles } from './files/disk-files.ts';
 import { readWhole, replaceWhole } from './files/file-port.ts';
@@ -140,7 +141,7 @@ async function openDatabase(dir: string, path: string): ReturnType<typeof openLe
     const message =
       reason === 'LEVEL_LOCKED'
         ? `data folder ${dir} is in use by another process: stop it, or configure another \`data\``
-        : `database ${path} does not open (${reason}): ${String(((cause as Error).cause as Error)?.message ?? cause)}`;
+        : `database ${path} does not open (${reason}): ${String(((cause as Error).cause as Error)?.message ?? cause)}${isOutOfFiles(cause) ? `; ${RAISE_LIMIT}` : ''}`;
     throw new CodedError('START_FAILED', { message, detail: { dir, reason }, cause });
   }
 }

@@ -1,6 +1,7 @@
 import { crc32 } from 'node:zlib';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { ignoreFailure, logFailure, throwIfBug } from '@sepia/base/failure';
+import { isOutOfFiles, RAISE_LIMIT } from '@sepia/base/system/open-files';
 import { Level } from 'level';
 import type { StoreLog } from './blob-files.ts';
 import { READERS_MS, REOPEN_MS } from './deadlines.ts';
@@ -212,7 +213,7 @@ export class LevelDatabase {
           cause: error,
         })
       : new CodedError('DISK_FAILED', {
-          message: `the database ${location} could not be written (${reason}): look after its disk; it is tried again`,
+          message: `the database ${location} could not be written (${reason}): ${isOutOfFiles(error) ? RAISE_LIMIT : 'look after its disk'}; it is tried again`,
           detail: { location },
           cause: error,
         });

@@ -80,6 +80,19 @@ t.test('a disk that fails otherwise says so', async (t) => {
   await t.rejects(db.put('b', '1'), { code: 'DISK_FAILED' });
 });
 
+t.test('a database that may open no file more says what to raise, and goes on when it may', async (t) => {
+  const { db, disk, time } = await world(t);
+  disk.fails = 'IO error: 000004.log: Too many open files';
+  await t.rejects(db.put('b', '1'), {
+    code: 'DISK_FAILED',
+    message: /raise the limit of open files .*tried again$/,
+  });
+  disk.fails = undefined;
+  time.nowMs += 1_000;
+  await db.put('b', '1');
+  t.same(db.warnings, []);
+});
+
 t.test('a write beside one that failed is not taken for stored', async (t) => {
   const { db, disk } = await world(t);
   const beside = db.put('a', '1');

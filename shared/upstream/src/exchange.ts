@@ -2,6 +2,7 @@ import type { Readable } from 'node:stream';
 import { setTimeout as pause } from 'node:timers/promises';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
+import { isOutOfFiles, outOfFiles } from '@sepia/base/system/open-files';
 import type { Dispatcher } from '@sepia/http/sockets';
 import { request } from 'undici';
 import { HICCUP_MS } from './deadlines/upstreams.ts';
@@ -175,7 +176,7 @@ export function reasonOf(thrown: unknown): string {
 export function down(url: URL, cause: unknown, peer = 'upstream registry'): CodedError {
   const reason = reasonOf(cause);
   return new CodedError('BACKEND_DOWN', {
-    message: `${peer} ${url.host}: ${wordsOf(reason)}`,
+    message: isOutOfFiles(cause) ? outOfFiles(cause).message : `${peer} ${url.host}: ${wordsOf(reason)}`,
     detail: { host: url.host, reason },
     cause,
   });
