@@ -1,4 +1,5 @@
 import { firstAnswer } from '@sepia/base/async/ask-many';
+import { FreshFlight } from '@sepia/base/async/fresh-flight';
 import { type Digest, digestAlgorithm, digestOf, isDigest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
@@ -53,6 +54,7 @@ type Whole = ManifestAnswer & { readonly bytes: Uint8Array };
 export class Manifests {
   readonly #deps: ManifestsDeps;
   readonly #policy: BackToSourcePolicy;
+  readonly #asked = new FreshFlight<string, Whole>({ waitMs: MANIFEST_HEDGE_MS });
 
   constructor(deps: ManifestsDeps, options: { readonly backToSource: BackToSourcePolicy }) {
     this.#deps = deps;
@@ -65,6 +67,16 @@ export class Manifests {
       const cached = await this.#fromCache(target, reference.digest);
       if (cached !== undefined) return cached;
     }
+    // All pods of a node ask at once.
+    const key = `${target.upstream}\n${target.repository}\n${referenceText(reference)}`;
+    return await this.#asked.run(
+      key,
+      async (running) => await this.#find(target, reference, running),
+      signal,
+    );
+  }
+
+  async #find(target: ResolvedName, reference: Reference, signal: AbortSignal): Promise<Whole> {
     const lookUp = this.#deps.proofs.begin(this.#deps.nowMs());
     let found: Whole;
     try {

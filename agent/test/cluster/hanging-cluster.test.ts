@@ -102,6 +102,22 @@ t.test('a manifest comes from the upstream itself after 5 s', async (t) => {
   t.equal(node.gate.silentForMs(node.nowMs()), 4_500, 'blobs need not wait for as long again');
 });
 
+t.test('all pods of a node that ask for a tag at once are a few questions', async (t) => {
+  const node = nodeAlone(t);
+  let asked = 0;
+  const upstream = {
+    getManifest: async () => {
+      asked += 1;
+      return { bytes: MANIFEST, mediaType: 'application/json', digest: digestOf(MANIFEST, 'sha256') };
+    },
+  } as unknown as UpstreamClient;
+  const manifests = manifestsOf(node, upstream, 'auto');
+  const pods = Array.from({ length: 2_000 }, () => manifests.get(TARGET, parseReference('v1'), NEVER));
+  const found = await node.time.settle(Promise.all(pods));
+  t.ok(found.every(({ bytes }) => MANIFEST.equals(bytes)));
+  t.equal(asked, 2);
+});
+
 t.test(
   'where members answer, but too few to decide, a node says that, not that nobody answers',
   async (t) => {

@@ -1,4 +1,5 @@
 import { askInTurn, firstAnswer } from '@sepia/base/async/ask-many';
+import { FreshFlight } from '@sepia/base/async/fresh-flight';
 import { type Digest, digestAlgorithm, digestOf, parseDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { parseTag, type Tag } from '@sepia/base/names/repository';
@@ -43,33 +44,46 @@ interface ManifestDeps {
 
 /** GET and HEAD of a manifest: by digest from memory if it is there, a tag always from an origin. */
 export function readManifest(deps: ManifestDeps): RegistryHandler<'manifest'> {
+  const asked = new FreshFlight<string, ManifestAnswer>({ waitMs: HEDGE_MS });
   return async (ctx, target, route) => {
-    const shard = shardKey(target.upstream, target.repository);
     const { reference } = route;
     const mayServe = reference.kind === 'digest' && !deps.isRechecked(target.upstream);
     const known = mayServe
       ? deps.cache.get({ ...target, digest: reference.digest }, deps.nowMs())
       : undefined;
     if (known !== undefined) return sendManifest(ctx, { ...known, sizeBytes: known.bytes.length });
-    const lookUp = deps.cache.begin(deps.nowMs());
     const method = ctx.method === 'HEAD' ? 'HEAD' : 'GET';
-    const signal = clientSignal(ctx);
-    const { path } = to(ORIGIN_NAMES.manifest, { ...target, reference: referenceText(reference) });
-    const wanted = reference.kind === 'digest' ? reference.digest : undefined;
-    const ask = async (id: string, abort: AbortSignal): Promise<ManifestAnswer> => {
-      const call = { method, path, headersTimeoutMs: FIRST_ANSWER_MS.origin } as const;
-      const either = AbortSignal.any([abort, signal]);
-      const run = (running: AbortSignal): Promise<InternalResponse> =>
-        deps.origins.call(id, { ...call, signal: running });
-      const answer = await whileAlive(deps.origins, id, either, run, BESIDE_MISSES);
-      return await manifestOf(answer, id, method, wanted);
-    };
-    const order = deps.origins.tries(shard);
-    const found = await firstAnswer(order, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isDefinite });
-    const { digest, mediaType, bytes } = found;
-    if (bytes !== undefined) deps.cache.note({ ...target, digest }, { digest, mediaType, bytes }, lookUp);
-    sendManifest(ctx, found);
+    // All nodes ask at once.
+    const key = [method, target.upstream, target.repository, referenceText(reference)].join('\n');
+    const find = async (signal: AbortSignal): Promise<ManifestAnswer> =>
+      await askOrigins(deps, target, reference, method, signal);
+    sendManifest(ctx, await asked.run(key, find, clientSignal(ctx)));
   };
+}
+
+async function askOrigins(
+  deps: ManifestDeps,
+  target: ResolvedName,
+  reference: Reference,
+  method: 'GET' | 'HEAD',
+  signal: AbortSignal,
+): Promise<ManifestAnswer> {
+  const lookUp = deps.cache.begin(deps.nowMs());
+  const { path } = to(ORIGIN_NAMES.manifest, { ...target, reference: referenceText(reference) });
+  const wanted = reference.kind === 'digest' ? reference.digest : undefined;
+  const ask = async (id: string, abort: AbortSignal): Promise<ManifestAnswer> => {
+    const call = { method, path, headersTimeoutMs: FIRST_ANSWER_MS.origin } as const;
+    const either = AbortSignal.any([abort, signal]);
+    const run = (running: AbortSignal): Promise<InternalResponse> =>
+      deps.origins.call(id, { ...call, signal: running });
+    const answer = await whileAlive(deps.origins, id, either, run, BESIDE_MISSES);
+    return await manifestOf(answer, id, method, wanted);
+  };
+  const order = deps.origins.tries(shardKey(target.upstream, target.repository));
+  const found = await firstAnswer(order, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isDefinite });
+  const { digest, mediaType, bytes } = found;
+  if (bytes !== undefined) deps.cache.note({ ...target, digest }, { digest, mediaType, bytes }, lookUp);
+  return found;
 }
 
 /** Reads an origin's answer and checks the bytes against their digest. @throws {CodedError} `PEER_HTTP` when they lie */
