@@ -1,6 +1,7 @@
 import { askAll, type Said } from '@sepia/base/async/ask-many';
 import { CodedError } from '@sepia/base/errors';
 import type { BlobName } from '@sepia/base/names/blob-name';
+import { isOutOfFiles } from '@sepia/base/system/open-files';
 import type { Where } from '@sepia/cluster/api/blob-answers';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
@@ -11,7 +12,7 @@ import { chooseSource, type SourcePlan } from './core/choose-source.ts';
 
 /**
  * Asks owners and stand-ins at once what they have of a blob and says whom to take it from. Does not wait for
- * silent ones longer than they can matter. @throws {CodedError} `NO_PEERS` when no origin answers
+ * silent ones longer than they can matter. @throws {CodedError} `NO_PEERS` when no origin answers, `MEMBER_BUSY` where none could be asked for want of sockets
  */
 export async function findSource(
   origins: Origins,
@@ -19,12 +20,15 @@ export async function findSource(
   signal: AbortSignal,
   graceMs = WHERE_GRACE_MS,
 ): Promise<SourcePlan> {
+  let own: unknown;
   for (const timeoutMs of [WHERE_MS, WHERE_AGAIN_MS]) {
-    const answers = await askCandidates(origins, name, timeoutMs, graceMs, signal);
-    const plan = chooseSource(answers, origins.placement(name.digest).owners);
+    const said = await askCandidates(origins, name, timeoutMs, graceMs, signal);
+    const plan = chooseSource(allToldBy(said), origins.placement(name.digest).owners);
     if (plan !== undefined) return plan;
     if (signal.aborted) throw signal.reason;
+    own ??= said.flatMap((one) => (one.type === 'answer' ? [] : [one.error])).find(isOutOfFiles);
   }
+  if (own !== undefined) throw own;
   throw new CodedError('NO_PEERS', {
     message: 'no origin that could hold this blob answers',
     detail: { digest: name.digest },
@@ -37,7 +41,7 @@ async function askCandidates(
   timeoutMs: number,
   graceMs: number,
   signal: AbortSignal,
-): Promise<Whereabouts[]> {
+): Promise<Said<string, Whereabouts>[]> {
   const { candidates, writeQuorum } = origins.placement(name.digest);
   const isEnough = (said: readonly Said<string, Whereabouts>[]): boolean | number => {
     const waitedFor = candidates.filter((id) => !said.some(({ by }) => by === id));
@@ -51,7 +55,7 @@ async function askCandidates(
   };
   const ask = async (id: string, over: AbortSignal): Promise<Whereabouts> =>
     await askOne(origins, id, name, timeoutMs, AbortSignal.any([signal, over]));
-  return allToldBy(await askAll(candidates, ask, { isEnough }));
+  return await askAll(candidates, ask, { isEnough });
 }
 
 async function askOne(

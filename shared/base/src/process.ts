@@ -163,11 +163,15 @@ async function reload(service: string, running: Service | undefined): Promise<vo
 function watchSupervisor(stop: () => void): NodeJS.Timeout | undefined {
   const pid = Number(process.env['SEPIA_SUPERVISOR'] ?? '');
   if (!Number.isSafeInteger(pid) || pid <= 1) return undefined;
-  const born = startTicks(pid);
+  let born = startTicks(pid);
   // Gone before this process looked: nothing would ever change.
   if (born === 'gone') setImmediate(stop);
   const timer = setInterval(() => {
-    if (startTicks(pid) !== born) stop();
+    const now = startTicks(pid);
+    // Who can open no file more cannot read it: that says nothing of the supervisor.
+    if (now === 'unknown') return;
+    if (born === 'unknown') born = now;
+    if (now !== born) stop();
   }, SUPERVISOR_POLL_MS);
   timer.unref();
   return timer;

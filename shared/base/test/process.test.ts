@@ -82,3 +82,29 @@ await runService('test', async () => { throw ${thrown}; });
   t.equal(code, 1);
   t.match(said, /^sepia test: TypeError: x is no function\n +at /);
 });
+
+t.test(
+  'who can open no file more goes on: nothing that it does by itself ends it, its supervisor is there',
+  async (t) => {
+    const { child, said } = startProgram(
+      t,
+      `
+import { openSync } from 'node:fs';
+const polls = [];
+const every = setInterval;
+globalThis.setInterval = (poll, ms) => (polls.push(poll), every(() => undefined, ms));
+process.env.SEPIA_SUPERVISOR = String(process.ppid);
+const { runService } = await import(${sourceUrl('process.ts')});
+await runService('test', async () => ({ stop: async () => undefined }));
+try { for (;;) openSync('/dev/null'); } catch {}
+process._rawDebug('polls', polls.length);
+for (const poll of polls) poll();
+setImmediate(() => setImmediate(() => process.reallyExit(7)));
+`,
+      { openFiles: 96 },
+    );
+    const [code] = await once(child, 'exit');
+    t.equal(code, 7, said());
+    t.match(said(), /^polls [2-9]/, 'that for the supervisor, and that for memory');
+  },
+);

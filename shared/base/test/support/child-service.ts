@@ -5,9 +5,11 @@ import type { Test } from 'tap';
 export const sourceUrl = (path: string): string =>
   JSON.stringify(new URL(`../../src/${path}`, import.meta.url));
 
-/** Runs a program of ES modules as a process of its own; `said`: its standard error until now. */
-export function startProgram(t: Test, source: string) {
-  const child = spawn(process.execPath, ['--input-type=module', '--eval', source], {
+/** Runs a program of ES modules as a process of its own; `said`: its standard error until now; `openFiles`: so many it may have. */
+export function startProgram(t: Test, source: string, { openFiles }: { readonly openFiles?: number } = {}) {
+  const program = [process.execPath, '--input-type=module', '--eval', source];
+  const limit = openFiles === undefined ? '' : `ulimit -n ${openFiles} && `;
+  const child = spawn('/bin/sh', ['-c', `${limit}exec "$@"`, 'sh', ...program], {
     stdio: ['pipe', 'pipe', 'pipe'],
     env: { PATH: process.env['PATH'] },
   });
