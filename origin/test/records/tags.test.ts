@@ -45,6 +45,24 @@ t.test('upstream down: stale within the limit and marked, 503 beyond it; by dige
   t.equal((await get(c, 'o3', digest)).status, 200);
 });
 
+t.test(
+  'an upstream that limits requests: a known tag is served stale and marked, another is 503',
+  async (t) => {
+    const { upstream, c } = await startPullThrough(t, 3, { tags: { ttl: '1ms' } });
+    upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
+    t.equal((await get(c, 'o1')).status, 200);
+    upstream.refuse = { status: 429, code: 'TOOMANYREQUESTS', message: 'slow down' };
+    for (const id of c.ids) {
+      const stale = await get(c, id);
+      t.equal(stale.status, 200, stale.bytes.toString());
+      t.match(stale.headers['sepia-stale'], /^\d+$/);
+    }
+    const unknown = await get(c, 'o1', 'v2');
+    t.equal(unknown.status, 503);
+    t.match(unknown.headers['retry-after'], /^\d+$/);
+  },
+);
+
 t.test('a tag that is gone upstream is gone here', async (t) => {
   const { upstream, c } = await startPullThrough(t, 3, { tags: { ttl: '1ms' } });
   upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
