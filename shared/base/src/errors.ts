@@ -212,6 +212,9 @@ export function isErrorCode(code: string): code is ErrorCode {
   return Object.hasOwn(ERROR_TABLE, code);
 }
 
+/** What to do where a process may open no file more. */
+export const RAISE_LIMIT = 'raise the limit of open files (LimitNOFILE of systemd, ulimit -n)';
+
 /** The system error code (`ENOENT`, `ECONNREFUSED`) of anything thrown, or undefined. */
 export function systemCode(error: unknown): string | undefined {
   if (typeof error !== 'object' || error === null) return undefined;

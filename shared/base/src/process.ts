@@ -1,10 +1,9 @@
 import { readFileSync } from 'node:fs';
-import { isCoded, systemCode } from './errors.ts';
+import { isCoded, RAISE_LIMIT, systemCode } from './errors.ts';
 import { ended, isBug, throwIfBug } from './failure.ts';
 import { isObject } from './json/plain-object.ts';
 import type { Stoppable } from './lifecycle.ts';
 import { giveMemoryBack } from './memory/give-back.ts';
-import { RAISE_LIMIT } from './system/open-files.ts';
 
 /** Exit code for a start that is refused: bad config, taken port, wrong data folder. */
 const EXIT_REFUSED = 2;

@@ -1,7 +1,7 @@
 import { crc32 } from 'node:zlib';
-import { CodedError, systemCode } from '@sepia/base/errors';
+import { CodedError, RAISE_LIMIT, systemCode } from '@sepia/base/errors';
 import { ignoreFailure, logFailure, throwIfBug } from '@sepia/base/failure';
-import { isOutOfFiles, RAISE_LIMIT } from '@sepia/base/system/open-files';
+import { isOutOfFiles } from '@sepia/base/system/open-files';
 import { Level } from 'level';
 import type { StoreLog } from './blob-files.ts';
 import { READERS_MS, REOPEN_MS } from './deadlines.ts';

@@ -1,11 +1,9 @@
 import { readdirSync, readFileSync } from 'node:fs';
-import { CodedError, isCoded, systemCode } from '../errors.ts';
+import { CodedError, isCoded, RAISE_LIMIT, systemCode } from '../errors.ts';
 import { throwIfBug } from '../failure.ts';
 
 /** Of a process, or of its machine, that may open no file more. */
 const NO_FILE_MORE: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE']);
-/** What to do. */
-export const RAISE_LIMIT = 'raise the limit of open files (LimitNOFILE of systemd, ulimit -n)';
 /** As the database words it, which gives it no code. */
 const IN_WORDS = /Too many open files/;
 /** What tells of a failure names its cause, and that one its own. */
