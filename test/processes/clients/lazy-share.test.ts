@@ -16,12 +16,12 @@ const SEPIA = join(import.meta.dirname, '../../../sepia');
 const HOST = 'registry.example:5000';
 const IMAGE = `${HOST}/t/big:oci`;
 /** Size of the image's one large file, in units of 10⁶ bytes. */
-const FILE_MB = 500;
-/** What its program reads of it, in MiB. */
-const READ_MIB = 60;
+const FILE_MB = 200;
+/** What its program reads of it, in MiB: an eighth. */
+const READ_MIB = 24;
 const MAX_SHARE = 0.35;
 /** Where a MiB lies that it reads later. */
-const LATER_MIB = 400;
+const LATER_MIB = 160;
 const MIB = 1024 * 1024;
 /** A read that fails takes five of them, since the kernel asks again: they must be over within the time of a client. */
 const READ_DEADLINE = '20s';
@@ -36,7 +36,7 @@ interface Here {
   readonly containerd: Containerd24;
 }
 
-/** An image of 500 MB with indexes made from its files: nothing of it was pulled when its first start begins. */
+/** An image of 200 MB with indexes made from its files: nothing of it was pulled when its first start begins. */
 async function start(t: Test): Promise<Here> {
   const dir = mkdtempSync(join(tmpdir(), 'sepia-ls-'));
   t.teardown(() => rmSync(dir, { recursive: true, force: true }));
