@@ -22,11 +22,15 @@ t.test('another user or password counts at once, another server or database does
     'postgres://other:two@elsewhere:5432/records',
     'postgres://other:two@db:5433/records',
     'postgres://other:two@db:5432/theirs',
+    'postgres://other:two@db:5432/records?host=/run/elsewhere',
+    'postgres://other:two@db:5432/records?port=5433',
+    'postgres://other:two@db:5432/records?options=-csearch_path%3Dtheirs',
     'nonsense',
     '',
   ])
     t.equal(become(text), renewed, text);
-  t.equal(become('postgres://third:3@db:5432/records'), 'postgres://third:3@db:5432/records');
+  for (const text of ['postgres://third:3@db:5432/records', 'postgres://third:3@db/records?port=5432'])
+    t.equal(become(text), text);
   t.end();
 });
 

@@ -18,7 +18,7 @@ export function liveDatabaseUrl(deps: LiveTextsDeps, source: TextSource): () => 
   if (typeof source === 'string') return () => source;
   let place: string | undefined;
   const texts = new LiveTexts(deps, { url: source }, ({ url = '' }) => {
-    const found = placeOf(checked(url, source));
+    const found = identityOf(checked(url, source));
     place ??= found;
     if (found !== place)
       throw invalid(source.key, `${source.file} names another database; that takes a restart of all origins`);
@@ -30,6 +30,18 @@ export function liveDatabaseUrl(deps: LiveTextsDeps, source: TextSource): () => 
 export function placeOf(url: string): string {
   const { host, pathname } = new URL(url);
   return `${host}${pathname}`;
+}
+
+/** What makes it another database: `host`, `port` and `options` (a search path) of the query count before what stands in front. */
+function identityOf(text: string): string {
+  const { hostname, port, pathname, searchParams: asked } = new URL(text);
+  const parts = [
+    asked.get('host') ?? hostname,
+    (asked.get('port') ?? port) || '5432',
+    asked.get('dbname') ?? asked.get('database') ?? pathname,
+    asked.get('options') ?? '',
+  ];
+  return parts.join('\n');
 }
 
 function checked(text: string, { file, key }: { readonly file: string; readonly key: string }): string {
