@@ -21,7 +21,7 @@ import { accessCall } from '@sepia/face/door/upstream-access';
 import type { InternalClient, InternalRequest } from '@sepia/http/client';
 import { type Authorizer, GivenToken } from '@sepia/upstream/authenticator';
 import { basic } from '@sepia/upstream/credentials/basic';
-import { isOfWhoAsks } from '@sepia/upstream/failure';
+import { isOfCredentials, isOfWhoAsks } from '@sepia/upstream/failure';
 import { readItem } from '@sepia/upstream/read-item';
 import { carriesPassword } from '@sepia/upstream/transport';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
@@ -199,7 +199,7 @@ export class AccessClient {
         return { verdict, ttlMs: Math.max(0, Math.min(OWN_TTL_MS, untilMs - dateMs())) };
       } catch (error) {
         throwIfBug(error);
-        const isAnswer = verdict === 'public' && !isOfWhoAsks(error);
+        const isAnswer = verdict === 'public' ? !isOfWhoAsks(error) : !isOfCredentials(error);
         if (isAnswer || !isCoded(error, 'UPSTREAM_DENIED')) throw isCoded(error) ? error : cause;
       }
     }

@@ -10,7 +10,7 @@ import { believableUntilMs, hashOf } from '@sepia/face/access/authorization';
 import { parseReference } from '@sepia/oci/route';
 import type { BearerChallenge } from '@sepia/oci/www-authenticate';
 import type { Authorizer, UpstreamChallenge } from '@sepia/upstream/authenticator';
-import { isOfWhoAsks } from '@sepia/upstream/failure';
+import { isDeniedElsewhere, isOfCredentials, isOfWhoAsks } from '@sepia/upstream/failure';
 import { carriesPassword } from '@sepia/upstream/transport';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
 import {
@@ -209,9 +209,7 @@ export class Access {
       const as = sessions.authorizer(client, key, authorization);
       mine = as === undefined ? undefined : await this.#probe(name, item, as);
       if (as !== undefined && mine === undefined) return this.#grant(name, key, authorization, as);
-      // A registry may say 400 to a token that it cannot read.
-      if (mine !== undefined && !isCoded(mine, 'UPSTREAM_DENIED'))
-        return await this.#orStale(name, key, mine);
+      if (mine !== undefined && !isOfCredentials(mine)) return await this.#orStale(name, key, mine);
       sessions.drop(key, authorization);
       // Rights may be granted next: the token that lacked them is not handed out once more.
       this.#tokens.delete(this.#tokenKeys.get(hashOf(authorization), this.#deps.nowMs()) ?? '');
@@ -234,8 +232,7 @@ export class Access {
       return { verdict: 'public', ttlMs: PUBLIC_MS };
     }
     if (!isOfWhoAsks(refused)) return await this.#orStale(name, key, refused);
-    this.#public.delete(key);
-    void publics.forget(name);
+    this.#notPublic(name, key);
     const challenge = anonymous.challenge(scopeOf(name));
     this.#learnRealm(name.upstream, challenge);
     const answer = challenge === undefined ? { denied: refused.message } : told(challenge);
@@ -259,9 +256,17 @@ export class Access {
     return { verdict: 'granted', ttlMs: Math.max(0, ttlMs) };
   }
 
+  #notPublic(name: Name, key: string): void {
+    this.#public.delete(key);
+    void this.#deps.publics.forget(name);
+  }
+
   /** An upstream that does not answer takes nothing back: what was public is served within the stale limit. */
   async #orStale(name: Name, key: string, error: CodedError): Promise<AccessAnswer> {
-    if (!isPassing(error)) throw error;
+    if (!isPassing(error)) {
+      if (isDeniedElsewhere(error)) this.#notPublic(name, key);
+      throw error;
+    }
     const nowMs = this.#deps.nowMs();
     const own = this.#public.get(key, nowMs);
     // What others heard meanwhile counts more than an old memory; that counts where the record cannot be read.

@@ -1,10 +1,13 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import { isDeniedElsewhere } from '@sepia/upstream/failure';
 
 /** True for a failure that may pass: a stale answer is better than none. */
 export function isPassing(error: unknown): boolean {
   return (
-    isCoded(error, 'BACKEND_DOWN') || isCoded(error, 'UPSTREAM_LIMITED') || isCoded(error, 'UPSTREAM_LIES')
+    (isCoded(error, 'BACKEND_DOWN') && !isDeniedElsewhere(error)) ||
+    isCoded(error, 'UPSTREAM_LIMITED') ||
+    isCoded(error, 'UPSTREAM_LIES')
   );
 }
 

@@ -1,6 +1,7 @@
 import { CodedError } from '@sepia/base/errors';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import type { Authorizer } from '@sepia/upstream/authenticator';
+import { DENIED_ELSEWHERE } from '@sepia/upstream/failure';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
 import t from 'tap';
 import { Access } from '../../src/access/access.ts';
@@ -18,7 +19,9 @@ const NOBODY = { challenge: () => ({ scheme: 'bearer', realm: 'http://up/token' 
 /** `Access` before an upstream that does what the test says. */
 class Bench {
   nowMs = 1_000_000;
-  state: 'public' | 'private' | 'down' | 'refused' = 'public';
+  state: 'public' | 'private' | 'down' | 'refused' | 'closed-elsewhere' = 'public';
+  /** What those get who show something, if not the same. */
+  mine: Bench['state'] | undefined;
   recorded: Awaited<ReturnType<PublicRepositories['recall']>>;
   readonly asked = { nobody: 0, somebody: 0 };
   readonly access: Access;
@@ -26,9 +29,12 @@ class Bench {
   constructor() {
     const listTags = async ({ as }: { as: Authorizer }): Promise<unknown> => {
       this.asked[as === NOBODY ? 'nobody' : 'somebody'] += 1;
-      if (this.state === 'down') throw new CodedError('BACKEND_DOWN');
-      if (this.state === 'private') throw new CodedError('UPSTREAM_DENIED', { detail: { status: 401 } });
-      if (this.state === 'refused')
+      const state = as === NOBODY ? this.state : (this.mine ?? this.state);
+      if (state === 'down') throw new CodedError('BACKEND_DOWN');
+      if (state === 'closed-elsewhere')
+        throw new CodedError('BACKEND_DOWN', { detail: { reason: DENIED_ELSEWHERE } });
+      if (state === 'private') throw new CodedError('UPSTREAM_DENIED', { detail: { status: 401 } });
+      if (state === 'refused')
         throw new CodedError('UPSTREAM_DENIED', { detail: { status: 451, reason: 'request-refused' } });
       return {};
     };
@@ -88,4 +94,24 @@ t.test('a no to the request itself asks nobody to log in, and is not remembered'
     await t.rejects(bench.verdict(authorization), { code: 'UPSTREAM_DENIED', detail: { status: 451 } });
   bench.state = 'public';
   t.equal(await bench.verdict(), 'public');
+});
+
+t.test('a no to what somebody asks with a right is theirs, and their credentials stay good', async (t) => {
+  const bench = new Bench();
+  bench.state = 'private';
+  t.equal(await bench.verdict(), 'challenge', 'private, as is known from now on');
+  bench.mine = 'refused';
+  await t.rejects(bench.verdict('Bearer somebody'), { code: 'UPSTREAM_DENIED', detail: { status: 451 } });
+  bench.mine = 'public';
+  t.equal(await bench.verdict('Bearer somebody'), 'granted');
+});
+
+t.test('what another registry holds behind this one, and closes, is public no longer', async (t) => {
+  const bench = new Bench();
+  t.equal(await bench.verdict(), 'public');
+  bench.nowMs += 6 * MINUTE_MS;
+  bench.state = 'closed-elsewhere';
+  await t.rejects(bench.verdict(), { code: 'BACKEND_DOWN' });
+  bench.state = 'down';
+  await t.rejects(bench.verdict(), { code: 'BACKEND_DOWN' }, 'nor during an outage behind it');
 });

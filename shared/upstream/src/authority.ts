@@ -6,6 +6,7 @@ import { Authenticator, type Authorizer, type UpstreamChallenge } from './authen
 import { mayBear } from './core/reach.ts';
 import type { CredentialSource, Credentials } from './credentials/source.ts';
 import { type Answer, discard, exchangeSmall } from './exchange.ts';
+import { DENIED_ELSEWHERE } from './failure.ts';
 import { follow } from './redirect.ts';
 import { SlotGate } from './slot-gate.ts';
 import type { UpstreamSockets } from './sockets.ts';
@@ -150,7 +151,7 @@ export class Authority {
       const { upstream } = this.#deps;
       throw new CodedError('BACKEND_DOWN', {
         message: `${url.host}, where upstream ${upstream} leads, lets nobody in without an account: ${error.message}`,
-        detail: { upstream, host: url.host, status: 401 },
+        detail: { upstream, host: url.host, status: 401, reason: DENIED_ELSEWHERE },
         cause: error,
       });
     }

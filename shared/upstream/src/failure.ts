@@ -11,6 +11,8 @@ export const NO_HEAD = [204, 400, 405, 500, 501];
 const NO_RANGES = [400, 501];
 /** `detail.reason` of an `UPSTREAM_DENIED` that is not about who asks: other credentials would not help. */
 const REQUEST_REFUSED = 'request-refused';
+/** `detail.reason` of a `BACKEND_DOWN`: a registry that this one leads to lets nobody in without an account. */
+export const DENIED_ELSEWHERE = 'denied-elsewhere';
 const MAX_ERROR_BODY_BYTES = 64 * 1024;
 
 /** What was asked for, for the error's code and detail. */
@@ -30,7 +32,14 @@ export interface Subject {
 export async function failureOf(
   answer: Answer,
   subject: Subject,
-  context: { nowMs: number; foreign: boolean; isRange?: boolean; hadToken?: boolean },
+  context: {
+    readonly nowMs: number;
+    readonly foreign: boolean;
+    /** It came from the same item at another registry. */
+    readonly isSame?: boolean;
+    readonly isRange?: boolean;
+    readonly hadToken?: boolean;
+  },
 ): Promise<CodedError> {
   const { status } = answer;
   const said = await errorBodyOf(answer);
@@ -49,6 +58,9 @@ export async function failureOf(
       ...(said.code === undefined ? {} : { upstreamCode: said.code }),
       ...(said.message === undefined ? {} : { upstreamMessage: said.message }),
       ...(code === 'UPSTREAM_DENIED' && status !== 401 && status !== 403 ? { reason: REQUEST_REFUSED } : {}),
+      ...(code === 'BACKEND_DOWN' && context.isSame === true && (status === 401 || status === 403)
+        ? { reason: DENIED_ELSEWHERE }
+        : {}),
       ...(code === 'UPSTREAM_DENIED' && context.hadToken === true ? { hadToken: true } : {}),
       ...(limited ? { retryAfterSeconds: Math.max(1, retryAfter ?? 1) } : {}),
     },
@@ -85,6 +97,16 @@ function messageOf(code: ErrorCode, answer: Answer, said: Said): string {
 /** True for a no to who asks; one to the request itself (451, 406) is to be told as it is. */
 export function isOfWhoAsks(error: unknown): boolean {
   return isCoded(error, 'UPSTREAM_DENIED') && error.detail['reason'] !== REQUEST_REFUSED;
+}
+
+/** As {@link isOfWhoAsks}, of what somebody's credentials got: a registry may say 400 to a token that it cannot read. */
+export function isOfCredentials(error: unknown): boolean {
+  return isOfWhoAsks(error) || (isCoded(error, 'UPSTREAM_DENIED') && error.detail['status'] === 400);
+}
+
+/** True where a registry that this one leads to lets nobody in any more: no failure that passes, nor a no to who asks. */
+export function isDeniedElsewhere(error: unknown): boolean {
+  return isCoded(error, 'BACKEND_DOWN') && error.detail['reason'] === DENIED_ELSEWHERE;
 }
 
 interface Said {

@@ -186,11 +186,12 @@ export class Transport {
     const answer = await this.#follow(as, call, signal);
     if (answer.status === 200 || call.accept?.includes(answer.status) === true) return answer;
     // Whom it is redirected to speaks for the registry where it is one itself, and in one thing: that it has it not.
-    const isDelegate = answer.status === 404 && isSameItem(answer.url, call.path);
-    const foreign = answer.url.origin !== home.base.origin && !isDelegate;
+    const isSame = isSameItem(answer.url, call.path);
+    const foreign = answer.url.origin !== home.base.origin && !(isSame && answer.status === 404);
     const failure = await failureOf(answer, call.subject, {
       nowMs: nowMs(),
       foreign,
+      isSame,
       isRange: call.headers['range'] !== undefined,
       hadToken: as.challenge(scopeOf(home.base, call.subject.repository))?.scheme === 'bearer',
     });

@@ -16,6 +16,7 @@ import type { ProxyEnvironment } from './core/proxy-choice.ts';
 import type { Identity } from './credentials/open.ts';
 import type { Credentials } from './credentials/source.ts';
 import { liveTls } from './credentials/tls-texts.ts';
+import { NO_HEAD_MS } from './deadlines/upstreams.ts';
 import { type Answer, discard, down, header } from './exchange.ts';
 import { NO_HEAD } from './failure.ts';
 import { checkDigest, checkManifest, manifestBytes } from './manifest-check.ts';
@@ -72,8 +73,8 @@ export class UpstreamClient {
   readonly #name: string;
   readonly #transport: RegistryReader;
   readonly #deps: UpstreamClientDeps;
-  /** Blobs that may be read answer no HEAD here, as was seen. */
-  #refusesHead = false;
+  /** Until when it counts that blobs which may be read answer no HEAD here, as was seen. */
+  #noHeadUntilMs = 0;
 
   /** @throws {CodedError} `CONFIG_INVALID` when the upstream has no url or its `ca` cannot be read */
   constructor(deps: UpstreamClientDeps, options: UpstreamClientOptions = {}) {
@@ -186,9 +187,9 @@ export class UpstreamClient {
    * a Harbor proxy project answers HEAD of a blob that it has not cached with 404, public ECR always with 401.
    */
   async headBlob(query: BlobQuery, signal: AbortSignal): Promise<{ sizeBytes: number | undefined }> {
-    let isRefused = this.#refusesHead;
+    let isRefused = false;
     try {
-      if (!isRefused) {
+      if (this.#deps.nowMs() >= this.#noHeadUntilMs) {
         const answer = await this.#transport.read(this.#blobCall('HEAD', query, {}), signal);
         discard(answer);
         const sizeBytes = blobSizeOf(answer, query.digest);
@@ -200,7 +201,7 @@ export class UpstreamClient {
     }
     const blob = await this.getBlob(query, signal);
     blob.body.destroy();
-    this.#refusesHead = isRefused;
+    if (isRefused) this.#noHeadUntilMs = this.#deps.nowMs() + NO_HEAD_MS;
     return { sizeBytes: blob.sizeBytes };
   }
 

@@ -1,5 +1,6 @@
 import { makeImage } from '@sepia/test-support/upstream/fake-upstream';
 import t from 'tap';
+import { isDeniedElsewhere } from '../src/failure.ts';
 import {
   clientOf,
   failure,
@@ -61,6 +62,7 @@ t.test('one that lets nobody in is an upstream that fails, and sees no password'
   lead('manifest', 'v1');
   const error = await failure(client.getManifest(V1, soon()), 'BACKEND_DOWN');
   t.match(error.message, /lets nobody in without an account/);
+  t.ok(isDeniedElsewhere(error));
   t.notOk(registry.log.some((entry) => entry.authorization !== undefined));
 });
 
@@ -72,5 +74,17 @@ t.test('what such a registry has not is not there; what storage has not says not
   await failure(client.getManifest(gone, soon()), 'MANIFEST_UNKNOWN');
   gateway.behave();
   gateway.misbehave({ kind: 'manifest', does: { type: 'redirect', to: `${registry.storeUrl}/nothing` } });
-  await failure(client.getManifest(gone, soon()), 'BACKEND_DOWN');
+  const storage = await failure(client.getManifest(gone, soon()), 'BACKEND_DOWN');
+  t.notOk(isDeniedElsewhere(storage));
+});
+
+t.test('one that refuses the item says so, another than its storage', async (t) => {
+  const { gateway, registry, lead } = await startGateway(t, 'anonymous');
+  const client = clientOf(t, gateway.url, { credentials: USER });
+  lead('manifest', 'v1');
+  registry.misbehave({ kind: 'manifest', does: { type: 'status', status: 403 } });
+  t.ok(isDeniedElsewhere(await failure(client.getManifest(V1, soon()), 'BACKEND_DOWN')));
+  registry.behave();
+  registry.misbehave({ kind: 'manifest', does: { type: 'status', status: 500 } });
+  t.notOk(isDeniedElsewhere(await failure(client.getManifest(V1, soon()), 'BACKEND_DOWN')));
 });

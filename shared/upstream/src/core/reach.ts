@@ -128,10 +128,11 @@ export function mayDial(place: Place, address: AddressClass, own: AddressClass |
   return address === 'private' && own === 'private';
 }
 
-/** True for the address of the same item (`manifests/v1`, `blobs/sha256:…`) at a registry: not for storage, whose paths are its own. */
+/** True for the address of the same item (`manifests/v1`, `blobs/sha256:…`) at a registry: not for storage, whose paths are its own, or are signed. */
 export function isSameItem(url: URL, path: string): boolean {
   const item = `/${path.split('?', 1)[0]}`;
   const pathname = url.pathname.replace(/%3a/gi, ':');
+  if (/[?&](?:x-[a-z]+-)?(?:signature|sig|expires)=/i.test(url.search)) return false;
   return pathname.endsWith(item) && /\/v2\/[^/]+/.test(pathname.slice(0, -item.length));
 }
 

@@ -17,6 +17,8 @@ export const TURN_QUEUE_MS = 5_000;
 
 /** A gateway that could not bring a small question to its registry is asked once more after this: it is often over at once. */
 export const HICCUP_MS = 250;
+/** A registry that answered no HEAD of a blob, and its GET, is asked by GET for this long: it may have been a right given meanwhile. */
+export const NO_HEAD_MS = 10 * 60_000;
 
 // Registries that are written to.
 /** A target that does not accept a connection within this is down. */

@@ -167,6 +167,8 @@ t.test('the address of an item at a registry', async (t) => {
     ['https://ghcr.io/manifests/v1', 'manifests/v1', false],
     ['https://ghcr.io/v2/app/manifests/v1', 'manifests/v2', false],
     ['https://cdn.example/docker/registry/v2/blobs/sha256/ab/abcd/data', blob, false],
+    [`https://cdn.example/v2/app/${blob}?X-Amz-Expires=300&X-Amz-Signature=ab`, blob, false],
+    [`https://cdn.example/v2/app/${blob}?se=2026&sig=ab`, blob, false],
   ] as const)
     t.equal(isSameItem(new URL(url), path), is, url);
 });
