@@ -37,7 +37,9 @@ export const LEASE_REQUEST = z.object({
       /** What its cache takes. */
       usedBytes: z.number().nonnegative(),
     })
-    .optional(),
+    .optional()
+    // What is only shown costs no node its lease.
+    .catch(undefined),
   /** Live figures of running swarms, for people who look (never for decisions). */
   swarms: z
     .array(

@@ -50,7 +50,7 @@ export class LiveFigures {
     else this.#byNode.set(nodeId, figures);
   }
 
-  /** The node is gone, and what it told with it. */
+  /** The node is gone; what ended before is shown for its time. */
   forget(nodeId: string): void {
     this.#byNode.delete(nodeId);
     this.#selves.delete(nodeId);
