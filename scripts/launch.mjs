@@ -93,8 +93,8 @@ async function clients(given) {
   const testbed = process.env['SEPIA_TESTBED'] ?? join(ROOT, '..', 'shared', 'testbed');
   if (!existsSync(join(testbed, 'install.sh')))
     return refuse(`no testbed at ${testbed}; set SEPIA_TESTBED to the folder that holds install.sh`);
-  const told = ({ dir, pids }) =>
-    process.stderr.write(`sepia: ${dir} stays: these processes still need it: ${pids.join(', ')}\n`);
+  const told = ({ dir, pids, why = `these processes still need it: ${pids.join(', ')}` }) =>
+    process.stderr.write(`sepia: ${dir} stays: ${why}\n`);
   removeDeadTestbeds().held.forEach(told);
   const own = openTestbed();
   // Packages that images are made of are downloaded once, not by every run.
@@ -106,8 +106,8 @@ async function clients(given) {
       demandAll: process.env['CI'] === 'true',
     });
   } finally {
-    const pids = closeTestbed(own);
-    if (pids.length > 0) told({ dir: own, pids });
+    const left = closeTestbed(own);
+    if (left !== undefined) told(left);
   }
 }
 

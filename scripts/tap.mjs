@@ -189,7 +189,7 @@ function followBatch(parser, reports) {
   let report;
   parser.on('child', (sub) => {
     child = sub;
-    report = reports.find(({ file }) => file === sub.name);
+    report = reports.find(({ file }) => file === sub.name) ?? reports[0];
     follow(sub, report.sum, [report.file], report.lines);
   });
   parser.on('assert', (assertion) => {

@@ -26,30 +26,38 @@ export function openTestbed(parent = '/tmp') {
 /**
  * Removes the folders of runs that are over, with what is mounted there. One that a living process has to do with stays: so do
  * folders that no run marked as its own.
- * @returns {{ removed: string[], held: { dir: string, pids: number[] }[] }}
+ * One that cannot be removed stops nobody: `why` says what is the matter.
+ * @returns {{ removed: string[], held: { dir: string, pids: number[], why?: string }[] }}
  */
 export function removeDeadTestbeds(parent = '/tmp') {
   const found = { removed: [], held: [] };
   for (const name of readdirSync(parent)) {
     const dir = join(parent, name);
     if (!name.startsWith(PREFIX) || !existsSync(join(dir, OWNER)) || isRunning(dir)) continue;
-    const pids = closeTestbed(dir);
-    if (pids.length > 0) found.held.push({ dir, pids });
-    else found.removed.push(dir);
+    const left = closeTestbed(dir);
+    if (left === undefined) found.removed.push(dir);
+    else found.held.push(left);
   }
   return found;
 }
 
-/** Takes a folder away, with what is mounted in it, unless a living process has to do with it: those come back. */
+/**
+ * Takes a folder away, with what is mounted in it, unless a living process has to do with it.
+ * @returns {{ dir: string, pids: number[], why?: string } | undefined} what keeps it, if it stays
+ */
 export function closeTestbed(dir) {
   const pids = holdersOf(dir);
-  if (pids.length > 0) return pids;
+  if (pids.length > 0) return { dir, pids };
   for (const path of mountedBelow('self', dir).sort().reverse()) spawnSync('umount', ['-l', path]);
   // What is mounted may be anybody's: nothing of it is removed.
   const [left] = mountedBelow('self', dir);
-  if (left !== undefined) throw new Error(`${left} cannot be unmounted; ${dir} stays`);
-  rmSync(dir, { recursive: true, force: true });
-  return [];
+  if (left !== undefined) return { dir, pids, why: `${left} cannot be unmounted` };
+  try {
+    rmSync(dir, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
+  } catch (error) {
+    return { dir, pids, why: error.message };
+  }
+  return undefined;
 }
 
 /** Whether the run that made it goes on. */

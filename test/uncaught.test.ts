@@ -33,7 +33,7 @@ import { connect, createServer } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 t.test('before', async (t) => { await delay(1); t.pass('held'); });
-t.test('guilty', async (t) => { ${code}; await delay(200); });
+t.test('guilty', async (t) => { ${code}; await delay(60_000, undefined, { ref: false }); });
 t.test('after', async (t) => { await delay(1); t.pass('held'); });
 `,
   });

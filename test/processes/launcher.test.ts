@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { type Output, run } from '@sepia/test-support/testbed';
+import { until } from '@sepia/test-support/until';
 import t from 'tap';
 import { memberEnv, nodeFlags } from '../../cli/src/up/node-flags.ts';
 
@@ -67,7 +68,7 @@ t.test('counts of the house are taken by the Node that is fit, whichever is aske
 interface TestbedFolders {
   openTestbed(parent: string): string;
   removeDeadTestbeds(parent: string): { removed: string[]; held: { dir: string; pids: number[] }[] };
-  closeTestbed(dir: string): number[];
+  closeTestbed(dir: string): object | undefined;
 }
 
 t.test('what a cut-off run of real clients left goes, unless somebody living needs it', async (t) => {
@@ -93,6 +94,11 @@ t.test('what a cut-off run of real clients left goes, unless somebody living nee
   ];
   t.teardown(() => holders.forEach((one) => void one.kill('SIGKILL')));
   await Promise.all(holders.map(async (one) => await once(one, 'spawn')));
+  const command = (at: number): string => readFileSync(`/proc/${holders[at]!.pid}/cmdline`, 'utf8');
+  await until(
+    () => command(1).startsWith('sleep') && command(2).includes('c.sock'),
+    'they are what they are to be',
+  );
 
   const found = removeDeadTestbeds(parent);
   t.same(found.removed, [dead], 'its run is over: its number is another process by now');
@@ -104,6 +110,6 @@ t.test('what a cut-off run of real clients left goes, unless somebody living nee
   for (const one of holders) one.kill('SIGKILL');
   await Promise.all(holders.map(async (one) => await once(one, 'exit')));
   t.equal(removeDeadTestbeds(parent).removed.length, needed.length, 'nobody needs them any more');
-  t.same(closeTestbed(own), []);
+  t.equal(closeTestbed(own), undefined);
   t.notOk(existsSync(own));
 });

@@ -1,5 +1,4 @@
 import { join } from 'node:path';
-import { delay } from '@sepia/base/lifecycle';
 import { pullImage } from '@sepia/test-support/clients/registry-client';
 import { until } from '@sepia/test-support/until';
 import { Up, type UpMember } from '@sepia/test-support/up';
@@ -7,9 +6,9 @@ import { FakeUpstream, makeImage } from '@sepia/test-support/upstream/fake-upstr
 import t from 'tap';
 
 const MIB = 1024 * 1024;
-/** Rate of the upstream: a pull of 36 MiB takes about two seconds, so half a second in is in the middle. */
+/** Rate of the upstream: a pull of 36 MiB takes about two seconds, so once some MiB are there it is in the middle. */
 const UPSTREAM_RATE = 18 * MIB;
-const MIDDLE_MS = 500;
+const MIDDLE_BYTES = 8 * MIB;
 /** For one that was halted, on a busy machine. */
 const READY_MS = 180_000;
 
@@ -42,8 +41,10 @@ t.test('killed and frozen members in mid-pull', async (t) => {
             (error: unknown) => error,
           ),
         );
-        await delay(MIDDLE_MS);
-        const leaderAt = grownMost(before, await upstreamBytes(origins));
+        const leaderAt = await until(
+          async () => leaderOf(before, await upstreamBytes(origins)),
+          'the pull is under way',
+        );
         const target = {
           leader: origins[leaderAt]!,
           origin: origins[(leaderAt + 1) % origins.length]!,
@@ -83,9 +84,11 @@ async function upstreamBytes(origins: readonly UpMember[]): Promise<number[]> {
   );
 }
 
-function grownMost(before: readonly number[], after: readonly number[]): number {
-  const growth = after.map((value, at) => value - before[at]!);
-  return growth.indexOf(Math.max(...growth));
+/** Which origin took most, once all took enough; one that was killed counts from 0 again. */
+function leaderOf(before: readonly number[], after: readonly number[]): number | undefined {
+  const growth = after.map((value, at) => Math.max(0, value - before[at]!));
+  const all = growth.reduce((sum, one) => sum + one, 0);
+  return all < MIDDLE_BYTES ? undefined : growth.indexOf(Math.max(...growth));
 }
 
 async function isReady({ adminUrl }: UpMember): Promise<boolean> {

@@ -9,7 +9,7 @@ import sys
 def facts(path, groups, relative):
     info = os.lstat(path)
     kind = stat.S_IFMT(info.st_mode)
-    one = {"kind": kind, "mode": info.st_mode & 0o7777, "uid": info.st_uid, "gid": info.st_gid, "mtime": info.st_mtime_ns}
+    one = {"kind": kind, "mode": info.st_mode & 0o7777, "uid": info.st_uid, "gid": info.st_gid, "mtime": str(info.st_mtime_ns)}
     if not stat.S_ISDIR(info.st_mode):
         one["links"] = info.st_nlink
         one["first"] = groups.setdefault((info.st_dev, info.st_ino), relative.hex())

@@ -4,7 +4,8 @@
 set -eu
 VERSION=v0.19.1
 here=$(dirname "$(readlink -f "$0")")
-home=${XDG_CACHE_HOME:-$HOME/.cache}/sepia/stargz-$VERSION
+source=$(sha256sum "$here/main.go" | cut -c1-12)
+home=${XDG_CACHE_HOME:-$HOME/.cache}/sepia/stargz-$VERSION-$source
 program=${SEPIA_STARGZ:-$home/stargz}
 if [ ! -x "$program" ]; then
   [ "${1:-}" = --check ] && exit 1

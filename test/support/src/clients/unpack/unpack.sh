@@ -4,7 +4,8 @@
 set -eu
 VERSION=v2.4.2
 here=$(dirname "$(readlink -f "$0")")
-home=${XDG_CACHE_HOME:-$HOME/.cache}/sepia/unpack-$VERSION
+source=$(sha256sum "$here/main.go" | cut -c1-12)
+home=${XDG_CACHE_HOME:-$HOME/.cache}/sepia/unpack-$VERSION-$source
 if [ ! -x "$home/unpack" ]; then
   [ "${1:-}" = --check ] && exit 1
   command -v go >/dev/null || { echo "unpack.sh: needs go" >&2; exit 1; }
