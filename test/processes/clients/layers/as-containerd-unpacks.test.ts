@@ -9,6 +9,7 @@ import { readIndexHead } from '@sepia/lazy/index/layer-index';
 import { LayerIndexer } from '@sepia/lazy/index/layer-indexer';
 import { Unpacker, unpackProgram } from '@sepia/test-support/clients/unpack/unpack';
 import { fc } from '@sepia/test-support/property';
+import { SEED } from '@sepia/test-support/seeded';
 import { must } from '@sepia/test-support/testbed';
 import t from 'tap';
 import { materialize } from '../../../../shared/lazy/test/support/erofs-reader.ts';
@@ -175,7 +176,7 @@ t.test(
       await must('umount', ['-R', dir]);
       rmSync(dir, { recursive: true });
     });
-    const seed = Number(process.env['SEED'] ?? 20_261);
+    const seed = 20_260 + SEED;
     const sinceNs = BigInt(Date.now()) * 1_000_000n;
     const said = { same: 0, refused: 0, unpackable: 0 };
     for (const [number, layers] of fc.sample(image, { numRuns: IMAGES, seed }).entries()) {
