@@ -29,7 +29,7 @@ const TASKS = {
   'test:processes': {
     level: 'all',
     run: (args) =>
-      runTap(['test/processes', ...POSTGRES, ...S3], ['--timeout=900', ...args], node, {
+      runTap(['test/processes', ...POSTGRES, ...S3], ['--jobs=2', '--timeout=900', ...args], node, {
         except: 'test/processes/clients',
         env: { SEPIA_PROCESSES: '1' },
       }),
