@@ -37,9 +37,7 @@ export const LEASE_REQUEST = z.object({
       /** What its cache takes. */
       usedBytes: z.number().nonnegative(),
     })
-    .optional()
-    // What is only shown costs no node its lease.
-    .catch(undefined),
+    .optional(),
   /** Live figures of running swarms, for people who look (never for decisions). */
   swarms: z
     .array(
