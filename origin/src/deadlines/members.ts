@@ -79,6 +79,8 @@ export const RELAY_STALL_MS = 35_000;
 export const GATHER_MS = 50;
 /** Of several links that are asked for at once, those that take so much longer than the first are asked for alone. */
 export const WORDS_MS = 100;
+/** So do those that take longer than this, were it all of them; the tracker takes 0.9 s for silence. */
+export const MOST_WORDS_MS = 200;
 /** Longest that the leader is waited for; it reads the whole body first. */
 export const DELIVERY_LEADER_MS = 15 * 60_000;
 

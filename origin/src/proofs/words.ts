@@ -3,7 +3,7 @@ import type { BlobName } from '@sepia/base/names/blob-name';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import type { Where, Word, WordAsked } from '@sepia/cluster/api/blob-answers';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
-import { WORDS_MS } from '../deadlines/members.ts';
+import { MOST_WORDS_MS, WORDS_MS } from '../deadlines/members.ts';
 
 /** Who only looks has nothing fetched, and nobody else asked. */
 const WATCHING = { fetch: false, wantAll: false, hop: true } as const;
@@ -20,7 +20,7 @@ interface Known {
 
 /**
  * What is told of several links at once, in their order. Null for what is no plain answer, an error too, or takes longer than
- * the others: whoever asks for that alone is told all of it. @throws a bug
+ * the others, or than `MOST_WORDS_MS`: whoever asks for that alone is told all of it. @throws a bug
  */
 export async function wordsOf(
   blobs: Known,
@@ -33,6 +33,6 @@ export async function wordsOf(
     const source = await blobs.metainfo(name, WATCHING, late);
     return source.type === 'local' && source.metainfo.etag === etag ? 'same' : null;
   };
-  const said = await askAll(asked, tell, { signal, isEnough: () => WORDS_MS });
+  const said = await askAll(asked, tell, { signal, isEnough: () => WORDS_MS, mostMs: MOST_WORDS_MS });
   return said.map((one) => (one.type === 'answer' ? one.answer : null));
 }

@@ -88,11 +88,17 @@ export class MetainfoKeeper {
   }
 
   async #lookUp(name: BlobName, wish: Wish, isAwaited: boolean): Promise<Entry> {
-    return await this.#locating.share(linkKey(name), async () => {
+    const key = linkKey(name);
+    if (isAwaited) this.#rounds.awaited(key);
+    return await this.#locating.share(key, async () => {
       const { ids } = this.#deps.origins.candidates(name.digest);
       // What was never proven is asked of each origin alone: all of them are heard first.
       if (this.#followed.voucher(name, ids) === undefined) return await this.#locate(name, wish, isAwaited);
-      return await this.#rounds.run(isAwaited, async () => await this.#locate(name, wish, isAwaited));
+      return await this.#rounds.run(
+        key,
+        isAwaited,
+        async (isWaitedFor) => await this.#locate(name, wish, isWaitedFor),
+      );
     });
   }
 

@@ -22,9 +22,15 @@ interface Call {
   readonly over: AbortController;
 }
 
+interface Told {
+  /** Of each, in their order; fewer where the rest is to be asked for alone. */
+  readonly words: readonly Word[];
+  /** What those that were asked without an etag hear instead: for an answer that needs no thought it took too long. */
+  readonly silence?: unknown;
+}
+
 interface Bundle extends Call {
-  /** What is told of them, in their order; shorter where the rest is to be asked for alone. */
-  readonly told: Promise<readonly Word[]>;
+  readonly told: Promise<Told>;
   /** Those that still wait; the call is aborted with the last of them. */
   open: number;
 }
@@ -47,7 +53,8 @@ export class Words {
 
   /**
    * What the origin tells; null: it is to be asked alone. It is also where nothing else is asked of it now. `leastMs`: it has
-   * so long at least. @throws its silence; the reason of `signal`, for this caller alone
+   * so long at least; a question with an etag may need more, and is then asked alone. @throws its silence; the reason of
+   * `signal`, for this caller alone
    */
   async ask(originId: string, asked: WordAsked, leastMs: number, signal: AbortSignal): Promise<Word> {
     signal.throwIfAborted();
@@ -60,7 +67,10 @@ export class Words {
       return await new Promise<Word>((resolve, reject) => {
         leave = () => reject(signal.reason);
         signal.addEventListener('abort', leave, { once: true });
-        bundle.told.then((told) => resolve(told[at] ?? null), reject);
+        bundle.told.then(({ words, silence }) => {
+          if (silence !== undefined && asked.etag === undefined) reject(silence);
+          else resolve(words[at] ?? null);
+        }, reject);
       });
     } finally {
       signal.removeEventListener('abort', leave);
@@ -79,17 +89,18 @@ export class Words {
     return bundle;
   }
 
-  async #send(key: string, call: Call): Promise<readonly Word[]> {
+  async #send(key: string, call: Call): Promise<Told> {
     // NOTE: to the end of this turn: all that runs in it has asked by then.
     await Promise.resolve();
     if (this.#bundles.get(key)?.asked === call.asked) this.#bundles.delete(key);
-    return call.asked.length === 1 ? [] : await this.#told(call);
+    return call.asked.length === 1 ? { words: [] } : await this.#told(call);
   }
 
-  async #told({ originId, leastMs, asked, over }: Call): Promise<readonly Word[]> {
+  async #told({ originId, leastMs, asked, over }: Call): Promise<Told> {
     const { client, url, pace } = this.#deps;
     const timeoutMs = pace.timeoutMs(leastMs, MOST_SILENCE_MS);
     const askedMs = performance.now();
+    const late = AbortSignal.timeout(timeoutMs);
     try {
       const { told } = await client.json<Partial<WordsAnswer>>({
         url: url(originId),
@@ -98,15 +109,18 @@ export class Words {
         json: { asked },
         headersTimeoutMs: timeoutMs,
         bodyTimeoutMs: timeoutMs,
-        signal: AbortSignal.any([over.signal, AbortSignal.timeout(timeoutMs)]),
+        signal: AbortSignal.any([over.signal, late]),
       });
-      pace.note(performance.now() - askedMs);
-      return Array.isArray(told) && told.length === asked.length ? told : [];
+      if (!Array.isArray(told) || told.length !== asked.length) return { words: [] };
+      const isPlain = asked.every(({ etag }) => etag === undefined) && !told.includes(null);
+      if (isPlain) pace.note(performance.now() - askedMs);
+      return { words: told };
     } catch (error) {
       throwIfBug(error);
+      if (late.aborted) return { words: [], silence: error };
       if (!isCoded(error, 'ROUTE_UNKNOWN')) throw error;
       this.#former.set(originId, performance.now() + WORDS_AGAIN_MS);
-      return [];
+      return { words: [] };
     }
   }
 }

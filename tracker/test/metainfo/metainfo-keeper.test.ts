@@ -9,6 +9,7 @@ import { AnswerPace } from '@sepia/http/answer-pace';
 import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
 import { LogLines } from '@sepia/test-support/log-lines';
 import { until } from '@sepia/test-support/until';
+import { VirtualTime } from '@sepia/test-support/virtual-time';
 import t, { type Test } from 'tap';
 import { MetainfoKeeper } from '../../src/metainfo/metainfo-keeper.ts';
 import type { Origins, Wish } from '../../src/metainfo/origins.ts';
@@ -226,6 +227,21 @@ t.test('a link that was proven is looked up again by the word of one that has th
   keeper.revoke([NAME]);
   await keeper.get(NAME);
   t.equal(origins.asked.at(-1), 'take a ranges', 'a link that was revoked');
+});
+
+t.test('who has to wait for a look-up that is put off has it begin at once', async (t) => {
+  const time = new VirtualTime().install();
+  t.teardown(() => time.uninstall());
+  const { keeper, origins, clock } = keeperOf(t);
+  origins.has = { a: final(), b: final() };
+  await time.settle(keeper.get(NAME));
+  clock.nowMs = 9_990;
+  await time.settle(keeper.get(NAME));
+  t.notOk(origins.asked.includes('word a'), 'it is put off');
+  clock.nowMs = 10_001;
+  await time.settle(keeper.get(NAME));
+  t.equal(time.elapsedMs, 0);
+  t.equal(origins.asked.filter((one) => one === 'word a').length, 1);
 });
 
 t.test('who came to hold it, and who does no more, is known from the next look-up on', async (t) => {

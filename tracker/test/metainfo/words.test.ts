@@ -33,8 +33,9 @@ function wordsWith(answer: (call: Call) => unknown) {
       return await answer(call);
     },
   } as unknown as InternalClient;
-  const words = new Words({ client, url: (id) => `http://${id}`, pace: new AnswerPace() });
-  return { words, calls };
+  const pace = new AnswerPace();
+  const words = new Words({ client, url: (id) => `http://${id}`, pace });
+  return { words, calls, pace };
 }
 
 t.test('what one origin is asked in one turn goes in one call, and one question alone in none', async (t) => {
@@ -73,6 +74,47 @@ t.test('silence, a refusal and a bug are what each hears that asked', async (t) 
     const heard = { status: 'rejected', reason: error };
     t.same(await Promise.allSettled(both), [heard, heard]);
   }
+});
+
+t.test('silence of a call: what needs no thought counts as silent, a word is asked for alone', async (t) => {
+  const time = new VirtualTime().install();
+  t.teardown(() => time.uninstall());
+  const { words, calls } = wordsWith(
+    async ({ signal }) =>
+      await new Promise((_, reject) =>
+        signal!.addEventListener('abort', () => reject(signal!.reason), { once: true }),
+      ),
+  );
+  const all = [nameAt(1), { ...nameAt(2), etag: '"x"' }, { ...nameAt(3), etag: '"y"' }].map(
+    async (one) => await words.ask('a', one, 900, SIGNAL),
+  );
+  const said = await time.settle(Promise.allSettled(all));
+  const alone = { status: 'fulfilled', value: null };
+  t.match(said[0], { status: 'rejected', reason: { name: 'TimeoutError' } });
+  t.same(said.slice(1), [alone, alone]);
+  t.equal(time.elapsedMs, 900);
+  t.same(calls, ['a 3']);
+});
+
+t.test('only answers that need no thought say how fast an origin answers', async (t) => {
+  const time = new VirtualTime().install();
+  t.teardown(() => time.uninstall());
+  const none = { state: 'none', linked: false };
+  let told: readonly unknown[] = [];
+  const { words, calls, pace } = wordsWith(async () => {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    return { told };
+  });
+  const ask = async (asked: readonly WordAsked[], answer: readonly unknown[]): Promise<number> => {
+    told = answer;
+    await time.settle(Promise.all(asked.map(async (one) => await words.ask('a', one, 900, SIGNAL))));
+    return pace.timeoutMs(1, 10_000);
+  };
+  t.equal(await ask([nameAt(1), { ...nameAt(2), etag: '"x"' }], [none, 'same']), 1, 'a word among them');
+  t.equal(await ask([nameAt(1), nameAt(2)], [none, null]), 1, 'one was waited for');
+  t.equal(await ask([nameAt(1), nameAt(2)], [none]), 1, 'no answer to it');
+  t.ok((await ask([nameAt(1), nameAt(2)], [none, none])) > 100);
+  t.equal(calls.length, 4);
 });
 
 t.test('who leaves takes nobody with it; with the last the call ends', async (t) => {

@@ -90,6 +90,8 @@ interface AskAllOptions<C, T> {
   readonly signal?: AbortSignal | undefined;
   /** Looked at after each that said something: true ends it at once, a number when that many ms of our own are over. */
   readonly isEnough?: (said: readonly Said<C, T>[]) => boolean | number;
+  /** It ends when so many ms of our own are over, whatever was said. */
+  readonly mostMs?: number | undefined;
   /**
    * So many are asked at first; the others once one of these gives no answer, or all have and it is not enough, or one is
    * silent for `hedgeAfterMs`. Default: all at once.
@@ -105,11 +107,12 @@ interface AskAllOptions<C, T> {
 export async function askAll<C, T>(
   candidates: readonly C[],
   ask: (candidate: C, signal: AbortSignal) => Promise<T>,
-  { signal, isEnough, first }: AskAllOptions<C, T> = {},
+  { signal, isEnough, mostMs, first }: AskAllOptions<C, T> = {},
 ): Promise<Said<C, T>[]> {
   const over = new AbortController();
   const said = new Map<number, Said<C, T>>();
   let endGrace: (() => void) | undefined;
+  let endMost: (() => void) | undefined;
   let hedge: NodeJS.Timeout | undefined;
   let onAbort = (): void => {};
   try {
@@ -136,6 +139,7 @@ export async function askAll<C, T>(
           .catch((error: unknown) => verdict.fail(error));
       }
     };
+    if (mostMs !== undefined) endMost = afterOwnMs(mostMs, () => verdict.give());
     askUpTo(Math.min(first?.count ?? candidates.length, candidates.length));
     if (first !== undefined && asked < candidates.length)
       hedge = setTimeout(() => askUpTo(candidates.length), boundedMs(first.hedgeAfterMs));
@@ -143,6 +147,7 @@ export async function askAll<C, T>(
     await verdict.outcome;
   } finally {
     endGrace?.();
+    endMost?.();
     clearTimeout(hedge);
     signal?.removeEventListener('abort', onAbort);
     over.abort(reasonOfEnd(undefined, signal));

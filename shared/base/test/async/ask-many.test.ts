@@ -206,6 +206,21 @@ t.test('enough in a moment: those that are still out have that long', async (t) 
   );
 });
 
+t.test('so long at most, whether anybody said something or not', async (t) => {
+  const { calls, ask } = desk();
+  const none = askAll(['a', 'b'], ask, { mostMs: 5 });
+  await until(() => calls.has('b'));
+  t.same(
+    (await none).map(({ type }) => type),
+    ['silence', 'silence'],
+  );
+  t.ok([...calls.values()].every((call) => call.signal.aborted));
+  const some = askAll(['c', 'd'], ask, { mostMs: 5, isEnough: () => 60_000 });
+  await until(() => calls.has('d'));
+  calls.get('c')!.resolve('C');
+  t.same(answersOf(await some), ['C']);
+});
+
 t.test('a few at first: the others only when these are not enough', async (t) => {
   const isEnough = (said: readonly { readonly type: string }[]): boolean =>
     said.filter(({ type }) => type === 'answer').length === 2;

@@ -22,6 +22,13 @@ export class Gathering<T> {
     this.#dueMs = Math.min(this.#dueMs, nowMs + (isAwaited ? GATHER_AWAITED_MS : GATHER_RENEWED_MS));
   }
 
+  /** Somebody waits now for one of those that began to wait without. */
+  awaited(nowMs: number): void {
+    if (this.#waiting.length === 0) return;
+    this.#isAwaited = true;
+    this.#dueMs = Math.min(this.#dueMs, nowMs + GATHER_AWAITED_MS);
+  }
+
   /** Those that begin now, in the order in which they came: all that wait, or none. {@link ended} is called once for each. */
   begin(nowMs: number): readonly T[] {
     const isTime = nowMs >= this.#dueMs || (this.#isAwaited && this.#running === 0);

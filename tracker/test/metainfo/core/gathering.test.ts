@@ -42,29 +42,47 @@ t.test('what nobody waits for begins later, or with the next that somebody does'
   t.end();
 });
 
+t.test('what somebody waits for after all begins like any other of these', (t) => {
+  const gathering = new Gathering<string>();
+  gathering.awaited(0);
+  t.equal(gathering.dueMs, Number.POSITIVE_INFINITY, 'nothing waits');
+  gathering.add('a', false, 0);
+  gathering.awaited(5);
+  t.same(gathering.begin(5), ['a']);
+  gathering.add('b', false, 6);
+  gathering.awaited(20);
+  t.same(gathering.begin(20), [], 'a is under way');
+  t.equal(gathering.dueMs, 20 + GATHER_AWAITED_MS);
+  gathering.awaited(25);
+  t.equal(gathering.dueMs, 20 + GATHER_AWAITED_MS, 'a second one puts nothing off');
+  t.same(gathering.begin(20 + GATHER_AWAITED_MS), ['b']);
+  t.end();
+});
+
 type Step = { readonly passMs: number } & (
   | { readonly type: 'add'; readonly isAwaited: boolean }
   | { readonly type: 'end' }
+  | { readonly type: 'awaited' }
 );
 
 const STEP: fc.Arbitrary<Step> = fc.oneof(
   fc.record({ type: fc.constant('add' as const), isAwaited: fc.boolean(), passMs: fc.nat(15) }),
   fc.record({ type: fc.constant('end' as const), passMs: fc.nat(15) }),
+  fc.record({ type: fc.constant('awaited' as const), passMs: fc.nat(15) }),
 );
 
 t.test('each begins once, in time, and who is waited for never idly', (t) => {
   fc.assert(
     fc.property(fc.array(STEP, { maxLength: 60 }), (steps) => {
       const gathering = new Gathering<number>();
-      const added: { readonly isAwaited: boolean; readonly atMs: number }[] = [];
+      const added: { readonly isAwaited: boolean; readonly atMs: number; readonly byMs: number }[] = [];
       const begun: number[] = [];
       let [nowMs, running] = [0, 0];
       const look = (): void => {
         const now = gathering.begin(nowMs);
         for (const one of now) {
-          const { isAwaited, atMs } = added[one]!;
-          const mostMs = isAwaited ? GATHER_AWAITED_MS : GATHER_RENEWED_MS;
-          if (nowMs - atMs > mostMs) throw new Error(`${one} waited for ${nowMs - atMs} ms`);
+          const { atMs, byMs } = added[one]!;
+          if (nowMs > byMs) throw new Error(`${one} waited for ${nowMs - atMs} ms`);
           begun.push(one);
         }
         running += now.length;
@@ -78,7 +96,17 @@ t.test('each begins once, in time, and who is waited for never idly', (t) => {
         nowMs = untilMs;
         if (step.type === 'add') {
           gathering.add(added.length, step.isAwaited, nowMs);
-          added.push({ isAwaited: step.isAwaited, atMs: nowMs });
+          const byMs = nowMs + (step.isAwaited ? GATHER_AWAITED_MS : GATHER_RENEWED_MS);
+          added.push({ isAwaited: step.isAwaited, atMs: nowMs, byMs });
+        } else if (step.type === 'awaited') {
+          gathering.awaited(nowMs);
+          const last = added.at(-1);
+          if (last !== undefined && begun.length < added.length)
+            added.splice(-1, 1, {
+              ...last,
+              isAwaited: true,
+              byMs: Math.min(last.byMs, nowMs + GATHER_AWAITED_MS),
+            });
         } else if (running > 0) {
           gathering.ended();
           running -= 1;
