@@ -24,7 +24,7 @@ const DAMAGE: Readonly<Record<string, (db: string) => void>> = {
   },
 };
 // Clusters of their own, which wait most of the time.
-t.jobs = 3;
+t.jobs = 2;
 
 for (const [name, damage] of Object.entries(DAMAGE))
   t.test(`${name}: it is filled again from the others`, async (t) => {

@@ -44,7 +44,7 @@ async function nothingIsAmiss(t: Test, c: TestCluster, pushed: PushedImages): Pr
 }
 
 // Clusters of their own, which wait most of the time.
-t.jobs = 3;
+t.jobs = 2;
 
 t.test(
   'who was taken out counts no more; added again it is handed over to, as a new generation',

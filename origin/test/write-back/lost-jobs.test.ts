@@ -20,7 +20,7 @@ function refusing(hub: Hub): void {
 }
 
 // Clusters of their own, which wait most of the time.
-t.jobs = 3;
+t.jobs = 2;
 
 t.test('a tag that is owed and has no job is given one: when it goes, and at the start', async (t) => {
   const hub = await Hub.start(t);
