@@ -96,7 +96,11 @@ globalThis.setInterval = (poll, ms) => (polls.push(poll), every(() => undefined,
 process.env.SEPIA_SUPERVISOR = String(process.ppid);
 const { runService } = await import(${sourceUrl('process.ts')});
 await runService('test', async () => ({ stop: async () => undefined }));
-try { for (;;) openSync('/dev/null'); } catch {}
+try {
+  for (;;) openSync('/dev/null');
+} catch (error) {
+  if (error.code !== 'EMFILE') throw error;
+}
 process._rawDebug('polls', polls.length);
 for (const poll of polls) poll();
 setImmediate(() => setImmediate(() => process.reallyExit(7)));

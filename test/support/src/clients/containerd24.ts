@@ -1,6 +1,7 @@
-import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { builtProgram } from '../built-program.ts';
 import { must, type Output, run } from '../testbed.ts';
 import { until } from '../until.ts';
 
@@ -8,13 +9,7 @@ const SCRIPT = join(import.meta.dirname, 'containerd24.sh');
 
 /** Folder of containerd 2.4's programs, or undefined where they were not built. */
 export function containerd24(): string | undefined {
-  try {
-    return execFileSync(SCRIPT, ['--check'], { encoding: 'utf8' }).trim();
-  } catch (error) {
-    // 1: not built; anything else is a fault of the script.
-    if ((error as { readonly status?: unknown }).status !== 1) throw error;
-    return undefined;
-  }
+  return builtProgram(SCRIPT);
 }
 
 /** A containerd 2.4 of the test's own, with the erofs snapshotter and a folder of layer content. */

@@ -1,8 +1,9 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { builtProgram } from '../built-program.ts';
 import { freePorts } from '../free-ports.ts';
 import { until } from '../until.ts';
 
@@ -106,11 +107,5 @@ export class S3Server {
 
 /** Path of the program, or undefined where it was not built. */
 function program(): string | undefined {
-  try {
-    return execFileSync(SCRIPT, ['--check'], { encoding: 'utf8' }).trim();
-  } catch (error) {
-    // 1: not built; anything else is a fault of the script.
-    if ((error as { readonly status?: unknown }).status !== 1) throw error;
-    return undefined;
-  }
+  return builtProgram(SCRIPT);
 }

@@ -1,6 +1,7 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { builtProgram } from '../../built-program.ts';
 import { run } from '../../testbed.ts';
 import { until } from '../../until.ts';
 
@@ -9,13 +10,7 @@ const STOP_MS = 30_000;
 
 /** The program of a stargz-snapshotter, or undefined where it was not built. */
 export function stargzProgram(): string | undefined {
-  try {
-    return execFileSync(SCRIPT, ['--check'], { encoding: 'utf8' }).trim();
-  } catch (error) {
-    // 1: not built; anything else is a fault of the script.
-    if ((error as { readonly status?: unknown }).status !== 1) throw error;
-    return undefined;
-  }
+  return builtProgram(SCRIPT);
 }
 
 /** A real stargz-snapshotter: verifies what it mounts, fetches nothing on its own but what a landmark asks for. */

@@ -1,18 +1,13 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
+import { builtProgram } from '../../built-program.ts';
 
 const SCRIPT = join(import.meta.dirname, 'unpack.sh');
 
 /** The program that unpacks as containerd does, or undefined where it was not built. */
 export function unpackProgram(): string | undefined {
-  try {
-    return execFileSync(SCRIPT, ['--check'], { encoding: 'utf8' }).trim();
-  } catch (error) {
-    // 1: not built; anything else is a fault of the script.
-    if ((error as { readonly status?: unknown }).status !== 1) throw error;
-    return undefined;
-  }
+  return builtProgram(SCRIPT);
 }
 
 /** Unpacks layers with containerd's own code, each into a folder of its own, as its overlayfs snapshotter has them. */
