@@ -51,6 +51,17 @@ t.test(
       await peer.fetchFrom(places[0]!);
       t.equal(sha256(peer.bytes), digest, `fast: ${fast}`);
     }
+    const dialer = new StandardPeer(torrent);
+    t.teardown(() => dialer.stop());
+    const told = async (port: number) =>
+      await announce(torrent.announce[0]!, torrent, { ...dialer, left: dialer.left, port });
+    const [place] = await told(0);
+    await dialer.fetchFrom(place!);
+    t.equal(sha256(dialer.bytes), digest, 'who takes no connections dials');
+    t.notOk(
+      (await told(6881)).some(({ port }) => port === 0),
+      'nobody is sent to it',
+    );
     const seed = await request(torrent.webSeeds[0]!);
     t.equal(sha256(Buffer.from(await seed.body.arrayBuffer())), digest, 'the web seed has it too');
   },

@@ -87,10 +87,15 @@ export class StrangerDesk {
     const { strangers, nowMs, intervalMs } = this.#deps;
     const torrent = await this.#find(asked.infoHash, named, signal);
     await this.#confirm(torrent);
-    const self = { host, port: asked.port };
-    torrent.hasNews ||= asked.left > 0 && !strangers.has(asked.infoHash, self);
-    const peer = { ...self, peerId: asked.peerId, complete: asked.left === 0 };
-    strangers.announce(asked.infoHash, peer, asked.event, nowMs(), intervalMs * 2.5);
+    const keptMs = intervalMs * 2.5;
+    const self = asked.port === undefined ? undefined : { host, port: asked.port };
+    // Who takes no connections dials: nobody needs to know of it, but it needs the torrent open.
+    if (self === undefined) torrent.freshUntilMs = Math.max(torrent.freshUntilMs, nowMs() + keptMs);
+    else {
+      torrent.hasNews ||= asked.left > 0 && !strangers.has(asked.infoHash, self);
+      const peer = { ...self, peerId: asked.peerId, complete: asked.left === 0 };
+      strangers.announce(asked.infoHash, peer, asked.event, nowMs(), keptMs);
+    }
     const counts = this.counts(asked.infoHash);
     if (asked.event === 'stopped') return { counts, peers: [] };
     const members = await this.#members(torrent);

@@ -8,6 +8,7 @@ const MAX_CHARS = 4_096;
 const MAX_SCRAPED = 32;
 /** Ports below are for system services: nobody is sent there because of an announce. */
 const FIRST_PORT = 1_024;
+const LAST_PORT = 65_535;
 
 /** Undefined: one of the announces in between (BEP 3). */
 export type AnnounceEvent = 'started' | 'stopped' | 'completed' | undefined;
@@ -18,7 +19,8 @@ export interface Announce {
   readonly infoHash: string;
   /** 40 hex. */
   readonly peerId: string;
-  readonly port: number;
+  /** Undefined: it takes no connections, or at a port that nobody is sent to; it dials. */
+  readonly port: number | undefined;
   /** Bytes that it lacks; 0: it has everything. */
   readonly left: number;
   readonly event: AnnounceEvent;
@@ -52,13 +54,13 @@ export function parseBinaryQuery(query: string): ReadonlyMap<string, readonly st
 
 /** @throws {CodedError} `REQUEST_INVALID` that names the key */
 export function parseAnnounce(query: ReadonlyMap<string, readonly string[]>): Announce {
-  const port = numberOf(query, 'port', 65_535);
-  if (port === undefined || port < FIRST_PORT) throw invalid(`port must be ${FIRST_PORT} to 65535`);
+  const port = numberOf(query, 'port', Number.MAX_SAFE_INTEGER);
+  if (port === undefined) throw invalid('port is missing');
   const event = query.get('event')?.[0] ?? '';
   return {
     infoHash: hashOf(query, 'info_hash'),
     peerId: hashOf(query, 'peer_id'),
-    port,
+    port: port >= FIRST_PORT && port <= LAST_PORT ? port : undefined,
     left: numberOf(query, 'left', Number.MAX_SAFE_INTEGER) ?? 0,
     event: event === 'started' || event === 'stopped' || event === 'completed' ? event : undefined,
     numwant: numberOf(query, 'numwant', 50) ?? 50,

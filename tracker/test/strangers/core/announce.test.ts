@@ -30,6 +30,13 @@ t.test('what a client says of itself', async (t) => {
   t.equal(namedBlob(parseBinaryQuery(QUERY)), undefined);
 });
 
+t.test('a client without a port that others may be sent to is answered all the same', async (t) => {
+  const portOf = (port: string): number | undefined =>
+    parseAnnounce(parseBinaryQuery(QUERY.replace('port=6881', `port=${port}`))).port;
+  for (const port of ['0', '1', '80', '1023', '65536', '70000']) t.equal(portOf(port), undefined, port);
+  for (const port of ['1024', '65535']) t.equal(portOf(port), Number(port), port);
+});
+
 t.test('every byte of an infohash arrives, however it is escaped', async (t) => {
   const hash = fc.uint8Array({ minLength: 20, maxLength: 20 });
   fc.assert(
@@ -46,8 +53,8 @@ t.test('every byte of an infohash arrives, however it is escaped', async (t) => 
 
 t.test('what is no announce is refused by name', async (t) => {
   const wrong: [string, RegExp][] = [
-    ['', /port/],
-    [QUERY.replace('port=6881', 'port=80'), /port must be 1024 to 65535/],
+    ['', /port is missing/],
+    [QUERY.replace('port=6881', 'port='), /port is missing/],
     [QUERY.replace('port=6881', 'port=x'), /port is not a number/],
     [QUERY.replace('%00', ''), /info_hash must have 20 bytes/],
     [`${QUERY}&left=1.5`.replace('left=10&', ''), /left is not a number/],
