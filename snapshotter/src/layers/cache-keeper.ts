@@ -73,9 +73,9 @@ export class CacheKeeper {
     this.#keeping.shown(idOf(layer), this.#deps.nowMs());
   }
 
-  /** False where what nobody reads is not to be fetched: there is no room, or the layer goes. */
+  /** False where what nobody reads is not to be fetched: there is no room, or the layer goes or is of no image that is here. */
   mayFill(layer: LazyLayer): boolean {
-    return !this.#keeping.isFull && !this.#keeping.isLeaving(idOf(layer));
+    return !this.#keeping.isFull && this.#keeping.isWanted(idOf(layer));
   }
 
   async stop(): Promise<void> {

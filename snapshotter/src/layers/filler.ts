@@ -1,14 +1,18 @@
+import { isCoded } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { FILL_BESIDE_MS, FILL_LOOK_MS, FIRST_FILL_PAUSE_MS, LONGEST_FILL_PAUSE_MS } from '../deadlines.ts';
 import { FILL_SPANS, FIRST_LANES, mayFetchFirst, nextFill, type Reads } from './core/fill.ts';
 import type { FirstSpans } from './core/first-spans.ts';
+import { Rests } from './core/rests.ts';
 import type { Run } from './core/runs.ts';
 import type { LazyLayer } from './lazy-layer.ts';
 
 /** What of a layer filling needs. */
-type Filled = Pick<LazyLayer, 'presence' | 'fetch' | 'hasOrFetches'>;
+type Filled = Pick<LazyLayer, 'presence' | 'fetch' | 'hasOrFetches'> & {
+  readonly index: Pick<LazyLayer['index'], 'layer'>;
+};
 
 interface FillerDeps<Layer extends Filled> {
   readonly log: Logger;
@@ -24,12 +28,13 @@ interface FillerDeps<Layer extends Filled> {
 
 /**
  * Fetches what a start reads first, also beside programs that wait; then what nobody has read yet, while nobody waits. A
- * failure is tried again, ever more slowly.
+ * layer of which nothing comes is tried again, ever more slowly, behind all others; with a full disk everything waits.
  */
 export class Filler<Layer extends Filled> {
   readonly #deps: FillerDeps<Layer>;
   readonly #abort = new AbortController();
   readonly #running: Promise<unknown>;
+  readonly #rests = new Rests<Layer>();
   #firstRuns = 0;
 
   constructor(deps: FillerDeps<Layer>) {
@@ -55,7 +60,7 @@ export class Filler<Layer extends Filled> {
         pauseMs = FIRST_FILL_PAUSE_MS;
       } catch (error) {
         if (signal.aborted) return;
-        logFailure(this.#deps.log, error, 'filling a layer failed; it is tried again', { pauseMs });
+        logFailure(this.#deps.log, error, 'filling layers failed; it is tried again', { pauseMs });
         await Promise.race([delay(pauseMs), aborted(signal)]);
         pauseMs = Math.min(2 * pauseMs, LONGEST_FILL_PAUSE_MS);
       }
@@ -68,11 +73,13 @@ export class Filler<Layer extends Filled> {
     if (first.isEmpty) return await firstAdded(signal);
     if (!mayFetchFirst(lane, reads())) return await delay(FILL_BESIDE_MS, signal);
     const filled = new Set(layers());
-    const next = first.take(FILL_SPANS, (layer) => filled.has(layer));
+    // Where a run failed, what is left of its layer comes with the rest.
+    const mayFetch = (layer: Layer): boolean => filled.has(layer) && this.#rests.untilMs(layer) === undefined;
+    const next = first.take(FILL_SPANS, mayFetch);
     if (next === undefined) return;
     this.#firstRuns += 1;
     try {
-      await next.layer.fetch(next.run);
+      await this.#fetch(next.layer, next.run);
     } finally {
       this.#firstRuns -= 1;
     }
@@ -83,13 +90,28 @@ export class Filler<Layer extends Filled> {
     const { signal } = this.#abort;
     if (!first.isEmpty || this.#firstRuns > 0) return await delay(FILL_LOOK_MS, signal);
     const all = layers();
-    const missing = all.map(({ presence }) => ({
-      firstMissing: (most: number): Run | undefined => presence.firstMissing(most),
+    const missing = all.map((layer) => ({
+      firstMissing: (most: number): Run | undefined => layer.presence.firstMissing(most),
+      restsUntilMs: this.#rests.untilMs(layer),
     }));
     const step = nextFill(missing, reads(), nowMs());
     if (step.type === 'done') return await delay(FILL_LOOK_MS, signal);
     if (step.type === 'wait') return await delay(step.untilMs - nowMs(), signal);
-    await all[step.layer]!.fetch(step.run);
+    await this.#fetch(all[step.layer]!, step.run);
+  }
+
+  /** @throws what is no fault of the layer */
+  async #fetch(layer: Layer, run: Run): Promise<void> {
+    const { log, nowMs } = this.#deps;
+    try {
+      await layer.fetch(run);
+      this.#rests.served(layer);
+    } catch (error) {
+      if (isCoded(error, 'DISK_FULL') || this.#abort.signal.aborted) throw error;
+      const pauseMs = this.#rests.failed(layer, nowMs());
+      const facts = { layer: layer.index.layer, pauseMs };
+      logFailure(log, error, 'filling a layer failed; it is tried again, after the others', facts);
+    }
   }
 }
 

@@ -8,7 +8,7 @@ import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import { noise } from '../../../shared/lazy/test/support/arbitrary-gzip.ts';
 import { writeTar } from '../../../shared/lazy/test/support/tar-writer.ts';
-import { LEAVING_MS, PULL_MS } from '../../src/deadlines.ts';
+import { CACHE_LOOK_MS, LEAVING_MS, PULL_MS } from '../../src/deadlines.ts';
 import { ContentCache } from '../../src/doors/content-cache.ts';
 import { CacheKeeper } from '../../src/layers/cache-keeper.ts';
 import { IndexFolder, type KeptIndex } from '../../src/layers/index-folder.ts';
@@ -119,6 +119,21 @@ t.test('the layer that no snapshot names makes room; used again, it comes back',
   const again = await node.pull(1);
   t.not(again, first);
   t.ok(await node.door.has(again.index.diffId));
+});
+
+t.test('what is of no image that is here any more is not filled', async (t) => {
+  const node = new Node(t.testdir());
+  const keeper = node.keep(t);
+  const layer = await node.pull(1);
+  node.held.add(layer.index.diffId);
+  await until(() => keeper.fill.layersInUse === 1, 'the snapshot is seen');
+  t.ok(keeper.mayFill(layer));
+  node.held.delete(layer.index.diffId);
+  node.nowMs += CACHE_LOOK_MS;
+  await until(() => keeper.fill.layersInUse === 0, 'its image was removed');
+  t.notOk(keeper.mayFill(layer));
+  t.equal(await node.pull(1), layer);
+  t.ok(keeper.mayFill(layer), 'it is pulled again');
 });
 
 t.test('what is in use stays, and the lack is told', async (t) => {

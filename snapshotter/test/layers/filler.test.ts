@@ -1,7 +1,10 @@
+import { digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
 import { News } from '@sepia/base/news';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
+import { FIRST_FILL_PAUSE_MS } from '../../src/deadlines.ts';
 import { FirstSpans } from '../../src/layers/core/first-spans.ts';
 import { Presence } from '../../src/layers/core/presence.ts';
 import type { Run } from '../../src/layers/core/runs.ts';
@@ -11,6 +14,7 @@ const SPANS = 10;
 
 /** A layer of ten spans whose fetches wait until they are let go. */
 class Layer {
+  readonly index = { layer: digestOf(Buffer.from('a layer')) };
   readonly presence: Presence;
   readonly asked: Run[] = [];
   readonly #waits: { run: Run; end: (error?: Error) => void }[] = [];
@@ -51,26 +55,32 @@ class Layer {
   }
 }
 
-function filled(t: Test, reads: { waiting: number; lastReadMs: number }, want: readonly number[]) {
+function filled(
+  t: Test,
+  reads: { waiting: number; lastReadMs: number },
+  want: readonly number[],
+  others: readonly Layer[] = [],
+) {
   const layer = new Layer();
   const first = new FirstSpans<Layer>();
-  first.add(want.map((span) => ({ layer, span })));
-  const layers: Layer[] = [layer];
+  first.add([layer, ...others].flatMap((one) => want.map((span) => ({ layer: one, span }))));
+  const layers: Layer[] = [layer, ...others];
   const news = new News();
+  const clock = { nowMs: 1_000_000 };
   const filler = new Filler<Layer>({
     log: silentLogger(),
     layers: () => layers,
     first,
     firstAdded: async (signal) => await news.next(signal),
     reads: () => reads,
-    nowMs: () => 1_000_000,
+    nowMs: () => clock.nowMs,
   });
   t.teardown(async () => {
     const stopping = filler.stop();
-    while (layer.running > 0) layer.letGo();
+    for (const one of layers) while (one.running > 0) one.letGo();
     await stopping;
   });
-  return { layer, first, news };
+  return { layer, first, news, clock };
 }
 
 t.test('what a start reads comes first, two runs at once, then the rest', async (t) => {
@@ -101,14 +111,55 @@ t.test('beside a program that waits one run is under way, and nothing of the res
 });
 
 t.test('a run that fails is left to the rest', async (t) => {
-  const { layer } = filled(t, { waiting: 0, lastReadMs: 0 }, [9]);
+  const { layer, clock } = filled(t, { waiting: 0, lastReadMs: 0 }, [9]);
   await until(() => layer.running === 1, 'the run');
   layer.letGo(new Error('nobody has it'));
+  const isRunning = (): boolean => {
+    clock.nowMs += FIRST_FILL_PAUSE_MS;
+    return layer.running === 1;
+  };
   while (!layer.presence.isComplete) {
-    await until(() => layer.running === 1, 'the rest');
+    await until(isRunning, 'the rest');
     layer.letGo();
   }
   t.same(layer.asked.at(-1), { first: 8, last: 9 });
+});
+
+t.test('a layer of which nothing comes holds up no other, and is tried again behind them', async (t) => {
+  const other = new Layer();
+  const { layer, first, clock } = filled(t, { waiting: 0, lastReadMs: 0 }, [1, 3, 5, 7], [other]);
+  const gone = new CodedError('TIMEOUT');
+  await until(() => layer.running === 2, 'two runs of what starts read first');
+  layer.letGo(gone);
+  layer.letGo(gone);
+  // Nothing more of the dead layer is tried while the other has its turn.
+  while (!other.presence.isComplete) {
+    await until(() => other.running > 0, 'the next run of the other');
+    other.letGo();
+    clock.nowMs += 10;
+  }
+  t.equal(layer.asked.length, 2);
+  t.ok(first.isEmpty);
+  const isTriedAgain = (): boolean => {
+    clock.nowMs += FIRST_FILL_PAUSE_MS;
+    return layer.running === 1;
+  };
+  await until(isTriedAgain, 'the dead layer again');
+  layer.letGo();
+  await until(() => layer.running === 1, 'it is filled');
+  t.same(layer.asked.slice(2), [
+    { first: 0, last: 1 },
+    { first: 2, last: 3 },
+  ]);
+});
+
+t.test('a full disk is no fault of the layer: nothing else is fetched to be thrown away', async (t) => {
+  const other = new Layer();
+  const { layer } = filled(t, { waiting: 0, lastReadMs: 0 }, [], [other]);
+  await until(() => layer.running === 1, 'the first layer');
+  layer.letGo(new CodedError('DISK_FULL'));
+  await until(() => layer.running === 1, 'the same again');
+  t.same(other.asked, []);
 });
 
 t.test('what is put in later is taken at once', async (t) => {

@@ -26,6 +26,10 @@ interface Use {
   /** Shown to a pull whose snapshot was not seen yet: when, and the last sign that the pull goes on. */
   awaited: { readonly shownMs: number; signMs: number } | undefined;
   leavingSinceMs: number | undefined;
+  /** Whether a snapshot named it when they were looked at last; undefined: nobody knows. */
+  isHeld: boolean | undefined;
+  /** See {@link CachedLayer}. */
+  isLocal: boolean;
 }
 
 /**
@@ -69,7 +73,16 @@ export class CacheKeeping {
   /** A layer is shown to a pull. */
   shown(id: string, nowMs: number): void {
     const awaited = { shownMs: nowMs, signMs: nowMs };
-    this.#uses.set(id, { usedMs: nowMs, awaited, leavingSinceMs: undefined });
+    const { isHeld, isLocal = false } = this.#uses.get(id) ?? {};
+    this.#uses.set(id, { usedMs: nowMs, awaited, leavingSinceMs: undefined, isHeld, isLocal });
+  }
+
+  /** False where it is known that nobody uses the layer: no snapshot names it, and no pull waits for one that will. */
+  isWanted(id: string): boolean {
+    const use = this.#uses.get(id);
+    if (use === undefined) return true;
+    if (use.leavingSinceMs !== undefined) return false;
+    return use.isLocal || use.awaited !== undefined || use.isHeld !== false;
   }
 
   /** True between a layer's withdrawal and its end, unless it came back. */
@@ -96,12 +109,15 @@ export class CacheKeeping {
   #measure(layers: readonly CachedLayer[], nowMs: number): void {
     const here = new Set(layers.map(({ id }) => id));
     for (const id of this.#uses.keys()) if (!here.has(id)) this.#uses.delete(id);
-    for (const { id, usedMs: toldMs } of layers) {
+    for (const { id, usedMs: toldMs, isLocal } of layers) {
       // The date of a file may be ahead: a clock was set back since.
       const usedMs = Math.min(toldMs, nowMs);
       // Of an earlier run: its pull may go on still.
       const awaited = nowMs - usedMs < PULL_MS ? { shownMs: usedMs, signMs: usedMs } : undefined;
-      if (!this.#uses.has(id)) this.#uses.set(id, { usedMs, awaited, leavingSinceMs: undefined });
+      const known = this.#uses.get(id);
+      if (known === undefined)
+        this.#uses.set(id, { usedMs, awaited, leavingSinceMs: undefined, isHeld: undefined, isLocal });
+      else known.isLocal = isLocal;
     }
     this.#usedBytes = layers.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   }
@@ -109,6 +125,7 @@ export class CacheKeeping {
   #allBack(): CacheStep[] {
     const steps: CacheStep[] = [];
     for (const [id, use] of this.#uses) {
+      use.isHeld = undefined;
       if (!this.isLeaving(id)) continue;
       use.leavingSinceMs = undefined;
       steps.push({ type: 'show', id });
@@ -124,8 +141,12 @@ export class CacheKeeping {
       const { leavingSinceMs, awaited } = use;
       if (held.has(id)) {
         if (leavingSinceMs !== undefined) steps.push({ type: 'show', id });
-        this.#uses.set(id, { usedMs: nowMs, awaited: undefined, leavingSinceMs: undefined });
-      } else if (leavingSinceMs !== undefined) {
+        const now = { usedMs: nowMs, awaited: undefined, leavingSinceMs: undefined, isHeld: true };
+        this.#uses.set(id, { ...use, ...now });
+        continue;
+      }
+      use.isHeld = false;
+      if (leavingSinceMs !== undefined) {
         if (nowMs - leavingSinceMs >= LEAVING_MS) steps.push({ type: 'remove', id });
       } else if (awaited !== undefined && nowMs - awaited.signMs >= PULL_MS) use.awaited = undefined;
     }

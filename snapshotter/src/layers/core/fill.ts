@@ -1,10 +1,12 @@
-import { FILL_QUIET_MS } from '../../deadlines.ts';
+import { FILL_LOOK_MS, FILL_QUIET_MS } from '../../deadlines.ts';
 import type { Run } from './runs.ts';
 
 /** A layer as filling sees it. */
 interface Fillable {
   /** The first spans that are not there, at most `most`; undefined where all are. */
   firstMissing(most: number): Run | undefined;
+  /** Nothing came of it last: until then it rests. */
+  readonly restsUntilMs?: number | undefined;
 }
 
 /** What programs do now. */
@@ -26,15 +28,27 @@ export const FILL_SPANS = 2;
 /** Runs of what a start reads first that are under way at once. */
 export const FIRST_LANES = 2;
 
-/** What filling does next: nothing while programs wait for bytes; else what is missing, layer by layer. */
+/**
+ * What filling does next: nothing while programs wait for bytes; else what is missing, layer by layer. Those of which nothing
+ * came last have their turn behind all others.
+ */
 export function nextFill(layers: readonly Fillable[], reads: Reads, nowMs: number): FillStep {
-  const found = layers.map((one) => one.firstMissing(FILL_SPANS));
-  const layer = found.findIndex((run) => run !== undefined);
-  if (layer < 0) return { type: 'done' };
+  const missing = layers.flatMap(({ firstMissing, restsUntilMs }, layer) => {
+    const run = firstMissing(FILL_SPANS);
+    return run === undefined ? [] : [{ layer, run, restsUntilMs: restsUntilMs ?? Number.NEGATIVE_INFINITY }];
+  });
+  const [first, ...others] = missing;
+  if (first === undefined) return { type: 'done' };
   const quietAtMs = reads.lastReadMs + FILL_QUIET_MS;
   if (reads.waiting > 0) return { type: 'wait', untilMs: nowMs + FILL_QUIET_MS };
   if (nowMs < quietAtMs) return { type: 'wait', untilMs: quietAtMs };
-  return { type: 'fetch', layer, run: found[layer]! };
+  const { layer, run, restsUntilMs } = others.reduce(
+    (best, one) => (one.restsUntilMs < best.restsUntilMs ? one : best),
+    first,
+  );
+  // Another layer may come meanwhile.
+  if (nowMs < restsUntilMs) return { type: 'wait', untilMs: Math.min(restsUntilMs, nowMs + FILL_LOOK_MS) };
+  return { type: 'fetch', layer, run };
 }
 
 /**

@@ -88,6 +88,29 @@ t.test('layers of the operator’s own config stay', async (t) => {
   t.equal(text(keeping.step(layers, held(), 0)), 'withdraw b');
 });
 
+t.test('a layer of no image that is here is not wanted, until a pull is shown it again', async (t) => {
+  const keeping = new CacheKeeping(BUDGET);
+  const layers = [layer('a', 100), layer('b', 100), { ...layer('own', 100), isLocal: true }];
+  const wanted = () => layers.map(({ id }) => id).filter((id) => keeping.isWanted(id));
+  keeping.step(layers, undefined, 0);
+  t.same(wanted(), ['a', 'b', 'own'], 'nobody knows');
+  keeping.step(layers, held('a', 'b'), 1);
+  t.same(wanted(), ['a', 'b', 'own']);
+  keeping.step(layers, held('b'), 2);
+  t.same(wanted(), ['b', 'own'], 'the image of the first was removed');
+  keeping.shown('a', 3);
+  t.same(wanted(), ['a', 'b', 'own'], 'it is pulled again');
+  keeping.step(layers, held('b'), PULL_MS);
+  t.same(wanted(), ['a', 'b', 'own'], 'its snapshot may come yet');
+  keeping.step(layers, held('b'), PULL_MS + 3);
+  t.same(wanted(), ['b', 'own'], 'that pull failed');
+  keeping.step(layers, undefined, PULL_MS + 4);
+  t.same(wanted(), ['a', 'b', 'own'], 'nobody knows any more');
+  t.ok(keeping.isWanted('one that came just now'));
+  t.equal(text(keeping.step([layer('b', 950)], held(), PULL_MS + 5)), 'withdraw b');
+  t.notOk(keeping.isWanted('b'), 'it makes room');
+});
+
 interface Event {
   readonly type: 'pull' | 'mount' | 'drop' | 'grow' | 'tick' | 'blind';
   readonly of: number;

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { FILL_QUIET_MS } from '../../../src/deadlines.ts';
+import { FILL_LOOK_MS, FILL_QUIET_MS } from '../../../src/deadlines.ts';
 import { mayFetchFirst, nextFill } from '../../../src/layers/core/fill.ts';
 
 const whole = { firstMissing: (): undefined => undefined };
@@ -20,6 +20,25 @@ t.test('filling waits while programs do, then takes the first that is missing', 
     run: { first: 3, last: 4 },
   });
 });
+
+t.test(
+  'layers of which nothing came have their turn behind the others, the longest waiting first',
+  async (t) => {
+    const quiet = { waiting: 0, lastReadMs: 0 };
+    const nowMs = 100_000;
+    const next = (...restsUntilMs: (number | undefined)[]) =>
+      nextFill(
+        restsUntilMs.map((ms) => ({ ...part, restsUntilMs: ms })),
+        quiet,
+        nowMs,
+      );
+    const fetched = (layer: number) => ({ type: 'fetch', layer, run: { first: 3, last: 4 } });
+    t.same(next(nowMs - 5, undefined, undefined), fetched(1));
+    t.same(next(nowMs, nowMs - 5), fetched(1));
+    t.same(next(nowMs + 20, nowMs + 10), { type: 'wait', untilMs: nowMs + 10 });
+    t.same(next(nowMs + 60_000), { type: 'wait', untilMs: nowMs + FILL_LOOK_MS }, 'others may be added');
+  },
+);
 
 t.test('one lane goes on beside programs that wait', async (t) => {
   const lanes = (waiting: number): boolean[] =>
