@@ -1,19 +1,21 @@
+import { askInTurn } from '@sepia/base/async/ask-many';
 import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import { LatestMap } from '@sepia/base/latest-map';
 import { delay } from '@sepia/base/lifecycle';
 import { AGENT_OF_NODE } from '@sepia/cluster/api/lazy-offers';
 import { hashOf, signCall } from '@sepia/http/sign';
 import type { Dispatcher } from '@sepia/http/sockets';
 import { FIRST_READ_PAUSE_MS, LONGEST_READ_PAUSE_MS, SIGN_MS, SILENCE_MS } from '../deadlines.ts';
+import { inTurn, type LayerHome } from './core/homes.ts';
 import { Outages } from './core/outages.ts';
 import { type BlobRange, SilentRanges } from './core/silent-ranges.ts';
 
 /** A layer as the node's agent serves it. */
-export interface LayerName {
-  /** Host of the upstream, as `ns`. */
-  readonly host: string;
-  readonly repository: string;
+export interface LayerName extends LayerHome {
   readonly digest: string;
+  /** Where it is asked for when its own repository refuses it. */
+  readonly others?: readonly LayerHome[];
 }
 
 export interface AgentSourceOptions {
@@ -28,7 +30,11 @@ export interface AgentSourceOptions {
 /** More bytes of a range came: the first `length` of these are there. */
 export type Arrived = (bytes: Buffer, length: number) => void;
 
+/** Layers of which it is remembered who served them last. */
+const MAX_SERVED = 1_000;
 const FINAL: readonly string[] = ['AUTH_DENIED', 'RANGE_INVALID'];
+/** What one repository may say while another has the layer. */
+const PLACE_REFUSED: readonly string[] = ['AUTH_DENIED', 'NO_PEERS', 'BLOB_UNKNOWN'];
 /** What says that the agent is there and has nothing of a layer. */
 const REFUSED: readonly string[] = ['NO_PEERS', 'BLOB_UNKNOWN'];
 
@@ -38,6 +44,8 @@ export class AgentSource {
   readonly #options: AgentSourceOptions;
   readonly #silent = new SilentRanges();
   readonly #outages = new Outages();
+  /** Of layers with several repositories: the one that served it last. */
+  readonly #servedBy = new LatestMap<string, LayerHome>(MAX_SERVED);
 
   constructor(deps: { readonly dispatcher: Dispatcher }, options: AgentSourceOptions) {
     this.#dispatcher = deps.dispatcher;
@@ -45,7 +53,7 @@ export class AgentSource {
   }
 
   /**
-   * The bytes `[start, end)` of a layer. An agent that is gone or has no source is asked again until the deadline; where
+   * The bytes `[start, end)` of a layer, by the first of its repositories that serves them. An agent that is gone or has no source is asked again until the deadline; where
    * the same bytes were waited for in vain a moment ago, only one that gives a sign of life; where it refused the layer for a
    * whole deadline, it is asked once.
    * @param arrived told how many of them are in the buffer by now; where they had to be asked for again, of another buffer
@@ -67,7 +75,9 @@ export class AgentSource {
       let failure: unknown;
       const beganMs = performance.now();
       try {
-        const bytes = await this.#once(layer, start, end, deadline, arrived);
+        const bytes = await this.#anywhere(layer, final, (name) =>
+          this.#once(name, start, end, deadline, arrived),
+        );
         this.#outages.served(layer.digest);
         return bytes;
       } catch (error) {
@@ -89,6 +99,31 @@ export class AgentSource {
   /** As {@link read}; a layer that is not in its repository is not waited for. @throws {CodedError} `BLOB_UNKNOWN` too */
   async readIfThere(layer: LayerName, start: number, end: number, signal: AbortSignal): Promise<Buffer> {
     return await this.read(layer, start, end, signal, undefined, [...FINAL, 'BLOB_UNKNOWN']);
+  }
+
+  /** Asks by one repository after the other. @throws {CodedError} a refusal that may pass, where there is one */
+  async #anywhere(
+    { digest, others = [], ...own }: LayerName,
+    final: readonly string[],
+    ask: (name: LayerName) => Promise<Buffer>,
+  ): Promise<Buffer> {
+    let mayPass: unknown;
+    const isFinal = (error: unknown): boolean => {
+      if (!isCoded(error) || !PLACE_REFUSED.includes(error.code)) return true;
+      if (!final.includes(error.code)) mayPass = error;
+      return false;
+    };
+    const askAt = async (home: LayerHome): Promise<Buffer> => {
+      const bytes = await ask({ ...home, digest });
+      if (others.length > 0) this.#servedBy.set(digest, home);
+      return bytes;
+    };
+    try {
+      return await askInTurn(inTurn([own, ...others], this.#servedBy.get(digest)), askAt, { isFinal });
+    } catch (error) {
+      throwIfBug(error);
+      throw isFinal(error) ? error : (mayPass ?? error);
+    }
   }
 
   /** An agent that is there has had nothing of the layer for a whole deadline. */

@@ -7,6 +7,7 @@ import { EROFS_LAYOUT } from '@sepia/lazy/erofs/encode';
 import { DISK_FULL_MS } from '../deadlines.ts';
 import type { FileToShow } from '../fuse/fuse-server.ts';
 import type { AgentSource } from './agent-source.ts';
+import type { LayerHome } from './core/homes.ts';
 import { SpareSpans } from './core/spare-spans.ts';
 import { ImageProcess } from './image-process.ts';
 import { readIndexFacts } from './index-file.ts';
@@ -123,7 +124,7 @@ export class Layers {
     if (name !== undefined) await this.#removing.get(name)?.catch(ignoreFailure);
     const known = name === undefined ? undefined : this.#byName.get(name);
     if (known !== undefined) {
-      if (known.index.layer === kept.layer) known.readFrom(...splitImage(kept.image));
+      if (known.index.layer === kept.layer) known.readFrom(homeOf(kept.image));
       this.#used(known);
       return known;
     }
@@ -132,11 +133,17 @@ export class Layers {
     const dir = (id: Digest): string => join(this.#options.dir, `${digestHex(id)}.${EROFS_LAYOUT}.${mark}`);
     const layer = await this.#open(kept.file, kept.image, dir, { layer: kept.layer, diffId });
     // Another pull may have opened it meanwhile.
-    if (layer.index.layer === kept.layer) layer.readFrom(...splitImage(kept.image));
+    if (layer.index.layer === kept.layer) layer.readFrom(homeOf(kept.image));
     const { file: indexFile, image, keptMs } = kept;
     this.#status.set(indexFile, { indexFile, image, layer, reason: undefined, keptMs, isLocal: false });
     this.#used(layer);
     return layer;
+  }
+
+  /** Images of an earlier run had this layer, too: reads go by their repositories where its own refuses. */
+  readAlsoFrom({ digest, diffId }: { digest: Digest; diffId: Digest }, image: string): void {
+    const layer = this.byDiffId(diffId);
+    if (layer?.index.layer === digest) layer.readFrom(homeOf(image), 'before');
   }
 
   /** Layers that are open under a diffID. */
@@ -202,7 +209,7 @@ export class Layers {
     const shown = new Set(this.shown());
     return [...this.#status.values()].map(({ indexFile, image, layer, reason }) => ({
       indexFile,
-      image: layer?.image ?? image,
+      image: layer === undefined ? image : `${layer.home.host}/${layer.home.repository}`,
       layer: layer?.index.layer,
       diffId: layer?.index.diffId,
       state: stateOf(layer, layer !== undefined && shown.has(layer)),
@@ -273,8 +280,8 @@ export class Layers {
     // Opened twice, one would take the other's files from it. Nothing is waited for between the look and the note.
     const known = this.#byName.get(name) ?? this.#opening.get(name);
     if (known !== undefined) return await known;
-    const [host, repository] = splitImage(image);
-    const opening = this.#openFresh(name, { dir, indexFile, host, repository, bootId: this.#options.bootId });
+    const { bootId } = this.#options;
+    const opening = this.#openFresh(name, { dir, indexFile, home: homeOf(image), bootId });
     this.#opening.set(name, opening);
     try {
       return await opening;
@@ -312,9 +319,9 @@ export class Layers {
   }
 }
 
-function splitImage(image: string): [host: string, repository: string] {
+function homeOf(image: string): LayerHome {
   const slash = image.indexOf('/');
-  return [image.slice(0, slash), image.slice(slash + 1)];
+  return { host: image.slice(0, slash), repository: image.slice(slash + 1) };
 }
 
 function fileOf(name: string, layer: LazyLayer): FileToShow {

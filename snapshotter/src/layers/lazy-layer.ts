@@ -9,8 +9,9 @@ import type { TreeNode } from '@sepia/lazy/erofs/layer-tree';
 import { indexEntries, type LayerHead, readIndexSpans } from '@sepia/lazy/index/layer-index';
 import type { ByteString } from '@sepia/lazy/tar/byte-string';
 import { openHandle, type writeAll } from '@sepia/store/files/disk-files';
-import type { AgentSource, LayerName } from './agent-source.ts';
+import type { AgentSource } from './agent-source.ts';
 import { firstReads, turnBytes } from './core/first-reads.ts';
+import { type LayerHome, withFirst, withLast } from './core/homes.ts';
 import { IMAGE_BLOCK, lastAtMost, type Presence } from './core/presence.ts';
 import { ReadAhead } from './core/read-ahead.ts';
 import type { Run } from './core/runs.ts';
@@ -47,8 +48,8 @@ interface LayerOptions {
   readonly dir: (diffId: Digest) => string;
   /** The whole index: head and windows. */
   readonly indexFile: string;
-  readonly host: string;
-  readonly repository: string;
+  /** The repository that it is read from at first. */
+  readonly home: LayerHome;
   readonly bootId: string;
 }
 
@@ -78,7 +79,8 @@ export class LazyLayer {
   /** Per block of the image the turn in which it was read first; the thread that answers reads writes it. */
   readonly turns: SharedArrayBuffer;
   readonly #deps: LayerDeps;
-  #name: LayerName;
+  /** Never empty; the first is asked first. */
+  #homes: readonly LayerHome[];
   readonly #extents: Extents;
   readonly #image: ImageFile;
   readonly #indexFile: FileHandle;
@@ -99,7 +101,7 @@ export class LazyLayer {
   private constructor(
     deps: LayerDeps,
     parts: Pick<LazyLayer, 'index' | 'implied' | 'entryCount' | 'imageBytes'> & {
-      name: LayerName;
+      home: LayerHome;
       extents: Extents;
       indexPath: string;
     },
@@ -110,7 +112,7 @@ export class LazyLayer {
     this.implied = parts.implied;
     this.entryCount = parts.entryCount;
     this.imageBytes = parts.imageBytes;
-    this.#name = parts.name;
+    this.#homes = [parts.home];
     this.turns = new SharedArrayBuffer(turnBytes(parts.imageBytes));
     this.#extents = parts.extents;
     this.#indexPath = parts.indexPath;
@@ -119,7 +121,7 @@ export class LazyLayer {
     this.#fetches = new SpanFetches({
       index: this.index,
       source: deps.source,
-      name: () => this.#name,
+      homes: () => this.#homes,
       isStored: (span) => this.presence.has(span),
       window: async (span) => await this.#window(span),
       store: async (span, bytes) => await this.#store(span, bytes),
@@ -166,10 +168,9 @@ export class LazyLayer {
         imageBytes,
       },
     );
-    const name = { host: options.host, repository: options.repository, digest: index.layer };
     const entryCount = indexEntries(head);
     const facts = { index, implied, entryCount, imageBytes, indexPath: options.indexFile };
-    layer = new LazyLayer(deps, { ...facts, name, extents }, { image, indexFile });
+    layer = new LazyLayer(deps, { ...facts, home: options.home, extents }, { image, indexFile });
     return layer;
   }
 
@@ -278,14 +279,14 @@ export class LazyLayer {
     return await this.#deps.images.ask(await this.#index(), { type: 'outline', paths });
   }
 
-  /** Reads go by this repository from now on: it was seen last to have the layer. */
-  readFrom(host: string, repository: string): void {
-    this.#name = { ...this.#name, host, repository };
+  /** This repository was seen to have the layer: now, and it is asked first; or `before`, and it is asked last. */
+  readFrom(home: LayerHome, seen: 'now' | 'before' = 'now'): void {
+    this.#homes = seen === 'now' ? withFirst(this.#homes, home) : withLast(this.#homes, home);
   }
 
   /** Where reads go. */
-  get image(): string {
-    return `${this.#name.host}/${this.#name.repository}`;
+  get home(): LayerHome {
+    return this.#homes[0]!;
   }
 
   /** Fetches spans that are not there and not on their way. @throws {CodedError} as {@link read}, `DISK_FULL` */

@@ -2,14 +2,15 @@ import { type CodedError, isCoded } from '@sepia/base/errors';
 import { ignoreFailure } from '@sepia/base/failure';
 import { compressedRange, type LayerHead, type SpanRange, spanRanges } from '@sepia/lazy/index/layer-index';
 import { readSpan } from '@sepia/lazy/index/read-span';
-import type { AgentSource, LayerName } from './agent-source.ts';
+import type { AgentSource } from './agent-source.ts';
+import type { LayerHome } from './core/homes.ts';
 import { type Run, runsOf } from './core/runs.ts';
 
 interface SpanFetchesDeps {
   readonly index: LayerHead;
   readonly source: Pick<AgentSource, 'read'>;
-  /** Where reads go now. */
-  readonly name: () => LayerName;
+  /** Where reads go now: never empty, the first is asked first. */
+  readonly homes: () => readonly LayerHome[];
   readonly isStored: (span: number) => boolean;
   /** What the index has stored of the span's window. */
   readonly window: (span: number) => Promise<Buffer>;
@@ -101,7 +102,7 @@ export class SpanFetches {
   /** Spans are stored one after the other, each as soon as its bytes came. */
   async #fetchRange(range: SpanRange, taken: Taken): Promise<void> {
     const { first, last, start, end, source: blob } = range;
-    const { index, source, name, isStored, onFetched, signal } = this.#deps;
+    const { index, source, homes, isStored, onFetched, signal } = this.#deps;
     const spans = Array.from({ length: last - first + 1 }, (_none, step) => first + step);
     if (spans.every((span) => isStored(span))) return;
     let next = first;
@@ -116,7 +117,8 @@ export class SpanFetches {
         storing.catch(ignoreFailure);
       }
     };
-    const from = blob === undefined ? name() : { ...name(), digest: blob };
+    const [home, ...others] = homes() as [LayerHome];
+    const from = { ...home, digest: blob ?? index.layer, others };
     try {
       const bytes = await source.read(from, start, end, signal, arrived);
       onFetched(bytes.length);

@@ -58,6 +58,8 @@ export async function openOffers(parts: Parts, secret: Uint8Array): Promise<Offe
   const agent = new AgentCalls({ client, url: config.agent });
   const kept = await KeptImages.open(log, config.data);
   const images = kept.table;
+  for (const { image, isLazy, layers: own } of images.list().toReversed())
+    if (isLazy) for (const one of own) layers.readAlsoFrom(one, image);
   const proofs = new LayerProofs({ source });
   const publisher = new Publisher({
     agent,
@@ -87,10 +89,10 @@ export async function openOffers(parts: Parts, secret: Uint8Array): Promise<Offe
     lack: () => publisher.lack,
     refusal: () => publisher.refusal,
     complain: (layer, error) => {
-      const [upstream = '', ...rest] = layer.image.split('/');
+      const { host: upstream, repository } = layer.home;
       const known = indexes.indexOf(layer.index.layer);
       if (known === undefined) return;
-      const complaint = { upstream, repository: rest.join('/'), layer: layer.index.layer, index: known };
+      const complaint = { upstream, repository, layer: layer.index.layer, index: known };
       agent
         .complain({ ...complaint, reason: error.message })
         .catch((failure: unknown) => logFailure(log, failure, 'a bad index was not reported', complaint));

@@ -83,6 +83,52 @@ t.test('a refusal ends at once, silence at the deadline, a signal with its reaso
   await t.rejects(reading, { message: 'no more' });
 });
 
+t.test('a layer whose repository is gone is read by another that has it, at once from then on', async (t) => {
+  const asked: string[] = [];
+  let served = 't/other';
+  let refusal = 404;
+  const source = await sourceOf(t, (request, response) => {
+    const repository = /^\/v2\/(.+)\/blobs\//.exec(request.url!)![1]!;
+    asked.push(repository);
+    if (repository !== served) return void response.writeHead(refusal).end();
+    response.writeHead(206, { 'content-range': 'bytes 0-9/1000' }).end(BLOB.subarray(0, 10));
+  });
+  const others = ['t/gone', 't/other'].map((repository) => ({ host: LAYER.host, repository }));
+  const read = async (): Promise<string> => {
+    asked.length = 0;
+    const bytes = await source.read({ ...LAYER, others }, 0, 10, NEVER);
+    t.ok(bytes.equals(BLOB.subarray(0, 10)));
+    return asked.join(' ');
+  };
+  t.equal(await read(), 't/app t/gone t/other');
+  t.equal(await read(), 't/other');
+  served = 't/gone';
+  for (refusal of [401, 403, 503, 404]) {
+    t.match(await read(), / t\/gone$/, `others answer ${refusal}`);
+    served = served === 't/gone' ? 't/app' : 't/gone';
+    await read();
+    served = 't/gone';
+  }
+});
+
+t.test('refused by all repositories a layer is waited for, unless every one denies it', async (t) => {
+  const answers = new Map([
+    ['t/app', 403],
+    ['t/other', 404],
+  ]);
+  const source = await sourceOf(
+    t,
+    (request, response) => {
+      response.writeHead(answers.get(/^\/v2\/(.+)\/blobs\//.exec(request.url!)![1]!)!).end();
+    },
+    300,
+  );
+  const layer = { ...LAYER, others: [{ host: LAYER.host, repository: 't/other' }] };
+  await t.rejects(source.read(layer, 0, 10, NEVER), { code: 'TIMEOUT' });
+  answers.set('t/other', 401);
+  await t.rejects(source.read(layer, 10, 20, NEVER), { code: 'AUTH_DENIED' });
+});
+
 t.test('what was waited for in vain is not waited for again while the agent is silent', async (t) => {
   const asked: string[] = [];
   let isHung = true;

@@ -76,8 +76,7 @@ function made(dir: string): Made {
       {
         dir: () => join(dir, 'layer'),
         indexFile: join(dir, 'index'),
-        host: 'registry.example',
-        repository: 't/x',
+        home: { host: 'registry.example', repository: 't/x' },
         bootId,
       },
     );

@@ -80,8 +80,7 @@ function madeWith(dir: string, spare: SpareSpans, index: Buffer): Made {
       {
         dir: () => join(dir, 'layer'),
         indexFile: join(dir, 'index'),
-        host: 'registry.example',
-        repository: 't/x',
+        home: { host: 'registry.example', repository: 't/x' },
         bootId: 'b'.repeat(36),
       },
     );

@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
+import { digestOf } from '@sepia/base/digest';
 import { silentLogger } from '@sepia/base/log';
 import { layerImage } from '@sepia/lazy/erofs/layer-image';
 import { readIndexHead } from '@sepia/lazy/index/layer-index';
@@ -9,6 +10,7 @@ import t, { type Test } from 'tap';
 import { noise } from '../../../shared/lazy/test/support/arbitrary-gzip.ts';
 import { materialize } from '../../../shared/lazy/test/support/erofs-reader.ts';
 import { writeTar } from '../../../shared/lazy/test/support/tar-writer.ts';
+import type { LayerName } from '../../src/layers/agent-source.ts';
 import { Layers } from '../../src/layers/layers.ts';
 import type { LazyLayer } from '../../src/layers/lazy-layer.ts';
 
@@ -26,10 +28,15 @@ function made(t: Test, spanBytes: readonly number[]) {
     return file;
   });
   const completed: LazyLayer[] = [];
+  const asked: LayerName[] = [];
+  const read = async (layer: LayerName, start: number, end: number): Promise<Buffer> => {
+    asked.push(layer);
+    return BLOB.subarray(start, end);
+  };
   const layers = new Layers(
     {
       log: silentLogger(),
-      source: { read: async (_layer, start, end) => BLOB.subarray(start, end) },
+      source: { read },
       onFetched: () => undefined,
     },
     { dir: join(dir, 'layers'), bootId: 'b'.repeat(36) },
@@ -37,7 +44,7 @@ function made(t: Test, spanBytes: readonly number[]) {
   layers.follow({ completed: (layer) => void completed.push(layer) });
   t.teardown(() => layers.close());
   const whole = materialize(layerImage(readIndexHead(readFileSync(files[0]!))), TAR);
-  return { layers, files, completed, whole };
+  return { layers, files, asked, completed, whole };
 }
 
 t.test('a layer of two images is opened once: its file is what was read', async (t) => {
@@ -87,4 +94,28 @@ t.test('an index that cannot be read refuses its image, and no other', async (t)
   ]);
   const [file] = layers.files();
   t.ok((await layers.read(file!.name, 0, whole.length)).equals(whole));
+});
+
+t.test('a layer is read by every repository that it was pulled by, the last one first', async (t) => {
+  const { layers, files, asked } = made(t, [20_000]);
+  const layer = digestOf(BLOB);
+  const diffId = digestOf(TAR);
+  const index = digestOf(readFileSync(files[0]!));
+  const pulled = async (image: string): Promise<LazyLayer> =>
+    await layers.adopt({ layer, index, image, file: files[0]!, keptMs: 0 }, diffId);
+  const opened = await pulled('hub/team/one');
+  await pulled('mirror:5000/two');
+  layers.readAlsoFrom({ digest: layer, diffId }, 'hub/team/former');
+  layers.readAlsoFrom({ digest: index, diffId }, 'hub/team/otherwise-packed');
+  await opened.read(opened.imageBytes - 1, 1);
+  t.same(asked.at(-1), {
+    ...{ host: 'mirror:5000', repository: 'two', digest: layer },
+    others: [
+      { host: 'hub', repository: 'team/one' },
+      { host: 'hub', repository: 'team/former' },
+    ],
+  });
+  t.equal(layers.status()[0]!.image, 'mirror:5000/two');
+  await pulled('hub/team/one');
+  t.same(opened.home, { host: 'hub', repository: 'team/one' });
 });

@@ -67,8 +67,7 @@ function made(t: { testdir(): string }): {
       {
         dir: () => join(dir, 'layer'),
         indexFile: join(dir, 'index'),
-        host: 'registry.example',
-        repository: 't/x',
+        home: { host: 'registry.example', repository: 't/x' },
         bootId,
       },
     );

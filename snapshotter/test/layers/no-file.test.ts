@@ -35,8 +35,7 @@ function made(t: { testdir(): string }): { dir: string; whole: Buffer; open: () 
   const options = {
     dir: () => join(dir, 'layer'),
     indexFile: join(dir, 'index'),
-    host: 'registry.example',
-    repository: 't/x',
+    home: { host: 'registry.example', repository: 't/x' },
     bootId: 'b'.repeat(36),
   };
   const whole = materialize(layerImage(readIndexHead(bytes)), TAR);

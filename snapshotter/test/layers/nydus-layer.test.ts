@@ -60,7 +60,7 @@ t.test('a Nydus image is read from its data blobs, by their digests, in rows of 
     },
     {
       ...{ dir: () => join(dir, 'layer'), indexFile: join(dir, 'index'), bootId: 'b'.repeat(36) },
-      ...{ host: 'registry.example', repository: 't/x' },
+      home: { host: 'registry.example', repository: 't/x' },
     },
   );
   const tree = layerTree(readIndexHead(bytes).entries);

@@ -1,0 +1,29 @@
+/** A repository that has a layer. */
+export interface LayerHome {
+  /** Host of the upstream, as `ns`. */
+  readonly host: string;
+  readonly repository: string;
+}
+
+/** Repositories that are remembered to have one layer. */
+const MAX_HOMES = 8;
+
+/** The homes of a layer once it was seen in this one: it is asked first. */
+export function withFirst(homes: readonly LayerHome[], home: LayerHome): readonly LayerHome[] {
+  return [home, ...homes.filter((one) => !isSameHome(one, home))].slice(0, MAX_HOMES);
+}
+
+/** The homes of a layer where this one had it, too, before: it is asked last. */
+export function withLast(homes: readonly LayerHome[], home: LayerHome): readonly LayerHome[] {
+  return homes.some((one) => isSameHome(one, home)) ? homes : [...homes, home].slice(0, MAX_HOMES);
+}
+
+/** In which order they are asked, where this one served the layer last. */
+export function inTurn(homes: readonly LayerHome[], served: LayerHome | undefined): readonly LayerHome[] {
+  const first = homes.find((one) => served !== undefined && isSameHome(one, served));
+  return first === undefined ? homes : withFirst(homes, first);
+}
+
+function isSameHome(one: LayerHome, other: LayerHome): boolean {
+  return one.host === other.host && one.repository === other.repository;
+}
