@@ -7,6 +7,7 @@ import {
   hostPort,
   pathText,
   registryUrl,
+  zoneName,
 } from '@sepia/base/config/units';
 import { inOneSpelling, isEverywhere } from '@sepia/base/host-port';
 import { patterns } from '@sepia/base/names/pattern';
@@ -129,7 +130,7 @@ export const MEMBER_SCHEMA = z.strictObject({
   role: z.enum(['origin', 'tracker', 'proxy']),
   urls: z.array(baseUrl()).min(1).describe('Addresses of its HTTP listener, tried in order.'),
   peers: z.array(hostPort()).default([]).describe('Addresses of its swarm ports (origins).'),
-  zone: z.string().max(64).optional(),
+  zone: zoneName().optional(),
   weight: z.number().positive().max(1000).default(1),
   state: z.enum(['active', 'draining', 'joining']).default('active'),
 });

@@ -2,8 +2,8 @@ import { z } from 'zod';
 import { MEMBER_SCHEMA } from './document.ts';
 import type { Membership } from './membership.ts';
 
-/** A later version may say more of a member: it is kept. */
-const KEPT_MEMBER = z.looseObject(MEMBER_SCHEMA.shape);
+/** A later version may say more of a member: it is kept. An earlier one took every text for a zone. */
+const KEPT_MEMBER = z.looseObject({ ...MEMBER_SCHEMA.shape, zone: z.string().max(64).optional() });
 
 /** {@link Membership} as it is sent and kept; fields that are not known here are kept (ADR 0012). */
 export const MEMBERSHIP_SCHEMA: z.ZodType<Membership> = z.looseObject({

@@ -30,3 +30,10 @@ t.test('what is known must be right, and an operator is told of what is not know
   const members = [{ ...MEMBER, rack: 'r7' }];
   t.notOk(RING_CHANGE.safeParse({ epoch: 0, action: 'add', members }).success);
 });
+
+t.test('a zone that counts for none is kept where it is on record, and taken from no operator', async (t) => {
+  const members = [{ ...MEMBER, zone: '' }];
+  const membership = { v: 1, epoch: 0, origins: members };
+  t.same(MEMBERSHIP_SCHEMA.parse(membership), membership);
+  t.match(RING_CHANGE.safeParse({ epoch: 0, action: 'add', members }).error?.message, /name of a zone/);
+});

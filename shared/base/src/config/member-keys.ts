@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { bytes, duration, hostPort, networks, pathText, TRUSTED_PROXIES_TEXT } from './units.ts';
+import { bytes, duration, hostPort, networks, pathText, TRUSTED_PROXIES_TEXT, zoneName } from './units.ts';
 
 /** A member's persistent id: what the ring hashes. */
 export const MEMBER_ID = /^[a-z0-9](?:[a-z0-9.-]{0,62}[a-z0-9])?$/;
@@ -21,9 +21,7 @@ export const COMMON_KEYS = {
     .default(false)
     .describe('Also makes and takes signatures of the former version: only while members of both run.'),
   'admin-listen': hostPort().describe('Address of /livez, /readyz, /metrics, /debug.'),
-  zone: z
-    .string()
-    .max(64)
+  zone: zoneName()
     .optional()
     .describe('Zone of this node: agents and origins prefer peers of the same one; others take no notice.'),
   log: z

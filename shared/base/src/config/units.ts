@@ -113,6 +113,15 @@ export function pathText(): z.ZodString {
   return z.string().min(1, 'is empty; write the path of a file or folder');
 }
 
+/** Config value of a zone: peers are of the same one where the text is the same. */
+export function zoneName(): z.ZodString {
+  return z
+    .string()
+    .regex(/^\S/, 'is empty or begins with a space; write the name of a zone, or leave the key out')
+    .regex(/\S$/, 'ends with a space')
+    .max(64);
+}
+
 /** Config value `host:port`. */
 export function hostPort(): z.ZodType<string> {
   return z.string().refine((text) => parseHostPort(text) !== undefined, {
