@@ -2,7 +2,7 @@ import { digestOf } from '@sepia/base/digest';
 import t from 'tap';
 import { countPieces, fullnessCells } from '../src/page/core/cells.ts';
 import { createManifestCache } from '../src/registry/core/manifest-cache.ts';
-import { parsePageSize, tagPage } from '../src/registry/core/tag-page.ts';
+import { MAX_TAGS, parsePageSize, tagPage } from '../src/registry/core/tag-page.ts';
 
 t.test('the manifest cache drops what was not used for longest and stays below its limit', async (t) => {
   const made = (text: string) => ({
@@ -34,14 +34,13 @@ t.test('the manifest cache drops what was not used for longest and stays below i
 });
 
 t.test('a page of tags links to the next', async (t) => {
-  t.same(tagPage(['a', 'b'], undefined, 'x', undefined), { tags: ['a', 'b'] });
   t.same(tagPage(['a', 'b'], 2, 'x', undefined), { tags: ['a', 'b'] });
   t.same(tagPage(['a', 'b', 'c'], 2, 'x/y', 'h:5'), {
     tags: ['a', 'b'],
     link: '</v2/x/y/tags/list?n=2&last=b&ns=h%3A5>; rel="next"',
   });
   t.same(tagPage(['a'], 0, 'x', undefined), { tags: [] });
-  t.equal(parsePageSize(undefined), undefined);
+  t.equal(parsePageSize(undefined), MAX_TAGS);
   for (const large of ['999999999', '1000000000', '9'.repeat(400)])
     t.equal(parsePageSize(large), 10_000, large);
   for (const bad of ['-1', 'x', '1.5', ''])

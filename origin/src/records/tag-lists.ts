@@ -8,11 +8,12 @@ import type { ShardName } from './own-records.ts';
 import type { OwedTag, TagIndex } from './tag-index.ts';
 import { byBytes } from './tags.ts';
 
-/** Pages of an upstream's tag list that are read. */
-const MAX_PAGES = 100;
+/** Tags that an upstream is asked for at once; many send a hundred whatever they are asked for. */
 const PAGE_TAGS = 1_000;
 /** Most tags of one answer. */
 const MAX_TAGS = 100_000;
+/** Most tags of a repository of an upstream: what has more is refused, for a part of it would look like all. */
+const MAX_UPSTREAM_TAGS = 500_000;
 
 /** Where a list begins and how many it names at most. */
 interface ListPage {
@@ -23,7 +24,7 @@ interface ListPage {
 /**
  * Tags of a repository, sorted. Mode none: those on record. Else: the upstream's own list, and those on
  * record where it does not answer; what awaits write-back counts before both. `signal`: of who asks.
- * @throws `REPOSITORY_UNKNOWN`, `QUORUM_LOST`, what the upstream says
+ * @throws `REPOSITORY_UNKNOWN`, `QUORUM_LOST`, `UPSTREAM_LIES` of a list without end, what the upstream says
  */
 export async function listTags(
   deps: {
@@ -64,14 +65,16 @@ async function upstreamTags(
   const signal = AbortSignal.timeout(TAG_LIST_MS);
   const all = new Set<string>();
   try {
-    let page: string | undefined;
-    for (let at = 0; at < MAX_PAGES; at++) {
+    const pages = new Set<string>();
+    for (let page: string | undefined; all.size <= MAX_UPSTREAM_TAGS; ) {
       const { tags, next } = await client.listTags(
         { repository: name.repository, n: PAGE_TAGS, page, unwanted },
         signal,
       );
       for (const tag of tags) all.add(tag);
-      if (next === undefined || next === page) break;
+      // What leads back to a page that was read ends there.
+      if (next === undefined || pages.has(next)) break;
+      pages.add(next);
       page = next;
     }
   } catch (thrown) {
@@ -85,6 +88,11 @@ async function upstreamTags(
     if (known.length === 0 && !mayBeNew) throw error;
     for (const tag of known) all.add(tag);
   }
+  if (all.size > MAX_UPSTREAM_TAGS)
+    throw new CodedError('UPSTREAM_LIES', {
+      message: `upstream ${name.upstream} lists more than ${MAX_UPSTREAM_TAGS} tags of ${name.repository}`,
+      detail: { ...name, maxTags: MAX_UPSTREAM_TAGS },
+    });
   return all;
 }
 

@@ -19,7 +19,7 @@ const MAX_PAGE = 1_000;
 /** GET of the repositories of an upstream that the cluster has content of. */
 export function listCatalog(deps: { readonly origins: Origins }): CatalogHandler {
   return async (ctx, upstream) => {
-    const n = Math.min(MAX_PAGE, parsePageSize(queryValue(ctx, 'n')) ?? MAX_PAGE);
+    const n = Math.min(MAX_PAGE, parsePageSize(queryValue(ctx, 'n')));
     const last = queryValue(ctx, 'last');
     const behind = last === undefined ? undefined : parseRepositoryName(last);
     const call = to(ORIGIN_NAMES.catalog, { upstream, n, last: behind });

@@ -24,7 +24,7 @@ export function listTags(deps: { readonly origins: Origins }): RegistryHandler<'
     const last = queryValue(ctx, 'last');
     if (last !== undefined && last.length > MAX_LAST_CHARS)
       throw new CodedError('REQUEST_INVALID', { message: 'last is too long for a tag' });
-    const call = to(ORIGIN_NAMES.tags, { ...target, n: n === undefined ? undefined : n + 1, last });
+    const call = to(ORIGIN_NAMES.tags, { ...target, n: n + 1, last });
     const signal = clientSignal(ctx);
     const ask = async (id: string, abort: AbortSignal): Promise<string[]> => {
       const either = AbortSignal.any([abort, signal]);

@@ -4,9 +4,12 @@ import { nextLink } from './page-link.ts';
 /** Most tags in one answer when the client asks for pages. */
 export const MAX_TAG_PAGE = 10_000;
 
-/** `n` of tags/list, at most {@link MAX_TAG_PAGE}: undefined when not given. @throws {CodedError} `REQUEST_INVALID` */
-export function parsePageSize(text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
+/** Most tags in one answer to who asks for all: a list that is longer has a `Link` to the rest. */
+export const MAX_TAGS = 99_999;
+
+/** `n` of tags/list, at most {@link MAX_TAG_PAGE}; {@link MAX_TAGS} when not given. @throws {CodedError} `REQUEST_INVALID` */
+export function parsePageSize(text: string | undefined): number {
+  if (text === undefined) return MAX_TAGS;
   if (!/^\d+$/.test(text))
     throw new CodedError('REQUEST_INVALID', {
       message: 'n is not a number of tags',
@@ -26,13 +29,8 @@ export interface TagPage {
  * Cuts a page of `n` from the sorted tags after `last`, of which one more than `n` were asked for.
  * `name` and `ns` are the client's own words, so that the link leads to the same place.
  */
-export function tagPage(
-  tags: readonly string[],
-  n: number | undefined,
-  name: string,
-  ns: string | undefined,
-): TagPage {
-  if (n === undefined || tags.length <= n) return { tags };
+export function tagPage(tags: readonly string[], n: number, name: string, ns: string | undefined): TagPage {
+  if (tags.length <= n) return { tags };
   const page = tags.slice(0, n);
   const last = page.at(-1);
   if (last === undefined) return { tags: page };
