@@ -107,7 +107,8 @@ export function createRegistryApp(deps: RegistryAppDeps, options: RegistryAppOpt
         ? catalogOf(ctx, memberUpstream, deps, options, door)
         : passed(ctx, route, memberUpstream, deps, options, door);
     await run.catch((error: unknown) => {
-      throw isRefusedByMember(error) ? withoutMembers(error, deps.log) : error;
+      if (isRefusedByMember(error)) throw withoutMembers(error, deps.log);
+      throw isLimited(ctx, route, error) ? asLimited(error) : error;
     });
   });
   if (deps.other !== undefined) app.use(deps.other);
@@ -130,6 +131,21 @@ function withoutMembers(cause: CodedError, log: Logger): CodedError {
   const message = `${cause.message}; check cluster-key-file and the clock of this member`;
   log.error({ url: cause.detail['url'] }, message);
   return new CodedError('NO_PEERS', { message, detail: { url: cause.detail['url'] }, cause });
+}
+
+/**
+ * True where an ordinary client is to come back later, as the registry behind asks. Not for blobs: dockerd gives a layer up at
+ * a 429, and tries again after a 503.
+ */
+function isLimited(ctx: Context, { type }: RegistryRoute, error: unknown): error is CodedError {
+  const isRead = ctx.method === 'GET' || ctx.method === 'HEAD';
+  const isForeign = (ctx.state as RequestState).caller === undefined;
+  return isForeign && isRead && type !== 'blob' && isCoded(error, 'UPSTREAM_LIMITED');
+}
+
+/** As 429, which clients that know `Retry-After` (skopeo, podman, CRI-O) wait for: at a 503 they end. */
+function asLimited({ message, detail, cause }: CodedError): CodedError {
+  return new CodedError('OVERLOADED', { message, detail: { retryAfterSeconds: 1, ...detail }, cause });
 }
 
 /** A reference that is no legal tag cannot be there: a read of it is 404 (OCI conformance, "Pull"), a write 400. */

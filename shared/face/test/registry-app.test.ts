@@ -177,3 +177,37 @@ t.test('HEAD of a manifest has length, type and digest, and no body', async (t) 
   t.equal(known.status, 304);
   t.equal((await ask(`${url}/v2/a/manifests/v1`)).text, BYTES.toString());
 });
+
+t.test('what the registry behind limits is 429 for clients that ask for manifests and lists', async (t) => {
+  const limited = async (): Promise<never> => {
+    const detail = { upstream: 'hub', retryAfterSeconds: 7 };
+    throw new CodedError('UPSTREAM_LIMITED', { message: 'hub limits the request rate', detail });
+  };
+  const limits = { manifest: limited, blob: limited, tags: limited, referrers: limited, catalog: limited };
+  const url = await start(t, limits);
+  const read = async (path: string, method: 'GET' | 'HEAD' = 'GET', headers = {}) => {
+    const { statusCode, headers: had, body } = await request(`${url}/v2/${path}`, { method, headers });
+    return {
+      status: statusCode,
+      after: had['retry-after'],
+      error: had['sepia-error'],
+      text: await body.text(),
+    };
+  };
+  const told = { status: 429, after: '7', error: 'OVERLOADED' };
+  for (const path of ['a/b/manifests/v1', 'a/b/tags/list', `a/b/referrers/${DIGEST}`, '_catalog']) {
+    const answer = await read(path);
+    t.match(answer, told, path);
+    t.match(JSON.parse(answer.text), {
+      errors: [{ code: 'TOOMANYREQUESTS', message: /limits the request/ }],
+    });
+  }
+  t.match(await read('a/b/manifests/v1', 'HEAD'), told);
+  t.match(await read(`a/b/blobs/${DIGEST}`), { status: 503, after: '7', error: 'UPSTREAM_LIMITED' });
+
+  const path = '/v2/a/b/manifests/v1';
+  const call = { method: 'GET', path, headers: { 'sepia-upstream': 'hub' }, body: hashOf('') };
+  const authorization = signCall({ clusterKey: KEY, id: 'agent-1' }, 'p-1', call, Date.now());
+  const member = await read('a/b/manifests/v1', 'GET', { 'sepia-upstream': 'hub', authorization });
+  t.match(member, { status: 503, error: 'UPSTREAM_LIMITED' }, 'members are told what it is');
+});

@@ -36,7 +36,7 @@ t.test('a policy gate is 412 with the text of the registry, from agent and proxy
   }
 });
 
-t.test('429 is 503 with Retry-After, never a 404', async (t) => {
+t.test('429 is passed on with Retry-After, never a 404', async (t) => {
   await using here = await PullThrough.start(t.testdir());
   const image = makeImage({ layers: [10_000], seed: 'limited' });
   here.upstream.push('team/limited', image, 'v1');
@@ -46,8 +46,11 @@ t.test('429 is 503 with Retry-After, never a 404', async (t) => {
   });
   for (const url of [here.cluster.agents[0]!.url, here.cluster.proxyUrls[0]!]) {
     const answer = await request(`${url}/v2/team/limited/manifests/v1?ns=up`);
-    await answer.body.dump();
-    t.equal(answer.statusCode, 503, url);
+    t.match(await answer.body.json(), { errors: [{ code: 'TOOMANYREQUESTS' }] });
+    t.equal(answer.statusCode, 429, url);
     t.match(answer.headers['retry-after'], /^[1-7]$/);
+    const head = await request(`${url}/v2/team/limited/manifests/other?ns=up`, { method: 'HEAD' });
+    t.equal(head.statusCode, 429, url);
+    t.match(head.headers['retry-after'], /^[1-7]$/);
   }
 });
