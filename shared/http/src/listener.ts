@@ -1,11 +1,18 @@
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { parseHostPort } from '@sepia/base/host-port';
-import { ANSWER_MS, IDLE_PROGRESS_MS } from './deadlines/sockets.ts';
+import { openFiles, outOfFiles } from '@sepia/base/system/open-files';
+import { DescriptorRoom } from './core/descriptor-room.ts';
+import { ANSWER_MS, IDLE_PROGRESS_MS, REFUSED_MS } from './deadlines/sockets.ts';
 import { SAFETY_HEADERS } from './safety-headers.ts';
 import { createHttpServer, MAX_HEADER_BYTES } from './sockets.ts';
+
+/** So many clients at once are told that there is no descriptor for them, the others see their connection closed. */
+const MOST_REFUSED = 8;
+/** Of all listeners of this process. */
+const OWN_ROOM = new DescriptorRoom({ look: openFiles, nowMs: () => performance.now() });
 
 /** A bound HTTP listener that can be drained. */
 export class HttpListener {
@@ -18,7 +25,8 @@ export class HttpListener {
 
   /**
    * Binds `address` (`host:port`, port 0 = any). `key` names the config key in the error. Connections that carry nothing for
-   * `idleMs` are cut, but not while their client waits for an answer.
+   * `idleMs` are cut, but not while their client waits for an answer. `room`: whether there are descriptors for one more; who
+   * comes then is answered 503 `MEMBER_BUSY`.
    * @throws {CodedError} `START_FAILED` when the port is taken or the address is not ours
    */
   static async start(
@@ -26,16 +34,24 @@ export class HttpListener {
     address: string,
     key: string,
     idleMs = IDLE_PROGRESS_MS * 2,
+    room: Pick<DescriptorRoom, 'takes'> = OWN_ROOM,
   ): Promise<HttpListener> {
     const target = parseHostPort(address);
     if (target === undefined)
       throw new CodedError('CONFIG_INVALID', { message: `${key}: "${address}" is not host:port` });
-    const server = createHttpServer(listener);
+    const refused = new Set<Socket>();
+    const server = createHttpServer((req, res) => {
+      if (refused.has(req.socket)) refuseBusy(res);
+      else listener(req, res);
+    });
     // Not on the socket: after an answer Node gives a socket the server's timeout again, for each request anew.
     server.timeout = idleMs;
-    server.on('connection', (socket) => void socket.on('error', () => socket.destroy()));
+    server.on('connection', (socket) => {
+      socket.on('error', () => socket.destroy());
+      if (!room.takes()) holdRefused(socket, refused);
+    });
     server.on('checkExpectation', (_req, res) => {
-      const { headers, body } = refusal('only 100-continue can be expected');
+      const { headers, body } = refusal(invalid('only 100-continue can be expected'));
       res.writeHead(417, headers).end(body);
     });
     const running: Running = new WeakMap();
@@ -131,17 +147,40 @@ function refuseUnread(error: Error, socket: Duplex): void {
       : code === 'ERR_HTTP_REQUEST_TIMEOUT'
         ? ['408 Request Timeout', 'headers did not arrive in time']
         : ['400 Bad Request', 'request is not valid HTTP'];
-  const { headers, body } = refusal(reason);
+  const { headers, body } = refusal(invalid(reason));
   const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
   socket.end(`HTTP/1.1 ${status}\r\n${lines.join('')}\r\n${body}`, () => socket.destroy());
 }
 
+/** Keeps a connection that is one too many until its request has come and is answered, for a moment. */
+function holdRefused(socket: Socket, refused: Set<Socket>): void {
+  if (refused.size >= MOST_REFUSED) {
+    socket.destroy();
+    return;
+  }
+  refused.add(socket);
+  const cut = setTimeout(() => socket.destroy(), REFUSED_MS);
+  socket.once('close', () => {
+    clearTimeout(cut);
+    refused.delete(socket);
+  });
+}
+
+function refuseBusy(res: ServerResponse): void {
+  const error = outOfFiles(undefined);
+  const { headers, body } = refusal(error);
+  res.writeHead(error.facts.status, { ...headers, 'Retry-After': '1' }).end(body);
+}
+
+function invalid(message: string): CodedError {
+  return new CodedError('REQUEST_INVALID', { message });
+}
+
 /** The answer to what reaches no route, as a route would word it. */
-function refusal(message: string): {
+function refusal({ code, facts, message }: CodedError): {
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string;
 } {
-  const { code, facts } = new CodedError('REQUEST_INVALID');
   const body = JSON.stringify({ errors: [{ code: facts.oci, message, detail: {} }] });
   const headers = {
     'Content-Type': 'application/json; charset=utf-8',

@@ -140,3 +140,50 @@ t.test('stop cuts what is not done within the grace', async (t) => {
   await Promise.all(second);
   t.ok((await answer) instanceof Error);
 });
+
+t.test(
+  'a connection for which there is no descriptor is told so and closed; the next is served',
+  async (t) => {
+    let left = 0;
+    const room = { takes: () => left-- > 0 };
+    const seen: string[] = [];
+    const listener = await HttpListener.start(
+      (req, res) => {
+        seen.push(req.url ?? '');
+        res.end('ok');
+      },
+      '127.0.0.1:0',
+      'listen',
+      undefined,
+      room,
+    );
+    t.teardown(() => listener.stop(0));
+    const { text, closed } = await rawHttp(listener.url, 'GET /refused HTTP/1.1\r\nHost: x\r\n\r\n');
+    t.ok(closed);
+    t.match(text, /^HTTP\/1\.1 503 /);
+    t.match(text, /\r\nSepia-Error: MEMBER_BUSY\r\n/);
+    t.match(text, /\r\nRetry-After: 1\r\n/);
+    t.match(text, /\r\nConnection: close\r\n/);
+    t.match(text, /"code":"UNAVAILABLE".*raise its limit of open files/);
+    left = 1;
+    t.equal(await (await request(`${listener.url}/served`)).body.text(), 'ok');
+    t.same(seen, ['/served']);
+  },
+);
+
+t.test('who sends nothing is not kept waiting, and no more than eight are', async (t) => {
+  const listener = await HttpListener.start(() => undefined, '127.0.0.1:0', 'listen', undefined, {
+    takes: () => false,
+  });
+  t.teardown(() => listener.stop(0));
+  const many = Array.from({ length: 12 }, () => connect(listener.port, '127.0.0.1'));
+  const ended: number[] = [];
+  await Promise.all(
+    many.map(async (socket, index) => {
+      socket.on('error', () => undefined).resume();
+      await once(socket, 'close');
+      ended.push(index);
+    }),
+  );
+  t.equal(ended.length, 12, 'none stays open');
+});

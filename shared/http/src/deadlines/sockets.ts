@@ -17,6 +17,12 @@ export const IDLE_PROGRESS_MS = 60_000;
 export const UNTAKEN_MS = 60_000;
 /** Longest wait of a client that has sent all of its request for the answer to begin: a guard behind the routes' own. */
 export const ANSWER_MS = 20 * 60_000;
+/** A connection for which there is no descriptor waits this long for its request, to be told so. */
+export const REFUSED_MS = 1_000;
+/** While connections come the open descriptors are counted this often, sooner only where few were left... */
+export const MOST_LOOK_MS = 1_000;
+/** ...and never sooner after the last count than this. */
+export const LEAST_LOOK_MS = 50;
 /** The header of a request comes whole within this. */
 export const REQUEST_HEADER_MS = 30_000;
 
