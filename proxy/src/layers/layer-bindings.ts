@@ -1,7 +1,9 @@
 import { firstAnswer } from '@sepia/base/async/ask-many';
 import { type Digest, digestAlgorithm, digestOf } from '@sepia/base/digest';
-import { CodedError } from '@sepia/base/errors';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
+import { parseRepositoryName } from '@sepia/base/names/repository';
 import {
   isSignedBinding,
   LAYER_BINDING,
@@ -33,13 +35,17 @@ export class LayerBindings {
     this.#deps = deps;
   }
 
-  /** @throws `BLOB_UNKNOWN` without a link, `QUORUM_LOST`, `CONFLICT`, `NO_PEERS` */
+  /**
+   * What is on record of a layer; nothing where its index went with the repository that it was kept in: it is made again
+   * then. @throws `BLOB_UNKNOWN` without a link, `QUORUM_LOST`, `CONFLICT`, `NO_PEERS`
+   */
   async get(name: BlobName, signal: AbortSignal): Promise<LayerBinding | undefined> {
-    const [found] = await Promise.all([
-      this.#deps.registers.read<unknown>(keyOf(name.digest)),
-      this.#prove(name, signal),
-    ]);
-    return this.#believed(found);
+    const read = async (): Promise<LayerBinding | undefined> => {
+      const found = this.#believed(await this.#deps.registers.read<unknown>(keyOf(name.digest)));
+      return found === undefined || (await this.#hasIndex(found, signal)) ? found : undefined;
+    };
+    const [found] = await Promise.all([read(), this.#prove(name, signal)]);
+    return found;
   }
 
   /** Keeps a binding; one of the same index stays bad if it was. @throws `SIGNATURE_INVALID`, as {@link get} */
@@ -99,6 +105,29 @@ export class LayerBindings {
       },
       signal,
     );
+  }
+
+  /** False where it is certain that nobody has the index any more. */
+  async #hasIndex({ index, home }: LayerBinding, signal: AbortSignal): Promise<boolean> {
+    if (index === undefined) return true;
+    const head = headTo(ORIGIN_BLOBS.blob, {
+      upstream: home.upstream,
+      repository: parseRepositoryName(home.repository),
+      digest: index,
+    });
+    const ask = async (id: string, abort: AbortSignal): Promise<void> => {
+      const call = { headersTimeoutMs: PROVE_MS, signal: abort, ...head } as const;
+      await (await this.#deps.origins.call(id, call)).body.dump();
+    };
+    try {
+      await this.#ask(index, ask, signal);
+    } catch (error) {
+      throwIfBug(error);
+      signal.throwIfAborted();
+      // Who is silent says nothing; an upstream that left the cluster document has no layer to be shown either.
+      return !isCoded(error, 'BLOB_UNKNOWN');
+    }
+    return true;
   }
 
   async #ask(

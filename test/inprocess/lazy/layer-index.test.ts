@@ -125,3 +125,30 @@ t.test(
     t.ok((await recordOf(here, 'team/app', layer))?.bad, 'the rule leaves it alone');
   },
 );
+
+t.test(
+  'an index that went with the repository it was kept in is made again by the next that needs it',
+  { timeout: 120_000 },
+  async (t) => {
+    const { here, layer, binding } = await indexed(t);
+    await here.push('team/second', '1', 'hello');
+    t.equal((await here.manifest('team/second', '1'))!.layers[0]!.digest, layer, 'the same layer');
+    const { code, stderr } = await here.cluster.sepia('purge', 'team/app', '--yes');
+    t.equal(code, 0, stderr);
+    const isThere = async ({ index, home }: LayerBinding): Promise<boolean> => {
+      const { statusCode, body } = await request(`${here.proxy}/v2/${home.repository}/blobs/${index}`);
+      await body.dump();
+      return statusCode === 200;
+    };
+    t.notOk(await isThere(binding), 'the index is gone');
+    await here.webhook('PUSH_ARTIFACT', 'team/second', '1');
+    await until(
+      async () => (await here.jobs()).length === 2 && areDone(await here.jobs()),
+      'the second image was looked at',
+      60_000,
+    );
+    const again = (await recordOf(here, 'team/second', layer))!;
+    t.match(again, { index: binding.index, home: { upstream: 'local', repository: 'team/second' } });
+    t.ok(await isThere(again));
+  },
+);
