@@ -50,7 +50,7 @@ t.test('referrers: the same at every proxy and agent, filtered, and gone with th
   await using cluster = await Constellation.start(t.testdir(), { origins: 7, proxies: 3, agents: 1 });
   const [first, second, third] = cluster.proxyUrls as [string, string, string];
   await pushBlob(first, 'team/app', EMPTY);
-  const signature = await pushManifest(second, 'team/app', referrer(SUBJECT, 'test/signature', 'a'));
+  const signature = await pushManifest(second, 'team/app', referrer(SUBJECT, 'test/signature+json', 'a'));
   const bill = await pushManifest(third, 'team/app', referrer(SUBJECT, undefined, 'b'));
   for (const url of [...cluster.proxyUrls, cluster.agents[0]!.url]) {
     const all = await call('GET', `${url}/v2/team/app/referrers/${SUBJECT}`);
@@ -68,12 +68,15 @@ t.test('referrers: the same at every proxy and agent, filtered, and gone with th
       'application/vnd.test.config',
       'the type of the config where there is no artifactType',
     );
-    const some = await call('GET', `${url}/v2/team/app/referrers/${SUBJECT}?artifactType=test%2Fsignature`);
-    t.equal(some.headers['oci-filters-applied'], 'artifactType');
-    t.same(
-      some.json<Index>().manifests.map((one) => one.digest),
-      [signature],
-    );
+    for (const written of ['test%2Fsignature%2Bjson', 'test/signature+json']) {
+      const some = await call('GET', `${url}/v2/team/app/referrers/${SUBJECT}?artifactType=${written}`);
+      t.equal(some.headers['oci-filters-applied'], 'artifactType');
+      t.same(
+        some.json<Index>().manifests.map((one) => one.digest),
+        [signature],
+        written,
+      );
+    }
     const none = await call('GET', `${url}/v2/team/app/referrers/${digestOf(Buffer.from('x'))}`);
     t.same([none.status, none.json<Index>().manifests], [200, []]);
     t.equal((await call('GET', `${url}/v2/team/app/referrers/sha256:nonsense`)).status, 400);
@@ -86,7 +89,7 @@ t.test('referrers: the same at every proxy and agent, filtered, and gone with th
       [bill],
     );
   }
-  await pushManifest(second, 'team/app', referrer(SUBJECT, 'test/signature', 'a'));
+  await pushManifest(second, 'team/app', referrer(SUBJECT, 'test/signature+json', 'a'));
   const back = (await call('GET', `${third}/v2/team/app/referrers/${SUBJECT}`)).json<Index>();
   t.equal(back.manifests.length, 2, 'pushed again after a delete');
 });

@@ -22,7 +22,8 @@ const MAX_TYPE_CHARS = 255;
 /** GET of what names a manifest as its subject, filtered by `artifactType`: an OCI index, in order of digests. */
 export function listReferrers(deps: { readonly origins: Origins }): RegistryHandler<'referrers'> {
   return async (ctx, target, { name, digest }) => {
-    const artifactType = queryValue(ctx, 'artifactType');
+    // A media type has no blank: where one stands, the client left the `+` of `…+json` unescaped.
+    const artifactType = queryValue(ctx, 'artifactType')?.replaceAll(' ', '+');
     const last = queryValue(ctx, 'last');
     if ((artifactType ?? '').length > MAX_TYPE_CHARS)
       throw new CodedError('REQUEST_INVALID', { message: 'artifactType is too long for a media type' });
