@@ -1,3 +1,4 @@
+import { pushBlob } from '@sepia/test-support/clients/registry-calls';
 import { pushImage, randomImage, sha256 } from '@sepia/test-support/clients/registry-client';
 import { announce, readTorrent, StandardPeer } from '@sepia/test-support/clients/standard-peer';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
@@ -41,6 +42,9 @@ t.test(
     const byHost = await torrentOf(cluster, digest, 'demo/app', new URL(cluster.proxyUrls[0]!).host);
     t.same(byHost.bytes, file, 'an upstream may be named by one of its hosts');
     t.equal((await torrentOf(cluster, digest, 'demo/app', 'nowhere.example')).status, 404);
+    const empty = await pushBlob(cluster.proxyUrls[0]!, 'demo/app', Buffer.alloc(0));
+    const none = await torrentOf(cluster, empty);
+    t.match([none.status, String(none.bytes)], [400, /an empty blob has no torrent/]);
 
     for (const fast of [false, true]) {
       const peer = new StandardPeer(torrent, { fast });

@@ -29,12 +29,18 @@ export function torrentName(digest: Digest): string {
 
 /**
  * The bencoded info of a blob: {length, name, piece length 1 MiB, pieces, private 1}. The same blob gives the same bytes
- * everywhere, so its infohash is the same wherever it is made. @throws `METAINFO_INVALID` for an empty blob, which has no torrent
+ * everywhere, so its infohash is the same wherever it is made. @throws `REQUEST_INVALID` for an empty blob, which has no torrent;
+ * `METAINFO_INVALID` without its hashes
  */
 export function torrentInfo(facts: TorrentFacts): Uint8Array {
-  if (facts.sizeBytes === 0 || facts.pieces.length !== pieceCount(facts.sizeBytes) * V1_HASH_BYTES)
+  if (facts.sizeBytes === 0)
+    throw new CodedError('REQUEST_INVALID', {
+      message: 'an empty blob has no torrent: there is nothing to share',
+      detail: { digest: facts.digest },
+    });
+  if (facts.pieces.length !== pieceCount(facts.sizeBytes) * V1_HASH_BYTES)
     throw new CodedError('METAINFO_INVALID', {
-      message: 'no torrent can be made of it: it is empty, or not all of its piece hashes are known',
+      message: 'no torrent can be made of it: not all of its piece hashes are known',
       detail: { digest: facts.digest },
     });
   return bencode.encode(infoOf(facts));

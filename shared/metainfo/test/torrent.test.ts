@@ -71,7 +71,8 @@ t.test('of what is empty, or not known whole, there is no torrent', async (t) =>
     [PIECE_BYTES, hashes(1).subarray(1)],
   ] as const) {
     const facts = { digest: DIGEST, sizeBytes, pieces };
-    const refusal = { code: 'METAINFO_INVALID', detail: { digest: DIGEST } };
+    const code = sizeBytes === 0 ? 'REQUEST_INVALID' : 'METAINFO_INVALID';
+    const refusal = { code, detail: { digest: DIGEST } };
     const name = `${sizeBytes} bytes, ${pieces.length} of hashes`;
     t.throws(() => torrentInfo(facts), refusal, name);
     t.throws(() => infoHashOf(facts), refusal, name);
