@@ -37,8 +37,10 @@ export const FILL_LOOK_MS = 500;
 export const FILL_BESIDE_MS = 100;
 /** Layers that became whole are looked for this often. */
 export const CHECK_LOOK_MS = 1_000;
-/** What could not be mended is looked at again after this. */
-export const CHECK_FAILED_MS = 30_000;
+/** What was damaged, or could not be read again, is looked at once more after this, doubling up to the next. */
+export const FIRST_CHECK_PAUSE_MS = 1_000;
+/** Longest pause between two looks at a layer that is damaged each time. */
+export const LONGEST_CHECK_PAUSE_MS = 30_000;
 /** A disk that had no room for a write counts as full so long: nothing is read ahead, and `/readyz` warns. */
 export const DISK_FULL_MS = 60_000;
 /** Processes end after so long without a job. */

@@ -1,9 +1,10 @@
+import { backoffMs } from '@sepia/base/async/backoff';
 import { Passes } from '@sepia/base/async/passes';
 import { ignoreFailure, logFailure, throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { ScrubPace } from '@sepia/store/core/scrub-plan';
-import { CHECK_FAILED_MS, CHECK_LOOK_MS } from '../deadlines.ts';
+import { CHECK_LOOK_MS, FIRST_CHECK_PAUSE_MS, LONGEST_CHECK_PAUSE_MS } from '../deadlines.ts';
 import type { LazyLayer } from './lazy-layer.ts';
 
 type Checked = Pick<LazyLayer, 'index' | 'presence' | 'isSound' | 'isTouched' | 'check'>;
@@ -37,7 +38,8 @@ export class LayerChecker<Layer extends Checked> {
   readonly #deps: CheckerDeps<Layer>;
   readonly #options: CheckerOptions;
   readonly #checkedMs = new WeakMap<Layer, number>();
-  readonly #failedMs = new WeakMap<Layer, number>();
+  /** Of those that were not found right: how often in a row, and when they are looked at again. */
+  readonly #failed = new WeakMap<Layer, { readonly times: number; readonly againMs: number }>();
   /** Layers that this process did not find right yet. */
   readonly #first: Passes;
   /** Those that it did. */
@@ -91,9 +93,9 @@ export class LayerChecker<Layer extends Checked> {
 
   #whole(): Layer[] {
     const { layers, nowMs } = this.#deps;
-    const retryMs = nowMs() - CHECK_FAILED_MS;
+    const now = nowMs();
     return layers().filter(
-      (one) => one.presence.isComplete && (this.#failedMs.get(one) ?? retryMs) <= retryMs,
+      (one) => one.presence.isComplete && (this.#failed.get(one)?.againMs ?? now) <= now,
     );
   }
 
@@ -125,14 +127,22 @@ export class LayerChecker<Layer extends Checked> {
       await Promise.race([checking, aborted(signal)]);
       if (isOver()) return;
       this.#checkedMs.set(layer, nowMs());
-      if (layer.isSound) await onSound(layer);
       // It was damaged: what is there now is read again a little later.
-      else this.#failedMs.set(layer, nowMs());
+      if (!layer.isSound) return this.#wasNotRight(layer);
+      this.#failed.delete(layer);
+      await onSound(layer);
     } catch (error) {
       if (isOver()) return;
-      this.#failedMs.set(layer, nowMs());
+      this.#wasNotRight(layer);
       logFailure(log, error, 'a layer could not be checked; it is tried again', { layer: layer.index.layer });
     }
+  }
+
+  /** A disk that damages all that is written to it is not written to all the time. */
+  #wasNotRight(layer: Layer): void {
+    const times = (this.#failed.get(layer)?.times ?? 0) + 1;
+    const pauseMs = backoffMs(times, FIRST_CHECK_PAUSE_MS, LONGEST_CHECK_PAUSE_MS);
+    this.#failed.set(layer, { times, againMs: this.#deps.nowMs() + pauseMs });
   }
 }
 

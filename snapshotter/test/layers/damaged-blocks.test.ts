@@ -212,6 +212,7 @@ t.test('a whole layer is sound once it was read again; what is written to it the
   t.ok(await rightAt(layer, 0, WHOLE.length));
   t.notOk(layer.isSound);
   let sound = 0;
+  let nowMs = 0;
   const checker = new LayerChecker(
     {
       log: silentLogger(),
@@ -219,7 +220,7 @@ t.test('a whole layer is sound once it was read again; what is written to it the
       onSound: async () => {
         sound += 1;
       },
-      nowMs: () => performance.now(),
+      nowMs: () => nowMs,
     },
     { rateBytesPerSec: 0, everyMs: 1e9, lookMs: 5 },
   );
@@ -231,6 +232,11 @@ t.test('a whole layer is sound once it was read again; what is written to it the
   await until(() => layer.presence.isComplete, 'it is mended');
   t.ok(readFileSync(image).equals(WHOLE));
   t.notOk(layer.isSound, 'not before it was read once more');
+  await until(() => {
+    nowMs += 1_000;
+    return sound === 2;
+  }, 'it is sound again');
+  t.equal(damaged(), 1);
   await checker.stop();
   await layer.close();
 });
@@ -257,4 +263,38 @@ t.test('layers that were found right are read again when their time comes', asyn
   t.equal(damaged(), 0);
   await checker.stop();
   await layer.close();
+});
+
+t.test('what is damaged each time is read again after longer and longer pauses', async (t) => {
+  let [nowMs, looks, checks] = [0, 0, 0];
+  const layer = {
+    index: readIndexHead(INDEX),
+    presence: { isComplete: true } as LazyLayer['presence'],
+    isSound: false,
+    isTouched: async () => false,
+    check: async () => {
+      checks += 1;
+    },
+  };
+  const layers = (): (typeof layer)[] => {
+    looks += 1;
+    return [layer];
+  };
+  const checker = new LayerChecker(
+    { log: silentLogger(), layers, onSound: async () => undefined, nowMs: () => nowMs },
+    { rateBytesPerSec: 0, everyMs: 1e9, lookMs: 1 },
+  );
+  const looked = async (): Promise<void> => {
+    const before = looks;
+    await until(() => looks > before + 3, 'it looked at what there is to check');
+  };
+  for (const [at, seconds] of [0, 1, 2, 4, 8, 16, 30, 30].entries()) {
+    if (at > 0) nowMs += seconds * 1_000 - 1;
+    await looked();
+    t.equal(checks, Math.max(at, 1), `${at}: not before ${seconds} s`);
+    if (at > 0) nowMs += 1;
+    await looked();
+    t.equal(checks, at + 1, `${at}: after ${seconds} s`);
+  }
+  await checker.stop();
 });
