@@ -1,9 +1,10 @@
 // Runs tests, each file in a process of its own but for pure ones, and says at the end how many assertions held. Plain JS: it must run under Node 20.
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join, relative } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { ROOT } from './node24.mjs';
+import { closeTestbed, openTestbed, removeDeadTestbeds } from './testbed-folder.mjs';
 
 /** What `npm test` runs: neither root nor foreign programs are needed. */
 export const FAST_PLACES = [
@@ -71,18 +72,23 @@ export async function runTap(places, args, run, options = {}) {
   const startedMs = Date.now();
   const queue = others.length > 0 ? files.map((file) => [file]) : batchesOf(files);
   let signal = 0;
+  const home = folderOfRun();
   const work = async (_none, job) => {
     // Those that run at once take ports of their own by this (`@sepia/test-support/free-ports`).
     const env = { ...options.env, TAP_TIMEOUT: String(timeoutS), TAP_JOB_ID: String(job) };
+    // Tap would remove the folders of a test before its teardown stops who writes there, and stop nobody where that fails.
+    Object.assign(env, { SEPIA_TEST_FOLDER: join(home, String(job)), TAP_SAVE_FIXTURE: '1' });
     for (let batch = queue.shift(); batch !== undefined && signal === 0; batch = queue.shift()) {
       const { sum, text, code, isLate } = await runFiles({ batch, others, timeoutS, env, Parser }, run);
       for (const key of Object.keys(totals)) totals[key] += sum[key];
       process.stdout.write(text);
+      closeTestbed(env.SEPIA_TEST_FOLDER);
       // Ended from outside, as all are to end then.
       if (!isLate && (code === 130 || code === 143)) signal = code;
     }
   };
   await Promise.all(Array.from({ length: Math.min(jobs, files.length) }, work));
+  closeTestbed(home);
   if (signal !== 0) return signal;
   const lost = options.demandAll === true ? totals.skipped : 0;
   const failed = totals.failed + lost;
@@ -96,6 +102,14 @@ export async function runTap(places, args, run, options = {}) {
       'sepia: a test was skipped where none may be; see "skipped" above for what is missing\n',
     );
   return failed > 0 ? 1 : 0;
+}
+
+/** Below it tests make their folders (`./test-preload.mjs`): those of a file go when its process has ended, what then stays with a later run. */
+function folderOfRun() {
+  const parent = join(ROOT, '.tap');
+  mkdirSync(parent, { recursive: true });
+  removeDeadTestbeds(parent);
+  return openTestbed(parent);
 }
 
 /** What the flags ask for. */
@@ -116,7 +130,18 @@ function batchesOf(files) {
   const pure = files.filter(isPure);
   const batches = files.filter((file) => !isPure(file)).map((file) => [file]);
   for (let at = 0; at < pure.length; at += BATCH_FILES) batches.push(pure.slice(at, at + BATCH_FILES));
-  return batches;
+  // Clusters in a process wait much, the tests of the workspaces use the machine: some of each run at any time.
+  const isOfClusters = ([file]) => file.startsWith('test/');
+  return spread(
+    batches.filter(isOfClusters),
+    batches.filter((batch) => !isOfClusters(batch)),
+  );
+}
+
+/** Both lists in their order, each evenly over the whole. */
+function spread(...lists) {
+  const placed = lists.flatMap((list) => list.map((one, at) => ({ one, place: (at + 0.5) / list.length })));
+  return placed.sort((a, b) => a.place - b.place).map(({ one }) => one);
 }
 
 function isPure(file) {

@@ -1,6 +1,7 @@
 // Runs the test files that it is given in one process, one after the other, each as a test of its own, named after the file: what
 // Node and tap take to start is paid once. For what is pure alone: nothing that one leaves behind can change the next.
 import { registerHooks } from 'node:module';
+import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import t from 'tap';
 
@@ -25,5 +26,6 @@ registerHooks({
 for (const [url, file] of files)
   await t.test(file, async (test) => {
     tests.set(url, test);
+    test.testdirName = join(dirname(t.testdirName), file.replaceAll('/', '-'));
     await import(url);
   });

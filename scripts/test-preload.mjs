@@ -1,6 +1,7 @@
 // Preloaded into each test file: what spares every one of them a part of its start. Loads tap, with our way to find the test that
 // an error belongs to.
 import { registerHooks } from 'node:module';
+import { basename, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { isMainThread } from 'node:worker_threads';
 import { ROOT } from './node24.mjs';
@@ -16,7 +17,9 @@ if (isMainThread && /(?:\.test\.ts|\/test-batch\.mjs)$/.test(process.argv[1] ?? 
   const http = process.getBuiltinModule('node:http');
   for (const name of ['WebSocket', 'CloseEvent', 'MessageEvent']) delete http[name];
   registerHooks({ resolve });
-  await import('tap');
+  const { default: tap } = await import('tap');
+  const folder = process.env['SEPIA_TEST_FOLDER'];
+  if (folder !== undefined) tap.testdirName = join(folder, basename(tap.testdirName));
 }
 
 /**

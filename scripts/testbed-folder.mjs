@@ -1,4 +1,4 @@
-// The folder in which a run of real clients keeps what the test bed starts for it. Plain JS: it must run under Node 20.
+// The folder in which a run of real clients keeps what the test bed starts for it, and one of other tests their files. Plain JS: it must run under Node 20.
 import { spawnSync } from 'node:child_process';
 import {
   existsSync,
