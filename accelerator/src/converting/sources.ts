@@ -51,7 +51,9 @@ export async function whyNotASource(
   if (reason !== undefined) return reason;
   const documents = [parsed];
   for (const { digest } of childImages(parsed)) {
-    const document = await source.manifest(digest, signal);
+    const document = await manifestOrNone(source, digest, signal);
+    // Mirrors often have some platforms only; who wants one that is not there is told so when it is converted.
+    if (document === undefined) continue;
     const inner = readDocument(document.bytes, document.mediaType);
     if (whyResult(inner) !== undefined) return 'its index holds a result of a conversion';
     documents.push(inner);

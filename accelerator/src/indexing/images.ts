@@ -3,6 +3,7 @@ import { CodedError } from '@sepia/base/errors';
 import { childImages, diffIdsOf, type RawDescriptor, readDocument } from '@sepia/lazy/convert/documents';
 import type { ImageSource } from '@sepia/lazy/convert/ends';
 import { WorkLimits } from '@sepia/lazy/convert/work-limits';
+import { isGone } from '../converting/sources.ts';
 
 /** A layer as its image names it. */
 export interface ImageLayer {
@@ -24,7 +25,8 @@ const MAX_CONFIG_BYTES = 16 * 1024 * 1024;
 const MAX_IMAGES = 100;
 
 /**
- * The images behind a tag or digest: itself, or the children of an index that are images of layers.
+ * The images behind a tag or digest: itself, or the children of an index that are images of layers. Children that the
+ * repository does not have are left out: mirrors often have some platforms only.
  * @throws {CodedError} `MANIFEST_SYNTAX`, what the source throws
  */
 export async function imagesOf(
@@ -49,8 +51,17 @@ export async function imagesOf(
   }
   const images: Image[] = [];
   for (const child of childImages(document).slice(0, MAX_IMAGES))
-    images.push(...(await imagesOf(source, child.digest, signal, limits, depth + 1)));
+    images.push(...(await childOf(source, child.digest, signal, limits, depth + 1)));
   return images;
+}
+
+async function childOf(...asked: Required<Parameters<typeof imagesOf>>): Promise<Image[]> {
+  try {
+    return await imagesOf(...asked);
+  } catch (error) {
+    if (isGone(error)) return [];
+    throw error;
+  }
 }
 
 async function configOf(

@@ -44,7 +44,8 @@ export async function runIndex(
   const images = await imagesOf(deps.source, task.tag, signal, limits);
   const wanted = images.filter((image) => whyNot(image, rule) === undefined);
   const [first] = images;
-  if (first === undefined) return { outcome: 'skipped', reason: 'it is not an image of layers' };
+  if (first === undefined)
+    return { outcome: 'skipped', reason: 'it is not an image of layers, or has none here' };
   if (wanted.length === 0) return { outcome: 'skipped', reason: whyNot(first, rule)! };
   const layers = new Map(wanted.flatMap((image) => image.layers.map((one) => [one.digest, one] as const)));
   const notLazy = new Map<Digest, string>();

@@ -205,6 +205,26 @@ t.test(
   },
 );
 
+t.test('a platform that is not there is named; a rule that leaves it out converts the others', async (t) => {
+  const whole = start(t);
+  const some = start(t, { platforms: ['linux/amd64'] });
+  const gone = digestOf(Buffer.from('gone'));
+  for (const { world } of [whole, some]) {
+    const image = world.image('amd64', 'content');
+    const manifests = [
+      { digest: gone, size: 4, platform: { os: 'linux', architecture: 'arm64' } },
+      { digest: image.digest, size: image.bytes.length, platform: { os: 'linux', architecture: 'amd64' } },
+    ].map((one) => ({ mediaType: OCI_MANIFEST, ...one }));
+    const index = documentOf({ schemaVersion: 2, mediaType: OCI_INDEX, manifests }, OCI_INDEX);
+    world.manifests.set('1', index).set(index.digest, index);
+  }
+  await t.rejects(convert(whole.deps, whole.job, SIGNAL), {
+    code: 'MANIFEST_UNKNOWN',
+    message: `its index names ${gone} (linux/arm64), which its repository does not have; choose the platforms that are there`,
+  });
+  t.match(await convert(some.deps, some.job, SIGNAL), { outcome: 'converted', layers: 1 });
+});
+
 t.test('what an index names again and again is looked at once', async (t) => {
   const { world, deps, job } = start(t);
   const image = world.image('amd64', 'content');

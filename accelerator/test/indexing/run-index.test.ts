@@ -322,3 +322,13 @@ t.test('what asks for work without end is refused: layers, manifests, blobs that
   t.equal(here.records.size, 0);
   t.match(await here.index('bomb'), { outcome: 'indexed', layers: 1 });
 });
+
+t.test('of an index that names what is not there the others are indexed', async (t) => {
+  const here = await Here.start();
+  const one = here.images.addImage([BASE], { tag: 'one' });
+  const gone = { mediaType: OCI_MANIFEST, digest: digestOf(Buffer.from('gone')), size: 4 };
+  here.images.addIndex([gone, one], 'sparse');
+  t.match(await here.index('sparse'), { outcome: 'indexed', digest: one.digest, layers: 1 });
+  here.images.addIndex([gone], 'hollow');
+  t.match(await here.index('hollow'), { outcome: 'skipped', reason: /has none here/ });
+});

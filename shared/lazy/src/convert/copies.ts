@@ -1,7 +1,8 @@
 import { Readable } from 'node:stream';
 import type { Digest } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
 import { isManifestType, MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
-import { type Document, type RawDescriptor, readDocument } from './documents.ts';
+import { type Document, platformText, type RawDescriptor, readDocument } from './documents.ts';
 import type { ImageSource, ImageTarget } from './ends.ts';
 import type { MakeScratch } from './scratch.ts';
 import { smallBlob } from './small-blob.ts';
@@ -32,10 +33,21 @@ export class Copies {
     return [...this.#documents];
   }
 
-  /** A manifest that an index names. */
-  async manifestOf({ digest, mediaType }: RawDescriptor): Promise<Document> {
-    const document = await this.#ends.source.manifest(digest, this.#ends.signal);
-    return { ...document, mediaType };
+  /** A manifest that an index names. @throws {CodedError} `MANIFEST_UNKNOWN` that names it and its platform */
+  async manifestOf(child: RawDescriptor): Promise<Document> {
+    const { digest, mediaType } = child;
+    try {
+      return { ...(await this.#ends.source.manifest(digest, this.#ends.signal)), mediaType };
+    } catch (cause) {
+      if (!isCoded(cause, 'MANIFEST_UNKNOWN')) throw cause;
+      const platform = platformText(child);
+      const which = platform === undefined ? digest : `${digest} (${platform})`;
+      throw new CodedError('MANIFEST_UNKNOWN', {
+        message: `its index names ${which}, which its repository does not have; choose the platforms that are there`,
+        detail: { digest },
+        cause,
+      });
+    }
   }
 
   /** A manifest with all that it names, unchanged; it is not stored itself. */
