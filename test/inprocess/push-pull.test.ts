@@ -1,3 +1,6 @@
+import { randomBytes } from 'node:crypto';
+import { digestOf } from '@sepia/base/digest';
+import { call } from '@sepia/test-support/clients/registry-calls';
 import { getChecked, pullImage, pushImage, randomImage } from '@sepia/test-support/clients/registry-client';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
 import t from 'tap';
@@ -39,6 +42,39 @@ t.test('a second pull comes from the cache alone', async (t) => {
     await cluster.stopMember(id);
   await pullImage(agent!.url, 'demo/app', 'v1');
   t.pass('served with the whole cluster gone');
+});
+
+t.test('a closing request that is sent again, beside the first or behind it, hears the same', async (t) => {
+  await using cluster = await Constellation.start(t.testdir(), { agents: 0 });
+  const [first, second] = cluster.proxyUrls as [string, string];
+  const begun = async (bytes: Buffer): Promise<URL> => {
+    const session = await call('POST', `${first}/v2/demo/app/blobs/uploads/`);
+    const { headers, status } = await call('PATCH', new URL(String(session.headers['location']), first), {
+      body: bytes,
+      headers: { 'content-type': 'application/octet-stream' },
+    });
+    t.equal(status, 202);
+    return new URL(String(headers['location']), first);
+  };
+  const close = async (session: URL, url: string, digest: string): Promise<number> => {
+    const to = new URL(`${session.pathname}${session.search}`, url);
+    to.searchParams.set('digest', digest);
+    return (await call('PUT', to)).status;
+  };
+  const bytes = randomBytes(3 * MIB);
+  const session = await begun(bytes);
+  const digest = digestOf(bytes);
+  t.same(
+    await Promise.all([first, second, first].map((url) => close(session, url, digest))),
+    [201, 201, 201],
+  );
+  t.equal(await close(session, second, digest), 201, 'its answer was lost');
+  t.equal(await close(session, second, digestOf(Buffer.from('x'))), 404, 'nothing else is said of it');
+  const other = await begun(Buffer.from('other'));
+  const wrong = digestOf(Buffer.from('wrong'));
+  const statuses = await Promise.all([first, second].map((url) => close(other, url, wrong)));
+  t.equal(statuses[0] === 400 ? 400 : statuses[1], 400, 'nor that it was right');
+  t.ok(statuses.every((status) => status === 400 || status === 404));
 });
 
 t.test('a digest learned elsewhere opens nothing under another repository', async (t) => {

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { logFailure } from '@sepia/base/failure';
+import { logFailure, readElsewhere } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { RepositoryName } from '@sepia/base/names/repository';
@@ -34,6 +34,8 @@ interface Session {
   readonly file: UploadFile;
   readonly quota: UploadQuota;
   busy: boolean;
+  /** The request that ends it, while it runs. */
+  finishing: { readonly digest: Digest; readonly end: Promise<{ sizeBytes: number }> } | undefined;
   usedAtMs: number;
   readonly offset: number;
 }
@@ -117,6 +119,7 @@ export class Uploads {
         file,
         quota: new UploadQuota(this.#deps, { upstream, repository }, id),
         busy: false,
+        finishing: undefined,
         usedAtMs: this.#deps.nowMs(),
         get offset() {
           return file.offset;
@@ -143,19 +146,38 @@ export class Uploads {
     });
   }
 
-  /** Ends a session: last bytes, digest, copies, link. Resolves when W members have the blob durably. */
+  /**
+   * Ends a session: last bytes, digest, copies, link. Resolves when W members have the blob durably. Asked for the same
+   * meanwhile (a balancer gives a slow request to another proxy, too) it is ended once, and both hear of it.
+   */
   async finish(upload: UploadName, body: UploadBody, digest: Digest): Promise<{ sizeBytes: number }> {
+    const { finishing } = this.#get(upload);
+    if (finishing?.digest === digest) {
+      for await (const _ of body.bytes);
+      return await finishing.end;
+    }
     return await this.#exclusive(upload, async (session) => {
       this.#checkStart(session, body.range?.start);
-      await this.#take(session.file, body, session.quota);
+      const end = this.#finish(session, body, digest);
+      readElsewhere(end);
+      session.finishing = { digest, end };
       try {
-        const { file, quota, upstream, repository } = session;
-        return await this.#commit(file, quota, { upstream, repository, digest });
+        return await end;
       } finally {
-        // A digest that does not match cannot be mended, and a committed upload is no session any more.
-        await this.#end(session);
+        session.finishing = undefined;
       }
     });
+  }
+
+  async #finish(session: Session, body: UploadBody, digest: Digest): Promise<{ sizeBytes: number }> {
+    const { file, quota, upstream, repository } = session;
+    await this.#take(file, body, quota);
+    try {
+      return await this.#commit(file, quota, { upstream, repository, digest });
+    } finally {
+      // A digest that does not match cannot be mended, and a committed upload is no session any more.
+      await this.#end(session);
+    }
   }
 
   /** Returns if there is a place for one more push of a client. @throws `OVERLOADED` */

@@ -93,12 +93,23 @@ export function finishUpload(deps: UploadDeps): RegistryHandler<'upload'> {
       try {
         await finish(deps, id, { ...target, client }, wanted, body, either);
       } catch (error) {
+        if (isCoded(error, 'UPLOAD_UNKNOWN') && (await isThere(deps, target, wanted, either))) return;
         if (isOtherThanSaid(error)) await tellOffset(deps, ctx, target, name, id, signal);
         throw error;
       }
     });
     sendCreated(ctx, name, wanted);
   };
+}
+
+/** The session was closed before, and its client did not hear of it: the repository has the blob. */
+async function isThere(
+  deps: UploadDeps,
+  target: ResolvedName,
+  digest: Digest,
+  signal: AbortSignal,
+): Promise<boolean> {
+  return await deps.uploads.mount(target, target.repository, digest, signal);
 }
 
 /**
