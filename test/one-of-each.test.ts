@@ -39,8 +39,7 @@ const ONES: readonly OneOfEach[] = [
       'shared/cluster/src/api/proxy.ts',
       'shared/cluster/src/api/ring.ts',
       'shared/cluster/src/api/tracker.ts',
-      // What is open without a signature.
-      'shared/http/src/open-routes.ts',
+      'shared/http/src/open-routes.ts', // what is open without a signature
     ],
   },
   {
@@ -185,7 +184,7 @@ const ONES: readonly OneOfEach[] = [
   },
   {
     what: 'client of other HTTP servers: between members, of registries; the rest asks what this machine runs',
-    copy: /\bfrom 'undici'/,
+    copy: /\bfrom '(?:[^']*\/)?undici(?:\.ts)?'/,
     homes: [
       'cli/src/demo/agent-bytes.ts',
       'cli/src/harbor/api.ts',
@@ -197,6 +196,7 @@ const ONES: readonly OneOfEach[] = [
       'cli/src/registry/torrent-client.ts',
       'cli/src/up/readiness.ts',
       'shared/http/src/client.ts',
+      'shared/http/src/loaded/undici.ts',
       'shared/http/src/sockets.ts',
       'shared/upstream/src/exchange.ts',
       'snapshotter/src/launch.ts',

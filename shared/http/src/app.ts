@@ -4,7 +4,7 @@ import { noteBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { LogLimit } from '@sepia/base/log-limit';
 import { isOutOfFiles, outOfFiles } from '@sepia/base/system/open-files';
-import Koa, { type Context, type Next } from 'koa';
+import Koa, { type Context, type Next, type Response } from 'koa';
 import { clientAddresses } from './client-address.ts';
 import { SAID_MS } from './deadlines/sockets.ts';
 import type { Gate } from './gate.ts';
@@ -62,6 +62,7 @@ export interface RequestState {
  */
 export function createApp(deps: AppDeps): Koa {
   const app = new Koa();
+  answerInText(app);
   const addressOf = clientAddresses(deps.trustedProxies ?? []);
   app.on('error', (error: unknown) => {
     if (!isClientGone(error)) deps.log.debug({ err: error }, 'response ended early');
@@ -91,6 +92,32 @@ export function createApp(deps: AppDeps): Koa {
   });
   app.use(deps.gate);
   return app;
+}
+
+/**
+ * What is answered as JSON becomes text at once. koa compares anything else with `Response` first, by which Node loads its own
+ * client of HTTP: 2 MiB of every member.
+ */
+function answerInText(app: Koa): void {
+  const own = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(app.response), 'body');
+  if (own?.get === undefined || own.set === undefined) throw new TypeError('koa has no body');
+  const { get, set } = own;
+  Object.defineProperty(app.response, 'body', {
+    configurable: true,
+    get,
+    set(this: Response, value: unknown): void {
+      const isText = isJson(value);
+      if (isText && !/\bjson\b/i.test(this.type)) this.type = 'json';
+      set.call(this, isText ? JSON.stringify(value) : value);
+    },
+  });
+}
+
+function isJson(value: unknown): boolean {
+  if (Array.isArray(value)) return true;
+  const isPlain =
+    typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype;
+  return isPlain || typeof value === 'number' || typeof value === 'boolean';
 }
 
 async function mapErrors(

@@ -1,8 +1,12 @@
-import Router from '@koa/router';
+import { createRequire } from 'node:module';
+import type Router from '@koa/router';
 import { CodedError } from '@sepia/base/errors';
 import type Koa from 'koa';
 import type { Context, Middleware } from 'koa';
 import type { RequestState } from './app.ts';
+
+/** Not by `import`: its form for that imports `http`, which loads what `sockets.ts` leaves out. */
+const OwnRouter = createRequire(import.meta.url)('@koa/router') as typeof Router;
 
 /** One method and path of a listener, for `/debug/routes`. */
 export interface RouteLine {
@@ -13,7 +17,7 @@ export interface RouteLine {
 
 /** A router that takes paths as they are written: case counts, a slash at the end counts. */
 export function createRouter(prefix = ''): Router {
-  return new Router({ ...(prefix === '' ? {} : { prefix }), sensitive: true, strict: true });
+  return new OwnRouter({ ...(prefix === '' ? {} : { prefix }), sensitive: true, strict: true });
 }
 
 /** Routes of `router`; a path that is there for other methods only is 405 `METHOD_UNSUPPORTED` with `Allow`. */

@@ -1,8 +1,8 @@
-import { createServer, type RequestListener, type Server } from 'node:http';
+import type { RequestListener, Server } from 'node:http';
 import type { LookupFunction, OnReadOpts, Socket } from 'node:net';
 import { getCACertificates } from 'node:tls';
 import { keepRead, READ_BUFFER } from '@sepia/base/chunk';
-import { Agent, buildConnector, type Dispatcher, Pool, ProxyAgent } from 'undici';
+import type { buildConnector as Connect, Dispatcher } from 'undici';
 import { InterimAnswers } from './core/interim-answers.ts';
 import {
   CLIENT_KEEP_ALIVE_MS,
@@ -10,6 +10,10 @@ import {
   REQUEST_HEADER_MS,
   SERVER_KEEP_ALIVE_MS,
 } from './deadlines/sockets.ts';
+import { Agent, buildConnector, Pool, ProxyAgent } from './loaded/undici.ts';
+
+/** Not by `import`: that reads every export of the module, and with `WebSocket` loads Node's own client of HTTP for nothing. */
+const { createServer } = process.getBuiltinModule('node:http');
 
 /** Largest request header block taken, in bytes. */
 export const MAX_HEADER_BYTES = 32 * 1024;
@@ -94,7 +98,7 @@ export function createDispatcher(options: ClientSocketOptions = {}): Dispatcher 
     proxyTunnel: true,
     // What it is given connects through the tunnel.
     factory: (origin, made) => {
-      const { connect } = made as { connect: buildConnector.connector };
+      const { connect } = made as { connect: Connect.connector };
       return new Pool(origin, { ...made, connect: withoutInterim(connect) });
     },
   });
@@ -104,7 +108,7 @@ export function createDispatcher(options: ClientSocketOptions = {}): Dispatcher 
 const REQUEST_LINE = /^[A-Z]+ \S+ HTTP\/1\.1\r\n/;
 
 /** Connections on which nobody meets answers that are not final. */
-function withoutInterim(connector: buildConnector.connector): buildConnector.connector {
+function withoutInterim(connector: Connect.connector): Connect.connector {
   return (to, done) =>
     connector(to, (...[error, socket]) => {
       if (error !== null) return done(error, null);
@@ -133,8 +137,8 @@ function skipInterim(socket: Socket): void {
 }
 
 /** A plain connection is read 256 KiB at once; TLS gives no more than 16, and is read as Node does. */
-function connectorOf(options: buildConnector.BuildOptions): buildConnector.connector {
-  const plain = buildConnector({ ...options, onread: READS } as buildConnector.BuildOptions);
+function connectorOf(options: Connect.BuildOptions): Connect.connector {
+  const plain = buildConnector({ ...options, onread: READS } as Connect.BuildOptions);
   const secure = buildConnector(options);
   return (to, done) => (to.protocol === 'https:' ? secure : plain)(to, done);
 }

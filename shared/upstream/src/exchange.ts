@@ -3,8 +3,8 @@ import { CodedError, systemCode } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import { isOutOfFiles, outOfFiles } from '@sepia/base/system/open-files';
+import { request } from '@sepia/http/loaded/undici';
 import type { Dispatcher } from '@sepia/http/sockets';
-import { request } from 'undici';
 import { HICCUP_MS } from './deadlines/upstreams.ts';
 import type { RequestTurns, SlotGate } from './slot-gate.ts';
 

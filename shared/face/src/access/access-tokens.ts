@@ -1,7 +1,13 @@
 import { hkdfSync, randomUUID } from 'node:crypto';
 import { throwIfBug } from '@sepia/base/failure';
-import { jwtVerify, SignJWT } from 'jose';
 import { peekClaims } from './authorization.ts';
+
+/** Loaded for the first token: many clusters have none. */
+let loading: Promise<typeof import('jose')> | undefined;
+async function jose(): Promise<typeof import('jose')> {
+  loading ??= import('jose');
+  return await loading;
+}
 
 const ISSUER = 'sepia';
 /** Clocks of members may differ by this, in seconds. */
@@ -37,6 +43,7 @@ export class AccessTokens {
 
   /** A token that is valid from now on for `lifeMs`. */
   async issue(holder: TokenHolder, service: string, lifeMs: number): Promise<string> {
+    const { SignJWT } = await jose();
     const nowSeconds = Math.floor(this.#nowMs() / 1000);
     return await new SignJWT({ access: holder.access })
       .setProtectedHeader({ alg: 'HS256', typ: 'JWT' })
@@ -51,6 +58,7 @@ export class AccessTokens {
 
   /** Whom a token speaks for; undefined if it is expired, forged, or of another cluster. */
   async verify(token: string): Promise<TokenHolder | undefined> {
+    const { jwtVerify } = await jose();
     try {
       const { payload } = await jwtVerify(token, this.#key, {
         algorithms: ['HS256'],
