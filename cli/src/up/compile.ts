@@ -6,7 +6,7 @@ import { hasStripper } from '@sepia/base/memory/type-stripper';
 import { COMPILE } from '@sepia/base/process';
 import { COMPILE_MS } from '../deadlines.ts';
 import { mainOfRole } from './member-process.ts';
-import { nodeFlags } from './node-flags.ts';
+import { memberEnv, nodeArguments, nodeFlags } from './node-flags.ts';
 import type { Role } from './plan.ts';
 
 /** {@link compileRoles} for members that are about to start, where this process was not compiled either; what fails they do themselves. */
@@ -16,8 +16,8 @@ export async function compileWhereNew(members: readonly { readonly role: Role }[
 }
 
 /**
- * Loads each role once as its members will run: they find their sources in Node's compile cache, which it keeps by flags, and
- * each source is compiled once, not by all of them at the same time. Not a snapshotter: its daemon runs with flags of its own.
+ * Loads each role once as its members will run: they find their sources without types, or in Node's compile cache, which it
+ * keeps by flags, and each source is taken once, not by all of them at the same time. Not a snapshotter: its daemon runs with flags of its own.
  * @throws what kept one from loading
  */
 async function compileRoles(roles: readonly Role[]): Promise<void> {
@@ -28,7 +28,8 @@ async function compileRoles(roles: readonly Role[]): Promise<void> {
 
 async function compileInTurn(roles: readonly Role[]): Promise<void> {
   for (const role of roles) {
-    const args = [...nodeFlags(role), mainOfRole(role), COMPILE];
-    await promisify(execFile)(process.execPath, args, { timeout: COMPILE_MS });
+    const args = [...nodeArguments(role, mainOfRole(role)), COMPILE];
+    const env = memberEnv(process.env, process.pid, role);
+    await promisify(execFile)(process.execPath, args, { timeout: COMPILE_MS, env });
   }
 }

@@ -5,7 +5,7 @@ import { systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
 import { logTail } from './files.ts';
-import { memberEnv, nodeFlags } from './node-flags.ts';
+import { memberEnv, nodeArguments } from './node-flags.ts';
 import type { MemberPlan, Role } from './plan.ts';
 
 /** How a process ended: by itself with `code`, or by `signal`. */
@@ -38,16 +38,14 @@ export class MemberProcess {
     this.#deps = deps;
     this.#logFrom = sizeOf(deps.log);
     const log = openSync(deps.log, 'a');
+    const { role } = deps.plan;
     try {
-      this.#child = spawn(
-        process.execPath,
-        [...nodeFlags(deps.plan.role), deps.mainOf(deps.plan.role), '--config', deps.config, ...deps.flags],
-        {
-          detached: true,
-          stdio: ['ignore', log, log],
-          env: memberEnv(process.env, process.pid),
-        },
-      );
+      const args = [...nodeArguments(role, deps.mainOf(role)), '--config', deps.config, ...deps.flags];
+      this.#child = spawn(process.execPath, args, {
+        detached: true,
+        stdio: ['ignore', log, log],
+        env: memberEnv(process.env, process.pid, role),
+      });
     } finally {
       closeSync(log);
     }
