@@ -40,16 +40,16 @@ export const SNAPSHOTTER_CONFIG = z.strictObject({
     .default(1024)
     .describe('KiB that the kernel reads ahead in a layer.'),
   fill: z
-    .enum(['none', 'profile', 'all'])
-    .default('all')
+    .enum(['none', 'start', 'profile', 'all', 'by-size'])
+    .default('by-size')
     .transform((policy) => (policy === 'profile' ? 'all' : policy))
     .describe(
-      'all: what a start reads (its recorded profile, else program, linker and libraries) at once, then what nobody read, while nobody waits; profile: the same by another name; none: only what is read.',
+      'all: what a start reads (its recorded profile, else program, linker and libraries) at once, then what nobody read, while nobody waits; profile: the same by another name; start: only what a start reads; by-size: all for images of less than 1 GiB (their layers as they are pulled), start for others; none: only what programs read.',
     ),
   'fill-first': pathText()
     .optional()
     .describe(
-      'File of paths, one a line, as "sepia lazy profile" writes it, relative to this file: with fill all they are fetched before everything else, in this order.',
+      'File of paths, one a line, as "sepia lazy profile" writes it, relative to this file: unless fill is none they are fetched before everything else, in this order.',
     ),
   nydus: z
     .enum(['mount', 'leave'])

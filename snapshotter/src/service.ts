@@ -18,11 +18,11 @@ import type { SnapshotterConfig } from './config.ts';
 import { makeDebugProof } from './debug-proof.ts';
 import { ContainerdSnapshots } from './doors/containerd-snapshots.ts';
 import { ContentCache } from './doors/content-cache.ts';
+import { fillLayers } from './fill-layers.ts';
 import { FuseServer } from './fuse/fuse-server.ts';
 import { setReadahead } from './fuse/readahead.ts';
 import { AgentSource } from './layers/agent-source.ts';
 import { CacheKeeper } from './layers/cache-keeper.ts';
-import { Filler } from './layers/filler.ts';
 import { IndexFolder } from './layers/index-folder.ts';
 import { fileNameOf, type LayerStatus, Layers } from './layers/layers.ts';
 import type { LazyLayer } from './layers/lazy-layer.ts';
@@ -104,7 +104,7 @@ async function build({ config, fuseFd, onEnd, log, stops }: Parts): Promise<Snap
     secret === undefined
       ? undefined
       : await takePulls({ ...kept, dispatcher, source, grants, starts }, secret, stops);
-  if (config.fill === 'all') fillLayers({ layers, starts, mount, cache: pulls?.cache, log }, stops);
+  fillLayers({ layers, starts, mount, cache: pulls?.cache, images: pulls?.offers.images, log }, config.fill, stops);
   await openAdmin({ config, dispatcher, layers, mount, pulls, metrics, log }, stops);
   log.info({ layers: layers.files().length, mount: config.mount }, 'snapshotter is ready');
   const adjust = (next: SnapshotterConfig): void => putInForce(next, log, pulls?.cache);
@@ -205,7 +205,7 @@ async function takePulls(
   const findable = config['snapshots-socket'] === undefined ? new Findable(shown) : undefined;
   const expectStart: StartReads['expect'] = (...start) => {
     // Where only what is read may be fetched, nothing is guessed.
-    if (config.fill === 'all') starts.expect(...start);
+    if (config.fill !== 'none') starts.expect(...start);
   };
   const offers = await openOffers({ ...parts, findable, expectStart }, secret);
   stops.push('offers', () => offers.stop());
@@ -215,31 +215,6 @@ async function takePulls(
     used: (layer) => cache.shown(layer),
   });
   return { offers, cache };
-}
-
-function fillLayers(
-  parts: {
-    readonly layers: Layers;
-    readonly starts: StartReads;
-    readonly mount: Mount;
-    readonly cache: CacheKeeper | undefined;
-    readonly log: Logger;
-  },
-  stops: StopStack,
-): void {
-  const { layers, starts, mount, cache, log } = parts;
-  starts
-    .addListed(layers.shown())
-    .catch((error: unknown) => logFailure(log, error, 'the files of fill-first are not fetched first'));
-  const filler = new Filler({
-    log,
-    layers: () => layers.shown().filter((layer) => cache?.mayFill(layer) !== false),
-    first: starts.spans,
-    firstAdded: async (signal) => await starts.added(signal),
-    reads: () => ({ waiting: mount.fuse.missing, lastReadMs: mount.lastReadMs() }),
-    nowMs: () => performance.now(),
-  });
-  stops.push('filler', () => filler.stop());
 }
 
 async function openAdmin(

@@ -16,8 +16,10 @@ type Filled = Pick<LazyLayer, 'presence' | 'fetch' | 'hasOrFetches'> & {
 
 interface FillerDeps<Layer extends Filled> {
   readonly log: Logger;
-  /** The layers that are to be filled, as they are now. */
+  /** The layers that something may be fetched of, as they are now. */
   readonly layers: () => readonly Layer[];
+  /** Those of which all is fetched; of the others only what comes first. */
+  readonly rest: () => readonly Layer[];
   /** What comes before all else. */
   readonly first: Pick<FirstSpans<Layer>, 'isEmpty' | 'take'>;
   /** Ends when something is put into it; throws the signal's reason. */
@@ -86,10 +88,10 @@ export class Filler<Layer extends Filled> {
   }
 
   async #restStep(): Promise<void> {
-    const { first, layers, reads, nowMs } = this.#deps;
+    const { first, rest, reads, nowMs } = this.#deps;
     const { signal } = this.#abort;
     if (!first.isEmpty || this.#firstRuns > 0) return await delay(FILL_LOOK_MS, signal);
-    const all = layers();
+    const all = rest();
     const missing = all.map((layer) => ({
       firstMissing: (most: number): Run | undefined => layer.presence.firstMissing(most),
       restsUntilMs: this.#rests.untilMs(layer),

@@ -163,6 +163,18 @@ export class Layers {
     return layer;
   }
 
+  /** Size of the smallest image of the config that has this layer, as it would be pulled; else that of the layer. */
+  leastImageBytes(layer: LazyLayer): number {
+    const local = [...this.#status.values()].filter((one) => one.isLocal);
+    const images = new Set(local.filter((one) => one.layer === layer).map(({ image }) => image));
+    if (images.size === 0) return layer.index.compressedBytes;
+    const bytesOf = (image: string): number =>
+      local
+        .filter((one) => one.image === image)
+        .reduce((sum, one) => sum + (one.layer?.index.compressedBytes ?? 0), 0);
+    return Math.min(...[...images].map(bytesOf));
+  }
+
   /** The layers that are open, each once. */
   cached(): { readonly layer: LazyLayer; readonly keptMs: number; readonly isLocal: boolean }[] {
     const known = [...this.#status.values()];

@@ -1,3 +1,4 @@
+import type { Digest } from '@sepia/base/digest';
 import { LatestMap } from '@sepia/base/latest-map';
 import type { LazyOffer } from '@sepia/cluster/api/lazy-offers';
 import type { JudgedLayer } from './core/judge.ts';
@@ -11,6 +12,8 @@ export interface ImageStatus {
   readonly reason?: string | undefined;
   readonly layers: readonly JudgedLayer[];
   readonly atMs: number;
+  /** Of its layers, as they are pulled; undefined: noted by a version that did not say it. */
+  readonly sizeBytes?: number | undefined;
 }
 
 const MAX_IMAGES = 1_000;
@@ -19,6 +22,8 @@ const MAX_IMAGES = 1_000;
 export class ImageTable {
   readonly #images = new LatestMap<string, ImageStatus>(MAX_IMAGES);
   readonly #onNoted: () => void;
+  /** Size of the smallest image that has a layer; undefined: to be counted anew. */
+  #smallest: Map<string, number> | undefined;
 
   /** `former`: of an earlier run. */
   constructor(former: readonly ImageStatus[] = [], onNoted: () => void = () => {}) {
@@ -34,13 +39,31 @@ export class ImageTable {
     const image = `${offer.upstream}/${offer.repository}`;
     const { manifest } = offer;
     const { isLazy, reason, layers } = outcome;
-    this.#images.set(keyOf({ image, manifest }), { image, manifest, isLazy, reason, layers, atMs });
+    const sizeBytes = offer.layers.reduce((sum, layer) => sum + layer.sizeBytes, 0);
+    const status = { image, manifest, isLazy, reason, layers, atMs, sizeBytes };
+    this.#images.set(keyOf({ image, manifest }), status);
+    this.#smallest = undefined;
     this.#onNoted();
   }
 
   list(): ImageStatus[] {
     return [...this.#images.values()];
   }
+
+  /** Size of the smallest image that has this layer; undefined where none is known. */
+  smallestWith(layer: Digest): number | undefined {
+    this.#smallest ??= smallestOf(this.#images.values());
+    return this.#smallest.get(layer);
+  }
+}
+
+function smallestOf(images: Iterable<ImageStatus>): Map<string, number> {
+  const smallest = new Map<string, number>();
+  for (const { sizeBytes, layers } of images)
+    for (const { digest } of layers)
+      if (sizeBytes !== undefined && sizeBytes < (smallest.get(digest) ?? Number.POSITIVE_INFINITY))
+        smallest.set(digest, sizeBytes);
+  return smallest;
 }
 
 function keyOf({ image, manifest }: Pick<ImageStatus, 'image' | 'manifest'>): string {

@@ -14,12 +14,14 @@ const IMAGES = z.array(
     reason: z.string().optional(),
     layers: z.array(z.object({ digest: DIGEST, diffId: DIGEST, reason: z.string().optional() })),
     atMs: z.number(),
+    sizeBytes: z.number().optional(),
   }),
 );
 
 /**
- * `images.json` in the data folder: how images stood at their pulls, for `sepia lazy status` after a restart. It says
- * something and decides nothing, so it is not synced, and one that cannot be read or written is gone, and logged.
+ * `images.json` in the data folder: how images stood at their pulls, for `sepia lazy status` after a restart, and how
+ * large they are, which decides what is filled. Nothing is believed for it, so it is not synced, and one that cannot be
+ * read or written is gone, and logged.
  */
 export class KeptImages {
   readonly table: ImageTable;

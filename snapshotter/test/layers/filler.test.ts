@@ -60,6 +60,7 @@ function filled(
   reads: { waiting: number; lastReadMs: number },
   want: readonly number[],
   others: readonly Layer[] = [],
+  isRestFilled = true,
 ) {
   const layer = new Layer();
   const first = new FirstSpans<Layer>();
@@ -70,6 +71,7 @@ function filled(
   const filler = new Filler<Layer>({
     log: silentLogger(),
     layers: () => layers,
+    rest: () => (isRestFilled ? layers : []),
     first,
     firstAdded: async (signal) => await news.next(signal),
     reads: () => reads,
@@ -170,4 +172,20 @@ t.test('what is put in later is taken at once', async (t) => {
   news.tell();
   await until(() => layer.running === 1, 'the run');
   t.same(layer.asked, [{ first: 4, last: 4 }]);
+});
+
+t.test('of a layer whose rest is not wanted only what a start reads comes', async (t) => {
+  const { layer, first, news } = filled(t, { waiting: 0, lastReadMs: 0 }, [5], [], false);
+  await until(() => layer.running === 1, 'the run');
+  layer.letGo();
+  await until(() => news.waiting === 2, 'both lanes wait for more');
+  first.add([{ layer, span: 2 }]);
+  news.tell();
+  await until(() => layer.running === 1, 'the next run');
+  layer.letGo();
+  await until(() => news.waiting === 2, 'both lanes wait again');
+  t.same(layer.asked, [
+    { first: 5, last: 5 },
+    { first: 2, last: 2 },
+  ]);
 });

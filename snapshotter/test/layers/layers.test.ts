@@ -81,6 +81,22 @@ t.test('opened by two at the same moment it is one layer', async (t) => {
   t.ok((await layers.read(file!.name, 0, whole.length)).equals(whole));
 });
 
+t.test('layers of one image count together: the smallest image of a layer is told', async (t) => {
+  const { layers, files } = made(t, [20_000, 20_000]);
+  const other = gzipSync(writeTar([{ name: 'lib', payload: noise(2, 30_000) }]));
+  const indexer = new LayerIndexer();
+  indexer.push(other);
+  writeFileSync(files[1]!, indexer.end().bytes);
+  const copy = `${files[0]!}-copy`;
+  writeFileSync(copy, readFileSync(files[0]!));
+  const first = await layers.add(files[0]!, 'host/team/both');
+  const second = await layers.add(files[1]!, 'host/team/both');
+  t.equal(layers.leastImageBytes(first!), BLOB.length + other.length);
+  await layers.add(copy, 'host/team/alone');
+  t.equal(layers.leastImageBytes(first!), BLOB.length);
+  t.equal(layers.leastImageBytes(second!), BLOB.length + other.length);
+});
+
 t.test('an index that cannot be read refuses its image, and no other', async (t) => {
   const { layers, files, whole } = made(t, [20_000, 20_000]);
   const damaged = readFileSync(files[1]!);

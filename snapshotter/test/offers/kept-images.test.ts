@@ -10,6 +10,7 @@ const OFFER = {
   upstream: 'local',
   repository: 'team/app',
   manifest: digest('manifest'),
+  layers: [{ sizeBytes: 30 }, { sizeBytes: 4 }],
 } as Parameters<KeptImages['table']['note']>[0];
 const LAYERS = [
   { digest: digest('a'), diffId: digest('b'), reason: undefined },
@@ -77,4 +78,26 @@ t.test('where nothing can be read or written all goes on, and the log says so', 
   t.match(lines, [/cannot be read/, /forgotten at the next start/]);
   t.equal(kept.table.list().length, 1);
   rmdirSync(join(dir, 'images.json'));
+});
+
+t.test('the smallest image with a layer is known, after a restart too', async (t) => {
+  const dir = t.testdir({
+    'images.json': JSON.stringify([
+      { image: 'local/old', manifest: digest('old'), isLazy: true, layers: [{ ...LAYERS[1] }], atMs: 1 },
+    ]),
+  });
+  const { log, lines } = logged();
+  const first = await KeptImages.open(log, dir);
+  t.equal(first.table.smallestWith(digest('c')), undefined, 'an older version did not say it');
+  first.table.note(OFFER, { isLazy: true, layers: LAYERS }, 7);
+  t.equal(first.table.smallestWith(digest('c')), 34);
+  const small = { ...OFFER, repository: 'team/small', layers: OFFER.layers.slice(1) };
+  first.table.note(small, { isLazy: true, layers: LAYERS.slice(1) }, 8);
+  await first.settled();
+  for (const { table } of [first, await KeptImages.open(log, dir)]) {
+    t.equal(table.smallestWith(digest('a')), 34);
+    t.equal(table.smallestWith(digest('c')), 4);
+    t.equal(table.smallestWith(digest('x')), undefined);
+  }
+  t.same(lines, []);
 });

@@ -28,6 +28,17 @@ export const FILL_SPANS = 2;
 /** Runs of what a start reads first that are under way at once. */
 export const FIRST_LANES = 2;
 
+/** Images that are smaller are filled, where nobody says otherwise: bytes of their layers as they are pulled. */
+const FILLED_IMAGE_BYTES = 2 ** 30;
+
+/** `start`: only what a start reads is fetched before somebody asks; `by-size`: that of large images, all of others. */
+export type FillPolicy = 'none' | 'start' | 'all' | 'by-size';
+
+/** Whether all of a layer is fetched although nobody reads it. `imageBytes`: size of the smallest image that has it. */
+export function fillsRest(policy: FillPolicy, imageBytes: number): boolean {
+  return policy === 'all' || (policy === 'by-size' && imageBytes < FILLED_IMAGE_BYTES);
+}
+
 /**
  * What filling does next: nothing while programs wait for bytes; else what is missing, layer by layer. Those of which nothing
  * came last have their turn behind all others.

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { FILL_LOOK_MS, FILL_QUIET_MS } from '../../../src/deadlines.ts';
-import { mayFetchFirst, nextFill } from '../../../src/layers/core/fill.ts';
+import { type FillPolicy, fillsRest, mayFetchFirst, nextFill } from '../../../src/layers/core/fill.ts';
 
 const whole = { firstMissing: (): undefined => undefined };
 const part = { firstMissing: (most: number) => ({ first: 3, last: 2 + most }) };
@@ -45,4 +45,14 @@ t.test('one lane goes on beside programs that wait', async (t) => {
     [0, 1, 2].map((lane) => mayFetchFirst(lane, { waiting, lastReadMs: 0 }));
   t.same(lanes(0), [true, true, true]);
   t.same(lanes(3), [true, false, false]);
+});
+
+t.test('by size, images of less than 1 GiB are filled', async (t) => {
+  const GIB = 1024 ** 3;
+  const filled = (policy: FillPolicy): boolean[] =>
+    [0, GIB - 1, GIB, 50 * GIB].map((bytes) => fillsRest(policy, bytes));
+  t.same(filled('by-size'), [true, true, false, false]);
+  t.same(filled('all'), [true, true, true, true]);
+  t.same(filled('start'), [false, false, false, false]);
+  t.same(filled('none'), [false, false, false, false]);
 });
