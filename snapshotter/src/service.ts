@@ -248,7 +248,11 @@ async function openAdmin(
           (one) => one !== undefined,
         ),
       app: new Koa(),
-      debug: debugOf(layers, images, () => (pulls === undefined ? [] : [pulls.cache.fill])),
+      debug: {
+        ...{ layers: () => layers.status(), reads: () => layers.reads(), images },
+        cache: () => (pulls === undefined ? [] : [pulls.cache.fill]),
+        door: () => doorOf(config),
+      },
       debugProof: await makeDebugProof(config.data, config['admin-listen'], log),
     },
     config['admin-listen'],
@@ -277,8 +281,10 @@ function countImages(metrics: Metrics, images: () => readonly ImageStatus[]): vo
   );
 }
 
-function debugOf(layers: Layers, images: () => unknown, cache: () => unknown): Record<string, () => unknown> {
-  return { layers: () => layers.status(), reads: () => layers.reads(), images, cache };
+/** Which door the config opens, and where containerd finds it. */
+function doorOf(config: SnapshotterConfig): { readonly door: 1 | 2; readonly at: string } {
+  const socket = config['snapshots-socket'];
+  return socket === undefined ? { door: 1, at: config['content-cache'] } : { door: 2, at: socket };
 }
 
 interface Kept {

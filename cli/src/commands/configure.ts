@@ -12,7 +12,7 @@ import {
 import { chooseDoor } from '../lazy/door.ts';
 import { lazyContainersHere } from '../lazy/lazy-containers.ts';
 import { plannedMirrors } from '../lazy/mirror-hosts.ts';
-import { effectiveConfig, isLazyConfig, probeNode, whyNotUnderstood } from '../lazy/node-facts.ts';
+import { CONTAINERD_CONFIG, effectiveConfig, isLazyConfig, probeNode, whyNotUnderstood } from '../lazy/node-facts.ts';
 import { hostsDirs, namesHostsDir, plannedHosts, restoreHosts } from '../lazy/registry-hosts.ts';
 import { urlOption } from '../options/option-values.ts';
 import { DEFAULT_AGENT } from '../registry/pull-source.ts';
@@ -53,7 +53,7 @@ export function addConfigure(program: Command): void {
       'take back what was written, and name the containers that still need the snapshotter',
       false,
     )
-    .option('--config <file>', 'containerd’s config', '/etc/containerd/config.toml')
+    .option('--config <file>', 'containerd’s config', CONTAINERD_CONFIG)
     .option('--content-cache <dir>', 'folder of the snapshotter’s content-cache key (door 1)', CONTENT_CACHE)
     .option('--socket <path>', 'snapshotter’s snapshots-socket key (door 2)', '/run/sepia/snapshots.sock')
     .option('--door <n>', '1: erofs snapshotter, 2: ours; left out: 1 where it can be')

@@ -4,13 +4,18 @@ import { layerImage } from '@sepia/lazy/erofs/layer-image';
 import type { LayerIndex } from '@sepia/lazy/index/layer-index';
 import { textOf } from '@sepia/lazy/tar/byte-string';
 import type { Command } from 'commander';
+import { chooseDoor, type DoorChoice } from '../lazy/door.ts';
 import { readIndexFile } from '../lazy/layer-file.ts';
+import { CONTAINERD_CONFIG, isLazyConfig, probeNode } from '../lazy/node-facts.ts';
 import {
   cacheText,
   DEFAULT_SNAPSHOTTER,
+  doorText,
   imagesOf,
   imagesText,
+  type ServedDoor,
   snapshotterCache,
+  snapshotterDoor,
   snapshotterImages,
   snapshotterLayers,
   statusText,
@@ -34,17 +39,24 @@ export function addLazy(program: Command): void {
     .command('status [ref]')
     .description('images pulled on this node, and per layer why it is lazy or not; all layers that are shown')
     .option('--admin <url>', 'admin address of the snapshotter', urlOption('--admin'), DEFAULT_SNAPSHOTTER)
+    .option('--config <file>', 'containerd’s config, for what is said of the door', CONTAINERD_CONFIG)
     .option('--json', 'print it as JSON', false)
-    .action(async (ref: string | undefined, flags: { admin: string; json: boolean }) => {
+    .action(async (ref: string | undefined, flags: { admin: string; config: string; json: boolean }) => {
       const [layers, all, cache] = await Promise.all([
         snapshotterLayers(flags.admin),
         snapshotterImages(flags.admin),
         snapshotterCache(flags.admin),
       ]);
       const images = ref === undefined ? all : imagesOf(all, ref);
-      if (flags.json) process.stdout.write(`${JSON.stringify({ images, layers, cache }, null, 2)}\n`);
-      else if (ref === undefined)
-        process.stdout.write(imagesText(images, layers) + statusText(layers) + cacheText(cache));
+      const door = ref === undefined ? await doorHere(flags) : undefined;
+      if (flags.json) process.stdout.write(`${JSON.stringify({ images, layers, cache, door }, null, 2)}\n`);
+      else if (door !== undefined)
+        process.stdout.write(
+          imagesText(images, layers) +
+            statusText(layers) +
+            cacheText(cache) +
+            doorText(door.served, door.choice, door.isSetUp),
+        );
       else if (images.length > 0) process.stdout.write(imagesText(images, layers));
       else
         throw new CodedError('REQUEST_INVALID', {
@@ -79,6 +91,17 @@ export function addLazy(program: Command): void {
       if (flags.entries) for (const entry of index.entries) process.stdout.write(`${entryLine(entry)}\n`);
     },
   );
+}
+
+/** The door that the snapshotter serves, and what this node could have, as a probe finds it. */
+async function doorHere({ admin, config }: { readonly admin: string; readonly config: string }): Promise<{
+  readonly served: ServedDoor | undefined;
+  readonly choice: DoorChoice;
+  readonly isSetUp: boolean | undefined;
+}> {
+  const [served, facts] = await Promise.all([snapshotterDoor(admin), probeNode(config)]);
+  const isSetUp = facts.config === undefined ? undefined : isLazyConfig(facts.config);
+  return { served, choice: chooseDoor(facts), isSetUp };
 }
 
 function factsOf(index: LayerIndex): Record<string, string | number> {

@@ -1,14 +1,21 @@
 import { execFile } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { release, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { throwIfBug } from '@sepia/base/failure';
 import { encodeErofs } from '@sepia/lazy/erofs/encode';
 import { layerTree } from '@sepia/lazy/erofs/layer-tree';
+import { byteStringOf } from '@sepia/lazy/tar/byte-string';
 import { COMMAND_MS } from '../deadlines.ts';
 import { type NodeFacts, parseVersion } from './door.ts';
 
-/** Looks at this node: programs, kernel, containerd's effective config, and a mount that is tried and undone. */
+/** Where containerd's config is by default. */
+export const CONTAINERD_CONFIG = '/etc/containerd/config.toml';
+/** More than a block: it lies where the content of layers does. */
+const TRIAL_BYTES = Buffer.alloc(5_000, 'sepia');
+
+/** Looks at this node: programs, kernel, containerd's effective config, and a mount that is tried, read and undone. */
 export async function probeNode(config: string): Promise<NodeFacts> {
   const [containerd, mkfs, dump] = await Promise.all([
     output('containerd', ['--version']),
@@ -54,17 +61,39 @@ export async function whyNotUnderstood(config: string, socket: string): Promise<
   }
 }
 
-/** Mounts an empty image of our own, as `mount -t erofs` does here. */
+/** Mounts an image of our own as layers are mounted here, and reads the file in it. */
 async function trialMount(): Promise<'ok' | string> {
   const dir = await mkdtemp(join(tmpdir(), 'sepia-trial-'));
+  const [image, tree] = [join(dir, 'image'), join(dir, 'tree')];
+  await mkdir(tree);
+  await writeFile(image, trialImage());
+  const unmounted = await failure('mount', ['-t', 'erofs', '-o', 'ro', image, tree]);
+  const unread = unmounted === undefined ? await whyNotRead(join(tree, 'file')) : undefined;
+  const stuck = unmounted === undefined ? await failure('umount', ['-l', tree]) : undefined;
+  if (stuck !== undefined) return `${stuck}; ${tree} stays`;
+  await rm(dir, { recursive: true, force: true });
+  return unmounted ?? unread ?? 'ok';
+}
+
+function trialImage(): Buffer {
+  const path = byteStringOf('file');
+  const owner = { mode: 0o400, uid: 0, gid: 0, mtimeSec: 0, mtimeNsec: 0, devMajor: 0, devMinor: 0 };
+  const content = { offset: 0, size: TRIAL_BYTES.length };
+  const none = { link: byteStringOf(''), xattrs: new Map() };
+  const tree = layerTree([{ type: 'file', path, ...none, ...owner, ...content }]);
+  const { meta, sizeBytes, extents } = encodeErofs(tree, { uuid: new Uint8Array(16) });
+  const image = Buffer.alloc(sizeBytes);
+  meta.copy(image);
+  TRIAL_BYTES.copy(image, extents.image[0]!);
+  return image;
+}
+
+async function whyNotRead(path: string): Promise<string | undefined> {
   try {
-    const image = encodeErofs(layerTree([]), { uuid: new Uint8Array(16) });
-    await writeFile(join(dir, 'image'), image.meta);
-    const failed = await failure('mount', ['-t', 'erofs', '-o', 'ro,loop', join(dir, 'image'), dir]);
-    if (failed !== undefined) return failed;
-    return (await failure('umount', [dir])) ?? 'ok';
-  } finally {
-    await rm(dir, { recursive: true, force: true });
+    return (await readFile(path)).equals(TRIAL_BYTES) ? undefined : 'what is read of it is wrong';
+  } catch (error) {
+    throwIfBug(error);
+    return `it cannot be read: ${(error as Error).message}`;
   }
 }
 

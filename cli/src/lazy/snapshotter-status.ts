@@ -1,10 +1,11 @@
-import { CodedError, systemCode } from '@sepia/base/errors';
+import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { request } from 'undici';
 import { z } from 'zod';
 import { METRICS_MS } from '../deadlines.ts';
 import { bytesText } from '../terminal/format.ts';
 import { debugProof } from './debug-proof.ts';
+import type { DoorChoice } from './door.ts';
 
 const LAYERS = z.array(
   z.object({
@@ -52,6 +53,10 @@ const CACHE = z.object({
   lack: z.string().optional(),
 });
 
+const DOOR = z.object({ door: z.union([z.literal(1), z.literal(2)]), at: z.string() });
+
+/** The door that a snapshotter serves: a folder where containerd looks, or a socket. */
+export type ServedDoor = z.infer<typeof DOOR>;
 export type SnapshotterCache = z.infer<typeof CACHE>;
 export type LayerReads = z.infer<typeof READS>[number];
 export type SnapshotterImage = z.infer<typeof IMAGES>[number];
@@ -87,6 +92,16 @@ export async function snapshotterCache(admin: string): Promise<SnapshotterCache 
   return cache;
 }
 
+/** The door by which containerd gets layers here; undefined: a snapshotter that does not say it yet. @throws as {@link snapshotterLayers} */
+export async function snapshotterDoor(admin: string): Promise<ServedDoor | undefined> {
+  try {
+    return await asked(admin, '/debug/door', DOOR);
+  } catch (error) {
+    if (isCoded(error, 'PEER_HTTP') && error.detail?.['status'] === 404) return undefined;
+    throw error;
+  }
+}
+
 async function asked<T>(admin: string, path: string, schema: z.ZodType<T>, token?: string): Promise<T> {
   try {
     const signal = AbortSignal.timeout(METRICS_MS);
@@ -96,7 +111,10 @@ async function asked<T>(admin: string, path: string, schema: z.ZodType<T>, token
     if (statusCode === 401 && token === undefined)
       return await asked(admin, path, schema, await debugProof(admin, await body.text()));
     await body.dump();
-    throw new CodedError('PEER_HTTP', { message: `${admin} is no snapshotter: it answers ${statusCode}` });
+    throw new CodedError('PEER_HTTP', {
+      message: `${admin} is no snapshotter: it answers ${statusCode}`,
+      detail: { status: statusCode },
+    });
   } catch (error) {
     throwIfBug(error);
     if (error instanceof CodedError) throw error;
@@ -113,6 +131,30 @@ export function cacheText(cache: SnapshotterCache | undefined): string {
   const { usedBytes, budgetBytes, layers, layersInUse, lack } = cache;
   const size = `${bytesText(usedBytes)} of ${bytesText(budgetBytes)}`;
   return `cache: ${size}, ${layersInUse} of ${layers} layers in use${lack === undefined ? '' : `; ${lack}`}\n`;
+}
+
+/**
+ * A line on the door, and why it is that one.
+ * @param choice what this node could have
+ * @param isSetUp whether containerd's config names a door of ours; undefined where that is not known
+ */
+export function doorText(
+  served: ServedDoor | undefined,
+  choice: DoorChoice,
+  isSetUp: boolean | undefined,
+): string {
+  if (served === undefined) return '';
+  const { door, at } = served;
+  const reasons = choice.reasons.join('; ');
+  const where = door === 1 ? 'a folder for containerd’s erofs snapshotter' : 'a snapshotter for containerd 1.6 to 2.3';
+  const why =
+    choice.door === 'none' || (door === 1 && choice.door === 2)
+      ? `; it does not work here: ${reasons}`
+      : door === choice.door
+        ? reasons && `; not door 1: ${reasons}`
+        : '; door 1 would work here, too';
+  const unused = isSetUp === false ? '; containerd does not use it: sepia configure containerd --lazy' : '';
+  return `door ${door}: ${at}, ${where}${why}${unused}\n`;
 }
 
 /** One line for each layer, with the reason where it is not shown. */

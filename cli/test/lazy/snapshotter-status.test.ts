@@ -5,8 +5,10 @@ import { join } from 'node:path';
 import t from 'tap';
 import {
   cacheText,
+  doorText,
   imagesOf,
   imagesText,
+  snapshotterDoor,
   snapshotterLayers,
   statusText,
 } from '../../src/lazy/snapshotter-status.ts';
@@ -50,6 +52,25 @@ t.test('the disk for layers has a line, and says why there is too much on it', a
   t.equal(cacheText(undefined), '');
 });
 
+t.test('the door has a line, with what stands in the way of another', async (t) => {
+  const first = { door: 1, at: '/content' } as const;
+  const second = { door: 2, at: '/s.sock' } as const;
+  const all = { door: 1, reasons: [] } as const;
+  const old = { door: 2, reasons: ['containerd is 1.6; 2.4 is needed'] } as const;
+  const none = { door: 'none', reasons: ['the kernel has no EROFS', 'root is needed'] } as const;
+  t.equal(doorText(first, all, true), 'door 1: /content, a folder for containerd’s erofs snapshotter\n');
+  t.equal(
+    doorText(second, old, undefined),
+    'door 2: /s.sock, a snapshotter for containerd 1.6 to 2.3; not door 1: containerd is 1.6; 2.4 is needed\n',
+  );
+  t.match(doorText(second, all, true), /; door 1 would work here, too\n$/);
+  t.match(doorText(first, old, true), /; it does not work here: containerd is 1\.6; 2\.4 is needed\n$/);
+  for (const door of [first, second])
+    t.match(doorText(door, none, true), /; it does not work here: the kernel has no EROFS; root is needed\n$/);
+  t.match(doorText(first, all, false), /; containerd does not use it: sepia configure containerd --lazy\n$/);
+  t.equal(doorText(undefined, all, true), '', 'a snapshotter of an older version');
+});
+
 t.test('what answers is read and checked; silence and other answers are told', async (t) => {
   let answer: object | undefined = [{ ...BASE, state: 'complete', layer: 'sha256:aa', diffId: 'sha256:bb' }];
   const server = createServer((_request, response) => {
@@ -60,12 +81,13 @@ t.test('what answers is read and checked; silence and other answers are told', a
   t.equal((await snapshotterLayers(admin))[0]!.state, 'complete');
   answer = undefined;
   await t.rejects(snapshotterLayers(admin), { code: 'PEER_HTTP', message: /answers 404/ });
+  t.equal(await snapshotterDoor(admin), undefined, 'an older version does not say its door');
+  answer = { door: 2, at: '/s.sock' };
+  t.same(await snapshotterDoor(admin), answer);
   server.closeAllConnections();
   await new Promise((settle) => server.close(settle));
-  await t.rejects(snapshotterLayers(admin), {
-    code: 'PEER_HTTP',
-    message: /no snapshotter answers at/,
-  });
+  for (const ask of [snapshotterLayers, snapshotterDoor])
+    await t.rejects(ask(admin), { code: 'PEER_HTTP', message: /no snapshotter answers at/ });
 });
 
 t.test('a token is sent to the port that it names alone, from a file that nobody else reads', async (t) => {

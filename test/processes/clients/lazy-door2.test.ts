@@ -61,6 +61,10 @@ t.test(
         'the content store holds no layer',
       );
       t.match(await cluster.status(IMAGE), / {2}lazy\n/);
+      t.match(
+        await cluster.status(),
+        /\ndoor 2: \S+\/s\.sock, a snapshotter for containerd 1\.6 to 2\.3; not door 1: .*containerd/,
+      );
       await runs(t, 'first');
       t.equal(erofsMounts(cluster.dir), manifest.layers.length);
       const metrics = (await cluster.metrics()) ?? '';

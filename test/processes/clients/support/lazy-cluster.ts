@@ -141,14 +141,10 @@ export class LazyCluster {
     return (await must(join(ROOT, 'sepia'), args)).stdout;
   }
 
-  async status(reference: string): Promise<string> {
-    return await this.sepia(
-      'lazy',
-      'status',
-      reference,
-      '--admin',
-      this.up.cluster.snapshotters[0]!.adminUrl,
-    );
+  /** Of an image, or all that the snapshotter says. */
+  async status(...reference: readonly [] | readonly [string]): Promise<string> {
+    const { adminUrl } = this.up.cluster.snapshotters[0]!;
+    return await this.sepia('lazy', 'status', ...reference, '--admin', adminUrl);
   }
 
   /** What {@link status} prints, without a process for each question. */
