@@ -60,7 +60,7 @@ export function addLazy(program: Command): void {
       else if (images.length > 0) process.stdout.write(imagesText(images, layers));
       else
         throw new CodedError('REQUEST_INVALID', {
-          message: `${ref} was not pulled through this node's agent since the snapshotter started`,
+          message: `${ref} is none of the last 1,000 images that were pulled through this node's agent`,
         });
     });
   const show = lazy
