@@ -3,6 +3,7 @@
 #   holder.sh MOUNTPOINT PIDFILE COMMAND...     COMMAND serves /dev/fuse, which it gets as file descriptor 3
 # SIGTERM ends it, its daemon, and with them the mount. Where it is killed, a second shell that has the descriptor too
 # takes its place within a second or two, and waits for the daemon that it left (SEPIA_ORPHAN; 0: it left none).
+# That shell also ends a daemon that somebody stopped (SIGSTOP).
 # Beside PIDFILE: PIDFILE.second, the process of that shell, and PIDFILE.daemon.
 mount_point=$1 pid_file=$2
 shift 2
@@ -24,10 +25,22 @@ end() {
   exit 0
 }
 trap 'trap "" TERM; kill -9 "$second"; [ -n "$daemon" ] && kill "$daemon"; wait; umount -l "$mount_point"; end' TERM
+# A stopped daemon (SIGSTOP) does not end, and answers nobody: found so at two looks it is killed, and the next one goes on.
+end_stopped() {
+  pid=$(cat "$pid_file.daemon")
+  case $(readlink "/proc/$pid/fd/3")$(cat "/proc/$pid/stat") in
+    /dev/fuse*") T "*) if [ "$pid" = "$stopped" ]; then kill -9 "$pid"; else stopped=$pid; fi ;;
+    *) stopped= ;;
+  esac
+} 2>/dev/null
 stand_by() {
   trap - TERM
+  stopped=
   # In a subshell $$ is the holder.
-  while [ -e "/proc/$$/fd/3" ]; do sleep 1; done
+  while [ -e "/proc/$$/fd/3" ]; do
+    sleep 1
+    end_stopped
+  done
   left=$(cat "$pid_file.daemon")
   SEPIA_ORPHAN=${left:-0} exec /bin/sh "$0" "$mount_point" "$pid_file" "$@"
 }

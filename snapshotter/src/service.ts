@@ -104,7 +104,11 @@ async function build({ config, fuseFd, onEnd, log, stops }: Parts): Promise<Snap
     secret === undefined
       ? undefined
       : await takePulls({ ...kept, dispatcher, source, grants, starts }, secret, stops);
-  fillLayers({ layers, starts, mount, cache: pulls?.cache, images: pulls?.offers.images, log }, config.fill, stops);
+  fillLayers(
+    { layers, starts, mount, cache: pulls?.cache, images: pulls?.offers.images, log },
+    config.fill,
+    stops,
+  );
   await openAdmin({ config, dispatcher, layers, mount, pulls, metrics, log }, stops);
   log.info({ layers: layers.files().length, mount: config.mount }, 'snapshotter is ready');
   const adjust = (next: SnapshotterConfig): void => putInForce(next, log, pulls?.cache);

@@ -4,6 +4,7 @@ import { existsSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
+import { whyNoFuse } from './support/why-no-fuse.ts';
 
 const HOLDER = resolve(import.meta.dirname, '../src/holder.sh');
 /** Says that it was told to end, and does when the file GO is there. */
@@ -34,3 +35,28 @@ t.test('a holder that is told twice to end leaves no pid file and no daemon', as
       readFileSync(`/proc/${daemonPid}/cmdline`, 'utf8').includes(daemon),
   );
 });
+
+t.test(
+  'a daemon that is stopped is ended, and followed by the next',
+  { skip: whyNoFuse() ?? false },
+  async (t) => {
+    const dir = t.testdir({ mount: {} });
+    const pidFile = join(dir, 'holder.pid');
+    const daemon = join(dir, 'daemon');
+    const child = spawn('/bin/sh', [HOLDER, join(dir, 'mount'), pidFile, '/bin/sh', '-c', DAEMON, daemon], {
+      env: { ...process.env, SEPIA_ORPHAN: '0' },
+      stdio: ['ignore', 'ignore', 'ignore', openSync('/dev/fuse', 'r+')],
+    });
+    t.teardown(() => child.kill('SIGKILL'));
+    const exit = once(child, 'exit');
+    await until(() => existsSync(`${daemon}.up`), 'the daemon runs');
+    const daemonPid = (): number => Number(readFileSync(`${pidFile}.daemon`, 'utf8'));
+    const first = daemonPid();
+    process.kill(first, 'SIGSTOP');
+    await until(() => daemonPid() !== first, 'the next daemon');
+    t.notOk(existsSync(`/proc/${first}/fd/3`));
+    writeFileSync(`${daemon}.go`, '');
+    child.kill('SIGTERM');
+    t.same(await exit, [0, null]);
+  },
+);

@@ -12,7 +12,13 @@ import {
 import { chooseDoor } from '../lazy/door.ts';
 import { lazyContainersHere } from '../lazy/lazy-containers.ts';
 import { plannedMirrors } from '../lazy/mirror-hosts.ts';
-import { CONTAINERD_CONFIG, effectiveConfig, isLazyConfig, probeNode, whyNotUnderstood } from '../lazy/node-facts.ts';
+import {
+  CONTAINERD_CONFIG,
+  effectiveConfig,
+  isLazyConfig,
+  probeNode,
+  whyNotUnderstood,
+} from '../lazy/node-facts.ts';
 import { hostsDirs, namesHostsDir, plannedHosts, restoreHosts } from '../lazy/registry-hosts.ts';
 import { urlOption } from '../options/option-values.ts';
 import { DEFAULT_AGENT } from '../registry/pull-source.ts';

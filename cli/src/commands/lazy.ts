@@ -37,7 +37,9 @@ export function addLazy(program: Command): void {
   addProfile(lazy);
   lazy
     .command('status [ref]')
-    .description('images pulled on this node, and per layer why it is lazy or not; all layers that are shown')
+    .description(
+      'images pulled on this node, and per layer why it is lazy or not; all layers that are shown, the disk for them, and the door',
+    )
     .option('--admin <url>', 'admin address of the snapshotter', urlOption('--admin'), DEFAULT_SNAPSHOTTER)
     .option('--config <file>', 'containerd’s config, for what is said of the door', CONTAINERD_CONFIG)
     .option('--json', 'print it as JSON', false)

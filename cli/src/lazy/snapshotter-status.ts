@@ -146,7 +146,8 @@ export function doorText(
   if (served === undefined) return '';
   const { door, at } = served;
   const reasons = choice.reasons.join('; ');
-  const where = door === 1 ? 'a folder for containerd’s erofs snapshotter' : 'a snapshotter for containerd 1.6 to 2.3';
+  const where =
+    door === 1 ? 'a folder for containerd’s erofs snapshotter' : 'a snapshotter for containerd 1.6 to 2.3';
   const why =
     choice.door === 'none' || (door === 1 && choice.door === 2)
       ? `; it does not work here: ${reasons}`

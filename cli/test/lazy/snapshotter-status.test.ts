@@ -66,7 +66,10 @@ t.test('the door has a line, with what stands in the way of another', async (t) 
   t.match(doorText(second, all, true), /; door 1 would work here, too\n$/);
   t.match(doorText(first, old, true), /; it does not work here: containerd is 1\.6; 2\.4 is needed\n$/);
   for (const door of [first, second])
-    t.match(doorText(door, none, true), /; it does not work here: the kernel has no EROFS; root is needed\n$/);
+    t.match(
+      doorText(door, none, true),
+      /; it does not work here: the kernel has no EROFS; root is needed\n$/,
+    );
   t.match(doorText(first, all, false), /; containerd does not use it: sepia configure containerd --lazy\n$/);
   t.equal(doorText(undefined, all, true), '', 'a snapshotter of an older version');
 });

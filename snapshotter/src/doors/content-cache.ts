@@ -6,7 +6,7 @@ import { systemCode } from '@sepia/base/errors';
 
 /**
  * Door 1: the folder that containerd's erofs snapshotter looks layers up in (`layer_content_caches`), by diffID. It is
- * an ordinary folder, so that a look-up never waits for the mount; entries are links to the mount's files.
+ * an ordinary folder, so that a look-up of what is not shown never waits for the mount; entries are links to its files.
  */
 export class ContentCache {
   readonly #dir: string;

@@ -27,6 +27,19 @@ t.test('the daemon is killed with a read in flight: the reader gets the right by
   }
 });
 
+t.test('the daemon is stopped with a read in flight: another takes its place', OPTIONS, async (t) => {
+  const { agent, daemon, tree, files } = await mountHeldLayer(t, 1, { readDeadline: '60s' });
+  const before = await daemon.pid();
+  agent.isHolding = true;
+  const reading = run('sha256sum', [join(tree, 'file-0')]);
+  await until(() => agent.held > 0, 'a read waits for the agent', 180_000);
+  process.kill(before, 'SIGSTOP');
+  await until(async () => (await daemon.pid()) !== before, 'the next daemon', 180_000);
+  agent.release();
+  const { stdout, stderr } = await reading;
+  t.equal(stdout.split(' ')[0], createHash('sha256').update(files[0]!).digest('hex'), stderr);
+});
+
 t.test('the holder is killed, then the daemon: another takes its place', OPTIONS, async (t) => {
   const { agent, daemon, tree, files } = await mountHeldLayer(t, 2, { readDeadline: '60s' });
   const [holder, before] = [daemon.holder, await daemon.pid()];
