@@ -28,11 +28,15 @@ export interface Face {
 }
 
 /** Starts a registry endpoint for each listener of the config. @throws {CodedError} `CONFIG_INVALID`, `START_FAILED` */
-export async function startFace(ground: Ground, outside: Outside, holdings: Holdings): Promise<Face> {
+export async function startFace(
+  ground: Ground,
+  outside: Outside,
+  holdings: Holdings,
+  { offers, lazy }: LazySide,
+): Promise<Face> {
   const { config, cluster, log, metrics, stops } = ground;
   const doorOf = entrance(ground, outside);
   const proxyUrls = cluster.members('proxy').map((proxy) => proxy.urls[0]!);
-  const { offers, lazy } = lazySide(ground, outside);
   const forNode = snapshotterSide(ground);
   const handlers = handlersOf(ground, holdings, lazy);
   const apps: Koa[] = [];
@@ -79,7 +83,14 @@ function entrance(ground: Ground, outside: Outside): ReturnType<typeof entranceO
   return entranceOf({ ...ground, asking, audit });
 }
 
-function lazySide(ground: Ground, outside: Outside): { readonly offers: Offers; readonly lazy: LazyImages } {
+/** What the agent has to do with the snapshotter of its node. */
+interface LazySide {
+  readonly offers: Offers;
+  readonly lazy: LazyImages;
+}
+
+/** Opens what the node's snapshotter and its images need; nobody is asked yet. */
+export function openLazySide(ground: Ground, outside: Outside): LazySide {
   const offers = new Offers(ground);
   const proxies = new ProxyClient({ ...ground, ...outside });
   return {

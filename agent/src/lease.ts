@@ -3,10 +3,12 @@ import { arch } from 'node:os';
 import type { Digest } from '@sepia/base/digest';
 import { Reach } from '@sepia/base/reach';
 import { PROTOCOL_VERSION } from '@sepia/http/sign';
+import { readSmall } from './blobs/read-small.ts';
 import { PATIENCE_MS } from './deadlines.ts';
 import { openSwarms } from './downloads/meet-strangers.ts';
 import type { Ground, Outside } from './ground.ts';
 import type { Holdings } from './holdings.ts';
+import { type LazyImages, MAX_CONFIG_BYTES } from './lazy/lazy-images.ts';
 import { CommandLog } from './node/commands/core/command-log.ts';
 import { prefetch } from './node/commands/prefetch.ts';
 import { purge } from './node/commands/purge.ts';
@@ -22,17 +24,27 @@ interface Lease {
 }
 
 /** Begins to tell the trackers what is here, and to do what they say. */
-export function startLease(ground: Ground, outside: Outside, holdings: Holdings): Lease {
+export function startLease(
+  ground: Ground,
+  outside: Outside,
+  holdings: Holdings,
+  lazy: Pick<LazyImages, 'ahead'>,
+): Lease {
   const { config, store, tags, nodeId, log, nowMs, stops } = ground;
   const { trackers, gate } = outside;
   const { engine, addresses, book, hints, seeds, links, blobs, manifests } = holdings;
   const architecture = arch() === 'x64' ? 'amd64' : arch();
   const commandLog = new CommandLog();
+  const ahead: Parameters<typeof prefetch>[0]['ahead'] = async (config, manifest, signal) => {
+    const read = async (until: AbortSignal): Promise<Buffer> =>
+      await readSmall(blobs, config, MAX_CONFIG_BYTES, until);
+    await lazy.ahead(config, manifest, read, signal);
+  };
   const commands = new CommandRunner({
     commandLog,
     log,
     prefetch: (detail, onProgress, signal) =>
-      prefetch({ manifests, blobs, store, architecture }, detail, onProgress, signal),
+      prefetch({ manifests, blobs, store, ahead, architecture }, detail, onProgress, signal),
     purge: (detail) => purge({ store, seeds, hints, tags, log }, detail),
   });
   const reach = new Reach({ whom: 'trackers', patienceMs: PATIENCE_MS });

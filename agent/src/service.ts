@@ -5,7 +5,7 @@ import { budgetOf } from '@sepia/store/core/eviction';
 import { checkAgent } from './check.ts';
 import type { AgentConfig } from './config.ts';
 import { STOP_GRACE_MS } from './deadlines.ts';
-import { startFace } from './face.ts';
+import { openLazySide, startFace } from './face.ts';
 import { type AgentGiven, layGround, reachOut } from './ground.ts';
 import { openHoldings } from './holdings.ts';
 import { startLease } from './lease.ts';
@@ -32,9 +32,10 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
     const outside = reachOut(ground, given.env);
     const holdings = await openHoldings(ground, outside);
     const { blobs, scrubber, listening } = holdings;
-    const lease = startLease(ground, outside, holdings);
+    const lazySide = openLazySide(ground, outside);
+    const lease = startLease(ground, outside, holdings, lazySide.lazy);
     const { reach } = lease;
-    const { listeners, apps } = await startFace(ground, outside, holdings);
+    const { listeners, apps } = await startFace(ground, outside, holdings, lazySide);
     const { nodeId, log, metrics, clock } = ground;
     let stopping = false;
     const admin = await startAdmin(

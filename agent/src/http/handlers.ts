@@ -1,17 +1,16 @@
-import { CodedError, isCoded } from '@sepia/base/errors';
+import { isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { sendManifest } from '@sepia/face/manifest-answer';
 import type { RegistryHandlers } from '@sepia/face/registry-app';
-import { checkedPiece } from '@sepia/http/bodies/checked-body';
 import { goneSignal } from '@sepia/http/client-gone';
 import { serveBlob, serveHead } from '@sepia/http/serve-blob';
 import { queryValue } from '@sepia/http/signed';
-import { pieceCount } from '@sepia/metainfo/tree';
 import { OCI_INDEX } from '@sepia/oci/manifest';
 import type { Context } from 'koa';
 import type { BlobTable, Lease } from '../blobs/blob-table.ts';
 import type { Links } from '../blobs/links.ts';
+import { readSmall } from '../blobs/read-small.ts';
 import { type LazyImages, MAX_CONFIG_BYTES } from '../lazy/lazy-images.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import { relink } from './core/relink.ts';
@@ -48,7 +47,8 @@ export function agentHandlers(deps: HandlerDeps): RegistryHandlers {
       if (ctx.method === 'HEAD') await head(ctx, name, deps);
       else {
         const gone = goneSignal(ctx);
-        const config = (signal: AbortSignal): Promise<Buffer> => readSmall(deps.blobs, name, signal);
+        const config = (signal: AbortSignal): Promise<Buffer> =>
+          readSmall(deps.blobs, name, MAX_CONFIG_BYTES, signal);
         const isRuntime = ctx.get('user-agent').startsWith(CONTAINERD);
         await deps.lazy.beforeBlob(name, config, { isRuntime, signal: gone });
         await get(ctx, name, deps);
@@ -122,27 +122,6 @@ async function get(ctx: Context, name: BlobName, deps: HandlerDeps): Promise<voi
     } finally {
       lease.release();
     }
-  }
-}
-
-/** A whole blob of a few pieces, each checked. @throws `SIZE_MISMATCH` for a larger one */
-async function readSmall(blobs: BlobTable, name: BlobName, signal: AbortSignal): Promise<Buffer> {
-  const lease = await blobs.get(name, signal);
-  try {
-    const { blob } = lease;
-    if (blob.sizeBytes > MAX_CONFIG_BYTES)
-      throw new CodedError('SIZE_MISMATCH', { message: `a config of ${blob.sizeBytes} bytes` });
-    const reader = blob.openReader(0, blob.sizeBytes - 1);
-    try {
-      const pieces: Uint8Array[] = [];
-      for (let piece = 0; piece < pieceCount(blob.sizeBytes); piece++)
-        pieces.push(Buffer.from(await checkedPiece(blob, piece, signal)));
-      return Buffer.concat(pieces);
-    } finally {
-      reader.close();
-    }
-  } finally {
-    lease.release();
   }
 }
 

@@ -21,6 +21,7 @@ import { isDefinite } from '@sepia/cluster/core/answers';
 import type { ManifestAnswer } from '@sepia/face/manifest-answer';
 import type { ProxyClient } from '../cluster/proxy-client.ts';
 import {
+  AHEAD_MS,
   ASKED_MS,
   BEHIND_MS,
   DOUBT_MS,
@@ -130,6 +131,31 @@ export class LazyImages {
       logFailure(log, error, 'an image is pulled the ordinary way', {
         ...image,
         layers: image.layers.length,
+      });
+    }
+  }
+
+  /**
+   * An image comes here before its pull: its layers are shown, if they can be, so that what a start reads is fetched before
+   * the rest of them. Resolves when the snapshotter said so, or says nothing in time.
+   * @param name of its config
+   */
+  async ahead(
+    name: BlobName,
+    manifest: ManifestAnswer,
+    readConfig: (signal: AbortSignal) => Promise<Buffer>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    this.note(name, manifest);
+    const soon = AbortSignal.any([signal, AbortSignal.timeout(this.#options.waitMs + AHEAD_MS)]);
+    try {
+      await this.beforeBlob(name, readConfig, { isRuntime: false, signal: soon });
+    } catch (error) {
+      throwIfBug(error);
+      signal.throwIfAborted();
+      logFailure(this.#deps.log, error, 'the start of a preheated image is not fetched first', {
+        repository: name.repository,
+        manifest: manifest.digest,
       });
     }
   }

@@ -7,6 +7,7 @@ import type { BlobName } from '@sepia/base/names/blob-name';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import type { PrefetchDetail } from '@sepia/cluster/api/commands';
+import type { ManifestAnswer } from '@sepia/face/manifest-answer';
 import { isIndexType, parseManifest } from '@sepia/oci/manifest';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { BlobTable } from '../../blobs/blob-table.ts';
@@ -26,13 +27,15 @@ interface PrefetchDeps {
   readonly manifests: Manifests;
   readonly blobs: BlobTable;
   readonly store: BlobStore;
+  /** Images of this node's kind, before their layers; `config`: name of theirs. */
+  readonly ahead: (config: BlobName, manifest: ManifestAnswer, signal: AbortSignal) => Promise<void>;
   /** As in an index's `platform.architecture`. */
   readonly architecture: string;
 }
 
 /**
- * Brings manifests and blobs into this node's cache as a client's pull would, from the swarm. Resolves when all of it
- * is stored. @throws what a pull would throw; `DISK_FULL` when a blob passed but could not be kept
+ * Brings manifests and blobs into this node's cache as a client's pull would, from the swarm; of an image that the node's
+ * snapshotter shows, what its start reads comes first. Resolves when all of it is stored. @throws what a pull would throw; `DISK_FULL` when a blob passed but could not be kept
  */
 export async function prefetch(
   deps: PrefetchDeps,
@@ -43,8 +46,10 @@ export async function prefetch(
   const target = { upstream: detail.upstream, repository: detail.repository as RepositoryName };
   const sizes = new Map<Digest, number>();
   for (const digest of (detail.digests ?? []) as Digest[]) sizes.set(digest, 0);
-  if (detail.manifest !== undefined)
-    await collect(deps, target, detail.manifest as Digest, detail.platforms === 'all', sizes, signal);
+  const images =
+    detail.manifest === undefined
+      ? []
+      : await collect(deps, target, detail.manifest as Digest, detail.platforms === 'all', sizes, signal);
   const done = new Set<Digest>();
   const progress = (): CommandProgress => {
     let doneBytes = 0;
@@ -62,6 +67,8 @@ export async function prefetch(
     done.add(digest);
   };
   try {
+    for (const { config, manifest } of images)
+      await deps.ahead({ ...target, digest: config }, manifest, signal);
     await fewAtOnce([...sizes.keys()], PARALLEL, fetch, signal);
   } finally {
     clearInterval(ticker);
@@ -69,7 +76,12 @@ export async function prefetch(
   return progress();
 }
 
-/** Walks manifests down to the blobs that they name, with their sizes. */
+interface Image {
+  readonly manifest: ManifestAnswer;
+  readonly config: Digest;
+}
+
+/** Walks manifests down to the blobs that they name, with their sizes. @returns images that this node can run */
 async function collect(
   deps: PrefetchDeps,
   target: ResolvedName,
@@ -77,27 +89,30 @@ async function collect(
   everything: boolean,
   sizes: Map<Digest, number>,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<Image[]> {
   const seen = new Set<Digest>();
-  const visit = async (digest: Digest, depth: number): Promise<void> => {
+  const images: Image[] = [];
+  const visit = async (digest: Digest, depth: number, isOwn: boolean): Promise<void> => {
     if (seen.has(digest)) return;
     if (seen.size >= MAX_MANIFESTS || depth > MAX_DEPTH)
       throw new CodedError('MANIFEST_SYNTAX', { message: 'index has too many or too deep children' });
     seen.add(digest);
     const reference = { kind: 'digest', digest } as const;
-    const { bytes, mediaType } = await patiently(
-      async () => await deps.manifests.get(target, reference, signal),
-      signal,
-    );
-    const parsed = parseManifest(bytes, mediaType);
+    const manifest = await patiently(async () => await deps.manifests.get(target, reference, signal), signal);
+    const { bytes } = manifest;
+    const parsed = parseManifest(bytes, manifest.mediaType);
     for (const { kind, foreign, digest: named, sizeBytes } of parsed.descriptors)
       if (kind !== 'child' && !foreign) sizes.set(named, sizeBytes);
+    const config = parsed.descriptors.find(({ kind }) => kind === 'config');
+    if (isOwn && config !== undefined) images.push({ manifest, config: config.digest });
     if (!isIndexType(parsed.mediaType)) return;
     const children = parsed.descriptors.filter(({ kind }) => kind === 'child').map((one) => one.digest);
-    const wanted = everything ? children : ownChildren(platformsOf(bytes), deps.architecture);
-    for (const child of wanted) await visit(child as Digest, depth + 1);
+    const own = ownChildren(platformsOf(bytes), deps.architecture);
+    for (const child of everything ? children : own)
+      await visit(child as Digest, depth + 1, isOwn && own.includes(child));
   };
-  await visit(top, 1);
+  await visit(top, 1, true);
+  return images;
 }
 
 function platformsOf(bytes: Uint8Array): { digest: string; platform: unknown }[] {
