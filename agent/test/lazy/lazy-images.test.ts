@@ -117,3 +117,52 @@ t.test(
     t.equal(lines.length, 1);
   },
 );
+
+/** An agent whose upstream is as `upstream` says, and a node whose snapshotter is there. */
+function agentOf(upstream: object): { images: LazyImages; offers: Offers; lines: object[] } {
+  const { log, lines } = logOf();
+  const offers = new Offers({ nowMs });
+  const unknown = async (): Promise<never> => {
+    throw new CodedError('BLOB_UNKNOWN');
+  };
+  const cluster = { document: { conversions: [] }, upstream: () => upstream } as unknown as Cluster;
+  const clusterKey = Buffer.alloc(32);
+  const proxies = { json: unknown } as never;
+  return {
+    images: new LazyImages({ cluster, clusterKey, proxies, offers, log, nowMs }, { waitMs: 20_000 }),
+    offers,
+    lines,
+  };
+}
+
+const ANSWER = { digest: digestOf(MANIFEST, 'sha256'), bytes: MANIFEST } as never;
+const CONFIG_NAME = { ...TARGET, digest: digestOf(CONFIG, 'sha256') };
+
+t.test('where only clients’ credentials read an upstream its images are never lazy, by name', async (t) => {
+  const { images, offers } = agentOf({ 'fetch-with': 'client' });
+  const polled = offers.next(20_000, NEVER);
+  images.note(TARGET, ANSWER);
+  const pulled = images.beforeBlob(CONFIG_NAME, async () => CONFIG, { isRuntime: true, signal: NEVER });
+  const [offer] = await polled;
+  t.match(offer?.reason, /^upstream up is read with .* \(fetch-with: client\)$/);
+  offers.answer(offer!.id, { isShown: false });
+  await pulled;
+});
+
+t.test('an image that comes before its pull is offered as at one; a refusal ends nothing', async (t) => {
+  const { images, offers, lines } = agentOf({});
+  const polled = offers.next(20_000, NEVER);
+  const coming = images.ahead(CONFIG_NAME, ANSWER, async () => CONFIG, NEVER);
+  const [offer] = await polled;
+  t.match(offer, { repository: 'team/app', layers: [{ digest: digest('layer') }] });
+  offers.answer(offer!.id, { isShown: false, refusal: 'it names another image’s layer' });
+  await coming;
+  t.match(lines, [{ code: 'LAYER_UNPROVEN' }, { repository: 'team/app' }]);
+  const again = offers.next(20_000, NEVER);
+  const left = new AbortController();
+  const ended = images.ahead(CONFIG_NAME, ANSWER, async () => CONFIG, left.signal);
+  const [open] = await again;
+  left.abort(new CodedError('DRAINING'));
+  await t.rejects(ended, { code: 'DRAINING' }, 'the command itself was ended');
+  offers.answer(open!.id, { isShown: false });
+});

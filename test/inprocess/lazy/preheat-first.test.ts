@@ -20,6 +20,13 @@ const NAME = { upstream: 'local', repository: 'team/app' };
 
 /** A cluster of one node, and what its snapshotter and its operator do. */
 async function node(t: Test) {
+  const dispatcher = createDispatcher();
+  let running: Constellation | undefined;
+  // Before the folder is made, so that it is still there.
+  t.teardown(async () => {
+    await dispatcher.destroy();
+    await running?.stop();
+  });
   const dir = t.testdir();
   const secret = randomBytes(32);
   const file = join(dir, 'node-secret');
@@ -28,11 +35,7 @@ async function node(t: Test) {
     ...{ agents: 1, trackers: 1, origins: 1, proxies: 1 },
     agent: { 'node-secret-file': file, 'lazy-wait': '30s' },
   });
-  const dispatcher = createDispatcher();
-  t.teardown(async () => {
-    await dispatcher.destroy();
-    await cluster.stop();
-  });
+  running = cluster;
   const clientOf = (clusterKey: Uint8Array, memberId: string): InternalClient =>
     new InternalClient({ dispatcher, clusterKey, memberId, clock: new MemberClock() });
   const key = Buffer.from(readFileSync(cluster.keyFile, 'utf8').trim(), 'hex');
@@ -47,11 +50,11 @@ async function node(t: Test) {
       client: member,
     }),
     nextOffer: async (): Promise<LazyOffer> => {
-      const { offers } = await snapshotter.json<{ offers: LazyOffer[] }>({
-        ...to(AGENT.offers, { wait: 20_000 }),
-        ...at,
-      });
-      return offers[0]!;
+      for (;;) {
+        const asked = { ...to(AGENT.offers, { wait: 20_000 }), ...at };
+        const { offers } = await snapshotter.json<{ offers: LazyOffer[] }>(asked);
+        if (offers[0] !== undefined) return offers[0];
+      }
     },
     answer: async ({ id }: LazyOffer, json: LazyAnswer): Promise<void> => {
       await snapshotter.json({ ...to(AGENT.offerAnswer, { id }), ...at, json });

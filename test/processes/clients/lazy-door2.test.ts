@@ -6,6 +6,7 @@ import { must, whyNoClients } from '@sepia/test-support/testbed';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import { HOST, IMAGE, LazyCluster, type Manifest } from './support/lazy-cluster.ts';
+import { runsMapped } from './support/user-namespace.ts';
 
 const HELLO = /^hello from python 3\./;
 
@@ -80,6 +81,13 @@ t.test(
       t.ok(
         used > 0 && used < 3 * total,
         `usage is what is here: ${used} bytes, ${total} compressed\n${stdout}`,
+      );
+    });
+
+    await t.test('in a user namespace, as pods with hostUsers: false are', async (t) => {
+      // This client leaves labels to the snapshotter; what it can do itself is a copy.
+      await runsMapped(t, cluster.dir, IMAGE, 'copied', (args) =>
+        containerd.ctr(['run', '--snapshotter', 'sepia', ...args]),
       );
     });
 

@@ -27,18 +27,20 @@ t.test('the daemon is killed with a read in flight: the reader gets the right by
   }
 });
 
-t.test('the daemon is stopped with a read in flight: another takes its place', OPTIONS, async (t) => {
-  const { agent, daemon, tree, files } = await mountHeldLayer(t, 1, { readDeadline: '60s' });
-  const before = await daemon.pid();
-  agent.isHolding = true;
-  const reading = run('sha256sum', [join(tree, 'file-0')]);
-  await until(() => agent.held > 0, 'a read waits for the agent', 180_000);
-  process.kill(before, 'SIGSTOP');
-  await until(async () => (await daemon.pid()) !== before, 'the next daemon', 180_000);
-  agent.release();
-  const { stdout, stderr } = await reading;
-  t.equal(stdout.split(' ')[0], createHash('sha256').update(files[0]!).digest('hex'), stderr);
-});
+// SIGTERM: it wakes its thread and goes; what waits is the next one's. SIGSTOP: the second shell ends it.
+for (const signal of ['SIGTERM', 'SIGSTOP'] as const)
+  t.test(`${signal} to the daemon with a read in flight: the next one answers it`, OPTIONS, async (t) => {
+    const { agent, daemon, tree, files } = await mountHeldLayer(t, 1, { readDeadline: '60s' });
+    const before = await daemon.pid();
+    agent.isHolding = true;
+    const reading = run('sha256sum', [join(tree, 'file-0')]);
+    await until(() => agent.held > 0, 'a read waits for the agent', 180_000);
+    process.kill(before, signal);
+    await until(async () => (await daemon.pid()) !== before, 'the next daemon', 180_000);
+    agent.release();
+    const { stdout, stderr } = await reading;
+    t.equal(stdout.split(' ')[0], createHash('sha256').update(files[0]!).digest('hex'), stderr);
+  });
 
 t.test('the holder is killed, then the daemon: another takes its place', OPTIONS, async (t) => {
   const { agent, daemon, tree, files } = await mountHeldLayer(t, 2, { readDeadline: '60s' });

@@ -8,6 +8,7 @@ import { freePort, must } from '@sepia/test-support/testbed';
 import { Up } from '@sepia/test-support/up';
 import t from 'tap';
 import { whyNoLazyNode } from './support/lazy-node.ts';
+import { runsMapped } from './support/user-namespace.ts';
 
 const ROOT = join(import.meta.dirname, '../../..');
 const HOST = 'registry.example:5000';
@@ -83,6 +84,13 @@ t.test(
         t.match(nobody.stderr.toString(), /Permission denied/, path);
       }
       chmodSync(dir, 0o700);
+    });
+
+    await t.test('in a user namespace, as pods with hostUsers: false are', async (t) => {
+      // Copies are none that its client could make of what the erofs snapshotter mounts, whoever made the layers.
+      await runsMapped(t, dir, IMAGE, 'labelled', (args) =>
+        containerd.ctr(['run', '--snapshotter', 'erofs', ...args]),
+      );
     });
 
     await t.test('fetched: all of it is in the content store, and can be exported', async (t) => {
