@@ -27,6 +27,8 @@ export const STORE_MS = 120_000;
 export const LIST_MS = 60_000;
 /** What names an image as its subject. */
 export const REFERRERS_MS = 20_000;
+/** An index that is offered: what takes longer to come is made sooner. */
+export const OFFER_MS = 60_000;
 
 // Clients.
 /** A conversion that takes longer goes on, without the client. */

@@ -1,3 +1,4 @@
+import type { Logger } from '@sepia/base/log';
 import { BY_HAND, type ConversionOutcome, type ConversionTask } from '@sepia/cluster/api/conversions';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { ConversionRule } from '@sepia/cluster/conversion-rule';
@@ -6,9 +7,12 @@ import { ProgressBook } from './converting/core/progress-book.ts';
 import { resultName } from './converting/core/result-name.ts';
 import { remove } from './converting/remove.ts';
 import { heardBy, isGone } from './converting/sources.ts';
+import { Offers } from './indexing/offers.ts';
+import { publish } from './indexing/publish.ts';
 import { runIndex } from './indexing/run-index.ts';
 import { clusterSource } from './net/cluster-source.ts';
 import type { LayerRecords } from './net/layer-records.ts';
+import { referrersOf } from './net/lists.ts';
 
 interface RunTaskDeps extends ConvertDeps {
   readonly cluster: Cluster;
@@ -17,6 +21,7 @@ interface RunTaskDeps extends ConvertDeps {
   /** Id of this accelerator. */
   readonly memberId: string;
   readonly nowMs: () => number;
+  readonly log: Logger;
 }
 
 /**
@@ -50,10 +55,37 @@ async function index(
   const progress = new ProgressBook();
   const source = heardBy(clusterSource(deps.proxies, task), (document) => progress.heard(document));
   const onProgress = (): void => deps.onProgress(progress);
-  const { clusterKey, memberId, records, nowMs, scratch, largeLayers } = deps;
+  const { clusterKey, memberId, records, nowMs, scratch, largeLayers, proxies, log } = deps;
+  const referrers = async (digest: string, abort: AbortSignal) =>
+    await referrersOf(proxies, task, digest, abort);
+  const offers = new Offers({ source, referrers, log });
+  const publishing: Parameters<typeof publish>[0] | undefined = rule?.['push-index']
+    ? {
+        registry: deps.registryOf(task.upstream),
+        repository: task.repository,
+        sourceAt: (home) => clusterSource(proxies, home),
+        referrers,
+      }
+    : undefined;
   try {
     return await runIndex(
-      { source, scratch, largeLayers, records, clusterKey, memberId, nowMs, progress, onProgress },
+      {
+        ...{
+          source,
+          scratch,
+          largeLayers,
+          records,
+          clusterKey,
+          memberId,
+          nowMs,
+          progress,
+          onProgress,
+          offers,
+        },
+        ...(publishing === undefined
+          ? {}
+          : { publish: async (image, bindings, abort) => await publish(publishing, image, bindings, abort) }),
+      },
       task,
       rule,
       signal,

@@ -210,7 +210,10 @@ async function lackOf(
     const from = clusterSource(deps.proxies, { upstream, repository });
     if (rule.to === 'index') {
       const { records } = deps;
-      const isThere = await isIndexed({ source: from, records }, { upstream, repository, tag }, rule, signal);
+      const referrers = async (digest: string, abort: AbortSignal) =>
+        await referrersOf(deps.proxies, task, digest, abort);
+      const parts = { source: from, records, referrers };
+      const isThere = await isIndexed(parts, { upstream, repository, tag }, rule, signal);
       return isThere ? undefined : { digest: (await from.manifest(tag, signal)).digest };
     }
     const name = resultName(rule, repository, tag);

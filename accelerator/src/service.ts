@@ -105,7 +105,7 @@ async function openParts({ config, env, cluster, clusterKey, id, log, stops }: G
   const queue = new QueueClient(proxies);
   const records = new LayerRecords(proxies);
   const shared = {
-    ...{ cluster, proxies, records, clusterKey, memberId: id, nowMs: dateMs },
+    ...{ cluster, proxies, records, clusterKey, memberId: id, nowMs: dateMs, log },
     registryOf: (upstream: string) => registries.of(upstream),
     cache: await JsonFolder.open(join(config.data, 'layers'), isLayerRecord),
     packer: pool,

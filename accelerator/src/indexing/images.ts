@@ -1,6 +1,12 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
-import { childImages, diffIdsOf, type RawDescriptor, readDocument } from '@sepia/lazy/convert/documents';
+import {
+  childImages,
+  type Document,
+  diffIdsOf,
+  type RawDescriptor,
+  readDocument,
+} from '@sepia/lazy/convert/documents';
 import type { ImageSource } from '@sepia/lazy/convert/ends';
 import { WorkLimits } from '@sepia/lazy/convert/work-limits';
 import { isGone } from '../converting/sources.ts';
@@ -18,6 +24,8 @@ export interface ImageLayer {
 /** One platform of an image, with the layers from the bottom up. */
 export interface Image {
   readonly digest: Digest;
+  /** Its manifest. */
+  readonly document: Document;
   readonly layers: readonly ImageLayer[];
 }
 
@@ -47,7 +55,7 @@ export async function imagesOf(
       const { digest, sizeBytes, mediaType } = descriptor;
       return { digest, sizeBytes, mediaType, diffId: diffIds[index]!, descriptor };
     });
-    return [{ digest: top.digest, layers }];
+    return [{ digest: top.digest, document: top, layers }];
   }
   const images: Image[] = [];
   for (const child of childImages(document).slice(0, MAX_IMAGES))

@@ -81,10 +81,15 @@ export async function indexLayer(deps: Deps, layer: ImageLayer, signal: AbortSig
     signal.throwIfAborted();
     await take(chunk as Buffer);
   }
+  return refusal === undefined ? learnedFrom(() => indexer.end()) : { reason: reasonOf(refusal) };
+}
+
+/** What is learned of an ordinary layer with its index, to which its image is added. */
+export function learnedFrom(end: () => MadeIndex): Learned {
   let made: MadeIndex | undefined;
   let isBootstrap = false;
-  refusal ??= refusalOf(() => {
-    const plain = indexer.end();
+  const refusal = refusalOf(() => {
+    const plain = end();
     const index = readIndexHead(plain.bytes);
     isBootstrap = index.entries.some(({ path, type }) => type === 'file' && path === BOOTSTRAP_NAME);
     made = { ...plain, bytes: indexWithImage(plain.bytes, index) };

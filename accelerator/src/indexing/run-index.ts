@@ -10,8 +10,10 @@ import type { MakeScratch } from '@sepia/lazy/convert/scratch';
 import { type WorkBounds, WorkLimits } from '@sepia/lazy/convert/work-limits';
 import type { LayerRecords } from '../net/layer-records.ts';
 import { type Image, type ImageLayer, imagesOf } from './images.ts';
-import { indexLayer, type Learned } from './index-layer.ts';
+import { indexLayer, type Learned, learnedFrom } from './index-layer.ts';
 import { indexNydus, nydusKindOf } from './index-nydus.ts';
+import { type Offers, takeOffer } from './offers.ts';
+import { isPublished, type publish } from './publish.ts';
 
 interface RunIndexDeps {
   readonly source: ImageSource;
@@ -27,6 +29,14 @@ interface RunIndexDeps {
   /** Hears how far a layer is: a share from 0 to 1. */
   readonly progress: { note(layer: Digest, phase: 'pull' | 'done', share: number): void };
   readonly onProgress: () => void;
+  /** Indexes that somebody else made. */
+  readonly offers: Pick<Offers, 'of' | 'refused'>;
+  /** Pushes the indexes of an image, where the rule wants it. */
+  readonly publish?: (
+    image: Image,
+    bindings: ReadonlyMap<Digest, LayerBinding>,
+    signal: AbortSignal,
+  ) => ReturnType<typeof publish>;
 }
 
 /**
@@ -50,39 +60,49 @@ export async function runIndex(
   const layers = new Map(wanted.flatMap((image) => image.layers.map((one) => [one.digest, one] as const)));
   const notLazy = new Map<Digest, string>();
   const made = new Set<Digest>();
+  const taken = new Set<Digest>();
+  const bindings = new Map<Digest, LayerBinding>();
   const note = (layer: ImageLayer, reason: string | undefined, isNew: boolean): void => {
     if (isNew) made.add(layer.digest);
     if (reason !== undefined) notLazy.set(layer.digest, `${layer.digest}: ${reason}`);
     deps.progress.note(layer.digest, 'done', 1);
     deps.onProgress();
   };
-  const known = new Set<Digest>();
   for (const image of wanted) {
     if (nydusKindOf(image) !== undefined) {
       await indexNydusImage({ ...deps, limits }, task, image, note, signal);
       continue;
     }
     for (const layer of image.layers) {
-      if (known.has(layer.digest)) continue;
+      if (bindings.has(layer.digest)) continue;
       signal.throwIfAborted();
-      known.add(layer.digest);
-      const { binding, isNew } = await bindingOf(deps, task, { layer, limits }, signal);
+      const { binding, isNew, isTaken } = await bindingOf(deps, task, { image, layer, limits }, signal);
+      bindings.set(layer.digest, binding);
+      if (isTaken) taken.add(layer.digest);
       note(layer, binding.reason, isNew);
     }
   }
+  const pushed = [];
+  for (const image of wanted) pushed.push(await deps.publish?.(image, bindings, signal));
+  const referrer = pushed.find((one) => one !== undefined);
   return {
-    outcome: made.size > 0 ? 'indexed' : 'unchanged',
+    outcome: made.size > 0 || pushed.some((one) => one?.isNew) ? 'indexed' : 'unchanged',
+    ...(referrer === undefined ? {} : { target: referrer.target }),
     digest: first.digest,
     sourceBytes: [...layers.values()].reduce((sum, layer) => sum + layer.sizeBytes, 0),
     layers: layers.size,
     layersFromCache: layers.size - made.size,
+    ...(taken.size === 0 ? {} : { layersTaken: taken.size }),
     ...(notLazy.size === 0 ? {} : { notLazy: [...notLazy.values()].slice(0, 50) }),
   };
 }
 
-/** True if every layer of what a tag points at has its record, or the rule leaves it alone. @throws as {@link runIndex} */
+/**
+ * True if every layer of what a tag points at has its record, and a rule that pushes indexes has done so, or the rule leaves
+ * it alone. @throws as {@link runIndex}
+ */
 export async function isIndexed(
-  deps: Pick<RunIndexDeps, 'source' | 'records'>,
+  deps: Pick<RunIndexDeps, 'source' | 'records'> & { readonly referrers: Parameters<typeof isPublished>[0] },
   place: { readonly upstream: string; readonly repository: string; readonly tag: string },
   rule: ConversionRule,
   signal: AbortSignal,
@@ -90,8 +110,13 @@ export async function isIndexed(
   const images = await imagesOf(deps.source, place.tag, signal);
   for (const image of images.filter((one) => whyNot(one, rule) === undefined)) {
     const kindOf = nydusKindOf(image);
-    for (const layer of image.layers)
-      if (!isOnRecord(await deps.records.get(nameOf(place, layer), signal), kindOf?.(layer))) return false;
+    const bindings = new Map<Digest, LayerBinding>();
+    for (const layer of image.layers) {
+      const known = await deps.records.get(nameOf(place, layer), signal);
+      if (!isOnRecord(known, kindOf?.(layer))) return false;
+      bindings.set(layer.digest, known);
+    }
+    if (rule['push-index'] && !(await isPublished(deps.referrers, image, bindings, signal))) return false;
   }
   return true;
 }
@@ -136,15 +161,39 @@ function isOnRecord(known: LayerBinding | undefined, kind: BindingFacts['kind'])
 async function bindingOf(
   deps: RunIndexDeps,
   task: ConversionTask,
-  { layer, limits }: { readonly layer: ImageLayer; readonly limits: WorkLimits },
+  {
+    image,
+    layer,
+    limits,
+  }: { readonly image: Image; readonly layer: ImageLayer; readonly limits: WorkLimits },
   signal: AbortSignal,
-): Promise<{ binding: LayerBinding; isNew: boolean }> {
+): Promise<{ binding: LayerBinding; isNew: boolean; isTaken: boolean }> {
   const known = await deps.records.get(nameOf(task, layer), signal);
   const isToRenew = task.rule === BY_HAND && known?.bad !== undefined;
-  if (isOnRecord(known, undefined) && !isToRenew) return { binding: known, isNew: false };
+  if (isOnRecord(known, undefined) && !isToRenew) return { binding: known, isNew: false, isTaken: false };
   const onProgress = (bytes: number): void => noteBytes(deps, layer, bytes);
-  const learned = await indexLayer({ ...deps, limits, onProgress }, layer, signal);
-  return { binding: await bind(deps, task, layer, learned, signal), isNew: true };
+  const parts = { ...deps, limits, onProgress };
+  const taken = isToRenew ? undefined : await takenOf(parts, image, layer, signal);
+  const learned = taken ?? (await indexLayer(parts, layer, signal));
+  const binding = await bind(deps, task, layer, learned, signal);
+  return { binding, isNew: true, isTaken: taken !== undefined };
+}
+
+/** What is learned of a gzip layer by an index that is offered; of others making one costs no more than checking it. */
+async function takenOf(
+  deps: Omit<Parameters<typeof takeOffer>[0], 'onRefused'> & Pick<RunIndexDeps, 'offers'>,
+  image: Image,
+  layer: ImageLayer,
+  signal: AbortSignal,
+): Promise<Learned | undefined> {
+  if (!layer.mediaType.endsWith('gzip')) return undefined;
+  const offer = await deps.offers.of(image.digest, layer.digest, signal);
+  if (offer === undefined) return undefined;
+  const onRefused = (error: unknown): void => deps.offers.refused(error, layer.digest);
+  const made = await takeOffer({ ...deps, onRefused }, layer, offer, signal);
+  if (made === undefined) return undefined;
+  const learned = learnedFrom(() => made);
+  return learned.index === undefined ? undefined : learned;
 }
 
 function noteBytes(deps: RunIndexDeps, layer: ImageLayer, bytes: number): void {

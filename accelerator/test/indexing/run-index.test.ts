@@ -76,6 +76,7 @@ class Here {
         },
         ...{ clusterKey: KEY, memberId: 'accelerator-1', nowMs: () => 5 },
         ...{ progress: { note: () => undefined }, onProgress: () => undefined },
+        offers: { of: async () => undefined, refused: () => undefined },
       },
       task,
       undefined,

@@ -79,6 +79,12 @@ export const CONVERSION_RULE = z.strictObject({
     .boolean()
     .default(false)
     .describe('Take the result away when its source is deleted.'),
+  'push-index': z
+    .boolean()
+    .default(false)
+    .describe(
+      'Of index: also push the indexes of an ordinary image as its referrer, so that they outlive the cluster and another one can take them.',
+    ),
 });
 
 export type ConversionRule = z.infer<typeof CONVERSION_RULE>;
@@ -105,6 +111,7 @@ export function checkConversions(document: Checked, ctx: z.RefinementCtx): void 
       refuse('from', `"${rule.from}" is no upstream of this document`);
     if (rule.name === BY_HAND) refuse('name', `"${BY_HAND}" is what jobs by hand are called`);
     if (rule.to === 'index') continue;
+    if (rule['push-index']) refuse('push-index', `is for rules that make indexes; this one is to ${rule.to}`);
     if (rule.result === 'referrer' && rule.repository !== REPOSITORY_MARK)
       refuse('repository', 'is not that of the source; a referrer stands beside its subject');
     const { least, most } = COMPRESSION_LEVELS[rule.to];

@@ -3,11 +3,12 @@ import { type Digest, isDigest } from '@sepia/base/digest';
 import { CodedError, type ErrorCode, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
-import { MANIFEST_ACCEPT } from '@sepia/oci/manifest';
+import { wholeBody } from '@sepia/http/bodies/whole-body';
+import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
 import type { Authenticator } from './authenticator.ts';
 import { Authority } from './authority.ts';
 import { TARGET_CONNECT_MS, TARGET_HEADERS_MS, TARGET_READ_MS } from './deadlines/upstreams.ts';
-import { type Answer, discard, exchange, header, type Method } from './exchange.ts';
+import { type Answer, discard, down, exchange, header, type Method } from './exchange.ts';
 import { failureOf, NO_HEAD } from './failure.ts';
 import { redirectTarget } from './redirect.ts';
 import { SlotGate } from './slot-gate.ts';
@@ -106,6 +107,39 @@ export class TargetClient {
     if (answer.status === 404) return undefined;
     const digest = header(answer, 'docker-content-digest') ?? reference;
     return isDigest(digest) ? digest : undefined;
+  }
+
+  /** The bytes of a manifest as the target has them now; undefined if it is not there. @throws also `UPSTREAM_LIES` where it is too large */
+  async readManifest(
+    repository: string,
+    reference: string,
+    signal: AbortSignal,
+  ): Promise<Buffer | undefined> {
+    const answer = await this.#send(
+      {
+        method: 'GET',
+        url: this.#url(repository, `manifests/${reference}`),
+        repository,
+        headers: { accept: `${MANIFEST_ACCEPT}, */*` },
+        accept: [200, 404],
+        unknown: 'MANIFEST_UNKNOWN',
+        item: reference,
+      },
+      signal,
+    );
+    if (answer.status === 404) {
+      discard(answer);
+      return undefined;
+    }
+    const tooLarge = (): CodedError =>
+      new CodedError('UPSTREAM_LIES', { message: `a manifest of ${this.host} is larger than it may be` });
+    try {
+      return await wholeBody(answer.body, MAX_MANIFEST_BYTES, tooLarge);
+    } catch (error) {
+      throwIfBug(error);
+      signal.throwIfAborted();
+      throw error instanceof CodedError ? error : down(answer.url, error);
+    }
   }
 
   async hasBlob(repository: string, digest: Digest, signal: AbortSignal): Promise<boolean> {

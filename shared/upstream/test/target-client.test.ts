@@ -19,6 +19,7 @@ async function start(t: Test) {
   t.teardown(async () => await client.close());
   return {
     target,
+    client,
     /** Sends a blob that is `bytes`, as whoever copies does. */
     send: async (bytes: Buffer): Promise<void> => {
       const blob = {
@@ -43,6 +44,22 @@ t.test('a blob arrives whole, in one request or in chunks', async (t) => {
     t.ok(await has(bytes));
     t.ok(stored(bytes)?.equals(bytes));
   }
+});
+
+t.test('a manifest is read as it is now; what is too large or not there is told apart', async (t) => {
+  const { target, client } = await start(t);
+  const read = async () => await client.readManifest(REPOSITORY, 'list', soon());
+  t.equal(await read(), undefined);
+  for (const text of ['{"mediaType":"a/b"}', '{"mediaType":"a/b","more":1}']) {
+    const digest = digestOf(Buffer.from(text));
+    target.manifests.set(`${REPOSITORY}:list`, digest);
+    target.manifestBytes.set(digest, Buffer.from(text));
+    t.equal((await read())?.toString(), text);
+  }
+  const large = Buffer.from(JSON.stringify({ mediaType: 'a/b', more: 'x'.repeat(4 * MIB) }));
+  target.manifests.set(`${REPOSITORY}:list`, digestOf(large));
+  target.manifestBytes.set(digestOf(large), large);
+  await failure(read(), 'UPSTREAM_LIES');
 });
 
 t.test('a registry that is away, refuses, or asks for patience is told apart', async (t) => {

@@ -98,6 +98,8 @@ export interface ConversionOutcome {
   readonly layers?: number;
   readonly layersFromCache?: number;
   readonly layersKept?: number;
+  /** Layers whose index was made with one that the image's registry had, as its referrer. */
+  readonly layersTaken?: number;
   /** Layers that have no index, and why. */
   readonly notLazy?: readonly string[];
   /** What was attached to the source and is not to the result: signatures, SBOMs, by type. */

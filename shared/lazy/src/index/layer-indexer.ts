@@ -3,12 +3,8 @@ import { type Digest, Digester } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { GzipSpans } from '../gzip/gzip-spans.ts';
 import { SPAN_BOUNDS, type SpanBounds } from '../span-bounds.ts';
-import { textOf } from '../tar/byte-string.ts';
-import { EntryBudget } from '../tar/entry-budget.ts';
-import type { TarEntry } from '../tar/tar-entry.ts';
-import { TarReader } from '../tar/tar-reader.ts';
 import { ZstdSpans } from '../zstd/zstd-spans.ts';
-import { type LayerEntry, layerEntry } from './layer-entry.ts';
+import { EntryList } from './entry-list.ts';
 import { type LayerCompression, type SpanToWrite, storeWindow, writeIndex } from './layer-index.ts';
 
 /** An index that was made, with what was learned of the layer. */
@@ -32,10 +28,8 @@ export class LayerIndexer {
   readonly #options: Pick<SpanBounds, 'spanBytes'>;
   readonly #layer = new Digester();
   readonly #diffId = new Digester();
-  readonly #entries: LayerEntry[] = [];
+  readonly #entries = new EntryList();
   readonly #spans: SpanToWrite[] = [];
-  readonly #tar = new TarReader({ entry: (entry) => this.#addEntry(entry) });
-  readonly #budget = new EntryBudget();
   #first: Uint8Array = new Uint8Array();
   #compression: LayerCompression = 'none';
   #decompressor: Decompressor | undefined;
@@ -53,7 +47,7 @@ export class LayerIndexer {
 
   /** See `LargeLayers`. */
   get isLarge(): boolean {
-    return this.#budget.isLarge;
+    return this.#entries.isLarge;
   }
 
   /** The next bytes of the blob. @throws {CodedError} `LAYER_INVALID`, `LAYER_NOT_LAZY` (detail.reason says why) */
@@ -70,26 +64,15 @@ export class LayerIndexer {
   end(): MadeIndex {
     if (this.#decompressor === undefined) this.#begin();
     this.#decompressor!.end();
-    this.#tar.end();
+    const entries = this.#entries.end();
     const layer = this.#layer.digest();
     const diffId = this.#diffId.digest();
     const bytes = writeIndex({
-      ...{ layer, diffId, compression: this.#compression, entries: this.#entries, spans: this.#spans },
+      ...{ layer, diffId, compression: this.#compression, entries, spans: this.#spans },
       compressedBytes: this.#compressedBytes,
       uncompressedBytes: this.#uncompressedBytes,
     });
     return { bytes, layer, diffId, compression: this.#compression };
-  }
-
-  #addEntry(entry: TarEntry): void {
-    const over = this.#budget.add(entry);
-    if (over !== undefined)
-      throw new CodedError('LAYER_NOT_LAZY', { message: over.message, detail: { reason: over.reason } });
-    if (entry.usesGlobals)
-      throw new CodedError('LAYER_NOT_LAZY', {
-        detail: { reason: 'global-header', path: textOf(entry.name) },
-      });
-    this.#entries.push(layerEntry(entry));
   }
 
   #begin(): void {
@@ -104,7 +87,7 @@ export class LayerIndexer {
     const output = (bytes: Uint8Array): void => {
       this.#uncompressedBytes += bytes.length;
       this.#diffId.update(bytes);
-      this.#tar.push(bytes);
+      this.#entries.push(bytes);
     };
     if (compression === 'gzip') {
       const span = (one: SpanToWrite): void =>
