@@ -15,6 +15,18 @@ export interface Image {
   readonly manifest: Buffer;
 }
 
+/** What a side did. */
+export interface PushFigures {
+  readonly imagesPerSecond: number;
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  readonly maxMs: number;
+  readonly cpuSeconds: number;
+  readonly cpuMsPerImage: number;
+  /** A process that has just started compiles what it runs. */
+  readonly cpuMsPerImageByRound: readonly number[];
+}
+
 /** Random blobs of so many bytes, in one of twenty repositories. */
 export function makeImage(index: number, blobBytes: number): Image {
   const blobs = [randomBytes(blobBytes), randomBytes(blobBytes)].map((bytes) => ({
@@ -45,6 +57,7 @@ export class Side {
   readonly pushMs: number[] = [];
   #seconds = 0;
   #cpuSeconds = 0;
+  readonly #cpuMsByRound: number[] = [];
 
   constructor(url: string, pids: readonly number[], atOnce: number) {
     this.#url = url;
@@ -62,7 +75,9 @@ export class Side {
     const beganMs = performance.now();
     this.pushMs.push(...(await this.#each(images, async (image) => await this.#push(image))));
     this.#seconds += (performance.now() - beganMs) / 1000;
-    this.#cpuSeconds += this.#cpu() - cpuBefore;
+    const used = this.#cpu() - cpuBefore;
+    this.#cpuSeconds += used;
+    this.#cpuMsByRound.push(round((used * 1000) / images.length, 1));
   }
 
   /** Points each image's tag at its manifest, which is there; ms of each. */
@@ -126,7 +141,7 @@ export class Side {
     return this.#pids.reduce((sum, pid) => sum + cpuSeconds(pid), 0);
   }
 
-  figures(): Record<string, number> {
+  figures(): PushFigures {
     return {
       imagesPerSecond: round(this.pushMs.length / this.#seconds, 1),
       p50Ms: round(median(this.pushMs), 1),
@@ -134,6 +149,7 @@ export class Side {
       maxMs: round(Math.max(...this.pushMs), 1),
       cpuSeconds: round(this.#cpuSeconds, 2),
       cpuMsPerImage: round((this.#cpuSeconds * 1000) / this.pushMs.length, 2),
+      cpuMsPerImageByRound: this.#cpuMsByRound,
     };
   }
 }
