@@ -35,7 +35,7 @@ export function originGauges(metrics: Metrics, parts: GaugedParts): void {
   metrics.gauge('sepia_origin_store_bytes', 'Bytes of blobs on disk.', () => store.usage());
   metrics.gauge('sepia_origin_disk_free_bytes', 'Free bytes of the data disk.', () => room.freeBytes);
   metrics.gauge('sepia_origin_disk_full', '1 while the data disk takes no blobs.', () =>
-    room.isFull ? 1 : 0,
+    room.isFull || room.isFailing ? 1 : 0,
   );
   metrics.gauge('sepia_origin_records_refused', '1 while the database of records takes no writes.', () =>
     recovery.isRefusing ? 1 : 0,

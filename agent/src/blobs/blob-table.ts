@@ -1,7 +1,7 @@
 import { saidUnknown } from '@sepia/base/async/single-flight';
 import { WaitingRoom } from '@sepia/base/async/waiting-room';
 import type { Digest } from '@sepia/base/digest';
-import { CodedError, isCoded } from '@sepia/base/errors';
+import { CodedError, isCoded, takesNoWrites } from '@sepia/base/errors';
 import { logFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
@@ -237,7 +237,7 @@ export class BlobTable {
 
   #noteFull(digest: Digest): void {
     this.#fullUntilMs = this.#deps.nowMs() + FULL_MS;
-    this.#deps.log.warn({ digest }, 'disk is full; blobs are passed on and not kept');
+    this.#deps.log.warn({ digest }, 'disk is full or takes no writes; blobs are passed on and not kept');
   }
 
   /** A blob that is on its way under another name is shared once the cluster vouched for this one. */
@@ -296,7 +296,7 @@ export class BlobTable {
     try {
       return await this.#begin(name, guide, finding, wantAll);
     } catch (error) {
-      if (!isCoded(error, 'DISK_FULL')) throw error;
+      if (!takesNoWrites(error)) throw error;
       this.#noteFull(name.digest);
       return passing;
     }
@@ -318,7 +318,7 @@ export class BlobTable {
     this.#deps.seeds.drop(name.digest);
     const look = (index: number): void => this.#deps.cached.lookBehind(name.digest, index);
     const pieces = SwarmPieces.ofPartial(this.#deps.store, partial, look, (error) => {
-      if (isCoded(error, 'DISK_FULL')) download.fail(error);
+      if (takesNoWrites(error)) download.fail(error);
     });
     const swarm = { digest: name.digest, pieces, leech: true, wantAll };
     const bytes = { peer: 0, origin: 0, upstream: 0 };
@@ -358,7 +358,7 @@ export class BlobTable {
   async #close(download: Download, pieces: SwarmPieces): Promise<void> {
     try {
       if (isCoded(download.error, 'UPSTREAM_LIES')) this.#trust.wrong(download.digest);
-      if (isCoded(download.error, 'DISK_FULL')) this.#noteFull(download.digest);
+      if (takesNoWrites(download.error)) this.#noteFull(download.digest);
       if (download.partial.state === 'committed') this.#deps.seeds.adopt(download, pieces);
       else if (download.state === 'final' || DROPPED.some((code) => isCoded(download.error, code))) {
         download.swarm.leave();
@@ -372,4 +372,4 @@ export class BlobTable {
 }
 
 /** What a download ended with whose partial is of no use any more. */
-const DROPPED = ['UPSTREAM_LIES', 'STALE_ATTEMPT', 'DISK_FULL'] as const;
+const DROPPED = ['UPSTREAM_LIES', 'STALE_ATTEMPT', 'DISK_FULL', 'DISK_FAILED'] as const;

@@ -1,5 +1,5 @@
 import type { Digest } from '@sepia/base/digest';
-import { CodedError, isCoded } from '@sepia/base/errors';
+import { CodedError, takesNoWrites } from '@sepia/base/errors';
 import { wholeDigest } from '@sepia/http/bodies/checked-body';
 import type { BlobReader, ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import type { RemoteBlob } from '@sepia/http/bodies/remote-blob';
@@ -80,7 +80,7 @@ export class EnduringBlob implements ReadableBlob {
       try {
         return await step(this.#download);
       } catch (error) {
-        if (!isCoded(error, 'DISK_FULL')) throw error;
+        if (!takesNoWrites(error)) throw error;
         this.#passage ??= this.#passBy();
         this.#passage.openReader(this.#reader?.piece ?? 0, this.#reader?.lastByte);
       }

@@ -1,7 +1,7 @@
 import type { Bitfield } from '@sepia/base/bitfield';
 import { boundedMs } from '@sepia/base/bounded-ms';
 import type { Digest } from '@sepia/base/digest';
-import { CodedError, isCoded } from '@sepia/base/errors';
+import { CodedError, isCoded, takesNoWrites } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { BlobReader, ReadableBlob } from '@sepia/http/bodies/readable-blob';
@@ -272,7 +272,7 @@ export class Download implements ReadableBlob {
     try {
       await this.#deps.commit(this.partial);
     } catch (error) {
-      if (isCoded(error, 'DISK_FULL')) await this.#withoutStoring(error);
+      if (takesNoWrites(error)) await this.#withoutStoring(error);
       else if (isCoded(error, 'DIGEST_MISMATCH')) throw this.#wrong(error);
       else throw error;
     }

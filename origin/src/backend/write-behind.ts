@@ -44,6 +44,7 @@ const WHOLE: ReadonlySet<ErrorCode> = new Set([
   'UPSTREAM_LIMITED',
   'UPSTREAM_DENIED',
   'DISK_FULL',
+  'DISK_FAILED',
 ]);
 /** A backend that goes on failing is logged again after so many times. */
 const TOLD_EVERY = 10;

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Digest } from '@sepia/base/digest';
-import { CodedError, isCoded } from '@sepia/base/errors';
+import { CodedError, isCoded, takesNoWrites } from '@sepia/base/errors';
 import { logFailure, readElsewhere } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
@@ -304,7 +304,7 @@ export class Uploads {
       return await work(session);
     } catch (error) {
       // What it holds is the room that is lacking, of the disk (a push begun anew goes to another stager) or the quota.
-      if (isCoded(error, 'DISK_FULL') || isCoded(error, 'QUOTA_EXCEEDED')) await this.#end(session);
+      if (takesNoWrites(error) || isCoded(error, 'QUOTA_EXCEEDED')) await this.#end(session);
       throw error;
     } finally {
       session.busy = false;

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { BlobSource } from '@sepia/backend/blob-backend';
 import { Bitfield } from '@sepia/base/bitfield';
-import { type CodedError, isCoded } from '@sepia/base/errors';
+import { type CodedError, takesNoWrites } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
@@ -93,7 +93,7 @@ export function mergeSame(own: Metainfo, known: Metainfo): boolean {
 export function letGo(partial: PartialBlob, error: CodedError | undefined, log: Logger): void {
   const end = async (): Promise<void> => {
     try {
-      if (isCoded(error, 'DISK_FULL')) await partial.drop();
+      if (takesNoWrites(error)) await partial.drop();
     } finally {
       await partial.release();
     }

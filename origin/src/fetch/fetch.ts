@@ -1,4 +1,4 @@
-import { CodedError, isCoded } from '@sepia/base/errors';
+import { CodedError, takesNoWrites } from '@sepia/base/errors';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
@@ -127,7 +127,7 @@ export class Fetch {
   async pieceFromSwarm(piece: number, bytes: Uint8Array, leaves?: Uint8Array): Promise<void> {
     if (this.#partial === undefined || this.state !== 'running') throw new CodedError('STALE_ATTEMPT');
     await this.#partial.writePiece(piece, bytes, leaves).catch((error: unknown) => {
-      if (isCoded(error, 'DISK_FULL')) this.#fail(error);
+      if (takesNoWrites(error)) this.#fail(error);
       throw error;
     });
     this.#landed(piece, true);

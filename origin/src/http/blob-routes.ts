@@ -1,5 +1,5 @@
 import type Router from '@koa/router';
-import { CodedError, isCoded } from '@sepia/base/errors';
+import { CodedError, isCoded, takesNoWrites } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import { type BlobFetchState, WORDS_BODY, type WordsAnswer } from '@sepia/cluster/api/blob-answers';
@@ -195,7 +195,7 @@ async function fetchWhole(deps: BlobRouteDeps, ctx: Context): Promise<void> {
       );
       return;
     } catch (error) {
-      if (!isCoded(error, 'PEER_HTTP') && !isCoded(error, 'DISK_FULL')) throw error;
+      if (!isCoded(error, 'PEER_HTTP') && !takesNoWrites(error)) throw error;
     }
     found = await deps.whole.want(name, { ...wish, hop: true }, wait, signal);
     if ('remote' in found) throw new CodedError('NO_PEERS', { detail: { digest: name.digest } });

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { askAll, askInTurn } from '@sepia/base/async/ask-many';
 import { afterOwnMs } from '@sepia/base/async/own-wait';
 import { SingleFlight } from '@sepia/base/async/single-flight';
-import { CodedError, isCoded } from '@sepia/base/errors';
+import { CodedError, isCoded, takesNoWrites } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
 import { isOutOfFiles } from '@sepia/base/system/open-files';
@@ -205,7 +205,7 @@ export class Origins {
     try {
       await this.quick(id, PROBE_MS, to(ORIGIN_BLOBS.room, wanted), signal);
     } catch (error) {
-      if (isCoded(error, 'DISK_FULL') || isCoded(error, 'OVERLOADED') || isSilence(error) || !isCoded(error))
+      if (takesNoWrites(error) || isCoded(error, 'OVERLOADED') || isSilence(error) || !isCoded(error))
         throw error;
       // It lives, but is of a version that cannot tell.
     }

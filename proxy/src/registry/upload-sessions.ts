@@ -1,6 +1,6 @@
 import { firstAnswer } from '@sepia/base/async/ask-many';
 import type { Digest } from '@sepia/base/digest';
-import { CodedError, isCoded } from '@sepia/base/errors';
+import { CodedError, isCoded, takesNoWrites } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
@@ -243,7 +243,7 @@ type NoteFull = (error: unknown) => never;
 async function roomy(ask: (roomBytes: number, noteFull: NoteFull) => Promise<string>): Promise<string> {
   let lacking = false;
   const noteFull = (error: unknown): never => {
-    lacking ||= isCoded(error, 'DISK_FULL');
+    lacking ||= takesNoWrites(error);
     throw error;
   };
   try {

@@ -197,6 +197,11 @@ export function isCoded(error: unknown, code?: ErrorCode): error is CodedError {
 /** `detail.reason` of a `BACKEND_DOWN` that asking again does not change: the registry leads where nobody is sent. */
 export const REDIRECT_REFUSED = 'redirect-refused';
 
+/** True where a disk takes no writes: it is full, read-only or fails. What is to be kept goes on elsewhere, or by it. */
+export function takesNoWrites(error: unknown): error is CodedError {
+  return isCoded(error, 'DISK_FULL') || isCoded(error, 'DISK_FAILED');
+}
+
 /**
  * True for an error of the upstream that the fetching origin reports at the end of its own deadline: another member
  * would only begin to wait anew.

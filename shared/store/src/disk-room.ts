@@ -1,5 +1,5 @@
 import { statfs } from 'node:fs/promises';
-import { CodedError, isCoded } from '@sepia/base/errors';
+import { CodedError, isCoded, takesNoWrites } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { FULL_MS, ROOM_LOOK_MS, SHORT_LOG_MS, UNUSED_ROOM_LOOK_MS } from './deadlines.ts';
@@ -32,6 +32,8 @@ export class DiskRoom {
   readonly #deps: DiskRoomDeps;
   readonly #ask: FreeBytes;
   #free = Number.MAX_SAFE_INTEGER;
+  /** Why the disk took no write, as the system says it. */
+  #failing: string | undefined;
   #heldUntilMs = 0;
   #shortLoggedMs = Number.NEGATIVE_INFINITY;
   #wasFull = false;
@@ -68,8 +70,17 @@ export class DiskRoom {
     return this.#deps.nowMs() < this.#heldUntilMs || this.#free <= RESERVE_BYTES;
   }
 
+  /** True from a write that a read-only or failing disk refused until one that it took. */
+  get isFailing(): boolean {
+    return this.#failing !== undefined;
+  }
+
   /** For `/readyz`: what this origin cannot do for want of room; empty where it can. */
   get warnings(): readonly string[] {
+    if (this.#failing !== undefined)
+      return [
+        `the disk of ${this.#deps.dir} takes no writes (${this.#failing}): what it holds is read; look after it, or replace it`,
+      ];
     if (!this.isFull) return [];
     const mib = Math.floor(this.#free / 1024 ** 2);
     return [
@@ -100,8 +111,8 @@ export class DiskRoom {
     const noted = async <T>(call: () => Promise<T>): Promise<T> => await this.#noted(call);
     return {
       open: async (path, mode) => {
-        const file = await noted(async () => await files.open(path, mode));
-        return mode === 'read' ? file : this.#guardFile(file);
+        if (mode === 'read') return await files.open(path, mode);
+        return this.#guardFile(await noted(async () => await files.open(path, mode)));
       },
       rename: (from, to, onAside) => noted(() => files.rename(from, to, onAside)),
       unlink: (path) => files.unlink(path),
@@ -131,18 +142,31 @@ export class DiskRoom {
 
   async #noted<T>(call: () => Promise<T>): Promise<T> {
     try {
-      return await call();
+      const done = await call();
+      if (this.#failing !== undefined) this.#noteWritten();
+      return done;
     } catch (error) {
-      if (isCoded(error, 'DISK_FULL')) throw this.#noteFull(error);
+      if (takesNoWrites(error)) throw this.#noteFull(error);
       throw error;
     }
   }
 
-  /** A write found no room. */
+  /** A write found no room, or no disk that takes it. */
   #noteFull(cause?: unknown): CodedError {
     this.#heldUntilMs = this.#deps.nowMs() + FULL_MS;
+    const why = isCoded(cause, 'DISK_FAILED') ? String(cause.detail['system']) : undefined;
+    if (why !== undefined && this.#failing === undefined)
+      this.#deps.log.error(this.#facts(), `disk takes no writes (${why}): other origins take them`);
+    this.#failing = why ?? this.#failing;
     this.#judge();
     return this.#error(undefined, cause);
+  }
+
+  #noteWritten(): void {
+    this.#failing = undefined;
+    this.#heldUntilMs = Number.NEGATIVE_INFINITY;
+    this.#wasFull = this.isFull;
+    this.#deps.log.info(this.#facts(), 'disk takes writes again');
   }
 
   #noteShort(neededBytes: number): void {
@@ -155,6 +179,7 @@ export class DiskRoom {
   #judge(): void {
     if (this.isFull === this.#wasFull) return;
     this.#wasFull = this.isFull;
+    if (this.#failing !== undefined) return;
     if (this.#wasFull)
       this.#deps.log.error(
         this.#facts(),
@@ -200,6 +225,12 @@ export class DiskRoom {
 
   #error(neededBytes?: number, cause?: unknown): CodedError {
     const { selfId } = this.#deps;
+    if (this.#failing !== undefined)
+      return new CodedError('DISK_FAILED', {
+        message: `disk of origin ${selfId} takes no writes (${this.#failing}); look after it`,
+        detail: { origin: selfId },
+        ...(cause === undefined ? {} : { cause }),
+      });
     const message =
       neededBytes === undefined
         ? `disk of origin ${selfId} is full; ${REMEDY}`

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { Bitfield } from '@sepia/base/bitfield';
 import { giveBack } from '@sepia/base/chunk';
 import { type Digest, Digester, digestAlgorithm } from '@sepia/base/digest';
-import { CodedError, isCoded } from '@sepia/base/errors';
+import { CodedError, takesNoWrites } from '@sepia/base/errors';
 import { ended, ignoreFailure } from '@sepia/base/failure';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { foldLeaves, PIECE_BYTES, pieceLeaves, pieceLength } from '@sepia/metainfo/tree';
@@ -309,7 +309,7 @@ export class PartialBlob {
       await this.#map.write(synced);
     } catch (error) {
       // Without map its bytes would never be used, and they are the room that is lacking.
-      if (!isCoded(error, 'DISK_FULL')) throw error;
+      if (!takesNoWrites(error)) throw error;
       await this.drop();
     } finally {
       // Who opens it anew waits for this, and finds all leaf hashes.

@@ -4,7 +4,7 @@ import { LogLines } from '@sepia/test-support/log-lines';
 import { VirtualTime } from '@sepia/test-support/virtual-time';
 import t, { type Test } from 'tap';
 import { DiskRoom } from '../src/disk-room.ts';
-import { diskFiles } from '../src/files/disk-files.ts';
+import { diskFiles, writeAll } from '../src/files/disk-files.ts';
 import type { FilePort } from '../src/files/file-port.ts';
 
 const MIB = 1024 * 1024;
@@ -134,4 +134,37 @@ t.test('it is looked at each second while room is needed or lacks, else seldom',
   t.equal(await looksIn(60_000), 6);
   room.stop();
   t.equal(await looksIn(60_000), 0);
+});
+
+t.test('a disk that takes no writes is told apart from a full one, until it takes one again', async (t) => {
+  const { room, log, clock, dir } = await setUp(t, RESERVE + 10 * MIB);
+  let system: string | undefined = 'EROFS';
+  const handle = (file: string) => ({
+    write: async (bytes: Uint8Array) => {
+      if (system !== undefined) throw Object.assign(new Error(`${system}: write`), { code: system });
+      return { bytesWritten: bytes.length, file };
+    },
+  });
+  const file = {
+    write: async (bytes: Uint8Array, at: number) => await writeAll(handle('x') as never, 'x', bytes, at),
+  };
+  const port = { ...diskFiles, open: async () => file } as unknown as FilePort;
+  const guarded = await room.guard(port).open(join(dir, 'x'), 'update');
+  const failed = { code: 'DISK_FAILED', message: 'disk of origin o2 takes no writes (EROFS); look after it' };
+  await t.rejects(guarded.write(Buffer.from('x'), 0), failed);
+  t.throws(() => room.check(1), failed);
+  t.ok(room.isFailing);
+  t.match(room.warnings, [/takes no writes \(EROFS\)/]);
+  const clock0 = clock.ms;
+  clock.ms += 60_000;
+  t.match(room.warnings, [/takes no writes/], 'it is not believed to be well because time passed');
+  room.check(1);
+  clock.ms = clock0;
+  system = undefined;
+  await guarded.write(Buffer.from('x'), 0);
+  t.notOk(room.isFailing);
+  t.notOk(room.isFull, 'nor is it waited for longer');
+  t.same(room.warnings, []);
+  const said = log.lines.map(({ msg }) => msg);
+  t.same(said, ['disk takes no writes (EROFS): other origins take them', 'disk takes writes again']);
 });

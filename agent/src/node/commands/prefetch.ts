@@ -1,6 +1,6 @@
 import { fewAtOnce } from '@sepia/base/async/few-at-once';
 import type { Digest } from '@sepia/base/digest';
-import { CodedError, isCoded } from '@sepia/base/errors';
+import { CodedError, isCoded, takesNoWrites } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { BlobName } from '@sepia/base/names/blob-name';
@@ -145,7 +145,7 @@ async function patiently<T>(step: () => Promise<T>, signal: AbortSignal): Promis
     } catch (error) {
       throwIfBug(error);
       signal.throwIfAborted();
-      const passing = isCoded(error) && error.facts.retryable && error.code !== 'DISK_FULL';
+      const passing = isCoded(error) && error.facts.retryable && !takesNoWrites(error);
       if (!passing || tries >= TRIES) throw error;
       await delay(PREFETCH_RETRY_MS * tries, signal);
     }

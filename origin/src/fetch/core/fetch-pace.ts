@@ -113,7 +113,7 @@ export class FetchPace {
    */
   failed(failure: Failed, facts: FailureFacts, nowMs: number): AfterFailure {
     const { code, detail } = failure;
-    if (code === 'DISK_FULL' || code === 'INTERNAL') return { type: 'fail' };
+    if (code === 'DISK_FULL' || code === 'DISK_FAILED' || code === 'INTERNAL') return { type: 'fail' };
     if (this.#conflicts >= MAX_CONFLICTS) return { type: 'new-attempt' };
     if (errorWeight(failure) === 'certain' && !facts.avoiding) return { type: 'fail' };
     const advance = facts.came ? advanceOf(facts.keptBytes - this.#keptBytes, facts.missingBytes) : 'none';

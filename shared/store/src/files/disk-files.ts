@@ -12,7 +12,7 @@ import {
   utimes,
 } from 'node:fs/promises';
 import { promisify } from 'node:util';
-import { CodedError, systemCode } from '@sepia/base/errors';
+import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
 import { ended, throwIfBug } from '@sepia/base/failure';
 import { asideOf } from './asides.ts';
 import type { FileFacts, FilePort, OpenFile, OpenMode } from './file-port.ts';
@@ -39,22 +39,23 @@ const syncOf = promisify(fsync);
 /** The real file system. */
 export const diskFiles: FilePort = {
   async open(path: string, mode: OpenMode): Promise<OpenFile> {
-    return new DiskFile(await told(path, () => openFile(path, mode)), path);
+    const how = mode === 'read' ? told : toldOfWrite;
+    return new DiskFile(await how(path, () => openFile(path, mode)), path);
   },
-  rename: (from, to, onAside) => told(to, () => renameOver(from, to, onAside)),
-  unlink: (path) => unlessMissing(undefined, () => told(path, () => unlinkFile(path))),
+  rename: (from, to, onAside) => toldOfWrite(to, () => renameOver(from, to, onAside)),
+  unlink: (path) => unlessMissing(undefined, () => toldOfWrite(path, () => unlinkFile(path))),
   list: (folder) => unlessMissing<string[]>([], () => told(folder, () => readdir(folder))),
   stat: (path) => unlessMissing<FileFacts | undefined>(undefined, () => told(path, () => facts(path))),
   async makeFolder(path: string): Promise<void> {
     try {
-      await told(path, () => mkdir(path, { mode: 0o750 }));
+      await toldOfWrite(path, () => mkdir(path, { mode: 0o750 }));
     } catch (error) {
       if (systemCode(error) !== 'EEXIST') throw error;
     }
   },
   /** Its names were just changed or read: to open it waits for no disk, and costs less than to hand that to the pool. */
   async syncFolder(path: string): Promise<void> {
-    await told(path, async () => {
+    await toldOfWrite(path, async () => {
       const folder = openSync(path, 'r');
       try {
         await syncOf(folder);
@@ -120,7 +121,7 @@ export async function writeAll(
   at: number,
 ): Promise<void> {
   for (let done = 0; done < bytes.length; ) {
-    const { bytesWritten } = await told(path, () =>
+    const { bytesWritten } = await toldOfWrite(path, () =>
       handle.write(bytes, done, bytes.length - done, at + done),
     );
     done += bytesWritten;
@@ -162,11 +163,11 @@ class DiskFile implements OpenFile {
   }
 
   truncate(sizeBytes: number): Promise<void> {
-    return told(this.#path, () => this.#handle.truncate(sizeBytes));
+    return toldOfWrite(this.#path, () => this.#handle.truncate(sizeBytes));
   }
 
   sync(): Promise<void> {
-    return told(this.#path, () => this.#handle.datasync());
+    return toldOfWrite(this.#path, () => this.#handle.datasync());
   }
 
   async sizeBytes(): Promise<number> {
@@ -275,6 +276,21 @@ async function told<T>(path: string, call: () => Promise<T>): Promise<T> {
         cause,
       });
     throw cause;
+  }
+}
+
+/** As {@link told} of what changes the disk: one that is read-only or fails takes nothing, and what it holds may be well. */
+async function toldOfWrite<T>(path: string, call: () => Promise<T>): Promise<T> {
+  try {
+    return await told(path, call);
+  } catch (cause) {
+    if (!isCoded(cause, 'DISK_CORRUPT')) throw cause;
+    const { system } = cause.detail;
+    throw new CodedError('DISK_FAILED', {
+      message: `disk takes no writes: ${String(system)}`,
+      detail: { path, system },
+      cause,
+    });
   }
 }
 
