@@ -9,10 +9,12 @@ import { processMemoryBytes } from '@sepia/base/memory/process-memory';
 import { Metrics } from '@sepia/base/metrics';
 import { Reach, steadyMs } from '@sepia/base/reach';
 import type { Cluster } from '@sepia/cluster/cluster';
+import { encryptionOf } from '@sepia/cluster/member-config';
 import { followingClient } from '@sepia/cluster/ring-follower';
 import { startAdmin } from '@sepia/http/admin';
 import { HttpListener } from '@sepia/http/listener';
 import { createDispatcher } from '@sepia/http/sockets';
+import { listenerTls } from '@sepia/http/tls/listener-tls';
 import { LargeLayers } from '@sepia/lazy/convert/large-layers';
 import { isLayerRecord } from '@sepia/lazy/convert/layer-job';
 import { PackPool } from '@sepia/lazy/pack/pool';
@@ -93,7 +95,7 @@ async function openParts({ config, env, cluster, clusterKey, id, log, stops }: G
   const work = join(config.data, 'work');
   await sweepScratch(work);
   const oldSignatures = config['old-signatures'];
-  const dispatcher = createDispatcher();
+  const dispatcher = createDispatcher({ encryption: encryptionOf(cluster, clusterKey) });
   stops.push('sockets', () => dispatcher.destroy());
   const { credentials } = config;
   const registries = new ResultRegistries({ cluster, credentials, env, log, nowMs: steadyMs, dateMs });
@@ -146,7 +148,9 @@ async function serve(
     oldSignatures: config['old-signatures'],
     stopping: stopping.signal,
   });
-  const listener = await HttpListener.start(app.callback(), config.listen, 'listen');
+  const encryption = encryptionOf(cluster, clusterKey);
+  const tls = listenerTls({ log, nowMs: steadyMs }, { key: 'listen', encryption });
+  const listener = await HttpListener.start(app.callback(), config.listen, 'listen', { tls });
   stops.push('listener', () => listener.stop(STOP_GRACE_MS));
   const notReady = (): string | undefined =>
     stopping.signal.aborted ? 'stopping' : reach.lack(performance.now())?.why;

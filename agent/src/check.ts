@@ -1,7 +1,10 @@
 import { checkAudit } from '@sepia/base/audit';
 import { readClusterKey } from '@sepia/base/config/load';
+import { silentLogger } from '@sepia/base/log';
+import { steadyMs } from '@sepia/base/reach';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { checkDefaultUpstreams, readCluster } from '@sepia/cluster/member-config';
+import { checkListeners } from '@sepia/http/tls/listener-tls';
 import { checkFolders } from '@sepia/store/make-folders';
 import type { AgentConfig } from './config.ts';
 
@@ -22,6 +25,7 @@ export function checkAgent(config: AgentConfig): AgentFiles {
   checkDefaultUpstreams(config.listeners, cluster);
   const file = config['node-secret-file'];
   const nodeSecret = file === undefined ? undefined : readClusterKey(file, 'node-secret-file');
+  checkListeners({ log: silentLogger(), nowMs: steadyMs }, config.listeners);
   checkAudit(config['audit-log']);
   checkFolders(config.data, 'data');
   return { cluster, clusterKey, nodeSecret };

@@ -48,10 +48,11 @@ const KEYS = z.strictObject({
       z.strictObject({
         listen: hostPort().describe('Address of the registry endpoint, on loopback.'),
         'default-upstream': LISTENER_KEYS['default-upstream'],
+        tls: LISTENER_KEYS.tls,
         'public-url': baseUrl()
           .optional()
           .describe(
-            'Where clients reach this listener, for the address of its tokens; default: http and the Host that they name.',
+            'Where clients reach this listener, for the address of its tokens; default: the Host that they name, by http or, with tls, https.',
           ),
         'trusted-proxies': LISTENER_KEYS['trusted-proxies'],
       }),

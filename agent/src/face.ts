@@ -8,6 +8,7 @@ import { HttpListener } from '@sepia/http/listener';
 import { OPEN_ROUTES } from '@sepia/http/open-routes';
 import { createRouter, routesOf } from '@sepia/http/router';
 import { CallVerifier } from '@sepia/http/sign';
+import { listenerTls } from '@sepia/http/tls/listener-tls';
 import type Koa from 'koa';
 import { AccessClient } from './cluster/access-client.ts';
 import { ProxyClient } from './cluster/proxy-client.ts';
@@ -67,7 +68,8 @@ export async function startFace(
       },
     );
     apps.push(app);
-    const listener = await HttpListener.start(app.callback(), listen, `listeners.${index}.listen`);
+    const tls = listenerTls(ground, { files: one.tls, key: `listeners.${index}.tls` });
+    const listener = await HttpListener.start(app.callback(), listen, `listeners.${index}.listen`, { tls });
     listeners.push(listener);
     stops.push('listener', () => listener.stop(STOP_GRACE_MS));
   }

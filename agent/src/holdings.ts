@@ -1,5 +1,6 @@
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { LINK_BELIEF_MS, LinkLedger } from '@sepia/cluster/core/link-ledger';
+import { encryptionOf } from '@sepia/cluster/member-config';
 import type { Scrubber } from '@sepia/store/scrubber';
 import type { SwarmEngine } from '@sepia/swarm/shell/engine';
 import { listenForPeers, memberEngine } from '@sepia/swarm/shell/member-engine';
@@ -99,7 +100,10 @@ async function openSwarmPorts({
   stops,
 }: Ground): Promise<NodeSwarms> {
   const { policies } = cluster.document;
-  const engine = memberEngine({ clusterKey, log, policies }, { id: nodeId, zone: config.zone });
+  const engine = memberEngine(
+    { clusterKey, log, policies, encryption: encryptionOf(cluster, clusterKey) },
+    { id: nodeId, zone: config.zone },
+  );
   stops.push('swarm', () => engine.stop());
   const listening = await listenForPeers(engine, config['peer-listen']);
   return { engine, listening, addresses: () => config.advertise ?? listening, book: new LeaseBook() };

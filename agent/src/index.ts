@@ -1,4 +1,4 @@
-import { loadConfig, withPaths } from '@sepia/base/config/load';
+import { loadConfig, withListenerPaths, withPaths } from '@sepia/base/config/load';
 import type { z } from 'zod';
 import { AGENT_CONFIG, type AgentConfig } from './config.ts';
 import type { AgentGiven } from './ground.ts';
@@ -16,13 +16,14 @@ export async function createAgent(config: AgentConfig, deps: AgentGiven = {}): P
 /** Reads an agent's config file; its paths become absolute. @throws {CodedError} `CONFIG_INVALID` */
 export function loadAgentConfig(file: string): AgentConfig {
   const config = loadConfig(file, AGENT_CONFIG as unknown as z.ZodType<AgentConfig>);
-  return Object.freeze(
-    withPaths(file, config, [
+  return Object.freeze({
+    ...withPaths(file, config, [
       'data',
       'cluster-key-file',
       'cluster-document',
       'node-secret-file',
       'audit-log',
     ]),
-  );
+    listeners: withListenerPaths(file, config.listeners),
+  });
 }

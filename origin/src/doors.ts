@@ -1,6 +1,8 @@
 import { CodedError } from '@sepia/base/errors';
+import { encryptionOf } from '@sepia/cluster/member-config';
 import { startAdmin } from '@sepia/http/admin';
 import { HttpListener } from '@sepia/http/listener';
+import { listenerTls } from '@sepia/http/tls/listener-tls';
 import type { Content, Names } from './content.ts';
 import { originGauges } from './gauges.ts';
 import type { Ground } from './ground.ts';
@@ -15,7 +17,7 @@ export type OriginParts = Ground & Wires & Names & Content & Pushes & Keeping;
 
 /** Last: the port for members and the admin port. They serve when this resolves. @throws {CodedError} `START_FAILED` */
 export async function openDoors(parts: OriginParts) {
-  const { given, metrics, clock, standing, ending, room, recordEngine } = parts;
+  const { given, metrics, clock, nowMs, standing, ending, room, recordEngine } = parts;
   const { health, ring, recovery, scrubber, store, writeBack, writeBehind } = parts;
   const { config, cluster, clusterKey, selfId, log, stops } = given;
   const { deadlines } = config;
@@ -35,7 +37,9 @@ export async function openDoors(parts: OriginParts) {
       onBytes: (bytes) => parts.servedBytes.inc(bytes),
     }),
   });
-  const listener = await HttpListener.start(app.callback(), config.listen, 'listen');
+  const encryption = encryptionOf(cluster, clusterKey);
+  const tls = listenerTls({ log, nowMs }, { key: 'listen', encryption });
+  const listener = await HttpListener.start(app.callback(), config.listen, 'listen', { tls });
   stops.push('listener', async () => await listener.stop(deadlines.drain));
   const notReady = (): string | undefined =>
     stopping.signal.aborted ? 'stopping' : (recovery.startUp.pending ?? recordEngine.away);

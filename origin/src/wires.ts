@@ -1,4 +1,5 @@
 import { Health, type Rest } from '@sepia/cluster/core/health';
+import { encryptionOf } from '@sepia/cluster/member-config';
 import { InternalClient } from '@sepia/http/client';
 import { createDispatcher, createMemberSockets } from '@sepia/http/sockets';
 import { listenForPeers, memberEngine } from '@sepia/swarm/shell/member-engine';
@@ -22,8 +23,10 @@ export type Wires = Awaited<ReturnType<typeof openWires>>;
 export async function openWires(ground: Ground) {
   const { given, pace, clock, nowMs, dateMs, backends, recordEngine } = ground;
   const { config, cluster, clusterKey, selfId, log, stops, env } = given;
-  const { sockets, destroy } = createMemberSockets({ connectTimeoutMs: CONNECT_MS });
-  const probes = createDispatcher({ connections: PROBE_CONNECTIONS, connectTimeoutMs: CONNECT_MS });
+  const encryption = encryptionOf(cluster, clusterKey);
+  const reached = { connectTimeoutMs: CONNECT_MS, encryption };
+  const { sockets, destroy } = createMemberSockets(reached);
+  const probes = createDispatcher({ ...reached, connections: PROBE_CONNECTIONS });
   const health = new Health(nowMs, REST);
   const own = { clusterKey, memberId: selfId, clock, oldSignatures: config['old-signatures'] };
   const client = new InternalClient({ ...own, ...sockets });
@@ -46,7 +49,10 @@ export async function openWires(ground: Ground) {
   stops.push('sockets', destroy);
   stops.push('sockets of probes', async () => await probes.destroy());
   const { policies } = cluster.document;
-  const engine = memberEngine({ clusterKey, log, policies }, { id: selfId, zone: config.zone, origin: true });
+  const engine = memberEngine(
+    { clusterKey, log, policies, encryption },
+    { id: selfId, zone: config.zone, origin: true },
+  );
   stops.push('swarm engine', async () => await engine.stop());
   const peerAddresses = await listenForPeers(engine, config['peer-listen']);
   return {

@@ -4,6 +4,7 @@ import { silentLogger } from '@sepia/base/log';
 import { steadyMs } from '@sepia/base/reach';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { checkDefaultUpstreams, checkedId, readCluster } from '@sepia/cluster/member-config';
+import { checkListeners } from '@sepia/http/tls/listener-tls';
 import { readAccounts } from './accounts/accounts.ts';
 import type { ProxyConfig } from './config.ts';
 import { driverAuth, webhookAuth } from './harbor/request-auth.ts';
@@ -27,6 +28,7 @@ export function checkProxy(config: ProxyConfig): ProxyFiles {
   const quiet = { log: silentLogger(), nowMs: steadyMs };
   driverAuth(quiet, config.harbor['driver-auth']);
   webhookAuth(quiet, config.harbor.webhook);
+  checkListeners(quiet, config.listeners);
   checkAudit(config['audit-log']);
   return { cluster, clusterKey, id };
 }

@@ -7,10 +7,11 @@ import { HARBOR_CONFIG } from './harbor/config.ts';
 const LISTENER = z.strictObject({
   listen: hostPort().describe('Address of the registry endpoint (read and write).'),
   'default-upstream': LISTENER_KEYS['default-upstream'],
+  tls: LISTENER_KEYS.tls,
   'public-url': baseUrl()
     .optional()
     .describe(
-      'Where clients reach this listener, for the address of its tokens; default: http and the Host that they name. X-Forwarded headers are never looked at for it.',
+      'Where clients reach this listener, for the address of its tokens; default: the Host that they name, by http or, with tls, https. X-Forwarded headers are never looked at for it.',
     ),
   'trusted-proxies': LISTENER_KEYS['trusted-proxies'],
 });

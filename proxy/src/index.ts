@@ -1,4 +1,4 @@
-import { loadConfig, withPaths } from '@sepia/base/config/load';
+import { loadConfig, withListenerPaths, withPaths } from '@sepia/base/config/load';
 import type { Logger } from '@sepia/base/log';
 import type { z } from 'zod';
 import { PROXY_CONFIG, type ProxyConfig } from './config.ts';
@@ -28,6 +28,7 @@ export function loadProxyConfig(file: string): ProxyConfig {
       'accounts-file',
       'audit-log',
     ]),
+    listeners: withListenerPaths(file, config.listeners),
     harbor: {
       ...config.harbor,
       'driver-auth': withPaths(file, driver, ['secret-file']),

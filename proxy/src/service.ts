@@ -4,10 +4,12 @@ import { StopStack, startAll } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
 import { steadyMs } from '@sepia/base/reach';
 import { Health, UNTIL_IT_ANSWERS } from '@sepia/cluster/core/health';
+import { encryptionOf } from '@sepia/cluster/member-config';
 import { followingClient } from '@sepia/cluster/ring-follower';
 import { startAdmin } from '@sepia/http/admin';
 import { HttpListener } from '@sepia/http/listener';
 import { createDispatcher, createMemberSockets } from '@sepia/http/sockets';
+import { listenerTls } from '@sepia/http/tls/listener-tls';
 import { checkProxy } from './check.ts';
 import { Origins } from './cluster/origins.ts';
 import type { ProxyConfig } from './config.ts';
@@ -75,9 +77,10 @@ function createParts(
   const clock = new MemberClock();
   const nowMs = steadyMs;
   const dateMs = clock.nowMs;
-  const { sockets, destroy } = createMemberSockets({ connections: CONNECTIONS });
+  const encryption = encryptionOf(cluster, clusterKey);
+  const { sockets, destroy } = createMemberSockets({ connections: CONNECTIONS, encryption });
   stops.push('sockets', destroy);
-  const probes = createDispatcher({ connections: PROBE_CONNECTIONS });
+  const probes = createDispatcher({ connections: PROBE_CONNECTIONS, encryption });
   stops.push('sockets of probes', () => probes.destroy());
   const own = { clusterKey, memberId: id, clock, oldSignatures: config['old-signatures'] };
   const client = followingClient(cluster, log, { ...own, ...sockets });
@@ -100,16 +103,18 @@ function createParts(
 
 /** Opens the listeners and the admin port; stops drain them first. */
 async function serve(
-  { config, log, clock, metrics, origins }: FaceParts,
+  { config, cluster, clusterKey, log, clock, nowMs, metrics, origins }: FaceParts,
   face: Face,
   state: ServingState,
   stops: StopStack,
 ): Promise<{ readonly urls: readonly string[]; readonly admin: HttpListener }> {
   const apps = config.listeners.map((one) => face.app(one));
+  const encryption = encryptionOf(cluster, clusterKey);
   const listeners: HttpListener[] = [];
   for (const [index, one] of config.listeners.entries()) {
-    const at = `listeners.${index}.listen`;
-    const listener = await HttpListener.start(apps[index]!.callback(), one.listen, at);
+    const at = `listeners.${index}`;
+    const tls = listenerTls({ log, nowMs }, { files: one.tls, key: `${at}.tls`, encryption });
+    const listener = await HttpListener.start(apps[index]!.callback(), one.listen, `${at}.listen`, { tls });
     listeners.push(listener);
     stops.push(`listener ${one.listen}`, () => listener.stop(0));
   }

@@ -62,6 +62,7 @@ export const ERROR_TABLE = {
     false,
     'internal call is not signed with this cluster key; check cluster-key-file and clocks',
   ),
+  TLS_REQUIRED: f('DENIED', 400, false, 'this endpoint speaks HTTPS alone'),
   METHOD_UNSUPPORTED: f('UNSUPPORTED', 405, false, 'operation not supported here'),
   ROUTE_UNKNOWN: f('UNSUPPORTED', 404, false, 'no such route'),
   REQUEST_INVALID: f('UNSUPPORTED', 400, false, 'request is not valid'),

@@ -1,5 +1,6 @@
 import { readClusterKey } from '@sepia/base/config/load';
 import { CodedError } from '@sepia/base/errors';
+import { type MemberEncryption, memberEncryption } from '@sepia/http/tls/cluster-encryption';
 import { Cluster } from './cluster.ts';
 import type { MemberRole } from './document.ts';
 import { loadClusterDocument } from './load-document.ts';
@@ -13,6 +14,11 @@ export function readCluster(config: {
 }): { readonly cluster: Cluster; readonly clusterKey: Uint8Array } {
   const cluster = new Cluster(loadClusterDocument(config['cluster-document']));
   return { cluster, clusterKey: readClusterKey(config['cluster-key-file']) };
+}
+
+/** How members of a cluster encrypt what they say to each other; undefined: not at all. */
+export function encryptionOf(cluster: Cluster, clusterKey: Uint8Array): MemberEncryption | undefined {
+  return memberEncryption(cluster.document.policies.encryption, clusterKey);
 }
 
 /** The configured id, if the cluster document has a member of this role by it. @throws {CodedError} `CONFIG_INVALID` */

@@ -1,3 +1,4 @@
+import { ENCRYPTIONS } from '@sepia/base/config/encryption';
 import { bytes, duration } from '@sepia/base/config/units';
 import { z } from 'zod';
 
@@ -7,6 +8,12 @@ export type StrangersPolicy = (typeof STRANGERS_POLICIES)[number];
 
 /** Section `policies` of the cluster document. */
 export const POLICIES = z.strictObject({
+  encryption: z
+    .enum(ENCRYPTIONS)
+    .default('off')
+    .describe(
+      'Whether members encrypt what they say to each other, calls and pieces alike, with TLS by the cluster key. accept: they take it, and dial in plain. on: they dial with it, and take both. require: a member that comes in plain is refused. A running cluster goes from off to require by each of these steps, all members restarted at each.',
+    ),
   strangers: z
     .enum(STRANGERS_POLICIES)
     .default('never')

@@ -80,7 +80,7 @@ export async function startAdmin(deps: AdminDeps, address: string): Promise<Http
   app.use(routesOf(router));
   // Whoever asks what is wrong is answered with what is kept in reserve.
   const room = { takes: () => true };
-  const listener = await HttpListener.start(app.callback(), address, 'admin-listen', undefined, room);
+  const listener = await HttpListener.start(app.callback(), address, 'admin-listen', { room });
   listener.onStopped(unheard);
   return listener;
 }

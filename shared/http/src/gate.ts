@@ -4,6 +4,7 @@ import { type Guard, guardOf, type OpenRoutes } from './open-routes.ts';
 import { isOwnHost } from './own-host.ts';
 import type { CallVerifier } from './sign.ts';
 import { claimsSigned, verifyRequest } from './signed.ts';
+import { demandTls } from './tls/listener-tls.ts';
 
 /** Lets a stranger's request pass, or throws. */
 export type GuardCheck = (ctx: Context) => void | Promise<void>;
@@ -29,7 +30,7 @@ const INTERNAL_PATH = /^\/v1(?:\/|$)/i;
  * The gate of a listener. A request that claims to come from a member must carry a right signature, whatever its path.
  * Any other passes only on a path of `open`, by that path's guard. The path is compared as routing will read it:
  * undecoded, case by case, whole.
- * Codes: `SIGNATURE_INVALID`, `ROUTE_UNKNOWN`, `REQUEST_INVALID`, and what guards throw.
+ * Codes: `SIGNATURE_INVALID`, `ROUTE_UNKNOWN`, `REQUEST_INVALID`, `TLS_REQUIRED`, and what guards throw.
  * @throws {TypeError} for a guard without a check
  */
 export function createGate(deps: GateDeps): Gate {
@@ -42,8 +43,10 @@ export function createGate(deps: GateDeps): Gate {
     demandPlainHttp(ctx as Context);
     if (!ctx.url.startsWith('/')) toOriginForm(ctx as Context);
     if (verifier !== undefined && claimsSigned(ctx as Context)) {
+      demandTls(ctx.req.socket, 'members');
       await verifyRequest(ctx as Context, verifier);
     } else {
+      demandTls(ctx.req.socket, 'strangers');
       if (deps.hosts !== undefined) demandOwnHost(ctx as Context, deps.hosts(), LISTENER_REMEDY);
       const guard = guardOf(open, ctx.path);
       if (guard === undefined) refuse(ctx as Context, verifier !== undefined);

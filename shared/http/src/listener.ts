@@ -7,7 +7,18 @@ import { openFiles, outOfFiles } from '@sepia/base/system/open-files';
 import { DescriptorRoom } from './core/descriptor-room.ts';
 import { ANSWER_MS, IDLE_PROGRESS_MS, REFUSED_MS } from './deadlines/sockets.ts';
 import { SAFETY_HEADERS } from './safety-headers.ts';
-import { createHttpServer, MAX_HEADER_BYTES } from './sockets.ts';
+import { createHttpServer, MAX_HEADER_BYTES, type MadeServer } from './sockets.ts';
+import type { ListenerTls } from './tls/listener-tls.ts';
+import { otherEnd } from './tls/tls-or-plain.ts';
+
+interface HttpListenerOptions {
+  /** Connections that carry nothing for so long are cut, but not while their client waits for an answer. */
+  readonly idleMs?: number;
+  /** Whether there are descriptors for one more; who comes when there are none is answered 503 `MEMBER_BUSY`. */
+  readonly room?: Pick<DescriptorRoom, 'takes'>;
+  /** TLS beside plain HTTP, or in place of it; see {@link ListenerTls}. */
+  readonly tls?: ListenerTls | undefined;
+}
 
 /** So many clients at once are told that there is no descriptor for them, the others see their connection closed. */
 const MOST_REFUSED = 8;
@@ -17,33 +28,35 @@ const OWN_ROOM = new DescriptorRoom({ look: openFiles, nowMs: () => performance.
 /** A bound HTTP listener that can be drained. */
 export class HttpListener {
   readonly #server: Server;
+  readonly #cutUnsorted: () => void;
+  readonly #scheme: 'http' | 'https';
   #stopping: Promise<void> | undefined;
 
-  private constructor(server: Server) {
+  private constructor({ server, cutUnsorted }: MadeServer, scheme: 'http' | 'https') {
     this.#server = server;
+    this.#cutUnsorted = cutUnsorted;
+    this.#scheme = scheme;
   }
 
   /**
-   * Binds `address` (`host:port`, port 0 = any). `key` names the config key in the error. Connections that carry nothing for
-   * `idleMs` are cut, but not while their client waits for an answer. `room`: whether there are descriptors for one more; who
-   * comes then is answered 503 `MEMBER_BUSY`.
+   * Binds `address` (`host:port`, port 0 = any). `key` names the config key in the error.
    * @throws {CodedError} `START_FAILED` when the port is taken or the address is not ours
    */
   static async start(
     listener: RequestListener,
     address: string,
     key: string,
-    idleMs = IDLE_PROGRESS_MS * 2,
-    room: Pick<DescriptorRoom, 'takes'> = OWN_ROOM,
+    { idleMs = IDLE_PROGRESS_MS * 2, room = OWN_ROOM, tls }: HttpListenerOptions = {},
   ): Promise<HttpListener> {
     const target = parseHostPort(address);
     if (target === undefined)
       throw new CodedError('CONFIG_INVALID', { message: `${key}: "${address}" is not host:port` });
-    const refused = new Set<Socket>();
-    const server = createHttpServer((req, res) => {
-      if (refused.has(req.socket)) refuseBusy(res);
+    const refused = new Set<string>();
+    const made = createHttpServer((req, res) => {
+      if (refused.size > 0 && refused.has(otherEnd(req.socket))) refuseBusy(res);
       else listener(req, res);
-    });
+    }, tls);
+    const { server } = made;
     // Not on the socket: after an answer Node gives a socket the server's timeout again, for each request anew.
     server.timeout = idleMs;
     server.on('connection', (socket) => {
@@ -66,7 +79,7 @@ export class HttpListener {
       server.once('error', (cause) => reject(bindError(cause, key, address)));
       server.listen(target.port, target.host, resolve);
     });
-    return new HttpListener(server);
+    return new HttpListener(made, tls?.plain.strangers === false ? 'https' : 'http');
   }
 
   get port(): number {
@@ -79,7 +92,7 @@ export class HttpListener {
   }
 
   get url(): string {
-    return `http://${this.hostPort}`;
+    return `${this.#scheme}://${this.hostPort}`;
   }
 
   /** Calls `listener` once, when nothing is served any more. */
@@ -95,6 +108,7 @@ export class HttpListener {
 
   async #stop(graceMs: number): Promise<void> {
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    this.#cutUnsorted();
     this.#server.closeIdleConnections();
     const sweep = setInterval(() => this.#server.closeIdleConnections(), 50);
     const cut = setTimeout(() => this.#server.closeAllConnections(), graceMs);
@@ -153,16 +167,17 @@ function refuseUnread(error: Error, socket: Duplex): void {
 }
 
 /** Keeps a connection that is one too many until its request has come and is answered, for a moment. */
-function holdRefused(socket: Socket, refused: Set<Socket>): void {
+function holdRefused(socket: Socket, refused: Set<string>): void {
   if (refused.size >= MOST_REFUSED) {
     socket.destroy();
     return;
   }
-  refused.add(socket);
+  const end = otherEnd(socket);
+  refused.add(end);
   const cut = setTimeout(() => socket.destroy(), REFUSED_MS);
   socket.once('close', () => {
     clearTimeout(cut);
-    refused.delete(socket);
+    refused.delete(end);
   });
 }
 

@@ -1,6 +1,6 @@
 import type { RequestListener, Server } from 'node:http';
 import type { LookupFunction, OnReadOpts, Socket } from 'node:net';
-import { getCACertificates } from 'node:tls';
+import { type ConnectionOptions, getCACertificates } from 'node:tls';
 import { keepRead, READ_BUFFER } from '@sepia/base/chunk';
 import type { buildConnector as Connect, Dispatcher } from 'undici';
 import { InterimAnswers } from './core/interim-answers.ts';
@@ -11,6 +11,9 @@ import {
   SERVER_KEEP_ALIVE_MS,
 } from './deadlines/sockets.ts';
 import { Agent, buildConnector, Pool, ProxyAgent } from './loaded/undici.ts';
+import type { MemberEncryption } from './tls/cluster-encryption.ts';
+import { type ListenerTls, notePlain } from './tls/listener-tls.ts';
+import { TlsOrPlain } from './tls/tls-or-plain.ts';
 
 /** Not by `import`: that reads every export of the module, and with `WebSocket` loads Node's own client of HTTP for nothing. */
 const { createServer } = process.getBuiltinModule('node:http');
@@ -18,8 +21,14 @@ const { createServer } = process.getBuiltinModule('node:http');
 /** Largest request header block taken, in bytes. */
 export const MAX_HEADER_BYTES = 32 * 1024;
 
-/** The one place where this process's HTTP listeners are made: TLS goes under here. */
-export function createHttpServer(listener: RequestListener): Server {
+/** A server, and how to end connections that it has not been given yet. */
+export interface MadeServer {
+  readonly server: Server;
+  readonly cutUnsorted: () => void;
+}
+
+/** The one place where this process's HTTP listeners are made. With `tls` each connection may begin a handshake or not. */
+export function createHttpServer(listener: RequestListener, tls?: ListenerTls): MadeServer {
   const server = createServer(
     {
       maxHeaderSize: MAX_HEADER_BYTES,
@@ -33,7 +42,31 @@ export function createHttpServer(listener: RequestListener): Server {
   server.requestTimeout = 0;
   server.headersTimeout = REQUEST_HEADER_MS;
   server.maxRequestsPerSocket = 0;
-  return server;
+  return { server, cutUnsorted: tls === undefined ? () => undefined : putUnder(server, tls) };
+}
+
+/** Puts TLS between a server and its connections: what Node would do with one is done when it is known what it speaks. */
+function putUnder(server: Server, tls: ListenerTls): () => void {
+  const serve = server.listeners('connection') as ((socket: Socket) => void)[];
+  const serveAll = (socket: Socket): void => {
+    for (const one of serve) one.call(server, socket);
+  };
+  let options = tls.options();
+  const sorted = new TlsOrPlain(options, REQUEST_HEADER_MS, {
+    onPlain: (socket) => {
+      notePlain(socket, tls.plain);
+      serveAll(socket);
+    },
+    onSecure: serveAll,
+  });
+  server.removeAllListeners('connection');
+  server.on('connection', (socket: Socket) => {
+    const now = tls.options();
+    if (now !== options) sorted.renew(now);
+    options = now;
+    sorted.take(socket);
+  });
+  return () => sorted.cutUnsorted();
 }
 
 interface ClientSocketOptions {
@@ -55,6 +88,8 @@ interface ClientSocketOptions {
    * a body goes on to clients, it would lie in memory as long as one of them does not read.
    */
   readonly readsBodies?: boolean;
+  /** For sockets to members alone: how the cluster encrypts them. Every connection, also of an `http:` URL, is encrypted so. */
+  readonly encryption?: MemberEncryption | undefined;
 }
 
 /** An HTTP proxy: `http://host:port`, and its `Proxy-Authorization`. */
@@ -85,7 +120,7 @@ export function createDispatcher(options: ClientSocketOptions = {}): Dispatcher 
   if (proxy === undefined)
     return new Agent({
       ...common,
-      connect: withoutInterim(options.readsBodies === true ? connectorOf(tls) : buildConnector(tls)),
+      connect: withoutInterim(connectorFor(options, tls)),
     });
   const { url: uri, authorization: token } = proxy;
   const proxyTls = { timeout: tls.timeout };
@@ -136,6 +171,23 @@ function skipInterim(socket: Socket): void {
   };
 }
 
+function connectorFor(
+  { encryption, readsBodies }: ClientSocketOptions,
+  tls: Connect.BuildOptions,
+): Connect.connector {
+  if (encryption?.client !== undefined) return toMembers(encryption.client, tls);
+  return readsBodies === true ? connectorOf(tls) : buildConnector(tls);
+}
+
+/** Members are dialled by TLS whatever their URL says: the cluster key is what they show. */
+function toMembers(client: ConnectionOptions, { timeout }: Connect.BuildOptions): Connect.connector {
+  const secure = buildConnector({ ...client, timeout, maxCachedSessions: 0 } as Connect.BuildOptions);
+  return (to, done) => {
+    const port = to.port || (to.protocol === 'https:' ? '443' : '80');
+    secure({ ...to, port, protocol: 'https:' }, done);
+  };
+}
+
 /** A plain connection is read 256 KiB at once; TLS gives no more than 16, and is read as Node does. */
 function connectorOf(options: Connect.BuildOptions): Connect.connector {
   const plain = buildConnector({ ...options, onread: READS } as Connect.BuildOptions);
@@ -161,7 +213,7 @@ export interface MemberSockets {
 
 /** Sockets of each kind, so many per host of each. */
 export function createMemberSockets(
-  options: Pick<ClientSocketOptions, 'connections' | 'connectTimeoutMs'> = {},
+  options: Pick<ClientSocketOptions, 'connections' | 'connectTimeoutMs' | 'encryption'> = {},
 ): { readonly sockets: MemberSockets; destroy(): Promise<void> } {
   const sockets = {
     dispatcher: createDispatcher(options),

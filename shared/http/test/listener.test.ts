@@ -54,7 +54,7 @@ t.test(
       },
       '127.0.0.1:0',
       'listen',
-      idleMs,
+      { idleMs },
     );
     t.teardown(() => listener.stop(0));
     const answer = await request(`${listener.url}/slow`);
@@ -74,7 +74,7 @@ t.test('a second request on one connection has the deadlines of the first', asyn
     (req, res) => req.resume().on('end', () => res.end('read')),
     '127.0.0.1:0',
     'listen',
-    DEADLINE_MS,
+    { idleMs: DEADLINE_MS },
   );
   t.teardown(() => listener.stop(0));
   const socket = connect(listener.port, '127.0.0.1');
@@ -164,8 +164,7 @@ t.test(
       },
       '127.0.0.1:0',
       'listen',
-      undefined,
-      room,
+      { room },
     );
     t.teardown(() => listener.stop(0));
     const { text, closed } = await rawHttp(listener.url, 'GET /refused HTTP/1.1\r\nHost: x\r\n\r\n');
@@ -182,8 +181,8 @@ t.test(
 );
 
 t.test('who sends nothing is not kept waiting, and no more than eight are', async (t) => {
-  const listener = await HttpListener.start(() => undefined, '127.0.0.1:0', 'listen', undefined, {
-    takes: () => false,
+  const listener = await HttpListener.start(() => undefined, '127.0.0.1:0', 'listen', {
+    room: { takes: () => false },
   });
   t.teardown(() => listener.stop(0));
   const many = Array.from({ length: 12 }, () => connect(listener.port, '127.0.0.1'));

@@ -2,11 +2,11 @@ import type { NamedFile } from '@sepia/base/config/live-texts';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
 import type { ProxyAddress } from '@sepia/http/sockets';
+import { liveTls } from '@sepia/http/tls/tls-texts';
 import { type ProxyEnvironment, parseProxy, proxyEnvironment, proxyFor } from './core/proxy-choice.ts';
 import type { Home } from './core/reach.ts';
 import { basic } from './credentials/basic.ts';
 import { type CredentialConfig, openCredentials } from './credentials/open.ts';
-import { liveTls } from './credentials/tls-texts.ts';
 import type { UpstreamClientOptions } from './queries.ts';
 import { TargetClient } from './target-client.ts';
 

@@ -3,6 +3,7 @@ import type { LookupFunction } from 'node:net';
 import { CodedError, REDIRECT_REFUSED } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { createDispatcher, type Dispatcher, type ProxyAddress } from '@sepia/http/sockets';
+import type { TlsTexts } from '@sepia/http/tls/tls-texts';
 import {
   type AddressClass,
   classOf,
@@ -14,7 +15,6 @@ import {
   placeOf,
 } from './core/reach.ts';
 import { Pools, type PoolTerms } from './credentials/pools.ts';
-import type { TlsTexts } from './credentials/tls-texts.ts';
 
 /** Finds all addresses of a host name; the system's resolver unless a test says otherwise. */
 export type Resolve = (

@@ -1,12 +1,12 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
 import type { ProxyAddress } from '@sepia/http/sockets';
+import type { TlsTexts } from '@sepia/http/tls/tls-texts';
 import type { BearerChallenge } from '@sepia/oci/www-authenticate';
 import type { Authorizer, UpstreamChallenge } from './authenticator.ts';
 import { Authority, TOKEN_SLOTS } from './authority.ts';
 import { type Home, isSameItem } from './core/reach.ts';
 import { type CredentialSource, type Credentials, fixedCredentials } from './credentials/source.ts';
-import type { TlsTexts } from './credentials/tls-texts.ts';
 import { type Answer, discard, exchange, exchangeSmall } from './exchange.ts';
 import { failureOf, type Subject } from './failure.ts';
 import { follow } from './redirect.ts';

@@ -51,6 +51,15 @@ export function withPaths<T extends object>(file: string, part: T, keys: readonl
   return { ...part, ...Object.fromEntries(paths) };
 }
 
+/** `listeners` of the config in `file` with the paths of their certificates absolute. */
+export function withListenerPaths<
+  T extends { readonly tls?: { 'certificate-file': string; 'key-file': string } | undefined },
+>(file: string, listeners: readonly T[]): T[] {
+  return listeners.map((one) =>
+    one.tls === undefined ? one : { ...one, tls: withPaths(file, one.tls, ['certificate-file', 'key-file']) },
+  );
+}
+
 /**
  * Reads the cluster key: a file of 64 hex characters (32 bytes), not all of them 0, that not everybody may read. `key` names the config key in errors.
  * @throws {CodedError} `CONFIG_INVALID`

@@ -37,6 +37,15 @@ export const COMMON_KEYS = {
 
 /** Keys of every registry endpoint. */
 export const LISTENER_KEYS = {
+  tls: z
+    .strictObject({
+      'certificate-file': pathText().describe(
+        'PEM file of its certificate and those between it and the root, relative to this file; read again when it changes.',
+      ),
+      'key-file': pathText().describe('PEM file of the key of that certificate.'),
+    })
+    .optional()
+    .describe('Clients ask by HTTPS, and plain HTTP is refused them; default: plain HTTP.'),
   'default-upstream': z
     .string()
     .optional()

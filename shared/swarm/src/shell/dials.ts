@@ -36,7 +36,7 @@ export class Dials {
     const slot: { giveUp: () => void; wire?: Dialled } = { giveUp: () => {} };
     this.#dials.set(link, slot);
     try {
-      slot.giveUp = this.#deps.net.dial(address, this.#deps.timeoutMs, (socket, error) => {
+      const done = (socket: Socket | undefined, error?: CodedError): void => {
         if (socket === undefined) {
           this.#dials.delete(link);
           this.#deps.onFailed(link, error);
@@ -45,7 +45,8 @@ export class Dials {
         const wire = this.#shake(link, peerId, socket);
         if (wire === undefined) this.#fail(link);
         else slot.wire = wire;
-      });
+      };
+      slot.giveUp = this.#deps.net.dial(address, this.#deps.timeoutMs, done, isStrangerId(peerId));
     } catch (error) {
       this.#dials.delete(link);
       this.#deps.onFailed(link, error);

@@ -13,7 +13,7 @@ import type { LinkOwner, PieceWire } from '../wire/wire-owner.ts';
 import { BlockBuffers } from './block-buffers.ts';
 import type { EngineParts } from './engine-parts.ts';
 import { readGreeting } from './greeting.ts';
-import { type Listener, type SwarmNet, TCP } from './net.ts';
+import { type Audience, type Listener, type SwarmNet, TCP } from './net.ts';
 import { SwarmShell } from './shell.ts';
 import { SLAB_COUNT, SlabPool } from './slab-pool.ts';
 import { type StrangerLimits, StrangerRoom } from './stranger-room.ts';
@@ -78,7 +78,9 @@ export class SwarmEngine {
 
   /** Listens on `host:port` (port 0: any). May be called for several addresses. @throws `START_FAILED` */
   async listen(address: string): Promise<{ address: string; port: number }> {
-    const listener = await this.#parts.net.listen(address, (socket) => this.#onSocket(socket));
+    const listener = await this.#parts.net.listen(address, (socket, audience) =>
+      this.#onSocket(socket, audience),
+    );
     if (this.#stopped) await listener.close();
     else this.#listeners.push(listener);
     return { address: listener.address, port: listener.port };
@@ -123,7 +125,7 @@ export class SwarmEngine {
     await this.stop();
   }
 
-  #onSocket(socket: Socket): void {
+  #onSocket(socket: Socket, audience: Audience = 'anyone'): void {
     const from = socket.remoteAddress ?? '';
     const entry = this.#unproven.admit(from);
     if (this.#stopped || entry.type === 'refuse') {
@@ -135,7 +137,7 @@ export class SwarmEngine {
       entry.instead.fail(new CodedError('OVERLOADED', { message: 'others dial as well' }));
     }
     if (this.#parts.torrents.size === 0) {
-      this.#onMember(socket);
+      this.#takeMember(socket, audience);
       return;
     }
     const greeting = { goodbye: () => giveUp(), fail: () => giveUp() };
@@ -145,8 +147,17 @@ export class SwarmEngine {
       if (infoHash === undefined) return;
       const swarm = this.#parts.torrents.get(infoHash);
       if (swarm !== undefined) swarm.acceptStranger(socket, bytes);
-      else this.#onMember(socket)._write(bytes, () => undefined);
+      else this.#takeMember(socket, audience)?._write(bytes, () => undefined);
     });
+  }
+
+  /** Whoever names no torrent is a member, or says so. */
+  #takeMember(socket: Socket, audience: Audience): HardenedWire | undefined {
+    if (audience === 'anyone') return this.#onMember(socket);
+    const error = new CodedError('TLS_REQUIRED', { message: 'a wire came in plain; members are encrypted' });
+    this.#parts.warnings.ended(error, 'wire refused', { address: socket.remoteAddress ?? '' });
+    socket.destroy();
+    return undefined;
   }
 
   #onMember(socket: Socket): HardenedWire {

@@ -1,10 +1,13 @@
 import { peerIdOf } from '@sepia/base/names/peer-id';
+import type { MemberEncryption } from '@sepia/http/tls/cluster-encryption';
 import { SwarmEngine, type SwarmEngineDeps } from './engine.ts';
+import { encryptedNet, TCP } from './net.ts';
 import { strangerLimits } from './stranger-room.ts';
 
 interface MemberEngineDeps extends Pick<SwarmEngineDeps, 'clusterKey' | 'log'> {
   /** Of the cluster document: the room for peers that are no members. */
   readonly policies: Parameters<typeof strangerLimits>[0];
+  readonly encryption: MemberEncryption | undefined;
 }
 
 interface MemberOfSwarms {
@@ -15,11 +18,12 @@ interface MemberOfSwarms {
 
 /** The engine of a member's swarms. */
 export function memberEngine(
-  { clusterKey, log, policies }: MemberEngineDeps,
+  { clusterKey, log, policies, encryption }: MemberEngineDeps,
   { id, zone, origin = false }: MemberOfSwarms,
 ): SwarmEngine {
+  const net = encryption === undefined ? TCP : encryptedNet(encryption);
   return new SwarmEngine(
-    { clusterKey, peerId: peerIdOf(id), log },
+    { clusterKey, peerId: peerIdOf(id), log, net },
     { origin, strangers: strangerLimits(policies), ...(zone === undefined ? {} : { zone }) },
   );
 }

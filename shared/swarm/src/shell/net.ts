@@ -1,7 +1,11 @@
-import { connect, createServer, type Server, type Socket } from 'node:net';
+import { connect, createServer, type Server, type ServerOpts, type Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
 import { CodedError } from '@sepia/base/errors';
 import { type HostPort, parseHostPort } from '@sepia/base/host-port';
 import { bindError } from '@sepia/http/listener';
+import type { MemberEncryption } from '@sepia/http/tls/cluster-encryption';
+import { TlsOrPlain } from '@sepia/http/tls/tls-or-plain';
+import { WIRE_LIMITS } from '../limits.ts';
 import { acceptShared, sharedRead } from './read-buffer.ts';
 
 /** Connections that a listening engine takes at once; more wait in the kernel. */
@@ -15,16 +19,17 @@ export interface Listener {
   close(): Promise<void>;
 }
 
+/** Who may be at the other end of a socket that was accepted. */
+export type Audience = 'anyone' | 'strangers';
+/** What becomes of a dial, once. */
+type Dialled = (socket: Socket | undefined, error?: CodedError) => void;
+
 /** How an engine reaches others, and they it. What stands in place of TCP must lend its chunks no longer than TCP does. */
 export interface SwarmNet {
   /** As {@link listen}. */
-  listen(address: string, onSocket: (socket: Socket) => void): Promise<Listener>;
-  /** As {@link dial}. */
-  dial(
-    address: string,
-    timeoutMs: number,
-    done: (socket: Socket | undefined, error?: CodedError) => void,
-  ): () => void;
+  listen(address: string, onSocket: (socket: Socket, audience?: Audience) => void): Promise<Listener>;
+  /** As {@link dial}; `toStranger`: a standard BitTorrent client, which knows no encryption of ours. */
+  dial(address: string, timeoutMs: number, done: Dialled, toStranger?: boolean): () => void;
 }
 
 /**
@@ -33,13 +38,21 @@ export interface SwarmNet {
  * @throws {CodedError} `START_FAILED` if the address cannot be had
  */
 async function listen(address: string, onSocket: (socket: Socket) => void): Promise<Listener> {
-  const { host, port } = endOf(address);
-  const server: Server = createServer({ noDelay: true, pauseOnConnect: true }, (given) => {
+  return await listening({ noDelay: true, pauseOnConnect: true }, address, (given) => {
     const { socket, listenersAreOn } = acceptShared(given);
     socket.on('error', () => {});
     onSocket(socket);
     listenersAreOn();
   });
+}
+
+async function listening(
+  options: ServerOpts,
+  address: string,
+  onSocket: (socket: Socket) => void,
+): Promise<Listener> {
+  const { host, port } = endOf(address);
+  const server: Server = createServer(options, onSocket);
   server.maxConnections = MAX_CONNECTIONS;
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause) => reject(bindError(cause, 'peer-listen', address)));
@@ -59,13 +72,18 @@ async function listen(address: string, onSocket: (socket: Socket) => void): Prom
  * Dials `host:port`. `done` is called once: with the connected socket, or with an error. Returns a function that gives
  * up. A chunk of the socket's `data` is lent until the event ends; one without a listener is lost.
  */
-function dial(
-  address: string,
-  timeoutMs: number,
-  done: (socket: Socket | undefined, error?: CodedError) => void,
-): () => void {
+function dial(address: string, timeoutMs: number, done: Dialled): () => void {
   const { host, port } = endOf(address);
   const socket: Socket = connect({ host, port, noDelay: true, onread: sharedRead(() => socket) });
+  return untilConnected(socket, 'connect', { address, timeoutMs }, done);
+}
+
+function untilConnected(
+  socket: Socket,
+  event: 'connect' | 'secureConnect',
+  { address, timeoutMs }: { readonly address: string; readonly timeoutMs: number },
+  done: Dialled,
+): () => void {
   let open = true;
   const timer = setTimeout(
     () => end(new CodedError('TIMEOUT', { message: `no connection to ${address}` })),
@@ -81,7 +99,7 @@ function dial(
   socket.on('error', (cause) =>
     end(new CodedError('TIMEOUT', { message: `no connection to ${address}`, cause })),
   );
-  socket.once('connect', () => end());
+  socket.once(event, () => end());
   return () => {
     if (!open) return;
     open = false;
@@ -92,6 +110,28 @@ function dial(
 
 /** Sockets of this machine. */
 export const TCP: SwarmNet = { listen, dial };
+
+/** As {@link TCP}, for members of a cluster whose document encrypts them; standard clients stay without. */
+export function encryptedNet(encryption: MemberEncryption): SwarmNet {
+  const { client, server, isRequired } = encryption;
+  const plainAudience: Audience = isRequired ? 'strangers' : 'anyone';
+  return {
+    listen: async (address, onSocket) => {
+      const sorted = new TlsOrPlain(server, WIRE_LIMITS.handshakeMs, {
+        onPlain: (socket) => onSocket(socket, plainAudience),
+        onSecure: (socket) => onSocket(socket),
+      });
+      return await listening({ noDelay: true }, address, (socket) => sorted.take(socket));
+    },
+    dial: (address, timeoutMs, done, toStranger = false) => {
+      if (client === undefined || toStranger) return dial(address, timeoutMs, done);
+      const { host, port } = endOf(address);
+      const socket = connectTls({ ...client, host, port });
+      socket.setNoDelay(true);
+      return untilConnected(socket, 'secureConnect', { address, timeoutMs }, done);
+    },
+  };
+}
 
 /** @throws {CodedError} `REQUEST_INVALID` for anything but `host:port` */
 function endOf(address: string): HostPort {

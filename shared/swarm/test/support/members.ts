@@ -4,6 +4,7 @@ import { digestOf } from '@sepia/base/digest';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, PieceHasher } from '@sepia/metainfo/tree';
 import { SwarmEngine, type SwarmEngineOptions } from '../../src/shell/engine.ts';
+import { type SwarmNet, TCP } from '../../src/shell/net.ts';
 import type { PeerAddress, PieceStore, Swarm } from '../../src/swarm.ts';
 
 export const CLUSTER_KEY = new Uint8Array(32).fill(7);
@@ -64,12 +65,12 @@ export interface Member {
 /** An engine that listens on loopback. Its peer id is made from `name`. */
 export async function startMember(
   name: string,
-  options: SwarmEngineOptions = {},
+  options: SwarmEngineOptions & { readonly net?: SwarmNet } = {},
   clusterKey = CLUSTER_KEY,
 ): Promise<Member> {
   const id = createHash('sha1').update(name).digest();
   const engine = new SwarmEngine(
-    { clusterKey, peerId: id, log: SILENT, random: id.readUInt32BE(0) },
+    { clusterKey, peerId: id, log: SILENT, random: id.readUInt32BE(0), net: options.net ?? TCP },
     options,
   );
   const { port } = await engine.listen('127.0.0.1:0');

@@ -1,6 +1,6 @@
 import { readElsewhere } from '@sepia/base/failure';
 import type { Dispatcher, ProxyAddress } from '@sepia/http/sockets';
-import type { TlsTexts } from './tls-texts.ts';
+import type { TlsTexts } from '@sepia/http/tls/tls-texts';
 
 /** What connections are opened with: another one of it needs other connections. */
 export interface PoolTerms {

@@ -1,0 +1,3 @@
+/** How members speak with each other: the policy `encryption` of the cluster document, each step after the one before it. */
+export const ENCRYPTIONS = ['off', 'accept', 'on', 'require'] as const;
+export type Encryption = (typeof ENCRYPTIONS)[number];

@@ -1,0 +1,85 @@
+import type { Socket } from 'node:net';
+import { createServer, type Server, type TLSSocket, type TlsOptions } from 'node:tls';
+
+/** First byte of a TLS handshake (RFC 8446 5.1); neither HTTP nor BitTorrent begins with it. */
+const HANDSHAKE = 22;
+
+interface Sorted {
+  readonly onPlain: (socket: Socket) => void;
+  readonly onSecure: (socket: TLSSocket) => void;
+  /** A handshake failed; its socket is gone. */
+  readonly onFailed?: (error: Error, address: string) => void;
+}
+
+/**
+ * Sorts connections of one port by their first byte, which stays unread: what begins a TLS handshake is handed on when
+ * that is done, anything else as it came. Who says nothing, or does not end its handshake within `handshakeMs`, is cut.
+ */
+export class TlsOrPlain {
+  readonly #server: Server;
+  readonly #onPlain: (socket: Socket) => void;
+  readonly #handshakeMs: number;
+  /** Connections of which nobody knows yet. */
+  readonly #unsorted = new Map<string, Socket>();
+
+  constructor(options: TlsOptions, handshakeMs: number, { onPlain, onSecure, onFailed }: Sorted) {
+    this.#onPlain = onPlain;
+    this.#handshakeMs = handshakeMs;
+    this.#server = createServer({ ...options, handshakeTimeout: handshakeMs });
+    this.#server.on('secureConnection', (socket) => {
+      this.#unsorted.delete(otherEnd(socket));
+      socket.on('error', () => socket.destroy());
+      onSecure(socket);
+    });
+    this.#server.on('tlsClientError', (error, socket) => {
+      onFailed?.(error, socket.remoteAddress ?? '');
+      socket.destroy();
+    });
+  }
+
+  /** Handshakes that begin from now on use these certificates. */
+  renew(options: TlsOptions): void {
+    this.#server.setSecureContext(options);
+  }
+
+  /** Cuts those of whom nothing is known yet. */
+  cutUnsorted(): void {
+    for (const socket of this.#unsorted.values()) socket.destroy();
+  }
+
+  /** Takes a connection that nobody has read from. */
+  take(socket: Socket): void {
+    const cut = (): void => void socket.destroy();
+    socket.setTimeout(this.#handshakeMs, cut);
+    const look = (): void => {
+      const chunk = socket.read() as Buffer | null;
+      if (chunk === null) {
+        // Nothing yet, or its end.
+        if (!socket.readableEnded && !socket.destroyed) socket.once('readable', look);
+        return;
+      }
+      socket.off('timeout', cut);
+      socket.setTimeout(0);
+      socket.unshift(chunk);
+      if (chunk[0] === HANDSHAKE) {
+        // Who leaves in the middle of a handshake is gone.
+        socket.allowHalfOpen = false;
+        this.#server.emit('connection', socket);
+        return;
+      }
+      this.#unsorted.delete(end);
+      this.#onPlain(socket);
+    };
+    const end = otherEnd(socket);
+    this.#unsorted.set(end, socket);
+    socket.once('close', () => this.#unsorted.delete(end));
+    socket.on('error', cut);
+    socket.once('end', cut);
+    socket.once('readable', look);
+  }
+}
+
+/** The other end: one connection of a port at a time, whatever object stands for it. */
+export function otherEnd({ remoteAddress, remotePort }: Socket): string {
+  return `${remoteAddress} ${remotePort}`;
+}
