@@ -2,6 +2,7 @@ import type { Logger } from '@sepia/base/log';
 import { BY_HAND, type ConversionOutcome, type ConversionTask } from '@sepia/cluster/api/conversions';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { ConversionRule } from '@sepia/cluster/conversion-rule';
+import { INDEX_ARTIFACT } from '@sepia/lazy/artifact/index-artifact';
 import { type ConvertDeps, convert, skipped, sourceGone } from './converting/convert.ts';
 import { ProgressBook } from './converting/core/progress-book.ts';
 import { resultName } from './converting/core/result-name.ts';
@@ -57,7 +58,7 @@ async function index(
   const onProgress = (): void => deps.onProgress(progress);
   const { clusterKey, memberId, records, nowMs, scratch, largeLayers, proxies, log } = deps;
   const referrers = async (digest: string, abort: AbortSignal) =>
-    await referrersOf(proxies, task, digest, abort);
+    await referrersOf(proxies, task, digest, abort, INDEX_ARTIFACT);
   const offers = new Offers({ source, referrers, log });
   const publishing: Parameters<typeof publish>[0] | undefined = rule?.['push-index']
     ? {

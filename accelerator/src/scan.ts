@@ -9,6 +9,7 @@ import type { Cluster } from '@sepia/cluster/cluster';
 import type { ConversionRule } from '@sepia/cluster/conversion-rule';
 import { ConversionRules } from '@sepia/cluster/conversion-rules';
 import { Settled } from '@sepia/cluster/core/settled-conversions';
+import { INDEX_ARTIFACT } from '@sepia/lazy/artifact/index-artifact';
 import {
   annotationsOf,
   type Document,
@@ -211,7 +212,7 @@ async function lackOf(
     if (rule.to === 'index') {
       const { records } = deps;
       const referrers = async (digest: string, abort: AbortSignal) =>
-        await referrersOf(deps.proxies, task, digest, abort);
+        await referrersOf(deps.proxies, task, digest, abort, INDEX_ARTIFACT);
       const parts = { source: from, records, referrers };
       const isThere = await isIndexed(parts, { upstream, repository, tag }, rule, signal);
       return isThere ? undefined : { digest: (await from.manifest(tag, signal)).digest };

@@ -16,12 +16,12 @@ import type { ReferrerEntry } from '@sepia/upstream/referrer-list';
 import { OFFER_MS } from '../deadlines.ts';
 import type { ImageLayer } from './images.ts';
 
-/** Artifacts of one image that are looked at, the newest last as registries list them. */
+/** Artifacts of one image that are looked at: proxies list them by digest, so none is known to be the newest. */
 const MAX_ARTIFACTS = 4;
 
 interface OfferDeps {
   readonly source: ImageSource;
-  /** What names a digest as its subject. */
+  /** What names a digest as its subject; of other artifact types too, or not. */
   readonly referrers: (digest: Digest, signal: AbortSignal) => Promise<readonly ReferrerEntry[]>;
   readonly log: Logger;
 }

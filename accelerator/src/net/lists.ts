@@ -1,5 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
-import { objectOf } from '@sepia/upstream/answer-facts';
+import { nextQuery, objectOf } from '@sepia/upstream/answer-facts';
 import { type ReferrerEntry, referrersOf as referrersIn } from '@sepia/upstream/referrer-list';
 import { LIST_MS, REFERRERS_MS } from '../deadlines.ts';
 import { type Proxies, upstreamHeader } from './proxies.ts';
@@ -8,6 +8,8 @@ const MAX_LIST_BYTES = 16 * 1024 * 1024;
 const PAGE = 1_000;
 /** Pages of one list. */
 const MAX_PAGES = 1_000;
+/** A page of referrers has about 1 MiB or 500 of them. */
+const MAX_REFERRER_PAGES = 100;
 
 /** Names of a paged list of the distribution API. @throws {CodedError} what the cluster throws */
 export async function* listed(
@@ -38,22 +40,37 @@ export async function* listed(
   }
 }
 
-/** Everything that names a digest as its subject. @throws {CodedError} what the cluster throws */
+/**
+ * What names a digest as its subject, of one artifact type if it is given: all pages, as long as they are no more than
+ * {@link MAX_LIST_BYTES}. @throws {CodedError} what the cluster throws
+ */
 export async function referrersOf(
   proxies: Proxies,
   { upstream, repository }: { readonly upstream: string; readonly repository: string },
   digest: string,
   signal: AbortSignal,
+  artifactType?: string,
 ): Promise<ReferrerEntry[]> {
-  const call = {
-    method: 'GET' as const,
-    path: `/v2/${repository}/referrers/${digest}`,
-    headers: upstreamHeader(upstream),
-    headersTimeoutMs: REFERRERS_MS,
-    signal,
-  };
-  const { bytes } = await proxies.bytes(call, MAX_LIST_BYTES);
-  return referrersIn(bytes) ?? refuse('referrers');
+  const found: ReferrerEntry[] = [];
+  const path = `/v2/${repository}/referrers/${digest}`;
+  let query = artifactType === undefined ? '' : new URLSearchParams({ artifactType }).toString();
+  let bytesRead = 0;
+  for (let page = 0; page < MAX_REFERRER_PAGES; page += 1) {
+    const call = {
+      method: 'GET' as const,
+      path: query === '' ? path : `${path}?${query}`,
+      headers: upstreamHeader(upstream),
+      headersTimeoutMs: REFERRERS_MS,
+      signal,
+    };
+    const { bytes, headers } = await proxies.bytes(call, MAX_LIST_BYTES);
+    for (const one of referrersIn(bytes) ?? refuse('referrers')) found.push(one);
+    bytesRead += bytes.length;
+    const next = nextQuery(String(headers['link'] ?? ''));
+    if (next === undefined || next === query || bytesRead >= MAX_LIST_BYTES) break;
+    query = next;
+  }
+  return found;
 }
 
 function refuse(what: string): never {

@@ -12,7 +12,8 @@ const MAX_TURNS = 4;
 /**
  * Stores a manifest beside its subject. Where the registry does not say that it will list it, it is put into the list that
  * stands under a tag there (distribution-spec, "Referrers Tag Schema"): what others wrote into that stays. No registry
- * compares before it sets a tag, so the list is read again until ours is in it.
+ * compares before it sets a tag, so the list is read again until ours is in it, and whatever was seen in it before: another
+ * who writes may have read it too early. What stood there only between our read and our write nobody has seen: it is lost.
  * @throws {CodedError} `CONFLICT` if it never is, `METHOD_UNSUPPORTED` where the tag is no list; what the registry answers
  */
 export async function putReferrer(
@@ -24,12 +25,10 @@ export async function putReferrer(
   await use(async (client) => {
     if ((await client.putManifest(repository, document.digest, document, signal)) === subject) return;
     const tag = referrersTag(subject);
+    const seen = new Map<unknown, unknown>();
     for (let turn = 0; turn < MAX_TURNS; turn += 1) {
-      const list = listWith(
-        await client.readManifest(repository, tag, signal),
-        entry,
-        `${host}/${repository}:${tag}`,
-      );
+      const known = await client.readManifest(repository, tag, signal);
+      const list = listWith(known, entry, seen, `${host}/${repository}:${tag}`);
       if (list === undefined) return;
       await client.putManifest(repository, tag, list, signal);
     }
@@ -59,13 +58,29 @@ export function referrerOf(document: Document): Referrer {
   return { document, entry, subject };
 }
 
-/** The list with this entry behind the others; undefined where it has it. */
-function listWith(known: Buffer | undefined, entry: ReferrerEntry, place: string): Document | undefined {
+/** The list with this entry and those in `seen` behind the others, which are seen from now on; undefined where it has all. */
+function listWith(
+  known: Buffer | undefined,
+  entry: ReferrerEntry,
+  seen: Map<unknown, unknown>,
+  place: string,
+): Document | undefined {
   const json = known === undefined ? { schemaVersion: 2, mediaType: OCI_INDEX } : parseObject(known);
   const manifests: unknown = json?.['manifests'] ?? [];
   const type = json?.['mediaType'] ?? OCI_INDEX;
   if (json === undefined || !Array.isArray(manifests) || typeof type !== 'string' || !isIndexType(type))
     throw new CodedError('METHOD_UNSUPPORTED', { message: `${place} is no list of referrers` });
-  const isThere = manifests.some((one: { digest?: unknown } | null) => one?.digest === entry.digest);
-  return isThere ? undefined : documentOf({ ...json, manifests: [...(manifests as unknown[]), entry] }, type);
+  const there = new Map((manifests as unknown[]).map((one) => [digestIn(one), one]));
+  const wanted = new Map([...seen, [entry.digest, entry]]);
+  const lacking = [...wanted].filter(([digest]) => !there.has(digest));
+  for (const [digest, one] of there) if (digest !== undefined) seen.set(digest, one);
+  if (lacking.length === 0) return undefined;
+  return documentOf(
+    { ...json, manifests: [...(manifests as unknown[]), ...lacking.map(([, one]) => one)] },
+    type,
+  );
+}
+
+function digestIn(entry: unknown): unknown {
+  return (entry as { readonly digest?: unknown } | null)?.digest;
 }

@@ -85,10 +85,26 @@ t.test('a list that others write meanwhile is written again, a few times', async
     if (reference === TAG && writers-- > 0) registry.setList([{ digest: `other ${writers}` }]);
   };
   await registry.put();
-  t.match(registry.list.manifests, [{ digest: 'other 0' }, { digest: REFERRER.digest }]);
+  const digests = registry.list.manifests.map(({ digest }) => digest);
+  t.same(digests, ['other 0', 'other 1', REFERRER.digest], 'with what was seen before');
   writers = Number.POSITIVE_INFINITY;
   registry.setList([]);
   await t.rejects(registry.put(), { code: 'CONFLICT' });
+});
+
+t.test('what another drops is put back, though ours is there', async (t) => {
+  const registry = new Registry();
+  registry.setList([{ digest: 'first' }, { digest: REFERRER.digest }]);
+  await registry.put();
+  t.equal(registry.list.manifests.length, 2, 'nothing is written where all is there');
+  registry.setList([{ digest: 'first' }]);
+  let writers = 1;
+  registry.onPut = (reference) => {
+    if (reference === TAG && writers-- > 0)
+      registry.setList([{ digest: REFERRER.digest }, { digest: 'late' }]);
+  };
+  await registry.put();
+  t.match(registry.list.manifests, [{ digest: REFERRER.digest }, { digest: 'late' }, { digest: 'first' }]);
 });
 
 t.test('a tag that is no list is not written', async (t) => {
