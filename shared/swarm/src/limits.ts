@@ -37,5 +37,8 @@ export const WIRE_LIMITS = Object.freeze({
   cancelledRequests: 1_024,
 });
 
+/** Inbound connections that did not prove the cluster key yet, in all and of one host. */
+export const UNPROVEN_WIRES = { all: 256, perHost: 64 };
+
 /** Limits of the wire, as {@link WIRE_LIMITS}. */
 export type WireLimits = Readonly<Record<keyof typeof WIRE_LIMITS, number>>;

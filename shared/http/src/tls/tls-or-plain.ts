@@ -7,8 +7,8 @@ const HANDSHAKE = 22;
 interface Sorted {
   readonly onPlain: (socket: Socket) => void;
   readonly onSecure: (socket: TLSSocket) => void;
-  /** A handshake failed; its socket is gone. */
-  readonly onFailed?: (error: Error, address: string) => void;
+  /** It is known what `socket` speaks. */
+  readonly onSorted?: (socket: Socket) => void;
 }
 
 /**
@@ -18,23 +18,22 @@ interface Sorted {
 export class TlsOrPlain {
   readonly #server: Server;
   readonly #onPlain: (socket: Socket) => void;
+  readonly #onSorted: Sorted['onSorted'];
   readonly #handshakeMs: number;
   /** Connections of which nobody knows yet. */
   readonly #unsorted = new Map<string, Socket>();
 
-  constructor(options: TlsOptions, handshakeMs: number, { onPlain, onSecure, onFailed }: Sorted) {
+  constructor(options: TlsOptions, handshakeMs: number, { onPlain, onSecure, onSorted }: Sorted) {
     this.#onPlain = onPlain;
+    this.#onSorted = onSorted;
     this.#handshakeMs = handshakeMs;
     this.#server = createServer({ ...options, handshakeTimeout: handshakeMs });
     this.#server.on('secureConnection', (socket) => {
-      this.#unsorted.delete(otherEnd(socket));
+      this.#sort(otherEnd(socket));
       socket.on('error', () => socket.destroy());
       onSecure(socket);
     });
-    this.#server.on('tlsClientError', (error, socket) => {
-      onFailed?.(error, socket.remoteAddress ?? '');
-      socket.destroy();
-    });
+    this.#server.on('tlsClientError', (_error, socket) => socket.destroy());
   }
 
   /** Handshakes that begin from now on use these certificates. */
@@ -45,6 +44,12 @@ export class TlsOrPlain {
   /** Cuts those of whom nothing is known yet. */
   cutUnsorted(): void {
     for (const socket of this.#unsorted.values()) socket.destroy();
+  }
+
+  #sort(end: string): void {
+    const socket = this.#unsorted.get(end);
+    this.#unsorted.delete(end);
+    if (socket !== undefined) this.#onSorted?.(socket);
   }
 
   /** Takes a connection that nobody has read from. */
@@ -58,8 +63,8 @@ export class TlsOrPlain {
         if (!socket.readableEnded && !socket.destroyed) socket.once('readable', look);
         return;
       }
-      socket.off('timeout', cut);
-      socket.setTimeout(0);
+      // From here on who has it looks after it: an end may be the end of a request alone.
+      socket.off('timeout', cut).off('end', cut).setTimeout(0);
       socket.unshift(chunk);
       if (chunk[0] === HANDSHAKE) {
         // Who leaves in the middle of a handshake is gone.
@@ -67,7 +72,7 @@ export class TlsOrPlain {
         this.#server.emit('connection', socket);
         return;
       }
-      this.#unsorted.delete(end);
+      this.#sort(end);
       this.#onPlain(socket);
     };
     const end = otherEnd(socket);

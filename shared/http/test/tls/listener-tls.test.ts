@@ -240,3 +240,27 @@ t.test('files that are no certificate and key are refused by the name of their k
   );
   t.match(check('key-file', undefined), /^CONFIG_INVALID listeners\.1\.tls\.key-file: .*cannot be read/);
 });
+
+t.test('a client in plain that ends its side after the request gets its answer', async (t) => {
+  const encryption = memberEncryption('on', KEY);
+  const tls = listenerTls(QUIET, { key: 'listen', encryption });
+  const answered = Promise.withResolvers<void>();
+  const listener = await HttpListener.start(
+    (_req, res) => res.end(Buffer.alloc(4_000_000, 'all')),
+    '127.0.0.1:0',
+    'listen',
+    { tls },
+  );
+  t.teardown(() => listener.stop(0));
+  const socket = connect(listener.port, '127.0.0.1');
+  let text = '';
+  socket.on('data', (chunk) => {
+    text += String(chunk);
+  });
+  socket.on('error', (error) => answered.reject(error));
+  socket.on('close', () => answered.resolve());
+  socket.end('GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n');
+  await answered.promise;
+  t.match(text, /^HTTP\/1.1 200 OK/);
+  t.ok(text.length > 4_000_000, 'as without TLS beside it');
+});

@@ -4,7 +4,7 @@ import { CodedError } from '@sepia/base/errors';
 import { Bans } from '../core/bans.ts';
 import type { CoreLimits } from '../core/limits.ts';
 import { Unproven } from '../core/unproven.ts';
-import { WIRE_LIMITS } from '../limits.ts';
+import { UNPROVEN_WIRES, WIRE_LIMITS } from '../limits.ts';
 import type { JoinInit, Swarm, SwarmLog } from '../swarm.ts';
 import { swarmId } from '../swarm-id.ts';
 import { HardenedWire } from '../wire/wire.ts';
@@ -18,9 +18,6 @@ import { SwarmShell } from './shell.ts';
 import { SLAB_COUNT, SlabPool } from './slab-pool.ts';
 import { type StrangerLimits, StrangerRoom } from './stranger-room.ts';
 import { WireWarnings } from './wire-warnings.ts';
-
-/** Inbound connections that did not prove the cluster key yet, in all and of one host. */
-const UNPROVEN_WIRES = { all: 256, perHost: 64 };
 
 /** What an engine needs. `clusterKey` and `peerId` (20 bytes) are not copied and must not change. */
 export interface SwarmEngineDeps {

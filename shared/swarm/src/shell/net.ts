@@ -5,7 +5,8 @@ import { type HostPort, parseHostPort } from '@sepia/base/host-port';
 import { bindError } from '@sepia/http/listener';
 import type { MemberEncryption } from '@sepia/http/tls/cluster-encryption';
 import { TlsOrPlain } from '@sepia/http/tls/tls-or-plain';
-import { WIRE_LIMITS } from '../limits.ts';
+import { Unproven } from '../core/unproven.ts';
+import { UNPROVEN_WIRES, WIRE_LIMITS } from '../limits.ts';
 import { acceptShared, sharedRead } from './read-buffer.ts';
 
 /** Connections that a listening engine takes at once; more wait in the kernel. */
@@ -117,11 +118,36 @@ export function encryptedNet(encryption: MemberEncryption): SwarmNet {
   const plainAudience: Audience = isRequired ? 'strangers' : 'anyone';
   return {
     listen: async (address, onSocket) => {
+      // Those of whom nobody knows yet what they speak have places of their own, as many as those who then have to prove the key.
+      const places = new Unproven<Socket>(UNPROVEN_WIRES);
       const sorted = new TlsOrPlain(server, WIRE_LIMITS.handshakeMs, {
         onPlain: (socket) => onSocket(socket, plainAudience),
         onSecure: (socket) => onSocket(socket),
+        onSorted: (socket) => places.delete(socket),
       });
-      return await listening({ noDelay: true }, address, (socket) => sorted.take(socket));
+      const listener = await listening({ noDelay: true }, address, (socket) => {
+        const from = socket.remoteAddress ?? '';
+        const entry = places.admit(from);
+        if (entry.type === 'refuse') {
+          socket.destroy();
+          return;
+        }
+        if (entry.instead !== undefined) {
+          places.delete(entry.instead);
+          entry.instead.destroy();
+        }
+        places.add(socket, from);
+        socket.once('close', () => places.delete(socket));
+        sorted.take(socket);
+      });
+      return {
+        ...listener,
+        close: async () => {
+          const closed = listener.close();
+          sorted.cutUnsorted();
+          await closed;
+        },
+      };
     },
     dial: (address, timeoutMs, done, toStranger = false) => {
       if (client === undefined || toStranger) return dial(address, timeoutMs, done);

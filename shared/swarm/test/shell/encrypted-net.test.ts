@@ -6,6 +6,7 @@ import { memberEncryption } from '@sepia/http/tls/cluster-encryption';
 import { infoHashOf, torrentFile, v1PieceHash } from '@sepia/metainfo/torrent';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import { readTorrent, StandardPeer } from '@sepia/test-support/clients/standard-peer';
+import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import { encryptedNet, type SwarmNet, TCP } from '../../src/shell/net.ts';
 import {
@@ -140,4 +141,25 @@ t.test('standard clients stay in plain where members may not', async (t) => {
     empty.bytes.every((byte) => byte === 0),
     'a member that says no torrent and comes in plain',
   );
+});
+
+t.test('one host that dials and says nothing does not keep members out, nor the listener open', async (t) => {
+  const seeder = await member(t, 'crowded seeder', 'require');
+  joinSeed(seeder, BLOB);
+  const port = Number(seeder.address.addresses[0]!.split(':')[1]);
+  const greedy = Array.from({ length: 80 }, () =>
+    connect({ port, host: '127.0.0.1', localAddress: '127.0.0.2' }),
+  );
+  for (const one of greedy) one.on('error', () => one.destroy()).resume();
+  t.teardown(() => {
+    for (const one of greedy) one.destroy();
+  });
+  await until(() => greedy.filter((one) => one.closed).length >= 16, 'those beyond its share are cut');
+  const leecher = await member(t, 'patient leecher', 'require');
+  const swarm = joinLeech(leecher, BLOB);
+  swarm.addPeers([seeder.address]);
+  await completed(swarm);
+  await leecher.engine.stop();
+  await seeder.engine.stop();
+  await until(() => greedy.every((one) => one.closed), 'all are cut');
 });
