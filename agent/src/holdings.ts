@@ -79,6 +79,11 @@ export async function openHoldings(ground: Ground, outside: Outside): Promise<Ho
     options,
   );
   stops.push('downloads', () => blobs.stop());
+  ground.metrics.gauge(
+    'sepia_agent_disk_full',
+    '1 from a blob that the cache disk refused until one that it took.',
+    () => (blobs.warnings.length === 0 ? 0 : 1),
+  );
   const manifests = new Manifests({ ...ground, ...outside, hints, proofs }, options);
   return { ...swarms, hints, seeds, links, blobs, manifests, scrubber };
 }

@@ -49,6 +49,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
           ...[whyOf(reach.lack(performance.now()), 'silent')].filter((one) => one !== undefined),
           ...lease.warnings(),
           ...scrubber.warnings,
+          ...blobs.warnings,
           ...ground.store.warnings,
         ],
         debug: { swarms: () => blobs.figures() },

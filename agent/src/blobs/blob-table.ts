@@ -32,6 +32,7 @@ import { BackToSource } from '../source/back-to-source.ts';
 import type { BackToSourcePolicy } from '../source/core/back-to-source.ts';
 import type { SourceGate } from '../source/source-gate.ts';
 import { attrsOf, type CachedBlobs } from './cached-blobs.ts';
+import { DiskHold } from './core/disk-hold.ts';
 import type { Hints } from './core/hints.ts';
 import { isQuiet } from './core/quiet.ts';
 import { EnduringBlob } from './enduring-blob.ts';
@@ -43,6 +44,8 @@ import { Trust } from './trust.ts';
 interface TableDeps {
   readonly cluster: Cluster;
   readonly store: BlobStore;
+  /** Folder of the store, for messages. */
+  readonly dir: string;
   readonly engine: SwarmEngine;
   readonly origins: OriginClient;
   readonly hints: Hints;
@@ -96,7 +99,7 @@ export class BlobTable {
     what: 'downloads',
     most: 256,
   });
-  #fullUntilMs = 0;
+  readonly #disk: DiskHold;
 
   constructor(
     deps: TableDeps,
@@ -109,11 +112,17 @@ export class BlobTable {
     this.#shown = new ShownDownloads(deps.nowMs);
     this.#cached = deps.cached;
     this.#patience = options.patience;
+    this.#disk = new DiskHold(deps.dir, FULL_MS);
   }
 
   /** Figures of running downloads, and of those that ended a few seconds ago, for people who look. */
   figures(): NonNullable<LeaseRequest['swarms']> {
     return this.#shown.figures();
+  }
+
+  /** For `/readyz`: what this node cannot do for want of a disk that takes blobs. */
+  get warnings(): readonly string[] {
+    return this.#disk.warnings;
   }
 
   /** How much of a running download is here, from 0 to 1. */
@@ -235,9 +244,12 @@ export class BlobTable {
     );
   }
 
-  #noteFull(digest: Digest): void {
-    this.#fullUntilMs = this.#deps.nowMs() + FULL_MS;
-    this.#deps.log.warn({ digest }, 'disk is full or takes no writes; blobs are passed on and not kept');
+  #noteFull(digest: Digest, error: CodedError): void {
+    this.#disk.refused(error, this.#deps.nowMs());
+    this.#deps.log.warn(
+      { digest, err: error },
+      'disk is full or takes no writes; blobs are passed on and not kept',
+    );
   }
 
   /** A blob that is on its way under another name is shared once the cluster vouched for this one. */
@@ -285,19 +297,21 @@ export class BlobTable {
   async #keep(name: BlobName, bytes: Uint8Array): Promise<void> {
     try {
       await this.#deps.store.putBytes(name.digest, bytes, attrsOf(name));
+      this.#disk.took();
     } catch (error) {
+      if (takesNoWrites(error)) this.#disk.refused(error, this.#deps.nowMs());
       logFailure(this.#deps.log, error, 'not cached; served all the same', { digest: name.digest });
     }
   }
 
   async #beginOrPass(name: BlobName, passing: Passing, wantAll: boolean): Promise<Download | Passing> {
     const { guide, finding } = passing;
-    if (this.#deps.nowMs() < this.#fullUntilMs) return passing;
+    if (this.#disk.holds(this.#deps.nowMs())) return passing;
     try {
       return await this.#begin(name, guide, finding, wantAll);
     } catch (error) {
       if (!takesNoWrites(error)) throw error;
-      this.#noteFull(name.digest);
+      this.#noteFull(name.digest, error);
       return passing;
     }
   }
@@ -358,9 +372,11 @@ export class BlobTable {
   async #close(download: Download, pieces: SwarmPieces): Promise<void> {
     try {
       if (isCoded(download.error, 'UPSTREAM_LIES')) this.#trust.wrong(download.digest);
-      if (takesNoWrites(download.error)) this.#noteFull(download.digest);
-      if (download.partial.state === 'committed') this.#deps.seeds.adopt(download, pieces);
-      else if (download.state === 'final' || DROPPED.some((code) => isCoded(download.error, code))) {
+      if (takesNoWrites(download.error)) this.#noteFull(download.digest, download.error);
+      if (download.partial.state === 'committed') {
+        this.#disk.took();
+        this.#deps.seeds.adopt(download, pieces);
+      } else if (download.state === 'final' || DROPPED.some((code) => isCoded(download.error, code))) {
         download.swarm.leave();
         await download.partial.drop();
       }

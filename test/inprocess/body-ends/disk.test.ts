@@ -173,6 +173,11 @@ class FullDisk implements FilePort {
   }
 }
 
+async function diskFull(here: PullThrough): Promise<number> {
+  const { body } = await request(`${here.cluster.adminUrl('agent-1')}/metrics`);
+  return Number(/^sepia_agent_disk_full\b.* (\d+)$/m.exec(await body.text())?.[1]);
+}
+
 t.test('the disk of an agent is full', async (t) => {
   const files = new FullDisk();
   await using here = await PullThrough.start(t.testdir(), { agentFiles: files });
@@ -193,6 +198,10 @@ t.test('the disk of an agent is full', async (t) => {
     t.ok(tail.bytes.equals(large.content.subarray(3 * MIB + 5)));
     const suffix = await large.get({ range: 'bytes=-20' });
     t.ok(suffix.bytes.equals(large.content.subarray(-20)));
+    const ready = await request(`${here.cluster.adminUrl('agent-1')}/readyz`);
+    t.equal(ready.statusCode, 200);
+    t.match(await ready.body.text(), /warning: the disk of \S+ is full: .*not kept/);
+    t.equal(await diskFull(here), 1);
   });
 
   await t.test('while the upstream is slow: still streamed', async (t) => {
