@@ -19,6 +19,8 @@ export const SOURCE_ANNOTATION = 'io.sepia.conversion.source';
 export const FORMAT_ANNOTATION = 'io.sepia.conversion.format';
 /** Annotation of a result: the options that made it, where they are not the usual ones. */
 export const OPTIONS_ANNOTATION = 'io.sepia.conversion.options';
+/** Of an image and of its entry in an index: the SOCI index of its layers, which a result has no more (soci-snapshotter, index v2). */
+const SOCI_INDEX = 'com.amazon.soci.index-digest';
 /** On a child of an index: what it attests, as BuildKit writes it. */
 const ATTESTATION_TYPE = 'vnd.docker.reference.type';
 /** Media type of an image's config (OCI image-spec, "Image Configuration"). */
@@ -224,7 +226,7 @@ export function newIndex(
   const manifests = children.map((child) =>
     'now' in child
       ? {
-          ...child.old.raw,
+          ...withoutSoci(child.old.raw),
           mediaType: child.now.mediaType,
           digest: child.now.digest,
           size: child.now.bytes.length,
@@ -251,8 +253,13 @@ function resultMarks(
   const { mediaType, digest, bytes } = source;
   return {
     ...(refersToSource ? { subject: { mediaType, digest, size: bytes.length } } : {}),
-    annotations: { ...annotationsOf(json), ...sourceMarks(digest, format, options) },
+    annotations: { ...annotationsOf(withoutSoci(json)), ...sourceMarks(digest, format, options) },
   };
+}
+
+function withoutSoci(json: JsonObject): JsonObject {
+  const { [SOCI_INDEX]: gone, ...annotations } = annotationsOf(json);
+  return gone === undefined ? json : { ...json, annotations };
 }
 
 /** The annotations that say of a result what it is. */
