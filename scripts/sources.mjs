@@ -1,6 +1,6 @@
 // Gives Node the sources of this process without their types, from a folder. Plain JS, as it runs before any of them.
 import { hash } from 'node:crypto';
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { registerHooks, stripTypeScriptTypes } from 'node:module';
 import { join } from 'node:path';
 import { ROOT } from './node24.mjs';
@@ -49,13 +49,14 @@ function keptIn(file) {
 
 /** What cannot be written is made again by the next process. */
 function keep(file, text) {
+  const temporary = `${file}.${process.pid}`;
   try {
-    mkdirSync(FOLDER, { recursive: true });
-    const temporary = `${file}.${process.pid}`;
+    mkdirSync(FOLDER, { recursive: true, mode: 0o700 });
     writeFileSync(temporary, hash('sha256', text) + text);
     renameSync(temporary, file);
   } catch {
     // A folder that is not ours, a full disk.
+    rmSync(temporary, { force: true });
   }
 }
 

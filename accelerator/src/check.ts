@@ -26,7 +26,14 @@ export async function checkAccelerator(
   const { api, credentials } = config;
   const quiet = { log: silentLogger(), nowMs: steadyMs };
   apiGuard(quiet, api);
-  const registries = new ResultRegistries({ cluster, credentials, env, ...quiet, dateMs: steadyMs });
+  const registries = new ResultRegistries({
+    cluster,
+    credentials,
+    env,
+    ...quiet,
+    dateMs: steadyMs,
+    encryption: undefined,
+  });
   await registries.close();
   checkFolders(config.data, 'data');
   return { cluster, clusterKey };

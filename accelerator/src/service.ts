@@ -95,10 +95,19 @@ async function openParts({ config, env, cluster, clusterKey, id, log, stops }: G
   const work = join(config.data, 'work');
   await sweepScratch(work);
   const oldSignatures = config['old-signatures'];
-  const dispatcher = createDispatcher({ encryption: encryptionOf(cluster, clusterKey) });
+  const encryption = encryptionOf(cluster, clusterKey);
+  const dispatcher = createDispatcher({ encryption });
   stops.push('sockets', () => dispatcher.destroy());
   const { credentials } = config;
-  const registries = new ResultRegistries({ cluster, credentials, env, log, nowMs: steadyMs, dateMs });
+  const registries = new ResultRegistries({
+    cluster,
+    credentials,
+    env,
+    log,
+    nowMs: steadyMs,
+    dateMs,
+    encryption,
+  });
   stops.push('registries', () => registries.close());
   const pool = new PackPool(config.threads ?? fittingThreads(availableParallelism(), processMemoryBytes()));
   stops.push('compression threads', () => pool.close());

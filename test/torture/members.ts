@@ -34,6 +34,7 @@ interface ClusterOptions {
   readonly preload: Preload | undefined;
   /** Database of the records; undefined: they rest on the origins. */
   readonly recordsUrl: string | undefined;
+  readonly encrypted: boolean;
 }
 
 /** The processes of a cluster: started by `sepia up`, those that were killed started again by hand. */
@@ -68,10 +69,11 @@ export class Members {
   }
 
   static async start(dir: string, options: ClusterOptions): Promise<Members> {
-    const { origins, portsFrom, preload, recordsUrl } = options;
+    const { origins, portsFrom, preload, recordsUrl, encrypted } = options;
     const shape = ['--origins', String(origins), '--trackers', '1', '--proxies', '2', '--agents', '1'];
     const records = recordsUrl === undefined ? [] : ['--records', recordsUrl];
-    const up = await Up.start(dir, [...shape, ...records, '--ports-from', String(portsFrom)]);
+    const encryption = encrypted ? ['--encryption', 'require'] : [];
+    const up = await Up.start(dir, [...shape, ...records, ...encryption, '--ports-from', String(portsFrom)]);
     const members = new Members(up, preload);
     if (preload !== undefined)
       for (const { name, role } of members.all)

@@ -76,6 +76,7 @@ async function playOn(
       portsFrom: PORTS_FROM,
       preload: preloadOf(options.sabotage),
       recordsUrl: database?.url,
+      encrypted: options.encrypted,
     });
     const bed = { members, database, scratch, smallDisk: hasSmall ? small : undefined };
     await playRounds(bed, count, options, log, sum);

@@ -1,6 +1,7 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
 import type { Cluster } from '@sepia/cluster/cluster';
+import type { MemberEncryption } from '@sepia/http/tls/cluster-encryption';
 import { openTargetClient } from '@sepia/upstream/client-setup';
 import type { CredentialConfig } from '@sepia/upstream/credentials/open';
 import type { TargetClient } from '@sepia/upstream/target-client';
@@ -25,6 +26,8 @@ interface Deps {
   readonly log: Logger;
   readonly nowMs: () => number;
   readonly dateMs: () => number;
+  /** How members encrypt what they say to each other. */
+  readonly encryption: MemberEncryption | undefined;
 }
 
 const CONNECTIONS = 8;
@@ -104,6 +107,6 @@ function openAt(deps: Deps, name: string, url: string, ns?: string): TargetClien
     caKey: `upstreams.${name}.ca`,
     account: { name, config: deps.credentials[name] },
     connections: CONNECTIONS,
-    ...(ns === undefined ? {} : { ns }),
+    ...(ns === undefined ? {} : { ns, encryption: deps.encryption }),
   });
 }

@@ -1,8 +1,10 @@
 import { existsSync } from 'node:fs';
+import { ENCRYPTIONS, type Encryption } from '@sepia/base/config/encryption';
 import { CodedError } from '@sepia/base/errors';
 import { STRANGERS_POLICIES, type StrangersPolicy } from '@sepia/cluster/stranger-policy';
 import { type Command, Option } from 'commander';
 import { recordsEngineOf, URL_FILE_HELP, wholeNumber } from '../options/option-values.ts';
+import type { UpPolicies } from '../up/files.ts';
 import { DEFAULT_COUNTS, DEFAULT_PORTS_FROM } from '../up/plan.ts';
 import { runUp } from '../up/run-up.ts';
 import { parseUpstream, type UpstreamOption, withWriteBack } from '../up/upstream-option.ts';
@@ -17,6 +19,7 @@ interface UpFlags {
   readonly upstream: readonly UpstreamOption[];
   readonly writeBack: readonly string[];
   readonly strangers?: StrangersPolicy;
+  readonly encryption?: Encryption;
   readonly portsFrom: number;
   readonly lazy: boolean;
   readonly accelerate: boolean;
@@ -27,6 +30,15 @@ interface UpFlags {
   readonly acceptLoss: boolean;
   readonly json: boolean;
 }
+
+const STRANGERS = new Option(
+  '--strangers <policy>',
+  'whether standard BitTorrent clients may take part (default: as the cluster document says, else never)',
+).choices(STRANGERS_POLICIES);
+const ENCRYPTION = new Option(
+  '--encryption <policy>',
+  'whether members encrypt what they say to each other; on a running cluster step by step, see docs/auth.md (default: as the cluster document says, else off)',
+).choices(ENCRYPTIONS);
 
 /** `sepia up`. */
 export function addUp(program: Command): void {
@@ -51,12 +63,8 @@ export function addUp(program: Command): void {
       (text: string, before: readonly string[]) => [...before, text],
       [],
     )
-    .addOption(
-      new Option(
-        '--strangers <policy>',
-        'whether standard BitTorrent clients may take part (default: as the cluster document says, else never)',
-      ).choices(STRANGERS_POLICIES),
-    )
+    .addOption(STRANGERS)
+    .addOption(ENCRYPTION)
     .option(
       '--records <engine>',
       'where tags and links rest: embedded, or postgres with --url-file (default: as at the last start, at first embedded)',
@@ -99,12 +107,19 @@ export function addUp(program: Command): void {
         isLazy: flags.lazy,
         accelerates: flags.accelerate,
         preheat: flags.preheat,
-        ...(flags.strangers === undefined ? {} : { strangers: flags.strangers }),
+        policies: policiesOf(flags),
         ...recordsOf(flags),
         acceptLoss: flags.acceptLoss,
         json: flags.json,
       });
     });
+}
+
+function policiesOf({ strangers, encryption }: UpFlags): UpPolicies {
+  return {
+    ...(strangers === undefined ? {} : { strangers }),
+    ...(encryption === undefined ? {} : { encryption }),
+  };
 }
 
 /** Members of each role. */

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
+import type { Encryption } from '@sepia/base/config/encryption';
 import { readClusterKey } from '@sepia/base/config/load';
 import { throwIfBug } from '@sepia/base/failure';
 import type { ClusterDocument } from '@sepia/cluster/document';
@@ -10,6 +11,12 @@ import { parse, stringify } from 'yaml';
 import { laidOver, overridesOf } from './overrides.ts';
 import { HOST, type MemberPlan } from './plan.ts';
 import type { UpstreamOption } from './upstream-option.ts';
+
+/** Policies of the cluster document that the command line may set; left out: they stay as they are. */
+export interface UpPolicies {
+  readonly strangers?: StrangersPolicy;
+  readonly encryption?: Encryption;
+}
 
 /** Where everything of a cluster lies below its data folder. */
 export interface ClusterPaths {
@@ -53,7 +60,7 @@ export function writeClusterFiles(
     readonly preheat?: boolean;
     readonly isLazy?: boolean;
     readonly accelerates?: boolean;
-    readonly strangers?: StrangersPolicy;
+    readonly policies?: UpPolicies;
     readonly records?: string;
   } = {},
 ): void {
@@ -114,14 +121,14 @@ function writeDocument(
   options: {
     readonly isLazy?: boolean;
     readonly accelerates?: boolean;
-    readonly strangers?: StrangersPolicy;
+    readonly policies?: UpPolicies;
   },
 ): void {
   const kept = keptKeys(paths.document);
   const content = {
     ...kept.document,
     ...conversionsOf(kept.document, upstreams, options),
-    ...policiesOf(kept.document, options.strangers),
+    ...policiesOf(kept.document, options.policies),
     members: members.filter((member) => IN_DOCUMENT.includes(member.role)).map(documentMember),
     upstreams: upstreams.map(({ name, url, hosts, mode }) => ({
       ...kept.upstreams.get(name),
@@ -149,13 +156,13 @@ function accessOf(
   return kept.upstreams.get(name)?.['access'] === undefined ? { access: 'cluster' } : {};
 }
 
-/** What the command line says of strangers, beside other policies that are there. */
+/** What the command line says, beside other policies that are there. */
 function policiesOf(
   kept: Readonly<Record<string, unknown>>,
-  strangers: StrangersPolicy | undefined,
+  said: UpPolicies | undefined,
 ): { policies?: unknown } {
-  if (strangers === undefined) return {};
-  return { policies: { ...(kept['policies'] as object | undefined), strangers } };
+  if (said === undefined || Object.keys(said).length === 0) return {};
+  return { policies: { ...(kept['policies'] as object | undefined), ...said } };
 }
 
 /** Ports between a snapshotter and the agent of the same number. */

@@ -1,9 +1,8 @@
 import { resolve } from 'node:path';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { runService } from '@sepia/base/process';
-import type { StrangersPolicy } from '@sepia/cluster/stranger-policy';
 import { compileWhereNew } from './compile.ts';
-import { clusterPaths, keptUpstreams } from './files.ts';
+import { clusterPaths, keptUpstreams, type UpPolicies } from './files.ts';
 import { whatNext } from './hints.ts';
 import type { ClusterShape } from './plan.ts';
 import { StartView } from './start-view.ts';
@@ -18,8 +17,7 @@ export interface UpOptions {
   readonly isLazy: boolean;
   readonly accelerates: boolean;
   readonly preheat: boolean;
-  /** Left out: as the cluster document says. */
-  readonly strangers?: StrangersPolicy;
+  readonly policies: UpPolicies;
   /** `embedded` or the address of a PostgreSQL; left out: as at the last start. */
   readonly records?: string;
   /** Origins count with the records that are here. */
@@ -47,7 +45,7 @@ export async function runUp(options: UpOptions): Promise<void> {
         accelerates: options.accelerates,
         preheat: options.preheat,
         acceptLoss: options.acceptLoss,
-        ...(options.strangers === undefined ? {} : { strangers: options.strangers }),
+        policies: options.policies,
         ...(options.records === undefined ? {} : { records: options.records }),
       },
     );

@@ -2,7 +2,6 @@ import { existsSync, rmSync } from 'node:fs';
 import { backoffMs } from '@sepia/base/async/backoff';
 import { CodedError } from '@sepia/base/errors';
 import { delay } from '@sepia/base/lifecycle';
-import type { StrangersPolicy } from '@sepia/cluster/stranger-policy';
 import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
 import { lockFolder } from '@sepia/store/data-folder';
 import { makeFolders } from '@sepia/store/make-folders';
@@ -15,7 +14,7 @@ import {
   STOP_GRACE_MS,
 } from '../deadlines.ts';
 import type { ClusterFile, ClusterFileMember } from './cluster-file.ts';
-import { type ClusterPaths, clusterPaths, replaceFile, writeClusterFiles } from './files.ts';
+import { type ClusterPaths, clusterPaths, replaceFile, type UpPolicies, writeClusterFiles } from './files.ts';
 import { rotateLogs } from './log-rotation.ts';
 import { type Exit, MemberProcess, mainOfRole } from './member-process.ts';
 import { type ClusterShape, HOST, type MemberPlan, planMembers, type Role } from './plan.ts';
@@ -37,7 +36,7 @@ export interface SupervisorOptions {
   readonly restart: boolean;
   /** Proxies take preheats without credentials from whoever reaches them. */
   readonly preheat?: boolean;
-  readonly strangers?: StrangersPolicy;
+  readonly policies?: UpPolicies;
   /** `embedded` or the address of a PostgreSQL; left out: as at the last start. */
   readonly records?: string;
   /** Origins count with the records that are here; at this start, not where one is started again. */
@@ -118,9 +117,9 @@ export class Supervisor {
     rmSync(this.paths.clusterJson, { force: true });
     this.#wrote = true;
     const { upstreams, preheat = false, isLazy = false, accelerates = false } = this.#options;
-    const { strangers, records } = this.#options;
+    const { policies = {}, records } = this.#options;
     const of = {
-      ...(strangers === undefined ? {} : { strangers }),
+      policies,
       ...(records === undefined ? {} : { records }),
     };
     writeClusterFiles(this.paths, this.members, upstreams, { preheat, isLazy, accelerates, ...of });

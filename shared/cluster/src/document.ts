@@ -184,6 +184,14 @@ export const DOCUMENT_SCHEMA = z
           path: ['accounts', 'rules', index, 'upstream'],
           message: `there is no upstream ${rule.upstream}`,
         });
+    if (document.policies.encryption === 'on' || document.policies.encryption === 'require')
+      for (const [index, { urls }] of document.members.entries())
+        if (urls.some((url) => url.startsWith('https:')))
+          ctx.addIssue({
+            code: 'custom',
+            path: ['members', index, 'urls'],
+            message: `members are dialled by the cluster key (policies.encryption ${document.policies.encryption}): write http://, and lead past what ends TLS there`,
+          });
     const seen = new Set<string>();
     for (const member of document.members) {
       if (seen.has(member.id))

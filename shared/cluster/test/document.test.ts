@@ -306,3 +306,20 @@ t.test('any document is read or is CONFIG_INVALID', async (t) => {
   );
   t.pass('held');
 });
+
+t.test('members that are dialled by the cluster key stand at http addresses', async (t) => {
+  const behind = (encryption: string) =>
+    JSON.stringify({
+      version: 1,
+      members: [{ id: 'proxy-1', role: 'proxy', urls: ['https://sepia.example'] }],
+      upstreams: [{ name: 'local', mode: 'none' }],
+      policies: { encryption },
+    });
+  for (const encryption of ['off', 'accept'])
+    t.equal(parseClusterDocument(behind(encryption), 'cluster.yaml').policies.encryption, encryption);
+  for (const encryption of ['on', 'require'])
+    t.throws(() => parseClusterDocument(behind(encryption), 'cluster.yaml'), {
+      code: 'CONFIG_INVALID',
+      message: /members\.0\.urls: .*write http:\/\//,
+    });
+});

@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream';
 import type { MemberClock } from '@sepia/base/clock/member-clock';
-import { CodedError, isErrorCode } from '@sepia/base/errors';
+import { CodedError, isErrorCode, systemCode } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import { isOutOfFiles, outOfFiles } from '@sepia/base/system/open-files';
 import { askWhole, type CutAnswer, type WholeAnswer } from './bodies/whole-answer.ts';
@@ -292,10 +292,20 @@ function silenceOf(call: InternalRequest, cause: unknown): unknown {
   // It was not asked.
   if (isOutOfFiles(cause)) return outOfFiles(cause);
   return new CodedError('PEER_HTTP', {
-    message: `${call.url} does not answer`,
+    message: `${call.url} does not answer${handshakeFault(cause)}`,
     detail: { url: call.url },
     cause,
   });
+}
+
+/** What a TLS handshake with a member comes to grief by (`policies.encryption` of the cluster document). */
+function handshakeFault(cause: unknown): string {
+  const code = systemCode(cause) ?? '';
+  if (code === 'ERR_SSL_TLSV1_ALERT_DECRYPT_ERROR' || code === 'ERR_SSL_BINDER_DOES_NOT_VERIFY')
+    return ': it has another cluster key';
+  if (code === 'ERR_SSL_WRONG_VERSION_NUMBER' || code === 'ERR_SSL_PACKET_LENGTH_TOO_LONG')
+    return ': it takes no encryption; let it follow policies.encryption first';
+  return '';
 }
 
 async function errorOf(call: InternalRequest, answer: InternalResponse): Promise<CodedError> {

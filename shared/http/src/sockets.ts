@@ -171,17 +171,18 @@ function skipInterim(socket: Socket): void {
   };
 }
 
-function connectorFor(
-  { encryption, readsBodies }: ClientSocketOptions,
-  tls: Connect.BuildOptions,
-): Connect.connector {
+/** How to dial, and whom. */
+type DialOptions = Connect.BuildOptions & { readonly lookup?: LookupFunction };
+
+function connectorFor({ encryption, readsBodies }: ClientSocketOptions, tls: DialOptions): Connect.connector {
   if (encryption?.client !== undefined) return toMembers(encryption.client, tls);
   return readsBodies === true ? connectorOf(tls) : buildConnector(tls);
 }
 
 /** Members are dialled by TLS whatever their URL says: the cluster key is what they show. */
-function toMembers(client: ConnectionOptions, { timeout }: Connect.BuildOptions): Connect.connector {
-  const secure = buildConnector({ ...client, timeout, maxCachedSessions: 0 } as Connect.BuildOptions);
+function toMembers(client: ConnectionOptions, { timeout, lookup }: DialOptions): Connect.connector {
+  const options = { ...client, timeout, maxCachedSessions: 0, ...(lookup === undefined ? {} : { lookup }) };
+  const secure = buildConnector(options as Connect.BuildOptions);
   return (to, done) => {
     const port = to.port || (to.protocol === 'https:' ? '443' : '80');
     secure({ ...to, port, protocol: 'https:' }, done);

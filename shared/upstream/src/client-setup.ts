@@ -2,6 +2,7 @@ import type { NamedFile } from '@sepia/base/config/live-texts';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
 import type { ProxyAddress } from '@sepia/http/sockets';
+import type { MemberEncryption } from '@sepia/http/tls/cluster-encryption';
 import { liveTls } from '@sepia/http/tls/tls-texts';
 import { type ProxyEnvironment, parseProxy, proxyEnvironment, proxyFor } from './core/proxy-choice.ts';
 import type { Home } from './core/reach.ts';
@@ -73,6 +74,8 @@ interface TargetConfig {
   readonly connections: number;
   /** Said in `ns` of each request. */
   readonly ns?: string;
+  /** Where it is a proxy of the cluster: how members encrypt. */
+  readonly encryption?: MemberEncryption | undefined;
 }
 
 /** Opens the client that writes to a registry. @throws {CodedError} `CONFIG_INVALID` that names the key */
@@ -84,7 +87,7 @@ export function openTargetClient(
     readonly nowMs: () => number;
     readonly dateMs: () => number;
   },
-  { name, to, caKey, account, connections, ns }: TargetConfig,
+  { name, to, caKey, account, connections, ns, encryption }: TargetConfig,
 ): TargetClient {
   const home = homeOf(to);
   const identity = openCredentials(deps, account.name, account.config, home.base);
@@ -100,6 +103,7 @@ export function openTargetClient(
       proxyFor: proxiesOf(to.proxy, proxyAuthorization, proxyEnvironment(deps.env)),
       log: deps.log,
       nowMs: deps.nowMs,
+      encryption,
       ...(ns === undefined ? {} : { ns }),
     },
     { connections },

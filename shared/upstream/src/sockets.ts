@@ -3,6 +3,7 @@ import type { LookupFunction } from 'node:net';
 import { CodedError, REDIRECT_REFUSED } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { createDispatcher, type Dispatcher, type ProxyAddress } from '@sepia/http/sockets';
+import type { MemberEncryption } from '@sepia/http/tls/cluster-encryption';
 import type { TlsTexts } from '@sepia/http/tls/tls-texts';
 import {
   type AddressClass,
@@ -31,6 +32,8 @@ interface SocketsDeps {
   /** Certificates as they are at this moment. */
   readonly tls?: { current(): TlsTexts } | undefined;
   readonly resolve?: Resolve | undefined;
+  /** The registry is a proxy of the cluster, which encrypts what its members say. */
+  readonly encryption?: MemberEncryption | undefined;
 }
 
 interface SocketsOptions {
@@ -98,6 +101,7 @@ export class UpstreamSockets {
       connectTimeoutMs,
       insecure,
       readsBodies: true,
+      encryption: place === 'foreign' ? undefined : this.#deps.encryption,
       ...(ca === undefined ? {} : { ca }),
       ...(isKnown ? { certificate } : {}),
       ...(isKnown && key !== undefined ? { key } : {}),

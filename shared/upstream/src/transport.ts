@@ -1,6 +1,7 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
 import type { ProxyAddress } from '@sepia/http/sockets';
+import type { MemberEncryption } from '@sepia/http/tls/cluster-encryption';
 import type { TlsTexts } from '@sepia/http/tls/tls-texts';
 import type { BearerChallenge } from '@sepia/oci/www-authenticate';
 import type { Authorizer, UpstreamChallenge } from './authenticator.ts';
@@ -27,6 +28,8 @@ export interface RegistryAccess {
   /** The proxy for a URL; without it every request goes straight. */
   readonly proxyFor?: ((url: URL) => ProxyAddress | undefined) | undefined;
   readonly resolve?: Resolve | undefined;
+  /** It is a proxy of the cluster: how members encrypt. */
+  readonly encryption?: MemberEncryption | undefined;
 }
 
 interface TransportDeps extends RegistryAccess {
@@ -289,9 +292,9 @@ export function socketsOf(
   access: RegistryAccess,
   limits: { readonly connections: number; readonly connectTimeoutMs: number },
 ): UpstreamSockets {
-  const { upstream, home, insecure, tls, resolve } = access;
+  const { upstream, home, insecure, tls, resolve, encryption } = access;
   const proxyFor = access.proxyFor ?? (() => undefined);
-  return new UpstreamSockets({ upstream, home, proxyFor, tls, resolve }, { ...limits, insecure });
+  return new UpstreamSockets({ upstream, home, proxyFor, tls, resolve, encryption }, { ...limits, insecure });
 }
 
 /** An address of the distribution API of a registry, whose URL may have a path before `/v2/`. */

@@ -91,7 +91,7 @@ export async function faultyNode({ cluster: client, upstream, files, net, tags }
   const onBadPiece = (): void => {
     came.badPieces += 1;
   };
-  const blobs = new BlobTable({ ...shared, onBytes, onBadPiece }, options);
+  const blobs = new BlobTable({ ...shared, dir: 'faulty', onBytes, onBadPiece }, options);
   const handlers = agentHandlers({
     blobs,
     manifests: new Manifests({ ...shared, tags }, options),

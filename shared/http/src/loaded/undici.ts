@@ -14,6 +14,13 @@ export const Pool = load('undici/lib/dispatcher/pool.js') as Undici['Pool'];
 export const ProxyAgent = load('undici/lib/dispatcher/proxy-agent.js') as Undici['ProxyAgent'];
 export const buildConnector = load('undici/lib/core/connect.js') as Undici['buildConnector'];
 
+const dispatcherClass = load('undici/lib/dispatcher/dispatcher.js') as { readonly prototype: object };
+/** As undici's index does, of what is used: a client behind an HTTP proxy is connected by it, and callers ask over a dispatcher. */
+Object.assign(dispatcherClass.prototype, {
+  request: load('undici/lib/api/api-request.js'),
+  connect: load('undici/lib/api/api-connect.js'),
+});
+
 type RequestOptions = Omit<Dispatcher.RequestOptions, 'origin' | 'path'>;
 
 const ask = load('undici/lib/api/api-request.js') as (

@@ -75,6 +75,8 @@ export class TlsOrPlain {
       this.#sort(end);
       this.#onPlain(socket);
     };
+    // One that is gone already has no other end.
+    if (socket.remoteAddress === undefined) return void socket.destroy();
     const end = otherEnd(socket);
     this.#unsorted.set(end, socket);
     socket.once('close', () => this.#unsorted.delete(end));
@@ -85,6 +87,6 @@ export class TlsOrPlain {
 }
 
 /** The other end: one connection of a port at a time, whatever object stands for it. */
-export function otherEnd({ remoteAddress, remotePort }: Socket): string {
-  return `${remoteAddress} ${remotePort}`;
+export function otherEnd({ remoteAddress, remotePort, localAddress, localPort }: Socket): string {
+  return `${remoteAddress} ${remotePort} ${localAddress} ${localPort}`;
 }

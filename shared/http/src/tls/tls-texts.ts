@@ -25,7 +25,8 @@ function checkTls({ certificate, key, ...texts }: TlsTexts, sources: TextSources
   }
   if (certificate === undefined || key === undefined) return;
   const read = tryParse(() => createSecureContext({ cert: certificate, key }));
-  if (!read.ok) throw invalid(sources.key, 'is not the key of that certificate', read.cause);
+  if (!read.ok)
+    throw invalid(sources.key, 'is not the key of that certificate, or asks for a passphrase', read.cause);
 }
 
 function invalid(source: TextSource | undefined, what: string, cause: unknown): CodedError {

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { unlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { createServer as createHttps } from 'node:https';
 import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
@@ -263,4 +264,30 @@ t.test('a client in plain that ends its side after the request gets its answer',
   await answered.promise;
   t.match(text, /^HTTP\/1.1 200 OK/);
   t.ok(text.length > 4_000_000, 'as without TLS beside it');
+});
+
+t.test('a certificate in place of the cluster key is refused, whoever vouches for it', async (t) => {
+  const heard: string[] = [];
+  const server = createHttps({ ...FAKE_TLS }, (req, res) => {
+    heard.push(req.url ?? '');
+    res.end('mine');
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(() => server.close());
+  const { port } = server.address() as { port: number };
+  const encryption = memberEncryption('require', KEY)!;
+  // As if its authority were one of those that this process trusts.
+  const trusting = { ...encryption, client: { ...encryption.client, ca: FAKE_TLS.cert } };
+  for (const readsBodies of [false, true])
+    await t.rejects(ask(`http://127.0.0.1:${port}`, memberSockets(t, trusting, readsBodies)), {
+      message: /certificate in place of the cluster key/,
+    });
+  const before = process.env['NODE_TLS_REJECT_UNAUTHORIZED'];
+  process.env['NODE_TLS_REJECT_UNAUTHORIZED'] = '0';
+  t.teardown(() => {
+    if (before === undefined) delete process.env['NODE_TLS_REJECT_UNAUTHORIZED'];
+    else process.env['NODE_TLS_REJECT_UNAUTHORIZED'] = before;
+  });
+  await t.rejects(ask(`http://127.0.0.1:${port}`, memberSockets(t, encryption)));
+  t.same(heard, []);
 });

@@ -99,22 +99,6 @@ t.test('an image: layers, DiffIDs, annotations; everything else is kept', async 
   t.equal(room.held, 0, 'nothing is left behind');
 });
 
-t.test('a result does not name the SOCI index of its source, whose layers it has not', async (t) => {
-  const images = new MemoryImages();
-  const soci = { 'com.amazon.soci.index-digest': digestOf(Buffer.from('ztocs')), kept: 'yes' };
-  const { digest } = images.addImage([tarOf('a')], { tag: 'plain' });
-  const json = { ...images.json<Record<string, unknown>>('plain'), annotations: soci };
-  const bound = images.addManifest(json, 'application/vnd.oci.image.manifest.v1+json');
-  const platform = { os: 'linux', architecture: 'amd64' };
-  images.addIndex([{ ...bound, platform, annotations: soci }], 'app');
-  t.not(bound.digest, digest);
-  await setup(images).run('app');
-  const [child] = images.json<Index>('result').manifests;
-  t.same(child!['annotations'], { kept: 'yes' });
-  const { annotations } = images.json<Manifest>(child!.digest);
-  t.same(Object.keys(annotations), ['kept', 'io.sepia.conversion.source', 'io.sepia.conversion.format']);
-});
-
 t.test('numbers of a config that a double cannot hold stay as they are', async (t) => {
   const images = new MemoryImages();
   const tar = tarOf('a');

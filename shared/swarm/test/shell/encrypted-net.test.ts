@@ -1,12 +1,14 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer } from 'node:net';
+import { createServer as createTlsServer } from 'node:tls';
 import type { Encryption } from '@sepia/base/config/encryption';
 import { memberEncryption } from '@sepia/http/tls/cluster-encryption';
 import { infoHashOf, torrentFile, v1PieceHash } from '@sepia/metainfo/torrent';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import { readTorrent, StandardPeer } from '@sepia/test-support/clients/standard-peer';
 import { until } from '@sepia/test-support/until';
+import { FAKE_TLS } from '@sepia/test-support/upstream/fake-upstream-tls';
 import t, { type Test } from 'tap';
 import { encryptedNet, type SwarmNet, TCP } from '../../src/shell/net.ts';
 import {
@@ -162,4 +164,17 @@ t.test('one host that dials and says nothing does not keep members out, nor the 
   await leecher.engine.stop();
   await seeder.engine.stop();
   await until(() => greedy.every((one) => one.closed), 'all are cut');
+});
+
+t.test('a wire is not dialled to who shows a certificate in place of the cluster key', async (t) => {
+  const server = createTlsServer({ ...FAKE_TLS }, () => t.fail('it was believed')).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(() => server.close());
+  const encryption = memberEncryption('on', CLUSTER_KEY)!;
+  const trusting = { ...encryption, client: { ...encryption.client, ca: FAKE_TLS.cert } };
+  const { port } = server.address() as AddressInfo;
+  const error = await new Promise((resolve) => {
+    encryptedNet(trusting).dial(`127.0.0.1:${port}`, 5_000, (socket, why) => resolve(socket ?? why));
+  });
+  t.match(error, { code: 'TIMEOUT', cause: { message: /certificate in place of the cluster key/ } });
 });
