@@ -82,13 +82,13 @@ export async function runTap(places, args, run, options = {}) {
       const { sum, text, code, isLate } = await runFiles({ batch, others, timeoutS, env, Parser }, run);
       for (const key of Object.keys(totals)) totals[key] += sum[key];
       process.stdout.write(text);
-      closeTestbed(env.SEPIA_TEST_FOLDER);
+      tellLeft(closeTestbed(env.SEPIA_TEST_FOLDER));
       // Ended from outside, as all are to end then.
       if (!isLate && (code === 130 || code === 143)) signal = code;
     }
   };
   await Promise.all(Array.from({ length: Math.min(jobs, files.length) }, work));
-  closeTestbed(home);
+  tellLeft(closeTestbed(home));
   if (signal !== 0) return signal;
   const lost = options.demandAll === true ? totals.skipped : 0;
   const failed = totals.failed + lost;
@@ -274,4 +274,11 @@ export function workspaces() {
           .filter((folder) => existsSync(join(ROOT, folder, 'package.json')))
       : [one],
   );
+}
+
+/** A folder that stays says which test left something running, or mounted. */
+function tellLeft(left) {
+  if (left === undefined) return;
+  const { dir, pids, why = `processes ${pids.join(', ')} live in it` } = left;
+  process.stdout.write(`left behind: ${dir}: ${why}\n`);
 }

@@ -80,6 +80,8 @@ async function upstreamTags(
   } catch (thrown) {
     unwanted?.throwIfAborted();
     const error = upstreamError(thrown, name.upstream);
+    // A part of the list would look like all of it.
+    if (all.size > 0) throw error;
     const mayBeNew = await isNew();
     if (mayBeNew && error.code === 'REPOSITORY_UNKNOWN') return new Set();
     const known = isPassing(error)

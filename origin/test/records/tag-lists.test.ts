@@ -1,3 +1,4 @@
+import { CodedError } from '@sepia/base/errors';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import t from 'tap';
 import { listTags } from '../../src/records/tag-lists.ts';
@@ -68,4 +69,18 @@ t.test('a list that does not end is refused rather than cut off', async (t) => {
     message: 'upstream up lists more than 500000 tags of team/app',
   });
   t.equal(endless.asked.length, 6);
+});
+
+t.test('a list that breaks off is no list, whatever is on record', async (t) => {
+  const error = new CodedError('UPSTREAM_LIMITED', { message: 'slow down' });
+  const { deps } = upstream((page) => {
+    if (page === 'x') throw error;
+    return { tags: ['a', 'b'], next: 'x' };
+  });
+  const tagIndex = {
+    async *list() {
+      yield { tag: 'recorded' };
+    },
+  };
+  await t.rejects(listTags({ ...deps, tagIndex } as unknown as Deps, NAME, {}), { code: 'UPSTREAM_LIMITED' });
 });

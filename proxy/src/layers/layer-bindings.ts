@@ -124,8 +124,8 @@ export class LayerBindings {
     } catch (error) {
       throwIfBug(error);
       signal.throwIfAborted();
-      // Who is silent says nothing; an upstream that left the cluster document has no layer to be shown either.
-      return !isCoded(error, 'BLOB_UNKNOWN');
+      // Who is silent says nothing. The home of the index may have left the cluster document: the layer has others.
+      return !isCoded(error, 'BLOB_UNKNOWN') && !isCoded(error, 'UPSTREAM_UNKNOWN');
     }
     return true;
   }

@@ -145,7 +145,8 @@ function isLimited(ctx: Context, { type }: RegistryRoute, error: unknown): error
 
 /** As 429, which clients that know `Retry-After` (skopeo, podman, CRI-O) wait for: at a 503 they end. */
 function asLimited({ message, detail, cause }: CodedError): CodedError {
-  return new CodedError('OVERLOADED', { message, detail: { retryAfterSeconds: 1, ...detail }, cause });
+  const retryAfterSeconds = detail['retryAfterSeconds'] ?? 1;
+  return new CodedError('OVERLOADED', { message, detail: { ...detail, retryAfterSeconds }, cause });
 }
 
 /** A reference that is no legal tag cannot be there: a read of it is 404 (OCI conformance, "Pull"), a write 400. */

@@ -58,6 +58,7 @@ function putUnder(server: Server, tls: ListenerTls): () => void {
       serveAll(socket);
     },
     onSecure: serveAll,
+    onFailed: (error, address) => tls.noteFailed(error, address),
   });
   server.removeAllListeners('connection');
   server.on('connection', (socket: Socket) => {

@@ -70,7 +70,7 @@ export class DiskRoom {
     return this.#deps.nowMs() < this.#heldUntilMs || this.#free <= RESERVE_BYTES;
   }
 
-  /** True from a write that a read-only or failing disk refused until one that it took. */
+  /** True from a write that a read-only or failing disk refused until one that it took, synced. */
   get isFailing(): boolean {
     return this.#failing !== undefined;
   }
@@ -125,16 +125,23 @@ export class DiskRoom {
   }
 
   #guardFile(file: OpenFile): OpenFile {
+    let isUnsynced = false;
     return {
       read: (into, at) => file.read(into, at),
       write: async (bytes, at) => {
         this.#use();
         if (bytes.length > SMALL_BYTES && this.#free - RESERVE_BYTES < bytes.length) throw this.#noteFull();
         await this.#noted(async () => await file.write(bytes, at));
+        isUnsynced = true;
         this.#free -= bytes.length;
       },
-      truncate: (sizeBytes) => file.truncate(sizeBytes),
-      sync: () => this.#noted(() => file.sync()),
+      truncate: (sizeBytes) => this.#noted(() => file.truncate(sizeBytes)),
+      sync: async () => {
+        const proves = isUnsynced;
+        isUnsynced = false;
+        await this.#noted(() => file.sync());
+        if (proves && this.#failing !== undefined) this.#noteWritten();
+      },
       sizeBytes: () => file.sizeBytes(),
       close: () => file.close(),
     };
@@ -142,9 +149,7 @@ export class DiskRoom {
 
   async #noted<T>(call: () => Promise<T>): Promise<T> {
     try {
-      const done = await call();
-      if (this.#failing !== undefined) this.#noteWritten();
-      return done;
+      return await call();
     } catch (error) {
       if (takesNoWrites(error)) throw this.#noteFull(error);
       throw error;
@@ -162,10 +167,9 @@ export class DiskRoom {
     return this.#error(undefined, cause);
   }
 
+  /** What was written is on the disk: nothing less proves that it takes writes, for the rest goes to memory first. */
   #noteWritten(): void {
     this.#failing = undefined;
-    this.#heldUntilMs = Number.NEGATIVE_INFINITY;
-    this.#wasFull = this.isFull;
     this.#deps.log.info(this.#facts(), 'disk takes writes again');
   }
 

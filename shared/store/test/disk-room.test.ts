@@ -136,35 +136,80 @@ t.test('it is looked at each second while room is needed or lacks, else seldom',
   t.equal(await looksIn(60_000), 0);
 });
 
+/** Files of a disk that refuses some calls, with the code that the system gives. */
+class FailingDisk {
+  /** What fails; undefined: nothing. */
+  failing: { readonly call: 'write' | 'sync'; readonly system: string } | undefined;
+  readonly port: FilePort;
+
+  constructor() {
+    const refuse = (call: 'write' | 'sync'): void => {
+      if (this.failing?.call === call)
+        throw Object.assign(new Error(this.failing.system), { code: this.failing.system });
+    };
+    const handle = {
+      write: async (bytes: Uint8Array) => {
+        refuse('write');
+        return { bytesWritten: bytes.length };
+      },
+    };
+    const file = {
+      write: async (bytes: Uint8Array, at: number) => await writeAll(handle as never, 'x', bytes, at),
+      sync: async () => {
+        if (this.failing?.call === 'sync')
+          throw new CodedError('DISK_FAILED', { detail: { system: this.failing.system } });
+      },
+    };
+    this.port = { ...diskFiles, open: async () => file } as unknown as FilePort;
+  }
+}
+
 t.test('a disk that takes no writes is told apart from a full one, until it takes one again', async (t) => {
   const { room, log, clock, dir } = await setUp(t, RESERVE + 10 * MIB);
-  let system: string | undefined = 'EROFS';
-  const handle = (file: string) => ({
-    write: async (bytes: Uint8Array) => {
-      if (system !== undefined) throw Object.assign(new Error(`${system}: write`), { code: system });
-      return { bytesWritten: bytes.length, file };
-    },
-  });
-  const file = {
-    write: async (bytes: Uint8Array, at: number) => await writeAll(handle('x') as never, 'x', bytes, at),
-  };
-  const port = { ...diskFiles, open: async () => file } as unknown as FilePort;
-  const guarded = await room.guard(port).open(join(dir, 'x'), 'update');
+  const disk = new FailingDisk();
+  const files = room.guard(disk.port);
+  const guarded = await files.open(join(dir, 'x'), 'update');
+  disk.failing = { call: 'write', system: 'EROFS' };
   const failed = { code: 'DISK_FAILED', message: 'disk of origin o2 takes no writes (EROFS); look after it' };
   await t.rejects(guarded.write(Buffer.from('x'), 0), failed);
   t.throws(() => room.check(1), failed);
   t.ok(room.isFailing);
   t.match(room.warnings, [/takes no writes \(EROFS\)/]);
-  const clock0 = clock.ms;
   clock.ms += 60_000;
   t.match(room.warnings, [/takes no writes/], 'it is not believed to be well because time passed');
   room.check(1);
-  clock.ms = clock0;
-  system = undefined;
+  disk.failing = undefined;
   await guarded.write(Buffer.from('x'), 0);
+  t.ok(room.isFailing, 'it may be in memory alone');
+  await guarded.sync();
   t.notOk(room.isFailing);
-  t.notOk(room.isFull, 'nor is it waited for longer');
+  t.notOk(room.isFull);
   t.same(room.warnings, []);
   const said = log.lines.map(({ msg }) => msg);
   t.same(said, ['disk takes no writes (EROFS): other origins take them', 'disk takes writes again']);
+});
+
+t.test('a disk that fails when it is synced is not well because a file opens on it', async (t) => {
+  const { room, log, clock, dir } = await setUp(t, RESERVE + 10 * MIB);
+  const disk = new FailingDisk();
+  const files = room.guard(disk.port);
+  disk.failing = { call: 'sync', system: 'EIO' };
+  for (let push = 0; push < 3; push++) {
+    const file = await files.open(join(dir, `upload-${push}`), 'create');
+    await file.write(Buffer.from('x'), 0);
+    await t.rejects(file.sync(), { code: 'DISK_FAILED' });
+    // What another request does meanwhile goes to memory.
+    const other = await files.open(join(dir, 'other'), 'update');
+    await other.write(Buffer.from('y'), 0);
+    await files.makeFolder(dir);
+    t.ok(room.isFailing);
+    t.throws(() => room.check(1), { code: 'DISK_FAILED' }, 'the next push goes elsewhere');
+    clock.ms += 10_001;
+    room.check(1);
+  }
+  const idle = await files.open(join(dir, 'idle'), 'update');
+  disk.failing = undefined;
+  await idle.sync();
+  t.ok(room.isFailing, 'nothing was written that it could have taken');
+  t.equal(log.lines.length, 1);
 });

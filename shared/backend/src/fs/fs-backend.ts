@@ -313,7 +313,8 @@ export class FsBackend implements BlobBackend {
     } catch (error) {
       signal.throwIfAborted();
       // What makes folders tells of the system in its own words.
-      const told = isCoded(error, 'DISK_CORRUPT') ? error.detail['system'] : undefined;
+      const told =
+        isCoded(error, 'DISK_CORRUPT') || isCoded(error, 'DISK_FAILED') ? error.detail['system'] : undefined;
       const system = typeof told === 'string' ? told : systemCode(error);
       const isOther = error instanceof CodedError ? told === undefined : isBug(error);
       if (isOther || system === undefined || system === 'EEXIST') throw error;

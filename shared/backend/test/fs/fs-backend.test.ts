@@ -138,8 +138,7 @@ t.test('what the file system refuses or fails at is told apart', async (t) => {
     ...diskFiles,
     // As the port of a disk tells of it.
     open: async (file, mode) => {
-      if (mode === 'create')
-        throw new CodedError('DISK_CORRUPT', { detail: { path: file, system: 'EROFS' } });
+      if (mode === 'create') throw new CodedError('DISK_FAILED', { detail: { path: file, system: 'EROFS' } });
       return await diskFiles.open(file, mode);
     },
   };

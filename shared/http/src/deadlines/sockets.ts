@@ -35,5 +35,7 @@ export const BODY_MS = 30_000;
 // The log.
 /** That the memory of nonces is full is logged once in this time. */
 export const TELL_FULL_EVERY_MS = 60_000;
+/** A failed TLS handshake with an address is logged once in this time. */
+export const FAILED_EVERY_MS = 60_000;
 /** Which member failed a client is logged, some lines in each of these times. */
 export const SAID_MS = 10_000;

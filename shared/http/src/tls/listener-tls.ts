@@ -1,7 +1,9 @@
 import type { Socket } from 'node:net';
 import type { TlsOptions } from 'node:tls';
 import type { LiveTextsDeps, NamedFile } from '@sepia/base/config/live-texts';
-import { CodedError } from '@sepia/base/errors';
+import { CodedError, systemCode } from '@sepia/base/errors';
+import { LogLimit } from '@sepia/base/log-limit';
+import { FAILED_EVERY_MS } from '../deadlines/sockets.ts';
 import type { MemberEncryption } from './cluster-encryption.ts';
 import { liveTls, type TlsTexts } from './tls-texts.ts';
 
@@ -11,6 +13,8 @@ export interface ListenerTls {
   options(): TlsOptions;
   /** Who may still come without it. */
   readonly plain: PlainRule;
+  /** Tells the log of a handshake that came to nothing: a line an address and minute. */
+  noteFailed(error: Error, address: string): void;
 }
 
 /** Who may ask over a connection that is not encrypted. */
@@ -42,7 +46,17 @@ export function listenerTls(
   if (files === undefined && encryption === undefined) return undefined;
   const common: TlsOptions = { ...encryption?.server, ALPNProtocols: ['http/1.1'] };
   const plain = { members: encryption?.isRequired !== true, strangers: files === undefined };
-  if (files === undefined) return { options: () => common, plain };
+  const limit = new LogLimit({ everyMs: FAILED_EVERY_MS, lines: 20 });
+  const noteFailed = (error: Error, address: string): void => {
+    const leftOut = limit.take(address, deps.nowMs());
+    if (leftOut === undefined) return;
+    const reason = systemCode(error) ?? error.message;
+    deps.log.info(
+      { key, address, reason, leftOut },
+      'TLS handshake failed; has a member there another cluster key?',
+    );
+  };
+  if (files === undefined) return { options: () => common, plain, noteFailed };
   const named = (name: keyof CertificateFiles): NamedFile => ({ file: files[name], key: `${key}.${name}` });
   const texts = liveTls(deps, { certificate: named('certificate-file'), key: named('key-file') });
   const { minVersion: _tls13, ciphers: _psk, ...forAll } = common;
@@ -56,6 +70,7 @@ export function listenerTls(
       return options;
     },
     plain,
+    noteFailed,
   };
 }
 

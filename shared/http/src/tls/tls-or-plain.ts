@@ -9,6 +9,8 @@ interface Sorted {
   readonly onSecure: (socket: TLSSocket) => void;
   /** It is known what `socket` speaks. */
   readonly onSorted?: (socket: Socket) => void;
+  /** A handshake came to nothing; its connection is cut. */
+  readonly onFailed?: (error: Error, address: string) => void;
 }
 
 /**
@@ -23,7 +25,7 @@ export class TlsOrPlain {
   /** Connections of which nobody knows yet. */
   readonly #unsorted = new Map<string, Socket>();
 
-  constructor(options: TlsOptions, handshakeMs: number, { onPlain, onSecure, onSorted }: Sorted) {
+  constructor(options: TlsOptions, handshakeMs: number, { onPlain, onSecure, onSorted, onFailed }: Sorted) {
     this.#onPlain = onPlain;
     this.#onSorted = onSorted;
     this.#handshakeMs = handshakeMs;
@@ -33,7 +35,10 @@ export class TlsOrPlain {
       socket.on('error', () => socket.destroy());
       onSecure(socket);
     });
-    this.#server.on('tlsClientError', (_error, socket) => socket.destroy());
+    this.#server.on('tlsClientError', (error, socket) => {
+      onFailed?.(error, socket.remoteAddress ?? '');
+      socket.destroy();
+    });
   }
 
   /** Handshakes that begin from now on use these certificates. */

@@ -11,6 +11,7 @@ import { CodedError } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
 import { steadyMs } from '@sepia/base/reach';
 import { rawHttp } from '@sepia/test-support/clients/raw-http';
+import { LogLines } from '@sepia/test-support/log-lines';
 import { FAKE_TLS, RENEWED_TLS } from '@sepia/test-support/upstream/fake-upstream-tls';
 import t, { type Test } from 'tap';
 import { request } from 'undici';
@@ -92,8 +93,31 @@ t.test(
 
 t.test('another key, or none, comes to nothing, and the listener goes on', async (t) => {
   const encryption = memberEncryption('require', KEY);
-  const listener = await start(t, listenerTls(QUIET, { key: 'listen', encryption }));
-  await t.rejects(ask(listener.url, memberSockets(t, memberEncryption('on', OTHER_KEY))));
+  const log = new LogLines();
+  const listener = await start(t, listenerTls({ ...QUIET, log: log.logger }, { key: 'listen', encryption }));
+  const other = memberSockets(t, memberEncryption('on', OTHER_KEY));
+  for (let time = 0; time < 3; time++) await t.rejects(ask(listener.url, other));
+  const [line] = log.lines;
+  t.equal(log.lines.length, 1, 'a line a minute');
+  t.match(line, {
+    key: 'listen',
+    address: '127.0.0.1',
+    reason: 'ERR_SSL_BINDER_DOES_NOT_VERIFY',
+    msg: /another cluster key/,
+  });
+  const client = new InternalClient({
+    dispatcher: other,
+    clusterKey: OTHER_KEY,
+    memberId: 'a',
+    clock: new MemberClock(),
+  });
+  const call = { url: listener.url, to: 'b', method: 'GET', path: '/', headersTimeoutMs: 5_000 } as const;
+  await t.rejects(client.raw(call), { code: 'PEER_HTTP', message: /it has another cluster key$/ });
+  const plain = await start(t, undefined);
+  await t.rejects(client.raw({ ...call, url: plain.url }), {
+    code: 'PEER_HTTP',
+    message: /it takes no encryption/,
+  });
   const bare = connectTls({ port: listener.port, host: '127.0.0.1', rejectUnauthorized: false });
   await t.rejects(once(bare, 'secureConnect'));
   const torn = connect(listener.port, '127.0.0.1');

@@ -1,8 +1,10 @@
+import { CodedError } from '@sepia/base/errors';
 import { peerIdOf } from '@sepia/base/names/peer-id';
 import type { MemberEncryption } from '@sepia/http/tls/cluster-encryption';
 import { SwarmEngine, type SwarmEngineDeps } from './engine.ts';
 import { encryptedNet, TCP } from './net.ts';
 import { strangerLimits } from './stranger-room.ts';
+import { WireWarnings } from './wire-warnings.ts';
 
 interface MemberEngineDeps extends Pick<SwarmEngineDeps, 'clusterKey' | 'log'> {
   /** Of the cluster document: the room for peers that are no members. */
@@ -21,7 +23,12 @@ export function memberEngine(
   { clusterKey, log, policies, encryption }: MemberEngineDeps,
   { id, zone, origin = false }: MemberOfSwarms,
 ): SwarmEngine {
-  const net = encryption === undefined ? TCP : encryptedNet(encryption);
+  const warnings = new WireWarnings({ log });
+  const onFailed = (cause: Error, address: string): void => {
+    const message = 'TLS handshake failed; has a member there another cluster key?';
+    warnings.ended(new CodedError('WIRE_INVALID', { message, cause }), 'wire refused', { address });
+  };
+  const net = encryption === undefined ? TCP : encryptedNet(encryption, onFailed);
   return new SwarmEngine(
     { clusterKey, peerId: peerIdOf(id), log, net },
     { origin, strangers: strangerLimits(policies), ...(zone === undefined ? {} : { zone }) },

@@ -113,7 +113,10 @@ function untilConnected(
 export const TCP: SwarmNet = { listen, dial };
 
 /** As {@link TCP}, for members of a cluster whose document encrypts them; standard clients stay without. */
-export function encryptedNet(encryption: MemberEncryption): SwarmNet {
+export function encryptedNet(
+  encryption: MemberEncryption,
+  onFailed: (error: Error, address: string) => void = () => undefined,
+): SwarmNet {
   const { client, server, isRequired } = encryption;
   const plainAudience: Audience = isRequired ? 'strangers' : 'anyone';
   return {
@@ -124,6 +127,7 @@ export function encryptedNet(encryption: MemberEncryption): SwarmNet {
         onPlain: (socket) => onSocket(socket, plainAudience),
         onSecure: (socket) => onSocket(socket),
         onSorted: (socket) => places.delete(socket),
+        onFailed,
       });
       const listener = await listening({ noDelay: true }, address, (socket) => {
         const from = socket.remoteAddress ?? '';

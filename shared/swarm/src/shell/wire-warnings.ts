@@ -24,7 +24,7 @@ export class WireWarnings {
     facts: { readonly address: string | undefined; readonly digest?: string },
   ): void {
     if (error?.code === 'INTERNAL') logFailure(this.#log, error.cause, message, facts);
-    if (error?.code !== 'WIRE_INVALID') return;
+    if (error?.code !== 'WIRE_INVALID' && error?.code !== 'TLS_REQUIRED') return;
     const leftOut = this.#limit.take(hostOf(facts.address ?? ''), steadyMs());
     if (leftOut === undefined) return;
     this.#log.warn({ error, ...facts, ...(leftOut === 0 ? {} : { leftOut }) }, message);
