@@ -24,7 +24,12 @@ end() {
   rm -f "$pid_file" "$pid_file.second" "$pid_file.daemon"
   exit 0
 }
-trap 'trap "" TERM; kill -9 "$second"; [ -n "$daemon" ] && kill "$daemon"; wait; umount -l "$mount_point"; end' TERM
+# One that is stopped (SIGSTOP) hears of it when it goes on.
+end_daemon() {
+  kill "$daemon"
+  kill -CONT "$daemon"
+}
+trap 'trap "" TERM; kill -9 "$second"; [ -n "$daemon" ] && end_daemon; wait; umount -l "$mount_point"; end' TERM
 # A stopped daemon (SIGSTOP) does not end, and answers nobody: found so at two looks it is killed, and the next one goes on.
 end_stopped() {
   pid=$(cat "$pid_file.daemon")

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { existsSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { until } from '@sepia/test-support/until';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { whyNoFuse } from './support/why-no-fuse.ts';
 
 const HOLDER = resolve(import.meta.dirname, '../src/holder.sh');
@@ -11,46 +11,61 @@ const HOLDER = resolve(import.meta.dirname, '../src/holder.sh');
 const DAEMON =
   'trap "touch $0.told; while [ ! -e $0.go ]; do sleep 0.02; done; exit 0" TERM; touch $0.up; while :; do sleep 0.02; done';
 
-t.test('a holder that is told twice to end leaves no pid file and no daemon', async (t) => {
+/** A holder as one that takes the place of another: the mount is there, its descriptor is 3. All of it is gone after the test. */
+function hold(t: Test, device: number) {
+  const pids = (): number[] =>
+    ['.second', '', '.daemon'].flatMap((which) => {
+      const file = `${pidFile}${which}`;
+      return existsSync(file) ? [Number(readFileSync(file, 'utf8'))] : [];
+    });
+  // Before the folder is made, so that it is still there; the second shell first, or it takes over.
+  t.teardown(() => {
+    for (const pid of pids()) if (isOurs(pid)) process.kill(pid, 'SIGKILL');
+  });
   const dir = t.testdir({ mount: {} });
   const pidFile = join(dir, 'holder.pid');
   const daemon = join(dir, 'daemon');
-  // As one that takes the place of another: the mount is there, its descriptor is 3.
+  const isOurs = (pid: number): boolean =>
+    existsSync(`/proc/${pid}/fd`) && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(dir);
   const child = spawn('/bin/sh', [HOLDER, join(dir, 'mount'), pidFile, '/bin/sh', '-c', DAEMON, daemon], {
     env: { ...process.env, SEPIA_ORPHAN: '0' },
-    stdio: ['ignore', 'ignore', 'ignore', openSync('/dev/null', 'r')],
+    stdio: ['ignore', 'ignore', 'ignore', device],
   });
-  t.teardown(() => child.kill('SIGKILL'));
-  const exit = once(child, 'exit');
+  const daemonPid = (): number => Number(readFileSync(`${pidFile}.daemon`, 'utf8'));
+  return { pidFile, daemon, child, exit: once(child, 'exit'), daemonPid, isOurs };
+}
+
+t.test('a holder that is told twice to end leaves no pid file and no daemon', async (t) => {
+  const { pidFile, daemon, child, exit, daemonPid, isOurs } = hold(t, openSync('/dev/null', 'r'));
   await until(() => existsSync(`${daemon}.up`), 'the daemon runs');
-  const daemonPid = Number(readFileSync(`${pidFile}.daemon`, 'utf8'));
+  const pid = daemonPid();
   child.kill('SIGTERM');
   await until(() => existsSync(`${daemon}.told`), 'the daemon was told');
   child.kill('SIGTERM');
   writeFileSync(`${daemon}.go`, '');
   t.same(await exit, [0, null]);
   for (const file of [pidFile, `${pidFile}.second`, `${pidFile}.daemon`]) t.notOk(existsSync(file), file);
-  t.notOk(
-    existsSync(`/proc/${daemonPid}/fd`) &&
-      readFileSync(`/proc/${daemonPid}/cmdline`, 'utf8').includes(daemon),
-  );
+  t.notOk(isOurs(pid));
+});
+
+t.test('a daemon that is stopped hears that its holder is told to end', async (t) => {
+  // No second shell takes a daemon on /dev/null for one to look after.
+  const { daemon, child, exit, daemonPid } = hold(t, openSync('/dev/null', 'r'));
+  await until(() => existsSync(`${daemon}.up`), 'the daemon runs');
+  process.kill(daemonPid(), 'SIGSTOP');
+  writeFileSync(`${daemon}.go`, '');
+  child.kill('SIGTERM');
+  await until(() => child.exitCode !== null, 'the holder ends');
+  t.same(await exit, [0, null]);
+  t.ok(existsSync(`${daemon}.told`), 'the daemon ended as it does');
 });
 
 t.test(
   'a daemon that is stopped is ended, and followed by the next',
   { skip: whyNoFuse() ?? false },
   async (t) => {
-    const dir = t.testdir({ mount: {} });
-    const pidFile = join(dir, 'holder.pid');
-    const daemon = join(dir, 'daemon');
-    const child = spawn('/bin/sh', [HOLDER, join(dir, 'mount'), pidFile, '/bin/sh', '-c', DAEMON, daemon], {
-      env: { ...process.env, SEPIA_ORPHAN: '0' },
-      stdio: ['ignore', 'ignore', 'ignore', openSync('/dev/fuse', 'r+')],
-    });
-    t.teardown(() => child.kill('SIGKILL'));
-    const exit = once(child, 'exit');
+    const { daemon, child, exit, daemonPid } = hold(t, openSync('/dev/fuse', 'r+'));
     await until(() => existsSync(`${daemon}.up`), 'the daemon runs');
-    const daemonPid = (): number => Number(readFileSync(`${pidFile}.daemon`, 'utf8'));
     const first = daemonPid();
     process.kill(first, 'SIGSTOP');
     await until(() => daemonPid() !== first, 'the next daemon');
