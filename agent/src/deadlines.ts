@@ -138,7 +138,7 @@ export const STOP_GRACE_MS = 5_000;
 export const LAZY_CALL_MS = 5_000;
 /** Without a snapshotter the records are asked for behind the pull. */
 export const BEHIND_MS = 60_000;
-/** A preheat goes on with the layers so long after `lazy-wait`, whatever became of showing them. */
+/** A preheat goes on with the layers so long after `lazy-wait`, whatever became of showing its images. */
 export const AHEAD_MS = 10_000;
 /** An image is put into the queue of indexing once in this time. */
 export const ASKED_MS = 10 * 60_000;

@@ -35,10 +35,10 @@ export function startLease(
   const { engine, addresses, book, hints, seeds, links, blobs, manifests } = holdings;
   const architecture = arch() === 'x64' ? 'amd64' : arch();
   const commandLog = new CommandLog();
-  const ahead: Parameters<typeof prefetch>[0]['ahead'] = async (config, manifest, signal) => {
-    const read = async (until: AbortSignal): Promise<Buffer> =>
+  const ahead: Parameters<typeof prefetch>[0]['ahead'] = async (images, signal) => {
+    const read: Parameters<typeof lazy.ahead>[1] = async (config, until) =>
       await readSmall(blobs, config, MAX_CONFIG_BYTES, until);
-    await lazy.ahead(config, manifest, read, signal);
+    await lazy.ahead(images, read, signal);
   };
   const commands = new CommandRunner({
     commandLog,

@@ -63,6 +63,15 @@ interface Options {
   readonly waitMs: number;
   /** And so long where it is not; default: a minute. */
   readonly doubtMs?: number;
+  /** Images that come before their pulls have so much more than `waitMs`, together; default: ten seconds. */
+  readonly aheadMs?: number;
+}
+
+/** An image that comes here before its pull. */
+export interface ComingImage {
+  /** Name of its config. */
+  readonly config: BlobName;
+  readonly manifest: ManifestAnswer;
 }
 
 /**
@@ -136,20 +145,30 @@ export class LazyImages {
   }
 
   /**
-   * An image comes here before its pull: its layers are shown, if they can be, so that what a start reads is fetched before
-   * the rest of them. Resolves when the snapshotter said so, or says nothing in time.
-   * @param name of its config
+   * Images come here before their pull: their layers are shown, if they can be, so that what a start reads is fetched before
+   * the rest of them. Resolves when the snapshotter said so, or says nothing in time, which all of them share.
    */
   async ahead(
-    name: BlobName,
-    manifest: ManifestAnswer,
-    readConfig: (signal: AbortSignal) => Promise<Buffer>,
+    images: readonly ComingImage[],
+    readConfig: (config: BlobName, signal: AbortSignal) => Promise<Buffer>,
     signal: AbortSignal,
   ): Promise<void> {
+    const { waitMs, aheadMs = AHEAD_MS } = this.#options;
+    const soon = AbortSignal.any([signal, AbortSignal.timeout(waitMs + aheadMs)]);
+    for (const image of images) {
+      if (!soon.aborted) await this.#ahead(image, readConfig, { soon, signal });
+    }
+  }
+
+  async #ahead(
+    { config: name, manifest }: ComingImage,
+    readConfig: (config: BlobName, signal: AbortSignal) => Promise<Buffer>,
+    { soon, signal }: { readonly soon: AbortSignal; readonly signal: AbortSignal },
+  ): Promise<void> {
     this.note(name, manifest);
-    const soon = AbortSignal.any([signal, AbortSignal.timeout(this.#options.waitMs + AHEAD_MS)]);
     try {
-      await this.beforeBlob(name, readConfig, { isRuntime: false, signal: soon });
+      const read = async (until: AbortSignal): Promise<Buffer> => await readConfig(name, until);
+      await this.beforeBlob(name, read, { isRuntime: false, signal: soon });
     } catch (error) {
       throwIfBug(error);
       signal.throwIfAborted();

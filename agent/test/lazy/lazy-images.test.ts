@@ -119,7 +119,10 @@ t.test(
 );
 
 /** An agent whose upstream is as `upstream` says, and a node whose snapshotter is there. */
-function agentOf(upstream: object): { images: LazyImages; offers: Offers; lines: object[] } {
+function agentOf(
+  upstream: object,
+  options: ConstructorParameters<typeof LazyImages>[1] = { waitMs: 20_000 },
+): { images: LazyImages; offers: Offers; lines: object[] } {
   const { log, lines } = logOf();
   const offers = new Offers({ nowMs });
   const unknown = async (): Promise<never> => {
@@ -129,7 +132,7 @@ function agentOf(upstream: object): { images: LazyImages; offers: Offers; lines:
   const clusterKey = Buffer.alloc(32);
   const proxies = { json: unknown } as never;
   return {
-    images: new LazyImages({ cluster, clusterKey, proxies, offers, log, nowMs }, { waitMs: 20_000 }),
+    images: new LazyImages({ cluster, clusterKey, proxies, offers, log, nowMs }, options),
     offers,
     lines,
   };
@@ -137,6 +140,7 @@ function agentOf(upstream: object): { images: LazyImages; offers: Offers; lines:
 
 const ANSWER = { digest: digestOf(MANIFEST, 'sha256'), bytes: MANIFEST } as never;
 const CONFIG_NAME = { ...TARGET, digest: digestOf(CONFIG, 'sha256') };
+const COMING = { config: CONFIG_NAME, manifest: ANSWER };
 
 t.test('where only clients’ credentials read an upstream its images are never lazy, by name', async (t) => {
   const { images, offers } = agentOf({ 'fetch-with': 'client' });
@@ -152,7 +156,7 @@ t.test('where only clients’ credentials read an upstream its images are never 
 t.test('an image that comes before its pull is offered as at one; a refusal ends nothing', async (t) => {
   const { images, offers, lines } = agentOf({});
   const polled = offers.next(20_000, NEVER);
-  const coming = images.ahead(CONFIG_NAME, ANSWER, async () => CONFIG, NEVER);
+  const coming = images.ahead([COMING], async () => CONFIG, NEVER);
   const [offer] = await polled;
   t.match(offer, { repository: 'team/app', layers: [{ digest: digest('layer') }] });
   offers.answer(offer!.id, { isShown: false, refusal: 'it names another image’s layer' });
@@ -160,9 +164,32 @@ t.test('an image that comes before its pull is offered as at one; a refusal ends
   t.match(lines, [{ code: 'LAYER_UNPROVEN' }, { repository: 'team/app' }]);
   const again = offers.next(20_000, NEVER);
   const left = new AbortController();
-  const ended = images.ahead(CONFIG_NAME, ANSWER, async () => CONFIG, left.signal);
+  const ended = images.ahead([COMING], async () => CONFIG, left.signal);
   const [open] = await again;
   left.abort(new CodedError('DRAINING'));
   await t.rejects(ended, { code: 'DRAINING' }, 'the command itself was ended');
   offers.answer(open!.id, { isShown: false });
 });
+
+t.test(
+  'images that come together share one time: one that nobody says anything of takes none from the layers behind',
+  { timeout: 60_000 },
+  async (t) => {
+    const { images, offers } = agentOf({}, { waitMs: 50, aheadMs: 150 });
+    const other = Buffer.from(MANIFEST.toString().replace(digest('layer'), digest('another layer')));
+    const second = {
+      config: CONFIG_NAME,
+      manifest: { digest: digest(other.toString()), bytes: other } as never,
+    };
+    const over = new AbortController();
+    const asked = new Set<string>();
+    const snapshotter = (async () => {
+      while (!over.signal.aborted)
+        for (const { manifest } of await offers.next(1_000, over.signal)) asked.add(manifest);
+    })();
+    await images.ahead([COMING, second], async () => CONFIG, NEVER);
+    over.abort();
+    await snapshotter;
+    t.same([...asked], [digestOf(MANIFEST, 'sha256')], 'the time was over after the first');
+  },
+);

@@ -7,11 +7,11 @@ import type { BlobName } from '@sepia/base/names/blob-name';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import type { PrefetchDetail } from '@sepia/cluster/api/commands';
-import type { ManifestAnswer } from '@sepia/face/manifest-answer';
 import { isIndexType, parseManifest } from '@sepia/oci/manifest';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { BlobTable } from '../../blobs/blob-table.ts';
 import { PREFETCH_RETRY_MS, PROGRESS_EVERY_MS } from '../../deadlines.ts';
+import type { ComingImage } from '../../lazy/lazy-images.ts';
 import { ownChildren } from '../../manifests/core/platform.ts';
 import type { Manifests } from '../../manifests/manifests.ts';
 import type { CommandProgress } from './runner.ts';
@@ -27,8 +27,8 @@ interface PrefetchDeps {
   readonly manifests: Manifests;
   readonly blobs: BlobTable;
   readonly store: BlobStore;
-  /** Images of this node's kind, before their layers; `config`: name of theirs. */
-  readonly ahead: (config: BlobName, manifest: ManifestAnswer, signal: AbortSignal) => Promise<void>;
+  /** Images of this node's kind, all of them before the layers of any. */
+  readonly ahead: (images: readonly ComingImage[], signal: AbortSignal) => Promise<void>;
   /** As in an index's `platform.architecture`. */
   readonly architecture: string;
 }
@@ -67,18 +67,12 @@ export async function prefetch(
     done.add(digest);
   };
   try {
-    for (const { config, manifest } of images)
-      await deps.ahead({ ...target, digest: config }, manifest, signal);
+    await deps.ahead(images, signal);
     await fewAtOnce([...sizes.keys()], PARALLEL, fetch, signal);
   } finally {
     clearInterval(ticker);
   }
   return progress();
-}
-
-interface Image {
-  readonly manifest: ManifestAnswer;
-  readonly config: Digest;
 }
 
 /** Walks manifests down to the blobs that they name, with their sizes. @returns images that this node can run */
@@ -89,9 +83,9 @@ async function collect(
   everything: boolean,
   sizes: Map<Digest, number>,
   signal: AbortSignal,
-): Promise<Image[]> {
+): Promise<ComingImage[]> {
   const seen = new Set<Digest>();
-  const images: Image[] = [];
+  const images: ComingImage[] = [];
   const visit = async (digest: Digest, depth: number, isOwn: boolean): Promise<void> => {
     if (seen.has(digest)) return;
     if (seen.size >= MAX_MANIFESTS || depth > MAX_DEPTH)
@@ -104,7 +98,8 @@ async function collect(
     for (const { kind, foreign, digest: named, sizeBytes } of parsed.descriptors)
       if (kind !== 'child' && !foreign) sizes.set(named, sizeBytes);
     const config = parsed.descriptors.find(({ kind }) => kind === 'config');
-    if (isOwn && config !== undefined) images.push({ manifest, config: config.digest });
+    if (isOwn && config !== undefined)
+      images.push({ manifest, config: { ...target, digest: config.digest } });
     if (!isIndexType(parsed.mediaType)) return;
     const children = parsed.descriptors.filter(({ kind }) => kind === 'child').map((one) => one.digest);
     const own = ownChildren(platformsOf(bytes), deps.architecture);
