@@ -38,6 +38,7 @@ export function fillLayers(
     layers: mayFill,
     rest: () => mayFill().filter((layer) => fillsRest(policy, imageBytes(layer))),
     first: starts.spans,
+    addFirst: (spans) => starts.add(spans),
     firstAdded: async (signal) => await starts.added(signal),
     reads: () => ({ waiting: mount.fuse.missing, lastReadMs: mount.lastReadMs() }),
     nowMs: () => performance.now(),

@@ -149,7 +149,7 @@ async function openLayers(
   metrics.gauge('sepia_snapshotter_layers', 'Layers that are shown.', () => layers.files().length);
   metrics.gauge(
     'sepia_snapshotter_disk_full',
-    '1 while what is read of layers finds no room on the disk.',
+    '1 while the disk takes nothing of what is read of layers: it is full, read-only or fails.',
     () => (layers.isDiskFull ? 1 : 0),
   );
   return layers;
@@ -266,7 +266,7 @@ async function openAdmin(
 
 function diskLack({ isDiskFull }: Pick<Layers, 'isDiskFull'>, data: string): string | undefined {
   return isDiskFull
-    ? `the disk of ${data} is full: what is read of lazy layers is fetched again and again; make room`
+    ? `the disk of ${data} takes no writes: what is read of lazy layers is fetched again and again; make room, or look after it`
     : undefined;
 }
 

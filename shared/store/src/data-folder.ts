@@ -2,7 +2,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { rename } from 'node:fs/promises';
 import { join } from 'node:path';
-import { CodedError, isCoded, RAISE_LIMIT, systemCode } from '@sepia/base/errors';
+import { CodedError, isCoded, RAISE_LIMIT, systemCode, takesNoWrites } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { isOutOfFiles } from '@sepia/base/system/open-files';
 import type { StoreLog } from './blob-files.ts';
@@ -103,7 +103,7 @@ export class DataFolder {
       await writeRun(this.dir, { bootId: this.bootId, clean: true });
     } catch (error) {
       // Without the mark the next start takes it for killed, and checks more.
-      if (!isCoded(error, 'DISK_FULL')) throw error;
+      if (!takesNoWrites(error)) throw error;
     } finally {
       await this.db.close();
     }

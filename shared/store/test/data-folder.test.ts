@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { silentLogger } from '@sepia/base/log';
+import { failingSyncs } from '@sepia/test-support/failing-syncs';
 import t, { type Test } from 'tap';
 import { DataFolder } from '../src/data-folder.ts';
 
@@ -82,6 +83,17 @@ t.test('an unclean stop before another boot is told apart', async (t) => {
     t.equal(folder.lastStop, 'reboot');
     await folder.close();
   }
+});
+
+t.test('a stop on a disk that fails only leaves the mark of a clean one out', async (t) => {
+  const dir = t.testdir();
+  const folder = await open(dir);
+  const failing = await failingSyncs(t);
+  await folder.close();
+  failing.end();
+  const next = await open(dir);
+  t.equal(next.lastStop, 'killed');
+  await next.close();
 });
 
 t.test('a folder of a newer format is refused by name', async (t) => {

@@ -1,4 +1,4 @@
-import { isCoded } from '@sepia/base/errors';
+import { takesNoWrites } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
@@ -22,6 +22,8 @@ interface FillerDeps<Layer extends Filled> {
   readonly rest: () => readonly Layer[];
   /** What comes before all else. */
   readonly first: Pick<FirstSpans<Layer>, 'isEmpty' | 'take'>;
+  /** Puts spans into it. */
+  readonly addFirst: (spans: readonly { readonly layer: Layer; readonly span: number }[]) => void;
   /** Ends when something is put into it; throws the signal's reason. */
   readonly firstAdded: (signal: AbortSignal) => Promise<void>;
   readonly reads: () => Reads;
@@ -30,13 +32,15 @@ interface FillerDeps<Layer extends Filled> {
 
 /**
  * Fetches what a start reads first, also beside programs that wait; then what nobody has read yet, while nobody waits. A
- * layer of which nothing comes is tried again, ever more slowly, behind all others; with a full disk everything waits.
+ * layer of which nothing comes is tried again, ever more slowly, behind all others; with a disk that takes no writes everything waits.
  */
 export class Filler<Layer extends Filled> {
   readonly #deps: FillerDeps<Layer>;
   readonly #abort = new AbortController();
   readonly #running: Promise<unknown>;
   readonly #rests = new Rests<Layer>();
+  /** What a start reads of layers that rest. */
+  readonly #putOff = new Map<Layer, number[]>();
   #firstRuns = 0;
 
   constructor(deps: FillerDeps<Layer>) {
@@ -44,6 +48,7 @@ export class Filler<Layer extends Filled> {
     const lanes = Array.from({ length: FIRST_LANES }, (_none, lane) => lane);
     this.#running = Promise.all([
       this.#repeat(() => this.#restStep()),
+      this.#repeat(() => this.#againStep()),
       ...lanes.map((lane) => this.#repeat(() => this.#firstStep(lane))),
     ]);
   }
@@ -75,16 +80,45 @@ export class Filler<Layer extends Filled> {
     if (first.isEmpty) return await firstAdded(signal);
     if (!mayFetchFirst(lane, reads())) return await delay(FILL_BESIDE_MS, signal);
     const filled = new Set(layers());
-    // Where a run failed, what is left of its layer comes with the rest.
-    const mayFetch = (layer: Layer): boolean => filled.has(layer) && this.#rests.untilMs(layer) === undefined;
-    const next = first.take(FILL_SPANS, mayFetch);
+    const mayFetch = (layer: Layer): boolean => filled.has(layer) && !this.#isResting(layer);
+    const onLost = (layer: Layer, span: number): void => {
+      if (filled.has(layer)) this.#putOffSpans(layer, [span]);
+    };
+    const next = first.take(FILL_SPANS, mayFetch, onLost);
     if (next === undefined) return;
+    const { layer, run } = next;
+    let came = false;
     this.#firstRuns += 1;
     try {
-      await this.#fetch(next.layer, next.run);
+      came = await this.#fetch(layer, run);
     } finally {
       this.#firstRuns -= 1;
+      if (!came) this.#putOffSpans(layer, spansOf(run));
     }
+  }
+
+  /** What was put off comes first again once its layer has rested; of layers of which all is fetched it comes with the rest. */
+  async #againStep(): Promise<void> {
+    const { addFirst, rest } = this.#deps;
+    await delay(FILL_LOOK_MS, this.#abort.signal);
+    const rested = [...this.#putOff].filter(([layer]) => !this.#isResting(layer));
+    if (rested.length === 0) return;
+    const others = new Set(rest());
+    for (const [layer, spans] of rested) {
+      this.#putOff.delete(layer);
+      if (!others.has(layer)) addFirst(spans.map((span) => ({ layer, span })));
+    }
+  }
+
+  #putOffSpans(layer: Layer, spans: readonly number[]): void {
+    const own = this.#putOff.get(layer) ?? [];
+    this.#putOff.set(layer, own);
+    own.push(...spans);
+  }
+
+  /** Nothing came of it last, and its time is not over. */
+  #isResting(layer: Layer): boolean {
+    return (this.#rests.untilMs(layer) ?? Number.NEGATIVE_INFINITY) > this.#deps.nowMs();
   }
 
   async #restStep(): Promise<void> {
@@ -102,19 +136,25 @@ export class Filler<Layer extends Filled> {
     await this.#fetch(all[step.layer]!, step.run);
   }
 
-  /** @throws what is no fault of the layer */
-  async #fetch(layer: Layer, run: Run): Promise<void> {
+  /** @returns whether it came. @throws what is no fault of the layer */
+  async #fetch(layer: Layer, run: Run): Promise<boolean> {
     const { log, nowMs } = this.#deps;
     try {
       await layer.fetch(run);
       this.#rests.served(layer);
+      return true;
     } catch (error) {
-      if (isCoded(error, 'DISK_FULL') || this.#abort.signal.aborted) throw error;
+      if (takesNoWrites(error) || this.#abort.signal.aborted) throw error;
       const pauseMs = this.#rests.failed(layer, nowMs());
       const facts = { layer: layer.index.layer, pauseMs };
       logFailure(log, error, 'filling a layer failed; it is tried again, after the others', facts);
+      return false;
     }
   }
+}
+
+function spansOf({ first, last }: Run): number[] {
+  return Array.from({ length: last - first + 1 }, (_none, index) => first + index);
 }
 
 async function aborted(signal: AbortSignal): Promise<void> {

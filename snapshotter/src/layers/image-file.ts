@@ -1,8 +1,8 @@
 import { type FileHandle, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KeyedLocks } from '@sepia/base/async/keyed-locks';
-import { isCoded } from '@sepia/base/errors';
-import { diskFiles, newHandle, openHandle, writeAll } from '@sepia/store/files/disk-files';
+import { type CodedError, takesNoWrites } from '@sepia/base/errors';
+import { diskFiles, newHandle, openHandle, syncHandle, writeAll } from '@sepia/store/files/disk-files';
 import { sumsOf, wrongBlocks } from '../fuse/block-sums.ts';
 import { type ImageWrite, joinedWrites } from './core/joined-writes.ts';
 import { IMAGE_BLOCK, Presence, type PresenceLayout } from './core/presence.ts';
@@ -106,7 +106,7 @@ export class ImageFile {
     return undefined;
   }
 
-  /** The bytes of a span, which are verified: from now on they are there. @throws {CodedError} `DISK_FULL`: they are not */
+  /** The bytes of a span, which are verified: from now on they are there. @throws {CodedError} `DISK_FULL`, `DISK_FAILED`: they are not */
   async store(span: number, bytes: Buffer): Promise<void> {
     await this.#turn.run('all', async () => {
       await this.#map.markDirty();
@@ -122,12 +122,18 @@ export class ImageFile {
     });
   }
 
-  /** What is there now will be believed by any boot, until more comes. */
-  async markClean(): Promise<void> {
-    await this.#turn.run('all', async () => {
-      await this.#image.datasync();
-      await this.#map.markClean();
-    });
+  /** What is there now will be believed by any boot, until more comes. @returns why the disk did not take that: only this boot believes it */
+  async markClean(): Promise<CodedError | undefined> {
+    try {
+      await this.#turn.run('all', async () => {
+        await syncHandle(this.#image, this.path);
+        await this.#map.markClean();
+      });
+      return undefined;
+    } catch (error) {
+      if (!takesNoWrites(error)) throw error;
+      return error;
+    }
   }
 
   /** Who wrote to it, and when it was last: a text that another write changes. */
@@ -196,7 +202,7 @@ export class ImageFile {
       for (const span of spans) await this.#map.note(this.presence.spans, span);
     } catch (error) {
       // Whoever believes the bits finds the damage again, by the sums.
-      if (!isCoded(error, 'DISK_FULL')) throw error;
+      if (!takesNoWrites(error)) throw error;
     }
     if (isMeta) await this.#write((await this.#deps.meta()).subarray(0, metaBytes), 0);
     this.#deps.onDamage(found);

@@ -7,14 +7,15 @@ import { EROFS_LAYOUT } from '@sepia/lazy/erofs/encode';
 import { DISK_FULL_MS } from '../deadlines.ts';
 import type { FileToShow } from '../fuse/fuse-server.ts';
 import type { AgentSource } from './agent-source.ts';
+import type { ReadFile } from './core/first-reads.ts';
 import type { LayerHome } from './core/homes.ts';
 import { SpareSpans } from './core/spare-spans.ts';
 import { ImageProcess } from './image-process.ts';
 import { readIndexFacts } from './index-file.ts';
 import type { KeptIndex } from './index-folder.ts';
-import { LazyLayer, type ReadFile } from './lazy-layer.ts';
+import { LazyLayer } from './lazy-layer.ts';
 
-/** Memory for what a full disk has no room for: some spans of 1 to 4 MiB. */
+/** Memory for what a disk that is full or fails does not take: some spans of 1 to 4 MiB. */
 const SPARE_BYTES = 16 * 1024 * 1024;
 
 interface LayersDeps {
@@ -86,7 +87,7 @@ export class Layers {
     this.#images = new ImageProcess(options.dir);
   }
 
-  /** The disk had no room for what was read lately. */
+  /** The disk took nothing of what was read lately: it is full, or fails. */
   get isDiskFull(): boolean {
     return this.#spare.isFull(performance.now());
   }
@@ -316,7 +317,10 @@ export class Layers {
       logFailure(this.#deps.log, error, 'reading ahead in a layer failed', { layer: index.layer }, 'debug');
     const onFull = ({ index }: LazyLayer, error: CodedError): void => {
       const facts = { err: error, layer: index.layer, dir: this.#options.dir };
-      this.#deps.log.error(facts, 'disk is full: what is read of layers is not kept; make room');
+      this.#deps.log.error(
+        facts,
+        'disk takes no writes: what is read of layers is not kept; make room, or look after it',
+      );
     };
     const deps = {
       ...this.#deps,

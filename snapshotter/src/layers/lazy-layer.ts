@@ -1,16 +1,15 @@
 import { type FileHandle, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Digest } from '@sepia/base/digest';
-import { CodedError, isCoded } from '@sepia/base/errors';
+import { CodedError, takesNoWrites } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import type { FilePart } from '@sepia/cluster/core/path-line';
 import type { Extents } from '@sepia/lazy/erofs/extents';
 import type { TreeNode } from '@sepia/lazy/erofs/layer-tree';
 import { indexEntries, type LayerHead, readIndexSpans } from '@sepia/lazy/index/layer-index';
 import type { ByteString } from '@sepia/lazy/tar/byte-string';
 import { openHandle, type writeAll } from '@sepia/store/files/disk-files';
 import type { AgentSource } from './agent-source.ts';
-import { firstReads, turnBytes } from './core/first-reads.ts';
+import { firstReads, type ReadFile, turnBytes } from './core/first-reads.ts';
 import { type LayerHome, withFirst, withLast } from './core/homes.ts';
 import { IMAGE_BLOCK, lastAtMost, type Presence } from './core/presence.ts';
 import { ReadAhead } from './core/read-ahead.ts';
@@ -37,7 +36,7 @@ interface LayerDeps {
   readonly onDamage?: (layer: LazyLayer, blocks: number) => void;
   /** What the agent sends does not fit the index, again and again. */
   readonly onMismatch?: (layer: LazyLayer, error: CodedError) => void;
-  /** The disk has no room any more: what is read of it goes through memory. */
+  /** The disk takes no writes any more, it is full or fails: what is read of it goes through memory. */
   readonly onFull?: (layer: LazyLayer, error: CodedError) => void;
   /** What comes next did not come; nobody waits for it yet. */
   readonly onAheadFailure?: (layer: LazyLayer, error: unknown) => void;
@@ -51,14 +50,6 @@ interface LayerOptions {
   /** The repository that it is read from at first. */
   readonly home: LayerHome;
   readonly bootId: string;
-}
-
-/** A file that was read, and in which of the daemon's reads first. */
-export interface ReadFile {
-  readonly path: string;
-  readonly turn: number;
-  /** Of a large file: what of it was read. */
-  readonly part?: FilePart;
 }
 
 /** What a check reads at once. */
@@ -202,7 +193,7 @@ export class LazyLayer {
   }
 
   /**
-   * Bytes of the image, fetched and verified where they are not there yet; by memory where the disk is full.
+   * Bytes of the image, fetched and verified where they are not there yet; by memory where the disk takes no writes.
    * @throws {CodedError} `TIMEOUT`, `AUTH_DENIED`, `DIGEST_MISMATCH`, `LAYER_INVALID`
    */
   async read(offset: number, length: number): Promise<Buffer> {
@@ -289,11 +280,12 @@ export class LazyLayer {
     return this.#homes[0]!;
   }
 
-  /** Fetches spans that are not there and not on their way. @throws {CodedError} as {@link read}, `DISK_FULL` */
+  /** Fetches spans that are not there and not on their way. @throws {CodedError} as {@link read}; `DISK_FULL` where the disk takes no writes */
   async fetch(run: Run): Promise<void> {
     const spans = Array.from({ length: run.last - run.first + 1 }, (_none, index) => run.first + index);
     const unstored = await this.#fetches.need(spans.filter((span) => !this.presence.has(span)));
-    if (unstored.size > 0) throw new CodedError('DISK_FULL', { detail: { layer: this.index.layer } });
+    const why = { message: 'disk takes no writes', detail: { layer: this.index.layer } };
+    if (unstored.size > 0) throw new CodedError('DISK_FULL', why);
   }
 
   /** What of it is on disk: its image is sparse. */
@@ -359,8 +351,9 @@ export class LazyLayer {
   }
 
   async #complete(): Promise<void> {
-    await this.#image.markClean();
-    this.#deps.onComplete(this);
+    const lack = await this.#image.markClean();
+    if (lack === undefined) this.#deps.onComplete(this);
+    else this.#noteNoWrites(lack);
   }
 
   #damaged(blocks: number): void {
@@ -386,8 +379,8 @@ export class LazyLayer {
     try {
       await this.#image.store(span, bytes);
     } catch (error) {
-      if (!isCoded(error, 'DISK_FULL')) throw error;
-      if (spare.noteFull(performance.now())) this.#deps.onFull?.(this, error);
+      if (!takesNoWrites(error)) throw error;
+      this.#noteNoWrites(error);
       return false;
     }
     spare.drop(this.imagePath, span);
@@ -396,5 +389,9 @@ export class LazyLayer {
     this.#completed ??= this.#complete();
     await this.#completed;
     return true;
+  }
+
+  #noteNoWrites(why: CodedError): void {
+    if (this.#deps.spare.noteFull(performance.now())) this.#deps.onFull?.(this, why);
   }
 }

@@ -1,6 +1,6 @@
 import type { FileHandle } from 'node:fs/promises';
 import { systemCode } from '@sepia/base/errors';
-import { newHandle, openHandle, writeAll } from '@sepia/store/files/disk-files';
+import { newHandle, openHandle, syncHandle, writeAll } from '@sepia/store/files/disk-files';
 
 /** `SEPIAMAP` had no sums: what is on disk from then is fetched again. */
 const MAGIC = 'SEPIAMP2';
@@ -60,7 +60,7 @@ export class SpanMap {
     await map.#writeHeader(false);
     await map.#write(bits, HEADER_BYTES);
     // A reboot must not find "clean" beside bits that come later.
-    if (!isFolderNew) await file.datasync();
+    if (!isFolderNew) await syncHandle(file, path);
     return { map, bits, sums };
   }
 
@@ -81,13 +81,13 @@ export class SpanMap {
     if (!this.#isClean) return;
     this.#isClean = false;
     await this.#writeHeader(false);
-    await this.#file.datasync();
+    await syncHandle(this.#file, this.#path);
   }
 
   /** After the image was synced, and before bits are added: the bits will be believed by any boot. */
   async markClean(): Promise<void> {
     await this.#writeHeader(true);
-    await this.#file.datasync();
+    await syncHandle(this.#file, this.#path);
     this.#isClean = true;
   }
 

@@ -28,8 +28,14 @@ export class StartReads {
   /** Puts the listed files of these layers in front. @returns whether they have any */
   async addListed(layers: readonly LazyLayer[]): Promise<boolean> {
     const listed = await spansOfPaths(layers, this.#paths);
-    this.#add(listed);
+    this.add(listed);
     return listed.length > 0;
+  }
+
+  /** Puts spans in front of the rest, behind those that are there. */
+  add(spans: Parameters<FirstSpans<LazyLayer>['add']>[0]): void {
+    this.spans.add(spans);
+    this.#news.tell();
   }
 
   /** Ends when spans are put in front. @throws the signal's reason */
@@ -48,7 +54,7 @@ export class StartReads {
 
   async #find({ command, readFirst = [] }: LazyOffer, layers: readonly LazyLayer[]): Promise<void> {
     const recorded = await spansOfPaths(layers, readFirst);
-    this.#add(recorded);
+    this.add(recorded);
     if ((await this.addListed(layers)) || recorded.length > 0 || command === undefined) return;
     if (layers.reduce((sum, { entryCount }) => sum + entryCount, 0) > MAX_ENTRIES) return;
     const trees = await Promise.all(layers.map(async (one) => await one.tree()));
@@ -58,14 +64,9 @@ export class StartReads {
         read: async (file, offset, length) =>
           await layers[file.layer]!.readContent(file.node.offset + offset, length),
         onPart: (file, offset, length) =>
-          this.#add(spansOfBytes(layers[file.layer]!, file.node.offset + offset, length)),
+          this.add(spansOfBytes(layers[file.layer]!, file.node.offset + offset, length)),
       },
       command,
     );
-  }
-
-  #add(spans: Parameters<FirstSpans<LazyLayer>['add']>[0]): void {
-    this.spans.add(spans);
-    this.#news.tell();
   }
 }

@@ -4,7 +4,7 @@ import { silentLogger } from '@sepia/base/log';
 import { News } from '@sepia/base/news';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
-import { FIRST_FILL_PAUSE_MS } from '../../src/deadlines.ts';
+import { FIRST_FILL_PAUSE_MS, LONGEST_FILL_PAUSE_MS } from '../../src/deadlines.ts';
 import { FirstSpans } from '../../src/layers/core/first-spans.ts';
 import { Presence } from '../../src/layers/core/presence.ts';
 import type { Run } from '../../src/layers/core/runs.ts';
@@ -67,12 +67,17 @@ function filled(
   first.add([layer, ...others].flatMap((one) => want.map((span) => ({ layer: one, span }))));
   const layers: Layer[] = [layer, ...others];
   const news = new News();
+  const addFirst = (spans: Parameters<typeof first.add>[0]): void => {
+    first.add(spans);
+    news.tell();
+  };
   const clock = { nowMs: 1_000_000 };
   const filler = new Filler<Layer>({
     log: silentLogger(),
     layers: () => layers,
     rest: () => (isRestFilled ? layers : []),
     first,
+    addFirst,
     firstAdded: async (signal) => await news.next(signal),
     reads: () => reads,
     nowMs: () => clock.nowMs,
@@ -155,14 +160,15 @@ t.test('a layer of which nothing comes holds up no other, and is tried again beh
   ]);
 });
 
-t.test('a full disk is no fault of the layer: nothing else is fetched to be thrown away', async (t) => {
-  const other = new Layer();
-  const { layer } = filled(t, { waiting: 0, lastReadMs: 0 }, [], [other]);
-  await until(() => layer.running === 1, 'the first layer');
-  layer.letGo(new CodedError('DISK_FULL'));
-  await until(() => layer.running === 1, 'the same again');
-  t.same(other.asked, []);
-});
+for (const code of ['DISK_FULL', 'DISK_FAILED'] as const)
+  t.test(`${code} is no fault of the layer: nothing else is fetched to be thrown away`, async (t) => {
+    const other = new Layer();
+    const { layer } = filled(t, { waiting: 0, lastReadMs: 0 }, [], [other]);
+    await until(() => layer.running === 1, 'the first layer');
+    layer.letGo(new CodedError(code));
+    await until(() => layer.running === 1, 'the same again');
+    t.same(other.asked, []);
+  });
 
 t.test('what is put in later is taken at once', async (t) => {
   const reads = { waiting: 1, lastReadMs: 0 };
@@ -188,4 +194,39 @@ t.test('of a layer whose rest is not wanted only what a start reads comes', asyn
     { first: 5, last: 5 },
     { first: 2, last: 2 },
   ]);
+});
+
+t.test('where the rest is not wanted, what a start reads is asked again after a failure', async (t) => {
+  const { layer, first, clock } = filled(t, { waiting: 0, lastReadMs: 0 }, [5, 2, 8, 9], [], false);
+  const away = new CodedError('TIMEOUT');
+  await until(() => layer.running === 2, 'two runs');
+  layer.letGo(away);
+  layer.letGo(away);
+  await until(() => first.isEmpty, 'the third is not tried while the layer rests');
+  t.equal(layer.asked.length, 2);
+  const cameAgain = (): boolean => {
+    clock.nowMs += LONGEST_FILL_PAUSE_MS;
+    while (layer.running > 0) layer.letGo();
+    return [5, 2, 8, 9].every((span) => layer.presence.has(span));
+  };
+  await until(cameAgain, 'the agent is back: all of it comes');
+  t.equal(layer.presence.count, 4, 'and nothing else');
+});
+
+t.test('where the rest is not wanted, what found a full disk is asked again', async (t) => {
+  for (const code of ['DISK_FULL', 'DISK_FAILED'] as const) {
+    const other = new Layer();
+    const reads = { waiting: 1, lastReadMs: 0 };
+    const { layer } = filled(t, reads, [5], [other], false);
+    await until(() => layer.running === 1, 'the run');
+    layer.letGo(new CodedError(code));
+    await until(() => other.running === 1, 'what comes behind it');
+    other.letGo();
+    await until(() => layer.running === 1, 'it comes again: it is no fault of the layer');
+    layer.letGo();
+    t.same(layer.asked, [
+      { first: 5, last: 5 },
+      { first: 5, last: 5 },
+    ]);
+  }
 });

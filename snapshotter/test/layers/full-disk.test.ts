@@ -6,6 +6,7 @@ import { layerImage } from '@sepia/lazy/erofs/layer-image';
 import { readIndexHead } from '@sepia/lazy/index/layer-index';
 import { LayerIndexer } from '@sepia/lazy/index/layer-indexer';
 import { writeAll } from '@sepia/store/files/disk-files';
+import { failingSyncs } from '@sepia/test-support/failing-syncs';
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { noise } from '../../../shared/lazy/test/support/arbitrary-gzip.ts';
@@ -34,21 +35,23 @@ const WHOLE = materialize(layerImage(readIndexHead(INDEX)), TAR);
 /** A disk with so many bytes left; a write that does not fit is taken in part, as a file system takes it. */
 class SmallDisk {
   freeBytes = Number.POSITIVE_INFINITY;
+  /** What it says of a write that it does not take. */
+  code: 'DISK_FULL' | 'DISK_FAILED' = 'DISK_FULL';
 
   readonly write: typeof writeAll = async (handle, path, bytes, at) => {
     const taken = Math.min(bytes.length, this.freeBytes);
     await writeAll(handle, path, bytes.subarray(0, taken), at);
     this.freeBytes -= taken;
-    if (taken < bytes.length) throw new CodedError('DISK_FULL', { detail: { path } });
+    if (taken < bytes.length) throw new CodedError(this.code, { detail: { path } });
   };
 }
 
 interface Made {
   readonly disk: SmallDisk;
-  /** How often the agent was asked; how often the layer said that the disk is full. */
-  readonly counts: { asked: number; full: number };
+  /** How often the agent was asked; how often the layer said that the disk takes nothing, and that it is whole. */
+  readonly counts: { asked: number; full: number; complete: number };
   readonly spare: SpareSpans;
-  readonly open: () => Promise<LazyLayer>;
+  readonly open: (bootId?: string) => Promise<LazyLayer>;
 }
 
 function made(dir: string, budgetBytes: number): Made {
@@ -58,8 +61,8 @@ function made(dir: string, budgetBytes: number): Made {
 function madeWith(dir: string, spare: SpareSpans, index: Buffer): Made {
   writeFileSync(join(dir, 'index'), index);
   const disk = new SmallDisk();
-  const counts = { asked: 0, full: 0 };
-  const open = async (): Promise<LazyLayer> =>
+  const counts = { asked: 0, full: 0, complete: 0 };
+  const open = async (bootId = 'b'.repeat(36)): Promise<LazyLayer> =>
     await LazyLayer.open(
       {
         spare,
@@ -72,7 +75,9 @@ function madeWith(dir: string, spare: SpareSpans, index: Buffer): Made {
           },
         },
         onFetched: () => undefined,
-        onComplete: () => undefined,
+        onComplete: () => {
+          counts.complete += 1;
+        },
         onFull: () => {
           counts.full += 1;
         },
@@ -81,7 +86,7 @@ function madeWith(dir: string, spare: SpareSpans, index: Buffer): Made {
         dir: () => join(dir, 'layer'),
         indexFile: join(dir, 'index'),
         home: { host: 'registry.example', repository: 't/x' },
-        bootId: 'b'.repeat(36),
+        bootId,
       },
     );
   return { disk, counts, spare, open };
@@ -111,6 +116,37 @@ t.test('what a full disk has no room for is read through memory, and kept once t
   const next = await open();
   t.ok(next.presence.isComplete, 'and after a restart');
   t.ok(await rightAt(next, 0, WHOLE.length));
+  await next.close();
+});
+
+t.test('so is what a disk that fails does not take', async (t) => {
+  const { disk, counts, open } = made(t.testdir(), 1 << 20);
+  const layer = await open();
+  Object.assign(disk, { code: 'DISK_FAILED', freeBytes: 10_000 });
+  t.ok(await rightAt(layer, 0, WHOLE.length), 'all of it');
+  t.equal(counts.full, 1, 'that is told once');
+  const all = { first: 0, last: layer.index.spans.length - 1 };
+  await t.rejects(layer.fetch(all), { code: 'DISK_FULL', message: 'disk takes no writes' });
+  disk.freeBytes = Number.POSITIVE_INFINITY;
+  await layer.fetch(all);
+  t.ok(layer.presence.isComplete);
+  t.equal(counts.complete, 1);
+  await layer.close();
+});
+
+t.test('a disk that fails at the last sync: what is there is read, by this boot alone', async (t) => {
+  const { counts, open } = made(t.testdir(), 1 << 20);
+  const layer = await open();
+  const failing = await failingSyncs(t);
+  t.ok(await rightAt(layer, 0, WHOLE.length), 'all of it');
+  t.ok(layer.presence.isComplete);
+  t.match(counts, { full: 1, complete: 0 }, 'told, and not that it is on disk');
+  await layer.close();
+  failing.end();
+  const next = await open('c'.repeat(36));
+  t.equal(next.presence.count, 0, 'another boot believes nothing of it');
+  t.ok(await rightAt(next, 0, WHOLE.length));
+  t.equal(counts.complete, 1);
   await next.close();
 });
 

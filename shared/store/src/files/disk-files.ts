@@ -128,6 +128,11 @@ export async function writeAll(
   }
 }
 
+/** What was written through a descriptor is on disk. @throws as the port */
+export async function syncHandle(handle: FileHandle, path: string): Promise<void> {
+  await toldOfWrite(path, () => handle.datasync());
+}
+
 class DiskFile implements OpenFile {
   readonly #handle: FileHandle;
   readonly #path: string;
@@ -167,7 +172,7 @@ class DiskFile implements OpenFile {
   }
 
   sync(): Promise<void> {
-    return toldOfWrite(this.#path, () => this.#handle.datasync());
+    return syncHandle(this.#handle, this.#path);
   }
 
   async sizeBytes(): Promise<number> {

@@ -7,6 +7,14 @@ interface Places {
   readonly length: Float64Array;
 }
 
+/** A file that was read, and in which of the daemon's reads first. */
+export interface ReadFile {
+  readonly path: string;
+  readonly turn: number;
+  /** Of a large file: what of it was read. */
+  readonly part?: FilePart;
+}
+
 /** A file that was read, by its number among the files with content. */
 export interface FirstRead {
   readonly extent: number;

@@ -29,12 +29,22 @@ export class FirstSpans<Layer extends Spanned> {
     return this.#waiting.length === 0;
   }
 
-  /** Takes the first spans out that have to be fetched and are neighbours, at most `most`; layers that may not be filled lose theirs. */
-  take(most: number, mayFill: (layer: Layer) => boolean): { layer: Layer; run: Run } | undefined {
+  /**
+   * Takes the first spans out that have to be fetched and are neighbours, at most `most`; layers that may not be filled lose
+   * theirs. `onLost`: told of each that would have to be fetched.
+   */
+  take(
+    most: number,
+    mayFill: (layer: Layer) => boolean,
+    onLost: (layer: Layer, span: number) => void = () => undefined,
+  ): { layer: Layer; run: Run } | undefined {
     let at = 0;
     const isOver = (one: { layer: Layer; span: number }): boolean =>
       one.layer.hasOrFetches(one.span) || !mayFill(one.layer);
-    while (at < this.#waiting.length && isOver(this.#waiting[at]!)) at += 1;
+    for (; at < this.#waiting.length && isOver(this.#waiting[at]!); at++) {
+      const { layer, span } = this.#waiting[at]!;
+      if (!layer.hasOrFetches(span)) onLost(layer, span);
+    }
     const head = this.#waiting[at];
     let end = at + 1;
     while (head !== undefined && end - at < most && isNext(this.#waiting[end], head, end - at)) end += 1;

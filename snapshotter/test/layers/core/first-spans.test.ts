@@ -59,6 +59,20 @@ t.test('what came meanwhile, or may not be filled any more, is left out', async 
   t.ok(first.isEmpty, 'it is there already');
 });
 
+t.test('it tells what is lost, but not of what is there', async (t) => {
+  const [a, b] = [new Layer('a'), new Layer('b')];
+  const first = new FirstSpans<Layer>();
+  first.add([a, a, b].map((layer, span) => ({ layer, span })));
+  a.here.add(0);
+  const lost: string[] = [];
+  const onLost = ({ name }: Layer, span: number): void => void lost.push(`${name}${span}`);
+  t.same(
+    first.take(4, (layer) => layer === b, onLost),
+    { layer: b, run: { first: 2, last: 2 } },
+  );
+  t.same(lost, ['a1']);
+});
+
 t.test('it is bounded', async (t) => {
   const layer = new Layer('a');
   const first = new FirstSpans<Layer>();
