@@ -18,6 +18,8 @@ import { referrersOf } from './net/lists.ts';
 interface RunTaskDeps extends ConvertDeps {
   readonly cluster: Cluster;
   readonly records: LayerRecords;
+  /** Free bytes of the disk that `scratch` is on. */
+  readonly freeBytes: () => Promise<number>;
   readonly clusterKey: Uint8Array;
   /** Id of this accelerator. */
   readonly memberId: string;
@@ -56,7 +58,7 @@ async function index(
   const progress = new ProgressBook();
   const source = heardBy(clusterSource(deps.proxies, task), (document) => progress.heard(document));
   const onProgress = (): void => deps.onProgress(progress);
-  const { clusterKey, memberId, records, nowMs, scratch, largeLayers, proxies, log } = deps;
+  const { clusterKey, memberId, records, nowMs, scratch, freeBytes, largeLayers, proxies, log } = deps;
   const referrers = async (digest: string, abort: AbortSignal) =>
     await referrersOf(proxies, task, digest, abort, INDEX_ARTIFACT);
   const offers = new Offers({ source, referrers, log });
@@ -74,6 +76,7 @@ async function index(
         ...{
           source,
           scratch,
+          freeBytes,
           largeLayers,
           records,
           clusterKey,

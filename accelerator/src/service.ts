@@ -20,6 +20,7 @@ import { isLayerRecord } from '@sepia/lazy/convert/layer-job';
 import { PackPool } from '@sepia/lazy/pack/pool';
 import { fittingThreads } from '@sepia/lazy/pack/threads';
 import { DataFolder } from '@sepia/store/data-folder';
+import { freeBytesOf } from '@sepia/store/disk-room';
 import { JsonFolder } from '@sepia/store/scratch/json-folder';
 import { ScratchFile, sweepScratch } from '@sepia/store/scratch/scratch';
 import { checkAccelerator } from './check.ts';
@@ -122,6 +123,7 @@ async function openParts({ config, env, cluster, clusterKey, id, log, stops }: G
     packer: pool,
     largeLayers: new LargeLayers(),
     scratch: () => ScratchFile.create(work),
+    freeBytes: () => freeBytesOf(config.data),
   };
   const ended = metrics.counter('sepia_accelerator_conversions_total', 'Conversions by how they ended.', [
     'outcome',

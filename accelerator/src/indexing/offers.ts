@@ -1,7 +1,7 @@
 import { LinkedAbort } from '@sepia/base/async/linked-abort';
 import type { Digest } from '@sepia/base/digest';
-import { CodedError, isCoded } from '@sepia/base/errors';
-import { logFailure } from '@sepia/base/failure';
+import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
+import { logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { MAX_INDEX_BYTES } from '@sepia/cluster/api/layer-binding';
 import { INDEX_ARTIFACT, indexesIn } from '@sepia/lazy/artifact/index-artifact';
@@ -18,6 +18,10 @@ import type { ImageLayer } from './images.ts';
 
 /** Artifacts of one image that are looked at: proxies list them by digest, so none is known to be the newest. */
 const MAX_ARTIFACTS = 4;
+/** Bytes that an offer leaves free where its layer is kept: others write there too. */
+const RESERVE_BYTES = 256 * 1024 * 1024;
+/** They are looked for again after so many bytes. */
+const LOOK_BYTES = 64 * 1024 * 1024;
 
 interface OfferDeps {
   readonly source: ImageSource;
@@ -58,9 +62,9 @@ export class Offers {
     }
   }
 
-  /** An offer did not fit its layer. */
+  /** An offer does not fit its layer, or there is no room to see whether it does. */
   refused(error: unknown, layer: Digest): void {
-    logFailure(this.#deps.log, error, 'an index that is offered is not taken: it does not fit', { layer });
+    logFailure(this.#deps.log, error, 'an index that is offered is not taken', { layer });
   }
 
   async #listed(image: Digest, signal: AbortSignal): Promise<ReadonlyMap<Digest, RawDescriptor>> {
@@ -86,6 +90,8 @@ export class Offers {
 interface TakeDeps {
   readonly source: ImageSource;
   readonly scratch: MakeScratch;
+  /** Free bytes of the disk that `scratch` is on. */
+  readonly freeBytes: () => Promise<number>;
   readonly largeLayers: LargeLayers;
   readonly bounds?: WorkBounds | undefined;
   readonly limits: Pick<WorkLimits, 'came' | 'unpacked'>;
@@ -96,8 +102,9 @@ interface TakeDeps {
 
 /**
  * Makes the index of a layer with the one that is offered: all of the layer is read, and its digest checked, as without an
- * offer; what is spared is finding places to begin at, most of the work. @returns undefined where it does not fit
- * @throws {CodedError} what the source throws
+ * offer; what is spared is finding places to begin at, most of the work. All of the layer is on the disk meanwhile, which is
+ * no condition of an index: where there is no room, or the disk fails, the offer is none.
+ * @returns undefined where it does not fit, or cannot be seen to @throws {CodedError} what the source throws
  */
 export async function takeOffer(
   deps: TakeDeps,
@@ -105,37 +112,85 @@ export async function takeOffer(
   offer: Buffer,
   signal: AbortSignal,
 ): Promise<MadeIndex | undefined> {
+  try {
+    return await taken(deps, layer, offer, signal);
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!(error instanceof NotTaken)) throw error;
+    deps.onRefused(error.cause);
+    return undefined;
+  }
+}
+
+/** As {@link takeOffer}. @throws {NotTaken} besides */
+async function taken(
+  deps: TakeDeps,
+  layer: ImageLayer,
+  offer: Buffer,
+  signal: AbortSignal,
+): Promise<MadeIndex> {
+  await needRoom(deps, layer.sizeBytes);
   using claim = deps.largeLayers.claim(signal);
-  await using packed = await deps.scratch();
+  await using packed = await onDisk(deps.scratch);
   // What a bad offer costs is not the image's work.
   const own = new WorkLimits(deps.bounds);
-  let unpacked = 0;
-  const onUnpacked = (bytes: number): void => {
-    signal.throwIfAborted();
-    unpacked += bytes;
-    own.unpacked(bytes);
-  };
+  let lookAt = LOOK_BYTES;
   await deps.source.blob(
     layer,
     async (chunk) => {
       own.came(chunk.length);
-      await packed.append(chunk);
-      deps.onProgress(packed.sizeBytes);
+      await onDisk(async () => await packed.append(chunk));
+      deps.onProgress(packed.sizeBytes / 2);
+      if (packed.sizeBytes < lookAt) return;
+      lookAt += LOOK_BYTES;
+      await needRoom(deps, 0);
     },
     signal,
   );
-  const read = async (offset: number, length: number) => await packed.read(offset, length);
+  let unpacked = 0;
+  const hears = {
+    signal,
+    onUnpacked: (bytes: number) => {
+      unpacked += bytes;
+      own.unpacked(bytes);
+    },
+    onLarge: async () => await claim.take(),
+    onShare: (share: number) => deps.onProgress((packed.sizeBytes * (1 + share)) / 2),
+  };
+  const read = async (offset: number, length: number) =>
+    await onDisk(async () => await packed.read(offset, length));
   let made: MadeIndex;
   try {
-    const blob = { digest: layer.digest, sizeBytes: packed.sizeBytes, read };
-    made = await checkedIndex(blob, offer, { onUnpacked, onLarge: async () => await claim.take() });
+    made = await checkedIndex({ digest: layer.digest, sizeBytes: packed.sizeBytes, read }, offer, hears);
   } catch (error) {
-    signal.throwIfAborted();
-    if (!isCoded(error)) throw error;
-    deps.onRefused(error);
-    return undefined;
+    throw isCoded(error) ? new NotTaken(error) : error;
   }
   deps.limits.came(packed.sizeBytes);
   deps.limits.unpacked(unpacked);
   return made;
+}
+
+/** Its cause says why an offer is not taken. */
+class NotTaken extends Error {
+  constructor(cause: CodedError) {
+    super('an index that is offered is not taken', { cause });
+  }
+}
+
+async function needRoom({ freeBytes }: Pick<TakeDeps, 'freeBytes'>, bytes: number): Promise<void> {
+  const free = await onDisk(freeBytes);
+  if (free - bytes >= RESERVE_BYTES) return;
+  const message = `the data folder has ${free} bytes free: too few to keep the layer while it is checked`;
+  throw new NotTaken(new CodedError('DISK_FULL', { message }));
+}
+
+/** What the disk says against it is no failure of the source. */
+async function onDisk<T>(call: () => Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (cause) {
+    throwIfBug(cause);
+    const message = `the data folder cannot keep the layer while it is checked (${systemCode(cause) ?? 'no code'})`;
+    throw new NotTaken(new CodedError('DISK_FAILED', { message, cause }));
+  }
 }

@@ -17,8 +17,10 @@ import { isPublished, type publish } from './publish.ts';
 
 interface RunIndexDeps {
   readonly source: ImageSource;
-  /** Room for the layers of Nydus images. */
+  /** Room for the layers of Nydus images, and for those that others indexed. */
   readonly scratch: MakeScratch;
+  /** Free bytes of the disk that it is on. */
+  readonly freeBytes: () => Promise<number>;
   readonly largeLayers: LargeLayers;
   readonly bounds?: WorkBounds;
   readonly records: Pick<LayerRecords, 'get' | 'bind' | 'store'>;

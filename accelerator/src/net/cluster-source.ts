@@ -75,18 +75,23 @@ async function readBlob(
     }
     let skip = answer.status === 206 ? 0 : offset;
     const iterator = (answer.body as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
-    for (;;) {
-      const next = await nextChunk(iterator, signal);
-      if (next === undefined) break;
-      const chunk = next.subarray(Math.min(skip, next.length));
-      skip -= next.length - chunk.length;
-      offset += chunk.length;
-      if (offset > blob.sizeBytes)
-        throw new CodedError('SIZE_MISMATCH', {
-          message: `blob ${blob.digest} is longer than the ${blob.sizeBytes} bytes that the manifest says`,
-        });
-      digester.update(chunk);
-      await take(chunk);
+    try {
+      for (;;) {
+        const next = await nextChunk(iterator, signal);
+        if (next === undefined) break;
+        const chunk = next.subarray(Math.min(skip, next.length));
+        skip -= next.length - chunk.length;
+        offset += chunk.length;
+        if (offset > blob.sizeBytes)
+          throw new CodedError('SIZE_MISMATCH', {
+            message: `blob ${blob.digest} is longer than the ${blob.sizeBytes} bytes that the manifest says`,
+          });
+        digester.update(chunk);
+        await take(chunk);
+      }
+    } finally {
+      // Where nobody wants the rest, it must not be sent.
+      await iterator.return?.();
     }
     fruitless = offset > before ? 0 : fruitless + 1;
     if (fruitless >= MAX_FRUITLESS)

@@ -5,6 +5,7 @@ import { BY_HAND } from '@sepia/cluster/api/conversions';
 import type { LayerBinding } from '@sepia/cluster/api/layer-binding';
 import { indexArtifact } from '@sepia/lazy/artifact/index-artifact';
 import { LargeLayers } from '@sepia/lazy/convert/large-layers';
+import type { MakeScratch } from '@sepia/lazy/convert/scratch';
 import { readIndexHead } from '@sepia/lazy/index/layer-index';
 import { LogLines } from '@sepia/test-support/log-lines';
 import { seededBytes } from '@sepia/test-support/upstream/fake-upstream-image';
@@ -26,6 +27,8 @@ class Cluster {
   readonly stored = new Map<Digest, Buffer>();
   readonly log = new LogLines();
   readonly scratch = new MemoryScratch();
+  makeScratch: MakeScratch = this.scratch.make;
+  freeBytes = async (): Promise<number> => Number.MAX_SAFE_INTEGER;
   referrers: { digest: Digest; artifactType?: string }[] = [];
   listed = 0;
 
@@ -44,12 +47,17 @@ class Cluster {
     };
     const outcome = await runIndex(
       {
-        ...{ source: this.images, scratch: this.scratch.make, largeLayers: new LargeLayers() },
+        ...{
+          source: this.images,
+          scratch: async () => await this.makeScratch(),
+          largeLayers: new LargeLayers(),
+        },
         records: {
           get: async ({ digest }: BlobName) => this.records.get(digest),
           bind: async ({ digest }: BlobName, binding) => void this.records.set(digest, binding),
           store: async (_layer, digest, bytes) => void this.stored.set(digest, bytes),
         },
+        freeBytes: async () => await this.freeBytes(),
         ...{ clusterKey: Buffer.alloc(32, 7), memberId: 'accelerator-1', nowMs: () => 5 },
         ...{ progress: { note: () => undefined }, onProgress: () => undefined },
         offers: new Offers({ source: this.images, referrers, log: this.log.logger }),
@@ -120,6 +128,56 @@ t.test('what is offered and does not fit is made, and the log says it', async (t
     [digestOf(good), digestOf(other)],
   );
   t.equal(here.log.matching(/is not taken/).length, 2);
+});
+
+t.test('an offer is no reason to fail for want of disk: the index is made without it', async (t) => {
+  const indexes = await made();
+  const full = Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC' });
+  const refuse = async (): Promise<never> => {
+    throw full;
+  };
+  /** Room that refuses one thing. */
+  const failing = (here: Cluster, what: 'append' | 'read') => async () => {
+    const room = await here.scratch.make();
+    return Object.defineProperty(room, what, { value: refuse });
+  };
+  const kinds: Record<string, (here: Cluster) => void> = {
+    'too little is free': (here) => {
+      here.freeBytes = async () => 256 * 1024 * 1024;
+    },
+    'nobody knows what is free': (here) => {
+      here.freeBytes = refuse;
+    },
+    'a file cannot be made': (here) => {
+      here.makeScratch = refuse;
+    },
+    'it is full meanwhile': (here) => {
+      here.makeScratch = failing(here, 'append');
+    },
+    'others fill it meanwhile': (here) => {
+      let looks = 0;
+      here.freeBytes = async () => (++looks % 2 === 1 ? 1024 ** 4 : 0);
+      here.makeScratch = async () =>
+        Object.defineProperty(await here.scratch.make(), 'sizeBytes', { value: 64 * 1024 ** 2 });
+    },
+    'it cannot be read': (here) => {
+      here.makeScratch = failing(here, 'read');
+    },
+  };
+  for (const [kind, prepare] of Object.entries(kinds)) {
+    const here = new Cluster();
+    here.offer(indexes);
+    prepare(here);
+    t.match(await here.index(), { outcome: 'indexed', layers: 2, layersTaken: undefined }, kind);
+    for (const [layer, bytes] of indexes) t.equal(here.records.get(layer)?.index, digestOf(bytes), kind);
+    t.equal(here.log.matching(/is not taken/).length, 2, kind);
+  }
+  const wrong = new Cluster();
+  wrong.offer(indexes);
+  wrong.makeScratch = async () => {
+    throw new TypeError('a bug');
+  };
+  await t.rejects(wrong.index(), TypeError);
 });
 
 t.test('offers that cannot be read are none', async (t) => {

@@ -67,6 +67,7 @@ class Here {
       {
         source: this.images,
         scratch: this.#scratch.make,
+        freeBytes: async () => Number.MAX_SAFE_INTEGER,
         largeLayers: this.largeLayers,
         bounds: { ...WORK_BOUNDS, unpackedBytes },
         records: {

@@ -33,3 +33,24 @@ t.test('a manifest that lies about the length of a blob is told so', async (t) =
   });
   await t.rejects(read(2), { code: 'SIZE_MISMATCH', message: /longer than the 2 bytes/ });
 });
+
+t.test('the rest of a blob that nobody wants is not asked for', async (t) => {
+  let isOpen = true;
+  const call = async () => {
+    const body = (async function* () {
+      try {
+        for (;;) yield BYTES;
+      } finally {
+        isOpen = false;
+      }
+    })();
+    return { status: 200, headers: {}, body };
+  };
+  const source = clusterSource({ call } as unknown as Proxies, { upstream: 'local', repository: 'team/app' });
+  const enough = new Error('enough');
+  const take = async (): Promise<void> => {
+    throw enough;
+  };
+  await t.rejects(source.blob({ digest: digestOf(BYTES), sizeBytes: BYTES.length }, take), enough);
+  t.notOk(isOpen);
+});

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { setImmediate } from 'node:timers/promises';
 import { type Digest, Digester } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { inflateMembers, type ReadAt } from '../pack/inflate.ts';
@@ -28,6 +29,10 @@ interface Hears {
   readonly onUnpacked: (bytes: number) => void;
   /** Waited for once, where the layer turns out to be large: see `LargeLayers`. */
   readonly onLarge: () => Promise<void>;
+  /** Told which share of the work is done. */
+  readonly onShare: (share: number) => void;
+  /** Ends it with its reason. */
+  readonly signal: AbortSignal;
 }
 
 /**
@@ -35,12 +40,13 @@ interface Hears {
  * believed: all of the layer is decompressed from its start, for its diffID, its entries and the SHA-256 of each span, and
  * each span once more from its own place, with its window, as a node would: both must give the same. So the result is as
  * good as one of {@link LayerIndexer}, whoever made the offer; where the same Sepia made that, it is the same to the byte.
+ * Whatever else waits in the process has its turn after a megabyte or so.
  * @throws {CodedError} `INDEX_INVALID` or `DIGEST_MISMATCH` where the offer is wrong, `LAYER_NOT_LAZY`, `LAYER_INVALID`
  */
 export async function checkedIndex(
   layer: CheckedLayer,
   offer: Buffer,
-  { onUnpacked, onLarge }: Hears,
+  { onUnpacked, onLarge, onShare, signal }: Hears,
   bounds: SpanBounds = SPAN_BOUNDS,
 ): Promise<MadeIndex> {
   const head = readIndexSpans(offer);
@@ -50,8 +56,10 @@ export async function checkedIndex(
   const sums = new SpanSums(head.spans);
   let isLarge = false;
   await inflateMembers(layer.read, 0, layer.sizeBytes, async (raw) => {
+    signal.throwIfAborted();
     onUnpacked(raw.length);
     sums.push(raw);
+    onShare(Math.min(1, sums.length / head.uncompressedBytes) / 2);
     diffId.update(raw);
     entries.push(raw);
     if (isLarge || !entries.isLarge) return;
@@ -62,12 +70,15 @@ export async function checkedIndex(
   if (made.diffId !== head.diffId || sums.length !== head.uncompressedBytes) wrong(layer.digest);
   const spans: SpanToWrite[] = [];
   for (const [number, span] of head.spans.entries()) {
+    await setImmediate();
+    signal.throwIfAborted();
     const { compressedBit, offset, length, sha256, windowOffset, windowLength } = span;
     if (!sums.found[number]!.equals(sha256)) wrong(layer.digest, number);
     const window = Buffer.from(offer.subarray(windowOffset, windowOffset + windowLength));
     const { start, end } = compressedRange(head, number);
     await readSpan(head, number, Buffer.from(await layer.read(start, end - start)), window);
     spans.push({ compressedBit, offset, length, sha256, window });
+    onShare((1 + (offset + length) / head.uncompressedBytes) / 2);
   }
   const { compressedBytes, uncompressedBytes } = head;
   const bytes = writeIndex({ ...made, entries: entries.end(), spans, compressedBytes, uncompressedBytes });

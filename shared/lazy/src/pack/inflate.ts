@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { crc32, createInflateRaw, inflateRawSync } from 'node:zlib';
 import { CodedError } from '@sepia/base/errors';
 
@@ -10,6 +11,10 @@ export type TakeRaw = (bytes: Uint8Array) => void | Promise<void>;
 const AT_ONCE_BYTES = 8 * 1024 * 1024;
 const AT_ONCE_RAW_BYTES = 32 * 1024 * 1024;
 const READ_BYTES = 1024 * 1024;
+/** After so many bytes whatever else waits in this process has its turn. */
+const TURN_BYTES = 1024 * 1024;
+/** What a member takes beside its bytes, as bytes: it may have none. */
+const MEMBER_BYTES = 16 * 1024;
 const [FHCRC, FEXTRA, FNAME, FCOMMENT] = [2, 4, 8, 16];
 /** Extra field, name and comment of a member header together. */
 const MAX_HEADER_BYTES = 128 * 1024;
@@ -18,7 +23,8 @@ const TRAILER_BYTES = 8;
 /**
  * Inflates the gzip members that fill `[from, to)` of a blob exactly: header, CRC-32 and length of each are checked, and
  * no byte may be left between or behind them. One member at a time is in memory, and of a long one a part: memory is
- * bounded whatever their size and number. What stands before a damaged member may have been taken already.
+ * bounded whatever their size and number, and nothing else in the process waits long for it: a few megabytes may be
+ * thousands of times as long, or as many members. What stands before a damaged member may have been taken already.
  * @throws {CodedError} `LAYER_INVALID` with the offset of the member
  */
 export async function inflateMembers(read: ReadAt, from: number, to: number, take: TakeRaw): Promise<void> {
@@ -28,13 +34,25 @@ export async function inflateMembers(read: ReadAt, from: number, to: number, tak
     return;
   }
   const bytes = await read(from, to - from);
+  let since = 0;
+  const note = async (length: number): Promise<void> => {
+    since += length;
+    if (since < TURN_BYTES) return;
+    since = 0;
+    await setImmediate();
+  };
   const readAgain: ReadAt = async (offset, length) => bytes.subarray(offset - from, offset - from + length);
   while (at < to) {
     const member = atOnce(bytes.subarray(at - from), at);
     if (member === undefined) at = await oneMember(readAgain, at, to, take);
     else {
-      await take(member.raw);
+      for (let start = 0; start < member.raw.length; start += TURN_BYTES) {
+        const part = member.raw.subarray(start, start + TURN_BYTES);
+        await take(part);
+        await note(part.length);
+      }
       at += member.length;
+      await note(MEMBER_BYTES);
     }
   }
 }

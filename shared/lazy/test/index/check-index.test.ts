@@ -54,7 +54,10 @@ async function check(layer: Buffer, offer: Buffer, hears = {}, bounds = BOUNDS):
     layer.subarray(offset, offset + length);
   const digest = digestOf(layer);
   const blob = { digest, sizeBytes: layer.length, read };
-  const all = { onUnpacked: () => undefined, onLarge: async () => undefined, ...hears };
+  const all = {
+    ...{ onUnpacked: () => undefined, onLarge: async () => undefined, onShare: () => undefined },
+    ...{ signal: new AbortController().signal, ...hears },
+  };
   const index = await checkedIndex(blob, offer, all, bounds);
   const { layer: of, diffId } = readIndexHead(index.bytes);
   t.match(index, { layer: of, diffId, compression: 'gzip' });
@@ -176,4 +179,44 @@ t.test('who hears may end it; room is asked for once, where a layer is large', a
   const onLarge = async (): Promise<void> => void asked.push('room');
   t.ok((await check(large, made(large, bounds.spanBytes), { onLarge }, bounds)).length > 0);
   t.same(asked, ['room']);
+});
+
+t.test('both readings of a layer tell how far they are, and end when they shall', async (t) => {
+  const offer = made(LAYER);
+  const shares: number[] = [];
+  await check(LAYER, offer, { onShare: (share: number) => void shares.push(share) });
+  t.same(
+    shares,
+    [...shares].sort((a, b) => a - b),
+  );
+  t.equal(shares.at(-1), 1);
+  t.ok(shares.filter((share) => share > 0.5).length > 3, 'each span is told');
+  for (const at of [0, 0.6]) {
+    const stop = new AbortController();
+    const reason = new CodedError('DRAINING');
+    let told = 0;
+    const onShare = (share: number): void => {
+      told += stop.signal.aborted ? 1 : 0;
+      if (share > at) stop.abort(reason);
+    };
+    await t.rejects(check(LAYER, offer, { onShare, signal: stop.signal }), reason);
+    t.equal(told, 0);
+  }
+});
+
+t.test('what else waits has its turn while spans are read', async (t) => {
+  const offer = made(LAYER);
+  let turns = 0;
+  let next = setImmediate(function turn() {
+    turns += 1;
+    next = setImmediate(turn);
+  });
+  let before = -1;
+  const onShare = (share: number): void => {
+    if (share <= 0.5) return;
+    t.ok(turns > before, `${share}`);
+    before = turns;
+  };
+  await check(LAYER, offer, { onShare });
+  clearImmediate(next);
 });

@@ -70,3 +70,20 @@ t.test('nothing may be left between members or behind them', async (t) => {
   });
   t.same(taken, [3]);
 });
+
+t.test('what else waits has its turn, however much comes of few bytes', async (t) => {
+  const turnsOf = async (blob: Uint8Array): Promise<number> => {
+    let turns = 0;
+    let next = setImmediate(function turn() {
+      turns += 1;
+      next = setImmediate(turn);
+    });
+    await inflate(blob, () => undefined);
+    clearImmediate(next);
+    return turns;
+  };
+  const long = gzipSync(Buffer.alloc(8 * MIB));
+  t.ok((await turnsOf(Buffer.concat([long, long, long]))) >= 24, 'one for each MiB');
+  const empty = gzipSync('');
+  t.ok((await turnsOf(Buffer.concat(Array.from({ length: 640 }, () => empty)))) >= 10, 'members of no bytes');
+});
