@@ -51,12 +51,20 @@ function keptIn(file) {
 function keep(file, text) {
   const temporary = `${file}.${process.pid}`;
   try {
-    mkdirSync(FOLDER, { recursive: true, mode: 0o700 });
+    mkdirSync(FOLDER, { recursive: true });
     writeFileSync(temporary, hash('sha256', text) + text);
     renameSync(temporary, file);
   } catch {
     // A folder that is not ours, a full disk.
-    rmSync(temporary, { force: true });
+    remove(temporary);
+  }
+}
+
+function remove(file) {
+  try {
+    rmSync(file, { force: true });
+  } catch {
+    // Nor can it be looked at there.
   }
 }
 

@@ -2,7 +2,7 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { MemberEncryption } from '@sepia/http/tls/cluster-encryption';
-import { openTargetClient } from '@sepia/upstream/client-setup';
+import { DIRECT, openTargetClient } from '@sepia/upstream/client-setup';
 import type { CredentialConfig } from '@sepia/upstream/credentials/open';
 import type { TargetClient } from '@sepia/upstream/target-client';
 import { ProxyTurns } from './proxies.ts';
@@ -103,7 +103,8 @@ function openProxies(deps: Deps, name: string): ResultRegistry {
 function openAt(deps: Deps, name: string, url: string, ns?: string): TargetClient {
   return openTargetClient(deps, {
     name,
-    to: { ...deps.cluster.upstream(name), url },
+    // A member is reached straight, as by every other call: an HTTP proxy of the environment stands before registries.
+    to: { ...deps.cluster.upstream(name), url, ...(ns === undefined ? {} : { proxy: DIRECT }) },
     caKey: `upstreams.${name}.ca`,
     account: { name, config: deps.credentials[name] },
     connections: CONNECTIONS,

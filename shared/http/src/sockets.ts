@@ -123,6 +123,8 @@ export function createDispatcher(options: ClientSocketOptions = {}): Dispatcher 
       ...common,
       connect: withoutInterim(connectorFor(options, tls)),
     });
+  if (options.encryption?.client !== undefined)
+    throw new TypeError('members are not reached by an HTTP proxy');
   const { url: uri, authorization: token } = proxy;
   const proxyTls = { timeout: tls.timeout };
   return new ProxyAgent({

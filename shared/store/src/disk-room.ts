@@ -229,7 +229,8 @@ export class DiskRoom {
 
   #error(neededBytes?: number, cause?: unknown): CodedError {
     const { selfId } = this.#deps;
-    if (this.#failing !== undefined)
+    const isShort = this.#free - RESERVE_BYTES <= 0 || this.#free - RESERVE_BYTES < (neededBytes ?? 0);
+    if (this.#failing !== undefined && !isShort)
       return new CodedError('DISK_FAILED', {
         message: `disk of origin ${selfId} takes no writes (${this.#failing}); look after it`,
         detail: { origin: selfId },

@@ -79,9 +79,12 @@ export class UpstreamSockets {
       this.#check(url.hostname, ['127.0.0.1'], place, purpose);
     const proxy = this.#deps.proxyFor(url);
     // One pool for each kind of place: a connection that one of them may use is not handed to another.
-    const key = JSON.stringify([proxy?.url ?? '', place, purpose]);
+    const isHome =
+      portOf(url) === portOf(this.#deps.home.base) && url.hostname === this.#deps.home.base.hostname;
+    const encryption = isHome ? this.#deps.encryption : undefined;
+    const key = JSON.stringify([proxy?.url ?? '', place, purpose, encryption !== undefined]);
     const tls = this.#deps.tls?.current() ?? NO_TLS;
-    return this.#pools.get(key, { tls, proxy }, (terms) => this.#create(place, purpose, terms));
+    return this.#pools.get(key, { tls, proxy }, (terms) => this.#create(place, purpose, terms, encryption));
   }
 
   /** Cuts all connections. Idempotent. */
@@ -90,7 +93,12 @@ export class UpstreamSockets {
     await this.#pools.destroy(reason);
   }
 
-  #create(place: Place, purpose: Purpose, { tls, proxy }: PoolTerms): Dispatcher {
+  #create(
+    place: Place,
+    purpose: Purpose,
+    { tls, proxy }: PoolTerms,
+    encryption: MemberEncryption | undefined,
+  ): Dispatcher {
     if (this.#closed !== undefined) throw this.#closed;
     const { connections, connectTimeoutMs, insecure } = this.#options;
     const { ca, certificate, key } = tls;
@@ -101,7 +109,7 @@ export class UpstreamSockets {
       connectTimeoutMs,
       insecure,
       readsBodies: true,
-      encryption: place === 'foreign' ? undefined : this.#deps.encryption,
+      encryption,
       ...(ca === undefined ? {} : { ca }),
       ...(isKnown ? { certificate } : {}),
       ...(isKnown && key !== undefined ? { key } : {}),
@@ -180,4 +188,8 @@ function familyOf(family: number | 'IPv4' | 'IPv6' | undefined): number {
 
 function notFound(hostname: string): NodeJS.ErrnoException {
   return Object.assign(new Error(`${hostname} has no address of that family`), { code: 'ENOTFOUND' });
+}
+
+function portOf({ port, protocol }: URL): string {
+  return port || (protocol === 'https:' ? '443' : '80');
 }

@@ -1,6 +1,7 @@
 import type { TLSSocket } from 'node:tls';
 import { silentLogger } from '@sepia/base/log';
 import { HttpListener } from '@sepia/http/listener';
+import { createDispatcher } from '@sepia/http/sockets';
 import { memberEncryption } from '@sepia/http/tls/cluster-encryption';
 import { listenerTls } from '@sepia/http/tls/listener-tls';
 import t from 'tap';
@@ -42,4 +43,46 @@ t.test('a proxy of the cluster is written to as the policy of the cluster says',
       policy,
     );
   }
+});
+
+t.test('who answers for tokens elsewhere is no member', async (t) => {
+  const encryption = memberEncryption('require', KEY);
+  const asked: string[] = [];
+  const tokens = await HttpListener.start(
+    (req, res) => {
+      asked.push((req.socket as TLSSocket).encrypted === true ? 'encrypted' : 'plain');
+      res.setHeader('content-type', 'application/json').end('{"token":"t"}');
+    },
+    '127.0.0.1:0',
+    'listen',
+    { tls: listenerTls(OWN, { key: 'listen', encryption: memberEncryption('accept', KEY) }) },
+  );
+  t.teardown(() => tokens.stop(0));
+  const proxy = await HttpListener.start(
+    (req, res) => {
+      if (req.headers.authorization === 'Bearer t') return void res.writeHead(404).end();
+      const realm = `Bearer realm="${tokens.url}/token",service="sepia"`;
+      res.writeHead(401, { 'www-authenticate': realm }).end();
+    },
+    '127.0.0.1:0',
+    'listen',
+    { tls: listenerTls(OWN, { key: 'listen', encryption }) },
+  );
+  t.teardown(() => proxy.stop(0));
+  const client = openTargetClient(OWN, {
+    name: 'local',
+    to: { url: proxy.url, insecure: false, 'redirect-hosts': [], 'realm-hosts': [] },
+    caKey: 'upstreams.local.ca',
+    account: { name: 'local', config: undefined },
+    connections: 2,
+    encryption,
+  });
+  t.equal(await client.headManifest('team/app', '1', soon()), undefined);
+  await client.close();
+  t.same(asked, ['plain']);
+});
+
+t.test('sockets to members never lead through an HTTP proxy', async (t) => {
+  const encryption = memberEncryption('on', KEY);
+  t.throws(() => createDispatcher({ encryption, proxy: { url: 'http://127.0.0.1:1' } }), TypeError);
 });

@@ -1,5 +1,6 @@
 import { CodedError } from '@sepia/base/errors';
 import type { AccessChallenge } from '@sepia/cluster/api/access';
+import { isByClusterKey } from '@sepia/http/tls/cluster-encryption';
 import type { Context } from 'koa';
 
 const HOST = /^(?:\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?)(?::\d{1,5})?$/i;
@@ -14,8 +15,9 @@ export function publicBase(ctx: Context, publicUrl: string | undefined): string 
   const host = ctx.get('host');
   if (!HOST.test(host))
     throw new CodedError('REQUEST_INVALID', { message: 'Host is not a host name with port' });
-  const encrypted = (ctx.req.socket as { encrypted?: boolean }).encrypted === true;
-  return `${encrypted ? 'https' : 'http'}://${host.toLowerCase()}`;
+  const { socket } = ctx.req;
+  const isHttps = (socket as { encrypted?: boolean }).encrypted === true && !isByClusterKey(socket);
+  return `${isHttps ? 'https' : 'http'}://${host.toLowerCase()}`;
 }
 
 interface ChallengeParts {

@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import type { ConnectionOptions, TlsOptions } from 'node:tls';
 import type { Encryption } from '@sepia/base/config/encryption';
 import { hmacOf } from '@sepia/base/hmac';
@@ -21,6 +22,14 @@ export interface MemberEncryption {
   readonly isRequired: boolean;
 }
 
+/** Connections that came with the cluster key. */
+const byKey = new WeakSet<Socket>();
+
+/** True for a connection of a member that is encrypted by the cluster key: to who is at its other end this is an `http:` address. */
+export function isByClusterKey(socket: Socket): boolean {
+  return byKey.has(socket);
+}
+
 /** What a policy means for who holds `clusterKey`; undefined for `off`: members know no TLS among themselves. */
 export function memberEncryption(policy: Encryption, clusterKey: Uint8Array): MemberEncryption | undefined {
   if (policy === 'off') return undefined;
@@ -35,7 +44,14 @@ export function memberEncryption(policy: Encryption, clusterKey: Uint8Array): Me
   };
   return {
     client: policy === 'accept' ? undefined : client,
-    server: { ...SUITE, pskCallback: (_socket, identity) => (identity === IDENTITY ? psk : null) },
+    server: {
+      ...SUITE,
+      pskCallback: (socket, identity) => {
+        if (identity !== IDENTITY) return null;
+        byKey.add(socket);
+        return psk;
+      },
+    },
     isRequired: policy === 'require',
   };
 }

@@ -53,7 +53,7 @@ export function listenerTls(
     const reason = systemCode(error) ?? error.message;
     deps.log.info(
       { key, address, reason, leftOut },
-      'TLS handshake failed; has a member there another cluster key?',
+      `TLS handshake failed${reason === 'ERR_SSL_BINDER_DOES_NOT_VERIFY' ? ': a member there has another cluster key' : ''}`,
     );
   };
   if (files === undefined) return { options: () => common, plain, noteFailed };

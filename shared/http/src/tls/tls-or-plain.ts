@@ -36,7 +36,8 @@ export class TlsOrPlain {
       onSecure(socket);
     });
     this.#server.on('tlsClientError', (error, socket) => {
-      onFailed?.(error, socket.remoteAddress ?? '');
+      // One that has gone away has no address any more, and left of itself.
+      if (socket.remoteAddress !== undefined) onFailed?.(error, socket.remoteAddress);
       socket.destroy();
     });
   }

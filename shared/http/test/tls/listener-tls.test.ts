@@ -22,7 +22,7 @@ import { HttpListener } from '../../src/listener.ts';
 import { OPEN_ROUTES } from '../../src/open-routes.ts';
 import { CallVerifier } from '../../src/sign.ts';
 import { createDispatcher } from '../../src/sockets.ts';
-import { type MemberEncryption, memberEncryption } from '../../src/tls/cluster-encryption.ts';
+import { isByClusterKey, type MemberEncryption, memberEncryption } from '../../src/tls/cluster-encryption.ts';
 import { checkListeners, type ListenerTls, listenerTls } from '../../src/tls/listener-tls.ts';
 
 const KEY = Buffer.alloc(32, 7);
@@ -166,7 +166,7 @@ t.test(
       }),
     });
     app.use((ctx) => {
-      ctx.body = isEncrypted(ctx.req) ? 'encrypted' : 'plain';
+      ctx.body = isByClusterKey(ctx.req.socket) ? 'by key' : isEncrypted(ctx.req) ? 'encrypted' : 'plain';
     });
     const started = async (policy: Encryption): Promise<HttpListener> => {
       const encryption = memberEncryption(policy, KEY);
@@ -212,8 +212,8 @@ t.test(
       t.match(text, /TLS_REQUIRED[\s\S]*https:\/\//);
     }
     t.equal(await call(await started('off'), 'off'), '200 plain');
-    t.equal(await call(await started('on'), 'on'), '200 encrypted');
-    t.equal(await call(await started('require'), 'require'), '200 encrypted');
+    t.equal(await call(await started('on'), 'on'), '200 by key');
+    t.equal(await call(await started('require'), 'require'), '200 by key');
     t.match(await call(await started('require'), 'off'), /^400 .*came in plain/);
   },
 );
