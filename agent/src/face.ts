@@ -94,6 +94,11 @@ interface LazySide {
 /** Opens what the node's snapshotter and its images need; nobody is asked yet. */
 export function openLazySide(ground: Ground, outside: Outside): LazySide {
   const offers = new Offers(ground);
+  ground.metrics.gauge(
+    'sepia_agent_snapshotter_asks',
+    '1 while the snapshotter of this node asks what is pulled.',
+    () => (offers.isServed ? 1 : 0),
+  );
   const proxies = new ProxyClient({ ...ground, ...outside });
   return {
     offers,

@@ -80,6 +80,8 @@ export class LazyCluster {
       const isMounted = (): boolean => readFileSync('/proc/self/mountinfo', 'utf8').includes(root);
       await until(() => !isMounted(), 'the mount is gone', 180_000);
     });
+    // What is pulled before is pulled as ever, and nobody knows of it.
+    await until(async () => await cluster.#isAsked(), 'the snapshotter asks its agent', 60_000);
     return cluster;
   }
 
@@ -117,6 +119,11 @@ export class LazyCluster {
   /** Metrics of the daemon, or undefined while it does not answer. */
   async metrics(): Promise<string | undefined> {
     return await this.told('/metrics');
+  }
+
+  async #isAsked(): Promise<boolean> {
+    const answer = await fetch(`${this.up.cluster.agents[0]!.adminUrl}/metrics`);
+    return /^sepia_agent_snapshotter_asks\b.* 1$/m.test(await answer.text());
   }
 
   /** What the daemon says at a path of its admin endpoint, or undefined while it does not answer. */
