@@ -266,7 +266,7 @@ async function openAdmin(
 
 function diskLack({ isDiskFull }: Pick<Layers, 'isDiskFull'>, data: string): string | undefined {
   return isDiskFull
-    ? `the disk of ${data} takes no writes: what is read of lazy layers is fetched again and again; make room, or look after it`
+    ? `the disk of ${data} is full, read-only or fails: what is read of lazy layers is fetched again and again; make room, or look after it`
     : undefined;
 }
 
