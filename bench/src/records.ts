@@ -3,11 +3,9 @@ import { PostgresServer } from '@sepia/test-support/postgres';
 import { median, percentile, round } from './support/figures.ts';
 import { startUp } from './support/loopback.ts';
 import { IdleMeter, quietMachine } from './support/machine.ts';
-import { makeImage, Side } from './support/push-side.ts';
+import { inRounds, makeImage, Side } from './support/push-side.ts';
 import { runBench } from './support/run.ts';
 
-/** Both sides take turns, so that other work on the machine meets both. */
-const ROUNDS = 4;
 const SHAPE = ['--origins', '3', '--trackers', '1', '--proxies', '1', '--agents', '0'];
 
 interface Engine {
@@ -53,14 +51,11 @@ await runBench({
     };
     const quiet = await quietMachine();
     const meter = new IdleMeter();
-    const perRound = Math.ceil(images.length / ROUNDS);
-    for (let at = 0; at < images.length; at += perRound) {
-      const part = images.slice(at, at + perRound);
+    await inRounds(images, say, async (part) => {
       for (const { side } of Object.values(engines)) await side.pushAll(part);
       for (const { side, writeMs } of Object.values(engines)) writeMs.push(...(await side.tagAll(part)));
       for (const { side, readMs } of Object.values(engines)) readMs.push(...(await side.lookAll(part)));
-      say(`${at + part.length} of ${images.length} images`);
-    }
+    });
     const [embedded, postgres] = [figures(engines.embedded), figures(engines.postgres)];
     return {
       images: images.length,

@@ -6,14 +6,11 @@ import { createInterface, type Interface } from 'node:readline';
 import type { FloorMember } from './support/load/floor-member.ts';
 import { startRegistry } from './support/loopback.ts';
 import { IdleMeter, quietMachine } from './support/machine.ts';
-import { makeImage, Side } from './support/push-side.ts';
+import { inRounds, makeImage, Side } from './support/push-side.ts';
 import { type BenchContext, runBench } from './support/run.ts';
 
 const PROGRAM = join(import.meta.dirname, 'support/load/floor-member.ts');
 const ORIGINS = 3;
-/** As in `small-pushes`. */
-const ROUNDS = 4;
-
 /** A process of the floor. */
 class Member {
   readonly child: ChildProcess;
@@ -57,13 +54,10 @@ await runBench({
     });
     const quiet = await quietMachine();
     const meter = new IdleMeter();
-    const perRound = Math.ceil(images.length / ROUNDS);
-    for (let at = 0; at < images.length; at += perRound) {
-      const part = images.slice(at, at + perRound);
+    await inRounds(images, say, async (part) => {
       await plain.pushAll(part);
       await floor.pushAll(part);
-      say(`${at + part.length} of ${images.length} images`);
-    }
+    });
     return {
       images: images.length,
       atOnce,

@@ -1,10 +1,7 @@
 import { startRegistry, startUp } from './support/loopback.ts';
 import { IdleMeter, quietMachine } from './support/machine.ts';
-import { makeImage, Side } from './support/push-side.ts';
+import { inRounds, makeImage, Side } from './support/push-side.ts';
 import { runBench } from './support/run.ts';
-
-/** Both sides take turns, so that other work on the machine meets both. */
-const ROUNDS = 4;
 
 await runBench({
   id: 'small-pushes',
@@ -25,13 +22,10 @@ await runBench({
     });
     const quiet = await quietMachine();
     const meter = new IdleMeter();
-    const perRound = Math.ceil(images.length / ROUNDS);
-    for (let at = 0; at < images.length; at += perRound) {
-      const part = images.slice(at, at + perRound);
+    await inRounds(images, say, async (part) => {
       await plain.pushAll(part);
       await sepia.pushAll(part);
-      say(`${at + part.length} of ${images.length} images`);
-    }
+    });
     return {
       images: images.length,
       atOnce,

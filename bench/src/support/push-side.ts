@@ -153,3 +153,20 @@ export class Side {
     };
   }
 }
+
+/** Both sides take turns, so that other work on the machine meets both. */
+const ROUNDS = 4;
+
+/** All images, a part at a time. */
+export async function inRounds(
+  images: readonly Image[],
+  say: (line: string) => void,
+  work: (part: readonly Image[]) => Promise<void>,
+): Promise<void> {
+  const perRound = Math.ceil(images.length / ROUNDS);
+  for (let at = 0; at < images.length; at += perRound) {
+    const part = images.slice(at, at + perRound);
+    await work(part);
+    say(`${at + part.length} of ${images.length} images`);
+  }
+}

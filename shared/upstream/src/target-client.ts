@@ -91,18 +91,7 @@ export class TargetClient {
     reference: string,
     signal: AbortSignal,
   ): Promise<Digest | undefined> {
-    const answer = await this.#send(
-      {
-        method: 'HEAD',
-        url: this.#url(repository, `manifests/${reference}`),
-        repository,
-        headers: { accept: `${MANIFEST_ACCEPT}, */*` },
-        accept: [200, 404],
-        unknown: 'MANIFEST_UNKNOWN',
-        item: reference,
-      },
-      signal,
-    );
+    const answer = await this.#askManifest('HEAD', repository, reference, signal);
     discard(answer);
     if (answer.status === 404) return undefined;
     const digest = header(answer, 'docker-content-digest') ?? reference;
@@ -115,18 +104,7 @@ export class TargetClient {
     reference: string,
     signal: AbortSignal,
   ): Promise<Buffer | undefined> {
-    const answer = await this.#send(
-      {
-        method: 'GET',
-        url: this.#url(repository, `manifests/${reference}`),
-        repository,
-        headers: { accept: `${MANIFEST_ACCEPT}, */*` },
-        accept: [200, 404],
-        unknown: 'MANIFEST_UNKNOWN',
-        item: reference,
-      },
-      signal,
-    );
+    const answer = await this.#askManifest('GET', repository, reference, signal);
     if (answer.status === 404) {
       discard(answer);
       return undefined;
@@ -140,6 +118,26 @@ export class TargetClient {
       signal.throwIfAborted();
       throw error instanceof CodedError ? error : down(answer.url, error);
     }
+  }
+
+  async #askManifest(
+    method: 'GET' | 'HEAD',
+    repository: string,
+    reference: string,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    return await this.#send(
+      {
+        method,
+        url: this.#url(repository, `manifests/${reference}`),
+        repository,
+        headers: { accept: `${MANIFEST_ACCEPT}, */*` },
+        accept: [200, 404],
+        unknown: 'MANIFEST_UNKNOWN',
+        item: reference,
+      },
+      signal,
+    );
   }
 
   async hasBlob(repository: string, digest: Digest, signal: AbortSignal): Promise<boolean> {

@@ -2,7 +2,7 @@ import type { TLSSocket } from 'node:tls';
 import { silentLogger } from '@sepia/base/log';
 import { HttpListener } from '@sepia/http/listener';
 import { createDispatcher } from '@sepia/http/sockets';
-import { memberEncryption } from '@sepia/http/tls/cluster-encryption';
+import { type MemberEncryption, memberEncryption } from '@sepia/http/tls/cluster-encryption';
 import { listenerTls } from '@sepia/http/tls/listener-tls';
 import t from 'tap';
 import { openTargetClient } from '../src/client-setup.ts';
@@ -10,6 +10,18 @@ import { soon } from './client-fixture.ts';
 
 const KEY = Buffer.alloc(32, 7);
 const OWN = { log: silentLogger(), nowMs: () => performance.now(), dateMs: () => Date.now(), env: {} };
+
+/** Writes to a proxy of the cluster. */
+const clientOf = (url: string, encryption: MemberEncryption | undefined) =>
+  openTargetClient(OWN, {
+    name: 'local',
+    to: { url, insecure: false, 'redirect-hosts': [], 'realm-hosts': [] },
+    caKey: 'upstreams.local.ca',
+    account: { name: 'local', config: undefined },
+    connections: 2,
+    ns: 'local',
+    encryption,
+  });
 
 t.test('a proxy of the cluster is written to as the policy of the cluster says', async (t) => {
   for (const policy of ['off', 'accept', 'on', 'require'] as const) {
@@ -26,15 +38,7 @@ t.test('a proxy of the cluster is written to as the policy of the cluster says',
       { tls },
     );
     t.teardown(() => listener.stop(0));
-    const client = openTargetClient(OWN, {
-      name: 'local',
-      to: { url: listener.url, insecure: false, 'redirect-hosts': [], 'realm-hosts': [] },
-      caKey: 'upstreams.local.ca',
-      account: { name: 'local', config: undefined },
-      connections: 2,
-      ns: 'local',
-      encryption,
-    });
+    const client = clientOf(listener.url, encryption);
     t.equal(await client.headManifest('team/app', '1', soon()), undefined);
     await client.close();
     t.ok(came.length > 0);
@@ -69,14 +73,7 @@ t.test('who answers for tokens elsewhere is no member', async (t) => {
     { tls: listenerTls(OWN, { key: 'listen', encryption }) },
   );
   t.teardown(() => proxy.stop(0));
-  const client = openTargetClient(OWN, {
-    name: 'local',
-    to: { url: proxy.url, insecure: false, 'redirect-hosts': [], 'realm-hosts': [] },
-    caKey: 'upstreams.local.ca',
-    account: { name: 'local', config: undefined },
-    connections: 2,
-    encryption,
-  });
+  const client = clientOf(proxy.url, encryption);
   t.equal(await client.headManifest('team/app', '1', soon()), undefined);
   await client.close();
   t.same(asked, ['plain']);
