@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { digestOf } from '@sepia/base/digest';
 import type { GcReport } from '@sepia/cluster/api/gc-report';
@@ -11,6 +11,7 @@ import {
   pushUntilTaken,
   randomImage,
 } from '@sepia/test-support/clients/registry-client';
+import { openUploads } from '@sepia/test-support/s3/s3-client';
 import { S3Faults } from '@sepia/test-support/s3/s3-faults';
 import { noS3, S3_ENV, S3Server } from '@sepia/test-support/s3/s3-server';
 import { until } from '@sepia/test-support/until';
@@ -89,12 +90,6 @@ function objectOf({ server }: Bed, digest: string): Buffer | undefined {
   return existsSync(file) ? readFileSync(file) : undefined;
 }
 
-function openUploads({ server }: Bed): number {
-  const folder = join(server.files, 'blobs/.sgwtmp/multipart');
-  if (!existsSync(folder)) return 0;
-  return readdirSync(folder).flatMap((one) => readdirSync(join(folder, one))).length;
-}
-
 const uploadOf = (path: string): string | null => new URL(path, 'http://store').searchParams.get('uploadId');
 
 /** Parts that the store took: number and upload. */
@@ -167,7 +162,7 @@ t.test('mode none on an S3 store', { skip: noS3() }, async (t) => {
       const killed = up.cluster.origins.map((victim) => ({ victim, pid: up.member(victim.name).pid }));
       for (const { pid } of killed) process.kill(pid, 'SIGKILL');
       t.equal(objectOf(bed, layer!.digest), undefined, 'nobody sees a part of it');
-      t.ok(openUploads(bed) > 0, 'it stands there half');
+      t.ok((await openUploads(bed.server, 'blobs')).length > 0, 'it stands there half');
       const before = new Set(sentParts(bed));
       const uploads = new Set(faults.seen.map(({ path }) => uploadOf(path)));
       faults.seen.length = 0;
@@ -183,7 +178,8 @@ t.test('mode none on an S3 store', { skip: noS3() }, async (t) => {
         'the upload that stood there is gone on with',
       );
       // The store takes away what another origin began beside it when that one learns of the end.
-      await until(() => openUploads(bed) === 0, 'no upload is left', LONG_MS);
+      const areEnded = async (): Promise<boolean> => (await openUploads(bed.server, 'blobs')).length === 0;
+      await until(areEnded, 'no upload is left', LONG_MS);
       t.ok((await pullImage(agent.url, REPOSITORY, 'killed')) > 45 * MIB);
     },
   );

@@ -102,12 +102,17 @@ export class S3Backend implements BlobBackend {
   }
 
   async putBlob(content: BlobContent, signal: AbortSignal, isWrong = false): Promise<'written' | 'there'> {
-    if (!isWrong && (await this.#holds(content, signal))) return 'there';
     const partBytes = partBytesOf(content.sizeBytes, this.#options.partBytes);
-    if (content.sizeBytes <= partBytes) {
+    const isWhole = content.sizeBytes <= partBytes;
+    const upload = new S3Upload(this.#store, this.#keys.keyOf(content.digest), content, partBytes);
+    if (!isWrong && (await this.#holds(content, signal))) {
+      // One begun here in vain may stand beside what another origin completed meanwhile.
+      if (!isWhole) await upload.endOthers(signal);
+      return 'there';
+    }
+    if (isWhole) {
       await this.#putWhole(content, signal);
     } else {
-      const upload = new S3Upload(this.#store, this.#keys.keyOf(content.digest), content, partBytes);
       try {
         await upload.run(signal);
       } catch (error) {

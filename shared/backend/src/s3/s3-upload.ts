@@ -113,9 +113,14 @@ export class S3Upload {
     }
   }
 
-  /** Ends uploads of this blob that others left: it is there. */
+  /** Ends uploads of this blob that were left: it is there. What cannot be ended now is tidied later. */
   async endOthers(signal: AbortSignal): Promise<void> {
-    for (const { id } of await this.#uploads(signal)) await this.#abort(id);
+    try {
+      for (const { id } of await this.#uploads(signal)) await this.#abort(id);
+    } catch (error) {
+      signal.throwIfAborted();
+      throwIfBug(error);
+    }
   }
 
   /** Reads all parts in turn, for the digest; those that are not there are sent, a few at once. */

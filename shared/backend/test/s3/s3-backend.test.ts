@@ -1,9 +1,10 @@
-import { copyFileSync, cpSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { CreateMultipartUploadCommand, S3Client } from '@aws-sdk/client-s3';
+import { CreateMultipartUploadCommand } from '@aws-sdk/client-s3';
 import { digestOf } from '@sepia/base/digest';
 import { isCoded } from '@sepia/base/errors';
 import { createDispatcher } from '@sepia/http/sockets';
+import { openUploads, s3ClientOf } from '@sepia/test-support/s3/s3-client';
 import { S3Faults, type SeenRequest } from '@sepia/test-support/s3/s3-faults';
 import { noS3, S3_CREDENTIALS, S3Server } from '@sepia/test-support/s3/s3-server';
 import t, { type Test } from 'tap';
@@ -62,15 +63,7 @@ t.test('blobs in a bucket', { skip: noS3() }, async (t) => {
   };
   const large = contentOf(bytesOf(PART_BYTES * 3 + 1_000, 7));
   const largeBytes = bytesOf(PART_BYTES * 3 + 1_000, 7);
-  const uploads = (name: string): string[] => {
-    const folder = join(server.files, name, '.sgwtmp/multipart');
-    try {
-      return readdirSync(folder).flatMap((one) => readdirSync(join(folder, one)));
-    } catch (error) {
-      if ((error as { code?: string }).code !== 'ENOENT') throw error;
-      return [];
-    }
-  };
+  const uploads = async (name: string): Promise<string[]> => await openUploads(server, name);
 
   await t.test('keep the contract', async (t) => {
     const names = new WeakMap<object, string>();
@@ -114,14 +107,14 @@ t.test('blobs in a bucket', { skip: noS3() }, async (t) => {
     faults.fault = (seen) =>
       isPart(seen) && partOf(seen) === 3 ? { type: 'silence', after: false } : undefined;
     await t.rejects(backend.putBlob(large, AbortSignal.timeout(1_500)), { name: 'TimeoutError' });
-    t.equal(uploads(name).length, 1, 'an upload stands there');
+    t.equal((await uploads(name)).length, 1, 'an upload stands there');
     faults.fault = () => undefined;
     faults.seen.length = 0;
     t.equal(await open(t, faults.url, name).putBlob(large, soon()), 'written');
     const sent = faults.seen.filter(isPart).map(partOf);
     t.ok(sent.includes(3) && !sent.includes(1) && !sent.includes(2), `parts sent: ${sent}`);
     t.ok((await bytesIn(backend, large.digest)).equals(largeBytes));
-    t.same(uploads(name), [], 'nothing half is left');
+    t.same(await uploads(name), [], 'nothing half is left');
   });
 
   await t.test('a part that is cut in the middle is sent again', async (t) => {
@@ -148,7 +141,7 @@ t.test('blobs in a bucket', { skip: noS3() }, async (t) => {
     await t.rejects(first, { code: 'BACKEND_DOWN' });
     t.equal(await backend.putBlob(large, soon()), 'there', 'it was written');
     t.ok((await bytesIn(backend, large.digest)).equals(largeBytes));
-    t.same(uploads(name), []);
+    t.same(await uploads(name), []);
   });
 
   await t.test('an ETag that lies is found out: a clear error, and right bytes when it ends', async (t) => {
@@ -159,7 +152,7 @@ t.test('blobs in a bucket', { skip: noS3() }, async (t) => {
       code: 'UPSTREAM_LIES',
       message: /acknowledged parts that it does not have/,
     });
-    t.same(uploads(name), [], 'its parts are let go');
+    t.same(await uploads(name), [], 'its parts are let go');
     await t.rejects(backend.headBlob(large, soon()), { code: 'BLOB_UNKNOWN' });
     faults.fault = () => undefined;
     t.equal(await backend.putBlob(large, soon()), 'written');
@@ -171,19 +164,43 @@ t.test('blobs in a bucket', { skip: noS3() }, async (t) => {
     faults.fault = (seen) =>
       isPart(seen) && partOf(seen) > 2 ? { type: 'answer', status: 403, code: 'AccessDenied' } : undefined;
     await t.rejects(backend.putBlob(large, soon()), { code: 'UPSTREAM_DENIED' });
-    const client = new S3Client({
-      ...{ endpoint: server.url, region: 'us-east-1', forcePathStyle: true },
-      credentials: S3_CREDENTIALS,
-    });
+    const client = s3ClientOf(server);
     t.teardown(() => client.destroy());
     const begin = { Bucket: name, Key: KEYS.keyOf(large.digest), ChecksumAlgorithm: 'SHA256' } as const;
     await client.send(new CreateMultipartUploadCommand(begin));
-    t.equal(uploads(name).length, 2);
+    t.equal((await uploads(name)).length, 2);
     faults.seen.length = 0;
     faults.fault = () => undefined;
     t.equal(await backend.putBlob(large, soon()), 'written');
     t.same(faults.seen.filter(isPart).map(partOf).sort(), [3, 4], 'parts that are there are not sent again');
-    t.same(uploads(name), [], 'the other one is ended');
+    t.same(await uploads(name), [], 'the other one is ended');
+  });
+
+  await t.test('an upload begun in vain is ended when another writer brought the blob', async (t) => {
+    const { faults, backend, name } = await through(t);
+    let isLate = true;
+    faults.fault = async (seen) => {
+      if (!isPart(seen) || !isLate) return undefined;
+      isLate = false;
+      // The other one completes an upload of its own, and ends what it sees: this one's.
+      t.equal(await open(t, server.url, name).putBlob(large, soon()), 'written');
+      return undefined;
+    };
+    t.equal(await backend.putBlob(large, soon()), 'there');
+    // One that comes to stand there behind the other's look, and whose writer fails.
+    const client = s3ClientOf(server);
+    t.teardown(() => client.destroy());
+    const begin = { Bucket: name, Key: KEYS.keyOf(large.digest), ChecksumAlgorithm: 'SHA256' } as const;
+    await client.send(new CreateMultipartUploadCommand(begin));
+    t.equal((await uploads(name)).length, 1);
+    t.equal(await backend.putBlob(large, soon()), 'there');
+    t.same(await uploads(name), [], 'it is ended');
+    await client.send(new CreateMultipartUploadCommand(begin));
+    faults.fault = ({ method, path }) =>
+      method === 'GET' && path.includes('uploads')
+        ? { type: 'answer', status: 403, code: 'AccessDenied' }
+        : undefined;
+    t.equal(await backend.putBlob(large, soon()), 'there', 'a store that does not list them holds up nobody');
   });
 
   await t.test('parts that another writer takes away by completing the upload are no lie', async (t) => {
@@ -200,7 +217,7 @@ t.test('blobs in a bucket', { skip: noS3() }, async (t) => {
     t.equal(completed, 'written');
     t.equal(faults.seen.filter(({ method }) => method === 'DELETE').length, 0, 'nobody ended it');
     t.ok((await bytesIn(backend, large.digest)).equals(largeBytes));
-    t.same(uploads(name), []);
+    t.same(await uploads(name), []);
   });
 
   await t.test('bytes that change on their way there are refused by the store, and sent again', async (t) => {
