@@ -109,12 +109,8 @@ const ONES: readonly OneOfEach[] = [
   {
     what: 'members that are asked, all or one after the other',
     copy: /\blet last: unknown\b|Promise\.(?:all|allSettled|any)\(\s*[\w.#()]*\b(?:ids|[a-z]+Ids|allIds\(\)|others|members|owners|origins|trackers|proxies|candidates)\.map\(/,
-    // The other two try the addresses of one member, and the names to ask one registry as.
-    homes: [
-      'origin/src/cluster/members.ts',
-      'shared/base/src/async/ask-many.ts',
-      'shared/upstream/src/transport.ts',
-    ],
+    // The other tries the names to ask one registry as.
+    homes: ['shared/base/src/async/ask-many.ts', 'shared/upstream/src/transport.ts'],
   },
   {
     what: 'a loop that tries one after the other until one answers: that is `askInTurn`',
@@ -123,7 +119,6 @@ const ONES: readonly OneOfEach[] = [
     homes: [
       'agent/src/cluster/access-client.ts',
       'origin/src/blobs/repair.ts',
-      'origin/src/cluster/members.ts',
       'shared/backend/src/first-of.ts',
       'shared/base/src/async/ask-many.ts',
       'shared/upstream/src/transport.ts',

@@ -9,7 +9,7 @@ import { processMemoryBytes } from '@sepia/base/memory/process-memory';
 import { Metrics } from '@sepia/base/metrics';
 import { Reach, steadyMs } from '@sepia/base/reach';
 import type { Cluster } from '@sepia/cluster/cluster';
-import { encryptionOf } from '@sepia/cluster/member-config';
+import { diallingOf, encryptionOf } from '@sepia/cluster/member-config';
 import { followingClient } from '@sepia/cluster/ring-follower';
 import { startAdmin } from '@sepia/http/admin';
 import { HttpListener } from '@sepia/http/listener';
@@ -96,8 +96,8 @@ async function openParts({ config, env, cluster, clusterKey, id, log, stops }: G
   const work = join(config.data, 'work');
   await sweepScratch(work);
   const oldSignatures = config['old-signatures'];
-  const encryption = encryptionOf(cluster, clusterKey);
-  const dispatcher = createDispatcher({ encryption });
+  const dialling = diallingOf(cluster, clusterKey);
+  const dispatcher = createDispatcher(dialling);
   stops.push('sockets', () => dispatcher.destroy());
   const { credentials } = config;
   const registries = new ResultRegistries({
@@ -107,7 +107,7 @@ async function openParts({ config, env, cluster, clusterKey, id, log, stops }: G
     log,
     nowMs: steadyMs,
     dateMs,
-    encryption,
+    encryption: dialling.encryption,
   });
   stops.push('registries', () => registries.close());
   const pool = new PackPool(config.threads ?? fittingThreads(availableParallelism(), processMemoryBytes()));

@@ -5,7 +5,7 @@ import type { StopStack } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
 import { type Counter, Metrics } from '@sepia/base/metrics';
 import { steadyMs } from '@sepia/base/reach';
-import { encryptionOf } from '@sepia/cluster/member-config';
+import { diallingOf } from '@sepia/cluster/member-config';
 import { followingClient } from '@sepia/cluster/ring-follower';
 import { InternalClient } from '@sepia/http/client';
 import { createDispatcher, createMemberSockets } from '@sepia/http/sockets';
@@ -109,10 +109,10 @@ export interface Outside {
 /** Makes the clients of trackers, origins and upstreams; nobody is asked yet. */
 export function reachOut(ground: Ground, env: AgentGiven['env'] = {}): Outside {
   const { config, cluster, clusterKey, nodeId, log, clock, nowMs, stops } = ground;
-  const encryption = encryptionOf(cluster, clusterKey);
-  const { sockets, destroy } = createMemberSockets({ encryption });
+  const dialling = diallingOf(cluster, clusterKey);
+  const { sockets, destroy } = createMemberSockets(dialling);
   stops.push('sockets', destroy);
-  const asking = createDispatcher({ connections: 2, encryption });
+  const asking = createDispatcher({ connections: 2, ...dialling });
   stops.push('sockets of small questions', () => asking.destroy());
   const own = { clusterKey, memberId: nodeId, clock, oldSignatures: config['old-signatures'] };
   const client = followingClient(cluster, log, { ...own, ...sockets });

@@ -1,5 +1,5 @@
 import { Health, type Rest } from '@sepia/cluster/core/health';
-import { encryptionOf } from '@sepia/cluster/member-config';
+import { diallingOf } from '@sepia/cluster/member-config';
 import { InternalClient } from '@sepia/http/client';
 import { createDispatcher, createMemberSockets } from '@sepia/http/sockets';
 import { listenForPeers, memberEngine } from '@sepia/swarm/shell/member-engine';
@@ -23,8 +23,8 @@ export type Wires = Awaited<ReturnType<typeof openWires>>;
 export async function openWires(ground: Ground) {
   const { given, pace, clock, nowMs, dateMs, backends, recordEngine } = ground;
   const { config, cluster, clusterKey, selfId, log, stops, env } = given;
-  const encryption = encryptionOf(cluster, clusterKey);
-  const reached = { connectTimeoutMs: CONNECT_MS, encryption };
+  const dialling = diallingOf(cluster, clusterKey);
+  const reached = { connectTimeoutMs: CONNECT_MS, ...dialling };
   const { sockets, destroy } = createMemberSockets(reached);
   const probes = createDispatcher({ ...reached, connections: PROBE_CONNECTIONS });
   const health = new Health(nowMs, REST);
@@ -50,7 +50,7 @@ export async function openWires(ground: Ground) {
   stops.push('sockets of probes', async () => await probes.destroy());
   const { policies } = cluster.document;
   const engine = memberEngine(
-    { clusterKey, log, policies, encryption },
+    { clusterKey, log, policies, encryption: dialling.encryption },
     { id: selfId, zone: config.zone, origin: true },
   );
   stops.push('swarm engine', async () => await engine.stop());

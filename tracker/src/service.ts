@@ -9,7 +9,7 @@ import { Reach, steadyMs } from '@sepia/base/reach';
 import { H_CLUSTER } from '@sepia/cluster/api/headers';
 import { digestHash } from '@sepia/cluster/api/set-hash';
 import type { Cluster } from '@sepia/cluster/cluster';
-import { encryptionOf } from '@sepia/cluster/member-config';
+import { diallingOf } from '@sepia/cluster/member-config';
 import { followingClient } from '@sepia/cluster/ring-follower';
 import { startAdmin } from '@sepia/http/admin';
 import { createApp } from '@sepia/http/app';
@@ -89,8 +89,8 @@ async function build(ground: Ground): Promise<Tracker> {
   const { config, cluster, clusterKey, id, log, metrics, clock, stops, stopping } = ground;
   const folder = await DataFolder.open({ log }, { dir: config.data, id });
   stops.push('data folder', () => folder.close());
-  const encryption = encryptionOf(cluster, clusterKey);
-  const { sockets, destroy } = createMemberSockets({ encryption });
+  const dialling = diallingOf(cluster, clusterKey);
+  const { sockets, destroy } = createMemberSockets(dialling);
   stops.push('sockets', destroy);
   const client = followingClient(cluster, log, {
     ...sockets,
@@ -101,7 +101,7 @@ async function build(ground: Ground): Promise<Tracker> {
   });
   const reach = new Reach({ whom: 'origins', patienceMs: PATIENCE_MS });
   const app = createTrackerApp(ground, createRooms(ground, client, reach));
-  const tls = listenerTls({ log, nowMs: steadyMs }, { key: 'listen', encryption });
+  const tls = listenerTls({ log, nowMs: steadyMs }, { key: 'listen', encryption: dialling.encryption });
   const listener = await HttpListener.start(app.callback(), config.listen, 'listen', { tls });
   stops.push('listener', () => listener.stop(STOP_GRACE_MS));
   const admin = await startAdmin(

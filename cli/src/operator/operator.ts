@@ -9,7 +9,7 @@ import { ORIGIN_RING } from '@sepia/cluster/api/ring';
 import { to } from '@sepia/cluster/api/route';
 import { Cluster, shardKey } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/load-document';
-import { encryptionOf } from '@sepia/cluster/member-config';
+import { diallingOf } from '@sepia/cluster/member-config';
 import { ringOfMost, type ToldRing } from '@sepia/cluster/membership';
 import { RING_ANSWER } from '@sepia/cluster/ring-messages';
 import { InternalClient, type InternalRequest } from '@sepia/http/client';
@@ -58,8 +58,8 @@ export class Operator {
   constructor(cluster: Cluster, clusterKey: Uint8Array) {
     this.cluster = cluster;
     this.clusterKey = clusterKey;
-    const encryption = encryptionOf(cluster, clusterKey);
-    this.#dispatcher = createDispatcher({ connectTimeoutMs: CONNECT_MS, encryption });
+    const dialling = diallingOf(cluster, clusterKey);
+    this.#dispatcher = createDispatcher({ connectTimeoutMs: CONNECT_MS, ...dialling });
     this.#client = new InternalClient({
       dispatcher: this.#dispatcher,
       clusterKey,

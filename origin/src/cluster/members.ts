@@ -242,33 +242,22 @@ export class Members {
       [H_RECORDS]: this.#deps.records ?? 'embedded',
       ...(epoch === undefined ? {} : { [H_EPOCH]: String(epoch) }),
     };
-    let last: unknown;
-    for (const url of member.urls) {
-      try {
-        const answer = await send({
-          headersTimeoutMs: QUICK_MS,
-          bodyTimeoutMs: PATIENT_MS,
-          ...rest,
-          headers,
-          url,
-          to: id,
-        });
-        this.#answered(id);
-        return answer;
-      } catch (error) {
-        throwIfBug(error);
-        last = error;
-        if (call.signal?.aborted === true) {
-          if (call.headersTimeoutMs === undefined && nowMs() - startedMs >= SILENT_MS) this.#failed(id);
-          throw error;
-        }
-        const answered = isCoded(error) && !isSilence(error) && !isOutOfFiles(error);
-        if (answered) this.#answered(id);
-        if (answered || isOutOfFiles(error) || call.body !== undefined) break;
+    const url = member.urls[0]!;
+    const waits = { headersTimeoutMs: QUICK_MS, bodyTimeoutMs: PATIENT_MS };
+    try {
+      const answer = await send({ ...waits, ...rest, headers, url, to: id });
+      this.#answered(id);
+      return answer;
+    } catch (error) {
+      throwIfBug(error);
+      if (call.signal?.aborted === true) {
+        if (call.headersTimeoutMs === undefined && nowMs() - startedMs >= SILENT_MS) this.#failed(id);
+        throw error;
       }
+      // Who refuses our signature (a clock is off) is as good as dead to us.
+      if (!isCoded(error) || isSilence(error)) this.#failed(id);
+      else if (!isOutOfFiles(error)) this.#answered(id);
+      throw error;
     }
-    // Who refuses our signature (a clock is off) is as good as dead to us.
-    if (!isCoded(last) || isSilence(last)) this.#failed(id);
-    throw last;
   }
 }

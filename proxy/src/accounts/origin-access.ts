@@ -91,7 +91,7 @@ export class OriginAccess {
     };
     const id = await firstAnswer(this.#origins.tries(key), awake, { hedgeAfterMs: SLOW_HEDGE_MS });
     const run = async (signal: AbortSignal): Promise<T> =>
-      await this.#send<T>(id, { ...call, headersTimeoutMs: FIRST_ANSWER_MS.origin, once: true, signal });
+      await this.#send<T>(id, { ...call, headersTimeoutMs: FIRST_ANSWER_MS.origin, signal });
     return await whileAlive(origins, id, new AbortController().signal, run, MISSES);
   }
 

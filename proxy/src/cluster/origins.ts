@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { askAll, askInTurn } from '@sepia/base/async/ask-many';
+import { askAll } from '@sepia/base/async/ask-many';
 import { afterOwnMs } from '@sepia/base/async/own-wait';
 import { SingleFlight } from '@sepia/base/async/single-flight';
 import { CodedError, isCoded, takesNoWrites } from '@sepia/base/errors';
@@ -11,14 +11,8 @@ import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { isSilence } from '@sepia/cluster/core/answers';
 import type { Health } from '@sepia/cluster/core/health';
-import type { Member } from '@sepia/cluster/document';
 import { candidatesOf, type Shard } from '@sepia/cluster/ring';
-import {
-  type InternalClient,
-  type InternalRequest,
-  type InternalResponse,
-  isStream,
-} from '@sepia/http/client';
+import type { InternalClient, InternalRequest, InternalResponse } from '@sepia/http/client';
 import { HEARD_MS, PROBE_EVERY_MS, PROBE_MS, QUIET_MS, QUIET_PROBE_EVERY_MS } from '../deadlines.ts';
 import { quorumLack } from './core/quorum-lack.ts';
 
@@ -26,10 +20,7 @@ const MAX_QUICK_BYTES = 4 * 1024 * 1024;
 const FOR_EVER = new AbortController().signal;
 
 /** A call whose address is an origin. */
-export type OriginRequest = Omit<InternalRequest, 'url' | 'to'> & {
-  /** Sent to one address and never again: it carries a password, or part of an upload. */
-  readonly once?: boolean;
-};
+export type OriginRequest = Omit<InternalRequest, 'url' | 'to'>;
 
 interface OriginsDeps {
   readonly cluster: Cluster;
@@ -119,10 +110,10 @@ export class Origins {
     client: InternalClient,
     send: (request: InternalRequest) => Promise<T>,
   ): Promise<T> {
-    const member = this.#deps.cluster.member(id);
+    const { urls } = this.#deps.cluster.member(id);
     const over = client === this.#deps.prober ? undefined : this.#begun();
     try {
-      const answer = await this.#anyUrl(member, call, send);
+      const answer = await send({ ...call, url: urls[0]!, to: id });
       this.health.answered(id);
       return answer;
     } catch (error) {
@@ -230,19 +221,6 @@ export class Origins {
   get #isQuiet(): boolean {
     const isUnused = this.#calls === 0 && performance.now() - this.#calledAtMs >= QUIET_MS;
     return isUnused && this.health.suspects.length === 0;
-  }
-
-  /** Tries a member's addresses in order; one with a streamed body or a password is sent once. */
-  async #anyUrl<T>(
-    { id, urls }: Member,
-    { once, ...call }: OriginRequest,
-    send: (request: InternalRequest) => Promise<T>,
-  ): Promise<T> {
-    const tries = isStream(call.body) || once === true ? urls.slice(0, 1) : urls;
-    // What it answered, an error too, it would answer at each of them.
-    return await askInTurn(tries, async (url) => await send({ ...call, url, to: id }), {
-      isFinal: (error) => !isSilence(error) || call.signal?.aborted === true,
-    });
   }
 }
 

@@ -194,7 +194,6 @@ export class Uploads {
           ...(range === undefined ? {} : { 'content-range': `${range.start}-${range.end}` }),
         },
         ...(isEmpty ? {} : { body: whole ?? stream }),
-        once: true,
         lasts: 'body',
         headersTimeoutMs: 0,
         signal: either,

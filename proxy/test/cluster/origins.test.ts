@@ -53,44 +53,6 @@ function origin(urls = ['http://127.0.0.1:1']) {
   return { origins, asked, state, clients };
 }
 
-t.test('addresses of an origin are tried in turn while it is silent; what it answers stands', async (t) => {
-  const urls = ['http://127.0.0.1:1', 'http://127.0.0.1:2', 'http://127.0.0.1:3'];
-  const { origins, asked, clients } = origin(urls);
-  const tried: string[] = [];
-  const silence = new CodedError('PEER_HTTP', { message: 'no answer' });
-  let outcomes: unknown[] = [];
-  clients.bodies.call = async ({ url }) => {
-    tried.push(url);
-    const error = outcomes.shift();
-    if (error !== undefined) throw error;
-    return { status: 200, headers: {}, body: Readable.from([]) } as never;
-  };
-  const ask = async (said: unknown[], more = {}): Promise<readonly string[]> => {
-    outcomes = [...said];
-    tried.length = 0;
-    const answer = origins.call('origin-1', {
-      method: 'GET',
-      path: '/x',
-      headersTimeoutMs: 1_000,
-      signal: never,
-      ...more,
-    });
-    const failed = await answer.then(
-      () => undefined,
-      (error: unknown) => error,
-    );
-    t.equal(failed, said.length === tried.length ? said.at(-1) : undefined);
-    return tried;
-  };
-  t.same(await ask([silence]), urls.slice(0, 2));
-  t.same(await ask([silence, silence, silence]), urls);
-  t.same(await ask([new CodedError('BLOB_UNKNOWN')]), urls.slice(0, 1), 'an answer is the same everywhere');
-  t.same(await ask([silence, new TypeError('wrong code')]), urls.slice(0, 2), 'a bug is thrown');
-  t.same(await ask([silence], { once: true }), urls.slice(0, 1), 'what may be sent once only');
-  t.same(await ask([silence], { signal: AbortSignal.abort(silence) }), urls.slice(0, 1), 'nobody waits');
-  t.same(asked, { bodies: 0, probes: 0 });
-});
-
 t.test(
   'own want of sockets says nothing of an origin, and its probe does not end what it does',
   async (t) => {

@@ -20,6 +20,7 @@ export class Cluster {
   #isAgreed = false;
   #document: ClusterDocument;
   #members: ReadonlyMap<string, Member>;
+  #furtherUrls: ReadonlyMap<string, readonly string[]>;
   readonly #listeners = new Set<() => void>();
 
   constructor(document: ClusterDocument) {
@@ -27,6 +28,7 @@ export class Cluster {
     this.#membership = foundingMembership(document);
     this.#document = document;
     this.#members = new Map(document.members.map((member) => [member.id, member]));
+    this.#furtherUrls = furtherUrlsOf(document.members);
     const proxyHosts = document.members
       .filter((member) => member.role === 'proxy')
       .flatMap((member) => member.urls.map(hostOf));
@@ -72,6 +74,7 @@ export class Cluster {
     const others = this.file.members.filter(({ role }) => role !== 'origin');
     this.#document = { ...this.file, members: [...origins.values(), ...others] };
     this.#members = new Map(this.#document.members.map((member) => [member.id, member]));
+    this.#furtherUrls = furtherUrlsOf(this.#document.members);
     for (const listener of this.#listeners) listener();
   }
 
@@ -125,6 +128,11 @@ export class Cluster {
     return found !== undefined && takesPushes(found.mode);
   }
 
+  /** Where else the member may be dialled whose first address has this origin, in order. */
+  furtherUrls(origin: string): readonly string[] {
+    return this.#furtherUrls.get(origin) ?? [];
+  }
+
   /** Origins for a digest or a shard key; in a ring change the old and the new ones. */
   origins(key: string): Ownership {
     return ownershipOf(key, this.#membership);
@@ -154,6 +162,11 @@ export class Cluster {
  */
 export function shardKey(upstream: string, repository: string): string {
   return `${upstream}\n${repository}`;
+}
+
+function furtherUrlsOf(members: readonly Member[]): Map<string, readonly string[]> {
+  const several = members.filter(({ urls }) => urls.length > 1);
+  return new Map(several.map(({ urls: [first, ...further] }) => [new URL(first!).origin, further]));
 }
 
 function hostOf(url: string): string {

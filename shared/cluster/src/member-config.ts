@@ -1,5 +1,6 @@
 import { readClusterKey } from '@sepia/base/config/load';
 import { CodedError } from '@sepia/base/errors';
+import type { MemberDialling } from '@sepia/http/sockets';
 import { type MemberEncryption, memberEncryption } from '@sepia/http/tls/cluster-encryption';
 import { Cluster } from './cluster.ts';
 import type { MemberRole } from './document.ts';
@@ -19,6 +20,14 @@ export function readCluster(config: {
 /** How members of a cluster encrypt what they say to each other; undefined: not at all. */
 export function encryptionOf(cluster: Cluster, clusterKey: Uint8Array): MemberEncryption | undefined {
   return memberEncryption(cluster.document.policies.encryption, clusterKey);
+}
+
+/** How members of a cluster are dialled: at each of their addresses in order, and encrypted as they are. */
+export function diallingOf(cluster: Cluster, clusterKey: Uint8Array): MemberDialling {
+  return {
+    encryption: encryptionOf(cluster, clusterKey),
+    furtherAddresses: (origin) => cluster.furtherUrls(origin),
+  };
 }
 
 /** The configured id, if the cluster document has a member of this role by it. @throws {CodedError} `CONFIG_INVALID` */

@@ -292,15 +292,17 @@ function silenceOf(call: InternalRequest, cause: unknown): unknown {
   // It was not asked.
   if (isOutOfFiles(cause)) return outOfFiles(cause);
   return new CodedError('PEER_HTTP', {
-    message: `${call.url} does not answer${handshakeFault(cause)}`,
+    message: `${call.url} does not answer${connectFault(cause)}`,
     detail: { url: call.url },
     cause,
   });
 }
 
-/** What a TLS handshake with a member comes to grief by (`policies.encryption` of the cluster document). */
-function handshakeFault(cause: unknown): string {
+/** What it comes to grief by that somebody has to mend: its name, or the TLS handshake (`policies.encryption` of the cluster document). */
+function connectFault(cause: unknown): string {
   const code = systemCode(cause) ?? '';
+  if (code === 'ENOTFOUND') return ': its name has no address';
+  if (code === 'EAI_AGAIN') return ': no name server answers for its name';
   if (code === 'ERR_SSL_TLSV1_ALERT_DECRYPT_ERROR' || code === 'ERR_SSL_BINDER_DOES_NOT_VERIFY')
     return ': it has another cluster key';
   if (code === 'ERR_SSL_WRONG_VERSION_NUMBER' || code === 'ERR_SSL_PACKET_LENGTH_TOO_LONG')

@@ -7,6 +7,7 @@ import { InterimAnswers } from './core/interim-answers.ts';
 import {
   CLIENT_KEEP_ALIVE_MS,
   CONNECT_MS,
+  NEXT_ADDRESS_MS,
   REQUEST_HEADER_MS,
   SERVER_KEEP_ALIVE_MS,
 } from './deadlines/sockets.ts';
@@ -91,7 +92,15 @@ interface ClientSocketOptions {
   readonly readsBodies?: boolean;
   /** For sockets to members alone: how the cluster encrypts them. Every connection, also of an `http:` URL, is encrypted so. */
   readonly encryption?: MemberEncryption | undefined;
+  /** Where else whoever is called may be dialled. */
+  readonly furtherAddresses?: FurtherAddresses | undefined;
 }
+
+/** Of the origin of a URL (`http://host:port`): further URLs without path that lead to the same one, in the order to try them. */
+export type FurtherAddresses = (origin: string) => readonly string[];
+
+/** What those that dial members know of them. */
+export type MemberDialling = Pick<ClientSocketOptions, 'encryption' | 'furtherAddresses'>;
 
 /** An HTTP proxy: `http://host:port`, and its `Proxy-Authorization`. */
 export interface ProxyAddress {
@@ -121,7 +130,7 @@ export function createDispatcher(options: ClientSocketOptions = {}): Dispatcher 
   if (proxy === undefined)
     return new Agent({
       ...common,
-      connect: withoutInterim(connectorFor(options, tls)),
+      connect: withoutInterim(inTurn(connectorFor(options, tls), options.furtherAddresses)),
     });
   if (options.encryption?.client !== undefined)
     throw new TypeError('members are not reached by an HTTP proxy');
@@ -182,6 +191,53 @@ function connectorFor({ encryption, readsBodies }: ClientSocketOptions, tls: Dia
   return readsBodies === true ? connectorOf(tls) : buildConnector(tls);
 }
 
+/**
+ * Dials who has several addresses at each in turn: at the next one when one failed, or was silent for a moment. The first
+ * connection counts; without any the error of the first address.
+ */
+function inTurn(dial: Connect.connector, furtherOf: FurtherAddresses | undefined): Connect.connector {
+  if (furtherOf === undefined) return dial;
+  return (to, done) => {
+    const further = furtherOf(`${to.protocol}//${to.host ?? to.hostname}`);
+    if (further.length === 0) return dial(to, done);
+    const { localAddress = null } = to;
+    const ways = [to, ...further.map((url) => ({ ...endOf(url), localAddress }))];
+    const errors: Error[] = [];
+    let isOver = false;
+    let next = 0;
+    let timer: NodeJS.Timeout | undefined;
+    const dialNext = (): void => {
+      clearTimeout(timer);
+      const way = ways[next++];
+      if (way === undefined) return;
+      timer = setTimeout(dialNext, NEXT_ADDRESS_MS);
+      const at = next - 1;
+      dial(way, (...[error, socket]) => {
+        if (isOver) {
+          socket?.destroy();
+          return;
+        }
+        if (error !== null) {
+          errors[at] = error;
+          isOver = Object.keys(errors).length === ways.length;
+          if (isOver) done(errors[0]!, null);
+          else if (at === next - 1) dialNext();
+          return;
+        }
+        isOver = true;
+        clearTimeout(timer);
+        done(null, socket);
+      });
+    };
+    dialNext();
+  };
+}
+
+function endOf(url: string): Pick<Connect.Options, 'protocol' | 'host' | 'hostname' | 'port'> {
+  const { protocol, host, hostname, port } = new URL(url);
+  return { protocol, host, hostname: hostname.replace(/^\[|\]$/g, ''), port };
+}
+
 /** Members are dialled by TLS whatever their URL says: the cluster key is what they show. */
 function toMembers(client: ConnectionOptions, { timeout, lookup }: DialOptions): Connect.connector {
   const options = { ...client, timeout, maxCachedSessions: 0, ...(lookup === undefined ? {} : { lookup }) };
@@ -217,7 +273,7 @@ export interface MemberSockets {
 
 /** Sockets of each kind, so many per host of each. */
 export function createMemberSockets(
-  options: Pick<ClientSocketOptions, 'connections' | 'connectTimeoutMs' | 'encryption'> = {},
+  options: Pick<ClientSocketOptions, 'connections' | 'connectTimeoutMs' | keyof MemberDialling> = {},
 ): { readonly sockets: MemberSockets; destroy(): Promise<void> } {
   const sockets = {
     dispatcher: createDispatcher(options),

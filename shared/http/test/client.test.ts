@@ -1,5 +1,5 @@
 import { createServer, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, LookupFunction } from 'node:net';
 import { Readable } from 'node:stream';
 import { MemberClock } from '@sepia/base/clock/member-clock';
 import { CodedError } from '@sepia/base/errors';
@@ -12,9 +12,9 @@ import { createDispatcher } from '../src/sockets.ts';
 const dispatcher = createDispatcher();
 t.teardown(() => dispatcher.close());
 
-function clientOf(): InternalClient {
+function clientOf(over = dispatcher): InternalClient {
   return new InternalClient({
-    dispatcher,
+    dispatcher: over,
     clusterKey: Buffer.alloc(32, 7),
     memberId: 'a',
     clock: new MemberClock(),
@@ -63,6 +63,25 @@ t.test('silence is PEER_HTTP, with the cause', async (t) => {
     to: 'b',
   } as const;
   await t.rejects(clientOf().raw(call), { code: 'PEER_HTTP', cause: { code: 'ECONNREFUSED' } });
+});
+
+t.test('of a name that leads nowhere it is told that it does', async (t) => {
+  for (const [code, why] of [
+    ['ENOTFOUND', 'its name has no address'],
+    ['EAI_AGAIN', 'no name server answers for its name'],
+  ]) {
+    const lookup: LookupFunction = (name, _, done) =>
+      done(Object.assign(new Error(`getaddrinfo ${code} ${name}`), { code }), []);
+    const unnamed = createDispatcher({ lookup });
+    t.teardown(() => unnamed.destroy());
+    const url = 'http://origin-1.cluster.example:17200';
+    const call = { url, to: 'b', method: 'GET', path: '/', headersTimeoutMs: 1_000 } as const;
+    for (const way of ['raw', 'bytes', 'json'] as const)
+      await t.rejects(clientOf(unnamed)[way](call) as Promise<unknown>, {
+        code: 'PEER_HTTP',
+        message: `${url} does not answer: ${why}`,
+      });
+  }
 });
 
 t.test('a call that our own code made wrongly is no silence of the member', async (t) => {

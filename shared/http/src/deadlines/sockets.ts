@@ -29,6 +29,8 @@ export const REQUEST_HEADER_MS = 30_000;
 // Calls that name no wait of their own.
 /** A server that does not accept a connection within this is silent. */
 export const CONNECT_MS = 3_000;
+/** A member of several addresses is dialled at the next one, beside the one before, when that did not answer for this long. */
+export const NEXT_ADDRESS_MS = 250;
 /** Longest silence of a body that has begun. */
 export const BODY_MS = 30_000;
 

@@ -42,6 +42,8 @@ export interface ConstellationOptions {
   readonly document?: Readonly<Record<string, unknown>>;
   /** Where all members listen; default 127.0.0.1. */
   readonly host?: string;
+  /** In the document each member has an address at this host, where nobody listens, before its own. */
+  readonly deadHost?: string;
   readonly log?: Logger;
   /** File access of the agents' stores. */
   readonly agentFiles?: FilePort;
@@ -173,11 +175,16 @@ export class Constellation {
     };
     const ports = await freePorts(counts.origin * 2 + counts.tracker + counts.proxy + counts.agent);
     const next = (): string => `${this.#host}:${ports.pop()!}`;
+    const ways = (listen: string): string[] => {
+      const dead = options.deadHost === undefined ? [] : [`${options.deadHost}:${listen.split(':').at(-1)}`];
+      return [...dead, listen];
+    };
+    const urls = (listen: string): string[] => ways(listen).map((way) => `http://${way}`);
     const log = options.log ?? silentLogger();
     const members: unknown[] = [];
     for (const id of idsOf('origin', counts.origin)) {
       const [listen, peer] = [next(), next()];
-      members.push({ id, role: 'origin', urls: [`http://${listen}`], peers: [peer] });
+      members.push({ id, role: 'origin', urls: urls(listen), peers: ways(peer) });
       this.originUrls.push(`http://${listen}`);
       const config = this.#config(id, { listen, 'peer-listen': [peer], ...options.origin });
       const free = options.originFreeBytes;
@@ -188,14 +195,14 @@ export class Constellation {
     }
     for (const id of idsOf('tracker', counts.tracker)) {
       const listen = next();
-      members.push({ id, role: 'tracker', urls: [`http://${listen}`] });
+      members.push({ id, role: 'tracker', urls: urls(listen) });
       this.trackerUrls.push(`http://${listen}`);
       const config = this.#config(id, { listen, heartbeat: '1s', ...options.tracker });
       this.#starts.set(id, () => createTracker(TRACKER_CONFIG.parse(config), { log }));
     }
     for (const id of idsOf('proxy', counts.proxy)) {
       const listen = next();
-      members.push({ id, role: 'proxy', urls: [`http://${listen}`] });
+      members.push({ id, role: 'proxy', urls: urls(listen) });
       this.proxyUrls.push(`http://${listen}`);
       const config = this.#config(id, {
         listeners: [{ listen, ...options.proxyListener }],
