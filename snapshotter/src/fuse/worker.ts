@@ -167,8 +167,8 @@ class FuseWorker {
     return undefined;
   }
 
-  /** What the file holds there; undefined where its sums do not fit: then it is not there. */
-  #onDisk(file: Served, offset: number, length: number): Answer | undefined {
+  /** What the file holds there; undefined where its sums do not fit or the disk fails: then it is not there. */
+  #onDisk(file: Served, offset: number, length: number): Buffer | undefined {
     const from = offset - (offset % SUM_BLOCK);
     const wanted = Math.ceil((offset + length) / SUM_BLOCK) * SUM_BLOCK - from;
     // The kernel asks for whole pages.
@@ -183,8 +183,8 @@ class FuseWorker {
     } catch (error) {
       throwIfBug(error);
       this.#tell({ type: 'disk-failed', name: file.name, code: systemCode(error) ?? String(error) });
+      return undefined;
     }
-    return ERRNO.EIO;
   }
 
   #reply(request: Request, answer: Answer): void {

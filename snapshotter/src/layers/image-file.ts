@@ -1,8 +1,15 @@
 import { type FileHandle, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KeyedLocks } from '@sepia/base/async/keyed-locks';
-import { type CodedError, takesNoWrites } from '@sepia/base/errors';
-import { diskFiles, newHandle, openHandle, syncHandle, writeAll } from '@sepia/store/files/disk-files';
+import { type CodedError, isCoded, takesNoWrites } from '@sepia/base/errors';
+import {
+  diskFiles,
+  newHandle,
+  openHandle,
+  readPart,
+  syncHandle,
+  writeAll,
+} from '@sepia/store/files/disk-files';
 import { sumsOf, wrongBlocks } from '../fuse/block-sums.ts';
 import { type ImageWrite, joinedWrites } from './core/joined-writes.ts';
 import { IMAGE_BLOCK, Presence, type PresenceLayout } from './core/presence.ts';
@@ -17,6 +24,8 @@ interface ImageDeps {
   readonly meta: () => Promise<Buffer>;
   /** So many blocks were found damaged; their spans are not here any more. */
   readonly onDamage: (blocks: number) => void;
+  /** Default: from the disk. */
+  readonly readPart?: typeof readPart | undefined;
   /** Default: to the disk. */
   readonly write?: typeof writeAll | undefined;
 }
@@ -34,6 +43,8 @@ export class ImageFile {
   readonly #layout: PresenceLayout;
   readonly #image: FileHandle;
   readonly #map: SpanMap;
+  /** The metadata, where it was damaged and the disk did not take it again. */
+  #meta: Buffer | undefined;
   /** Changes come one after the other: spans share blocks. */
   readonly #turn = new KeyedLocks<'all'>();
 
@@ -85,6 +96,11 @@ export class ImageFile {
   /** For the thread that answers hits. */
   get fd(): number {
     return this.#image.fd;
+  }
+
+  /** What is read of it here is also what others find in the file: no metadata in memory stands in for the disk's. */
+  get isOfDisk(): boolean {
+    return this.#meta === undefined;
   }
 
   /**
@@ -152,11 +168,34 @@ export class ImageFile {
     await this.#image.close();
   }
 
-  /** Zeros where the file ends too early. */
+  /** Zeros where the file ends too early, and in blocks that the disk does not read: what that means their sums tell. */
   async #bytes(offset: number, length: number): Promise<Buffer> {
     const bytes = Buffer.allocUnsafe(length);
-    const { bytesRead } = await this.#image.read(bytes, 0, length, offset);
-    return bytes.fill(0, bytesRead);
+    let done = 0;
+    while (done < length) {
+      const part = await this.#part(bytes.subarray(done), offset + done);
+      if (part === 0) break;
+      if (part !== undefined) {
+        done += part;
+        continue;
+      }
+      const start = done;
+      done = Math.min(length, done + IMAGE_BLOCK - (done % IMAGE_BLOCK));
+      bytes.fill(0, start, done);
+    }
+    bytes.fill(0, done);
+    if (offset < this.#layout.metaBytes) this.#meta?.copy(bytes, 0, offset, offset + length);
+    return bytes;
+  }
+
+  /** As `readPart`; undefined where the disk fails. */
+  async #part(into: Uint8Array, at: number): Promise<number | undefined> {
+    try {
+      return await (this.#deps.readPart ?? readPart)(this.#image, this.path, into, at);
+    } catch (error) {
+      if (!isCoded(error, 'DISK_CORRUPT')) throw error;
+      return undefined;
+    }
   }
 
   /** A write with what else its first and last block hold: the ends of other spans. */
@@ -204,8 +243,18 @@ export class ImageFile {
       // Whoever believes the bits finds the damage again, by the sums.
       if (!takesNoWrites(error)) throw error;
     }
-    if (isMeta) await this.#write((await this.#deps.meta()).subarray(0, metaBytes), 0);
+    if (isMeta) await this.#mendMeta();
     this.#deps.onDamage(found);
+  }
+
+  async #mendMeta(): Promise<void> {
+    const meta = (await this.#deps.meta()).subarray(0, this.#layout.metaBytes);
+    try {
+      await this.#write(meta, 0);
+    } catch (error) {
+      if (!takesNoWrites(error)) throw error;
+      this.#meta = meta;
+    }
   }
 
   /** Bytes of it are to be right. */

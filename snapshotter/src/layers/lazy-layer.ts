@@ -7,7 +7,7 @@ import type { Extents } from '@sepia/lazy/erofs/extents';
 import type { TreeNode } from '@sepia/lazy/erofs/layer-tree';
 import { indexEntries, type LayerHead, readIndexSpans } from '@sepia/lazy/index/layer-index';
 import type { ByteString } from '@sepia/lazy/tar/byte-string';
-import { openHandle, type writeAll } from '@sepia/store/files/disk-files';
+import { openHandle, type readPart, type writeAll } from '@sepia/store/files/disk-files';
 import type { AgentSource } from './agent-source.ts';
 import { firstReads, type ReadFile, turnBytes } from './core/first-reads.ts';
 import { type LayerHome, withFirst, withLast } from './core/homes.ts';
@@ -25,7 +25,8 @@ interface LayerDeps {
   readonly images: ImageMaker;
   /** What the disk has no room for. */
   readonly spare: SpareSpans;
-  /** Default: to the disk. */
+  /** Default: from the disk, and to it. */
+  readonly readPart?: typeof readPart;
   readonly write?: typeof writeAll;
   readonly source: Pick<AgentSource, 'read'>;
   /** Bytes that came from the agent. */
@@ -146,6 +147,7 @@ export class LazyLayer {
         onDamage: (blocks) => {
           if (layer !== undefined) layer.#damaged(blocks);
         },
+        readPart: deps.readPart,
         write: deps.write,
         meta: async () =>
           ((await imageBehind(indexFile, index)) ?? (await deps.images.ask(at, { type: 'image' }))).meta,
@@ -221,7 +223,8 @@ export class LazyLayer {
       await this.read(at, length);
       if (!(await pause(length))) return;
     }
-    if (this.presence.isComplete && this.#damages === damages) this.#checkedAs = stamp;
+    const isWhole = this.presence.isComplete && this.#image.isOfDisk;
+    if (isWhole && this.#damages === damages) this.#checkedAs = stamp;
   }
 
   /** It is sound, but somebody wrote to its file since. */

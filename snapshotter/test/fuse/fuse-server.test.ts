@@ -65,9 +65,7 @@ class Mounted {
   }
 
   /** Shows a file of one byte value, all of it there. @returns its descriptor in this process */
-  show(name: string, byte: number): number {
-    writeFileSync(join(this.dir, `${name}.image`), Buffer.alloc(SIZE, byte));
-    const fd = openSync(join(this.dir, `${name}.image`), 'r');
+  show(name: string, byte: number, fd = this.#written(name, byte)): number {
     const blocks = new SharedArrayBuffer(8);
     new Int32Array(blocks).fill(-1);
     const turns = new SharedArrayBuffer((4 * SIZE) / 4096);
@@ -76,6 +74,11 @@ class Mounted {
     const file: FileToShow = { name, sizeBytes: SIZE, fd, blocks, sums, turns };
     this.server.show(file);
     return fd;
+  }
+
+  #written(name: string, byte: number): number {
+    writeFileSync(join(this.dir, `${name}.image`), Buffer.alloc(SIZE, byte));
+    return openSync(join(this.dir, `${name}.image`), 'r');
   }
 }
 
@@ -140,5 +143,12 @@ t.test(
     truncateSync(image, 4096);
     t.equal(await read(4096), 1, 'nor is the end of a file that was cut');
     t.equal(mounted.missed, 3);
+    // A folder is read as a disk that fails is: with an error.
+    const folder = openSync(mounted.dir, 'r');
+    t.teardown(() => closeSync(folder));
+    mounted.show('two', 1, folder);
+    const two = await readFile(join(mounted.at, 'two'));
+    t.ok(two.equals(Buffer.alloc(SIZE, 1)), 'nor is what the disk does not read');
+    t.ok(mounted.missed > 3);
   },
 );

@@ -15,6 +15,7 @@ import { silentLogger } from '@sepia/base/log';
 import { layerImage } from '@sepia/lazy/erofs/layer-image';
 import { readIndexHead } from '@sepia/lazy/index/layer-index';
 import { LayerIndexer } from '@sepia/lazy/index/layer-indexer';
+import { readPart, writeAll } from '@sepia/store/files/disk-files';
 import { fc } from '@sepia/test-support/property';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
@@ -41,7 +42,30 @@ const INDEX = (() => {
 const WHOLE = materialize(layerImage(readIndexHead(INDEX)), TAR);
 const BLOCK = 4096;
 
+/** A disk with blocks of the image that it does not read until they are written anew; what is before one is read. */
+class BadDisk {
+  readonly blocks = new Set<number>();
+  takesWrites = true;
+
+  readonly readPart: typeof readPart = async (handle, path, into, at) => {
+    const bad = [...this.blocks].filter(
+      (block) => (block + 1) * BLOCK > at && block * BLOCK < at + into.length,
+    );
+    const first = Math.min(...bad) * BLOCK;
+    if (first <= at) throw new CodedError('DISK_CORRUPT', { detail: { path, system: 'EIO' } });
+    return await readPart(handle, path, into.subarray(0, first - at), at);
+  };
+
+  readonly write: typeof writeAll = async (handle, path, bytes, at) => {
+    if (!this.takesWrites) throw new CodedError('DISK_FAILED', { detail: { path, system: 'EIO' } });
+    await writeAll(handle, path, bytes, at);
+    for (const block of this.blocks)
+      if (block * BLOCK >= at && (block + 1) * BLOCK <= at + bytes.length) this.blocks.delete(block);
+  };
+}
+
 interface Made {
+  readonly disk: BadDisk;
   readonly image: string;
   readonly map: string;
   /** What was asked of the agent, and whether it answers. */
@@ -54,11 +78,14 @@ interface Made {
 function made(dir: string): Made {
   writeFileSync(join(dir, 'index'), INDEX);
   const agent = { asked: 0, isAway: false };
+  const disk = new BadDisk();
   let damaged = 0;
   const open = async (bootId = 'b'.repeat(36)): Promise<LazyLayer> =>
     await LazyLayer.open(
       {
         spare: new SpareSpans({ budgetBytes: 0, fullMs: 0 }),
+        readPart: disk.readPart,
+        write: disk.write,
         images: { ask: async ({ head }, question) => answerFrom(head, question) },
         source: {
           read: async (_layer, start, end) => {
@@ -81,6 +108,7 @@ function made(dir: string): Made {
       },
     );
   return {
+    disk,
     image: join(dir, 'layer/image'),
     map: join(dir, 'layer/map'),
     agent,
@@ -162,6 +190,43 @@ t.test('damage to the metadata, to the map and to the length is mended', async (
   await next.close();
 });
 
+t.test('what the disk does not read is fetched again, and nothing else is', async (t) => {
+  const { disk, agent, damaged, open } = made(t.testdir());
+  const layer = await open();
+  t.ok(await rightAt(layer, 0, WHOLE.length));
+  const { asked } = agent;
+  disk.blocks.add(MIDDLE / BLOCK);
+  t.ok(await rightAt(layer, 0, WHOLE.length));
+  t.equal(damaged(), 1);
+  t.equal(agent.asked, asked + 1);
+  t.equal(disk.blocks.size, 0, 'it was written anew');
+  t.ok(layer.presence.isComplete);
+  await layer.close();
+});
+
+t.test('a disk that reads nothing and takes nothing: all is read by memory, and is not sound', async (t) => {
+  const { disk, damaged, open } = made(t.testdir());
+  const layer = await open();
+  t.ok(await rightAt(layer, 0, WHOLE.length));
+  for (let block = 0; block < WHOLE.length / BLOCK; block++) disk.blocks.add(block);
+  disk.takesWrites = false;
+  t.ok(await rightAt(layer, 0, WHOLE.length), 'metadata and content');
+  t.equal(damaged(), WHOLE.length / BLOCK);
+  t.ok(await rightAt(layer, MIDDLE + 7, 10_000));
+  disk.blocks.clear();
+  disk.takesWrites = true;
+  await layer.fetch({ first: 0, last: layer.index.spans.length - 1 });
+  t.ok(layer.presence.isComplete, 'content is on disk again');
+  t.ok(await rightAt(layer, 0, WHOLE.length));
+  await layer.check(async () => true);
+  t.notOk(layer.isSound, 'the metadata of the file is not what is read of it here');
+  await layer.close();
+  const next = await open();
+  await next.check(async () => true);
+  t.ok(next.isSound, 'the next daemon writes it anew');
+  await next.close();
+});
+
 t.test('what was written before there were sums is fetched again', async (t) => {
   const { map, agent, open } = made(t.testdir());
   const layer = await open();
@@ -182,17 +247,21 @@ t.test('reads are right whatever is there and whatever is damaged, in any order'
   const dir = t.testdir();
   let rounds = 0;
   const steps = fc.array(
-    fc.record({ kind: fc.constantFrom('read', 'read', 'flip', 'reopen'), at: fc.nat(WHOLE.length - 1) }),
+    fc.record({
+      kind: fc.constantFrom('read', 'read', 'flip', 'bad', 'reopen'),
+      at: fc.nat(WHOLE.length - 1),
+    }),
     { minLength: 1, maxLength: 25 },
   );
   await fc.assert(
     fc.asyncProperty(steps, async (list) => {
       rounds += 1;
       mkdirSync(join(dir, `${rounds}`));
-      const { image, open } = made(join(dir, `${rounds}`));
+      const { disk, image, open } = made(join(dir, `${rounds}`));
       let layer = await open();
       for (const { kind, at } of list) {
         if (kind === 'flip') flip(image, at);
+        else if (kind === 'bad') disk.blocks.add(Math.floor(at / BLOCK));
         else if (kind === 'reopen') {
           await layer.close();
           layer = await open();

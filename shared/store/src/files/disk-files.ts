@@ -113,6 +113,16 @@ export async function newHandle(path: string): Promise<FileHandle> {
   }
 }
 
+/** Reads a part of a file through a descriptor, as much as the system gives at once. @returns how many bytes: 0 at its end. @throws as the port */
+export async function readPart(
+  handle: FileHandle,
+  path: string,
+  into: Uint8Array,
+  at: number,
+): Promise<number> {
+  return (await told(path, () => handle.read(into, 0, into.length, at))).bytesRead;
+}
+
 /** Writes all of `bytes` through a descriptor: the system may take a part, and say why only when it is given the rest. @throws as the port */
 export async function writeAll(
   handle: FileHandle,
