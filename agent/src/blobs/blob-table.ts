@@ -388,4 +388,4 @@ export class BlobTable {
 }
 
 /** What a download ended with whose partial is of no use any more. */
-const DROPPED = ['UPSTREAM_LIES', 'STALE_ATTEMPT', 'DISK_FULL', 'DISK_FAILED'] as const;
+const DROPPED = ['UPSTREAM_LIES', 'STALE_ATTEMPT', 'DISK_FULL', 'DISK_FAILED', 'DISK_CORRUPT'] as const;

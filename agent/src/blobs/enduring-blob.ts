@@ -1,12 +1,13 @@
 import type { Digest } from '@sepia/base/digest';
-import { CodedError, takesNoWrites } from '@sepia/base/errors';
+import { CodedError, isCoded, takesNoWrites } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { wholeDigest } from '@sepia/http/bodies/checked-body';
 import type { BlobReader, ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import type { RemoteBlob } from '@sepia/http/bodies/remote-blob';
 import type { LentBytes } from '@sepia/swarm/swarm';
 import type { Download } from '../downloads/download.ts';
 
-/** One reader's view of a download: when the disk gets full the same body goes on, past the disk. */
+/** One reader's view of a download: when the disk gets full or fails the same body goes on, past the disk. */
 export class EnduringBlob implements ReadableBlob {
   readonly digest: Digest;
   readonly sizeBytes: number;
@@ -80,11 +81,17 @@ export class EnduringBlob implements ReadableBlob {
       try {
         return await step(this.#download);
       } catch (error) {
-        if (!takesNoWrites(error)) throw error;
+        throwIfBug(error);
+        if (!takesNoWrites(error) && !this.#isUnread(error)) throw error;
         this.#passage ??= this.#passBy();
         this.#passage.openReader(this.#reader?.piece ?? 0, this.#reader?.lastByte);
       }
     }
     return await step(this.#passage);
+  }
+
+  /** The download ended because the disk did not read what it had taken. A piece alone that is damaged is mended. */
+  #isUnread(error: unknown): boolean {
+    return isCoded(error, 'DISK_CORRUPT') && error === this.#download.error;
   }
 }

@@ -90,6 +90,12 @@ export class BlobFiles {
     return found;
   }
 
+  /** The file of a blob for reading; undefined where {@link find} finds none. Close it. */
+  async openFile(digest: Digest): Promise<OpenFile | undefined> {
+    const path = this.layout.blob(digest);
+    return await this.#missingIfUnread(digest, async () => await openExisting(this.files, path));
+  }
+
   /** The leaf hashes of a blob that is there. Close it. */
   leafFile(digest: Digest, sizeBytes: number): LeafFile {
     const { files, leafCache: cache, log, layout } = this;
@@ -242,6 +248,21 @@ export class BlobFiles {
   }
 
   async #load(digest: Digest): Promise<Sidecar | undefined> {
+    return await this.#missingIfUnread(digest, async () => await this.#look(digest));
+  }
+
+  /** What can be fetched again is not here where the disk does not read it; what only this disk has is not given up. */
+  async #missingIfUnread<T>(digest: Digest, read: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await read();
+    } catch (error) {
+      if (this.durable || !isCoded(error, 'DISK_CORRUPT')) throw error;
+      this.log.warn({ digest, reason: error.message }, 'the disk does not read a blob: treated as missing');
+      return undefined;
+    }
+  }
+
+  async #look(digest: Digest): Promise<Sidecar | undefined> {
     const facts = await this.files.stat(this.layout.blob(digest));
     if (facts === undefined) return undefined;
     if (facts.kind !== 'file') {

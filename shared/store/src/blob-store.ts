@@ -12,7 +12,7 @@ import type { Budget } from './core/eviction.ts';
 import { ACCESS_GRAIN_MS, KEEP_HOUSE_MS, MAP_DELAY_MS, PARTIAL_MS } from './deadlines.ts';
 import { type EvictionResult, Evictor } from './evictor.ts';
 import { Asides } from './files/asides.ts';
-import { type FilePort, openExisting } from './files/file-port.ts';
+import type { FilePort } from './files/file-port.ts';
 import type { PartialBlob } from './partial-blob.ts';
 import { PartialFolder, type PartialInit } from './partial-folder.ts';
 import { type BlobAttrs, type Provenance, withProvenance } from './sidecar.ts';
@@ -176,7 +176,7 @@ export class BlobStore {
     this.#opened.set(digest, (this.#opened.get(digest) ?? 0) + 1);
     try {
       const sidecar = await this.#blobs.find(digest);
-      const file = sidecar && (await openExisting(this.#deps.files, this.#blobs.layout.blob(digest)));
+      const file = sidecar && (await this.#blobs.openFile(digest));
       if (sidecar !== undefined && file !== undefined) {
         const leafFile = this.#blobs.leafFile(digest, sidecar.sizeBytes);
         if (options.isLook !== true) this.#noteAccess(digest);

@@ -153,10 +153,9 @@ export class PartialFolder {
 
   async #readMap(digest: Digest): Promise<PieceMap | undefined> {
     const { files, layout, log } = this.#blobs;
-    const bytes = await readWhole(files, layout.pieceMap(digest));
-    if (bytes === undefined) return undefined;
     try {
-      return decodePieceMap(bytes);
+      const bytes = await readWhole(files, layout.pieceMap(digest));
+      return bytes && decodePieceMap(bytes);
     } catch (error) {
       if (!isCoded(error, 'DISK_CORRUPT')) throw error;
       log.warn({ digest, reason: error.message }, 'piece map does not read: the partial starts over');
@@ -171,14 +170,24 @@ function bytesOf({ have, sizeBytes }: { readonly have: Bitfield; readonly sizeBy
   return Math.min(have.count * PIECE_BYTES, sizeBytes);
 }
 
-/** Those of `claimed` whose bytes match their known hash. */
+/** Those of `claimed` whose bytes the disk reads, and which match their known hash. */
 async function goodPieces(file: OpenFile, metainfo: Metainfo, claimed: Bitfield): Promise<Bitfield> {
   const good = new Bitfield(metainfo.pieceCount);
   const buffer = Buffer.allocUnsafe(Math.min(PIECE_BYTES, metainfo.sizeBytes));
   for (const index of claimed) {
     const piece = buffer.subarray(0, pieceLength(metainfo.sizeBytes, index));
-    const found = await file.read(piece, index * PIECE_BYTES);
+    const found = await readIfSound(file, piece, index * PIECE_BYTES);
     if (found === piece.length && metainfo.matches(index, pieceHash(piece))) good.add(index);
   }
   return good;
+}
+
+/** How many bytes were read; none where the disk fails. */
+async function readIfSound(file: OpenFile, into: Uint8Array, at: number): Promise<number> {
+  try {
+    return await file.read(into, at);
+  } catch (error) {
+    if (!isCoded(error, 'DISK_CORRUPT')) throw error;
+    return 0;
+  }
 }

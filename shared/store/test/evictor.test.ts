@@ -1,13 +1,12 @@
 import { digestOf } from '@sepia/base/digest';
-import { CodedError } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
 import { bytesOf } from '@sepia/test-support/seeded';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
 import { BlobStore } from '../src/blob-store.ts';
-import type { FilePort } from '../src/files/file-port.ts';
 import { blobPath, CACHED } from './contract.ts';
 import { inMemory } from './grounds.ts';
+import { badReads } from './unread/bad-reads.ts';
 
 t.test('a blob whose sidecar the disk does not read stays, and holds up no other', async (t) => {
   const { files, dir } = await inMemory();
@@ -24,19 +23,7 @@ t.test('a blob whose sidecar the disk does not read stays, and holds up no other
   }
   await first.close();
   const bad = blobPath(dir, digests[0]!, 'meta');
-  const failing: FilePort = {
-    open: async (path, mode) => {
-      if (path === bad) throw new CodedError('DISK_CORRUPT', { detail: { path, system: 'EIO' } });
-      return await files.open(path, mode);
-    },
-    rename: async (from, to) => await files.rename(from, to),
-    unlink: async (path) => await files.unlink(path),
-    list: async (folder) => await files.list(folder),
-    stat: async (path) => await files.stat(path),
-    makeFolder: async (path) => await files.makeFolder(path),
-    syncFolder: async (path) => await files.syncFolder(path),
-    touch: async (path, atMs) => await files.touch(path, atMs),
-  };
+  const failing = badReads(files, (path) => path === bad);
   const store = await BlobStore.open({ ...deps, files: failing }, { durable: true, ...budget });
   await store.reconcile();
   await store.evict();

@@ -8,6 +8,7 @@ import { MIB, PullThrough } from '@sepia/test-support/cluster/pull-through';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
 import { request } from 'undici';
+import { badReads } from '../../../shared/store/test/unread/bad-reads.ts';
 
 function blobPath(dataDir: string, digest: string): string {
   const hex = digest.slice('sha256:'.length);
@@ -251,4 +252,30 @@ t.test('the disk of an agent is full', async (t) => {
       15_000,
     );
   });
+});
+
+t.test('the disk of an agent does not read what it has: bodies are whole all the same', async (t) => {
+  const files = new FullDisk();
+  let isBad = (_path: string, _at?: number): boolean => false;
+  const agentFiles = badReads(files, (path, at) => isBad(path, at));
+  await using here = await PullThrough.start(t.testdir(), { agentFiles });
+  const kept = await here.hinted(3 * MIB + 5);
+  t.ok((await kept.get()).bytes.equals(kept.content));
+  const isWhole = async (layer: typeof kept): Promise<boolean> => {
+    const answer = await layer.get();
+    return answer.status === 200 && !answer.cut && answer.bytes.equals(layer.content);
+  };
+
+  const bytesAlone = (_path: string, at?: number): boolean => at !== undefined;
+  isBad = bytesAlone;
+  t.ok(await isWhole(kept), 'a blob that was here');
+  t.ok(await isWhole(await here.hinted(6 * MIB)), 'one that comes');
+  files.full = true;
+  t.ok(await isWhole(kept), 'where the disk takes nothing either');
+  t.ok(await isWhole(await here.hinted(6 * MIB)));
+  isBad = () => true;
+  t.ok(await isWhole(kept), 'and where it does not say what is there');
+  t.ok(await isWhole(await here.hinted(6 * MIB)));
+  isBad = () => false;
+  t.ok(await isWhole(kept), 'it reads again');
 });
