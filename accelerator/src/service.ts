@@ -96,7 +96,7 @@ async function openParts({ config, env, cluster, clusterKey, id, log, stops }: G
   const work = join(config.data, 'work');
   await sweepScratch(work);
   const oldSignatures = config['old-signatures'];
-  const dialling = diallingOf(cluster, clusterKey);
+  const dialling = diallingOf(cluster, clusterKey, log);
   const dispatcher = createDispatcher(dialling);
   stops.push('sockets', () => dispatcher.destroy());
   const { credentials } = config;

@@ -109,7 +109,7 @@ export interface Outside {
 /** Makes the clients of trackers, origins and upstreams; nobody is asked yet. */
 export function reachOut(ground: Ground, env: AgentGiven['env'] = {}): Outside {
   const { config, cluster, clusterKey, nodeId, log, clock, nowMs, stops } = ground;
-  const dialling = diallingOf(cluster, clusterKey);
+  const dialling = diallingOf(cluster, clusterKey, log);
   const { sockets, destroy } = createMemberSockets(dialling);
   stops.push('sockets', destroy);
   const asking = createDispatcher({ connections: 2, ...dialling });

@@ -23,7 +23,7 @@ export type Wires = Awaited<ReturnType<typeof openWires>>;
 export async function openWires(ground: Ground) {
   const { given, pace, clock, nowMs, dateMs, backends, recordEngine } = ground;
   const { config, cluster, clusterKey, selfId, log, stops, env } = given;
-  const dialling = diallingOf(cluster, clusterKey);
+  const dialling = diallingOf(cluster, clusterKey, log);
   const reached = { connectTimeoutMs: CONNECT_MS, ...dialling };
   const { sockets, destroy } = createMemberSockets(reached);
   const probes = createDispatcher({ ...reached, connections: PROBE_CONNECTIONS });

@@ -77,7 +77,7 @@ function createParts(
   const clock = new MemberClock();
   const nowMs = steadyMs;
   const dateMs = clock.nowMs;
-  const dialling = diallingOf(cluster, clusterKey);
+  const dialling = diallingOf(cluster, clusterKey, log);
   const { sockets, destroy } = createMemberSockets({ connections: CONNECTIONS, ...dialling });
   stops.push('sockets', destroy);
   const probes = createDispatcher({ connections: PROBE_CONNECTIONS, ...dialling });

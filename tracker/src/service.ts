@@ -89,7 +89,7 @@ async function build(ground: Ground): Promise<Tracker> {
   const { config, cluster, clusterKey, id, log, metrics, clock, stops, stopping } = ground;
   const folder = await DataFolder.open({ log }, { dir: config.data, id });
   stops.push('data folder', () => folder.close());
-  const dialling = diallingOf(cluster, clusterKey);
+  const dialling = diallingOf(cluster, clusterKey, log);
   const { sockets, destroy } = createMemberSockets(dialling);
   stops.push('sockets', destroy);
   const client = followingClient(cluster, log, {

@@ -1,5 +1,8 @@
 import { readClusterKey } from '@sepia/base/config/load';
 import { CodedError } from '@sepia/base/errors';
+import type { Logger } from '@sepia/base/log';
+import { steadyMs } from '@sepia/base/reach';
+import { LastingNames } from '@sepia/http/names/lasting-names';
 import type { MemberDialling } from '@sepia/http/sockets';
 import { type MemberEncryption, memberEncryption } from '@sepia/http/tls/cluster-encryption';
 import { Cluster } from './cluster.ts';
@@ -22,10 +25,11 @@ export function encryptionOf(cluster: Cluster, clusterKey: Uint8Array): MemberEn
   return memberEncryption(cluster.document.policies.encryption, clusterKey);
 }
 
-/** How members of a cluster are dialled: at each of their addresses in order, and encrypted as they are. */
-export function diallingOf(cluster: Cluster, clusterKey: Uint8Array): MemberDialling {
+/** How members of a cluster are dialled: at each of their addresses in order, and encrypted as they are; names last. */
+export function diallingOf(cluster: Cluster, clusterKey: Uint8Array, log?: Logger): MemberDialling {
   return {
     encryption: encryptionOf(cluster, clusterKey),
+    lookup: new LastingNames({ nowMs: steadyMs, log }).lookup,
     furtherAddresses: (origin) => cluster.furtherUrls(origin),
   };
 }

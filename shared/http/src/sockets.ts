@@ -100,7 +100,7 @@ interface ClientSocketOptions {
 export type FurtherAddresses = (origin: string) => readonly string[];
 
 /** What those that dial members know of them. */
-export type MemberDialling = Pick<ClientSocketOptions, 'encryption' | 'furtherAddresses'>;
+export type MemberDialling = Pick<ClientSocketOptions, 'encryption' | 'furtherAddresses' | 'lookup'>;
 
 /** An HTTP proxy: `http://host:port`, and its `Proxy-Authorization`. */
 export interface ProxyAddress {

@@ -31,13 +31,17 @@ export const REQUEST_HEADER_MS = 30_000;
 export const CONNECT_MS = 3_000;
 /** A member of several addresses is dialled at the next one, beside the one before, when that did not answer for this long. */
 export const NEXT_ADDRESS_MS = 250;
+/** Where the addresses of a name were found before, a lookup that takes longer is not waited for. */
+export const SLOW_NAME_MS = 300;
+/** So long after a name was last found its addresses are used while it cannot be looked up. */
+export const NAME_KEPT_MS = 60 * 60_000;
 /** Longest silence of a body that has begun. */
 export const BODY_MS = 30_000;
 
 // The log.
 /** That the memory of nonces is full is logged once in this time. */
 export const TELL_FULL_EVERY_MS = 60_000;
-/** A failed TLS handshake with an address is logged once in this time. */
+/** A failed TLS handshake with an address, or a name that does not resolve, is logged once in this time. */
 export const FAILED_EVERY_MS = 60_000;
 /** Which member failed a client is logged, some lines in each of these times. */
 export const SAID_MS = 10_000;

@@ -1,8 +1,10 @@
 import { CodedError } from '@sepia/base/errors';
 import { peerIdOf } from '@sepia/base/names/peer-id';
+import { steadyMs } from '@sepia/base/reach';
+import { LastingNames } from '@sepia/http/names/lasting-names';
 import type { MemberEncryption } from '@sepia/http/tls/cluster-encryption';
 import { SwarmEngine, type SwarmEngineDeps } from './engine.ts';
-import { encryptedNet, TCP } from './net.ts';
+import { encryptedNet, tcpNet } from './net.ts';
 import { strangerLimits } from './stranger-room.ts';
 import { WireWarnings } from './wire-warnings.ts';
 
@@ -28,7 +30,8 @@ export function memberEngine(
     const message = 'TLS handshake failed; has a member there another cluster key?';
     warnings.ended(new CodedError('WIRE_INVALID', { message, cause }), 'wire refused', { address });
   };
-  const net = encryption === undefined ? TCP : encryptedNet(encryption, onFailed);
+  const { lookup } = new LastingNames({ nowMs: steadyMs, log });
+  const net = encryption === undefined ? tcpNet(lookup) : encryptedNet(encryption, onFailed, lookup);
   return new SwarmEngine(
     { clusterKey, peerId: peerIdOf(id), log, net },
     { origin, strangers: strangerLimits(policies), ...(zone === undefined ? {} : { zone }) },

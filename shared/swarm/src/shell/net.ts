@@ -1,4 +1,11 @@
-import { connect, createServer, type Server, type ServerOpts, type Socket } from 'node:net';
+import {
+  connect,
+  createServer,
+  type LookupFunction,
+  type Server,
+  type ServerOpts,
+  type Socket,
+} from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { CodedError } from '@sepia/base/errors';
 import { type HostPort, parseHostPort } from '@sepia/base/host-port';
@@ -73,9 +80,10 @@ async function listening(
  * Dials `host:port`. `done` is called once: with the connected socket, or with an error. Returns a function that gives
  * up. A chunk of the socket's `data` is lent until the event ends; one without a listener is lost.
  */
-function dial(address: string, timeoutMs: number, done: Dialled): () => void {
+function dial(address: string, timeoutMs: number, done: Dialled, lookup?: LookupFunction): () => void {
   const { host, port } = endOf(address);
-  const socket: Socket = connect({ host, port, noDelay: true, onread: sharedRead(() => socket) });
+  const names = lookup === undefined ? {} : { lookup };
+  const socket: Socket = connect({ host, port, ...names, noDelay: true, onread: sharedRead(() => socket) });
   return untilConnected(socket, 'connect', { address, timeoutMs }, done);
 }
 
@@ -109,13 +117,19 @@ function untilConnected(
   };
 }
 
+/** Sockets of this machine; `lookup` finds the addresses of names, default: as the system does. */
+export function tcpNet(lookup?: LookupFunction): SwarmNet {
+  return { listen, dial: (address, timeoutMs, done) => dial(address, timeoutMs, done, lookup) };
+}
+
 /** Sockets of this machine. */
-export const TCP: SwarmNet = { listen, dial };
+export const TCP: SwarmNet = tcpNet();
 
 /** As {@link TCP}, for members of a cluster whose document encrypts them; standard clients stay without. */
 export function encryptedNet(
   encryption: MemberEncryption,
   onFailed: (error: Error, address: string) => void = () => undefined,
+  lookup?: LookupFunction,
 ): SwarmNet {
   const { client, server, isRequired } = encryption;
   const plainAudience: Audience = isRequired ? 'strangers' : 'anyone';
@@ -154,9 +168,10 @@ export function encryptedNet(
       };
     },
     dial: (address, timeoutMs, done, toStranger = false) => {
-      if (client === undefined || toStranger) return dial(address, timeoutMs, done);
+      if (client === undefined || toStranger) return dial(address, timeoutMs, done, lookup);
       const { host, port } = endOf(address);
-      const socket = connectTls({ ...client, host, port });
+      const names = lookup === undefined ? {} : { lookup };
+      const socket = connectTls({ ...client, ...names, host, port });
       socket.setNoDelay(true);
       return untilConnected(socket, 'secureConnect', { address, timeoutMs }, done);
     },

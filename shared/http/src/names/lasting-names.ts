@@ -1,0 +1,98 @@
+import { ADDRCONFIG, type LookupAddress, lookup as systemLookup } from 'node:dns';
+import type { LookupFunction } from 'node:net';
+import { systemCode } from '@sepia/base/errors';
+import { ExpiringMap } from '@sepia/base/expiring-map';
+import { LogLimit } from '@sepia/base/log-limit';
+import { FAILED_EVERY_MS, NAME_KEPT_MS, SLOW_NAME_MS } from '../deadlines/sockets.ts';
+
+type Found = (error: NodeJS.ErrnoException | null, addresses: readonly LookupAddress[]) => void;
+
+interface LastingNamesDeps {
+  readonly nowMs: () => number;
+  readonly log?: { warn(facts: object, message: string): void } | undefined;
+  /** Finds all addresses of a name; default: as the system does. */
+  readonly resolve?: (name: string, done: Found) => void;
+}
+
+/** Names whose addresses are remembered at most. */
+const MAX_NAMES = 10_000;
+
+/**
+ * Looks up the names of members. The addresses found last are given where a name server fails, or is slow: who is there is
+ * reached although nobody says where. A wrong address does no harm, for members prove who they are.
+ */
+export class LastingNames {
+  readonly #deps: LastingNamesDeps;
+  readonly #known = new ExpiringMap<readonly LookupAddress[]>(MAX_NAMES);
+  /** Those that wait for a lookup under way: a name server that is silent is asked once for all of them. */
+  readonly #waiting = new Map<string, Found[]>();
+  readonly #limit = new LogLimit({ everyMs: FAILED_EVERY_MS, lines: 20 });
+
+  constructor(deps: LastingNamesDeps) {
+    this.#deps = deps;
+  }
+
+  /** For whoever connects. */
+  readonly lookup: LookupFunction = (name, { all, family }, done) => {
+    this.#find(name, (error, found) => {
+      if (error !== null) return done(error, []);
+      const usable = found.filter((one) => isOf(family, one.family));
+      const [first] = usable;
+      if (all === true && first !== undefined) return done(null, usable);
+      if (first !== undefined) return done(null, first.address, first.family);
+      const message = `${name} has no address of that family`;
+      return done(Object.assign(new Error(message), { code: 'ENOTFOUND' }), []);
+    });
+  };
+
+  #find(name: string, done: Found): void {
+    const known = this.#known.get(name, this.#deps.nowMs());
+    let isTold = false;
+    const tell: Found = (error, found) => {
+      clearTimeout(timer);
+      if (isTold) return;
+      isTold = true;
+      done(error, found);
+    };
+    const useKnown = (addresses: readonly LookupAddress[], reason: string): void => {
+      if (!isTold) this.#logStale(name, reason);
+      tell(null, addresses);
+    };
+    const timer = known && setTimeout(useKnown, SLOW_NAME_MS, known, 'slow');
+    this.#ask(name, (error, found) => {
+      if (error === null || known === undefined) tell(error, found);
+      else useKnown(known, systemCode(error) ?? error.message);
+    });
+  }
+
+  #ask(name: string, done: Found): void {
+    const others = this.#waiting.get(name);
+    if (others !== undefined) {
+      others.push(done);
+      return;
+    }
+    const waiting = [done];
+    this.#waiting.set(name, waiting);
+    const { resolve = systemResolve, nowMs } = this.#deps;
+    resolve(name, (error, found) => {
+      this.#waiting.delete(name);
+      if (error === null && found.length > 0) this.#known.set(name, found, nowMs() + NAME_KEPT_MS);
+      for (const one of waiting) one(error, found);
+    });
+  }
+
+  #logStale(name: string, reason: string): void {
+    const leftOut = this.#limit.take(name, this.#deps.nowMs());
+    if (leftOut === undefined) return;
+    this.#deps.log?.warn({ name, reason, leftOut }, 'a name does not resolve; its last addresses are used');
+  }
+}
+
+function systemResolve(name: string, done: Found): void {
+  systemLookup(name, { all: true, hints: ADDRCONFIG }, (error, found) => done(error, found));
+}
+
+function isOf(wanted: number | 'IPv4' | 'IPv6' | undefined, family: number): boolean {
+  if (wanted === undefined || wanted === 0) return true;
+  return wanted === family || wanted === `IPv${family}`;
+}
