@@ -20,6 +20,8 @@ export const PULL_TIME_PAUSE_MS = 1_000;
 export const LIST_MS = 10_000;
 /** The upstream may take this long for its whole list. */
 export const TAG_LIST_MS = 15_000;
+/** So long its further pages come from the list that was read for one before: read anew for each, 100,000 tags would be read a thousand times. */
+export const TAG_LIST_KEEP_MS = 10_000;
 /** Before a purge: whether the upstream still has it. */
 export const PURGE_ASK_MS = 10_000;
 

@@ -6,10 +6,12 @@ import { goneSignal } from '@sepia/http/client-gone';
 import { serve } from '@sepia/http/router';
 import { queryValue } from '@sepia/http/signed';
 import { parseReference } from '@sepia/oci/route';
+import { TAG_LIST_KEEP_MS } from '../deadlines/upstreams.ts';
 import { type Catalog, MAX_CATALOG_PAGE } from '../records/catalog.ts';
+import { RecentTagLists } from '../records/recent-tag-lists.ts';
 import type { Referrers } from '../records/referrers.ts';
 import { MAX_TAG_STATES, type TagIndex } from '../records/tag-index.ts';
-import { listTags } from '../records/tag-lists.ts';
+import { listTags, MAX_UPSTREAM_TAGS } from '../records/tag-lists.ts';
 import type { Deletes } from '../removal/deletes.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { blobNameOf, changeOf, numberOf, repositoryOf, required } from './request.ts';
@@ -24,10 +26,11 @@ interface DiscoveryRouteDeps {
 
 /** Lists of tags, referrers and repositories of `/v1`, and deletes. */
 export function discoveryRoutes(router: Router, deps: DiscoveryRouteDeps): void {
+  const recent = new RecentTagLists({ keepMs: TAG_LIST_KEEP_MS, maxTags: MAX_UPSTREAM_TAGS });
   serve(router, ORIGIN_NAMES.tags, async (ctx) => {
     const n = numberOf(ctx, 'n', Number.MAX_SAFE_INTEGER);
     const page = { n, last: queryValue(ctx, 'last') };
-    ctx.body = { tags: await listTags(deps, repositoryOf(ctx), page, goneSignal(ctx)) };
+    ctx.body = { tags: await listTags({ ...deps, recent }, repositoryOf(ctx), page, goneSignal(ctx)) };
   });
   serve(router, ORIGIN_RECORDS.taglist, async (ctx) => {
     const limit = Math.max(1, numberOf(ctx, 'limit', MAX_TAG_STATES) ?? MAX_TAG_STATES);

@@ -5,6 +5,7 @@ import { TAG_LIST_MS } from '../deadlines/upstreams.ts';
 import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { ShardName } from './own-records.ts';
+import type { RecentTagLists } from './recent-tag-lists.ts';
 import type { OwedTag, TagIndex } from './tag-index.ts';
 import { byBytes } from './tags.ts';
 
@@ -13,7 +14,7 @@ const PAGE_TAGS = 1_000;
 /** Most tags of one answer. */
 const MAX_TAGS = 100_000;
 /** Most tags of a repository of an upstream: what has more is refused, for a part of it would look like all. */
-const MAX_UPSTREAM_TAGS = 500_000;
+export const MAX_UPSTREAM_TAGS = 500_000;
 
 /** Where a list begins and how many it names at most. */
 interface ListPage {
@@ -23,7 +24,9 @@ interface ListPage {
 
 /**
  * Tags of a repository, sorted. Mode none: those on record. Else: the upstream's own list, and those on
- * record where it does not answer; what awaits write-back counts before both. `signal`: of who asks.
+ * record where it does not answer; what awaits write-back counts before both. A further page (`last`) of a
+ * pull-through may be of the list that was read for a page before it: a registry need not have an order that its own pages could be
+ * asked by. What is written and deleted here is seen at once. `signal`: of who asks.
  * @throws `REPOSITORY_UNKNOWN`, `QUORUM_LOST`, `UPSTREAM_LIES` of a list without end, what the upstream says
  */
 export async function listTags(
@@ -31,6 +34,7 @@ export async function listTags(
     readonly tagIndex: TagIndex;
     readonly catalog: { has(name: ShardName): Promise<boolean> };
     readonly upstreams: Upstreams;
+    readonly recent: RecentTagLists;
   },
   name: { readonly upstream: string; readonly repository: RepositoryName },
   page: ListPage,
@@ -46,21 +50,36 @@ export async function listTags(
   const owed = await owedTags(deps, name, { after, limit });
   const isNew = async (): Promise<boolean> =>
     owed.length > 0 || (after !== undefined && (await owedTags(deps, name, { limit: 1 })).length > 0);
-  const all = await upstreamTags(deps, name, isNew, signal);
+  const kept = after === undefined ? undefined : deps.recent.get(name);
+  const { tags, isWhole } =
+    kept === undefined ? await upstreamTags(deps, name, isNew, signal) : { tags: kept, isWhole: false };
+  const all = withOwed(tags, owed);
+  const first = after === undefined ? 0 : all.findIndex((tag) => tag > after);
+  if (first < 0) return [];
+  const mayChangeHere = deps.upstreams.takesDeletes(name.upstream);
+  if (isWhole && !mayChangeHere && first + limit < all.length) deps.recent.keep(name, tags);
+  return all.slice(first, first + limit);
+}
+
+function withOwed(tags: readonly string[], owed: readonly OwedTag[]): readonly string[] {
+  if (owed.length === 0) return tags;
+  const all = new Set(tags);
   for (const { tag, digest } of owed)
     if (digest === undefined) all.delete(tag);
     else all.add(tag);
-  const behind = after === undefined ? [...all] : [...all].filter((tag) => tag > after);
-  return behind.sort(byBytes).slice(0, limit);
+  return [...all].sort(byBytes);
 }
 
-/** The upstream's own list, else those on record. `isNew`: a repository that it does not know may be news there. */
+/**
+ * The upstream's own list, sorted (`isWhole`), else those on record. `isNew`: a repository that it does not know may be news
+ * there.
+ */
 async function upstreamTags(
   deps: { readonly tagIndex: TagIndex; readonly upstreams: Upstreams },
   name: { readonly upstream: string; readonly repository: RepositoryName },
   isNew: () => Promise<boolean>,
   unwanted: AbortSignal | undefined,
-): Promise<Set<string>> {
+): Promise<{ readonly tags: readonly string[]; readonly isWhole: boolean }> {
   const client = deps.upstreams.client(name.upstream)!;
   const signal = AbortSignal.timeout(TAG_LIST_MS);
   const all = new Set<string>();
@@ -83,19 +102,19 @@ async function upstreamTags(
     // A part of the list would look like all of it.
     if (all.size > 0) throw error;
     const mayBeNew = await isNew();
-    if (mayBeNew && error.code === 'REPOSITORY_UNKNOWN') return new Set();
+    if (mayBeNew && error.code === 'REPOSITORY_UNKNOWN') return { tags: [], isWhole: false };
     const known = isPassing(error)
       ? ((await recorded(deps.tagIndex, name, undefined, MAX_TAGS).catch(ignoreFailure)) ?? [])
       : [];
     if (known.length === 0 && !mayBeNew) throw error;
-    for (const tag of known) all.add(tag);
+    return { tags: known, isWhole: false };
   }
   if (all.size > MAX_UPSTREAM_TAGS)
     throw new CodedError('UPSTREAM_LIES', {
       message: `upstream ${name.upstream} lists more than ${MAX_UPSTREAM_TAGS} tags of ${name.repository}`,
       detail: { ...name, maxTags: MAX_UPSTREAM_TAGS },
     });
-  return all;
+  return { tags: [...all].sort(byBytes), isWhole: true };
 }
 
 /** Those of one page: when as many as it holds stand, no later one is on it. */

@@ -1,6 +1,8 @@
 import { CodedError } from '@sepia/base/errors';
 import { parseRepositoryName } from '@sepia/base/names/repository';
+import { until } from '@sepia/test-support/until';
 import t from 'tap';
+import { RecentTagLists } from '../../src/records/recent-tag-lists.ts';
 import { listTags } from '../../src/records/tag-lists.ts';
 
 const NAME = { upstream: 'up', repository: parseRepositoryName('team/app') };
@@ -17,7 +19,8 @@ function upstream(pageOf: (page: string) => Page): { readonly deps: Deps; readon
       return pageOf(page);
     },
   };
-  const deps = { upstreams: { client: () => client, takesDeletes: () => false } };
+  const recent = new RecentTagLists({ keepMs: 60_000, maxTags: 1_000 });
+  const deps = { upstreams: { client: () => client, takesDeletes: () => false }, recent };
   return { deps: deps as unknown as Deps, asked };
 }
 
@@ -83,4 +86,77 @@ t.test('a list that breaks off is no list, whatever is on record', async (t) => 
     },
   };
   await t.rejects(listTags({ ...deps, tagIndex } as unknown as Deps, NAME, {}), { code: 'UPSTREAM_LIMITED' });
+});
+
+t.test('who walks through a list has it read once; who begins anew has it read again', async (t) => {
+  let tags = ['a', 'b', 'c', 'd', 'e'];
+  const { deps, asked } = upstream(() => ({ tags }));
+  t.same(await listTags(deps, NAME, { n: 2 }), ['a', 'b']);
+  tags = ['a', 'b', 'b1', 'z'];
+  t.same(await listTags(deps, NAME, { n: 2, last: 'b' }), ['c', 'd']);
+  t.same(await listTags(deps, NAME, { n: 2, last: 'd' }), ['e']);
+  t.same(await listTags(deps, NAME, { n: 2, last: 'e' }), []);
+  t.equal(asked.length, 1);
+  t.same(await listTags(deps, NAME, { n: 3 }), ['a', 'b', 'b1']);
+  t.same(await listTags(deps, NAME, { n: 3, last: 'b1' }), ['z']);
+  t.equal(asked.length, 2);
+  const other = { ...NAME, repository: parseRepositoryName('team/other') };
+  t.same(await listTags(deps, other, { n: 3, last: 'b' }), ['b1', 'z']);
+  t.equal(asked.length, 3, 'what was not begun here is read');
+});
+
+t.test('a list that fits one page is not kept, nor is one on record', async (t) => {
+  let isAway = false;
+  const { deps, asked } = upstream(() => {
+    if (isAway) throw new CodedError('BACKEND_DOWN');
+    return { tags: ['a', 'b'] };
+  });
+  t.same(await listTags(deps, NAME, { n: 2 }), ['a', 'b']);
+  t.equal(deps.recent.get(NAME), undefined);
+  isAway = true;
+  const tagIndex = {
+    async *list() {
+      for (const tag of ['r', 's', 't']) yield { tag };
+    },
+  } as unknown as Deps['tagIndex'];
+  t.same(await listTags({ ...deps, tagIndex }, NAME, { n: 2 }), ['r', 's']);
+  t.equal(deps.recent.get(NAME), undefined);
+  t.equal(asked.length, 2);
+});
+
+t.test('where tags are written and deleted here each page is read anew', async (t) => {
+  let owed: { tag: string; digest?: string }[] = [];
+  const { deps, asked } = upstream(() => ({ tags: ['a', 'b', 'c', 'd'] }));
+  const tagIndex = {
+    async *owed(_name: unknown, after = '') {
+      yield* owed.filter(({ tag }) => tag > after);
+    },
+  };
+  const upstreams = { ...deps.upstreams, takesDeletes: () => true };
+  const all = { ...deps, tagIndex, upstreams } as unknown as Deps;
+  t.same(await listTags(all, NAME, { n: 2 }), ['a', 'b']);
+  owed = [{ tag: 'c' }, { tag: 'b1', digest: 'sha256:1' }];
+  t.same(await listTags(all, NAME, { n: 2, last: 'b' }), ['b1', 'd']);
+  t.equal(asked.length, 2);
+});
+
+t.test('lists go when their time is over, and the oldest for want of room', async (t) => {
+  const lists = new RecentTagLists({ keepMs: 600_000, maxTags: 5 });
+  const named = (name: string) => ({ ...NAME, repository: parseRepositoryName(name) });
+  lists.keep(named('one'), ['a', 'b']);
+  lists.keep(named('two'), ['a', 'b', 'c']);
+  lists.keep(named('two'), ['d', 'e', 'f']);
+  t.same(lists.get(named('one')), ['a', 'b'], 'a list that is replaced takes no more room');
+  lists.keep(named('three'), ['a']);
+  t.equal(lists.get(named('one')), undefined);
+  t.same(lists.get(named('two')), ['d', 'e', 'f']);
+  lists.keep(named('two'), ['1', '2', '3', '4', '5', '6']);
+  t.equal(
+    lists.get(named('two')),
+    undefined,
+    'one that is larger than all is not kept, nor what it was before',
+  );
+  const short = new RecentTagLists({ keepMs: 1, maxTags: 5 });
+  short.keep(NAME, ['a']);
+  await until(() => short.get(NAME) === undefined, 'it went');
 });
