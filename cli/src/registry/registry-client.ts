@@ -56,7 +56,7 @@ export class RegistryClient {
 
   /** HEAD by tag, then GET by digest; the bytes match the digest. @throws {CodedError} what the registry answered, `DIGEST_MISMATCH` */
   async pullManifest(repository: string, reference: string, signal?: AbortSignal): Promise<PulledManifest> {
-    const accept = { accept: `${MANIFEST_ACCEPT}, */*` };
+    const accept = { accept: MANIFEST_ACCEPT };
     const call = { repository, headers: accept, signal };
     const head = isDigest(reference)
       ? undefined

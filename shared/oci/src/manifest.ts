@@ -26,8 +26,11 @@ const DOCKER_V1 = [
 /** As before OCI 1.1, without a schema version. */
 export const OCI_ARTIFACT = 'application/vnd.oci.artifact.manifest.v1+json';
 
-/** Always sent upstream in full: distribution 2.8 answers 404 or converts without it. */
-export const MANIFEST_ACCEPT = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST].join(', ');
+/**
+ * Always sent upstream in full: distribution 2.8 answers 404 or converts without it. Further types too, as artifacts have them: strict
+ * registries do not know of what is not accepted.
+ */
+export const MANIFEST_ACCEPT = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST, '*/*'].join(', ');
 
 const [QUOTE, BACKSLASH, OPEN_BRACE, CLOSE_BRACE, OPEN_BRACKET, CLOSE_BRACKET] = Buffer.from('"\\{}[]');
 

@@ -31,17 +31,20 @@ function isEmptyBlob(digest: Digest): boolean {
   return digestOf(new Uint8Array(0), digestAlgorithm(digest)) === digest;
 }
 
-/** The part that a 206 carries; undefined unless it is the asked one, shortened at most to the end of the blob. */
+/**
+ * The part that a 206 carries; undefined unless it is the asked one, shortened at most to the end of the blob. Some servers leave out
+ * the unit or the size, or write the unit as in `Range`.
+ */
 export function partOf(
   answer: Pick<Answer, 'headers'>,
   asked: { readonly start: number; readonly end?: number | undefined },
 ): { start: number; end: number; sizeBytes: number | undefined } | undefined {
-  const found = /^bytes\s+(\d{1,15})-(\d{1,15})\/(\d{1,15}|\*)$/i.exec(
+  const found = /^(?:bytes(?:\s+|=\s*))?(\d{1,15})-(\d{1,15})(?:\/(\d{1,15}|\*))?$/i.exec(
     header(answer, 'content-range')?.trim() ?? '',
   );
   if (found === null) return undefined;
   const [start, end] = [Number(found[1]), Number(found[2])];
-  const sizeBytes = found[3] === '*' ? undefined : Number(found[3]);
+  const sizeBytes = found[3] === undefined || found[3] === '*' ? undefined : Number(found[3]);
   const reachesEnd = sizeBytes !== undefined && end === sizeBytes - 1;
   const isAsked = start === asked.start && end >= start && (sizeBytes === undefined || end < sizeBytes);
   const endFits =
@@ -67,20 +70,31 @@ export function tagsOf(bytes: Uint8Array): Tag[] | undefined {
     : undefined;
 }
 
+/** One link of a `Link` header with its parameters (RFC 8288, 3); commas inside quotes belong to a value. */
+const LINK = /<([^<>]*)>((?:[^,<"]|"(?:[^"\\]|\\.)*")*)/g;
+const LINK_PARAMETER = /;\s*([\w*-]+)\s*(?:=\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([^;,\s]*)))?/g;
+
 /**
- * What a `Link` header names as `rel="next"`, in linear time whatever it holds. Of another host too: use its query alone,
- * so that nobody else is ever asked.
+ * What the `Link` headers of an answer name as next, among whatever else they name, in linear time whatever they hold. Of another
+ * host too: use its query alone, so that nobody else is ever asked.
  */
-function nextTarget(link: string | undefined): URL | undefined {
-  for (const [, target = '', parameters = ''] of (link ?? '').matchAll(/<([^<>]*)>\s*;([^,<]*)/g)) {
-    if (!/\brel="?next"?/i.test(parameters)) continue;
+function nextTarget(link: string | readonly string[] | undefined): URL | undefined {
+  for (const [, target = '', parameters = ''] of [link ?? []].flat().join(', ').matchAll(LINK)) {
+    if (!isNext(parameters)) continue;
     return URL.canParse(target, 'http://link.invalid') ? new URL(target, 'http://link.invalid') : undefined;
   }
   return undefined;
 }
 
+/** A `rel` may name several relations; the first one counts. */
+function isNext(parameters: string): boolean {
+  for (const [, name = '', quoted, single, bare] of parameters.matchAll(LINK_PARAMETER))
+    if (name.toLowerCase() === 'rel') return /(?:^|\s)next(?:\s|$)/i.test(quoted ?? single ?? bare ?? '');
+  return false;
+}
+
 /** The query of a `Link: <…>; rel="next"` header: what is in it is the registry's own affair (`last`, or a token as Quay has them). */
-export function nextQuery(link: string | undefined): string | undefined {
+export function nextQuery(link: string | readonly string[] | undefined): string | undefined {
   const search = nextTarget(link)?.search ?? '';
   return search.length > 1 ? search.slice(1) : undefined;
 }

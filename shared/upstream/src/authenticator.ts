@@ -12,14 +12,17 @@ export type UpstreamChallenge =
 
 /** Decides the `Authorization` of requests in somebody's name. */
 export interface Authorizer {
+  /** It has a password to show, once it is asked for one. */
+  readonly isSomebody: boolean;
   /** Header for a request of `scope`, or undefined for none. */
   header(scope: string, signal: AbortSignal): Promise<string | undefined>;
-  /** The header to try once more after a 401, or undefined where nothing new could help. */
+  /** The header to try once more after a 401, or undefined where nothing new could help. `isOfBase`: of `/v2/`, whose scope is another. */
   afterRefusal(
     scope: string,
     sent: string | undefined,
     wwwAuthenticate: string | readonly string[] | undefined,
     signal: AbortSignal,
+    isOfBase?: boolean,
   ): Promise<string | undefined>;
   /** What was sent did not open it: another request is to bring something new. `unknown`: it was a 404, or a 400. */
   refused(scope: string, sent: string | undefined, unknown?: boolean): void;
@@ -62,6 +65,10 @@ export class Authenticator implements Authorizer {
     this.#deps = deps;
   }
 
+  get isSomebody(): boolean {
+    return this.#deps.credentials !== undefined;
+  }
+
   async header(scope: string, signal: AbortSignal): Promise<string | undefined> {
     const { credentials, tokens } = this.#deps;
     if (this.#scheme.type === 'bearer')
@@ -76,6 +83,7 @@ export class Authenticator implements Authorizer {
     sent: string | undefined,
     wwwAuthenticate: string | readonly string[] | undefined,
     signal: AbortSignal,
+    isOfBase = false,
   ): Promise<string | undefined> {
     const challenges = parseChallenges(wwwAuthenticate);
     const bearer = bearerOf(challenges);
@@ -86,7 +94,7 @@ export class Authenticator implements Authorizer {
     else if (this.#scheme.type !== 'bearer' && takesBasic) this.#scheme = { type: 'basic' };
     else if (objection !== undefined) throw objection;
     this.#told = this.#scheme;
-    if (bearer?.scope !== undefined && bearer.scope !== this.#asked(scope))
+    if (!isOfBase && bearer?.scope !== undefined && bearer.scope !== this.#asked(scope))
       this.#learnScope(scope, bearer.scope);
     const fresh = await this.header(scope, signal);
     return fresh === sent ? undefined : fresh;
@@ -125,6 +133,7 @@ export class Authenticator implements Authorizer {
 
 /** A token that somebody brought: sent as it is, never renewed. */
 export class GivenToken implements Authorizer {
+  readonly isSomebody = false;
   readonly #header: string;
   #refused: UpstreamChallenge | undefined;
 

@@ -1,10 +1,14 @@
+import { SingleFlight } from '@sepia/base/async/single-flight';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { LatestMap } from '@sepia/base/latest-map';
 import type { Logger } from '@sepia/base/log';
 import { type BearerChallenge, bearerOf, parseChallenges } from '@sepia/oci/www-authenticate';
 import { Authenticator, type Authorizer, type UpstreamChallenge } from './authenticator.ts';
+import { apiUrl } from './core/api-url.ts';
 import { mayBear } from './core/reach.ts';
 import type { CredentialSource, Credentials } from './credentials/source.ts';
+import { NO_CHALLENGE_MS } from './deadlines/upstreams.ts';
 import { type Answer, discard, exchangeSmall } from './exchange.ts';
 import { DENIED_ELSEWHERE } from './failure.ts';
 import { follow } from './redirect.ts';
@@ -43,6 +47,9 @@ export class Authority {
   readonly #options: AuthorityOptions;
   readonly #gate: SlotGate;
   readonly #warned = new Set<string>();
+  readonly #asking = new SingleFlight<string, string | readonly string[] | undefined>();
+  /** Until when `/v2/` is not asked what it wants: it wanted nothing. */
+  #unaskedUntilMs = 0;
   /** Who asks the registries that this one leads to, by their origin. */
   readonly #elsewhere = new LatestMap<string, Authenticator>(MAX_ELSEWHERE);
 
@@ -110,15 +117,13 @@ export class Authority {
       as.reset();
     }
     const first = await send(authorization);
-    if (first.status === 403 || first.status === 404) as.refused(scope, authorization, first.status === 404);
-    if (first.status !== 401 && !isTokenUnread(first, authorization)) return first;
     let fresh: string | undefined;
     try {
-      if (without !== undefined && this.#isStill(without.asked, first)) throw without.error;
-      fresh =
-        first.status === 401
-          ? await as.afterRefusal(scope, authorization, first.headers['www-authenticate'], signal)
-          : await renewed(as, scope, authorization, signal);
+      if (without === undefined) fresh = await this.#afresh(as, scope, authorization, first, signal);
+      else if (first.status === 401) {
+        if (this.#isStill(without.asked, first)) throw without.error;
+        fresh = await as.afterRefusal(scope, authorization, first.headers['www-authenticate'], signal);
+      }
     } catch (error) {
       discard(first);
       throw error;
@@ -155,6 +160,70 @@ export class Authority {
         cause: error,
       });
     }
+  }
+
+  /** What to try once more with, where an answer may be the fault of what was sent, or of nothing being sent. */
+  async #afresh(
+    as: Authorizer,
+    scope: string,
+    sent: string | undefined,
+    { status, headers }: Answer,
+    signal: AbortSignal,
+  ): Promise<string | undefined> {
+    const challenge = headers['www-authenticate'];
+    const isHidden = sent === undefined && as.isSomebody && (status === 403 || status === 404);
+    const isUntold = sent === undefined && status === 401 && this.asked(challenge) === undefined;
+    try {
+      if (isHidden || isUntold) {
+        const base = await this.#baseChallenge(signal);
+        if (base !== undefined) return await as.afterRefusal(scope, sent, base, signal, true);
+      }
+      if (status === 401) return await as.afterRefusal(scope, sent, challenge, signal);
+      if (status === 404) as.refused(scope, sent, true);
+      if (status !== 403 && !isTokenUnread(status, sent)) return undefined;
+      const fresh = await renewed(as, scope, sent, signal);
+      if (fresh === undefined && status === 403) as.refused(scope, sent);
+      return fresh;
+    } catch (error) {
+      throwIfBug(error);
+      // What it said of the item counts where nothing new is to be had.
+      if (signal.aborted || !isCoded(error) || (status !== 403 && status !== 404)) throw error;
+      return undefined;
+    }
+  }
+
+  /**
+   * What `/v2/` asks for, as clients ask it first: some registries say it nowhere else, and hide from strangers that there is
+   * something to log in for.
+   */
+  async #baseChallenge(signal: AbortSignal): Promise<string | readonly string[] | undefined> {
+    if (this.#deps.nowMs() < this.#unaskedUntilMs) return undefined;
+    return await this.#asking.share('', async () => await this.#askBase(), signal);
+  }
+
+  async #askBase(): Promise<string | readonly string[] | undefined> {
+    const { base, sockets, nowMs } = this.#deps;
+    const { timeoutMs, userAgent } = this.#options;
+    const url = apiUrl(base, '');
+    const headers = { 'accept-encoding': 'identity', 'user-agent': userAgent };
+    const dispatcher = sockets.for(url, 'redirect');
+    const deps = { dispatcher, gate: this.#gate, headersTimeoutMs: timeoutMs, bodyTimeoutMs: timeoutMs };
+    let asked: string | readonly string[] | undefined;
+    try {
+      const answer = await exchangeSmall(
+        deps,
+        { url, method: 'GET', headers },
+        AbortSignal.timeout(timeoutMs * 2),
+      );
+      discard(answer);
+      const challenge = answer.headers['www-authenticate'];
+      if (answer.status === 401 && this.asked(challenge) !== undefined) asked = challenge;
+    } catch (error) {
+      throwIfBug(error);
+      // It was only asked for help.
+    }
+    if (asked === undefined) this.#unaskedUntilMs = nowMs() + NO_CHALLENGE_MS;
+    return asked;
   }
 
   /** True where a 401 leads to the token service that has just failed: it is not asked twice. */
@@ -231,18 +300,22 @@ export class Authority {
 }
 
 /** Some registries answer 400 to a token that has expired, as they would to other requests that they cannot read. */
-function isTokenUnread({ status }: Answer, authorization: string | undefined): boolean {
-  return status === 400 && authorization?.startsWith('Bearer ') === true;
+function isTokenUnread(status: number, sent: string | undefined): boolean {
+  return status === 400 && isToken(sent);
 }
 
-/** The header of a new token, where the one that was sent is old enough to be the reason. */
+function isToken(sent: string | undefined): boolean {
+  return sent?.startsWith('Bearer ') === true;
+}
+
+/** The header of a new token where the one that was sent is old enough to be the reason, or of a new password. */
 async function renewed(
   as: Authorizer,
   scope: string,
   sent: string | undefined,
   signal: AbortSignal,
 ): Promise<string | undefined> {
-  as.refused(scope, sent, true);
+  as.refused(scope, sent, isToken(sent));
   const fresh = await as.header(scope, signal);
   return fresh === sent ? undefined : fresh;
 }

@@ -100,7 +100,7 @@ export function blobOf(
 ): UpstreamBlob {
   const facts = { upstream, digest: query.digest };
   const coding = codingOf(answer);
-  if (answer.status === 200) {
+  if (answer.status === 200 || (query.range === undefined && isWhole(answer))) {
     const sentBytes = blobSizeOf(
       { headers: { ...answer.headers, 'content-encoding': undefined } },
       query.digest,
@@ -113,7 +113,7 @@ export function blobOf(
     const body = new BlobBody(answer, { ...facts, peer, isEncoded, expectedBytes: sizeBytes }, signal);
     return { status: 'whole', start: 0, sizeBytes, body };
   }
-  const range = query.range!;
+  const range = query.range ?? { start: 0 };
   const part = partOf(answer, range);
   if (part !== undefined && (coding === undefined || part.sizeBytes === query.sizeBytes)) {
     const { start, end, sizeBytes } = part;
@@ -127,7 +127,7 @@ export function blobOf(
   discard(answer);
   const detail = {
     ...facts,
-    asked: `bytes=${range.start}-${range.end ?? ''}`,
+    asked: query.range === undefined ? null : `bytes=${range.start}-${range.end ?? ''}`,
     found: header(answer, 'content-range') ?? null,
   };
   if (part !== undefined)
@@ -137,8 +137,14 @@ export function blobOf(
       message: `${answer.url.host} does not say what part it sends`,
       detail,
     });
-  throw new CodedError('UPSTREAM_LIES', {
+  // A cache that sends a part of what nobody asked a part of has its bad moments.
+  throw new CodedError(query.range === undefined ? 'BACKEND_DOWN' : 'UPSTREAM_LIES', {
     message: `${answer.url.host} answered with another range than asked`,
     detail,
   });
+}
+
+/** True for a 206 that nobody asked for, as caches before storage may send: of all of it, as far as it says. */
+function isWhole(answer: Answer): boolean {
+  return header(answer, 'content-range') === undefined || partOf(answer, { start: 0 }) !== undefined;
 }

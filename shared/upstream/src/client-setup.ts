@@ -148,7 +148,8 @@ export function isHeadRefused(error: unknown): boolean {
 
 /** A refused or missing HEAD may still be an allowed GET, unless the credentials themselves were refused. */
 export function helpsToGet(error: unknown): boolean {
-  if (isCoded(error, 'BLOB_UNKNOWN') || isHeadRefused(error)) return true;
+  if (isCoded(error, 'BLOB_UNKNOWN') || isCoded(error, 'MANIFEST_UNKNOWN') || isHeadRefused(error))
+    return true;
   if (isCoded(error, 'UPSTREAM_DENIED'))
     return error.detail['status'] !== 401 && error.detail['scope'] === undefined;
   // Storage behind a redirect may only have signed for GET; 204, 500 and 501 are a HEAD that was never built, or tried.

@@ -1,6 +1,6 @@
 import { type Digest, digestAlgorithm, digestHex, isDigest } from '@sepia/base/digest';
 import { isTag, type Tag } from '@sepia/base/names/repository';
-import { withAnnotations } from '@sepia/oci/manifest';
+import { OCI_INDEX, withAnnotations } from '@sepia/oci/manifest';
 import { objectOf } from './answer-facts.ts';
 
 /** A descriptor of a referrers list (image-spec, "Descriptor"). */
@@ -12,11 +12,15 @@ export interface ReferrerEntry {
   readonly annotations?: Readonly<Record<string, string>>;
 }
 
-/** The descriptors of an image index; undefined if it is none. Entries that are no descriptors are left out. */
+/**
+ * The descriptors of an image index, which may name none of its fields but one; undefined if it is none: registries that know of no
+ * referrers answer with other JSON. Entries that are no descriptors are left out.
+ */
 export function referrersOf(bytes: Uint8Array): ReferrerEntry[] | undefined {
   const value = objectOf(bytes);
   if (value === undefined) return undefined;
-  const manifests = value['manifests'] ?? [];
+  const isIndex = value['schemaVersion'] === 2 || value['mediaType'] === OCI_INDEX;
+  const manifests = value['manifests'] ?? (isIndex ? [] : undefined);
   return Array.isArray(manifests) ? manifests.flatMap((one: unknown) => entryOf(one) ?? []) : undefined;
 }
 

@@ -7,13 +7,14 @@ import { wholeBody } from '@sepia/http/bodies/whole-body';
 import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
 import type { Authenticator } from './authenticator.ts';
 import { Authority } from './authority.ts';
+import { apiUrl } from './core/api-url.ts';
 import { TARGET_CONNECT_MS, TARGET_HEADERS_MS, TARGET_READ_MS } from './deadlines/upstreams.ts';
 import { type Answer, discard, down, exchange, header, type Method } from './exchange.ts';
 import { failureOf, NO_HEAD } from './failure.ts';
 import { redirectTarget } from './redirect.ts';
 import { SlotGate } from './slot-gate.ts';
 import type { UpstreamSockets } from './sockets.ts';
-import { apiUrl, carriesPassword, type RegistryAccess, socketsOf } from './transport.ts';
+import { carriesPassword, type RegistryAccess, socketsOf } from './transport.ts';
 
 export interface TargetClientDeps extends RegistryAccess {
   readonly log: Logger;
@@ -131,7 +132,7 @@ export class TargetClient {
         method,
         url: this.#url(repository, `manifests/${reference}`),
         repository,
-        headers: { accept: `${MANIFEST_ACCEPT}, */*` },
+        headers: { accept: MANIFEST_ACCEPT },
         accept: [200, 404],
         unknown: 'MANIFEST_UNKNOWN',
         item: reference,

@@ -6,6 +6,7 @@ import type { TlsTexts } from '@sepia/http/tls/tls-texts';
 import type { BearerChallenge } from '@sepia/oci/www-authenticate';
 import type { Authorizer, UpstreamChallenge } from './authenticator.ts';
 import { Authority, TOKEN_SLOTS } from './authority.ts';
+import { apiUrl } from './core/api-url.ts';
 import { type Home, isSameItem } from './core/reach.ts';
 import { type CredentialSource, type Credentials, fixedCredentials } from './credentials/source.ts';
 import { type Answer, discard, exchange, exchangeSmall } from './exchange.ts';
@@ -295,12 +296,6 @@ export function socketsOf(
   const { upstream, home, insecure, tls, resolve, encryption } = access;
   const proxyFor = access.proxyFor ?? (() => undefined);
   return new UpstreamSockets({ upstream, home, proxyFor, tls, resolve, encryption }, { ...limits, insecure });
-}
-
-/** An address of the distribution API of a registry, whose URL may have a path before `/v2/`. */
-export function apiUrl(base: URL, path: string): URL {
-  const before = base.pathname.replace(/\/+$/, '').replace(/\/v2$/, '');
-  return new URL(`${before}/v2/${path}`, base);
 }
 
 /** True for an `Authorization` that a registry counts as a try to log in. */

@@ -60,8 +60,8 @@ const NO_PROXIES: ProxyEnvironment = { http: undefined, https: undefined, none: 
 /** Answers of registries that send fewer tags in one page than they are asked for; they know best how many. */
 const TOO_MANY = [400, 413, 422];
 const MAX_REFERRER_PAGES = 20;
-/** Answers of registries without a referrers API. */
-const NO_REFERRERS_API = [400, 404, 405, 501];
+/** Answers of registries without a referrers API; another refusal than a 401 says the same. */
+const NO_REFERRERS_API = [400, 404, 405, 406, 410, 415, 422, 501];
 
 /**
  * Reads one upstream registry. Every method takes the caller's deadline as `signal` and throws its reason when it
@@ -166,15 +166,19 @@ export class UpstreamClient {
     return { ...checkManifest(this.#name, query, answer, bytes), headers: answer.headers };
   }
 
-  /** Digest, type and size of a manifest; falls back to GET where HEAD is not allowed, fails or tells no digest. */
+  /**
+   * Digest, type and size of a manifest; falls back to GET where HEAD is refused, fails, knows of none or tells no digest: some
+   * registries and gateways know of manifests by GET alone.
+   */
   async headManifest(query: ManifestQuery, signal: AbortSignal): Promise<UpstreamManifestHead> {
-    const answer = await this.#transport.read(
-      { ...this.#manifestCall('HEAD', query, {}), accept: NO_HEAD },
-      signal,
-    );
-    discard(answer);
-    const digest = header(answer, 'docker-content-digest') ?? '';
-    if (answer.status !== 200 || !isDigest(digest)) {
+    const call = { ...this.#manifestCall('HEAD', query, {}), accept: NO_HEAD };
+    const answer = await this.#transport.read(call, signal).catch((error: unknown) => {
+      if (!helpsToGet(error)) throw error;
+      return undefined;
+    });
+    if (answer !== undefined) discard(answer);
+    const digest = (answer && header(answer, 'docker-content-digest')) ?? '';
+    if (answer?.status !== 200 || !isDigest(digest)) {
       const { bytes, ...manifest } = await this.getManifest(query, signal);
       return { digest: manifest.digest, mediaType: manifest.mediaType, sizeBytes: bytes.length };
     }
@@ -211,7 +215,7 @@ export class UpstreamClient {
     const headers: Record<string, string> =
       range === undefined ? {} : { range: `bytes=${range.start}-${range.end ?? ''}` };
     const answer = await this.#transport.read(
-      { ...this.#blobCall('GET', query, headers), accept: range === undefined ? [] : [206] },
+      { ...this.#blobCall('GET', query, headers), accept: [206] },
       signal,
     );
     return blobOf(answer, query, this.#name, signal);
@@ -242,7 +246,7 @@ export class UpstreamClient {
         message: `${answer.url.host} sent no tag list`,
         detail: { ...subject },
       });
-    return { tags, next: nextQuery(header(answer, 'link')) };
+    return { tags, next: nextQuery(answer.headers['link']) };
   }
 
   /**
@@ -261,16 +265,27 @@ export class UpstreamClient {
     for (let page = 0; search !== undefined && page < MAX_REFERRER_PAGES && all.length < limit; page++) {
       const path = `referrers/${digest}${search === '' ? '' : `?${search}`}`;
       const call = { method: 'GET', path, headers, subject, kind: 'tags' } as const;
-      const answer = await this.#transport.read({ ...call, accept: NO_REFERRERS_API }, signal);
+      const answer = await this.#referrersPage({ ...call, accept: NO_REFERRERS_API }, signal);
+      if (answer === undefined) return page === 0 ? await this.#taggedReferrers(query, signal) : all;
       const bytes =
         answer.status === 200 ? await this.#readBody(answer, MAX_TAGS_ANSWER_BYTES, signal) : undefined;
       if (bytes === undefined) discard(answer);
       const found = bytes === undefined ? undefined : referrersOf(bytes);
       if (found === undefined) return page === 0 ? await this.#taggedReferrers(query, signal) : all;
       all.push(...found);
-      search = nextQuery(header(answer, 'link'));
+      search = nextQuery(answer.headers['link']);
     }
     return all.slice(0, limit);
+  }
+
+  /** Undefined where the registry forbids what it does not know, as gateways before it do: the tag says whether it may be read. */
+  async #referrersPage(call: RegistryRead, signal: AbortSignal): Promise<Answer | undefined> {
+    try {
+      return await this.#transport.read(call, signal);
+    } catch (error) {
+      if (isCoded(error, 'UPSTREAM_DENIED') && error.detail['status'] === 403) return undefined;
+      throw error;
+    }
   }
 
   async #taggedReferrers(query: BlobQuery, signal: AbortSignal): Promise<ReferrerEntry[]> {

@@ -11,6 +11,8 @@ t.test('a part is only what was asked, shortened at most to the end', async (t) 
   t.same(part('bytes 90-99/100', 90, 500), { start: 90, end: 99, sizeBytes: 100 });
   t.same(part('bytes 90-99/100', 90), { start: 90, end: 99, sizeBytes: 100 });
   t.same(part('Bytes 5-9/*', 5, 9), { start: 5, end: 9, sizeBytes: undefined });
+  t.same(part('bytes=5-9', 5, 9), { start: 5, end: 9, sizeBytes: undefined });
+  t.same(part('5-9/100', 5, 9), { start: 5, end: 9, sizeBytes: 100 });
   t.same(part('bytes 5-9/*', 5), { start: 5, end: 9, sizeBytes: undefined });
   for (const [header, start, end] of [
     ['bytes 0-9/100', 5, 9],
@@ -22,7 +24,7 @@ t.test('a part is only what was asked, shortened at most to the end', async (t) 
     ['bytes */100', 5, 9],
     ['items 5-9/100', 5, 9],
     ['', 5, 9],
-    ['bytes 5-9', 5, 9],
+    ['bytes', 5, 9],
     ['bytes 5-7/*', 5, 9],
   ] as const) {
     t.equal(part(header, start, end), undefined, `${header} for ${start}-${end}`);

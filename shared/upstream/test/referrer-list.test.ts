@@ -1,5 +1,5 @@
 import { digestOf } from '@sepia/base/digest';
-import { OCI_MANIFEST } from '@sepia/oci/manifest';
+import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { nextQuery } from '../src/answer-facts.ts';
@@ -22,8 +22,9 @@ t.test('a list keeps what is a descriptor, and of that only what is known', asyn
   t.same(list([{ digest: DIGEST, size: 3, artifactType: 7, annotations: ['x'] }]), [
     { mediaType: 'application/octet-stream', digest: DIGEST, size: 3 },
   ]);
-  t.same(referrersOf(Buffer.from('{}')), []);
-  for (const bad of ['', 'null', '[', '7', '{"manifests":{}}', '"x"'])
+  t.same(referrersOf(Buffer.from('{"schemaVersion":2}')), []);
+  t.same(referrersOf(Buffer.from(JSON.stringify({ mediaType: OCI_INDEX, manifests: null }))), []);
+  for (const bad of ['{}', '{"errors":[]}', '', 'null', '[', '7', '{"manifests":{}}', '"x"'])
     t.equal(referrersOf(Buffer.from(bad)), undefined, bad);
 });
 

@@ -20,6 +20,9 @@ export const HICCUP_MS = 250;
 /** A registry that answered no HEAD of a blob, and its GET, is asked by GET for this long: it may have been a right given meanwhile. */
 export const NO_HEAD_MS = 10 * 60_000;
 
+/** A registry whose `/v2/` asks for nothing is not asked again for this long how it wants to be asked. */
+export const NO_CHALLENGE_MS = 60_000;
+
 // Registries that are written to.
 /** A target that does not accept a connection within this is down. */
 export const TARGET_CONNECT_MS = 5_000;

@@ -224,7 +224,8 @@ export class FakeUpstream {
   ): Promise<void> {
     if (manifest === undefined) return oci(res, 404, 'MANIFEST_UNKNOWN');
     // As distribution 2.8: a type that the client does not accept does not exist for it.
-    if (entry.accept?.includes(manifest.mediaType) !== true) return oci(res, 404, 'MANIFEST_UNKNOWN');
+    if (!/\*\/\*/.test(entry.accept ?? '') && entry.accept?.includes(manifest.mediaType) !== true)
+      return oci(res, 404, 'MANIFEST_UNKNOWN');
     if (req.headers['if-none-match'] === `"${manifest.digest}"`)
       return void res.writeHead(304, { etag: `"${manifest.digest}"` }).end();
     await send(req, res, entry, faults, manifest.bytes, {
