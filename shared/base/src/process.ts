@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { isCoded, RAISE_LIMIT, systemCode } from './errors.ts';
 import { ended, isBug, throwIfBug } from './failure.ts';
@@ -104,26 +105,29 @@ interface Reloading<C> {
   readonly start: (config: C) => Promise<Adjustable<C>>;
 }
 
+/** Keys of files that members read at their start, and not again. */
+const READ_AT_START = ['cluster-document', 'cluster-key-file', 'node-secret-file'] as const;
+
 /**
  * Starts a service from its config and reads that again at SIGHUP; what a start would refuse changes nothing. `inForce`: the
- * keys that it then adjusts by, `part.key` for those of a section; what else has changed counts after a restart, and is named. One
- * reload at a time: what was read last is in force last.
+ * keys that it then adjusts by, `part.key` for those of a section; what else has changed since the start, or stands in a file that
+ * is read at a start alone, counts after a restart, and is named. One reload at a time: what was read last is in force last.
  */
 export async function reloadable<C extends object>(
   { load, check, start }: Reloading<C>,
   inForce: readonly string[],
 ): Promise<Service> {
   let config = load();
+  const begun = withFiles(config);
   const running = await start(config);
   let last: Promise<string> | undefined;
   const reload = async (): Promise<string> => {
     const next = load();
     await check(next);
     running.adjust(next);
-    const changed = changedKeys(config, next);
+    const now = changedKeys(config, next).filter((key) => inForce.includes(key));
+    const later = changedKeys(begun, withFiles(next)).filter((key) => !inForce.includes(key));
     config = next;
-    const later = changed.filter((key) => !inForce.includes(key));
-    const now = changed.filter((key) => inForce.includes(key));
     return `config reloaded; in force: ${now.join(', ') || 'nothing new'}${
       later.length === 0 ? '' : `; after a restart: ${later.join(', ')}`
     }`;
@@ -135,6 +139,26 @@ export async function reloadable<C extends object>(
       return await last;
     },
   };
+}
+
+/** A config with a hash of what stands in some of its files, in place of their names. */
+function withFiles(config: object): object {
+  const hashes = READ_AT_START.flatMap((key) => {
+    const hash = hashOf((config as Record<string, unknown>)[key]);
+    return hash === undefined ? [] : [[key, hash]];
+  });
+  return { ...config, ...Object.fromEntries(hashes) };
+}
+
+/** Undefined for a file that cannot be read: whoever needs it says so. */
+function hashOf(file: unknown): string | undefined {
+  if (typeof file !== 'string') return undefined;
+  try {
+    return createHash('sha256').update(readFileSync(file)).digest('hex');
+  } catch (error) {
+    throwIfBug(error);
+    return undefined;
+  }
 }
 
 /** Keys whose values differ: of a section its own keys. */

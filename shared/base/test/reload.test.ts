@@ -34,8 +34,38 @@ t.test('a reload says what is in force and what counts after a restart', async (
     'config reloaded; in force: limits.open; after a restart: id, limits.cache',
   );
   t.equal(seen.at(-1), config);
+  t.equal(
+    await service.reload?.(),
+    'config reloaded; in force: nothing new; after a restart: id, limits.cache',
+    'what was not restarted since is still to be',
+  );
+  config = { id: 'a', limits: { open: 2, cache: 1 } };
+  t.equal(await service.reload?.(), 'config reloaded; in force: nothing new', 'as it was started with');
   await service.stop();
   t.ok(isStopped);
+});
+
+t.test('a file that is read at a start alone is named when another text stands in it', async (t) => {
+  const dir = t.testdir({ document: 'one', key: '01' });
+  const files = { 'cluster-document': join(dir, 'document'), 'cluster-key-file': join(dir, 'key') };
+  const service = await reloadable(
+    {
+      load: () => ({ ...files, 'node-secret-file': join(dir, 'none'), level: 1 }),
+      check: () => undefined,
+      start: async () => ({ adjust: () => undefined, stop: async () => undefined }),
+    },
+    ['level'],
+  );
+  t.equal(await service.reload?.(), 'config reloaded; in force: nothing new');
+  writeFileSync(files['cluster-document'], 'two');
+  const said = 'config reloaded; in force: nothing new; after a restart: cluster-document';
+  t.equal(await service.reload?.(), said);
+  t.equal(await service.reload?.(), said);
+  writeFileSync(files['cluster-key-file'], '02');
+  t.equal(await service.reload?.(), `${said}, cluster-key-file`);
+  writeFileSync(files['cluster-document'], 'one');
+  writeFileSync(files['cluster-key-file'], '01');
+  t.equal(await service.reload?.(), 'config reloaded; in force: nothing new');
 });
 
 t.test('of two reloads at once the one that read the file last is in force last', async (t) => {
