@@ -149,10 +149,12 @@ export class BlobTable {
       const done = running.use();
       try {
         await this.#prove(name, signal);
-        return this.#lease(running, wish);
+        if (running.state === 'running') return this.#lease(running, wish);
       } finally {
         done();
       }
+      // It ended meanwhile, and its files are closed: what it brought is in the cache, or is asked for anew.
+      return await this.get(name, signal, range, isSecond);
     }
     let starting = this.#starting.get(name.digest);
     if (starting === undefined) {
@@ -173,7 +175,11 @@ export class BlobTable {
     }
     const started = await orAbort(starting, signal);
     if (started instanceof MemoryBlob) return this.#leaseOf(started, () => undefined);
-    if (started instanceof Download) return this.#lease(started, wish);
+    // As above, where the name of one that was being begun was proven.
+    if (started instanceof Download)
+      return started.state === 'running'
+        ? this.#lease(started, wish)
+        : await this.get(name, signal, range, isSecond);
     const passage = this.#passage(started.guide, started.finding.metainfo);
     return this.#leaseOf(passage, () => passage.close());
   }
