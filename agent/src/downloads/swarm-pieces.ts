@@ -71,8 +71,7 @@ export class SwarmPieces implements PieceStore {
     this.#reading += 1;
     clearTimeout(this.#idle);
     try {
-      this.#handle ??= this.#store.open(this.#digest);
-      const handle = await this.#handle;
+      const handle = await this.#opened();
       if (handle === undefined) throw new CodedError('BLOB_UNKNOWN', { detail: { digest: this.#digest } });
       return await handle.read(index * PIECE_BYTES + offset, into);
     } finally {
@@ -101,6 +100,18 @@ export class SwarmPieces implements PieceStore {
     const handle = this.#handle;
     this.#handle = undefined;
     handle?.then((open) => open?.close()).catch(ignoreFailure);
+  }
+
+  /** One that could not be opened, for want of a descriptor say, is tried again with the next read. */
+  async #opened(): Promise<BlobHandle | undefined> {
+    this.#handle ??= this.#store.open(this.#digest);
+    const opening = this.#handle;
+    try {
+      return await opening;
+    } catch (error) {
+      if (this.#handle === opening) this.#handle = undefined;
+      throw error;
+    }
   }
 
   #closeWhenIdle(): void {
