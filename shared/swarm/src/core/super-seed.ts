@@ -85,6 +85,7 @@ export class SuperSeed {
     if (sinceMs !== undefined && sinceMs !== GIVEN_UP)
       this.#takesMs += (nowMs - sinceMs - this.#takesMs) * TAKES_WEIGHT;
     link.offers.delete(index);
+    link.turnedAway.delete(index);
     this.#open.delete(index);
   }
 
@@ -109,8 +110,7 @@ export class SuperSeed {
     // What was suggested to another, or a peer has, is as good as given.
     const out = Math.max(this.#given[index]!, this.#offered[index]!, this.#holders[index]!);
     if (!free && !waited && out >= this.#limits.originCopies) {
-      if (!link.turnedAway.has(index) && link.turnedAway.size < this.#limits.sample)
-        link.turnedAway.set(index, nowMs);
+      this.#turnAway(link, index, nowMs);
       return false;
     }
     link.turnedAway.delete(index);
@@ -118,6 +118,17 @@ export class SuperSeed {
     this.#offered[index] = 1;
     this.#open.delete(index);
     return true;
+  }
+
+  /** Since when it was refused a piece is remembered, but for the oldest of too many: else it would be refused any other for ever. */
+  #turnAway({ turnedAway }: Link, index: number, nowMs: number): void {
+    if (turnedAway.has(index)) return;
+    turnedAway.set(index, nowMs);
+    if (turnedAway.size <= this.#limits.sample) return;
+    for (const oldest of turnedAway.keys()) {
+      turnedAway.delete(oldest);
+      return;
+    }
   }
 
   /**

@@ -193,3 +193,29 @@ t.test('where all are slow, nobody is late', async (t) => {
   );
   t.equal([...taken].slice(-50).filter(([, times]) => times > 1).length, 0);
 });
+
+t.test('who got from its peers what it was refused is heard as before', async (t) => {
+  const { seed, links, peer } = seeding(1, 400);
+  const [one, other] = [peer(), peer()];
+  for (let index = 0; index <= limits.sample; index++) {
+    seed.admit(one, index, links, 0);
+    t.notOk(seed.admit(other, index, links, 0), 'it is out');
+    if (index === limits.sample) break;
+    other.has.add(index);
+    seed.settle(other, index, 0);
+  }
+  t.ok(seed.admit(other, limits.sample, links, limits.refusedMs), 'no peer brought it');
+});
+
+t.test('of more refusals than are remembered the oldest are forgotten', async (t) => {
+  const { seed, links, peer } = seeding(1, 400);
+  const [one, other] = [peer(), peer()];
+  for (let index = 0; index <= limits.sample; index++) {
+    seed.admit(one, index, links, 0);
+    t.notOk(seed.admit(other, index, links, 0), 'it is out');
+  }
+  t.equal(other.turnedAway.size, limits.sample);
+  t.ok(seed.admit(other, limits.sample, links, limits.refusedMs), 'the newest is heard');
+  t.notOk(seed.admit(other, 0, links, limits.refusedMs), 'the oldest is refused once more');
+  t.ok(seed.admit(other, 0, links, 2 * limits.refusedMs));
+});
