@@ -132,6 +132,7 @@ async function answer(
   const gone = goneSignal(ctx);
   const { socket } = ctx.res;
   const idleMs = socket?.timeout;
+  const { untakenMs = UNTAKEN_MS } = options;
   const sink = {
     begin: () => {
       ctx.status = plan.status;
@@ -140,15 +141,18 @@ async function answer(
       ctx.respond = false;
       ctx.res.statusCode = plan.status;
       ctx.res.flushHeaders();
-      socket?.setTimeout(options.untakenMs ?? UNTAKEN_MS);
     },
     write: async (bytes: Uint8Array) => {
+      // While the source is what is waited for, the client takes nothing because there is nothing.
+      socket?.setTimeout(untakenMs);
       await write(ctx, bytes, gone);
+      socket?.setTimeout(0);
       options.onBytes?.(bytes.length);
     },
   };
   try {
     await sendBody(blob, plan, sink, options, gone);
+    socket?.setTimeout(untakenMs);
     ctx.res.end();
     if (!ctx.res.writableFinished) await once(ctx.res, 'finish', { signal: gone }).catch(ignoreFailure);
   } catch (error) {

@@ -1,4 +1,5 @@
 import { createConnection, type Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import { digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
@@ -177,6 +178,21 @@ t.test('a client that takes nothing is cut, and what it held comes back', async 
   t.notOk(socket.destroyed);
   socket.destroy();
   t.notOk((await drain((await get()).body)).cut, 'one that reads is served');
+});
+
+t.test('a client that waits for bytes is not taken for one that takes none', async (t) => {
+  const blob = new FakeBlob(2 * PIECE_BYTES, 'waits');
+  blob.land(0);
+  const untakenMs = 100;
+  const { get, served } = await serve(t, blob, { untakenMs, stallMs: 60_000 });
+  const body = drain((await get()).body);
+  await until(() => served.bytes === PIECE_BYTES, 'it has what is there');
+  await delay(5 * untakenMs);
+  blob.land(1);
+  blob.finish();
+  const { bytes, cut } = await body;
+  t.notOk(cut);
+  t.ok(blob.bytes.equals(bytes));
 });
 
 /** Asks for the blob and reads nothing. */
