@@ -1,5 +1,6 @@
 import { type Digest, isDigest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import { parseRepositoryName, parseTag, type RepositoryName } from '@sepia/base/names/repository';
 import { type Descriptor, parseManifest } from '@sepia/oci/manifest';
@@ -214,7 +215,7 @@ export class ImageCopy {
     return there.find((repository) => repository !== to);
   }
 
-  /** A mount that the target refuses (no right to the other repository, or it is not there) is an upload like any other. */
+  /** A mount that the target refuses (no right to the other repository, or it is not there), or breaks at, is an upload like any other. */
   async #begin(
     to: RepositoryName,
     mount: { readonly digest: Digest; readonly from: string } | undefined,
@@ -225,7 +226,10 @@ export class ImageCopy {
     try {
       return await client.begin(to, mount, signal);
     } catch (error) {
-      if (!isCoded(error, 'UPSTREAM_DENIED') && !isCoded(error, 'REPOSITORY_UNKNOWN')) throw error;
+      throwIfBug(error);
+      const isBroken = isCoded(error, 'BACKEND_DOWN') && error.detail['status'] !== undefined;
+      if (!isBroken && !isCoded(error, 'UPSTREAM_DENIED') && !isCoded(error, 'REPOSITORY_UNKNOWN'))
+        throw error;
       return await client.begin(to, undefined, signal);
     }
   }

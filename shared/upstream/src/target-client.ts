@@ -8,7 +8,7 @@ import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
 import type { Authenticator } from './authenticator.ts';
 import { Authority } from './authority.ts';
 import { apiUrl } from './core/api-url.ts';
-import { TARGET_CONNECT_MS, TARGET_HEADERS_MS, TARGET_READ_MS } from './deadlines/upstreams.ts';
+import { NO_CHUNKS_MS, TARGET_CONNECT_MS, TARGET_HEADERS_MS, TARGET_READ_MS } from './deadlines/upstreams.ts';
 import { type Answer, discard, down, exchange, header, type Method } from './exchange.ts';
 import { failureOf, NO_HEAD } from './failure.ts';
 import { redirectTarget } from './redirect.ts';
@@ -54,6 +54,10 @@ const SINGLE_BYTES = 4 * 1024 * 1024;
 const CHUNK_BYTES = 32 * 1024 * 1024;
 /** Requests of one blob in a row that brought no byte until it fails. */
 const MAX_FRUITLESS = 3;
+/** What registries answer to what they took. */
+const TAKEN = [200, 201, 202, 204];
+/** Answers of a registry that takes no chunks, or none of this size; 500 to what closes a session of them. */
+const NO_CHUNKS = [400, 404, 405, 411, 413, 415, 416, 422, 500, 501];
 
 /**
  * Writes to another registry over the distribution API, with Basic or token authentication. Failures have the codes of
@@ -66,6 +70,8 @@ export class TargetClient {
   readonly #gate: SlotGate;
   readonly #authority: Authority;
   readonly #auth: Authenticator;
+  /** Until when blobs go whole, as chunks were refused and one PUT was not. */
+  #wholeUntilMs = 0;
 
   constructor(deps: TargetClientDeps, options: { readonly connections: number }) {
     this.#deps = deps;
@@ -163,7 +169,7 @@ export class TargetClient {
     }
     const call = { method: 'POST', url, repository, unknown: 'REPOSITORY_UNKNOWN' } as const;
     const headers = { 'content-length': '0' };
-    const answer = await this.#send({ ...call, from: mount?.from, headers, accept: [201, 202] }, signal);
+    const answer = await this.#send({ ...call, from: mount?.from, headers, accept: TAKEN }, signal);
     discard(answer);
     if (answer.status === 201 && mount !== undefined) return { type: 'mounted' };
     return { type: 'session', url: this.#location(answer) };
@@ -171,28 +177,45 @@ export class TargetClient {
 
   /**
    * Sends a blob into a session: small ones in one PUT, others in chunks; a chunk that was cut goes on where the target
-   * says that it stands. `onBytes` hears of bytes on their way.
+   * says that it stands. A target that takes none gets all of it in one PUT of another session, and so do the next ones for a while.
    */
   async upload(blob: OutgoingBlob, session: URL, signal: AbortSignal): Promise<void> {
+    const { nowMs } = this.#deps;
+    if (blob.sizeBytes <= SINGLE_BYTES || nowMs() < this.#wholeUntilMs)
+      return await this.#close(blob, session, 0, signal);
+    try {
+      await this.#inChunks(blob, session, signal);
+    } catch (error) {
+      throwIfBug(error);
+      signal.throwIfAborted();
+      if (!isCoded(error) || !NO_CHUNKS.includes(Number(error.detail['status']))) throw error;
+      const begun = await this.begin(blob.repository, undefined, signal);
+      if (begun.type === 'session') await this.#close(blob, begun.url, 0, signal);
+      this.#wholeUntilMs = nowMs() + NO_CHUNKS_MS;
+    }
+  }
+
+  async #inChunks(blob: OutgoingBlob, session: URL, signal: AbortSignal): Promise<void> {
     let url = session;
     let offset = 0;
     let fruitless = 0;
-    if (blob.sizeBytes > SINGLE_BYTES) {
-      while (offset < blob.sizeBytes) {
-        const end = Math.min(blob.sizeBytes, offset + CHUNK_BYTES);
-        try {
-          const answer = await this.#patch(blob, url, offset, end, signal);
-          url = this.#location(answer);
-          offset = end;
-          fruitless = 0;
-        } catch (error) {
-          throwIfBug(error);
-          signal.throwIfAborted();
-          if (!mayResume(error) || ++fruitless > MAX_FRUITLESS) throw error;
-          const where = await this.#where(blob, url, signal);
-          if (where.offset > offset) fruitless = 0;
-          ({ url, offset } = where);
-        }
+    while (offset < blob.sizeBytes) {
+      const end = Math.min(blob.sizeBytes, offset + CHUNK_BYTES);
+      try {
+        const answer = await this.#patch(blob, url, offset, end, signal);
+        // Without a next address it is the same.
+        if (header(answer, 'location') !== undefined) url = this.#location(answer);
+        offset = end;
+        fruitless = 0;
+      } catch (error) {
+        throwIfBug(error);
+        signal.throwIfAborted();
+        if (!mayResume(error) || ++fruitless > MAX_FRUITLESS) throw error;
+        const where = await this.#where(blob, url, signal);
+        // It stands where the chunk begins: what it does not take is the chunk.
+        if (isCoded(error, 'RANGE_INVALID') && where.offset === offset) throw error;
+        if (where.offset > offset) fruitless = 0;
+        ({ url, offset } = where);
       }
     }
     await this.#close(blob, url, offset, signal);
@@ -213,7 +236,7 @@ export class TargetClient {
         repository,
         headers: { 'content-type': mediaType, 'content-length': String(bytes.length) },
         body: () => bytes,
-        accept: [200, 201],
+        accept: TAKEN,
         unknown: 'REPOSITORY_UNKNOWN',
         item: reference,
       },
@@ -256,7 +279,7 @@ export class TargetClient {
     const { repository, digest } = blob;
     const call = { method: 'PATCH', url, repository, unknown: 'UPLOAD_UNKNOWN', item: digest } as const;
     const answer = await this.#send(
-      { ...call, headers, body: () => blob.open(start, end), accept: [202] },
+      { ...call, headers, body: () => blob.open(start, end), accept: TAKEN },
       signal,
     );
     discard(answer);
@@ -266,14 +289,15 @@ export class TargetClient {
   async #close(blob: OutgoingBlob, session: URL, offset: number, signal: AbortSignal): Promise<void> {
     const { repository, digest, sizeBytes } = blob;
     const url = new URL(session);
-    url.searchParams.set('digest', digest);
+    // What is there stays as it is written: it may be signed.
+    url.search += `${url.search === '' ? '?' : '&'}digest=${encodeURIComponent(digest)}`;
     const headers = {
       'content-type': 'application/octet-stream',
       'content-length': String(sizeBytes - offset),
     };
     const body = offset < sizeBytes ? () => blob.open(offset, sizeBytes) : undefined;
     const call = { method: 'PUT', url, repository, unknown: 'UPLOAD_UNKNOWN', item: digest } as const;
-    discard(await this.#send({ ...call, headers, body, accept: [201, 204] }, signal));
+    discard(await this.#send({ ...call, headers, body, accept: TAKEN }, signal));
   }
 
   /** Where a session stands. `Range: 0-0` of an empty one cannot be told from one byte: the target refuses then, and all begins anew. */
@@ -282,7 +306,9 @@ export class TargetClient {
     const call = { method: 'GET', url, repository, unknown: 'UPLOAD_UNKNOWN', item: digest } as const;
     const answer = await this.#send({ ...call, accept: [200, 202, 204] }, signal);
     discard(answer);
-    const last = Number(/^(?:bytes=)?0-(\d{1,15})$/.exec(header(answer, 'range') ?? '')?.[1] ?? 0);
+    const last = Number(
+      /^(?:bytes[= ])?0-(\d{1,15})(?:\/.*)?$/.exec(header(answer, 'range') ?? '')?.[1] ?? 0,
+    );
     const offset = last === 0 ? 0 : last + 1;
     if (offset > blob.sizeBytes)
       throw new CodedError('UPLOAD_UNKNOWN', { message: `${this.host} has more bytes than were sent` });
@@ -341,7 +367,8 @@ export class TargetClient {
 
 /** A cut connection or a failure of the server may have left bytes there; a 416 says that it stands elsewhere. */
 function mayResume(error: unknown): boolean {
-  return isCoded(error, 'BACKEND_DOWN') || isCoded(error, 'RANGE_INVALID');
+  if (isCoded(error, 'BACKEND_DOWN')) return error.detail['status'] !== 501;
+  return isCoded(error, 'RANGE_INVALID');
 }
 
 function scopeOf(call: Call): string {

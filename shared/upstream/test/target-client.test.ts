@@ -1,3 +1,5 @@
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
 import { digestOf } from '@sepia/base/digest';
 import { silentLogger } from '@sepia/base/log';
@@ -9,9 +11,18 @@ import { failure, REPOSITORY, soon } from './client-fixture.ts';
 
 const MIB = 1024 * 1024;
 
-async function start(t: Test) {
+async function listening(t: Test, server: Server): Promise<string> {
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+async function start(t: Test, url?: string) {
   const target = await TestTarget.start(t);
-  const to = { url: target.url, insecure: false, 'redirect-hosts': [], 'realm-hosts': [] };
+  const to = { url: url ?? target.url, insecure: false, 'redirect-hosts': [], 'realm-hosts': [] };
   const client = openTargetClient(
     { env: {}, log: silentLogger(), nowMs: Date.now, dateMs: Date.now },
     { name: 'behind', to, caKey: 'ca', account: { name: 'behind', config: undefined }, connections: 4 },
@@ -81,4 +92,47 @@ t.test('a registry that is away, refuses, or asks for patience is told apart', a
   t.ok(await has(bytes));
   await target.down();
   await failure(has(bytes), 'BACKEND_DOWN');
+});
+
+t.test('a registry that takes no chunks, or none so large, gets a blob in one request', async (t) => {
+  for (const status of [400, 404, 405, 413, 416, 501]) {
+    const { target, send, stored } = await start(t);
+    target.fault = (method) => (method === 'PATCH' ? { status } : undefined);
+    const bytes = seededBytes(5 * MIB, `${status}`);
+    await send(bytes);
+    t.ok(stored(bytes)?.equals(bytes), `${status}`);
+    const patches = (): number => target.requests.filter((one) => one.startsWith('PATCH')).length;
+    t.equal(patches(), 1, 'what is refused is not sent again');
+    const next = seededBytes(5 * MIB, `${status} next`);
+    await send(next);
+    t.ok(stored(next)?.equals(next));
+    t.equal(patches(), 1, 'nor is the next one');
+  }
+  const { target, send, stored } = await start(t);
+  let puts = 0;
+  target.fault = (method) => (method === 'PUT' && ++puts === 1 ? { status: 500 } : undefined);
+  const bytes = seededBytes(5 * MIB, 'empty PUT');
+  await send(bytes);
+  t.ok(stored(bytes)?.equals(bytes), 'nor where it fails at the empty request that closes a session');
+  target.fault = () => ({ status: 403 });
+  await failure(send(seededBytes(5 * MIB, 'no right')), 'UPSTREAM_DENIED');
+});
+
+t.test('whatever says that it was taken was taken; signed addresses stay as they are', async (t) => {
+  for (const status of [200, 201, 202, 204]) {
+    const seen: string[] = [];
+    const server = createServer((req, res) => {
+      seen.push(`${req.method} ${req.url}`);
+      const location = `/v2/${REPOSITORY}/blobs/uploads/1?sig=a%20b~c%2Fd==`;
+      req.resume().on('end', () => {
+        res.writeHead(status, req.method === 'POST' ? { location } : {}).end();
+      });
+    });
+    const { client, send } = await start(t, await listening(t, server));
+    await send(seededBytes(5 * MIB, `${status}`));
+    await send(seededBytes(9, `${status}`));
+    await client.putManifest(REPOSITORY, 'v1', { bytes: Buffer.from('{}'), mediaType: 'a/b' }, soon());
+    t.equal(seen.filter((one) => /^P(?:ATCH|UT) .*\?sig=a%20b~c%2Fd==/.test(one)).length, 3);
+    t.ok(seen.some((one) => one.includes(`d==&digest=sha256%3A`)));
+  }
 });

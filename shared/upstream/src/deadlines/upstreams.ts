@@ -30,6 +30,8 @@ export const TARGET_CONNECT_MS = 5_000;
 export const TARGET_HEADERS_MS = 60_000;
 /** The answer to a question at a target, a slot to ask it, and the longest silence of a body. */
 export const TARGET_READ_MS = 30_000;
+/** A target that refused chunks, and took the same blob in one request, is sent whole blobs for this long. */
+export const NO_CHUNKS_MS = 3_600_000;
 
 // Token services.
 /** A token that an answer of 404 may be the fault of is believed this long after it was given. */
