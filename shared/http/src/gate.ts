@@ -1,4 +1,4 @@
-import { CodedError } from '@sepia/base/errors';
+import { CodedError, isCoded } from '@sepia/base/errors';
 import type { Context, Middleware } from 'koa';
 import { type Guard, guardOf, type OpenRoutes } from './open-routes.ts';
 import { isOwnHost } from './own-host.ts';
@@ -44,7 +44,10 @@ export function createGate(deps: GateDeps): Gate {
     if (!ctx.url.startsWith('/')) toOriginForm(ctx as Context);
     if (verifier !== undefined && claimsSigned(ctx as Context)) {
       demandTls(ctx.req.socket, 'members');
-      await verifyRequest(ctx as Context, verifier);
+      await verifyRequest(ctx as Context, verifier).catch((error: unknown) => {
+        if (isCoded(error, 'SIGNATURE_INVALID')) endConnection(ctx as Context);
+        throw error;
+      });
     } else {
       demandTls(ctx.req.socket, 'strangers');
       if (deps.hosts !== undefined) demandOwnHost(ctx as Context, deps.hosts(), LISTENER_REMEDY);
@@ -55,6 +58,23 @@ export function createGate(deps: GateDeps): Gate {
     await next();
   };
   return Object.assign(gate, { isGate: true } as const);
+}
+
+/**
+ * Ends the connection with the answer. Who was led here by a name that is another's by now would ask the wrong member for as long
+ * as it lasts: the next one may lead elsewhere.
+ */
+function endConnection(ctx: Context): void {
+  const { req, res } = ctx;
+  if (req.complete) {
+    ctx.set('Connection', 'close');
+    return;
+  }
+  // What is still being sent would meet a reset, and its sender no answer.
+  res.once('finish', () => {
+    if (req.complete) req.socket.end();
+    else req.once('end', () => req.socket.end());
+  });
 }
 
 /** One `Host`, so that nobody before or after this process reads another one; HTTP/1 only (RFC 9112 2.3, 3.2). */
