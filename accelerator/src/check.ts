@@ -32,7 +32,7 @@ export async function checkAccelerator(
     env,
     ...quiet,
     dateMs: steadyMs,
-    encryption: undefined,
+    member: {},
   });
   await registries.close();
   checkFolders(config.data, 'data');

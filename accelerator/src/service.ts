@@ -107,7 +107,7 @@ async function openParts({ config, env, cluster, clusterKey, id, log, stops }: G
     log,
     nowMs: steadyMs,
     dateMs,
-    encryption: dialling.encryption,
+    member: dialling,
   });
   stops.push('registries', () => registries.close());
   const pool = new PackPool(config.threads ?? fittingThreads(availableParallelism(), processMemoryBytes()));

@@ -1,7 +1,7 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
 import type { Cluster } from '@sepia/cluster/cluster';
-import type { MemberEncryption } from '@sepia/http/tls/cluster-encryption';
+import type { MemberDialling } from '@sepia/http/sockets';
 import { DIRECT, openTargetClient } from '@sepia/upstream/client-setup';
 import type { CredentialConfig } from '@sepia/upstream/credentials/open';
 import type { TargetClient } from '@sepia/upstream/target-client';
@@ -26,8 +26,8 @@ interface Deps {
   readonly log: Logger;
   readonly nowMs: () => number;
   readonly dateMs: () => number;
-  /** How members encrypt what they say to each other. */
-  readonly encryption: MemberEncryption | undefined;
+  /** How members are dialled. */
+  readonly member: MemberDialling;
 }
 
 const CONNECTIONS = 8;
@@ -108,6 +108,6 @@ function openAt(deps: Deps, name: string, url: string, ns?: string): TargetClien
     caKey: `upstreams.${name}.ca`,
     account: { name, config: deps.credentials[name] },
     connections: CONNECTIONS,
-    ...(ns === undefined ? {} : { ns, encryption: deps.encryption }),
+    ...(ns === undefined ? {} : { ns, member: deps.member }),
   });
 }

@@ -1,8 +1,7 @@
 import type { NamedFile } from '@sepia/base/config/live-texts';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
-import type { ProxyAddress } from '@sepia/http/sockets';
-import type { MemberEncryption } from '@sepia/http/tls/cluster-encryption';
+import type { MemberDialling, ProxyAddress } from '@sepia/http/sockets';
 import { liveTls } from '@sepia/http/tls/tls-texts';
 import { type ProxyEnvironment, parseProxy, proxyEnvironment, proxyFor } from './core/proxy-choice.ts';
 import type { Home } from './core/reach.ts';
@@ -74,8 +73,8 @@ interface TargetConfig {
   readonly connections: number;
   /** Said in `ns` of each request. */
   readonly ns?: string;
-  /** Where it is a proxy of the cluster: how members encrypt. */
-  readonly encryption?: MemberEncryption | undefined;
+  /** Where it is a proxy of the cluster: how members are dialled. */
+  readonly member?: MemberDialling | undefined;
 }
 
 /** Opens the client that writes to a registry. @throws {CodedError} `CONFIG_INVALID` that names the key */
@@ -87,7 +86,7 @@ export function openTargetClient(
     readonly nowMs: () => number;
     readonly dateMs: () => number;
   },
-  { name, to, caKey, account, connections, ns, encryption }: TargetConfig,
+  { name, to, caKey, account, connections, ns, member }: TargetConfig,
 ): TargetClient {
   const home = homeOf(to);
   const identity = openCredentials(deps, account.name, account.config, home.base);
@@ -103,7 +102,7 @@ export function openTargetClient(
       proxyFor: proxiesOf(to.proxy, proxyAuthorization, proxyEnvironment(deps.env)),
       log: deps.log,
       nowMs: deps.nowMs,
-      encryption,
+      member,
       ...(ns === undefined ? {} : { ns }),
     },
     { connections },

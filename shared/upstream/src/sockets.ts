@@ -2,8 +2,12 @@ import { type LookupAddress, lookup as systemLookup } from 'node:dns';
 import type { LookupFunction } from 'node:net';
 import { CodedError, REDIRECT_REFUSED } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import { createDispatcher, type Dispatcher, type ProxyAddress } from '@sepia/http/sockets';
-import type { MemberEncryption } from '@sepia/http/tls/cluster-encryption';
+import {
+  createDispatcher,
+  type Dispatcher,
+  type MemberDialling,
+  type ProxyAddress,
+} from '@sepia/http/sockets';
 import type { TlsTexts } from '@sepia/http/tls/tls-texts';
 import {
   type AddressClass,
@@ -32,8 +36,8 @@ interface SocketsDeps {
   /** Certificates as they are at this moment. */
   readonly tls?: { current(): TlsTexts } | undefined;
   readonly resolve?: Resolve | undefined;
-  /** The registry is a proxy of the cluster, which encrypts what its members say. */
-  readonly encryption?: MemberEncryption | undefined;
+  /** The registry is a proxy of the cluster: how its members are dialled. */
+  readonly member?: MemberDialling | undefined;
 }
 
 interface SocketsOptions {
@@ -81,10 +85,10 @@ export class UpstreamSockets {
     // One pool for each kind of place: a connection that one of them may use is not handed to another.
     const isHome =
       portOf(url) === portOf(this.#deps.home.base) && url.hostname === this.#deps.home.base.hostname;
-    const encryption = isHome ? this.#deps.encryption : undefined;
-    const key = JSON.stringify([proxy?.url ?? '', place, purpose, encryption !== undefined]);
+    const member = isHome ? this.#deps.member : undefined;
+    const key = JSON.stringify([proxy?.url ?? '', place, purpose, member !== undefined]);
     const tls = this.#deps.tls?.current() ?? NO_TLS;
-    return this.#pools.get(key, { tls, proxy }, (terms) => this.#create(place, purpose, terms, encryption));
+    return this.#pools.get(key, { tls, proxy }, (terms) => this.#create(place, purpose, terms, member));
   }
 
   /** Cuts all connections. Idempotent. */
@@ -97,7 +101,7 @@ export class UpstreamSockets {
     place: Place,
     purpose: Purpose,
     { tls, proxy }: PoolTerms,
-    encryption: MemberEncryption | undefined,
+    member: MemberDialling | undefined,
   ): Dispatcher {
     if (this.#closed !== undefined) throw this.#closed;
     const { connections, connectTimeoutMs, insecure } = this.#options;
@@ -109,7 +113,8 @@ export class UpstreamSockets {
       connectTimeoutMs,
       insecure,
       readsBodies: true,
-      encryption,
+      encryption: member?.encryption,
+      furtherAddresses: member?.furtherAddresses,
       ...(ca === undefined ? {} : { ca }),
       ...(isKnown ? { certificate } : {}),
       ...(isKnown && key !== undefined ? { key } : {}),

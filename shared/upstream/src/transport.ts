@@ -1,7 +1,6 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
-import type { ProxyAddress } from '@sepia/http/sockets';
-import type { MemberEncryption } from '@sepia/http/tls/cluster-encryption';
+import type { MemberDialling, ProxyAddress } from '@sepia/http/sockets';
 import type { TlsTexts } from '@sepia/http/tls/tls-texts';
 import type { BearerChallenge } from '@sepia/oci/www-authenticate';
 import type { Authorizer, UpstreamChallenge } from './authenticator.ts';
@@ -29,8 +28,8 @@ export interface RegistryAccess {
   /** The proxy for a URL; without it every request goes straight. */
   readonly proxyFor?: ((url: URL) => ProxyAddress | undefined) | undefined;
   readonly resolve?: Resolve | undefined;
-  /** It is a proxy of the cluster: how members encrypt. */
-  readonly encryption?: MemberEncryption | undefined;
+  /** It is a proxy of the cluster: how members are dialled. */
+  readonly member?: MemberDialling | undefined;
 }
 
 interface TransportDeps extends RegistryAccess {
@@ -293,9 +292,9 @@ export function socketsOf(
   access: RegistryAccess,
   limits: { readonly connections: number; readonly connectTimeoutMs: number },
 ): UpstreamSockets {
-  const { upstream, home, insecure, tls, resolve, encryption } = access;
+  const { upstream, home, insecure, tls, resolve, member } = access;
   const proxyFor = access.proxyFor ?? (() => undefined);
-  return new UpstreamSockets({ upstream, home, proxyFor, tls, resolve, encryption }, { ...limits, insecure });
+  return new UpstreamSockets({ upstream, home, proxyFor, tls, resolve, member }, { ...limits, insecure });
 }
 
 /** True for an `Authorization` that a registry counts as a try to log in. */

@@ -1,7 +1,7 @@
 import type { TLSSocket } from 'node:tls';
 import { silentLogger } from '@sepia/base/log';
 import { HttpListener } from '@sepia/http/listener';
-import { createDispatcher } from '@sepia/http/sockets';
+import { createDispatcher, type FurtherAddresses } from '@sepia/http/sockets';
 import { type MemberEncryption, memberEncryption } from '@sepia/http/tls/cluster-encryption';
 import { listenerTls } from '@sepia/http/tls/listener-tls';
 import t from 'tap';
@@ -12,7 +12,11 @@ const KEY = Buffer.alloc(32, 7);
 const OWN = { log: silentLogger(), nowMs: () => performance.now(), dateMs: () => Date.now(), env: {} };
 
 /** Writes to a proxy of the cluster. */
-const clientOf = (url: string, encryption: MemberEncryption | undefined) =>
+const clientOf = (
+  url: string,
+  encryption: MemberEncryption | undefined,
+  furtherAddresses?: FurtherAddresses,
+) =>
   openTargetClient(OWN, {
     name: 'local',
     to: { url, insecure: false, 'redirect-hosts': [], 'realm-hosts': [] },
@@ -20,7 +24,7 @@ const clientOf = (url: string, encryption: MemberEncryption | undefined) =>
     account: { name: 'local', config: undefined },
     connections: 2,
     ns: 'local',
-    encryption,
+    member: { encryption, furtherAddresses },
   });
 
 t.test('a proxy of the cluster is written to as the policy of the cluster says', async (t) => {
@@ -83,3 +87,25 @@ t.test('sockets to members never lead through an HTTP proxy', async (t) => {
   const encryption = memberEncryption('on', KEY);
   t.throws(() => createDispatcher({ encryption, proxy: { url: 'http://127.0.0.1:1' } }), TypeError);
 });
+
+t.test(
+  'a proxy of the cluster is written to at its second address where the first leads to nobody',
+  async (t) => {
+    let came = 0;
+    const listener = await HttpListener.start(
+      (_, res) => {
+        came += 1;
+        res.writeHead(404).end();
+      },
+      '127.0.0.1:0',
+      'listen',
+    );
+    t.teardown(() => listener.stop(0));
+    const client = clientOf(`http://127.0.0.2:${new URL(listener.url).port}`, undefined, () => [
+      listener.url,
+    ]);
+    t.equal(await client.headManifest('team/app', '1', soon()), undefined);
+    await client.close();
+    t.ok(came > 0);
+  },
+);

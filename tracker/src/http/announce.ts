@@ -79,8 +79,8 @@ async function torrent(ctx: Context, deps: AnnounceDeps, digest: string): Promis
   });
   const facts = await desk.torrent(name, waiting(ctx, deps));
   const file = torrentFile(facts, {
-    announce: cluster.trackers(name.digest).map(({ urls }) => announceUrl(urls[0]!, name)),
-    webSeeds: cluster.members('proxy').map(({ urls }) => webSeedUrl(urls[0]!, name)),
+    announce: cluster.trackers(name.digest).flatMap(({ urls }) => urls.map((url) => announceUrl(url, name))),
+    webSeeds: cluster.members('proxy').flatMap(({ urls }) => urls.map((url) => webSeedUrl(url, name))),
   });
   ctx.type = TORRENT_TYPE;
   ctx.set('Content-Disposition', `attachment; filename="${torrentName(name.digest)}.torrent"`);
