@@ -8,7 +8,7 @@ export interface ByteRange {
 
 /**
  * What a `Range` header asks of a body of `sizeBytes` (RFC 9110, 14.2). `whole` when there is no header, when
- * it is not in bytes or not well-formed: the header is then ignored.
+ * it is not in bytes or not well-formed, and of an empty body, no part of which could be named: the header is then ignored.
  * `openEnded`: a single `N-`, as clients send to resume.
  */
 export type RangeRequest =
@@ -21,7 +21,7 @@ export const MAX_RANGES = 64;
 
 /** @throws {CodedError} `RANGE_INVALID` when no part overlaps the body, `REQUEST_INVALID` for more than {@link MAX_RANGES} parts */
 export function parseRange(header: string | undefined, sizeBytes: number): RangeRequest {
-  if (header === undefined || header === '') return { type: 'whole' };
+  if (header === undefined || header === '' || sizeBytes === 0) return { type: 'whole' };
   const found = /^bytes\s*=\s*(.+)$/i.exec(header.trim());
   if (found === null) return { type: 'whole' };
   const specs = found[1]!.split(',').map((spec) => spec.trim());
@@ -78,9 +78,7 @@ export function rangeWish(header: string, sizeBytes?: number): RangeWish {
 function one(first: string, last: string, sizeBytes: number): ByteRange | undefined | 'malformed' {
   if (first === '') {
     const length = Number(last);
-    return length === 0 || sizeBytes === 0
-      ? undefined
-      : { start: Math.max(0, sizeBytes - length), end: sizeBytes - 1 };
+    return length === 0 ? undefined : { start: Math.max(0, sizeBytes - length), end: sizeBytes - 1 };
   }
   const start = Number(first);
   if (last !== '' && Number(last) < start) return 'malformed';

@@ -82,11 +82,16 @@ t.test('a range outside the body is refused', async (t) => {
     ['bytes=10-', 10],
     ['bytes=10-20', 10],
     ['bytes=-0', 10],
-    ['bytes=0-', 0],
-    ['bytes=-5', 0],
     ['bytes=20-,30-', 10],
   ] as const) {
     t.throws(() => parseRange(header, sizeBytes), { code: 'RANGE_INVALID', detail: { sizeBytes } }, header);
+  }
+});
+
+t.test('of an empty body every range is all of it', async (t) => {
+  for (const header of ['bytes=0-', 'bytes=0-1023', 'bytes=-5', 'bytes=-0', 'bytes=7-9', 'bytes=0-0,2-3']) {
+    t.same(parseRange(header, 0), { type: 'whole' }, header);
+    t.same(rangeWish(header, 0), { want: 'all' }, header);
   }
 });
 

@@ -39,6 +39,16 @@ t.test('answers to odd questions', async (t) => {
       }
   });
 
+  await t.test('a part of what is empty is all of it', async (t) => {
+    const empty = Buffer.alloc(0);
+    await pushBlob(proxy, 'team/app', empty);
+    for (const door of doors)
+      for (const range of ['bytes=0-', 'bytes=0-1023', 'bytes=-5', 'bytes=0-0,2-3']) {
+        const got = await call('GET', `${door}/v2/team/app/blobs/${digestOf(empty)}`, { headers: { range } });
+        t.same([got.status, got.headers['content-length']], [200, '0'], `${door} ${range}`);
+      }
+  });
+
   await t.test('a page larger than any is the largest', async (t) => {
     await pushBlob(proxy, 'team/app', CONFIG);
     await pushManifest(proxy, 'team/app', FIELDS, 'v2');
