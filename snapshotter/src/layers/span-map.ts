@@ -1,6 +1,6 @@
 import type { FileHandle } from 'node:fs/promises';
-import { systemCode } from '@sepia/base/errors';
-import { newHandle, openHandle, syncHandle, writeAll } from '@sepia/store/files/disk-files';
+import { isCoded, systemCode } from '@sepia/base/errors';
+import { newHandle, openHandle, readPart, syncHandle, writeAll } from '@sepia/store/files/disk-files';
 
 /** `SEPIAMAP` had no sums: what is on disk from then is fetched again. */
 const MAGIC = 'SEPIAMP2';
@@ -43,7 +43,7 @@ export class SpanMap {
     const file = await openOrMake(path);
     const map = new SpanMap(file, path, bootId, spans);
     const bytes = Buffer.alloc(map.#sumsAt + 4 * blocks);
-    const { bytesRead } = await file.read(bytes, 0, bytes.length, 0);
+    const bytesRead = await readIfSound(file, path, bytes);
     const isOurs = bytesRead === bytes.length && bytes.toString('latin1', 0, 8) === MAGIC;
     const isBelieved =
       isOurs && (bytes[CLEAN_AT] === 1 || bytes.toString('latin1', BOOT_AT, BOOT_AT + BOOT_BYTES) === bootId);
@@ -119,5 +119,15 @@ async function openOrMake(path: string): Promise<FileHandle> {
   } catch (error) {
     if (systemCode(error) !== 'ENOENT') throw error;
     return await newHandle(path);
+  }
+}
+
+/** How many bytes were read; none where the disk fails: what they say of is fetched again. */
+async function readIfSound(file: FileHandle, path: string, into: Uint8Array): Promise<number> {
+  try {
+    return await readPart(file, path, into, 0);
+  } catch (error) {
+    if (!isCoded(error, 'DISK_CORRUPT')) throw error;
+    return 0;
   }
 }

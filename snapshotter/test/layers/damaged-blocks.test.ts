@@ -8,6 +8,7 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
+import { open as openFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { CodedError } from '@sepia/base/errors';
@@ -224,6 +225,33 @@ t.test('a disk that reads nothing and takes nothing: all is read by memory, and 
   const next = await open();
   await next.check(async () => true);
   t.ok(next.isSound, 'the next daemon writes it anew');
+  await next.close();
+});
+
+t.test('a map that the disk does not read says nothing: the layer is fetched again', async (t) => {
+  const { map, agent, open } = made(t.testdir());
+  const layer = await open();
+  t.ok(await rightAt(layer, 0, WHOLE.length));
+  await layer.close();
+  const { asked } = agent;
+  const mapBytes = readFileSync(map).length;
+  const handle = await openFile(map);
+  const files = Object.getPrototypeOf(handle) as {
+    read: (into: Buffer, ...more: number[]) => Promise<object>;
+  };
+  await handle.close();
+  const { read } = files;
+  const end = (): void => void Object.assign(files, { read });
+  t.teardown(end);
+  files.read = async function (into, ...more) {
+    if (into.length === mapBytes) throw Object.assign(new Error('EIO: i/o error, read'), { code: 'EIO' });
+    return await read.call(this, into, ...more);
+  };
+  const next = await open();
+  end();
+  t.equal(next.presence.count, 0);
+  t.ok(await rightAt(next, 0, WHOLE.length));
+  t.ok(agent.asked > asked);
   await next.close();
 });
 
