@@ -52,7 +52,8 @@ export interface PushIntents {
   ): Promise<() => Promise<void>>;
 }
 
-interface PushDeps {
+/** What a push of a manifest goes through. */
+export interface PushDeps {
   readonly store: BlobStore;
   /** Size of a blob that this origin does not have, where another one tells it. */
   readonly sizeOf: (name: BlobName) => Promise<number | undefined>;

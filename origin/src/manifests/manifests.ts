@@ -17,31 +17,23 @@ import {
   parseManifest,
 } from '@sepia/oci/manifest';
 import type { Reference } from '@sepia/oci/route';
-import type { BlobStore } from '@sepia/store/blob-store';
 import { acknowledged } from '../blobs/acknowledged.ts';
 import type { Blobs } from '../blobs/blobs.ts';
-import type { Kept } from '../blobs/kept.ts';
 import type { Repair } from '../blobs/repair.ts';
-import type { Replicator } from '../blobs/replicator.ts';
 import type { CachedCopies } from '../cached/cached-copies.ts';
 import type { Members } from '../cluster/members.ts';
 import { MANIFEST_COPY_MS } from '../deadlines/members.ts';
 import { MANIFEST_BODY_MS, REVALIDATE_MS } from '../deadlines/upstreams.ts';
 import type { ReadManifest } from '../fence/closure.ts';
-import type { ContentGuard } from '../fence/content-guard.ts';
 import type { LinkProofs } from '../proofs/link-proofs.ts';
 import { isTakenAway, recordOf, type TagRecord, type TagState } from '../records/core/tag-record.ts';
-import type { LinkEntry, Links } from '../records/links.ts';
-import type { Quotas } from '../records/quotas.ts';
-import type { Referrers } from '../records/referrers.ts';
-import { isQuorumProblem, type TagName, type Tags } from '../records/tags.ts';
+import type { LinkEntry } from '../records/links.ts';
+import { isQuorumProblem, type TagName } from '../records/tags.ts';
 import { decideTag, mayAsk, staleAge } from '../upstream/core/tag-policy.ts';
-import type { RegistryBehind } from '../upstream/registry-behind.ts';
 import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
-import type { Upstreams } from '../upstream/upstreams.ts';
 import { askLeader } from './ask-leader.ts';
 import { ManifestCache, type StoredManifest } from './manifest-cache.ts';
-import { descriptorLinks, type ManifestPush, type PushIntents, pushManifest } from './manifest-push.ts';
+import { descriptorLinks, type ManifestPush, type PushDeps, pushManifest } from './manifest-push.ts';
 import { manifestFromBackend } from './manifest-readback.ts';
 import type { Recheck } from './recheck.ts';
 
@@ -63,24 +55,14 @@ export interface ManifestWish {
   readonly signal?: AbortSignal | undefined;
 }
 
-interface ManifestsDeps {
+/** Beside what a push needs, of which it makes two parts itself: what finds and checks manifests. */
+interface ManifestsDeps extends Omit<PushDeps, 'read' | 'sizeOf'> {
   readonly members: Members;
-  readonly store: BlobStore;
   readonly blobs: Blobs;
   readonly cachedCopies: Pick<CachedCopies, 'lookAfter'>;
-  readonly links: Links;
-  readonly keeps: Pick<Kept, 'byOwners'>;
   readonly proofs: LinkProofs;
-  readonly tags: Tags;
-  readonly quotas: Pick<Quotas, 'check' | 'hold' | 'release'>;
-  readonly referrers: Referrers;
-  readonly replicator: Replicator;
-  readonly replication: PushIntents;
-  readonly behind: Pick<RegistryBehind, 'look'>;
-  readonly upstreams: Upstreams;
   readonly recheck: Recheck;
   readonly repair: Pick<Repair, 'noteRotten'>;
-  readonly guard: Pick<ContentGuard, 'using' | 'writing'>;
   readonly log: Logger;
   readonly nowMs: () => number;
 }
