@@ -2,8 +2,7 @@ import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import t from 'tap';
 import { type ConvertOptions, type ConvertResult, convertImage } from '../../src/convert/convert-image.ts';
 import { LAYER_DEFAULTS } from '../../src/convert/layer-job.ts';
-import { inlinePacker } from '../../src/pack/batch.ts';
-import { MemoryImages, MemoryScratch, memoryCache, type Part } from '../support/memory-images.ts';
+import { MemoryImages, memoryConversion, type Part } from '../support/memory-images.ts';
 import { writeTar } from '../support/tar-writer.ts';
 
 interface Marked {
@@ -13,14 +12,7 @@ interface Marked {
 const tarOf = (name: string): Buffer => writeTar([{ name, payload: Buffer.from(`content of ${name}`) }]);
 
 function setup(images: MemoryImages): (options: Partial<ConvertOptions>) => Promise<ConvertResult> {
-  const deps = {
-    source: images,
-    target: images,
-    cache: memoryCache(),
-    packer: inlinePacker,
-    scratch: new MemoryScratch().make,
-    report: { layer: () => undefined, layerDone: () => undefined },
-  };
+  const deps = memoryConversion(images);
   const all = { ...LAYER_DEFAULTS, tag: 'result', parallel: 2 };
   return async (options) => await convertImage(deps, 'app', { ...all, ...options });
 }

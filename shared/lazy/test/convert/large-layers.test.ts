@@ -6,9 +6,9 @@ import { convertImage } from '../../src/convert/convert-image.ts';
 import { LargeLayers } from '../../src/convert/large-layers.ts';
 import { LAYER_DEFAULTS } from '../../src/convert/layer-job.ts';
 import { LayerReader } from '../../src/convert/read-layer.ts';
-import { inlinePacker, type Packer, packBatch } from '../../src/pack/batch.ts';
+import { type Packer, packBatch } from '../../src/pack/batch.ts';
 import { EntryBudget } from '../../src/tar/entry-budget.ts';
-import { MemoryImages, MemoryScratch, memoryCache } from '../support/memory-images.ts';
+import { MemoryImages, MemoryScratch, memoryConversion } from '../support/memory-images.ts';
 import { writeTar } from '../support/tar-writer.ts';
 
 t.test('one large layer at a time; who leaves gives the room back', async (t) => {
@@ -70,10 +70,7 @@ t.test('while a large layer is pulled, another has the room', async (t) => {
   );
   const convert = async (images: MemoryImages, largeLayers: LargeLayers): Promise<string | undefined> => {
     const room = new MemoryScratch();
-    const deps = {
-      ...{ source: images, target: images, cache: memoryCache(), packer: inlinePacker, largeLayers },
-      ...{ scratch: room.make, report: { layer: () => undefined, layerDone: () => undefined } },
-    };
+    const deps = { ...memoryConversion(images, room), largeLayers };
     const options = { ...LAYER_DEFAULTS, level: 1, tag: 'result', parallel: 2 };
     const { result } = await convertImage(deps, 'app', options).finally(() => t.equal(room.held, 0));
     return result.digest;
@@ -148,10 +145,7 @@ t.test(
       },
     };
     const room = new MemoryScratch();
-    const shared = {
-      ...{ source: images, target: images, cache: memoryCache(), packer, largeLayers: new LargeLayers() },
-      ...{ scratch: room.make, report: { layer: () => undefined, layerDone: () => undefined } },
-    };
+    const shared = { ...memoryConversion(images, room), packer, largeLayers: new LargeLayers() };
     const convert = async (tag: string): Promise<number> => {
       const options = { ...LAYER_DEFAULTS, level: 1, tag: `${tag}-result`, parallel: 2 };
       return (await convertImage(shared, tag, options)).layers.length;

@@ -8,11 +8,16 @@ import { layerDefaults } from '../../src/convert/layer-job.ts';
 import { whyResult } from '../../src/convert/results.ts';
 import { type VerifiedLayer, verifyImage } from '../../src/convert/verify-image.ts';
 import type { TreeNode } from '../../src/erofs/layer-tree.ts';
-import { inlinePacker } from '../../src/pack/batch.ts';
 import { bootstrapIn } from '../../src/rafs/bootstrap-layer.ts';
 import { type ReadBootstrap, readBootstrap } from '../../src/rafs/read-bootstrap.ts';
 import { contentThrough } from '../support/build-rafs.ts';
-import { MemoryImages, MemoryScratch, memoryCache, type Part } from '../support/memory-images.ts';
+import {
+  MemoryImages,
+  MemoryScratch,
+  memoryCache,
+  memoryConversion,
+  type Part,
+} from '../support/memory-images.ts';
 import { ODD_IMAGES, stacked } from '../support/odd-images.ts';
 import { plainTree } from '../support/plain-tree.ts';
 import { type TarPart, writeTar } from '../support/tar-writer.ts';
@@ -25,9 +30,8 @@ async function converted(
   more: Partial<ConvertOptions> = {},
   cache = memoryCache(),
 ): Promise<ConvertResult> {
-  const report = { layer: () => undefined, layerDone: () => undefined };
   const scratch = new MemoryScratch();
-  const deps = { source: images, target: images, cache, packer: inlinePacker, scratch: scratch.make, report };
+  const deps = { ...memoryConversion(images, scratch), cache };
   const result = await convertImage(deps, tag, { ...DEFAULTS, ...more });
   t.equal(scratch.held, 0, 'no scratch is held');
   return result;

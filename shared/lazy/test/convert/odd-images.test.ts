@@ -5,8 +5,7 @@ import t from 'tap';
 import { convertImage } from '../../src/convert/convert-image.ts';
 import { type ConvertFormat, layerDefaults } from '../../src/convert/layer-job.ts';
 import { verifyImage } from '../../src/convert/verify-image.ts';
-import { inlinePacker } from '../../src/pack/batch.ts';
-import { MemoryImages, MemoryScratch, memoryCache, type Part } from '../support/memory-images.ts';
+import { MemoryImages, MemoryScratch, memoryConversion, type Part } from '../support/memory-images.ts';
 import { ODD_IMAGES, stacked } from '../support/odd-images.ts';
 
 type TarFormat = Exclude<ConvertFormat, 'nydus'>;
@@ -22,15 +21,7 @@ for (const [format, inflate] of Object.entries(FORMATS) as [TarFormat, (blob: Bu
     t.test(`tree before = tree after, ${format}: ${name}`, async (t) => {
       const images = new MemoryImages();
       images.addImage(tars, { tag: 'odd' });
-      const report = { layer: () => undefined, layerDone: () => undefined };
-      const deps = {
-        source: images,
-        target: images,
-        cache: memoryCache(),
-        packer: inlinePacker,
-        scratch: new MemoryScratch().make,
-        report,
-      };
+      const deps = memoryConversion(images);
       const options = { ...layerDefaults(format), tag: 'result', parallel: 1 };
       const result = await convertImage(deps, 'odd', options);
       const { layers } = images.json<{ layers: Part[] }>('result');

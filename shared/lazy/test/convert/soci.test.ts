@@ -2,8 +2,7 @@ import { digestOf } from '@sepia/base/digest';
 import t from 'tap';
 import { convertImage } from '../../src/convert/convert-image.ts';
 import { layerDefaults } from '../../src/convert/layer-job.ts';
-import { inlinePacker } from '../../src/pack/batch.ts';
-import { MemoryImages, MemoryScratch, memoryCache } from '../support/memory-images.ts';
+import { MemoryImages, memoryConversion } from '../support/memory-images.ts';
 import { ODD_IMAGES } from '../support/odd-images.ts';
 
 const MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
@@ -20,15 +19,11 @@ t.test('a result does not name the SOCI index of its source, whose layers it has
   const json = { ...images.json<Record<string, unknown>>('plain'), annotations: soci };
   const bound = images.addManifest(json, MANIFEST);
   images.addIndex([{ ...bound, platform: { os: 'linux', architecture: 'amd64' }, annotations: soci }], 'app');
-  const deps = {
-    source: images,
-    target: images,
-    cache: memoryCache(),
-    packer: inlinePacker,
-    scratch: new MemoryScratch().make,
-    report: { layer: () => undefined, layerDone: () => undefined },
-  };
-  await convertImage(deps, 'app', { ...layerDefaults('estargz'), tag: 'result', parallel: 1 });
+  await convertImage(memoryConversion(images), 'app', {
+    ...layerDefaults('estargz'),
+    tag: 'result',
+    parallel: 1,
+  });
   const { manifests } = images.json<{ manifests: (Annotated & { digest: string })[] }>('result');
   t.same(manifests[0]!.annotations, { kept: 'yes' });
   const { annotations } = images.json<Annotated>(manifests[0]!.digest);

@@ -5,8 +5,13 @@ import t from 'tap';
 import { type ConvertDeps, type ConvertResult, convertImage } from '../../src/convert/convert-image.ts';
 import { LAYER_DEFAULTS, type LayerOptions } from '../../src/convert/layer-job.ts';
 import { mostUncompressed, WORK_BOUNDS, type WorkBounds } from '../../src/convert/work-limits.ts';
-import { inlinePacker } from '../../src/pack/batch.ts';
-import { MemoryImages, MemoryScratch, memoryCache, type Part } from '../support/memory-images.ts';
+import {
+  MemoryImages,
+  MemoryScratch,
+  memoryCache,
+  memoryConversion,
+  type Part,
+} from '../support/memory-images.ts';
 import { writeOldSparse, writeTar } from '../support/tar-writer.ts';
 
 const MIB = 1024 * 1024;
@@ -21,8 +26,8 @@ class Here {
 
   async run(bounds: Partial<WorkBounds> = {}, options: Partial<LayerOptions> = {}): Promise<ConvertResult> {
     const deps: ConvertDeps = {
-      ...{ source: this.images, target: this.images, cache: this.cache, packer: inlinePacker },
-      ...{ scratch: this.room.make, report: { layer: () => undefined, layerDone: () => undefined } },
+      ...memoryConversion(this.images, this.room),
+      cache: this.cache,
       bounds: { ...WORK_BOUNDS, ...bounds },
     };
     return await convertImage(deps, 'app', { ...LAYER_DEFAULTS, tag: 'result', parallel: 2, ...options });

@@ -3,10 +3,11 @@ import { gzipSync } from 'node:zlib';
 import { type Digest, digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
-import type { LayerCache } from '../../src/convert/convert-image.ts';
+import type { ConvertDeps, LayerCache } from '../../src/convert/convert-image.ts';
 import type { ImageSource, ImageTarget } from '../../src/convert/ends.ts';
 import type { LayerRecord } from '../../src/convert/layer-job.ts';
 import type { MakeScratch } from '../../src/convert/scratch.ts';
+import { inlinePacker } from '../../src/pack/batch.ts';
 
 export interface Part {
   readonly mediaType: string;
@@ -153,5 +154,17 @@ export class MemoryScratch {
         isHeld = false;
       },
     };
+  };
+}
+
+/** What a conversion of these images into themselves needs, all in memory; told to nobody. */
+export function memoryConversion(images: MemoryImages, room = new MemoryScratch()): ConvertDeps {
+  return {
+    source: images,
+    target: images,
+    cache: memoryCache(),
+    packer: inlinePacker,
+    scratch: room.make,
+    report: { layer: () => undefined, layerDone: () => undefined },
   };
 }
