@@ -21,6 +21,8 @@ const { createServer } = process.getBuiltinModule('node:http');
 
 /** Largest request header block taken, in bytes. */
 export const MAX_HEADER_BYTES = 32 * 1024;
+/** Largest header block of an answer read, in bytes; clients in other languages read as much of servers that set many policies. */
+const MAX_ANSWER_HEADER_BYTES = 256 * 1024;
 
 /** A server, and how to end connections that it has not been given yet. */
 export interface MadeServer {
@@ -125,6 +127,7 @@ export function createDispatcher(options: ClientSocketOptions = {}): Dispatcher 
     headersTimeout: 0,
     bodyTimeout: 0,
     pipelining: 1,
+    maxHeaderSize: MAX_ANSWER_HEADER_BYTES,
   };
   const { proxy } = options;
   if (proxy === undefined)

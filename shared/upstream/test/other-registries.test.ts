@@ -111,3 +111,24 @@ t.test('a part is the one that was asked for, however its range is written', asy
     t.equal((await readAll(body)).toString(), 'llo', said);
   }
 });
+
+t.test('a HEAD that no token opens leaves the GET, of manifests too', async (t) => {
+  const url = await registry(t, ({ method, headers: { authorization, host } }, res, { pathname }) => {
+    if (pathname === '/token') return res.end('{"token":"good"}');
+    if (authorization === 'Bearer good' && method === 'GET')
+      return res.writeHead(200, { 'content-type': OCI_MANIFEST }).end(MANIFEST);
+    const challenge = `Bearer realm="http://${host}/token",service="x"`;
+    return res.writeHead(401, { 'www-authenticate': challenge }).end();
+  });
+  t.equal((await clientOf(t, url).headManifest(V1, soon())).digest, DIGEST);
+});
+
+t.test('answers with many or long headers are read', async (t) => {
+  const url = await registry(t, (_req, res, { pathname }) => {
+    const location = pathname.startsWith('/v2/') ? { location: `/store?sig=${'a'.repeat(10_000)}` } : {};
+    const headers = { 'content-security-policy': 'x'.repeat(100_000), ...location };
+    res.writeHead(pathname.startsWith('/v2/') ? 307 : 200, headers).end(BLOB);
+  });
+  const { body } = await clientOf(t, url).getBlob({ repository, digest }, soon());
+  t.ok(BLOB.equals(await readAll(body)));
+});
