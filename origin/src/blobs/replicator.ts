@@ -56,6 +56,8 @@ export class Replicator {
   readonly #copies = new SingleFlight<string, { readonly links?: unknown; readonly taken?: LinksTaken }>();
   /** Pushes and copies that need the blob in this store: it is not handed over meanwhile. */
   readonly #held = new Map<Digest, number>();
+  /** Of blobs that are looked at whether they may go: what was seen counts until somebody needs them again. */
+  readonly #looks = new Map<Digest, object>();
 
   constructor(deps: ReplicatorDeps, options: { readonly stragglerMs: number }) {
     this.#deps = deps;
@@ -80,6 +82,7 @@ export class Replicator {
 
   /** Runs `work`, while which a blob that this origin keeps for others alone stays in its store. */
   async hold<T>(digest: Digest, work: () => Promise<T>): Promise<T> {
+    this.#looks.delete(digest);
     this.#held.set(digest, (this.#held.get(digest) ?? 0) + 1);
     try {
       return await work();
@@ -203,12 +206,15 @@ export class Replicator {
     await this.#copy(name, id, false, signal);
   }
 
-  /** A stand-in got a blob for owners that were away: it owes them a copy each. */
-  async owe(name: CopyName): Promise<void> {
+  /** A stand-in gets a blob, by `take`, for owners that are away: it keeps it, and owes them a copy each when this resolves. */
+  async standIn(name: CopyName, take: () => Promise<void>): Promise<void> {
     const { members, hints } = this.#deps;
-    const { owners } = members.placement(name.digest);
-    const others = owners.filter((id) => id !== members.selfId);
-    await hints.add(...others.map((target) => ({ ...name, target })));
+    await this.hold(name.digest, async () => {
+      await take();
+      const { owners } = members.placement(name.digest);
+      const others = owners.filter((id) => id !== members.selfId);
+      await hints.add(...others.map((target) => ({ ...name, target })));
+    });
   }
 
   /** Copies for `target` that failed are tried again at once: it came back, or asks for them. */
@@ -356,12 +362,18 @@ export class Replicator {
   /** What this origin kept for others goes when they all have it. */
   async #tidy(digest: Digest): Promise<void> {
     const { members, hints, store, log } = this.#deps;
+    const look = {};
+    // A push may begin, and even end, between any two of these steps.
+    const stays = (): boolean => this.#looks.get(digest) !== look;
     try {
-      if (members.placement(digest).owners.includes(members.selfId) || (await hints.owes(digest))) return;
-      if (this.#held.has(digest)) return;
-      if (await store.delete(digest)) log.debug({ digest }, 'handed to its owners');
+      if (this.#held.has(digest) || members.placement(digest).owners.includes(members.selfId)) return;
+      this.#looks.set(digest, look);
+      if (await hints.owes(digest)) return;
+      if ((await store.deleteUnless(digest, stays)) > 0) log.debug({ digest }, 'handed to its owners');
     } catch (error) {
       logFailure(log, error, 'staged copy not removed', { digest });
+    } finally {
+      if (!stays()) this.#looks.delete(digest);
     }
   }
 }

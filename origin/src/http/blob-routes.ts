@@ -370,14 +370,15 @@ async function putBlob(deps: BlobRouteDeps, ctx: Context): Promise<void> {
     const take = async ({ atMs, links }: NonNullable<typeof riding>): Promise<void> => {
       taken = { links: await deps.links.take(name, atMs, links) };
     };
-    await deps.uploads.putCopy(name, bodyOf(ctx), {
+    const facts = {
       class: kind,
       brought: broughtOf(ctx.get(H_BROUGHT)),
       mediaType: mediaType === '' ? undefined : mediaType,
       roomBytes: contentLength(ctx) ?? 0,
       beside: riding && (async () => await take(riding)),
-    });
-    if (queryValue(ctx, 'hint') === '1') await deps.replicator.owe(name);
+    } as const;
+    const put = async (): Promise<void> => await deps.uploads.putCopy(name, bodyOf(ctx), facts);
+    await (queryValue(ctx, 'hint') === '1' ? deps.replicator.standIn(name, put) : put());
   } else if (queryValue(ctx, 'made') === '1') {
     await deps.uploads.putMade(name, bodyOf(ctx), contentLength(ctx) ?? 0);
   } else {

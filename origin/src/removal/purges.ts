@@ -16,6 +16,7 @@ import type { Links } from '../records/links.ts';
 import type { TagIndex } from '../records/tag-index.ts';
 import { upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
+import { dropCached } from './drop-cached.ts';
 import type { Invalidation } from './invalidation.ts';
 
 /** Tags of a repository that are looked through for a digest. */
@@ -127,14 +128,7 @@ export class Purges {
   async #purgeHere(name: Repository, digest: Digest): Promise<void> {
     const { manifests, store } = this.#deps;
     manifests.forget(digest);
-    const attrs = (await store.stat(digest))?.attrs;
-    if (attrs?.class !== 'cached' || attrs.mediaType === undefined || !isManifestType(attrs.mediaType))
-      return;
-    const others = attrs.provenance.filter(
-      (one) => one.upstream !== name.upstream || one.repository !== name.repository,
-    );
-    if (others.length === 0) await store.delete(digest);
-    else if (others.length < attrs.provenance.length) await store.setAttrs(digest, { provenance: others });
+    await dropCached(store, name, digest, ({ mediaType }) => isManifestType(mediaType ?? ''));
   }
 
   /** The tag is asked for upstream: it moves, or is dropped. */

@@ -20,6 +20,7 @@ import type { TagIndex } from '../records/tag-index.ts';
 import type { Tags } from '../records/tags.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { Deletes, TagDeletions } from './deletes.ts';
+import { dropCached } from './drop-cached.ts';
 import type { Invalidation } from './invalidation.ts';
 import { takeTags } from './take-tags.ts';
 
@@ -166,13 +167,7 @@ export class Removals {
     let dropped = 0;
     for (const digest of digests) {
       manifests.forget(digest);
-      const attrs = (await store.stat(digest))?.attrs;
-      if (attrs?.class !== 'cached') continue;
-      const others = attrs.provenance.filter(
-        (one) => one.upstream !== name.upstream || one.repository !== name.repository,
-      );
-      if (others.length > 0) await store.setAttrs(digest, { provenance: others });
-      else if (await store.delete(digest)) dropped += 1;
+      if (await dropCached(store, name, digest)) dropped += 1;
     }
     return dropped;
   }

@@ -8,6 +8,7 @@ import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { isMoving } from '@sepia/cluster/membership';
 import type { BlobStore } from '@sepia/store/blob-store';
+import type { Provenance } from '@sepia/store/sidecar';
 import type { BlobIndex } from '../blobs/blob-index.ts';
 import { knowsPushes } from '../blobs/core/brought-by.ts';
 import type { Hints } from '../blobs/hints.ts';
@@ -80,32 +81,32 @@ export class Leftovers {
       if (members.epoch !== epoch) return tidied;
       const { owners } = members.placement(digest);
       if (owners.includes(members.selfId)) continue;
-      if (await this.#isWithAll(digest, owners, epoch, signal)) {
-        await this.#yield(digest);
-        tidied += 1;
-      } else left += 1;
+      const seen = await this.#seenByAll(digest, owners, epoch, signal);
+      if (seen !== undefined && (await this.#yield(digest, seen))) tidied += 1;
+      else left += 1;
     }
     this.#count = { epoch, left };
     if (tidied > 0) log.info({ tidied, left, epoch }, 'pushed blobs that moved away are cached ones now');
     return tidied;
   }
 
-  async #isWithAll(
+  /** What brought the blob here, if all owners have it as one that was pushed by that. */
+  async #seenByAll(
     digest: Digest,
     owners: readonly string[],
     epoch: number,
     signal: AbortSignal,
-  ): Promise<boolean> {
+  ): Promise<readonly Provenance[] | undefined> {
     const { members, cluster, store, hints, copies, upstreams } = this.#deps;
     // All must say that they have it: the others are not asked for nothing.
-    if (owners.some((id) => members.isSuspect(id))) return false;
-    if (await hints.owes(digest)) return false;
+    if (owners.some((id) => members.isSuspect(id))) return undefined;
+    if (await hints.owes(digest)) return undefined;
     const stat = await store.stat(digest);
     // The cache let it go before the list did.
-    if (stat === undefined) return true;
+    if (stat === undefined) return [];
     const { provenance } = stat.attrs;
     const name = oneNameOf(cluster, provenance);
-    if (name === undefined) return false;
+    if (name === undefined) return undefined;
     const call = { ...to(ORIGIN_BLOBS.where, { ...name, digest }), epoch };
     const said = await askAll(
       owners,
@@ -120,13 +121,22 @@ export class Leftovers {
       // It has the blob, and does not know of pushes that brought it: a copy tells it of them.
       if (one.type === 'answer' && knowsPushes(one.answer, [], keeps)) await copies.add(one.by, [digest]);
     }
-    return members.epoch === epoch && isPushed;
+    return members.epoch === epoch && isPushed ? provenance : undefined;
   }
 
-  /** In this order: after a kill between the two it is still on the list, and looked at again. */
-  async #yield(digest: Digest): Promise<void> {
+  /**
+   * False if it was pushed by something else since its owners were asked. In this order: after a kill between the two it is
+   * still on the list, and looked at again.
+   */
+  async #yield(digest: Digest, seen: readonly Provenance[]): Promise<boolean> {
     const { store, index } = this.#deps;
-    await store.setAttrs(digest, { class: 'cached' });
+    const isSeen = ({ upstream, repository }: Provenance): boolean =>
+      seen.some((one) => one.upstream === upstream && one.repository === repository);
+    const attrs = await store.setAttrs(digest, (now) =>
+      now.provenance.every(isSeen) ? { ...now, class: 'cached' } : now,
+    );
+    if (attrs?.class === 'pushed') return false;
     await index.removed(digest);
+    return true;
   }
 }

@@ -16,6 +16,8 @@ function world(given: {
   /** What brought the blob here, and what each owner says brought it there. */
   brought?: readonly string[];
   known?: readonly (readonly string[])[];
+  /** What brings it while its owners are asked. */
+  since?: readonly string[];
 }) {
   const [classes, made] = [
     new Map([
@@ -62,7 +64,15 @@ function world(given: {
     } as never,
     store: {
       stat: async () => ({ attrs: { provenance } }),
-      setAttrs: async (digest: never, change: { class: string }) => classes.set(digest, change.class),
+      setAttrs: async (digest: never, change: (now: object) => { class: string }) => {
+        const now = [
+          ...provenance,
+          ...(given.since ?? []).map((upstream) => ({ upstream, repository: 'x' })),
+        ];
+        const attrs = change({ class: classes.get(digest), provenance: now });
+        classes.set(digest, attrs.class);
+        return attrs;
+      },
     } as never,
     hints: { owes: async () => given.owes === true },
     copies: {
@@ -161,4 +171,12 @@ t.test('passes that confirm nothing are made ever less often, and at once under 
   made.epoch += 2;
   await leftovers.tidy(new AbortController().signal);
   t.equal(made.passes, passes + 1);
+});
+
+t.test('what is pushed by something else while its owners are asked stays a pushed one', async (t) => {
+  const { leftovers, classes, made } = world({ classes: ['pushed', 'pushed'], since: ['hub'] });
+  await leftovers.tidy(new AbortController().signal);
+  t.same([...classes.values()], ['pushed', 'pushed']);
+  t.same(made.removed, []);
+  t.equal(leftovers.count, 1, 'it is looked at again');
 });

@@ -126,7 +126,8 @@ export class BlobFiles {
       try {
         await this.folders.sync(this.layout.blobShard(digest));
       } catch (error) {
-        await this.files.unlink(this.layout.blob(digest)).catch(ignoreFailure);
+        // One that was there before was acknowledged: whichever of both the disk keeps, the bytes are the same.
+        if (before === undefined) await this.files.unlink(this.layout.blob(digest)).catch(ignoreFailure);
         throw error;
       }
       this.changes.added(digest, sizeBytes, before?.sizeBytes ?? 0);

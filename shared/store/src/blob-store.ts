@@ -256,11 +256,11 @@ export class BlobStore {
   }
 
   /**
-   * Removes a blob unless `stays` says so at the last moment, when nobody can write it; open handles still read.
-   * Returns the bytes freed.
+   * Removes a blob unless `stays` says so at the last moment, when nobody can write it, by its attributes of then (undefined
+   * where they are not known); open handles still read. Returns the bytes freed.
    */
-  async deleteUnless(digest: Digest, stays: () => boolean): Promise<number> {
-    return await this.#blobs.remove(digest, stays);
+  async deleteUnless(digest: Digest, stays: (attrs: BlobAttrs | undefined) => boolean): Promise<number> {
+    return await this.#blobs.remove(digest, (sidecar) => stays(sidecar?.attrs));
   }
 
   /** Removes a blob, whatever its class; open handles still read. Returns false if it was not here. */

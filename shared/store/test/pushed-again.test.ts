@@ -1,0 +1,71 @@
+import { digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { silentLogger } from '@sepia/base/log';
+import t from 'tap';
+import { BlobStore } from '../src/blob-store.ts';
+import type { FilePort } from '../src/files/file-port.ts';
+import { CACHED, PUSHED } from './contract.ts';
+import { CrashFiles } from './crash-files.ts';
+
+const BYTES = Buffer.from('pushed by many');
+const DIGEST = digestOf(BYTES);
+
+/** A store on files whose folders of blobs cannot be synced once `fails` is set. */
+async function world() {
+  const disk = new CrashFiles('/d');
+  const made = { fails: false, disk };
+  const files: FilePort = {
+    open: (path, mode) => disk.open(path, mode),
+    rename: (from, to) => disk.rename(from, to),
+    unlink: (path) => disk.unlink(path),
+    list: (folder) => disk.list(folder),
+    stat: (path) => disk.stat(path),
+    makeFolder: (path) => disk.makeFolder(path),
+    syncFolder: async (path) => {
+      if (made.fails && path.startsWith('/d/blobs/')) throw new CodedError('DISK_FAILED');
+      await disk.syncFolder(path);
+    },
+    touch: (path, atMs) => disk.touch(path, atMs),
+  };
+  const deps = { files, dir: '/d', log: silentLogger(), nowMs: () => 1e12 };
+  return { made, store: await BlobStore.open(deps, { durable: true }) };
+}
+
+t.test('a blob that was acknowledged outlives a later push of it that the disk refuses', async (t) => {
+  const { store, made } = await world();
+  await store.putBytes(DIGEST, BYTES, PUSHED);
+  made.fails = true;
+  await t.rejects(store.putBytes(DIGEST, BYTES, PUSHED), { code: 'DISK_FAILED' });
+  t.ok(await store.has(DIGEST));
+  for (const isKept of [true, false]) {
+    const left = made.disk.afterPowerLoss(() => isKept);
+    const deps = { files: left, dir: '/d', log: silentLogger(), nowMs: () => 1e12 };
+    const again = await BlobStore.open(deps, { durable: true });
+    const handle = await again.open(DIGEST);
+    t.same(await handle?.readAllVerified(), BYTES, 'after a power loss too');
+    await handle?.close();
+    await again.close();
+  }
+  await store.close();
+});
+
+t.test('a first push that the disk refuses leaves nothing', async (t) => {
+  const { store, made } = await world();
+  made.fails = true;
+  await t.rejects(store.putBytes(DIGEST, BYTES, PUSHED), { code: 'DISK_FAILED' });
+  t.notOk(await store.has(DIGEST));
+  await store.close();
+});
+
+t.test('a blob goes only if it is as it was meant at the last moment', async (t) => {
+  const { store } = await world();
+  await store.putBytes(DIGEST, BYTES, CACHED);
+  const isPushed = (attrs: { readonly class: string } | undefined): boolean => attrs?.class === 'pushed';
+  const again = store.setAttrs(DIGEST, { class: 'pushed', writtenBack: false });
+  t.equal(await store.deleteUnless(DIGEST, isPushed), 0, 'the push came first');
+  await again;
+  t.ok(await store.has(DIGEST));
+  t.equal(await store.deleteUnless(DIGEST, () => false), BYTES.length);
+  t.equal(await store.deleteUnless(DIGEST, (attrs) => attrs === undefined), 0, 'nothing is known of it');
+  await store.close();
+});
