@@ -130,7 +130,7 @@ export const MEMBER_SCHEMA = z.strictObject({
   role: z.enum(['origin', 'tracker', 'proxy']),
   urls: z.array(baseUrl()).min(1).describe('Addresses of its HTTP listener, tried in order.'),
   peers: z.array(hostPort()).default([]).describe('Addresses of its swarm ports (origins).'),
-  zone: zoneName().optional(),
+  zone: zoneName().optional().describe('Zone of its swarm ports, as nodes are told: the one of its config.'),
   weight: z.number().positive().max(1000).default(1),
   state: z.enum(['active', 'draining', 'joining']).default('active'),
 });
