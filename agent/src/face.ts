@@ -17,6 +17,7 @@ import { entranceOf } from './entrance.ts';
 import type { Ground, Outside } from './ground.ts';
 import { backToSource, type Holdings } from './holdings.ts';
 import { agentHandlers } from './http/handlers.ts';
+import { FormerImages } from './lazy/former-images.ts';
 import { LazyImages } from './lazy/lazy-images.ts';
 import { Offers } from './lazy/offers.ts';
 import { lazyRoutes } from './lazy/routes.ts';
@@ -100,9 +101,10 @@ export function openLazySide(ground: Ground, outside: Outside): LazySide {
     () => (offers.isServed ? 1 : 0),
   );
   const proxies = new ProxyClient({ ...ground, ...outside });
+  const former = new FormerImages(ground);
   return {
     offers,
-    lazy: new LazyImages({ ...ground, proxies, offers }, { waitMs: ground.config['lazy-wait'] }),
+    lazy: new LazyImages({ ...ground, proxies, offers, former }, { waitMs: ground.config['lazy-wait'] }),
   };
 }
 

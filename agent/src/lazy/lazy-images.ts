@@ -32,6 +32,7 @@ import {
 } from '../deadlines.ts';
 import { readCommand, readDiffIds } from './core/image-config.ts';
 import { type PulledImage, PulledImages } from './core/pulled-images.ts';
+import type { FormerImages } from './former-images.ts';
 import type { Offers } from './offers.ts';
 
 /** Larger configs are none. */
@@ -48,6 +49,7 @@ interface Deps {
   readonly clusterKey: Uint8Array;
   readonly proxies: Pick<ProxyClient, 'json'>;
   readonly offers: Offers;
+  readonly former: Pick<FormerImages, 'of'>;
   readonly log: Logger;
   readonly nowMs: () => number;
 }
@@ -106,9 +108,10 @@ export class LazyImages {
     readConfig: (signal: AbortSignal) => Promise<Buffer>,
     { isRuntime, signal }: { readonly isRuntime: boolean; readonly signal: AbortSignal },
   ): Promise<void> {
-    const image = this.#pulled.of(name, name.digest);
+    const { offers, former, log } = this.#deps;
+    let image = this.#pulled.of(name, name.digest);
+    if (isRuntime && offers.isServed) image ??= await former.of(name, name.digest, signal);
     if (image === undefined) return;
-    const { offers, log } = this.#deps;
     if (offers.isServed && image.doubt !== undefined) this.#refuseUnjudged(image, image.doubt);
     if (image.doubt !== undefined) return;
     if (!offers.isServed && this.#ruleFor(image) === undefined) return;

@@ -1,12 +1,14 @@
-import { digestOf } from '@sepia/base/digest';
+import { type Digest, digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { type Logger, silentLogger } from '@sepia/base/log';
 import { parseRepositoryName } from '@sepia/base/names/repository';
+import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import type { LazyAnswer } from '@sepia/cluster/api/lazy-offers';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { OCI_CONFIG } from '@sepia/lazy/convert/documents';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import t from 'tap';
+import { PulledImages } from '../../src/lazy/core/pulled-images.ts';
 import { LazyImages } from '../../src/lazy/lazy-images.ts';
 import { Offers } from '../../src/lazy/offers.ts';
 
@@ -31,6 +33,8 @@ const ODD_MANIFEST = Buffer.from(
   MANIFEST.toString().replace(digestOf(CONFIG, 'sha256'), digestOf(ODD_CONFIG, 'sha256')),
 );
 
+const NONE_BEFORE = { of: async () => undefined };
+
 /** Lines of a log. */
 function logOf(): { log: Logger; lines: object[] } {
   const lines: object[] = [];
@@ -51,6 +55,7 @@ async function pull(says: readonly (LazyAnswer | undefined)[]): Promise<number> 
       clusterKey: Buffer.alloc(32),
       proxies: { json: unknown } as never,
       offers,
+      former: NONE_BEFORE,
       log: silentLogger(),
       nowMs,
     },
@@ -95,7 +100,7 @@ t.test(
         cluster: { document: { conversions: [] }, upstream: () => ({}) } as unknown as Cluster,
         clusterKey: Buffer.alloc(32),
         proxies: {} as never,
-        ...{ offers, log, nowMs },
+        ...{ offers, former: NONE_BEFORE, log, nowMs },
       },
       { waitMs: 50 },
     );
@@ -122,6 +127,7 @@ t.test(
 function agentOf(
   upstream: object,
   options: ConstructorParameters<typeof LazyImages>[1] = { waitMs: 20_000 },
+  former: ConstructorParameters<typeof LazyImages>[0]['former'] = NONE_BEFORE,
 ): { images: LazyImages; offers: Offers; lines: object[] } {
   const { log, lines } = logOf();
   const offers = new Offers({ nowMs });
@@ -132,7 +138,7 @@ function agentOf(
   const clusterKey = Buffer.alloc(32);
   const proxies = { json: unknown } as never;
   return {
-    images: new LazyImages({ cluster, clusterKey, proxies, offers, log, nowMs }, options),
+    images: new LazyImages({ cluster, clusterKey, proxies, offers, former, log, nowMs }, options),
     offers,
     lines,
   };
@@ -191,5 +197,24 @@ t.test(
     over.abort();
     await snapshotter;
     t.same([...asked], [digestOf(MANIFEST, 'sha256')], 'the time was over after the first');
+  },
+);
+
+t.test(
+  'an image whose manifest a runtime has from before this process is judged by its config alone',
+  { timeout: 60_000 },
+  async (t) => {
+    const before = new PulledImages();
+    before.note(TARGET, { digest: digestOf(MANIFEST, 'sha256'), bytes: MANIFEST });
+    const former = {
+      of: async (target: ResolvedName, config: Digest) => before.of(target, config),
+    };
+    const { images, offers } = agentOf({}, { waitMs: 50, doubtMs: 200 }, former);
+    const over = new AbortController();
+    const polled = offers.next(20_000, over.signal);
+    const pulled = images.beforeBlob(CONFIG_NAME, async () => CONFIG, { isRuntime: true, signal: NEVER });
+    await t.rejects(pulled, { code: 'LAYER_UNPROVEN' }, 'nobody said what its layers would show');
+    t.match(await polled, [{ repository: 'team/app' }]);
+    over.abort();
   },
 );
