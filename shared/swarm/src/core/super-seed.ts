@@ -14,6 +14,9 @@ const TAKES_WEIGHT = 0.1;
 /** In place of when it was suggested: another was suggested the piece too. */
 const GIVEN_UP = -1;
 
+/** A refusal of so many times `refusedMs` ago is one that nobody comes back for. */
+const FORGOTTEN = 60;
+
 /**
  * How an origin spends its egress: each piece is suggested (BEP 6) to one peer first; an asker of a piece that is out
  * already is sent to the peers, and served if it comes back. All pieces stay announced, so a lost peer costs nothing.
@@ -120,15 +123,18 @@ export class SuperSeed {
     return true;
   }
 
-  /** Since when it was refused a piece is remembered, but for the oldest of too many: else it would be refused any other for ever. */
+  /**
+   * Since when it was refused a piece is remembered, of few at once: another takes the place of the oldest once that was not
+   * come back for in long. Earlier, whoever asks for many in turn would be heard for none.
+   */
   #turnAway({ turnedAway }: Link, index: number, nowMs: number): void {
     if (turnedAway.has(index)) return;
-    turnedAway.set(index, nowMs);
-    if (turnedAway.size <= this.#limits.sample) return;
-    for (const oldest of turnedAway.keys()) {
+    if (turnedAway.size >= this.#limits.sample) {
+      const [oldest, sinceMs] = turnedAway.entries().next().value!;
+      if (nowMs - sinceMs < FORGOTTEN * this.#limits.refusedMs) return;
       turnedAway.delete(oldest);
-      return;
     }
+    turnedAway.set(index, nowMs);
   }
 
   /**

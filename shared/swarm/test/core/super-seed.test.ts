@@ -207,7 +207,7 @@ t.test('who got from its peers what it was refused is heard as before', async (t
   t.ok(seed.admit(other, limits.sample, links, limits.refusedMs), 'no peer brought it');
 });
 
-t.test('of more refusals than are remembered the oldest are forgotten', async (t) => {
+t.test('of more refusals than are remembered those are forgotten that nobody comes back for', async (t) => {
   const { seed, links, peer } = seeding(1, 400);
   const [one, other] = [peer(), peer()];
   for (let index = 0; index <= limits.sample; index++) {
@@ -215,7 +215,20 @@ t.test('of more refusals than are remembered the oldest are forgotten', async (t
     t.notOk(seed.admit(other, index, links, 0), 'it is out');
   }
   t.equal(other.turnedAway.size, limits.sample);
-  t.ok(seed.admit(other, limits.sample, links, limits.refusedMs), 'the newest is heard');
-  t.notOk(seed.admit(other, 0, links, limits.refusedMs), 'the oldest is refused once more');
-  t.ok(seed.admit(other, 0, links, 2 * limits.refusedMs));
+  const lateMs = 60 * limits.refusedMs;
+  t.notOk(seed.admit(other, limits.sample, links, lateMs), 'it was one too many');
+  t.equal(other.turnedAway.size, limits.sample);
+  t.ok(seed.admit(other, limits.sample, links, lateMs + limits.refusedMs));
+  t.notOk(seed.admit(other, 0, links, lateMs + limits.refusedMs), 'the oldest gave way');
+});
+
+t.test('who asks in turn for more than is remembered is given some of it', async (t) => {
+  const { seed, links, peer } = seeding(1, 400);
+  const [one, other] = [peer(), peer()];
+  for (let index = 0; index < 400; index++) seed.admit(one, index, links, 0);
+  let given = 0;
+  for (let round = 0; round < 4; round++)
+    for (let index = 0; index < 400; index++)
+      if (seed.admit(other, index, links, round * limits.refusedMs)) given += 1;
+  t.ok(given >= limits.sample, `${given}`);
 });
