@@ -21,18 +21,19 @@ import { takeTags } from './take-tags.ts';
 /** Pushes that move tags to a manifest while it is deleted are overtaken this often. */
 const MAX_TRIES = 5;
 
-/** Hears of a tag that was taken away here. */
+/** Is told of what goes before it does: whoever dies in between leaves word of it. */
 export interface TagDeletions {
-  /** @throws `QUORUM_LOST` */
-  deleted(name: Pick<TagName, 'upstream' | 'repository'>, tag: string): Promise<void>;
   /**
-   * A tag or a manifest is about to go that the registry behind may have. Call what it returns when it has gone.
+   * A tag or a manifest is about to go that the registry behind may have, or that rules take away elsewhere. Call what it
+   * returns when it has gone.
    * @throws `QUORUM_LOST`
    */
   intendDelete(
     name: Pick<TagName, 'upstream' | 'repository'>,
     reference: string,
   ): Promise<() => Promise<void>>;
+  /** As `intendDelete`, of a tag that the registry behind keeps. @throws `QUORUM_LOST` */
+  intendPurge(name: Pick<TagName, 'upstream' | 'repository'>, tag: string): Promise<() => Promise<void>>;
 }
 
 interface DeletesDeps {
@@ -80,16 +81,11 @@ export class Deletes {
   /** Deletes a tag, only while it points at `digest` if one is given. False if there was nothing to delete. */
   async #take(name: TagName, digest?: Digest, change?: string): Promise<boolean> {
     const { tags, replication, behind, upstreams } = this.#deps;
-    if (upstreams.client(name.upstream) === undefined) {
-      const isGone = await tags.delete(name, digest, 'delete', { change });
-      if (isGone) await replication.deleted(name, name.tag);
-      return isGone;
-    }
     const done = await replication.intendDelete(name, name.tag);
-    const has = await behind.look(name);
-    const isGone = await tags.delete(name, digest, 'delete', { change, behind: { has } });
+    const isAlone = upstreams.client(name.upstream) === undefined;
+    const of = isAlone ? {} : { behind: { has: await behind.look(name) } };
+    const isGone = await tags.delete(name, digest, 'delete', { change, ...of });
     await done();
-    if (isGone) await replication.deleted(name, name.tag);
     return isGone;
   }
 

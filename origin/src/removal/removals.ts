@@ -83,7 +83,7 @@ export class Removals {
     const digests = new Set<Digest>();
     if (tag !== undefined) {
       const record = await this.#deps.tags.read({ ...name, tag });
-      if (await this.#removeTag(name, tag)) tags.push(tag);
+      if (record !== undefined && (await this.#removeTag(name, tag))) tags.push(tag);
       if (record !== undefined && !isSource) await this.#tree(name, record.digest, digests, 0);
     } else if (digest !== undefined && isSource) {
       await deletes.manifest({ ...name, digest }, true).catch(async (error: unknown) => {
@@ -173,9 +173,10 @@ export class Removals {
   }
 
   async #removeTag(name: Repository, tag: Tag, digest?: Digest): Promise<boolean> {
-    if (!(await this.#deps.tags.delete({ ...name, tag }, digest, 'purge'))) return false;
-    await this.#deps.replication.deleted(name, tag);
-    return true;
+    const done = await this.#deps.replication.intendPurge(name, tag);
+    const isGone = await this.#deps.tags.delete({ ...name, tag }, digest, 'purge');
+    await done();
+    return isGone;
   }
 
   /** A manifest and all that it names, as far as that is known here or upstream. */

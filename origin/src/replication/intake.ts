@@ -1,4 +1,4 @@
-import { type Digest, digestOf } from '@sepia/base/digest';
+import { type Digest, digestOf, isDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { ignoreFailure } from '@sepia/base/failure';
 import { parseRepositoryName, type RepositoryName } from '@sepia/base/names/repository';
@@ -57,13 +57,20 @@ export class ReplicationIntake {
   }
 
   /**
-   * As {@link intend}, of a tag or a manifest that is about to be deleted and that the registry behind may have.
+   * As {@link intend}, of a tag or a manifest that is about to be deleted, and that the registry behind may have or rules take
+   * away at their targets. A tag is to be here still: what never was is not theirs to take.
    * @throws `QUORUM_LOST`
    */
   async intendDelete(name: RepositoryId, reference: string): Promise<() => Promise<void>> {
-    const isMeant = ({ rule, writeBack }: Target): boolean =>
-      writeBack !== undefined && rule.from === name.upstream;
+    const isMeant = (target: Target): boolean =>
+      isOfBehind(target, name) || takesAway(target, name, reference);
     return await this.#intend(name, { kind: 'delete', reference }, isMeant);
+  }
+
+  /** As {@link intendDelete}, of a tag that the registry behind keeps. @throws `QUORUM_LOST` */
+  async intendPurge(name: RepositoryId, tag: string): Promise<() => Promise<void>> {
+    const isMeant = (target: Target): boolean => takesAway(target, name, tag);
+    return await this.#intend(name, { kind: 'delete', reference: tag }, isMeant);
   }
 
   async #intend(
@@ -93,26 +100,6 @@ export class ReplicationIntake {
       if (nowMs() - beganMs > INTENT_MS / 2)
         await queue.write(rules.map(({ rule }) => entry(rule.name, 'waiting')));
     };
-  }
-
-  /** A tag was taken away here: the rules that want it do so at their targets. @throws `QUORUM_LOST` */
-  async deleted(name: RepositoryId, tag: string): Promise<void> {
-    const rules = [...this.#deps.targets.values()].filter(
-      ({ rule, matcher, writeBack }) =>
-        writeBack === undefined && rule.delete && matcher.matchesTag(name.upstream, name.repository, tag),
-    );
-    await this.#deps.queue.write(
-      rules.map(({ rule }) =>
-        this.#deps.queue.newEntry({
-          ...name,
-          rule: rule.name,
-          state: 'waiting',
-          kind: 'delete',
-          reference: tag,
-        }),
-      ),
-    );
-    this.#wake();
   }
 
   /** Tag or digest of a push to a repository that its registry behind has not got. @throws `QUORUM_LOST` */
@@ -148,6 +135,24 @@ export class ReplicationIntake {
     this.#wake();
     return count;
   }
+}
+
+function isOfBehind({ rule, writeBack }: Target, { upstream }: RepositoryId): boolean {
+  return writeBack !== undefined && rule.from === upstream;
+}
+
+/** A rule that takes tags away at its target when they go here. */
+function takesAway(
+  { rule, matcher, writeBack }: Target,
+  { upstream, repository }: RepositoryId,
+  reference: string,
+): boolean {
+  return (
+    writeBack === undefined &&
+    rule.delete &&
+    !isDigest(reference) &&
+    matcher.matchesTag(upstream, repository, reference)
+  );
 }
 
 /** The error of a rule that the cluster document does not have. */

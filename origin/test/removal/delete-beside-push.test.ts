@@ -106,10 +106,14 @@ function origin(records: Records, step: Step, policy: string) {
   const all = {
     ...{ links, referrers, tags, tagIndex, manifests, upstreams, log },
     quotas: { check: nothing, hold: nothing, release: nothing },
-    store: { putBytes: nothing, stat: nothing },
+    store: { putBytes: nothing, stat: nothing, deleteUnless: nothing, setAttrs: nothing },
     sizeOf: nothing,
     replicator: { hold: run, place: nothing },
-    replication: { intend: async () => nothing, deleted: nothing },
+    replication: {
+      intend: async () => nothing,
+      intendDelete: async () => nothing,
+      intendPurge: async () => nothing,
+    },
     behind: { look: nothing },
     invalidation: { broadcast: nothing },
     guard: { using: run, writing: run },
