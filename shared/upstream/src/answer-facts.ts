@@ -70,8 +70,11 @@ export function tagsOf(bytes: Uint8Array): Tag[] | undefined {
     : undefined;
 }
 
-/** One link of a `Link` header with its parameters (RFC 8288, 3); commas inside quotes belong to a value. */
-const LINK = /<([^<>]*)>((?:[^,<"]|"(?:[^"\\]|\\.)*")*)/g;
+/**
+ * One link of a `Link` header with its parameters (RFC 8288, 3); commas inside quotes belong to a value. A quote that is never closed
+ * reaches to the end: nothing behind it is looked through again.
+ */
+const LINK = /<([^<>]*)>((?:[^,<"]|"(?:[^"\\]|\\.?)*(?:"|$))*)/g;
 const LINK_PARAMETER = /;\s*([\w*-]+)\s*(?:=\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([^;,\s]*)))?/g;
 
 /**

@@ -65,6 +65,14 @@ t.test('the next page, whatever host the link names', async (t) => {
   );
   for (const none of [undefined, '', '</v2/x>; rel="next"', '</v2/x?last=a>; rel="prev"', 'last=a'])
     t.equal(nextQuery(none), undefined, String(none));
+  // Were each of them looked through to the end this would take a minute.
+  for (const [times, one] of [
+    [100_000, '<>\\"'],
+    [100_000, '<>"'],
+    [60_000, '<>;rel="\\'],
+  ] as const)
+    t.equal(nextQuery(one.repeat(times)), undefined, `${one} many times`);
+  t.equal(nextQuery('</x?last=a>; rel=next; title="open'), 'last=a');
 });
 
 t.test('Retry-After as number and as date, bounded', async (t) => {
