@@ -9,7 +9,7 @@ import { apiUrl } from './core/api-url.ts';
 import { mayBear } from './core/reach.ts';
 import type { CredentialSource, Credentials } from './credentials/source.ts';
 import { NO_CHALLENGE_MS } from './deadlines/upstreams.ts';
-import { type Answer, discard, exchangeSmall } from './exchange.ts';
+import { type Answer, discard, down, exchangeSmall } from './exchange.ts';
 import { DENIED_ELSEWHERE } from './failure.ts';
 import { follow } from './redirect.ts';
 import { SlotGate } from './slot-gate.ts';
@@ -20,6 +20,8 @@ import { type GivenAnswer, requestToken, TokenCache } from './token.ts';
 export const TOKEN_SLOTS = 2;
 /** Registries that this one leads to and whose tokens are kept; the oldest is forgotten first. */
 const MAX_ELSEWHERE = 32;
+/** Answers of `/v2/` that say nothing of what it asks for. */
+const BUSY = [429, 502, 503, 504];
 
 interface AuthorityDeps {
   readonly upstream: string;
@@ -52,6 +54,8 @@ export class Authority {
   #unaskedUntilMs = 0;
   /** Who asks the registries that this one leads to, by their origin. */
   readonly #elsewhere = new LatestMap<string, Authenticator>(MAX_ELSEWHERE);
+  /** Those ones: what this one's `/v2/` asks for says nothing of where it leads. */
+  readonly #strangers = new WeakSet<Authorizer>();
 
   constructor(deps: AuthorityDeps, options: AuthorityOptions) {
     this.#deps = deps;
@@ -123,7 +127,7 @@ export class Authority {
       else if (first.status === 401) {
         if (this.#isStill(without.asked, first)) throw without.error;
         fresh = await as.afterRefusal(scope, authorization, first.headers['www-authenticate'], signal);
-      }
+      } else if (as.isSomebody && hides(first.status) && mayPass(without.error)) throw without.error;
     } catch (error) {
       discard(first);
       throw error;
@@ -149,6 +153,7 @@ export class Authority {
   ): Promise<Answer> {
     const nobody = this.#elsewhere.get(url.origin) ?? this.authorizer(undefined);
     this.#elsewhere.set(url.origin, nobody);
+    this.#strangers.add(nobody);
     try {
       return await this.ask(nobody, scope, send, signal);
     } catch (error) {
@@ -171,8 +176,9 @@ export class Authority {
     signal: AbortSignal,
   ): Promise<string | undefined> {
     const challenge = headers['www-authenticate'];
-    const isHidden = sent === undefined && as.isSomebody && (status === 403 || status === 404);
-    const isUntold = sent === undefined && status === 401 && this.asked(challenge) === undefined;
+    const isHidden = sent === undefined && as.isSomebody && hides(status);
+    const isUntold =
+      sent === undefined && status === 401 && this.asked(challenge) === undefined && !this.#strangers.has(as);
     try {
       if (isHidden || isUntold) {
         const base = await this.#baseChallenge(signal);
@@ -186,8 +192,8 @@ export class Authority {
       return fresh;
     } catch (error) {
       throwIfBug(error);
-      // What it said of the item counts where nothing new is to be had.
-      if (signal.aborted || !isCoded(error) || (status !== 403 && status !== 404)) throw error;
+      // What it said of the item counts where nothing new is to be had; what a stranger was told does not, while nobody can log in.
+      if (signal.aborted || !isCoded(error) || !hides(status) || (isHidden && mayPass(error))) throw error;
       return undefined;
     }
   }
@@ -208,22 +214,24 @@ export class Authority {
     const headers = { 'accept-encoding': 'identity', 'user-agent': userAgent };
     const dispatcher = sockets.for(url, 'redirect');
     const deps = { dispatcher, gate: this.#gate, headersTimeoutMs: timeoutMs, bodyTimeoutMs: timeoutMs };
-    let asked: string | readonly string[] | undefined;
-    try {
-      const answer = await exchangeSmall(
-        deps,
-        { url, method: 'GET', headers },
-        AbortSignal.timeout(timeoutMs * 2),
-      );
-      discard(answer);
-      const challenge = answer.headers['www-authenticate'];
-      if (answer.status === 401 && this.asked(challenge) !== undefined) asked = challenge;
-    } catch (error) {
-      throwIfBug(error);
-      // It was only asked for help.
-    }
-    if (asked === undefined) this.#unaskedUntilMs = nowMs() + NO_CHALLENGE_MS;
-    return asked;
+    const call = { url, method: 'GET', headers } as const;
+    const answer = await exchangeSmall(deps, call, AbortSignal.timeout(timeoutMs * 2)).catch(
+      (error: unknown) => {
+        throwIfBug(error);
+        throw isCoded(error) ? error : down(url, error);
+      },
+    );
+    discard(answer);
+    const { status } = answer;
+    const challenge = answer.headers['www-authenticate'];
+    if (status === 401 && this.asked(challenge) !== undefined) return challenge;
+    if (BUSY.includes(status))
+      throw new CodedError('BACKEND_DOWN', {
+        message: `${url.host} answers ${status} to who asks how to log in`,
+        detail: { host: url.host, status },
+      });
+    this.#unaskedUntilMs = nowMs() + NO_CHALLENGE_MS;
+    return undefined;
   }
 
   /** True where a 401 leads to the token service that has just failed: it is not asked twice. */
@@ -297,6 +305,16 @@ export class Authority {
       detail: { upstream: this.#deps.upstream, status: 401 },
     });
   }
+}
+
+/** True for what a registry may say of a private item to those who showed nothing. */
+function hides(status: number): boolean {
+  return status === 403 || status === 404;
+}
+
+/** True where nobody can log in at the moment: that says nothing of who may read. */
+function mayPass(error: CodedError): boolean {
+  return error.code === 'BACKEND_DOWN' || error.code === 'UPSTREAM_LIMITED';
 }
 
 /** Some registries answer 400 to a token that has expired, as they would to other requests that they cannot read. */

@@ -19,6 +19,8 @@ interface Manners {
   /** What `/v2/` asks of strangers. */
   readonly asks?: 'basic' | 'bearer' | undefined;
   readonly token?: (authorization: string | undefined) => string;
+  /** What `/v2/` and `/token` answer instead, at the moment. */
+  readonly busy?: (pathname: string) => number | undefined;
 }
 
 /** A registry that says of its items nothing of how to log in. */
@@ -28,6 +30,8 @@ async function hidden(t: Test, manners: Manners): Promise<{ url: string; asked: 
     const { pathname } = new URL(req.url!, url);
     const { authorization } = req.headers;
     asked.push(pathname);
+    const busy = manners.busy?.(pathname);
+    if (busy !== undefined) return res.writeHead(busy).end();
     if (pathname === '/token')
       return res.end(JSON.stringify({ token: manners.token?.(authorization), expires_in: 3_000 }));
     if (manners.opens(authorization)) {
@@ -88,7 +92,46 @@ t.test('what is not there is not there, and who asks for nothing is not asked ea
   await failure(clientOf(t, stranger.url).getManifest(V1, soon()), 'MANIFEST_UNKNOWN');
   t.notOk(stranger.asked.includes('/v2/'), 'who has no password');
   const away = await hidden(t, { status: 404, asks: 'bearer', opens: () => false, token: () => '' });
-  await failure(clientOf(t, away.url, { credentials }).getManifest(V1, soon()), 'MANIFEST_UNKNOWN');
+  await failure(clientOf(t, away.url, { credentials }).getManifest(V1, soon()), 'BACKEND_DOWN');
+});
+
+t.test('what is hidden is not taken for gone while nobody can log in', async (t) => {
+  for (const [path, status] of [
+    ['/v2/', 404],
+    ['/v2/', 403],
+    ['/token', 404],
+    ['/token', 403],
+  ] as const) {
+    let isBusy = true;
+    const { url } = await hidden(t, {
+      status,
+      asks: 'bearer',
+      opens: (sent) => sent === 'Bearer good',
+      token: () => 'good',
+      busy: (pathname) => (isBusy && pathname === path ? 503 : undefined),
+    });
+    const client = clientOf(t, url, { credentials });
+    for (let round = 0; round < 2; round++) await failure(client.getManifest(V1, soon()), 'BACKEND_DOWN');
+    isBusy = false;
+    t.equal((await client.getManifest(V1, soon())).digest, digestOf(MANIFEST), `${path}, ${status}`);
+  }
+});
+
+t.test('nor is it while the token that opened it has ended and no other is given', async (t) => {
+  let nowMs = 0;
+  let isBusy = false;
+  const { url } = await hidden(t, {
+    status: 404,
+    asks: 'bearer',
+    opens: (sent) => sent === 'Bearer good',
+    token: () => 'good',
+    busy: (pathname) => (isBusy && pathname === '/token' ? 503 : undefined),
+  });
+  const client = clientOf(t, url, { credentials, nowMs: () => nowMs });
+  await client.getManifest(V1, soon());
+  isBusy = true;
+  nowMs += 3_600_000;
+  for (let round = 0; round < 2; round++) await failure(client.getManifest(V1, soon()), 'BACKEND_DOWN');
 });
 
 t.test('a 403 to a password that has ended: the next one of its source is shown', async (t) => {
