@@ -181,8 +181,16 @@ export class TargetClient {
    */
   async upload(blob: OutgoingBlob, session: URL, signal: AbortSignal): Promise<void> {
     const { nowMs } = this.#deps;
-    if (blob.sizeBytes <= SINGLE_BYTES || nowMs() < this.#wholeUntilMs)
-      return await this.#close(blob, session, 0, signal);
+    if (blob.sizeBytes <= SINGLE_BYTES) return await this.#close(blob, session, 0, signal);
+    if (nowMs() < this.#wholeUntilMs) {
+      try {
+        return await this.#close(blob, session, 0, signal);
+      } catch (error) {
+        // Chunks may have been refused at a bad moment, and this one be too large for one request: the next try is in chunks.
+        this.#wholeUntilMs = 0;
+        throw error;
+      }
+    }
     try {
       await this.#inChunks(blob, session, signal);
     } catch (error) {

@@ -265,8 +265,8 @@ export class UpstreamClient {
     for (let page = 0; search !== undefined && page < MAX_REFERRER_PAGES && all.length < limit; page++) {
       const path = `referrers/${digest}${search === '' ? '' : `?${search}`}`;
       const call = { method: 'GET', path, headers, subject, kind: 'tags' } as const;
-      const answer = await this.#referrersPage({ ...call, accept: NO_REFERRERS_API }, signal);
-      if (answer === undefined) return page === 0 ? await this.#taggedReferrers(query, signal) : all;
+      const answer = await this.#referrersPage({ ...call, accept: NO_REFERRERS_API }, page, signal);
+      if (answer === undefined) return await this.#taggedReferrers(query, signal);
       const bytes =
         answer.status === 200 ? await this.#readBody(answer, MAX_TAGS_ANSWER_BYTES, signal) : undefined;
       if (bytes === undefined) discard(answer);
@@ -278,12 +278,12 @@ export class UpstreamClient {
     return all.slice(0, limit);
   }
 
-  /** Undefined where the registry forbids what it does not know, as gateways before it do: the tag says whether it may be read. */
-  async #referrersPage(call: RegistryRead, signal: AbortSignal): Promise<Answer | undefined> {
+  /** Undefined where the registry forbids what it does not know, as gateways before it do: the tag says whether it may be read. A further page that it forbids is a part missing. */
+  async #referrersPage(call: RegistryRead, page: number, signal: AbortSignal): Promise<Answer | undefined> {
     try {
       return await this.#transport.read(call, signal);
     } catch (error) {
-      if (isCoded(error, 'UPSTREAM_DENIED') && error.detail['status'] === 403) return undefined;
+      if (page === 0 && isCoded(error, 'UPSTREAM_DENIED') && error.detail['status'] === 403) return undefined;
       throw error;
     }
   }

@@ -43,6 +43,18 @@ t.test('referrers: whatever refuses the API, and other JSON than a list, leaves 
   await failure(found(500, '{}'), 'BACKEND_DOWN');
 });
 
+t.test('referrers: a further page that is forbidden is no end of the list', async (t) => {
+  const list = { schemaVersion: 2, manifests: [{ mediaType: OCI_MANIFEST, digest: DIGEST, size: 3 }] };
+  const url = await registry(t, (_req, res, { search }) => {
+    if (search !== '') return res.writeHead(403).end();
+    return res.writeHead(200, { link: '<?page=2>; rel="next"' }).end(JSON.stringify(list));
+  });
+  await failure(
+    clientOf(t, url).listReferrers({ repository, digest: DIGEST, limit: 9 }, soon()),
+    'UPSTREAM_DENIED',
+  );
+});
+
 t.test('the next page of tags is found in whatever form a link may have', async (t) => {
   const page = '/v2/x/tags/list?last=a&n=1';
   for (const link of [

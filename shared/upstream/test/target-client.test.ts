@@ -114,6 +114,12 @@ t.test('a registry that takes no chunks, or none so large, gets a blob in one re
   const bytes = seededBytes(5 * MIB, 'empty PUT');
   await send(bytes);
   t.ok(stored(bytes)?.equals(bytes), 'nor where it fails at the empty request that closes a session');
+  const large = seededBytes(5 * MIB, 'too large for one request');
+  target.fault = (method) => (method === 'PUT' ? { status: 413 } : undefined);
+  await t.rejects(send(large), 'whole, as the one before');
+  target.fault = () => undefined;
+  await send(large);
+  t.ok(target.requests.at(-2)?.startsWith('PATCH'), 'in chunks again');
   target.fault = () => ({ status: 403 });
   await failure(send(seededBytes(5 * MIB, 'no right')), 'UPSTREAM_DENIED');
 });
