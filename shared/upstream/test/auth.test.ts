@@ -1,3 +1,4 @@
+import { until } from '@sepia/test-support/until';
 import { makeImage, seededBytes } from '@sepia/test-support/upstream/fake-upstream';
 import t from 'tap';
 import { isOfWhoAsks } from '../src/failure.ts';
@@ -156,11 +157,18 @@ t.test('token: failures of the token service are coded', async (t) => {
     const upstream = await startUpstream(t, { auth: { type: 'token' } });
     upstream.push(repository, IMAGE, 'v1');
     upstream.misbehave({ kind: 'token', does });
-    const client = clientOf(t, upstream.url, { options: { headersTimeoutMs: 300 } });
+    const options = does.type === 'silent' ? { headersTimeoutMs: 300 } : {};
+    const client = clientOf(t, upstream.url, { options });
     const error = await failure(client.getManifest(V1, soon()), code);
     if (code === 'UPSTREAM_LIMITED') t.equal(error.detail['retryAfterSeconds'], 7);
     upstream.behave();
-    t.ok(await client.getManifest(V1, soon()), `works again after ${JSON.stringify(does)}`);
+    const works = (): Promise<boolean> =>
+      client.getManifest(V1, soon()).then(
+        () => true,
+        () => false,
+      );
+    // Who waits for so short a time may do so in vain on a busy machine.
+    await until(works, `works again after ${JSON.stringify(does)}`);
   }
 });
 
