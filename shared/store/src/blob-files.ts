@@ -8,7 +8,14 @@ import { allEnded, ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import { LatestMap } from '@sepia/base/latest-map';
 import type { Logger } from '@sepia/base/log';
 import { HASH_BYTES, PIECE_BYTES, PieceHasher, pieceHash } from '@sepia/metainfo/tree';
-import { type FilePort, type OpenFile, openExisting, readWhole, replaceWhole } from './files/file-port.ts';
+import {
+  type FileFacts,
+  type FilePort,
+  type OpenFile,
+  openExisting,
+  readWhole,
+  replaceWhole,
+} from './files/file-port.ts';
 import { Folders } from './folders.ts';
 import { Layout } from './layout.ts';
 import { LEAFLESS_BYTES, LeafCache, LeafFile } from './rot/leaf-file.ts';
@@ -96,6 +103,16 @@ export class BlobFiles {
     return await this.#missingIfUnread(digest, async () => await openExisting(this.files, path));
   }
 
+  /** What lies at the place of a blob; `unread` where the disk does not say, and the blob can be fetched again. */
+  async facts(digest: Digest): Promise<FileFacts | 'unread' | undefined> {
+    try {
+      return await this.files.stat(this.layout.blob(digest));
+    } catch (error) {
+      if (this.durable || !isCoded(error, 'DISK_CORRUPT')) throw error;
+      return 'unread';
+    }
+  }
+
   /** The leaf hashes of a blob that is there. Close it. */
   leafFile(digest: Digest, sizeBytes: number): LeafFile {
     const { files, leafCache: cache, log, layout } = this;
@@ -114,6 +131,7 @@ export class BlobFiles {
     const { digest, sizeBytes, layer } = blob;
     return await this.#locks.run(digest, async () => {
       const before = await this.#load(digest);
+      const replacedBytes = before?.sizeBytes ?? (await this.#unreadBytes(digest));
       const attrs = before === undefined ? blob.attrs : mergeAttrs(before.attrs, blob.attrs);
       await this.folders.ensure(this.layout.blobShard(digest), this.layout.root);
       await allEnded([
@@ -130,7 +148,7 @@ export class BlobFiles {
         if (before === undefined) await this.files.unlink(this.layout.blob(digest)).catch(ignoreFailure);
         throw error;
       }
-      this.changes.added(digest, sizeBytes, before?.sizeBytes ?? 0);
+      this.changes.added(digest, sizeBytes, replacedBytes);
       await allEnded([
         attrs.class === 'pushed' ? this.changes.pushed?.(digest, sizeBytes) : undefined,
         blob.beside?.(),
@@ -250,6 +268,12 @@ export class BlobFiles {
 
   async #load(digest: Digest): Promise<Sidecar | undefined> {
     return await this.#missingIfUnread(digest, async () => await this.#look(digest));
+  }
+
+  /** Size of the file at the place of a blob that is missing all the same: it was counted, and is replaced. */
+  async #unreadBytes(digest: Digest): Promise<number> {
+    const facts = await this.facts(digest);
+    return facts !== undefined && facts !== 'unread' && facts.kind === 'file' ? facts.sizeBytes : 0;
   }
 
   /** What can be fetched again is not here where the disk does not read it; what only this disk has is not given up. */

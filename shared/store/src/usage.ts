@@ -7,7 +7,7 @@ import { digestOfName } from './layout.ts';
 export interface ListedBlob {
   readonly digest: Digest;
   readonly sizeBytes: number;
-  /** Coarse time of the last access. */
+  /** Coarse time of the last access; 0, as the size, where the disk does not say and the blob can be fetched again. */
   readonly accessedMs: number;
 }
 
@@ -24,9 +24,10 @@ export async function* listBlobs(
     for (const name of (await blobs.files.list(folder)).sort()) {
       const digest = digestOfName(algorithm, name);
       if (digest === undefined || digest <= after) continue;
-      const facts = await blobs.files.stat(blobs.layout.blob(digest));
-      if (facts?.kind !== 'file') continue;
-      yield { digest, sizeBytes: facts.sizeBytes, accessedMs: facts.modifiedMs };
+      const facts = await blobs.facts(digest);
+      if (facts === 'unread') yield { digest, sizeBytes: 0, accessedMs: 0 };
+      else if (facts?.kind === 'file')
+        yield { digest, sizeBytes: facts.sizeBytes, accessedMs: facts.modifiedMs };
     }
   }
 }

@@ -35,7 +35,9 @@ for (const kind of ['blobs', 'meta'] as const) {
       const store = await opened({ files: failing, dir }, { durable: false });
       t.equal(await store.open(DIGEST), undefined);
       t.equal(await store.stat(DIGEST), undefined);
+      await store.reconcile();
       await store.putBytes(DIGEST, BYTES, CACHED);
+      t.equal(store.usage(), BYTES.length, 'it is counted once');
       isBad = false;
       t.ok(Buffer.from(BYTES).equals((await readAll(store, DIGEST))!));
       await store.close();
