@@ -49,7 +49,7 @@ interface Deps {
   readonly clusterKey: Uint8Array;
   readonly proxies: Pick<ProxyClient, 'json'>;
   readonly offers: Offers;
-  readonly former: Pick<FormerImages, 'of'>;
+  readonly former: Pick<FormerImages, 'begin' | 'of'>;
   readonly log: Logger;
   readonly nowMs: () => number;
 }
@@ -91,6 +91,11 @@ export class LazyImages {
   constructor(deps: Deps, options: Options) {
     this.#deps = deps;
     this.#options = options;
+  }
+
+  /** A snapshotter came and asks. */
+  served(): void {
+    this.#deps.former.begin();
   }
 
   /** A manifest went to a client. */

@@ -13,8 +13,13 @@ import type { LazyImages } from './lazy-images.ts';
 import type { Offers } from './offers.ts';
 
 /** For the snapshotter of this node, whose calls are signed with the node's secret. */
-export function lazyRoutes(router: Router, offers: Offers, images: Pick<LazyImages, 'complain'>): void {
+export function lazyRoutes(
+  router: Router,
+  offers: Offers,
+  images: Pick<LazyImages, 'complain' | 'served'>,
+): void {
   serve(router, AGENT.offers, async (ctx) => {
+    images.served();
     const waitMs = boundedMs(Number(queryValue(ctx, 'wait') ?? 0), 0, LONG_POLL_MS);
     ctx.body = { offers: await offers.next(waitMs, goneSignal(ctx)) };
   });

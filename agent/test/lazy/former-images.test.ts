@@ -1,10 +1,12 @@
 import { digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
 import { type Logger, silentLogger } from '@sepia/base/log';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import { OCI_CONFIG } from '@sepia/lazy/convert/documents';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import { BlobStore } from '@sepia/store/blob-store';
 import { diskFiles } from '@sepia/store/files/disk-files';
+import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import { FormerImages } from '../../src/lazy/former-images.ts';
 
@@ -22,9 +24,9 @@ function manifestOf(config: string): Buffer {
   );
 }
 
-async function cacheOf(t: Test): Promise<BlobStore> {
+async function cacheOf(t: Test, files = diskFiles): Promise<BlobStore> {
   const store = await BlobStore.open(
-    { files: diskFiles, dir: t.testdir(), log: silentLogger(), nowMs: Date.now },
+    { files, dir: t.testdir(), log: silentLogger(), nowMs: Date.now },
     { durable: false, bootId: 'one' },
   );
   t.teardown(() => store.close());
@@ -82,4 +84,95 @@ t.test('one that cannot be read hides no other; a cache that cannot be is asked 
   t.equal(await former.of(TARGET, digest('one'), NEVER), undefined);
   t.match(warned, [{ digest: broken }]);
   t.equal(lists, 2, 'read once');
+});
+
+t.test('what was begun goes on without who waited; looking is no use of a blob', async (t) => {
+  const touched: string[] = [];
+  let isNoted = false;
+  const touch = async (path: string, atMs: number): Promise<void> => {
+    if (isNoted) touched.push(path);
+    await diskFiles.touch(path, atMs);
+  };
+  const store = await cacheOf(t, { ...diskFiles, touch });
+  await keep(store, manifestOf('one'), OCI_MANIFEST);
+  isNoted = true;
+  const go = Promise.withResolvers<void>();
+  let lists = 0;
+  const former = new FormerImages({
+    log: silentLogger(),
+    store: {
+      list: async function* () {
+        lists += 1;
+        await go.promise;
+        yield* store.list();
+      },
+      stat: async (one) => await store.stat(one),
+      open: async (...args) => await store.open(...args),
+    },
+  });
+  former.begin();
+  former.begin();
+  const left = new AbortController();
+  const waiting = former.of(TARGET, digest('one'), left.signal);
+  left.abort(new Error('left'));
+  await t.rejects(waiting, { message: 'left' });
+  go.resolve();
+  t.ok(await former.of(TARGET, digest('one'), NEVER));
+  former.begin();
+  t.equal(lists, 1);
+  t.same(touched, []);
+});
+
+t.test('who left before it was found out does not have it found out anew', async (t) => {
+  const store = await cacheOf(t);
+  await keep(store, manifestOf('one'), OCI_MANIFEST);
+  const go = Promise.withResolvers<void>();
+  let [lists, ended] = [0, false];
+  const former = new FormerImages({
+    log: silentLogger(),
+    store: {
+      list: async function* () {
+        lists += 1;
+        await go.promise;
+        yield* store.list();
+      },
+      stat: async (one) => {
+        ended = true;
+        return await store.stat(one);
+      },
+      open: async (...args) => await store.open(...args),
+    },
+  });
+  const left = new AbortController();
+  const waiting = former.of(TARGET, digest('one'), left.signal);
+  left.abort(new Error('left'));
+  await t.rejects(waiting, { message: 'left' });
+  go.resolve();
+  await until(() => ended, 'it is read though nobody waits');
+  t.ok(await former.of(TARGET, digest('one'), NEVER));
+  t.equal(lists, 1);
+});
+
+t.test('a disk that does not say what is there keeps nobody from a pull', async (t) => {
+  const [good, bad] = [manifestOf('one'), manifestOf('two')];
+  const hex = digestOf(bad, 'sha256').slice('sha256:'.length);
+  let isBad = (_path: string): boolean => false;
+  const stat = async (path: string) => {
+    if (isBad(path)) throw new CodedError('DISK_CORRUPT', { detail: { path } });
+    return await diskFiles.stat(path);
+  };
+  const store = await cacheOf(t, { ...diskFiles, stat });
+  for (const bytes of [good, bad]) await keep(store, bytes, OCI_MANIFEST);
+  isBad = (path) => path.endsWith(hex);
+  const former = new FormerImages({ store, log: silentLogger() });
+  t.ok(await former.of(TARGET, digest('one'), NEVER));
+  t.equal(await former.of(TARGET, digest('two'), NEVER), undefined);
+  const list = (): never => {
+    throw new CodedError('DISK_CORRUPT');
+  };
+  const unlisted = new FormerImages({
+    log: silentLogger(),
+    store: { list, stat: async (one) => await store.stat(one), open: async (one) => await store.open(one) },
+  });
+  t.equal(await unlisted.of(TARGET, digest('one'), NEVER), undefined);
 });

@@ -33,7 +33,7 @@ const ODD_MANIFEST = Buffer.from(
   MANIFEST.toString().replace(digestOf(CONFIG, 'sha256'), digestOf(ODD_CONFIG, 'sha256')),
 );
 
-const NONE_BEFORE = { of: async () => undefined };
+const NONE_BEFORE = { begin: () => undefined, of: async () => undefined };
 
 /** Lines of a log. */
 function logOf(): { log: Logger; lines: object[] } {
@@ -207,6 +207,7 @@ t.test(
     const before = new PulledImages();
     before.note(TARGET, { digest: digestOf(MANIFEST, 'sha256'), bytes: MANIFEST });
     const former = {
+      begin: () => undefined,
       of: async (target: ResolvedName, config: Digest) => before.of(target, config),
     };
     const { images, offers } = agentOf({}, { waitMs: 50, doubtMs: 200 }, former);
