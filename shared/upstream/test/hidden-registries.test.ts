@@ -19,6 +19,8 @@ interface Manners {
   /** What `/v2/` asks of strangers. */
   readonly asks?: 'basic' | 'bearer' | undefined;
   readonly token?: (authorization: string | undefined) => string;
+  /** Where it leads whoever asks for an item. */
+  readonly leads?: string;
   /** What `/v2/` and `/token` answer instead, at the moment. */
   readonly busy?: (pathname: string) => number | undefined;
 }
@@ -34,6 +36,8 @@ async function hidden(t: Test, manners: Manners): Promise<{ url: string; asked: 
     if (busy !== undefined) return res.writeHead(busy).end();
     if (pathname === '/token')
       return res.end(JSON.stringify({ token: manners.token?.(authorization), expires_in: 3_000 }));
+    if (manners.leads !== undefined && pathname !== '/v2/')
+      return res.writeHead(307, { location: manners.leads + pathname }).end();
     if (manners.opens(authorization)) {
       res.writeHead(200, { 'content-type': OCI_MANIFEST, 'docker-content-digest': digestOf(MANIFEST) });
       return res.end(MANIFEST);
@@ -132,6 +136,15 @@ t.test('nor is it while the token that opened it has ended and no other is given
   isBusy = true;
   nowMs += 3_600_000;
   for (let round = 0; round < 2; round++) await failure(client.getManifest(V1, soon()), 'BACKEND_DOWN');
+});
+
+t.test('what a registry asks for is not brought to where it leads', async (t) => {
+  const elsewhere = await hidden(t, { status: 401, opens: () => false });
+  const manners = { status: 401, asks: 'bearer', opens: () => false, token: () => 'of here' } as const;
+  const { url, asked } = await hidden(t, { ...manners, leads: elsewhere.url });
+  const blob = clientOf(t, url, { credentials }).getBlob({ repository, digest: digestOf(MANIFEST) }, soon());
+  await failure(blob, 'BACKEND_DOWN');
+  t.notOk(asked.includes('/v2/') || asked.includes('/token'), 'it is not asked for a token');
 });
 
 t.test('a 403 to a password that has ended: the next one of its source is shown', async (t) => {
