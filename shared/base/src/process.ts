@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { isCoded, RAISE_LIMIT, systemCode } from './errors.ts';
 import { ended, isBug, throwIfBug } from './failure.ts';
 import { isObject } from './json/plain-object.ts';
@@ -150,10 +150,11 @@ function withFiles(config: object): object {
   return { ...config, ...Object.fromEntries(hashes) };
 }
 
-/** Undefined for a file that cannot be read: whoever needs it says so. */
+/** Undefined for a file that cannot be read: whoever needs it says so. What a pipe holds is for who needs it, once. */
 function hashOf(file: unknown): string | undefined {
   if (typeof file !== 'string') return undefined;
   try {
+    if (!statSync(file).isFile()) return undefined;
     return createHash('sha256').update(readFileSync(file)).digest('hex');
   } catch (error) {
     throwIfBug(error);

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -124,6 +125,20 @@ t.test('a config that is wrong changes nothing', async (t) => {
     await t.rejects(async () => await service.reload?.(), { code: 'CONFIG_INVALID', message: refusals[at] });
     t.equal(seen.length, 1, `what ${at} refuses`);
   }
+});
+
+t.test('a key that comes by a pipe is left to who needs it', async (t) => {
+  const file = join(t.testdir(), 'key');
+  execFileSync('mkfifo', [file]);
+  const service = await reloadable(
+    {
+      load: () => ({ 'cluster-key-file': file }),
+      check: () => undefined,
+      start: async () => ({ adjust: () => undefined, stop: async () => undefined }),
+    },
+    [],
+  );
+  t.equal(await service.reload?.(), 'config reloaded; in force: nothing new');
 });
 
 t.test('SIGHUP reloads, and a wrong file ends nothing', async (t) => {
