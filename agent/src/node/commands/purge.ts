@@ -40,7 +40,11 @@ async function drop(deps: PurgeDeps, detail: PurgeDetail, digest: Digest, descen
   const { upstream, repository } = detail;
   hints.forget(upstream, repository, digest);
   const stat = await store.stat(digest);
-  if (stat === undefined) return;
+  if (stat === undefined) {
+    // What the disk does not read now it may read later.
+    await store.deleteUnless(digest, (attrs) => attrs !== undefined);
+    return;
+  }
   const { provenance, mediaType } = stat.attrs;
   const others = provenance.filter((one) => one.upstream !== upstream || one.repository !== repository);
   if (others.length === provenance.length) return;

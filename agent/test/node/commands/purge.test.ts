@@ -1,0 +1,34 @@
+import { digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { silentLogger } from '@sepia/base/log';
+import { parseRepositoryName } from '@sepia/base/names/repository';
+import { BlobStore } from '@sepia/store/blob-store';
+import { diskFiles } from '@sepia/store/files/disk-files';
+import t from 'tap';
+import { purge } from '../../../src/node/commands/purge.ts';
+
+const BYTES = Buffer.from('what is to go');
+const DIGEST = digestOf(BYTES, 'sha256');
+const NAME = { upstream: 'up', repository: parseRepositoryName('team/app') };
+
+t.test('a purge of what the disk does not read at the moment is none', async (t) => {
+  let isBad = false;
+  const stat = async (path: string) => {
+    if (isBad && path.endsWith(DIGEST.slice('sha256:'.length))) throw new CodedError('DISK_CORRUPT');
+    return await diskFiles.stat(path);
+  };
+  const deps = { dir: t.testdir(), log: silentLogger(), nowMs: Date.now };
+  const options = { durable: false, bootId: 'one' };
+  const store = await BlobStore.open({ ...deps, files: { ...diskFiles, stat } }, options);
+  t.teardown(() => store.close());
+  await store.putBytes(DIGEST, BYTES, { class: 'cached', provenance: [NAME], writtenBack: true });
+  const forget = (): [] => [];
+  const ours = { store, log: silentLogger(), seeds: { drop: forget }, hints: { forget }, tags: { forget } };
+  const all = { ...NAME, tag: undefined, digest: undefined };
+  isBad = true;
+  await t.rejects(purge(ours as never, all as never), { code: 'DISK_CORRUPT' });
+  isBad = false;
+  t.ok(await store.has(DIGEST), 'it reads again');
+  await purge(ours as never, all as never);
+  t.notOk(await store.has(DIGEST));
+});
