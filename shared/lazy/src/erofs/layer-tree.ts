@@ -29,6 +29,11 @@ export interface TreeNode {
 
 const NAME_BYTES = 255;
 const TARGET_BYTES = 4095;
+/**
+ * Directories that only other entries' paths name: a path of 256 bytes may name 127 that nothing else does, each held in
+ * memory like an entry. Builders that leave directories out have hundreds.
+ */
+const MAX_IMPLIED = 100_000;
 const MAX_MAJOR = 4095;
 const MAX_MINOR = 2 ** 20 - 1;
 const WHITEOUT = '.wh.';
@@ -81,6 +86,7 @@ class TreeBuilder {
   readonly #ways = new Map<ByteString, TreeNode>();
 
   readonly #setsLinkTimes: boolean;
+  #implied = 0;
 
   constructor(outside: Map<ByteString, ByteString> | undefined, setsLinkTimes = false) {
     this.#outside = outside;
@@ -160,6 +166,8 @@ class TreeBuilder {
     for (const part of path === '' ? [] : (path.split('/') as ByteString[])) {
       let next = node.children!.get(part);
       if (next === undefined) {
+        this.#implied += 1;
+        if (this.#implied > MAX_IMPLIED) notLazy('too-many-implied-directories', entry);
         next = impliedDirectory();
         node.children!.set(part, next);
       }

@@ -50,6 +50,8 @@ export interface SparseFile {
 
 /** Directories that a later entry of another type replaces: more make a layer unfit, each costs a walk over all names. */
 const MAX_REPLACED_DIRECTORIES = 1000;
+/** Directories that only other paths name: each is held in memory, and a path of 256 bytes may name 127. */
+const MAX_IMPLIED_DIRECTORIES = 100_000;
 
 /**
  * Decides what an eStargz layer holds and in which order. A TOC knows one entry per path, so of entries of the same path
@@ -152,6 +154,8 @@ class LayerTree {
       if (this.#implied.has(up)) break;
       this.#implied.add(up);
     }
+    if (this.#implied.size > MAX_IMPLIED_DIRECTORIES)
+      return 'too many directories have no entry of their own';
     const node: Node = { entry, index, target, path, counts: true, heir: undefined };
     this.#nodes.push(node);
     this.#byPath.set(path, node);

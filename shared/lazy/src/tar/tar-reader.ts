@@ -7,9 +7,15 @@ import type { TarEntry } from './tar-entry.ts';
 
 /** Extended headers longer than this are refused, as by Go's `archive/tar`. */
 const MAX_EXTENDED_BYTES = 1024 * 1024;
+/** All that stands before one entry: an extended header and both long names. Some readers take any number of them. */
+const MAX_BEFORE_ENTRY_BYTES = 4 * MAX_EXTENDED_BYTES;
+/** GNU's old sparse map goes on in blocks of 21 runs: these hold a million. */
+const MAX_SPARSE_MAP_BYTES = 32 * MAX_EXTENDED_BYTES;
 /** GNU's old sparse form (tar manual, "Sparse Formats"): tells whether another block of its map follows. */
 const HEADER_MAP_GOES_ON = 482;
 const MAP_GOES_ON = 504;
+/** Records of global headers: each entry is asked for all of them. Writers of tars have one or two. */
+const MAX_GLOBALS = 64;
 const NO_RECORDS: PaxRecords = new Map();
 
 /** What a {@link TarReader} tells. */
@@ -25,7 +31,8 @@ type State = 'header' | 'extended' | 'sparse map' | 'payload' | 'padding' | 'end
 /**
  * Reads a tar archive that arrives in chunks of any size: USTAR, PAX (global headers included), GNU long names,
  * base-256 numbers, version 7. Precedence where both are there: GNU long name, then the entry's PAX header, then global
- * headers, then the header. Memory: one header and the extended ones that wait for their entry (≤ 1 MiB each).
+ * headers, then the header. Of several PAX headers the last one counts, and what stands before a global header is lost, as
+ * Go's `archive/tar` has it. Memory: one header and the extended ones that wait for their entry (≤ 1 MiB each).
  *
  * ```
  * header ─ x, L, K, g ─▶ extended ─▶ padding ─▶ header
@@ -119,6 +126,7 @@ export class TarReader {
       const offset = this.#offset + take - BLOCK;
       if (this.#state === 'header') this.#header(offset);
       else if (this.#block[MAP_GOES_ON] === 0) this.#beginEntry(this.#mapped!, offset);
+      else if (offset - this.#headerOffset! > MAX_SPARSE_MAP_BYTES) this.#invalid('sparse map', offset);
     }
     return take;
   }
@@ -143,7 +151,10 @@ export class TarReader {
 
   #beginExtended(header: TarHeader, offset: number): void {
     if (header.size > MAX_EXTENDED_BYTES) this.#invalid('extended header is larger than 1 MiB', offset);
-    if (header.typeFlag !== 'g') this.#headerOffset ??= offset;
+    if (header.typeFlag === 'g') this.#forget();
+    else this.#headerOffset ??= offset;
+    if (offset - (this.#headerOffset ?? offset) > MAX_BEFORE_ENTRY_BYTES)
+      this.#invalid('more than 4 MiB of extended headers before an entry', offset);
     this.#extended = {
       typeFlag: header.typeFlag,
       offset: offset + BLOCK,
@@ -167,7 +178,7 @@ export class TarReader {
   #endExtended(): void {
     const { typeFlag, offset, bytes } = this.#extended!;
     const records = (): PaxRecords => keptOnly(parsePax(bytes, offset), bytes);
-    if (typeFlag === 'x') this.#records = merged(this.#records, records());
+    if (typeFlag === 'x') this.#records = records();
     else if (typeFlag === 'g') this.#setGlobals(records(), offset);
     else if (typeFlag === 'L') this.#longName = untilNul(bytes);
     else this.#longLink = untilNul(bytes);
@@ -181,20 +192,26 @@ export class TarReader {
     let bytes = 0;
     for (const [key, value] of globals) bytes += key.length + value.length;
     if (bytes > MAX_EXTENDED_BYTES) this.#invalid('global headers are larger than 1 MiB', offset);
+    if (globals.size > MAX_GLOBALS) this.#invalid(`more than ${MAX_GLOBALS} global records`, offset);
     this.#globals = globals;
   }
 
   #beginEntry(header: TarHeader, offset: number): void {
     const entry = this.#entryOf(header, offset);
-    this.#headerOffset = undefined;
-    this.#records = NO_RECORDS;
-    this.#longName = undefined;
-    this.#longLink = undefined;
+    this.#forget();
     this.#entry = entry;
     this.#state = 'payload';
     this.#left = entry.size;
     this.#padding = paddingOf(entry.size);
     this.#sink.entry(entry);
+  }
+
+  /** Lets go of what was read for the next entry. */
+  #forget(): void {
+    this.#headerOffset = undefined;
+    this.#records = NO_RECORDS;
+    this.#longName = undefined;
+    this.#longLink = undefined;
   }
 
   #entryOf(header: TarHeader, offset: number): TarEntry {

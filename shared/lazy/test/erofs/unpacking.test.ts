@@ -87,3 +87,10 @@ t.test('what a global header changes is taken in two ways', async (t) => {
   t.equal(after([['uid', '5']], { name: 'x' }), 'global-header: x');
   t.equal(after([['uid', '5']], { name: 'x', pax: new Map([['uid', '7']]) }), undefined, 'its own wins');
 });
+
+t.test('directories that only paths name have an end', async (t) => {
+  const deep = (count: number): TarPart[] =>
+    Array.from({ length: count }, (_none, index) => ({ name: `${index}/${'a/'.repeat(1999)}f` }));
+  t.equal(of(...deep(50)), undefined, '100,000 of them');
+  t.match(of(...deep(51)), /^too-many-implied-directories: 50\/a/);
+});

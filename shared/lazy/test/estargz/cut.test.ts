@@ -20,3 +20,12 @@ t.test('headers without content go in batches of their own, not all at once', as
       t.ok(Math.max(...sizes) <= 5 << 20, `the longest of ${sizes.length} has ${Math.max(...sizes)} bytes`);
     }
 });
+
+t.test('directories without an end that only paths name leave the layer as it is', async (t) => {
+  const arranged = (parts: readonly TarPart[]): unknown =>
+    arrange(tarEntries(writeTar(parts)), { withLandmark: false });
+  const deep = (count: number): TarPart[] =>
+    Array.from({ length: count }, (_none, index) => ({ name: `${index}/${'a/'.repeat(1999)}f` }));
+  t.notMatch(arranged(deep(50)), { unfit: /./ });
+  t.match(arranged(deep(51)), { unfit: 'too many directories have no entry of their own' });
+});

@@ -10,6 +10,7 @@ import {
   type TarForm,
   type TarPart,
   writeGlobal,
+  writeOldSparse,
   writePart,
   writeTar,
 } from '../support/tar-writer.ts';
@@ -147,6 +148,46 @@ t.test('global headers apply to what follows, below the entry’s own', async (t
       ['after', 1, 77, 500_000_000, true],
     ],
   );
+});
+
+t.test('of several extended headers the last one counts, and none goes past a global one', async (t) => {
+  const extended = (pax: readonly [string, string][]): Buffer =>
+    writePart({ name: 'x', pax: new Map(pax) }).subarray(0, 1024);
+  const archive = Buffer.concat([
+    extended([
+      ['SCHILY.xattr.user.a', '1'],
+      ['uid', '7'],
+    ]),
+    extended([['SCHILY.xattr.user.b', '2']]),
+    writePart({ name: 'twice' }),
+    extended([['uid', '7']]),
+    writeGlobal(new Map([['comment', 'x']])),
+    writePart({ name: 'behind', uid: 1 }),
+    Buffer.alloc(1024),
+  ]);
+  t.same(
+    tarEntries(archive).map((one) => [one.name, one.uid, [...one.xattrs.keys()]]),
+    [
+      ['twice', 0, ['user.b']],
+      ['behind', 1, []],
+    ],
+  );
+});
+
+t.test('what stands before one entry has an end', async (t) => {
+  const invalid = (archive: Buffer): unknown =>
+    t.throws(() => tarEntries(archive), { code: 'LAYER_INVALID' });
+  const long = writePart({ name: 'L', typeFlag: 'L', payload: Buffer.alloc(1024 * 1024, 'a') });
+  invalid(Buffer.concat([long, long, long, long, long, writePart({ name: 'x' })]));
+  t.equal(tarEntries(Buffer.concat([long, long, long, writePart({ name: 'x' })])).length, 1);
+  const records = (count: number): Map<string, string> =>
+    new Map(Array.from({ length: count }, (_none, index) => [`k${index}`, 'v']));
+  invalid(Buffer.concat([writeGlobal(records(65)), writePart({ name: 'x' })]));
+  t.equal(tarEntries(Buffer.concat([writeGlobal(records(64)), writePart({ name: 'x' })])).length, 1);
+  const sparse = writeOldSparse({ name: 's' }, [0, 0, 0, 0], 0);
+  const more = Buffer.alloc(512);
+  more[504] = 1;
+  invalid(Buffer.concat([sparse.subarray(0, 512), ...Array.from({ length: 70_000 }, () => more), sparse]));
 });
 
 t.test('old forms: version 7, a directory by its slash, signed sums, a prefix, unusual ends', async (t) => {
