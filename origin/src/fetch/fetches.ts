@@ -51,7 +51,8 @@ export class Fetches {
   readonly #options: { readonly progressMs: number; readonly firstByteMs: number };
   readonly #running = new Map<Digest, Fetch>();
   readonly #fetched = new WeakMap<Fetch, number>();
-  readonly #lies = new LatestMap<Digest, { error: CodedError; untilMs: number }>(MAX_LIES);
+  /** Of an upstream and a digest: another one may have the blob. */
+  readonly #lies = new LatestMap<string, { error: CodedError; untilMs: number }>(MAX_LIES);
   /** Sizes that manifests told and that did not fit. */
   readonly #doubted = new LatestMap<Digest, number>(MAX_LIES);
   readonly #room = new WaitingRoom({
@@ -106,7 +107,7 @@ export class Fetches {
       if (options.adopt !== undefined) running.learn(options.adopt, options.hasPeers === true);
       return running;
     }
-    const lie = this.#lies.get(name.digest);
+    const lie = this.#lies.get(lieKey(name));
     if (lie !== undefined && lie.untilMs > this.#deps.nowMs()) throw lie.error;
     const client = this.#deps.upstreams.blobs(name.upstream, options.authorization);
     if (client === undefined) throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest } });
@@ -155,7 +156,7 @@ export class Fetches {
     if (isCoded(fetch.error, 'STALE_ATTEMPT') && fetch.isSizeTold)
       this.#doubted.set(digest, this.#deps.nowMs() + SIZE_DOUBT_MS);
     if (isCoded(fetch.error, 'UPSTREAM_LIES')) {
-      this.#lies.set(digest, { error: fetch.error, untilMs: this.#deps.nowMs() + LIE_MS });
+      this.#lies.set(lieKey(fetch.name), { error: fetch.error, untilMs: this.#deps.nowMs() + LIE_MS });
     }
     const { upstream, repository } = fetch.name;
     if (fetch.error !== undefined && !OWN_ENDS.includes(fetch.error.code))
@@ -173,4 +174,8 @@ export class Fetches {
     this.#deps.events.ended(fetch);
     if (fetch.error === undefined) this.#deps.onFetched(fetch.name);
   }
+}
+
+function lieKey({ upstream, digest }: BlobName): string {
+  return `${upstream}\n${digest}`;
 }

@@ -97,3 +97,12 @@ t.test('a fetch that an upstream fails is counted, one that nobody wants any mor
   await until(() => stopped.size === 0, 'it ends');
   t.equal(failed.length, 1);
 });
+
+t.test('an upstream that lied about a blob is not asked again for a while, another one is', async (t) => {
+  const fetches = silentFetches([], new CodedError('UPSTREAM_LIES'));
+  t.teardown(() => fetches.stop());
+  await fetches.begin(nameOf(1), ALL, never).then((fetch) => fetch.stop(new CodedError('UPSTREAM_LIES')));
+  await t.rejects(fetches.begin(nameOf(1), ALL, never), { code: 'UPSTREAM_LIES' });
+  const other = { ...nameOf(1), upstream: 'other' };
+  t.same((await fetches.begin(other, ALL, never)).name, other);
+});
