@@ -1,3 +1,4 @@
+import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import { digestOf } from '@sepia/base/digest';
 import { ExpiringMap } from '@sepia/base/expiring-map';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
@@ -28,6 +29,7 @@ interface PublicDeps {
 export class PublicRepositories {
   readonly #deps: PublicDeps;
   readonly #written = new ExpiringMap<'public' | 'private'>(MAX_NOTED);
+  readonly #writes = new KeyedLocks<string>();
 
   constructor(deps: PublicDeps) {
     this.#deps = deps;
@@ -40,7 +42,14 @@ export class PublicRepositories {
 
   /** Not everybody may read it any more; only what was public is written. */
   async forget(name: ShardName): Promise<void> {
-    if ((await this.recall(name)) !== undefined) this.#write(name, 'private', undefined);
+    const key = shardKey(name.upstream, name.repository);
+    // What is not on record yet would be so after the look.
+    await this.#writes.idle(key);
+    const recorded = await this.recall(name);
+    if (recorded === undefined) return;
+    // Another origin noted it since this one had it forgotten.
+    if (recorded !== 'unreadable') this.#written.delete(key);
+    this.#write(name, 'private', undefined);
   }
 
   /** When it was last known to be public; undefined where that is not on record. */
@@ -59,7 +68,8 @@ export class PublicRepositories {
     if (this.#written.get(key, nowMs()) === what) return;
     this.#written.set(key, what, nowMs() + PUBLIC_WRITE_MS);
     const shard = { upstream: name.upstream, repository: name.repository };
-    set.write(shard, [{ key: KEY, value }]).catch((error: unknown) => {
+    const write = async (): Promise<void> => await set.write(shard, [{ key: KEY, value }]);
+    this.#writes.run(key, write).catch((error: unknown) => {
       this.#written.delete(key);
       logFailure(log, error, 'who may read a repository is not on record', { ...shard, what });
     });
