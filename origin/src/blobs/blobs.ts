@@ -16,6 +16,7 @@ import type { BlobStore } from '@sepia/store/blob-store';
 import type { BlobAttrs } from '@sepia/store/sidecar';
 import type { Members } from '../cluster/members.ts';
 import { QUICK_MS } from '../deadlines/members.ts';
+import { isAnswerFor } from '../fetch/another-name.ts';
 import type { Fetch } from '../fetch/fetch.ts';
 import type { Fetches } from '../fetch/fetches.ts';
 import type { LinkProofs } from '../proofs/link-proofs.ts';
@@ -24,7 +25,7 @@ import { keptSize } from '../upstream/kept-size.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { Absence } from './absence.ts';
 import { acknowledged } from './acknowledged.ts';
-import { Handouts } from './handouts.ts';
+import { Handouts, type VouchedPiece } from './handouts.ts';
 import { missingBlob, missingThere } from './missing-blob.ts';
 import type { Repair } from './repair.ts';
 import { storedBlob } from './stored-blob.ts';
@@ -69,17 +70,6 @@ interface BlobsDeps {
   readonly repair: Repair;
   readonly onCached: (name: BlobName) => void;
 }
-
-/** One piece as this origin vouches for it, or another origin that has it. */
-export type VouchedPiece =
-  | {
-      readonly type: 'local';
-      readonly attempt: string;
-      readonly hash: Uint8Array;
-      /** Undefined when another asker was given it: the swarm has it. */
-      readonly bytes: Uint8Array | undefined;
-    }
-  | { readonly type: 'remote'; readonly id: string };
 
 export interface OpenOptions {
   /** Damage is an error and not mended first: the request comes from an origin that mends its own copy. */
@@ -195,7 +185,7 @@ export class Blobs {
    */
   async open(name: BlobName, options: OpenOptions, signal: AbortSignal): Promise<Opened> {
     const link = await this.#linkOf(name, signal);
-    const { asIs = false } = options;
+    const { asIs = false, firstPiece } = options;
     const stored = await this.#openStored(name, link.mediaType, asIs, signal);
     if (stored !== undefined) return stored;
     const wantAll = options.lastPiece === undefined;
@@ -203,10 +193,9 @@ export class Blobs {
     if (fetch === undefined) {
       const id = await this.elsewhere(name, options.hop);
       if (id !== undefined) return { type: 'remote', id };
-      const { firstPiece } = options;
       fetch = await this.#begin(name, { wantAll, sizeHint: link.sizeBytes, firstPiece }, signal);
     } else if (wantAll) fetch.fetchAll();
-    await this.#ask(name, link, () => fetch.whenSized(signal));
+    if (!(await this.#isSized(name, link, fetch, signal))) return await this.open(name, options, signal);
     if (fetch.state === 'final' || fetch.partial?.state === 'committed') {
       const fetched = await this.#openStored(name, link.mediaType, asIs, signal);
       if (fetched !== undefined) return fetched;
@@ -300,7 +289,8 @@ export class Blobs {
       const { wantAll, firstPiece } = options;
       fetch = await this.#begin(name, { wantAll, sizeHint: link.sizeBytes, firstPiece }, signal);
     } else if (options.wantAll && (options.fetch || options.raise === true)) fetch.fetchAll();
-    return await this.#metainfoOf(fetch, name, link, signal);
+    const found = await this.#metainfoOf(fetch, name, link, signal);
+    return found ?? (await this.metainfo(name, options, signal));
   }
 
   /** Takes over an open attempt: pieces from `peers` first, the rest from the upstream. */
@@ -316,9 +306,10 @@ export class Blobs {
     if (whole !== undefined) return { type: 'local', metainfo: whole, fetch: undefined };
     const adopted = { wantAll, sizeHint: link.sizeBytes, adopt: known, hasPeers: peers.length > 0 };
     const fetch = await this.#begin(name, adopted, signal);
-    await this.#ask(name, link, () => fetch.whenSized(signal));
+    const found = await this.#metainfoOf(fetch, name, link, signal);
+    if (found === undefined) return await this.adopt(name, known, peers, wantAll, signal);
     this.#deps.swarms.addPeers(name.digest, peers);
-    return await this.#metainfoOf(fetch, name, link, signal);
+    return found;
   }
 
   /** Asks a backend or upstream. "Not there" of a backend says nothing about what an origin that is silent owes it. */
@@ -332,13 +323,19 @@ export class Blobs {
     }
   }
 
+  /** As {@link isAnswerFor}, of its size. */
+  async #isSized(name: BlobName, link: LinkEntry, fetch: Fetch, signal: AbortSignal): Promise<boolean> {
+    return await isAnswerFor(name, fetch, () => this.#ask(name, link, () => fetch.whenSized(signal)));
+  }
+
+  /** Undefined where it is to be asked for anew. */
   async #metainfoOf(
     fetch: Fetch,
     name: BlobName,
     link: LinkEntry,
     signal: AbortSignal,
-  ): Promise<MetainfoSource> {
-    await this.#ask(name, link, () => fetch.whenSized(signal));
+  ): Promise<MetainfoSource | undefined> {
+    if (!(await this.#isSized(name, link, fetch, signal))) return undefined;
     const whole = fetch.state === 'final' ? await this.#wholeMetainfo(name, signal) : undefined;
     const metainfo = whole ?? fetch.metainfo;
     if (metainfo === undefined) throw new CodedError('NO_PEERS', { detail: { digest: name.digest } });

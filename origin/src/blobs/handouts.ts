@@ -4,6 +4,17 @@ import { LatestMap } from '@sepia/base/latest-map';
 /** Blobs whose handouts are remembered; the oldest are forgotten first. */
 const MAX_BLOBS = 512;
 
+/** One piece as this origin vouches for it, or another origin that has it. */
+export type VouchedPiece =
+  | {
+      readonly type: 'local';
+      readonly attempt: string;
+      readonly hash: Uint8Array;
+      /** Undefined when another asker was given it: the swarm has it. */
+      readonly bytes: Uint8Array | undefined;
+    }
+  | { readonly type: 'remote'; readonly id: string };
+
 /** Which pieces of blobs on their way were handed out once past the swarm: whoever asks next finds them there. */
 export class Handouts {
   readonly #given = new LatestMap<Digest, { readonly attempt: string; readonly pieces: Set<number> }>(
