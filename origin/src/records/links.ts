@@ -185,15 +185,17 @@ export class Links {
    */
   async require(name: BlobName, signal: AbortSignal): Promise<LinkEntry> {
     const client = this.#deps.upstreams.client(name.upstream);
+    const takesDeletes = this.#deps.upstreams.takesDeletes(name.upstream);
     let lost: unknown;
     try {
       const found = await this.find(name);
       if (found !== undefined) return found;
     } catch (error) {
-      if (client === undefined || !isCoded(error, 'QUORUM_LOST')) throw error;
+      // A registry may still have what was deleted here.
+      if (client === undefined || takesDeletes || !isCoded(error, 'QUORUM_LOST')) throw error;
       lost = error;
     }
-    if (client === undefined || (lost === undefined && (await this.isDeleted(name))))
+    if (client === undefined || (takesDeletes && (await this.isDeleted(name))))
       throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest, repository: name.repository } });
     const confirm = async (unwanted: AbortSignal): Promise<LinkEntry> => {
       const lookUp = this.#ledger.begin(this.#deps.nowMs());
