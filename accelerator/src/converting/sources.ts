@@ -7,12 +7,12 @@ import { isConvertible, whyResult } from '@sepia/lazy/convert/results';
 /** The same source; `hear` is given each manifest that it gives. */
 export function heardBy(source: ImageSource, hear: (document: Document) => void): ImageSource {
   return {
+    ...source,
     manifest: async (...asked) => {
       const document = await source.manifest(...asked);
       hear(document);
       return document;
     },
-    blob: (...asked) => source.blob(...asked),
   };
 }
 

@@ -38,7 +38,31 @@ export function clusterSource(proxies: Proxies, { upstream, repository }: Reposi
       return { bytes, digest, mediaType: parseManifest(bytes, type).mediaType };
     },
     blob: async (blob, take, signal) => await readBlob(proxies, { upstream, repository }, blob, take, signal),
+    has: async (digest, signal) => await hasBlob(proxies, { upstream, repository }, digest, signal),
   };
+}
+
+/** Whether a blob is served as one of this repository. @throws {CodedError} what else the cluster says */
+async function hasBlob(
+  proxies: Proxies,
+  { upstream, repository }: Repository,
+  digest: Digest,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  try {
+    const answer = await proxies.call({
+      method: 'HEAD',
+      path: `/v2/${repository}/blobs/${digest}`,
+      headers: upstreamHeader(upstream),
+      headersTimeoutMs: BLOB_MS,
+      ...(signal === undefined ? {} : { signal }),
+    });
+    await answer.body.dump();
+    return true;
+  } catch (error) {
+    if (isCoded(error, 'BLOB_UNKNOWN')) return false;
+    throw error;
+  }
 }
 
 /** Reads a blob to its end; a cut body goes on by Range as long as bytes come. */

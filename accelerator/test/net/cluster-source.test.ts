@@ -54,3 +54,21 @@ t.test('the rest of a blob that nobody wants is not asked for', async (t) => {
   await t.rejects(source.blob({ digest: digestOf(BYTES), sizeBytes: BYTES.length }, take), enough);
   t.notOk(isOpen);
 });
+
+t.test('a repository has what is served as its own', async (t) => {
+  const asked: string[] = [];
+  let says: CodedError | undefined;
+  const call = async ({ method, path }: { readonly method: string; readonly path: string }) => {
+    asked.push(`${method} ${path}`);
+    if (says !== undefined) throw says;
+    return { status: 200, headers: {}, body: { dump: async () => undefined } };
+  };
+  const source = clusterSource({ call } as unknown as Proxies, { upstream: 'local', repository: 'team/app' });
+  const digest = digestOf(BYTES);
+  t.equal(await source.has!(digest), true);
+  says = new CodedError('BLOB_UNKNOWN');
+  t.equal(await source.has!(digest), false);
+  says = new CodedError('BACKEND_DOWN');
+  await t.rejects(source.has!(digest), { code: 'BACKEND_DOWN' });
+  t.same(new Set(asked), new Set([`HEAD /v2/team/app/blobs/${digest}`]));
+});

@@ -345,8 +345,9 @@ class Conversion {
     await this.#deps.source.blob(layer, counted, signal);
   }
 
-  /** A record helps only while the target still has the blob. */
+  /** A record helps only while the target still has the blob, and those only who have the layer that it was made from. */
   async #isThere(record: LayerRecord, layer: RawDescriptor): Promise<boolean> {
+    if ((await this.#deps.source.has?.(layer.digest, this.#deps.signal)) === false) return false;
     const { digest, sizeBytes } = record.kind === 'converted' ? record : layer;
     return await this.#deps.target.has(digest, sizeBytes, this.#deps.signal);
   }

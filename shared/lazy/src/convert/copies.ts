@@ -69,12 +69,17 @@ export class Copies {
     await this.#ends.target.putManifest(inner, undefined, this.#ends.signal);
   }
 
-  /** Copies blobs that the target does not have; foreign ones (`urls`) may be missing at the source as well. */
+  /**
+   * Copies blobs that the target does not have; foreign ones (`urls`) may be missing at the source as well. Nobody checks that
+   * an image has the foreign layers that it names.
+   */
   async parts(parts: readonly RawDescriptor[]): Promise<void> {
     const { source, target, scratch, signal } = this.#ends;
     for (const part of parts) {
       if (this.#parts.has(part.digest)) continue;
-      if ((await target.has(part.digest, part.sizeBytes, signal)) || part.raw['urls'] !== undefined) continue;
+      const isGiven = (await source.has?.(part.digest, signal)) ?? true;
+      if (isGiven && (await target.has(part.digest, part.sizeBytes, signal))) continue;
+      if (part.raw['urls'] !== undefined) continue;
       await using room = await scratch();
       await source.blob(part, (chunk) => room.append(chunk), signal);
       const { digest, sizeBytes } = part;

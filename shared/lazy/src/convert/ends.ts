@@ -13,6 +13,11 @@ export interface ImageSource {
     take: (chunk: Uint8Array) => Promise<void>,
     signal?: AbortSignal,
   ): Promise<void>;
+  /**
+   * Whether it would give this blob. Asked before the target is: one that takes blobs over from repositories beside it must not
+   * give to an image what that names and does not have. Left out where a target has no repositories beside it.
+   */
+  has?(digest: Digest, signal?: AbortSignal): Promise<boolean>;
 }
 
 /** Where the result goes. */
