@@ -72,8 +72,11 @@ export const COMPRESSED_CHUNK = 1;
 export const DEVICE_ALIGN = 0x8_0000;
 /** Blob ids have 8 bits, one of which is none. */
 export const MAX_BLOBS = 254;
-/** Of a data blob; a layer with as many or more is left as it is. */
-export const MAX_CHUNKS = 0xff_ffff;
+/**
+ * Of a data blob, and of the records that a bootstrap has; a layer with as many or more is left as it is. Nydus knows 16
+ * million, but each is held in memory, and a small blob may say that it has them all.
+ */
+export const MAX_CHUNKS = 4_000_000;
 /** A block. */
 export const LEAST_CHUNK_BYTES = 4096;
 export const MOST_CHUNK_BYTES = 16 * 1024 * 1024;

@@ -25,6 +25,7 @@ import {
   isPlainChunk,
   LEAST_CHUNK_BYTES,
   MAX_BLOBS,
+  MAX_CHUNKS,
   MOST_CHUNK_BYTES,
   type RafsBlob,
   type RafsChunk,
@@ -37,7 +38,12 @@ import { readTree } from './read-tree.ts';
 interface Known {
   /** Id of the blob that the bootstrap lies in, which cannot name itself. */
   readonly insideOf?: string;
+  /** Inodes that are taken; left out: {@link MAX_INODES}. */
+  readonly maxInodes?: number;
 }
+
+/** Each is held in memory: as many as the entries of the largest layer that is converted, and some for what they lie in. */
+const MAX_INODES = 2_500_000;
 
 /** A bootstrap that was read. `C`: what it says of the chunks of its files. */
 export interface ReadBootstrap<C extends ChunkAddress = RafsChunk> extends Omit<Bootstrap, 'chunks'> {
@@ -89,7 +95,10 @@ function read<C extends ChunkAddress>(
     blobs.push(readBlob(image, blobTable, index, { chunkBytes, digester }, known));
   for (const [index, blob] of blobs.entries()) checkDevice(image, index, blob, known);
   const table = readChunkTable(image, chunkTable, blobs, chunkBytes);
-  const tree = readTree(image, { meta, root, chunkAt: finder(table), blobs, chunkBytes });
+  const tree = readTree(image, {
+    ...{ meta, root, chunkAt: finder(table), blobs, chunkBytes },
+    maxInodes: known.maxInodes ?? MAX_INODES,
+  });
   const prefetch = prefetchTable.map((nid) => {
     const node = tree.byNid.get(nid);
     if (node === undefined) throw invalid(`its prefetch table names ${nid}, which is no inode of the tree`);
@@ -167,6 +176,8 @@ function readExtended(image: ImageBytes, devices: number): Tables {
   if (tableBytes % CHUNK_RECORD_BYTES !== 0 || (tableBytes > 0 && offset % EROFS_BLOCK !== 0))
     throw invalid('its chunk table is not whole records', at + 24);
   image.slice(offset, tableBytes);
+  if (tableBytes > MAX_CHUNKS * CHUNK_RECORD_BYTES)
+    throw invalid(`its chunk table has more than ${MAX_CHUNKS} records`, at + 32);
   const prefetchAt = image.u64(at + 40);
   const prefetchBytes = prefetchAt === 0 ? 0 : image.u32(at + 48);
   if (prefetchBytes % 4 !== 0) throw invalid('its prefetch table is not whole entries', at + 48);
@@ -216,6 +227,7 @@ function readBlob(
   if ((features & FEATURES.aligned) === 0 || (features & FOREIGN_FEATURES) !== 0)
     throw invalid(`blob ${index} has features that are not read here: 0x${features.toString(16)}`, at + 84);
   const chunkCount = image.u32(at + 72);
+  if (chunkCount > MAX_CHUNKS) throw invalid(`blob ${index} has more than ${MAX_CHUNKS} chunks`, at + 72);
   const rawBytes = image.u64(at + 96);
   const packedBytes = image.u64(at + 88);
   if (rawBytes > 16 * BYTES_OF_1_TIB || packedBytes > BYTES_OF_1_TIB)

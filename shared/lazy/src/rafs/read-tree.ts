@@ -21,6 +21,7 @@ interface Facts<C extends ChunkAddress> {
   readonly chunkAt: FindChunk<C>;
   readonly blobs: readonly RafsBlob[];
   readonly chunkBytes: number;
+  readonly maxInodes: number;
 }
 
 interface FoundTree<C extends ChunkAddress> {
@@ -88,6 +89,8 @@ class TreeReader<C extends ChunkAddress> {
 
   #inode(nid: number): Found {
     const image = this.#image;
+    const { maxInodes } = this.#facts;
+    if (this.#byNid.size >= maxInodes) throw invalid(`it has more than ${maxInodes} inodes`);
     const at = this.#facts.meta + nid * EROFS_SLOT;
     const format = image.u16(at);
     const isExtended = (format & 1) === 1;

@@ -106,11 +106,11 @@ class BlobCheck {
   }
 
   /** Bytes of a section that the table of contents names, checked against it. */
-  async #section(sections: Sections, name: string): Promise<Buffer> {
+  async #section(sections: Sections, name: string, most = MAX_BOOTSTRAP_BYTES): Promise<Buffer> {
     const entry = sections.toc.get(name);
     if (entry === undefined) throw invalid(`its table of contents has no ${name}`);
-    if (entry.packedBytes > MAX_BOOTSTRAP_BYTES || entry.rawBytes > MAX_BOOTSTRAP_BYTES)
-      throw invalid(`${name} is longer than 1 GiB`);
+    if (entry.packedBytes > most || entry.rawBytes > most)
+      throw invalid(`${name} is longer than ${most} bytes`);
     if (entry.offset + entry.packedBytes > this.#target.sizeBytes)
       throw invalid(`${name} lies outside of its blob`);
     const packed = await this.#target.read(entry.offset, entry.packedBytes);
@@ -141,13 +141,15 @@ class BlobCheck {
     sections: Sections,
     own: RafsBlob,
   ): Promise<{ infos: readonly ChunkInfo[]; digests: Buffer }> {
-    const table = await this.#section(sections, SECTIONS.table);
-    const header = await this.#section(sections, TABLE_HEADER);
+    // Before anything is unpacked or made of them: a short section may hold a very long one.
+    const most = HEADER_BYTES + own.chunkCount * DIGEST_BYTES;
+    const table = await this.#section(sections, SECTIONS.table, most);
+    const header = await this.#section(sections, TABLE_HEADER, HEADER_BYTES);
     const fault =
       header.length === HEADER_BYTES ? headerFault(header, own) : 'the header of its chunk table is short';
     if (fault !== undefined) this.#found('chunks', fault);
     const infos = readChunkInfos(table, own.features);
-    const digests = await this.#section(sections, SECTIONS.digests);
+    const digests = await this.#section(sections, SECTIONS.digests, most);
     if (infos.length !== own.chunkCount || digests.length !== infos.length * DIGEST_BYTES)
       throw invalid(`its tables have ${infos.length} chunks and ${digests.length / DIGEST_BYTES} digests`);
     return { infos, digests };

@@ -139,4 +139,14 @@ t.test('what a bootstrap must not say is named', async (t) => {
     wrong[at] = value;
     t.throws(() => readBootstrap(wrong), { code: 'LAYER_INVALID', message }, name);
   }
+  const blobTable = Number(bytes.readBigUInt64LE(1152 + 8));
+  const many = Buffer.from(bytes);
+  many.writeUInt32LE(4_000_001, blobTable + 72);
+  many.writeBigUInt64LE(64_000_016n, blobTable + 128);
+  t.throws(() => readBootstrap(many), { code: 'LAYER_INVALID', message: /more than 4000000 chunks/ });
+  t.throws(() => readBootstrap(bytes, { maxInodes: 3 }), {
+    code: 'LAYER_INVALID',
+    message: /more than 3 inodes/,
+  });
+  t.equal(readBootstrap(bytes, { maxInodes: 9 }).blobs.length, 1);
 });
