@@ -25,6 +25,8 @@ export const GC_SILENT_MS = 15_000;
 export const WORK_MS = 600_000;
 /** A page of records is on the disks of a quorum before the answer. */
 export const RESTORE_MS = 120_000;
+/** A backup that was cut is gone on with for so long after it was begun; then what it has is too old, and all is read anew. */
+export const RESUME_MS = 6 * 3_600_000;
 
 // Members that this machine runs (`sepia up`, `sepia demo`).
 /** A role's sources are loaded and compiled within this, or its member does it. */

@@ -64,10 +64,11 @@ export class BackupWriter {
     const head = Buffer.alloc(HEAD_BYTES);
     head.writeUInt32BE(payload.length, 0);
     createHash('sha256').update(payload).digest().copy(head, 4);
-    for (const bytes of [head, payload]) {
-      writeSync(this.#fd, bytes, 0, bytes.length, this.#offset);
-      this.#offset += bytes.length;
-    }
+    const bytes = Buffer.concat([head, payload]);
+    // A disk that becomes full takes a part of them and says so to the next write alone.
+    for (let written = 0; written < bytes.length; )
+      written += writeSync(this.#fd, bytes, written, bytes.length - written, this.#offset + written);
+    this.#offset += bytes.length;
   }
 
   /** On the disk, then closed. */

@@ -4,8 +4,9 @@ import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { RECORD_SPACES, type RecordSpace, shardOfRecord } from '@sepia/records/core/record-space';
 import { type DumpedRecord, type DumpPage, laterRecord } from '@sepia/records/store/record-dump';
+import { RESUME_MS } from '../deadlines.ts';
 import type { Operator } from '../operator/operator.ts';
-import { BackupWriter, readFrames } from './backup-file.ts';
+import { type BackupHead, BackupWriter, readFrames } from './backup-file.ts';
 
 const FRAME_RECORDS = 500;
 const FRAME_BYTES = 1024 * 1024;
@@ -20,7 +21,8 @@ export interface BackupResult {
 
 /**
  * Writes all records of a cluster to `file`, which appears when it is whole. A run that was cut left `file.partial`;
- * the next goes on behind its last sound part. Memory: one page an origin.
+ * the next goes on behind its last sound part, if that is no older than {@link RESUME_MS} and of the same upstreams.
+ * Memory: one page an origin.
  * @throws {CodedError} `QUORUM_LOST` if so many origins are silent that an acknowledged record could be missing
  */
 export async function backup(
@@ -30,7 +32,8 @@ export async function backup(
 ): Promise<BackupResult> {
   const partial = `${file}.partial`;
   const { ids, missing } = await answering(operator);
-  const begun = existsSync(partial) ? soundPart(partial) : undefined;
+  const upstreams = operator.cluster.upstreams.map((one) => one.name);
+  const begun = existsSync(partial) ? soundPart(partial, upstreams) : undefined;
   const writer =
     begun === undefined ? BackupWriter.create(partial) : BackupWriter.resume(partial, begun.offset);
   const counts: Record<string, number> = { ...begun?.counts };
@@ -42,7 +45,7 @@ export async function backup(
         version: 1,
         createdAtMs: Date.now(),
         clusterVersion: operator.cluster.version,
-        upstreams: operator.cluster.upstreams.map((one) => one.name),
+        upstreams,
       });
     for (const space of RECORD_SPACES) {
       if (begun?.done.has(space) === true) continue;
@@ -141,8 +144,8 @@ interface SoundPart {
   readonly counts: Record<string, number>;
 }
 
-/** Where a backup that was cut can go on; undefined if nothing of it is of use. */
-function soundPart(partial: string): SoundPart | undefined {
+/** Where a backup that was cut can go on; undefined if nothing of it is of use: its records are of another day or cluster. */
+function soundPart(partial: string, upstreams: readonly string[]): SoundPart | undefined {
   const part: SoundPart = {
     offset: 0,
     frames: 0,
@@ -154,6 +157,7 @@ function soundPart(partial: string): SoundPart | undefined {
   try {
     for (const { frame, endOffset } of readFrames(partial)) {
       if (frame.type === 'end') break;
+      if (frame.type === 'head' && !isOfNow(frame, upstreams)) return undefined;
       part.offset = endOffset;
       if (frame.type === 'head') continue;
       part.frames += 1;
@@ -169,4 +173,8 @@ function soundPart(partial: string): SoundPart | undefined {
     if (!isCoded(error)) throw error;
   }
   return part.offset === 0 ? undefined : part;
+}
+
+function isOfNow(head: BackupHead, upstreams: readonly string[]): boolean {
+  return Math.abs(Date.now() - head.createdAtMs) <= RESUME_MS && head.upstreams.join() === upstreams.join();
 }

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
+import fs, { readFileSync, writeFileSync } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
 import { isCoded } from '@sepia/base/errors';
 import { fc } from '@sepia/test-support/property';
@@ -115,4 +116,25 @@ t.test('a clock that nothing could follow is refused before anything is sent', a
       message: new RegExp(`byte ${offset}: l1: .*local team/app sha256:1`),
     });
   t.doesNotThrow(() => check(Date.now()));
+});
+
+t.test('a write that takes a part of the bytes is gone on with', (t) => {
+  const file = join(t.testdir(), 'short');
+  const { writeSync } = fs;
+  t.teardown(() => {
+    fs.writeSync = writeSync;
+    syncBuiltinESMExports();
+  });
+  const writer = BackupWriter.create(file);
+  const short = (fd: number, bytes: Uint8Array, offset: number, length: number, position: number): number =>
+    writeSync(fd, bytes, offset, Math.min(length, 7), position);
+  fs.writeSync = short as typeof fs.writeSync;
+  syncBuiltinESMExports();
+  for (const frame of [HEAD, END]) writer.write(frame);
+  writer.close();
+  t.same(
+    [...readFrames(file)].map((one) => one.frame),
+    [HEAD, END],
+  );
+  t.end();
 });

@@ -5,7 +5,7 @@ import t, { type Test } from 'tap';
 import { startCluster, type TestCluster } from '../../../origin/test/support/cluster.ts';
 import { change, memberOf, untilEpoch } from '../../../origin/test/support/ring.ts';
 import { backup } from '../../src/backup/backup.ts';
-import { readFrames } from '../../src/backup/backup-file.ts';
+import { BackupWriter, readFrames } from '../../src/backup/backup-file.ts';
 import { restore } from '../../src/backup/restore.ts';
 import { Operator } from '../../src/operator/operator.ts';
 
@@ -119,6 +119,21 @@ t.test('a backup that was cut goes on behind its last sound part', async (t) => 
   const recordsOf = (file: string): unknown[] =>
     [...readFrames(file)].flatMap(({ frame }) => (frame.type === 'records' ? frame.entries : []));
   t.same(recordsOf(again), recordsOf(whole));
+
+  const [head, ...parts] = [...readFrames(whole)].map((one) => one.frame);
+  if (head?.type !== 'head') throw new Error('no head');
+  const others = [
+    { ...head, createdAtMs: Date.now() - 7 * 3_600_000 },
+    { ...head, createdAtMs: Date.now() + 7 * 3_600_000 },
+    { ...head, upstreams: [...head.upstreams, 'elsewhere'] },
+  ];
+  for (const other of others) {
+    const writer = BackupWriter.create(`${again}.partial`);
+    for (const frame of [other, ...parts.slice(0, 2)]) writer.write(frame);
+    writer.close();
+    t.match(await backup(operator, again, quiet), { isResumed: false, counts }, 'not of now and here');
+    t.same(recordsOf(again), recordsOf(whole));
+  }
 });
 
 t.test('a damaged or cut file is refused with the offset before anything is put back', async (t) => {
