@@ -37,10 +37,11 @@ export function addPurge(program: Command): void {
       });
       const act = upstream.mode === 'none' ? 'deleted' : 'purged';
       process.stdout.write(`${act} ${text}: ${done.tags.length} tags, ${done.digests} digests\n`);
-      if (done.missed.length > 0)
-        process.stdout.write(
-          `${done.missed.join(', ')} did not take it: copies that nothing names stay in caches there, or at nodes that hear of it from there alone; repeat it then\n`,
-        );
+      if (done.missed.length === 0) return;
+      process.exitCode = 1;
+      process.stdout.write(
+        `${done.missed.join(', ')} did not take it: copies that nothing names stay in caches there, or at nodes that hear of it from there alone; repeat it then\n`,
+      );
     });
 }
 

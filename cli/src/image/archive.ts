@@ -50,6 +50,8 @@ export class FolderArchive implements Archive {
   }
 
   sizeOf(name: string): number | undefined {
+    // An image of others names its files: none elsewhere is sent in its place.
+    if (/^\.\.(\/|$)/.test(normalize(name)) || name.includes('\0')) return undefined;
     const stat = statSync(join(this.path, name), { throwIfNoEntry: false });
     return stat?.isFile() === true ? stat.size : undefined;
   }

@@ -135,3 +135,29 @@ t.test('what is no image is refused in one sentence', async (t) => {
   execFileSync('truncate', ['-s', '1000', cut]);
   await t.rejects(openArchive(cut), { code: 'REQUEST_INVALID', message: /is cut short/ });
 });
+
+t.test('a folder of others names no file outside of it', async (t) => {
+  const outside = ['../key', 'layers/../../key', '..', '../saved/../key', '../key\0'];
+  for (const name of outside) {
+    const root = t.testdir({
+      key: 'of the operator',
+      saved: {
+        'config.json': '{}',
+        layer: 'bytes',
+        'manifest.json': JSON.stringify([{ Config: 'config.json', RepoTags: null, Layers: [name] }]),
+        layers: {},
+      },
+    });
+    await t.rejects(loadImage(await openArchive(join(root, 'saved')), { tag: 'v1' }), {
+      code: 'REQUEST_INVALID',
+      message: `${name} is not there`,
+    });
+  }
+  const within = t.testdir({
+    'config.json': '{}',
+    '..layer': 'bytes',
+    'manifest.json': JSON.stringify([{ Config: './config.json', RepoTags: null, Layers: ['a/../..layer'] }]),
+    a: {},
+  });
+  t.equal((await loadImage(await openArchive(within), { tag: 'v1' })).blobs.length, 2);
+});

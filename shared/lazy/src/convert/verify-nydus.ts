@@ -85,9 +85,10 @@ function checkTables(
   table: readonly RafsChunk[],
   findings: Findings,
 ): void {
+  const byBlob = Map.groupBy(table, (chunk) => chunk.blob);
   for (const blob of blobs) {
     const beside = files.get(tableName(blob.id));
-    const own = table.filter((chunk) => chunk.blob === blob);
+    const own = byBlob.get(blob) ?? [];
     const isOurs = (blob.features & FEATURES.chunkInfoV2) === 0 && own.length === blob.chunkCount;
     if (beside === undefined || !isOurs) continue;
     const bytes = roundUp(own.length * 16, EROFS_BLOCK);
