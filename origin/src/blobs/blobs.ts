@@ -150,11 +150,8 @@ export class Blobs {
   }
 
   /** As `Fetches.begin`; joins the fetch of another name only once that is proven. */
-  async #begin(
-    name: BlobName,
-    options: Parameters<Fetches['begin']>[1],
-    signal: AbortSignal,
-  ): Promise<Fetch> {
+  async begin(name: BlobName, options: Parameters<Fetches['begin']>[1], signal: AbortSignal): Promise<Fetch> {
+    await this.#deps.proofs.requireShown(name, signal);
     await this.#runningFor(name, signal);
     return await this.#deps.fetches.begin(name, options, signal);
   }
@@ -193,7 +190,7 @@ export class Blobs {
     if (fetch === undefined) {
       const id = await this.elsewhere(name, options.hop);
       if (id !== undefined) return { type: 'remote', id };
-      fetch = await this.#begin(name, { wantAll, sizeHint: link.sizeBytes, firstPiece }, signal);
+      fetch = await this.begin(name, { wantAll, sizeHint: link.sizeBytes, firstPiece }, signal);
     } else if (wantAll) fetch.fetchAll();
     if (!(await this.#isSized(name, link, fetch, signal))) return await this.open(name, options, signal);
     if (fetch.state === 'final' || fetch.partial?.state === 'committed') {
@@ -265,6 +262,7 @@ export class Blobs {
       const { sizeBytes } = await members.json<Where>(id, to(ORIGIN_BLOBS.where, name));
       if (sizeBytes !== undefined) return { sizeBytes, mediaType };
     }
+    await this.#deps.proofs.requireShown(name, signal);
     const stated = await this.#ask(name, link, () => keptSize(upstreams.blobs(name.upstream), name, signal));
     if (stated !== undefined) return { sizeBytes: stated, mediaType };
     const opened = await this.open(name, { lastPiece: 0, firstPiece: 0, hop: true }, signal);
@@ -287,7 +285,7 @@ export class Blobs {
         if (!mayFetch) throw missingBlob(name, found);
       }
       const { wantAll, firstPiece } = options;
-      fetch = await this.#begin(name, { wantAll, sizeHint: link.sizeBytes, firstPiece }, signal);
+      fetch = await this.begin(name, { wantAll, sizeHint: link.sizeBytes, firstPiece }, signal);
     } else if (options.wantAll && (options.fetch || options.raise === true)) fetch.fetchAll();
     const found = await this.#metainfoOf(fetch, name, link, signal);
     return found ?? (await this.metainfo(name, options, signal));
@@ -305,7 +303,7 @@ export class Blobs {
     const whole = await this.#wholeMetainfo(name, signal);
     if (whole !== undefined) return { type: 'local', metainfo: whole, fetch: undefined };
     const adopted = { wantAll, sizeHint: link.sizeBytes, adopt: known, hasPeers: peers.length > 0 };
-    const fetch = await this.#begin(name, adopted, signal);
+    const fetch = await this.begin(name, adopted, signal);
     const found = await this.#metainfoOf(fetch, name, link, signal);
     if (found === undefined) return await this.adopt(name, known, peers, wantAll, signal);
     this.#deps.swarms.addPeers(name.digest, peers);

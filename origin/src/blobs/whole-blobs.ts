@@ -54,11 +54,7 @@ export class WholeBlobs {
       } else fetch.fetchAll();
       const { authorization } = wish;
       const whole = async (): Promise<void> => {
-        fetch ??= await fetches.begin(
-          name,
-          { wantAll: true, sizeHint: link.sizeBytes, authorization },
-          signal,
-        );
+        fetch ??= await blobs.begin(name, { wantAll: true, sizeHint: link.sizeBytes, authorization }, signal);
         await fetch.whenFinal(signal);
       };
       const isStored = await finished(whole(), wait, signal);

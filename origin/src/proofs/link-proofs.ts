@@ -98,6 +98,19 @@ export class LinkProofs {
     await this.#asking.share(linkKey(name), confirm, signal);
   }
 
+  /**
+   * Resolves when bytes may be fetched for this name. Where a backend has those of all repositories of a registry, that must
+   * have shown first that it has them in this one. @throws as {@link require}
+   */
+  async requireShown(name: BlobName, signal: AbortSignal): Promise<void> {
+    const key = linkKey(name);
+    if (!this.#deps.upstreams.isBacked(name.upstream) || this.#confirmed.has(key)) return;
+    if (this.isProven(name, [])) return;
+    const confirm = async (unwanted: AbortSignal): Promise<void> =>
+      await this.#confirm(name, 'blob', unwanted);
+    await this.#asking.share(key, confirm, signal);
+  }
+
   /** As {@link require}, for another origin that holds the bytes. */
   async requireFor(name: BlobName, kind: Kind, signal: AbortSignal): Promise<void> {
     const provenance = (await this.#deps.store.stat(name.digest))?.attrs.provenance ?? [];

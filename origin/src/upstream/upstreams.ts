@@ -144,6 +144,11 @@ export class Upstreams {
     return all.length === 0 ? undefined : new FirstOf(all, { lastDecides: false });
   }
 
+  /** True where bytes of a registry come from a backend, which knows blobs by digest alone. */
+  isBacked(name: string): boolean {
+    return this.#clients.has(name) && this.#backends.has(name);
+  }
+
   /** What holds for a tag. @throws {CodedError} `UPSTREAM_UNKNOWN` */
   tagRules(name: { readonly upstream: string; readonly repository: string; readonly tag: string }): TagRules {
     return this.#policiesOf(name.upstream).rulesOf(name.repository, name.tag);

@@ -51,3 +51,41 @@ t.test('pull-through: blobs come from the backend, and from the registry where i
   const third = await get(broken);
   t.not(third.status, 200, 'what is not the blob is never served as it');
 });
+
+t.test(
+  'pull-through: a manifest opens nothing of the backend that its repository does not have',
+  async (t) => {
+    const { c: writer, place } = await setUp(t, { origins: 1 });
+    const secret = bytesOf(3 * MIB, 4);
+    const digest = await push(writer, secret);
+    await until(written(writer), 'it is written');
+    await writer.stop(writer.ids[0]!);
+    const upstream = await TestUpstream.start(t);
+    upstream.addBlob(secret);
+    upstream.fault = (req, res) => {
+      if (req.url?.includes('/other/') !== true) return false;
+      res.writeHead(404).end();
+      return true;
+    };
+    const type = 'application/vnd.oci.image.manifest.v1+json';
+    const layer = { mediaType: 'application/octet-stream', digest, size: secret.length };
+    const manifest = { schemaVersion: 2, mediaType: type, config: layer, layers: [layer] };
+    upstream.addManifest('other/app', 'v1', manifest, type);
+    const hub = { name: 'hub', mode: 'pull-through', url: upstream.url, backend: { fs: { path: place } } };
+    const c = await startCluster(t, { origins: 1, document: { upstreams: [hub] } });
+    const get = async (path: string) => await c.get(c.ids[0]!, path);
+    t.equal((await get('/v1/manifests?upstream=hub&repository=other/app&reference=v1')).status, 200);
+    t.equal((await get(`/v1/blobs/${digest}?upstream=hub&repository=other/app`)).status, 404);
+    const whole = await c.call(c.ids[0]!, {
+      ...{ method: 'POST', path: `/v1/blobs/${digest}/fetch?upstream=hub&repository=other/app&wait=5000` },
+    });
+    t.equal(whole.status, 404);
+    const asked = upstream.requests.length;
+    const mine = await get(`/v1/blobs/${digest}?upstream=hub&repository=team/app`);
+    t.ok(mine.status === 200 && mine.bytes.equals(secret));
+    t.notOk(
+      upstream.requests.slice(asked).some((line) => line.startsWith('GET')),
+      "its bytes are the backend's",
+    );
+  },
+);
