@@ -92,6 +92,8 @@ t.test('accounts: push, pull, and who may not', async (t) => {
     t.equal((await ask(blob(here.proxyUrl(), 'team/other'), { authorization })).status, 404);
     const mount = `${here.proxyUrl()}/v2/team/other/blobs/uploads/?mount=${layer.digest}&from=team/shared/app`;
     t.equal((await ask(mount, { authorization }, 'POST')).status, 202, 'an ordinary upload');
+    const ofNone = mount.replace('team/shared/app', 'Team/A');
+    t.equal((await ask(ofNone, { authorization }, 'POST')).status, 202, 'of no name that is one here');
     const both = await tokenFor(
       here.proxyUrl(),
       DEV,

@@ -1,5 +1,5 @@
 import type { Audit } from '@sepia/base/audit';
-import { CodedError } from '@sepia/base/errors';
+import { CodedError, isCoded } from '@sepia/base/errors';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import type { RequestState } from '@sepia/http/app';
 import { queryValue } from '@sepia/http/signed';
@@ -75,7 +75,7 @@ export class AccountDoor {
     await run();
   }
 
-  /** A mount from a repository that the caller may not read is an ordinary upload. */
+  /** A mount from a repository that the caller may not read, or that is none here, is an ordinary upload. */
   #checkMount(
     ctx: Context,
     caller: Caller,
@@ -84,8 +84,11 @@ export class AccountDoor {
   ): void {
     const from = queryValue(ctx, 'from');
     if (from === undefined || queryValue(ctx, 'mount') === undefined) return;
-    const source = resolve(from);
-    if (source.upstream === target.upstream && this.#deps.rules.allowed(caller.account, source).has('read')) {
+    const source = sourceOf(from, resolve);
+    if (
+      source?.upstream === target.upstream &&
+      this.#deps.rules.allowed(caller.account, source).has('read')
+    ) {
       if (source.repository === target.repository || grants(caller, source, 'read')) return;
     }
     const { mount: _mount, from: _from, ...rest } = ctx.query;
@@ -168,4 +171,14 @@ function actionOf(method: string, route: RegistryRoute): Action {
   if (route.type === 'uploads' || route.type === 'upload') return 'write';
   if (method === 'DELETE') return 'delete';
   return method === 'GET' || method === 'HEAD' ? 'read' : 'write';
+}
+
+/** Undefined for a name that some other registry may have, and that is none here. */
+function sourceOf(from: string, resolve: (name: string) => ResolvedName): ResolvedName | undefined {
+  try {
+    return resolve(from);
+  } catch (error) {
+    if (isCoded(error, 'NAME_INVALID')) return undefined;
+    throw error;
+  }
 }
