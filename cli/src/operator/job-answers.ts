@@ -26,6 +26,9 @@ export function silentOf(answers: readonly Answered[]): string[] {
   return silent.map((one) => one.id);
 }
 
-export function silentText(silent: readonly string[]): string {
-  return silent.length === 0 ? '' : ` (no answer from ${silent.join(', ')})`;
+/** What was asked of all was not done by these: the exit code says so too. */
+export function toldOfSilent(silent: readonly string[]): string {
+  if (silent.length === 0) return '';
+  process.exitCode = 1;
+  return ` (no answer from ${silent.join(', ')})`;
 }

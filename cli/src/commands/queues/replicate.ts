@@ -5,7 +5,7 @@ import { to } from '@sepia/cluster/api/route';
 import Table from 'cli-table3';
 import type { Command } from 'commander';
 import { WORK_MS } from '../../deadlines.ts';
-import { mergedJobs, silentOf, silentText } from '../../operator/job-answers.ts';
+import { mergedJobs, silentOf, toldOfSilent } from '../../operator/job-answers.ts';
 import { Operator, type OperatorFlags, operatorOptions } from '../../operator/operator.ts';
 import { bytesText, durationText } from '../../terminal/format.ts';
 
@@ -52,7 +52,7 @@ export function addReplicate(program: Command): void {
       const silent = silentOf(answers);
       const queued = answers.reduce((sum, one) => sum + (one.answer?.queued ?? 0), 0);
       process.stdout.write(
-        `${queued} tags queued${silentText(silent)}; see "sepia replicate status ${rule}"\n`,
+        `${queued} tags queued${toldOfSilent(silent)}; see "sepia replicate status ${rule}"\n`,
       );
     });
   for (const [act, text] of [
@@ -71,12 +71,13 @@ export function addReplicate(program: Command): void {
         const json = { job, rule: flags.rule, dead: flags.dead ? true : undefined, atMs: Date.now() };
         const route = act === 'cancel' ? ORIGIN_RECORDS.replicationCancel : ORIGIN_RECORDS.replicationRetry;
         const answers = await operator.askAll<{ changed: number }>({ ...to(route), json });
+        const silent = silentOf(answers);
         const changed = Math.max(...answers.map((one) => one.answer?.changed ?? 0));
         if (changed === 0)
-          throw new CodedError('REQUEST_INVALID', { message: `${act}: no such job is open` });
-        process.stdout.write(
-          `${act === 'cancel' ? 'cancelled' : 'tried again'}${silentText(silentOf(answers))}\n`,
-        );
+          throw new CodedError('REQUEST_INVALID', {
+            message: `${act}: no such job is open${toldOfSilent(silent)}`,
+          });
+        process.stdout.write(`${act === 'cancel' ? 'cancelled' : 'tried again'}${toldOfSilent(silent)}\n`);
       });
   }
 }

@@ -7,7 +7,7 @@ import type { WriteBackJob, WriteBackRetry, WriteBackStatus } from '@sepia/clust
 import Table from 'cli-table3';
 import { type Command, Option } from 'commander';
 import { LOOK_EVERY_MS } from '../../deadlines.ts';
-import { mergedJobs, silentOf, silentText } from '../../operator/job-answers.ts';
+import { mergedJobs, silentOf, toldOfSilent } from '../../operator/job-answers.ts';
 import { Operator, type OperatorFlags, operatorOptions } from '../../operator/operator.ts';
 import { bytesText, durationText } from '../../terminal/format.ts';
 
@@ -76,15 +76,19 @@ async function runRetry(job: string | undefined, flags: RetryFlags): Promise<voi
   await using operator = Operator.open(flags);
   if (upstream !== undefined) namesOf(operator, upstream);
   const { changed, silent } = await retry(operator, { job, upstream, take, dead: dead ? true : undefined });
-  if (changed === 0) throw new CodedError('REQUEST_INVALID', { message: 'retry: no such push waits' });
-  process.stdout.write(`tried again${silentText(silent)}; see "sepia write-back status"\n`);
+  if (changed === 0)
+    throw new CodedError('REQUEST_INVALID', { message: `retry: no such push waits${toldOfSilent(silent)}` });
+  process.stdout.write(`tried again${toldOfSilent(silent)}; see "sepia write-back status"\n`);
 }
 
 async function runGiveUp(job: string, flags: OperatorFlags): Promise<void> {
   await using operator = Operator.open(flags);
   const { changed, silent } = await retry(operator, { job, take: 'drop' });
-  if (changed === 0) throw new CodedError('REQUEST_INVALID', { message: 'give-up: no such push waits' });
-  process.stdout.write(`given up${silentText(silent)}; see "sepia write-back status"\n`);
+  if (changed === 0)
+    throw new CodedError('REQUEST_INVALID', {
+      message: `give-up: no such push waits${toldOfSilent(silent)}`,
+    });
+  process.stdout.write(`given up${toldOfSilent(silent)}; see "sepia write-back status"\n`);
 }
 
 async function runDrain(
