@@ -151,7 +151,7 @@ export class Blobs {
 
   /** As `Fetches.begin`; joins the fetch of another name only once that is proven. */
   async begin(name: BlobName, options: Parameters<Fetches['begin']>[1], signal: AbortSignal): Promise<Fetch> {
-    await this.#deps.proofs.requireShown(name, signal);
+    await this.#deps.proofs.requireShown(name, signal, options.authorization);
     await this.#runningFor(name, signal);
     return await this.#deps.fetches.begin(name, options, signal);
   }

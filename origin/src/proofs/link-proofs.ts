@@ -100,15 +100,16 @@ export class LinkProofs {
 
   /**
    * Resolves when bytes may be fetched for this name. Where a backend has those of all repositories of a registry, that must
-   * have shown first that it has them in this one. @throws as {@link require}
+   * have shown first that it has them in this one, to who brings `authorization` where there is one. @throws as {@link require}
    */
-  async requireShown(name: BlobName, signal: AbortSignal): Promise<void> {
+  async requireShown(name: BlobName, signal: AbortSignal, authorization?: string): Promise<void> {
     const key = linkKey(name);
     if (!this.#deps.upstreams.isBacked(name.upstream) || this.#confirmed.has(key)) return;
     if (this.isProven(name, [])) return;
     const confirm = async (unwanted: AbortSignal): Promise<void> =>
-      await this.#confirm(name, 'blob', unwanted);
-    await this.#asking.share(key, confirm, signal);
+      await this.#confirm(name, 'blob', unwanted, authorization);
+    if (authorization === undefined) await this.#asking.share(key, confirm, signal);
+    else await confirm(signal);
   }
 
   /** As {@link require}, for another origin that holds the bytes. */
@@ -122,8 +123,8 @@ export class LinkProofs {
     );
   }
 
-  async #confirm(name: BlobName, kind: Kind, unwanted: AbortSignal): Promise<void> {
-    const client = this.#deps.upstreams.client(name.upstream);
+  async #confirm(name: BlobName, kind: Kind, unwanted: AbortSignal, authorization?: string): Promise<void> {
+    const client = this.#deps.upstreams.client(name.upstream, authorization);
     if (client === undefined) throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest } });
     const { upstream, repository, digest } = name;
     const late = AbortSignal.timeout(PROOF_MS);

@@ -1,6 +1,7 @@
 import { rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { digestOf } from '@sepia/base/digest';
+import { H_UPSTREAM_AUTHORIZATION } from '@sepia/cluster/api/headers';
 import t from 'tap';
 import { startCluster } from '../support/cluster.ts';
 import { TestUpstream } from '../support/upstream.ts';
@@ -89,3 +90,36 @@ t.test(
     );
   },
 );
+
+t.test('pull-through: who brings a login is shown what the backend has in its repository', async (t) => {
+  const { c: writer, place } = await setUp(t, { origins: 1 });
+  const secret = bytesOf(3 * MIB, 5);
+  const digest = await push(writer, secret);
+  await until(written(writer), 'it is written');
+  await writer.stop(writer.ids[0]!);
+  const upstream = await TestUpstream.start(t);
+  upstream.addBlob(secret);
+  const login = 'Basic dGVhbTpwYXNzd29yZA==';
+  upstream.fault = (req, res) => {
+    if (req.headers.authorization === login) return false;
+    res.writeHead(401, { 'www-authenticate': 'Basic realm="hub"' }).end();
+    return true;
+  };
+  const type = 'application/vnd.oci.image.manifest.v1+json';
+  const layer = { mediaType: 'application/octet-stream', digest, size: secret.length };
+  upstream.addManifest(
+    'team/app',
+    'v1',
+    { schemaVersion: 2, mediaType: type, config: layer, layers: [layer] },
+    type,
+  );
+  const hub = { name: 'hub', mode: 'pull-through', url: upstream.url, backend: { fs: { path: place } } };
+  const c = await startCluster(t, { origins: 1, document: { upstreams: [hub] } });
+  const ask = async (method: 'GET' | 'POST', path: string, headers: Record<string, string> = {}) =>
+    (await c.call(c.ids[0]!, { method, path: `${path}upstream=hub&repository=team/app`, headers })).status;
+  const brought = { [H_UPSTREAM_AUTHORIZATION]: login };
+  t.equal(await ask('GET', '/v1/manifests?reference=v1&', brought), 200);
+  const whole = `/v1/blobs/${digest}/fetch?wait=5000&`;
+  t.ok((await ask('POST', whole)) >= 400, 'not to who brings none');
+  t.equal(await ask('POST', whole, brought), 200);
+});
