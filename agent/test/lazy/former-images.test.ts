@@ -33,6 +33,28 @@ async function cacheOf(t: Test, files = diskFiles): Promise<BlobStore> {
   return store;
 }
 
+/** Its store lists nothing before `go` is resolved. */
+function waitingFor(store: BlobStore) {
+  const go = Promise.withResolvers<void>();
+  const counts = { lists: 0, stats: 0 };
+  const former = new FormerImages({
+    log: silentLogger(),
+    store: {
+      list: async function* () {
+        counts.lists += 1;
+        await go.promise;
+        yield* store.list();
+      },
+      stat: async (one) => {
+        counts.stats += 1;
+        return await store.stat(one);
+      },
+      open: async (...args) => await store.open(...args),
+    },
+  });
+  return { go, counts, former };
+}
+
 async function keep(store: BlobStore, bytes: Buffer, mediaType?: string): Promise<void> {
   const type = mediaType === undefined ? {} : { mediaType };
   const attrs = { class: 'cached', provenance: [TARGET], writtenBack: true, ...type } as const;
@@ -96,20 +118,7 @@ t.test('what was begun goes on without who waited; looking is no use of a blob',
   const store = await cacheOf(t, { ...diskFiles, touch });
   await keep(store, manifestOf('one'), OCI_MANIFEST);
   isNoted = true;
-  const go = Promise.withResolvers<void>();
-  let lists = 0;
-  const former = new FormerImages({
-    log: silentLogger(),
-    store: {
-      list: async function* () {
-        lists += 1;
-        await go.promise;
-        yield* store.list();
-      },
-      stat: async (one) => await store.stat(one),
-      open: async (...args) => await store.open(...args),
-    },
-  });
+  const { go, counts, former } = waitingFor(store);
   former.begin();
   former.begin();
   const left = new AbortController();
@@ -119,38 +128,22 @@ t.test('what was begun goes on without who waited; looking is no use of a blob',
   go.resolve();
   t.ok(await former.of(TARGET, digest('one'), NEVER));
   former.begin();
-  t.equal(lists, 1);
+  t.equal(counts.lists, 1);
   t.same(touched, []);
 });
 
 t.test('who left before it was found out does not have it found out anew', async (t) => {
   const store = await cacheOf(t);
   await keep(store, manifestOf('one'), OCI_MANIFEST);
-  const go = Promise.withResolvers<void>();
-  let [lists, ended] = [0, false];
-  const former = new FormerImages({
-    log: silentLogger(),
-    store: {
-      list: async function* () {
-        lists += 1;
-        await go.promise;
-        yield* store.list();
-      },
-      stat: async (one) => {
-        ended = true;
-        return await store.stat(one);
-      },
-      open: async (...args) => await store.open(...args),
-    },
-  });
+  const { go, counts, former } = waitingFor(store);
   const left = new AbortController();
   const waiting = former.of(TARGET, digest('one'), left.signal);
   left.abort(new Error('left'));
   await t.rejects(waiting, { message: 'left' });
   go.resolve();
-  await until(() => ended, 'it is read though nobody waits');
+  await until(() => counts.stats > 0, 'it is read though nobody waits');
   t.ok(await former.of(TARGET, digest('one'), NEVER));
-  t.equal(lists, 1);
+  t.equal(counts.lists, 1);
 });
 
 t.test('a disk that does not say what is there keeps nobody from a pull', async (t) => {

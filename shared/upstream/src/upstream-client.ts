@@ -271,7 +271,12 @@ export class UpstreamClient {
         answer.status === 200 ? await this.#readBody(answer, MAX_TAGS_ANSWER_BYTES, signal) : undefined;
       if (bytes === undefined) discard(answer);
       const found = bytes === undefined ? undefined : referrersOf(bytes);
-      if (found === undefined) return page === 0 ? await this.#taggedReferrers(query, signal) : all;
+      if (found === undefined && page === 0) return await this.#taggedReferrers(query, signal);
+      if (found === undefined)
+        throw new CodedError('UPSTREAM_LIES', {
+          message: `${answer.url.host} sent no further page of referrers, although it named one`,
+          detail: { ...subject, status: answer.status },
+        });
       all.push(...found);
       search = nextQuery(answer.headers['link']);
     }

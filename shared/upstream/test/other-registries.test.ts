@@ -43,16 +43,20 @@ t.test('referrers: whatever refuses the API, and other JSON than a list, leaves 
   await failure(found(500, '{}'), 'BACKEND_DOWN');
 });
 
-t.test('referrers: a further page that is forbidden is no end of the list', async (t) => {
+t.test('referrers: a further page that is refused, or is none, is no end of the list', async (t) => {
   const list = { schemaVersion: 2, manifests: [{ mediaType: OCI_MANIFEST, digest: DIGEST, size: 3 }] };
-  const url = await registry(t, (_req, res, { search }) => {
-    if (search !== '') return res.writeHead(403).end();
-    return res.writeHead(200, { link: '<?page=2>; rel="next"' }).end(JSON.stringify(list));
-  });
-  await failure(
-    clientOf(t, url).listReferrers({ repository, digest: DIGEST, limit: 9 }, soon()),
-    'UPSTREAM_DENIED',
-  );
+  for (const [status, body, code] of [
+    [403, '', 'UPSTREAM_DENIED'],
+    [404, '{}', 'UPSTREAM_LIES'],
+    [406, '', 'UPSTREAM_LIES'],
+    [200, '<html></html>', 'UPSTREAM_LIES'],
+  ] as const) {
+    const url = await registry(t, (_req, res, { search }) => {
+      if (search !== '') return res.writeHead(status).end(body);
+      return res.writeHead(200, { link: '<?page=2>; rel="next"' }).end(JSON.stringify(list));
+    });
+    await failure(clientOf(t, url).listReferrers({ repository, digest: DIGEST, limit: 9 }, soon()), code);
+  }
 });
 
 t.test('the next page of tags is found in whatever form a link may have', async (t) => {
