@@ -1,5 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, renameSync, utimesSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Digest, digestOf } from '@sepia/base/digest';
 import t from 'tap';
 import {
@@ -92,21 +93,25 @@ t.test('what pushes bring back while collections run is in the backend at the en
   const { c, place } = await setUp(t, { budget: '4MiB' });
   const blobs = Array.from({ length: 4 }, (_, n) => bytesOf(MIB + n, 10 + n));
   let over = false;
+  let pauseMs = 0;
   const sweeping = (async (): Promise<number> => {
     for (let count = 0; ; count++) {
       if (over && count >= 2) return count;
       await collect(c);
+      await sleep(pauseMs);
     }
   })();
   for (let round = 0; round < 4; round++) for (const bytes of blobs) await push(c, bytes);
   let manifest: Digest | undefined;
-  // A layer may be collected between its push and the manifest: both are repeated then, as clients do.
+  // A layer may be collected between its push and the manifest: both are repeated then, as clients do. Without a grace the
+  // collections that follow each other must leave an image the time of its push, however long that is on this machine.
   await until(
     async () => {
       const layers: { digest: Digest; size: number }[] = [];
       for (const bytes of blobs) layers.push({ digest: await push(c, bytes), size: bytes.length });
       manifest = await pushImage(c, layers).catch((error: unknown) => {
         if (!/manifest: 400/.test(String(error))) throw error;
+        pauseMs = Math.max(20, pauseMs * 2);
         return undefined;
       });
       return manifest !== undefined;
