@@ -12,7 +12,8 @@ import { type BenchContext, runBench } from './support/run.ts';
 
 await runBench({
   id: 'n2-warm',
-  claim: 'N2: warm blob from the agent on loopback, every leaf checked; ≥ 0.4 × docker-registry; nginx beside it',
+  claim:
+    'N2: warm blob from the agent on loopback, every leaf checked; ≥ 0.4 × docker-registry; nginx beside it',
   options: { size: GIB / MIB, rounds: 7 },
   run: async (context) => {
     const { stops, dir } = context;
