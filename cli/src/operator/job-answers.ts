@@ -26,9 +26,13 @@ export function silentOf(answers: readonly Answered[]): string[] {
   return silent.map((one) => one.id);
 }
 
-/** What was asked of all was not done by these: the exit code says so too. */
+/** The origins that did not answer, for the end of a sentence. */
 export function toldOfSilent(silent: readonly string[]): string {
-  if (silent.length === 0) return '';
-  process.exitCode = 1;
-  return ` (no answer from ${silent.join(', ')})`;
+  return silent.length === 0 ? '' : ` (no answer from ${silent.join(', ')})`;
+}
+
+/** Says that something was done; where not all origins did it, the process exits with 1. */
+export function tellDone(what: string, silent: readonly string[], more = ''): void {
+  process.stdout.write(`${what}${toldOfSilent(silent)}${more}\n`);
+  if (silent.length > 0) process.exitCode = 1;
 }

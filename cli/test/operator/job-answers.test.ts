@@ -1,16 +1,31 @@
 import t from 'tap';
-import { silentOf, toldOfSilent } from '../../src/operator/job-answers.ts';
+import { silentOf, tellDone, toldOfSilent } from '../../src/operator/job-answers.ts';
 
-t.test('origins that did not take part are named, and the exit code says so', (t) => {
+const error = new Error('silent');
+
+t.test('origins that did not take part are named', (t) => {
+  t.equal(toldOfSilent(silentOf([{ id: 'o1' }, { id: 'o2' }])), '');
+  t.equal(toldOfSilent(silentOf([{ id: 'o1' }, { id: 'o2', error }])), ' (no answer from o2)');
+  t.throws(() => silentOf([{ id: 'o1', error }]), error);
+  t.end();
+});
+
+t.test('what not all of them did exits with 1', (t) => {
   const { exitCode } = process;
+  const { write } = process.stdout;
   t.teardown(() => {
     process.exitCode = exitCode;
+    process.stdout.write = write;
   });
-  const error = new Error('silent');
-  t.equal(toldOfSilent(silentOf([{ id: 'o1' }, { id: 'o2' }])), '');
-  t.equal(process.exitCode, exitCode);
-  t.equal(toldOfSilent(silentOf([{ id: 'o1' }, { id: 'o2', error }])), ' (no answer from o2)');
-  t.equal(process.exitCode, 1);
-  t.throws(() => silentOf([{ id: 'o1', error }]), error);
+  const said: string[] = [];
+  process.stdout.write = (text: unknown): boolean => said.push(String(text)) > 0;
+  tellDone('tried again', []);
+  const whole = process.exitCode;
+  tellDone('tried again', ['o2'], '; see there');
+  const part = process.exitCode;
+  process.stdout.write = write;
+  t.equal(whole, exitCode);
+  t.equal(part, 1);
+  t.same(said, ['tried again\n', 'tried again (no answer from o2); see there\n']);
   t.end();
 });

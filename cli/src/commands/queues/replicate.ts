@@ -5,7 +5,7 @@ import { to } from '@sepia/cluster/api/route';
 import Table from 'cli-table3';
 import type { Command } from 'commander';
 import { WORK_MS } from '../../deadlines.ts';
-import { mergedJobs, silentOf, toldOfSilent } from '../../operator/job-answers.ts';
+import { mergedJobs, silentOf, tellDone, toldOfSilent } from '../../operator/job-answers.ts';
 import { Operator, type OperatorFlags, operatorOptions } from '../../operator/operator.ts';
 import { bytesText, durationText } from '../../terminal/format.ts';
 
@@ -51,9 +51,7 @@ export function addReplicate(program: Command): void {
       const answers = await operator.askAll<{ queued: number }>(call);
       const silent = silentOf(answers);
       const queued = answers.reduce((sum, one) => sum + (one.answer?.queued ?? 0), 0);
-      process.stdout.write(
-        `${queued} tags queued${toldOfSilent(silent)}; see "sepia replicate status ${rule}"\n`,
-      );
+      tellDone(`${queued} tags queued`, silent, `; see "sepia replicate status ${rule}"`);
     });
   for (const [act, text] of [
     ['cancel', 'end jobs; what they sent stays at the target'],
@@ -77,7 +75,7 @@ export function addReplicate(program: Command): void {
           throw new CodedError('REQUEST_INVALID', {
             message: `${act}: no such job is open${toldOfSilent(silent)}`,
           });
-        process.stdout.write(`${act === 'cancel' ? 'cancelled' : 'tried again'}${toldOfSilent(silent)}\n`);
+        tellDone(act === 'cancel' ? 'cancelled' : 'tried again', silent);
       });
   }
 }

@@ -7,11 +7,12 @@ import type { WriteBackJob, WriteBackRetry, WriteBackStatus } from '@sepia/clust
 import Table from 'cli-table3';
 import { type Command, Option } from 'commander';
 import { LOOK_EVERY_MS } from '../../deadlines.ts';
-import { mergedJobs, silentOf, toldOfSilent } from '../../operator/job-answers.ts';
+import { mergedJobs, silentOf, tellDone, toldOfSilent } from '../../operator/job-answers.ts';
 import { Operator, type OperatorFlags, operatorOptions } from '../../operator/operator.ts';
 import { bytesText, durationText } from '../../terminal/format.ts';
 
 const MAX_ROWS = 100;
+const SEE_STATUS = '; see "sepia write-back status"';
 
 interface Gathered {
   readonly jobs: readonly WriteBackJob[];
@@ -78,7 +79,7 @@ async function runRetry(job: string | undefined, flags: RetryFlags): Promise<voi
   const { changed, silent } = await retry(operator, { job, upstream, take, dead: dead ? true : undefined });
   if (changed === 0)
     throw new CodedError('REQUEST_INVALID', { message: `retry: no such push waits${toldOfSilent(silent)}` });
-  process.stdout.write(`tried again${toldOfSilent(silent)}; see "sepia write-back status"\n`);
+  tellDone('tried again', silent, SEE_STATUS);
 }
 
 async function runGiveUp(job: string, flags: OperatorFlags): Promise<void> {
@@ -88,7 +89,7 @@ async function runGiveUp(job: string, flags: OperatorFlags): Promise<void> {
     throw new CodedError('REQUEST_INVALID', {
       message: `give-up: no such push waits${toldOfSilent(silent)}`,
     });
-  process.stdout.write(`given up${toldOfSilent(silent)}; see "sepia write-back status"\n`);
+  tellDone('given up', silent, SEE_STATUS);
 }
 
 async function runDrain(
