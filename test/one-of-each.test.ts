@@ -208,6 +208,11 @@ const ONES: readonly OneOfEach[] = [
     homes: ['shared/http/src/sockets.ts'],
   },
   {
+    what: 'encryption between members, made with how they are dialled',
+    copy: /\bmemberEncryption\(/,
+    homes: ['shared/cluster/src/member-config.ts', 'shared/http/src/tls/cluster-encryption.ts'],
+  },
+  {
     what: 'credential of Basic; Harbor compares its own',
     copy: /`Basic \$\{/,
     homes: ['proxy/src/harbor/request-auth.ts', 'shared/upstream/src/credentials/basic.ts'],

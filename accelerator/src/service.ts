@@ -9,7 +9,7 @@ import { processMemoryBytes } from '@sepia/base/memory/process-memory';
 import { Metrics } from '@sepia/base/metrics';
 import { Reach, steadyMs } from '@sepia/base/reach';
 import type { Cluster } from '@sepia/cluster/cluster';
-import { diallingOf, encryptionOf } from '@sepia/cluster/member-config';
+import { diallingOf } from '@sepia/cluster/member-config';
 import { followingClient } from '@sepia/cluster/ring-follower';
 import { startAdmin } from '@sepia/http/admin';
 import { HttpListener } from '@sepia/http/listener';
@@ -143,13 +143,22 @@ async function openParts({ config, env, cluster, clusterKey, id, log, stops }: G
     { workers: config.workers },
   );
   metrics.gauge('sepia_accelerator_running', 'Images that are converted now.', () => worker.running);
-  return { metrics, clock, proxies, queue, records, reach, worker };
+  return { metrics, clock, encryption: dialling.encryption, proxies, queue, records, reach, worker };
 }
 
 /** Opens the port of the API and the admin port, then lets the worker and the scan run. */
 async function serve(
   { config, cluster, clusterKey, id, log, stops }: Given,
-  { metrics, clock, proxies, queue, records, reach, worker }: Awaited<ReturnType<typeof openParts>>,
+  {
+    metrics,
+    clock,
+    encryption,
+    proxies,
+    queue,
+    records,
+    reach,
+    worker,
+  }: Awaited<ReturnType<typeof openParts>>,
 ): Promise<{ readonly listener: HttpListener; readonly admin: HttpListener }> {
   const stopping = new AbortController();
   const app = apiApp({
@@ -159,7 +168,6 @@ async function serve(
     oldSignatures: config['old-signatures'],
     stopping: stopping.signal,
   });
-  const encryption = encryptionOf(cluster, clusterKey);
   const tls = listenerTls({ log, nowMs: steadyMs }, { key: 'listen', encryption });
   const listener = await HttpListener.start(app.callback(), config.listen, 'listen', { tls });
   stops.push('listener', () => listener.stop(STOP_GRACE_MS));

@@ -9,6 +9,7 @@ import { diallingOf } from '@sepia/cluster/member-config';
 import { followingClient } from '@sepia/cluster/ring-follower';
 import { InternalClient } from '@sepia/http/client';
 import { createDispatcher, createMemberSockets } from '@sepia/http/sockets';
+import type { MemberEncryption } from '@sepia/http/tls/cluster-encryption';
 import { BlobStore } from '@sepia/store/blob-store';
 import { budgetOf } from '@sepia/store/core/eviction';
 import { DataFolder } from '@sepia/store/data-folder';
@@ -98,6 +99,8 @@ export async function layGround(
 
 /** Those whom an agent asks. */
 export interface Outside {
+  /** How members encrypt what they say to each other. */
+  readonly encryption: MemberEncryption | undefined;
   readonly client: InternalClient;
   readonly health: CallWatch;
   readonly trackers: TrackerClient;
@@ -121,6 +124,7 @@ export function reachOut(ground: Ground, env: AgentGiven['env'] = {}): Outside {
   const upstreams = new UpstreamClients({ cluster, log, nowMs, env });
   stops.push('upstreams', () => upstreams.stop());
   return {
+    encryption: dialling.encryption,
     client,
     health,
     trackers: new TrackerClient({ cluster, client, health }),

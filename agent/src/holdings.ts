@@ -1,6 +1,5 @@
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { LINK_BELIEF_MS, LinkLedger } from '@sepia/cluster/core/link-ledger';
-import { encryptionOf } from '@sepia/cluster/member-config';
 import type { Scrubber } from '@sepia/store/scrubber';
 import type { SwarmEngine } from '@sepia/swarm/shell/engine';
 import { listenForPeers, memberEngine } from '@sepia/swarm/shell/member-engine';
@@ -43,7 +42,7 @@ export interface Holdings extends NodeSwarms {
 export async function openHoldings(ground: Ground, outside: Outside): Promise<Holdings> {
   const { config, cluster, store, metrics, bytes, nodeId, log, stops } = ground;
   const { trackers } = outside;
-  const swarms = await openSwarmPorts(ground);
+  const swarms = await openSwarmPorts(ground, outside);
   const { engine, addresses, book } = swarms;
   const hints = new Hints();
   const proofs: LinkProofs = new LinkLedger({
@@ -96,19 +95,12 @@ export function backToSource(config: Ground['config']): {
   return { mode: config['back-to-source'].mode, afterMs: config['back-to-source'].after };
 }
 
-async function openSwarmPorts({
-  config,
-  cluster,
-  clusterKey,
-  nodeId,
-  log,
-  stops,
-}: Ground): Promise<NodeSwarms> {
+async function openSwarmPorts(
+  { config, cluster, clusterKey, nodeId, log, stops }: Ground,
+  { encryption }: Pick<Outside, 'encryption'>,
+): Promise<NodeSwarms> {
   const { policies } = cluster.document;
-  const engine = memberEngine(
-    { clusterKey, log, policies, encryption: encryptionOf(cluster, clusterKey) },
-    { id: nodeId, zone: config.zone },
-  );
+  const engine = memberEngine({ clusterKey, log, policies, encryption }, { id: nodeId, zone: config.zone });
   stops.push('swarm', () => engine.stop());
   const listening = await listenForPeers(engine, config['peer-listen']);
   return { engine, listening, addresses: () => config.advertise ?? listening, book: new LeaseBook() };

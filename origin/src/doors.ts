@@ -1,5 +1,4 @@
 import { CodedError } from '@sepia/base/errors';
-import { encryptionOf } from '@sepia/cluster/member-config';
 import { startAdmin } from '@sepia/http/admin';
 import { HttpListener } from '@sepia/http/listener';
 import { listenerTls } from '@sepia/http/tls/listener-tls';
@@ -17,7 +16,7 @@ export type OriginParts = Ground & Wires & Names & Content & Pushes & Keeping;
 
 /** Last: the port for members and the admin port. They serve when this resolves. @throws {CodedError} `START_FAILED` */
 export async function openDoors(parts: OriginParts) {
-  const { given, metrics, clock, nowMs, standing, ending, room, recordEngine } = parts;
+  const { given, metrics, clock, nowMs, standing, ending, room, recordEngine, encryption } = parts;
   const { health, ring, recovery, scrubber, store, writeBack, writeBehind } = parts;
   const { config, cluster, clusterKey, selfId, log, stops } = given;
   const { deadlines } = config;
@@ -37,7 +36,6 @@ export async function openDoors(parts: OriginParts) {
       onBytes: (bytes) => parts.servedBytes.inc(bytes),
     }),
   });
-  const encryption = encryptionOf(cluster, clusterKey);
   const tls = listenerTls({ log, nowMs }, { key: 'listen', encryption });
   const listener = await HttpListener.start(app.callback(), config.listen, 'listen', { tls });
   stops.push('listener', async () => await listener.stop(deadlines.drain));

@@ -57,6 +57,6 @@ export async function openWires(ground: Ground) {
   const peerAddresses = await listenForPeers(engine, config['peer-listen']);
   return {
     ...{ client, health, members, recordMembers, upstreams, sessions, privates, identities },
-    ...{ engine, peerAddresses },
+    ...{ engine, peerAddresses, encryption: dialling.encryption },
   };
 }

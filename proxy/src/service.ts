@@ -4,11 +4,11 @@ import { StopStack, startAll } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
 import { steadyMs } from '@sepia/base/reach';
 import { Health, UNTIL_IT_ANSWERS } from '@sepia/cluster/core/health';
-import { diallingOf, encryptionOf } from '@sepia/cluster/member-config';
+import { diallingOf } from '@sepia/cluster/member-config';
 import { followingClient } from '@sepia/cluster/ring-follower';
 import { startAdmin } from '@sepia/http/admin';
 import { HttpListener } from '@sepia/http/listener';
-import { createDispatcher, createMemberSockets } from '@sepia/http/sockets';
+import { createDispatcher, createMemberSockets, type MemberDialling } from '@sepia/http/sockets';
 import { listenerTls } from '@sepia/http/tls/listener-tls';
 import { checkProxy } from './check.ts';
 import { Origins } from './cluster/origins.ts';
@@ -68,11 +68,14 @@ interface ServingState {
   limits: ProxyConfig['limits'];
 }
 
+/** Beside what the face is made of: how members encrypt what they say to each other. */
+type ProxyParts = FaceParts & Pick<MemberDialling, 'encryption'>;
+
 /** What the face is made of, with what runs behind it: probes of the origins, accounts, the audit log. */
 function createParts(
   given: Pick<FaceParts, 'id' | 'config' | 'cluster' | 'clusterKey' | 'log'>,
   stops: StopStack,
-): FaceParts {
+): ProxyParts {
   const { id, config, cluster, clusterKey, log } = given;
   const clock = new MemberClock();
   const nowMs = steadyMs;
@@ -98,18 +101,29 @@ function createParts(
     await probing;
   });
   const metrics = new ProxyMetrics(id);
-  return { ...given, client, origins, clock, nowMs, dateMs, startedMs: nowMs(), metrics, entrance };
+  const { encryption } = dialling;
+  return {
+    ...given,
+    encryption,
+    client,
+    origins,
+    clock,
+    nowMs,
+    dateMs,
+    startedMs: nowMs(),
+    metrics,
+    entrance,
+  };
 }
 
 /** Opens the listeners and the admin port; stops drain them first. */
 async function serve(
-  { config, cluster, clusterKey, log, clock, nowMs, metrics, origins }: FaceParts,
+  { config, encryption, log, clock, nowMs, metrics, origins }: ProxyParts,
   face: Face,
   state: ServingState,
   stops: StopStack,
 ): Promise<{ readonly urls: readonly string[]; readonly admin: HttpListener }> {
   const apps = config.listeners.map((one) => face.app(one));
-  const encryption = encryptionOf(cluster, clusterKey);
   const listeners: HttpListener[] = [];
   for (const [index, one] of config.listeners.entries()) {
     const at = `listeners.${index}`;

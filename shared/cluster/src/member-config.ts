@@ -4,7 +4,7 @@ import type { Logger } from '@sepia/base/log';
 import { steadyMs } from '@sepia/base/reach';
 import { LastingNames } from '@sepia/http/names/lasting-names';
 import type { MemberDialling } from '@sepia/http/sockets';
-import { type MemberEncryption, memberEncryption } from '@sepia/http/tls/cluster-encryption';
+import { memberEncryption } from '@sepia/http/tls/cluster-encryption';
 import { Cluster } from './cluster.ts';
 import type { MemberRole } from './document.ts';
 import { loadClusterDocument } from './load-document.ts';
@@ -20,15 +20,13 @@ export function readCluster(config: {
   return { cluster, clusterKey: readClusterKey(config['cluster-key-file']) };
 }
 
-/** How members of a cluster encrypt what they say to each other; undefined: not at all. */
-export function encryptionOf(cluster: Cluster, clusterKey: Uint8Array): MemberEncryption | undefined {
-  return memberEncryption(cluster.document.policies.encryption, clusterKey);
-}
-
-/** How members of a cluster are dialled: at each of their addresses in order, and encrypted as they are; names last. */
+/**
+ * How members of a cluster are dialled: at each of their addresses in order, and encrypted as they are; names last. Made once by
+ * each member: who listens, for calls or for peers, has the same encryption (undefined: none).
+ */
 export function diallingOf(cluster: Cluster, clusterKey: Uint8Array, log?: Logger): MemberDialling {
   return {
-    encryption: encryptionOf(cluster, clusterKey),
+    encryption: memberEncryption(cluster.document.policies.encryption, clusterKey),
     lookup: new LastingNames({ nowMs: steadyMs, log }).lookup,
     furtherAddresses: (origin) => cluster.furtherUrls(origin),
   };
