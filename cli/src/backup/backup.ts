@@ -6,6 +6,7 @@ import { RECORD_SPACES, type RecordSpace, shardOfRecord } from '@sepia/records/c
 import { type DumpedRecord, type DumpPage, laterRecord } from '@sepia/records/store/record-dump';
 import { RESUME_MS } from '../deadlines.ts';
 import type { Operator } from '../operator/operator.ts';
+import { syncFolderOf } from '../up/files.ts';
 import { type BackupHead, BackupWriter, readFrames } from './backup-file.ts';
 
 const FRAME_RECORDS = 500;
@@ -20,7 +21,7 @@ export interface BackupResult {
 }
 
 /**
- * Writes all records of a cluster to `file`, which appears when it is whole. A run that was cut left `file.partial`;
+ * Writes all records of a cluster to `file`, which appears when it is whole and stays from then on. A run that was cut left `file.partial`;
  * the next goes on behind its last sound part, if that is no older than {@link RESUME_MS} and of the same upstreams.
  * Memory: one page an origin.
  * @throws {CodedError} `QUORUM_LOST` if so many origins are silent that an acknowledged record could be missing
@@ -72,6 +73,7 @@ export async function backup(
     writer.close();
   }
   renameSync(partial, file);
+  syncFolderOf(file);
   return { counts, missing, isResumed: begun !== undefined };
 }
 

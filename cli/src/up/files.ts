@@ -1,8 +1,20 @@
 import { randomBytes } from 'node:crypto';
-import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { join, relative } from 'node:path';
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join, relative } from 'node:path';
 import type { Encryption } from '@sepia/base/config/encryption';
 import { readClusterKey } from '@sepia/base/config/load';
+import { systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { ClusterDocument } from '@sepia/cluster/document';
 import { loadClusterDocument, parseClusterDocument } from '@sepia/cluster/load-document';
@@ -11,6 +23,11 @@ import { parse, stringify } from 'yaml';
 import { laidOver, overridesOf } from './overrides.ts';
 import { HOST, type MemberPlan } from './plan.ts';
 import type { UpstreamOption } from './upstream-option.ts';
+
+/** Of a file that its owner alone reads. */
+const SECRET_MODE = 0o600;
+/** A folder that may be written to and not be read, or that its file system does not sync. */
+const UNSYNCED = new Set(['EACCES', 'EPERM', 'EINVAL', 'ENOTSUP', 'EBADF']);
 
 /** Policies of the cluster document that the command line may set; left out: they stay as they are. */
 export interface UpPolicies {
@@ -93,16 +110,35 @@ function writeSecret(file: string): void {
   replaceFile(file, `${randomBytes(32).toString('hex')}\n`, 0o600);
 }
 
-/** Writes a file so that readers see the old or the new one, never a part, nor with a wider mode. */
+/**
+ * Writes a file so that readers see the old or the new one, never a part, nor with a wider mode. What its owner alone reads is a
+ * secret, which nobody makes again: it is on the disk when this returns.
+ */
 export function replaceFile(file: string, text: string, mode = 0o644): void {
   const temporary = `${file}.${process.pid}.tmp`;
-  writeFileSync(temporary, text, { mode: 0o600 });
+  const isSecret = mode === SECRET_MODE;
+  writeFileSync(temporary, text, { mode: SECRET_MODE, flush: isSecret });
   try {
     chmodSync(temporary, mode);
     renameSync(temporary, file);
+    if (isSecret) syncFolderOf(file);
   } catch (error) {
     rmSync(temporary, { force: true });
     throw error;
+  }
+}
+
+/** The name of a file that was just given it is on the disk when this returns, where its file system can do that and we may. */
+export function syncFolderOf(file: string): void {
+  let fd: number | undefined;
+  try {
+    fd = openSync(dirname(file), 'r');
+    fsyncSync(fd);
+  } catch (error) {
+    throwIfBug(error);
+    if (!UNSYNCED.has(systemCode(error) ?? '')) throw error;
+  } finally {
+    if (fd !== undefined) closeSync(fd);
   }
 }
 

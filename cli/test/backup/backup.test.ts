@@ -1,4 +1,12 @@
-import { copyFileSync, existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import t, { type Test } from 'tap';
@@ -8,6 +16,7 @@ import { backup } from '../../src/backup/backup.ts';
 import { BackupWriter, readFrames } from '../../src/backup/backup-file.ts';
 import { restore } from '../../src/backup/restore.ts';
 import { Operator } from '../../src/operator/operator.ts';
+import { onSync } from '../support/on-sync.ts';
 
 const REPOSITORIES = Array.from({ length: 12 }, (_, at) => `team/app${at}`);
 const TAGS = ['v1', 'v2', 'latest'];
@@ -84,6 +93,18 @@ t.test('all databases of seven origins are lost: after the restore every tag rea
   await c.stop('o6');
   await t.rejects(backup(operator, `${FILE}.three`, quiet), { code: 'QUORUM_LOST' });
   t.notOk(existsSync(`${FILE}.three`));
+});
+
+t.test('a backup is on the disk when it is made, its name too', async (t) => {
+  const file = join(t.testdir(), 'records.backup');
+  const operator = operatorOf(t, await startCluster(t, { origins: 1 }));
+  const synced: object[] = [];
+  onSync(t, (path) => void synced.push({ path, isNamed: existsSync(file) }));
+  await backup(operator, file, quiet);
+  t.same(synced, [
+    { path: join(realpathSync(dirname(file)), 'records.backup.partial'), isNamed: false },
+    { path: realpathSync(dirname(file)), isNamed: true },
+  ]);
 });
 
 t.test('a backup of seven origins goes into three', async (t) => {

@@ -1,9 +1,10 @@
-import { readFileSync, statSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, readFileSync, realpathSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import t from 'tap';
 import { parse, stringify } from 'yaml';
 import { clusterPaths, replaceFile, writeClusterFiles } from '../../src/up/files.ts';
 import { planMembers } from '../../src/up/plan.ts';
+import { onSync } from '../support/on-sync.ts';
 
 t.test('what an operator wrote into the cluster document stays, with a version of its own', async (t) => {
   const paths = clusterPaths(t.testdir());
@@ -25,6 +26,15 @@ t.test('what an operator wrote into the cluster document stays, with a version o
   t.match(read(), { version: 1, replication: [rule], upstreams: [{ tags }] });
   writeClusterFiles(paths, members, [...upstreams, { name: 'own', url: undefined, hosts: [], mode: 'none' }]);
   t.match(read(), { version: 2, replication: [rule], upstreams: [{ tags }, { name: 'own' }] });
+});
+
+t.test('a secret is on the disk before anybody uses it', async (t) => {
+  const file = join(realpathSync(t.testdir()), 'cluster-key');
+  const synced: object[] = [];
+  onSync(t, (path) => void synced.push({ path, isNamed: existsSync(file) }));
+  replaceFile(file, 'secret', 0o600);
+  t.same(synced.at(-1), { path: dirname(file), isNamed: true });
+  t.equal(readFileSync(file, 'utf8'), 'secret');
 });
 
 t.test('drivers are off until they are asked for', async (t) => {
