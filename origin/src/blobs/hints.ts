@@ -2,6 +2,7 @@ import { type Digest, isDigest } from '@sepia/base/digest';
 import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { News } from '@sepia/base/news';
+import type { RecordEntry } from '@sepia/records/set/record-set';
 import type { RecordStore } from '@sepia/records/store/record-store';
 import { HINT_FORGET_MS } from '../deadlines/own.ts';
 
@@ -13,9 +14,14 @@ export interface Hint {
   readonly repository: string;
 }
 
+/** Which copy it is: a push in the name of another upstream owes one of its own. */
+type CopyOwed = Pick<Hint, 'digest' | 'target' | 'upstream'>;
+
 const QUEUE = 'copy';
 /** Owed copies that are held in memory; what is more waits on the disk. */
 const HINTS_DEFAULTS = Object.freeze({ maxKnown: 10_000 });
+/** Parts of a key of earlier versions, of which copies for several upstreams had one. */
+const FORMER_PARTS = 3;
 /** Left-overs of copies made by earlier versions that are taken off the disk in one go. */
 const SWEEP_BATCH = 500;
 
@@ -68,7 +74,7 @@ export class Hints {
   }
 
   /** A copy was made. It is off the disk soon, or copied once more after a restart, which does no harm. */
-  done(hint: Pick<Hint, 'digest' | 'target'>): void {
+  done(hint: CopyOwed): void {
     const text = textOf(hint);
     this.#known.delete(text);
     this.#doneMeanwhile?.add(text);
@@ -100,8 +106,10 @@ export class Hints {
   async owes(digest: Digest): Promise<boolean> {
     for (const hint of this.#known.values()) if (hint.digest === digest) return true;
     if (!this.#more) return false;
-    for await (const { key } of this.#records.jobSet.list([QUEUE, digest]))
-      if (!this.#made.has(`${digest}\n${key[2]}`)) return true;
+    for await (const { value } of this.#records.jobSet.list([QUEUE, digest])) {
+      const hint = hintIn(value);
+      if (hint !== undefined && !this.#made.has(textOf(hint))) return true;
+    }
     return false;
   }
 
@@ -116,22 +124,32 @@ export class Hints {
     }
   }
 
-  /** True if there are more on the disk than are held here. Tombstones of earlier versions go. */
+  /** True if there are more on the disk than are held here. Tombstones of earlier versions go, and keys without an upstream. */
   async #readAll(done: ReadonlySet<string>): Promise<boolean> {
     const { jobSet } = this.#records;
     const left: (readonly string[])[] = [];
+    const anew: RecordEntry<Hint>[] = [];
+    const sweep = async (): Promise<void> => {
+      if (anew.length > 0) await jobSet.mergeAll(anew.splice(0));
+      await jobSet.remove(...left.splice(0));
+    };
     let more = false;
-    for await (const { key, value } of jobSet.entries([QUEUE])) {
-      const hint = value as Partial<Hint> | null | undefined;
+    for await (const { key, atMs, value } of jobSet.entries([QUEUE])) {
+      const hint = hintIn(value);
       if (value === undefined) left.push(key);
-      else if (typeof hint?.target === 'string' && typeof hint.digest === 'string' && isDigest(hint.digest)) {
-        const text = textOf(hint as Hint);
-        if (!done.has(text) && !this.#made.has(text) && !this.#know(hint as Hint)) more = true;
+      else if (hint !== undefined) {
+        const text = textOf(hint);
+        const isDone = done.has(text) || this.#made.has(text);
+        if (key.length === FORMER_PARTS) {
+          left.push(key);
+          if (!isDone) anew.push({ key: keyOf(hint), atMs, value: hint });
+        }
+        if (!isDone && !this.#know(hint)) more = true;
       }
-      if (left.length >= SWEEP_BATCH) await jobSet.remove(...left.splice(0));
+      if (left.length >= SWEEP_BATCH) await sweep();
       if (more) break;
     }
-    if (left.length > 0) await jobSet.remove(...left);
+    await sweep();
     return more;
   }
 
@@ -144,10 +162,21 @@ export class Hints {
   }
 }
 
-function keyOf(hint: Pick<Hint, 'digest' | 'target'>): string[] {
-  return [QUEUE, hint.digest, hint.target];
+function keyOf(hint: CopyOwed): string[] {
+  return [QUEUE, hint.digest, hint.target, hint.upstream];
 }
 
-function textOf(hint: Pick<Hint, 'digest' | 'target'>): string {
-  return `${hint.digest}\n${hint.target}`;
+function textOf(hint: CopyOwed): string {
+  return `${hint.digest}\n${hint.target}\n${hint.upstream}`;
+}
+
+/** Undefined for a value that is none. */
+function hintIn(value: unknown): Hint | undefined {
+  const hint = value as Partial<Hint> | null | undefined;
+  const isHint =
+    typeof hint?.target === 'string' &&
+    typeof hint.upstream === 'string' &&
+    typeof hint.digest === 'string' &&
+    isDigest(hint.digest);
+  return isHint ? (hint as Hint) : undefined;
 }

@@ -165,7 +165,7 @@ export class Replicator {
             judge();
             if (isStandIn) return;
             await noted;
-            hints.done({ digest: name.digest, target: id });
+            hints.done({ ...name, target: id });
           },
           (error: unknown) => {
             if (isBug(error)) verdict.fail(error);
@@ -198,7 +198,7 @@ export class Replicator {
     const { hints } = this.#deps;
     await hints.add({ ...name, target: id });
     await this.#copy(name, id, false, this.#passes.signal);
-    hints.done({ digest: name.digest, target: id });
+    hints.done({ ...name, target: id });
   }
 
   /** As {@link copyTo}, of what is no loss: it is not owed. */

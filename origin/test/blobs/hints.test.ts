@@ -64,3 +64,33 @@ t.test('more than is held in memory waits on the disk, and comes in its turn', a
   await records.close();
   await folder.close();
 });
+
+t.test('the copy of one upstream does not end what is owed in the name of another', async (t) => {
+  const folder = await DataFolder.open({ log: silentLogger() }, { dir: t.testdir(), id: 'o1' });
+  const records = new RecordStore({ table: new LevelTable({ db: folder.db }) });
+  const open = (): Hints => new Hints({ records, log: silentLogger(), nowMs: () => 1 });
+  const [first, second] = [hint(0), { ...hint(0), upstream: 'harbor' }];
+  const hints = open();
+  await hints.add(first);
+  await hints.add(second);
+  hints.done(first);
+  t.same(await hints.all(), [second]);
+  t.ok(await hints.owes(first.digest));
+  await hints.settle();
+  t.same(await open().all(), [second], 'nor on the disk');
+  hints.done(second);
+  await hints.settle();
+  t.same(await open().all(), []);
+
+  // An earlier version knew them by digest and target.
+  await records.jobSet.put(['copy', first.digest, first.target], first, 1);
+  const after = open();
+  t.ok(await after.owes(first.digest));
+  t.same(await after.all(), [first]);
+  after.done(first);
+  await after.settle();
+  t.same(await open().all(), []);
+  t.same(await collect(records.jobSet.entries(['copy'])), []);
+  await records.close();
+  await folder.close();
+});
