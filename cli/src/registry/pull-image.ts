@@ -35,8 +35,8 @@ export async function resolveImage(
     for (const one of parsed.descriptors)
       if (one.kind !== 'child' && !one.foreign) blobs.set(one.digest, one);
     if (!isIndexType(parsed.mediaType) || depth >= MAX_DEPTH) return;
-    for (const child of ofThisPlatform(manifest.bytes, parsed.descriptors))
-      await visit(child.digest, depth + 1);
+    const children = parsed.descriptors.filter((one) => one.kind === 'child');
+    for (const child of ofThisPlatform(manifest.bytes, children)) await visit(child.digest, depth + 1);
   };
   await visit(reference, 0);
   return { manifests, blobs: [...blobs.values()] };

@@ -1,8 +1,9 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { digestOf } from '@sepia/base/digest';
 import { createDispatcher } from '@sepia/http/sockets';
-import { parseManifest } from '@sepia/oci/manifest';
+import { OCI_INDEX, parseManifest } from '@sepia/oci/manifest';
 import t from 'tap';
 import { randomImage } from '../../src/demo/random-image.ts';
 import { type Archive, openArchive } from '../../src/image/archive.ts';
@@ -51,6 +52,48 @@ t.test('an image goes out and comes back: push, pull as layout, push the layout 
     t.equal(await pushImage(client, 'a/b', 'again', loaded, new Transfers(nowhere())), digest);
     t.equal(registry.blobs.size, 3);
   }
+});
+
+t.test('the cache of a build, an index of blobs, goes out and comes back as well', async (t) => {
+  const registry = new FakeRegistry();
+  const dispatcher = createDispatcher();
+  const client = new RegistryClient({ dispatcher }, { url: await registry.start() });
+  t.teardown(async () => {
+    await dispatcher.destroy();
+    await registry.stop();
+  });
+  // Longer than any manifest: nobody is to read it as one.
+  const layer = Buffer.alloc(5 * 1024 * 1024, 'layer');
+  const parts: [string, Buffer][] = [
+    ['application/vnd.oci.image.layer.v1.tar+gzip', layer],
+    ['application/vnd.buildkit.cacheconfig.v0', Buffer.from('{"layers":[],"records":[]}')],
+  ];
+  const manifests = parts.map(([mediaType, bytes]) => ({
+    mediaType,
+    digest: registry.addBlob(bytes),
+    size: bytes.length,
+  }));
+  const index = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: OCI_INDEX, manifests }));
+  const entry = { bytes: index, type: OCI_INDEX };
+  registry.manifests.set('cache', entry).set(digestOf(index), entry);
+  const resolved = await resolveImage(client, 'a/b', 'cache');
+  t.same(
+    resolved.blobs.map(({ digest }) => digest),
+    manifests.map(({ digest }) => digest),
+  );
+  t.equal(resolved.manifests.length, 1);
+  const writer = new LayoutWriter(join(t.testdir(), 'layout'));
+  for (const [, bytes] of parts) {
+    const file = await writer.openBlob(digestOf(bytes));
+    await file.write(bytes);
+    await file.keep();
+  }
+  writer.writeManifest(resolved.manifests[0]!);
+  writer.writeIndex([{ top: resolved.manifests[0]!, reference: 'cache' }]);
+  const loaded = await loadImage(await openArchive(join(t.testdirName, 'layout')), { tag: 'cache' });
+  registry.blobs.clear();
+  t.equal(await pushImage(client, 'a/b', 'again', loaded, new Transfers(nowhere())), digestOf(index));
+  t.same([...registry.blobs.keys()].sort(), manifests.map(({ digest }) => digest).sort());
 });
 
 t.test('the noise is a tar that tar can read, and the same for the same seed', async (t) => {

@@ -108,6 +108,24 @@ function onlyOnce(t: Test, target: TestTarget): void {
   );
 }
 
+t.test('the cache of a build, an index of blobs, goes over like an image', async (t) => {
+  const { target, c } = await setUp(t, { tags: ['cache'] });
+  const kinds: [string, Buffer][] = [
+    ['application/vnd.oci.image.layer.v1.tar+gzip', randomBytes(40_000)],
+    ['application/vnd.docker.image.rootfs.diff.tar.gzip', randomBytes(5_000_000)],
+    ['application/vnd.buildkit.cacheconfig.v0', Buffer.from('{"layers":[],"records":[]}')],
+  ];
+  const manifests = await Promise.all(
+    kinds.map(async ([mediaType, bytes]) => ({ ...(await pushBlob(c, 'team/app', bytes)), mediaType })),
+  );
+  const index = { schemaVersion: 2, mediaType: OCI_INDEX, manifests };
+  const { digest } = await pushManifest(c, 'team/app', 'cache', index);
+  await until(() => target.manifests.get('team/app:cache') === digest, 'the tag is there');
+  for (const [mediaType, bytes] of kinds)
+    t.ok(target.blobs.get(`team/app@${digestOf(bytes)}`)?.equals(bytes), mediaType);
+  onlyOnce(t, target);
+});
+
 t.test('an index with its children goes over once, mounts are used, names are rewritten', async (t) => {
   const rewrite = { 'strip-prefix': 'team', 'add-prefix': 'mirror/eu' };
   const { target, c } = await setUp(t, { rewrite, tags: ['v*'] });

@@ -34,6 +34,15 @@ export const MANIFEST_ACCEPT = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MAN
 
 const [QUOTE, BACKSLASH, OPEN_BRACE, CLOSE_BRACE, OPEN_BRACKET, CLOSE_BRACKET] = Buffer.from('"\\{}[]');
 
+/** What BuildKit lists in an index as the cache of a build: its layers, and what they are of. */
+const NO_MANIFESTS = [
+  'application/vnd.oci.image.layer.',
+  'application/vnd.oci.image.config.',
+  'application/vnd.docker.image.rootfs.',
+  'application/vnd.docker.container.image.',
+  'application/vnd.buildkit.cacheconfig.',
+] as const;
+
 /** One entry of a manifest: what it names, how big it is (bytes), and whether it must be there. */
 export interface Descriptor {
   readonly digest: Digest;
@@ -41,6 +50,7 @@ export interface Descriptor {
   readonly mediaType: string;
   /** Foreign (non-distributable) layers need not exist here. */
   readonly foreign: boolean;
+  /** `child`: a manifest of an index; what an index lists by the type of a blob is a `layer`. */
   readonly kind: 'config' | 'layer' | 'child';
 }
 
@@ -189,7 +199,8 @@ function entries(list: unknown, field: string, kind: Descriptor['kind']): Descri
     if (said.length > MAX_TYPE_CHARS) throw syntax(`${field}[${index}].mediaType is too long`);
     const foreign = said.includes('.foreign.') || said.includes('.nondistributable.');
     const type = mediaTypeIn(said) ?? 'application/octet-stream';
-    return { digest, sizeBytes: size as number, mediaType: type, foreign, kind };
+    const isBlob = kind === 'child' && NO_MANIFESTS.some((known) => type.startsWith(known));
+    return { digest, sizeBytes: size as number, mediaType: type, foreign, kind: isBlob ? 'layer' : kind };
   });
 }
 

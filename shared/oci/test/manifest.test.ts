@@ -43,6 +43,39 @@ for (const type of ['oci', 'docker'] as const) {
   });
 }
 
+t.test('what an index lists by the type of a blob is none of its manifests', async (t) => {
+  const named = (mediaType: string): object => ({ mediaType, digest: D, size: 5 });
+  const kindsOf = (types: readonly string[]): string[] =>
+    parseManifest(image({ mediaType: OCI_INDEX, manifests: types.map(named) }), undefined).descriptors.map(
+      ({ kind }) => kind,
+    );
+  const blobs = [
+    'application/vnd.oci.image.layer.v1.tar+gzip',
+    'application/vnd.oci.image.layer.v1.tar+zstd',
+    'application/vnd.oci.image.config.v1+json',
+    'application/vnd.docker.image.rootfs.diff.tar.gzip',
+    'application/vnd.docker.container.image.v1+json',
+    'application/vnd.buildkit.cacheconfig.v0',
+  ];
+  t.same(
+    kindsOf(blobs),
+    blobs.map(() => 'layer'),
+  );
+  const children = [
+    OCI_INDEX,
+    OCI_MANIFEST,
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    'application/vnd.example+json',
+    '',
+  ];
+  t.same(
+    kindsOf(children),
+    children.map(() => 'child'),
+    'others may be manifests of a kind that is not known',
+  );
+});
+
 t.test('the type comes from the header, else from inside, else from the shape', async (t) => {
   t.equal(parseManifest(image({ layers: [] }), DOCKER_MANIFEST).mediaType, DOCKER_MANIFEST);
   t.equal(parseManifest(image({ mediaType: OCI_MANIFEST }), 'application/json').mediaType, OCI_MANIFEST);

@@ -1,4 +1,6 @@
+import { digestOf } from '@sepia/base/digest';
 import type { ConversionJob } from '@sepia/cluster/api/conversions';
+import { OCI_INDEX } from '@sepia/oci/manifest';
 import { pullImage } from '@sepia/test-support/clients/registry-client';
 import { Constellation, type ConstellationOptions } from '@sepia/test-support/cluster/constellation';
 import { LogLines } from '@sepia/test-support/log-lines';
@@ -206,6 +208,24 @@ t.test('dragonfly: all_peers reaches every node and tells of each; then they nee
   const before = here.harbor.blobBytes;
   for (const agent of here.cluster.agents) await pullImage(agent.url, 'library/app', 'v1', 'harbor.test');
   t.equal(here.harbor.blobBytes, before);
+});
+
+t.test('the cache of a build, an index of blobs, is brought like an image, to nodes too', async (t) => {
+  const here = await setUp(t, { agents: 1, trackers: 1 });
+  const parts: [string, Buffer][] = [
+    ['application/vnd.oci.image.layer.v1.tar+gzip', Buffer.alloc(5 * MIB, 'layer')],
+    ['application/vnd.buildkit.cacheconfig.v0', Buffer.from('{"layers":[],"records":[]}')],
+  ];
+  const manifests = parts.map(([mediaType, bytes]) => ({
+    mediaType,
+    digest: here.harbor.addBlob('library/app', bytes),
+    size: bytes.length,
+  }));
+  const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: OCI_INDEX, manifests }));
+  here.harbor.addManifest('library/app', { digest: digestOf(bytes), mediaType: OCI_INDEX, bytes }, 'cache');
+  const job = await runJob(here.next, jobBody('harbor.test', 'library/app', 'cache', 'all_peers'));
+  t.equal(job.state, 'SUCCESS', job.error);
+  for (const { digest } of manifests) t.equal(fetchesOf(here, digest), 1, digest);
 });
 
 t.test('dragonfly: a node that cannot is a failed row with its reason, and the job says so', async (t) => {

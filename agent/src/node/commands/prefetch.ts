@@ -102,7 +102,8 @@ async function collect(
       images.push({ manifest, config: { ...target, digest: config.digest } });
     if (!isIndexType(parsed.mediaType)) return;
     const children = parsed.descriptors.filter(({ kind }) => kind === 'child').map((one) => one.digest);
-    const own = ownChildren(platformsOf(bytes), deps.architecture);
+    const platforms = platformsOf(bytes).filter(({ digest: named }) => children.includes(named as Digest));
+    const own = ownChildren(platforms, deps.architecture);
     for (const child of everything ? children : own)
       await visit(child as Digest, depth + 1, isOwn && own.includes(child));
   };

@@ -176,7 +176,10 @@ export class TestTarget {
     const body = JSON.parse(bytes.toString()) as Record<string, { digest: string }[] | undefined>;
     const lacks =
       (body['layers'] ?? []).some((one) => !this.blobs.has(`${repository}@${one.digest}`)) ||
-      (body['manifests'] ?? []).some((one) => !this.manifests.has(`${repository}@${one.digest}`));
+      (body['manifests'] ?? []).some(
+        ({ digest: part }) =>
+          !this.manifests.has(`${repository}@${part}`) && !this.blobs.has(`${repository}@${part}`),
+      );
     if (lacks || (reference.includes(':') && reference !== digest)) return void res.writeHead(400).end();
     this.manifests.set(key, digest);
     this.manifests.set(`${repository}@${digest}`, digest);
