@@ -243,7 +243,12 @@ function parentOf(path: ByteString): ByteString {
   return path.slice(0, Math.max(0, path.lastIndexOf('/'))) as ByteString;
 }
 
-/** Moves the prioritized entries, each behind its directories and its link's file, to the front. */
+const WHITEOUT = '.wh.';
+
+/**
+ * Moves the prioritized entries, each behind its directories and its link's file, to the front. A whiteout that stands before
+ * what the layer has in its place goes before it: who unpacks would else take that away.
+ */
 function prioritize(
   entries: readonly OutEntry[],
   names: readonly string[],
@@ -255,12 +260,18 @@ function prioritize(
   const take = (path: ByteString): boolean => {
     const found = byPath.get(path);
     if (found === undefined) return false;
-    for (let end = path.indexOf('/'); end > 0; end = path.indexOf('/', end + 1)) {
-      const above = byPath.get(path.slice(0, end) as ByteString);
-      if (above !== undefined) front.add(above);
-    }
+    const move = (moved: ByteString): void => {
+      const at = moved.lastIndexOf('/') + 1;
+      const whiteout = byPath.get((moved.slice(0, at) + WHITEOUT + moved.slice(at)) as ByteString);
+      const own = byPath.get(moved);
+      const { headerOffset } = (own ?? found).entry;
+      if (whiteout !== undefined && whiteout.entry.headerOffset < headerOffset) front.add(whiteout);
+      if (own !== undefined) front.add(own);
+    };
+    for (let end = path.indexOf('/'); end > 0; end = path.indexOf('/', end + 1))
+      move(path.slice(0, end) as ByteString);
     if (found.entry.type === 'hardlink') take(cleanPath(found.entry.linkName));
-    front.add(found);
+    move(path);
     return true;
   };
   for (const name of names) if (!take(cleanPath(byteStringOf(name)))) missing.push(name);

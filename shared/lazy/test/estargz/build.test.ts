@@ -273,6 +273,32 @@ t.test('prioritized files come first, with their directories and links, up to th
   t.equal(gunzipNames((await builtLayer(tar)).blob)[0], '.no.prefetch.landmark');
 });
 
+t.test('what is made anew in a layer comes first behind the whiteout that was before it', async (t) => {
+  const tar = writeTar([
+    file('opt/.wh.app', ''),
+    dir('opt/app/'),
+    file('opt/app/.wh.tool', ''),
+    file('opt/app/tool', 'tool'),
+    file('srv/.wh.data', ''),
+    file('srv/data/x', 'x'),
+    file('later', 'y'),
+    file('.wh.later', ''),
+  ]);
+  const built = await builtLayer(tar, { prioritized: ['opt/app/tool', 'srv/data/x', 'later'] });
+  t.same(gunzipNames(built.blob), [
+    'opt/.wh.app',
+    'opt/app/',
+    'opt/app/.wh.tool',
+    'opt/app/tool',
+    'srv/.wh.data',
+    'srv/data/x',
+    'later',
+    '.prefetch.landmark',
+    '.wh.later',
+    'stargz.index.json',
+  ]);
+});
+
 function gunzipNames(blob: Uint8Array): string[] {
   const tar = gunzipSync(blob);
   const names: string[] = [];
