@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Stoppable } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
@@ -9,6 +10,9 @@ import { LayerMounts } from './layer-mounts.ts';
 import { serveSnapshots } from './server.ts';
 import { SnapshotFolder } from './snapshot-folder.ts';
 import { Snapshots } from './snapshots.ts';
+
+/** There where the kernel's overlays know indexes. */
+const INDEX_PARAMETER = '/sys/module/overlay/parameters/index';
 
 /** Keys of the config that it needs. */
 interface Places {
@@ -43,6 +47,8 @@ export async function openSnapshots(parts: {
         use: () => void layers.use(diffId),
       };
     },
+    // With an index a running container's overlay cannot be mounted once more, as a commit of it does. The module may come later.
+    overlayOptions: () => (existsSync(INDEX_PARAMETER) ? ['index=off'] : []),
     log,
     nowMs: () => performance.now(),
     wallMs: () => Date.now(),

@@ -29,6 +29,8 @@ interface Deps {
   readonly grants: Grants;
   /** A layer that is open here. */
   readonly layerOf: (diffId: Digest) => HeldLayer | undefined;
+  /** Options that every overlay of this kernel needs. */
+  readonly overlayOptions: () => readonly string[];
   readonly log: Logger;
   readonly nowMs: () => number;
   readonly wallMs: () => number;
@@ -266,8 +268,9 @@ export class Snapshots {
   }
 
   #mountsOf(snapshot: Snapshot): Mount[] {
-    const { folder } = this.#deps;
-    return mountsOf(snapshot, this.#table.ancestors(snapshot), (id, part) => folder.pathOf(id, part));
+    const { folder, overlayOptions } = this.#deps;
+    const pathOf = (id: number, part: 'fs' | 'work'): string => folder.pathOf(id, part);
+    return mountsOf(snapshot, this.#table.ancestors(snapshot), pathOf, overlayOptions());
   }
 }
 

@@ -90,6 +90,7 @@ async function start(
       const usage = async () => ({ sizeBytes: 4096, inodes: 1 });
       return image === undefined ? undefined : { image, usage, use: () => undefined };
     },
+    overlayOptions: () => ['index=off'],
     log,
     nowMs: () => 1,
     wallMs: () => 1_700_000_000_500,
@@ -154,6 +155,7 @@ t.test('a pull whose layers are granted: each is there already, and found as con
         type: 'overlay',
         source: 'overlay',
         options: [
+          'index=off',
           `workdir=${join(dir, 'snapshots/tree/3/work')}`,
           `upperdir=${tree(3)}`,
           `lowerdir=${tree(2)}:${tree(1)}`,

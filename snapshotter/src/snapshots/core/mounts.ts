@@ -10,11 +10,13 @@ export interface Mount {
 /**
  * How a snapshot is mounted: bound where one folder is all of it, else an overlay.
  * @param below what it stands on, the nearest first
+ * @param overlay further options of an overlay
  */
 export function mountsOf(
   snapshot: Snapshot,
   below: readonly Snapshot[],
   folder: (id: number, part: 'fs' | 'work') => string,
+  overlay: readonly string[],
 ): Mount[] {
   const bind = (id: number, mode: 'ro' | 'rw'): Mount[] => [
     { type: 'bind', source: folder(id, 'fs'), options: [mode, 'rbind'] },
@@ -26,5 +28,5 @@ export function mountsOf(
   const upper = isView
     ? []
     : [`workdir=${folder(snapshot.id, 'work')}`, `upperdir=${folder(snapshot.id, 'fs')}`];
-  return [{ type: 'overlay', source: 'overlay', options: [...upper, lower] }];
+  return [{ type: 'overlay', source: 'overlay', options: [...overlay, ...upper, lower] }];
 }
