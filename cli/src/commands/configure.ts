@@ -119,12 +119,12 @@ async function mirrorsFor(
   const { upstreams } =
     clusterDocument === undefined ? readClusterFile(cluster) : loadClusterDocument(clusterDocument);
   const dump = await effectiveConfig(config);
-  const dir = hostsDir === undefined ? hostsDirs(dump)[0]! : resolve(hostsDir);
-  const { changes, warnings } = await plannedMirrors(dir, { agent, isLazy: isLazyConfig(dump) }, upstreams);
+  const dirs: [string, ...string[]] = hostsDir === undefined ? hostsDirs(dump) : [resolve(hostsDir)];
+  const { changes, warnings } = await plannedMirrors(dirs, { agent, isLazy: isLazyConfig(dump) }, upstreams);
   const unread =
     hostsDir === undefined && !namesHostsDir(dump)
       ? [
-          `${config}: config_path is not set: containerd reads no hosts.toml until its registry section has config_path = "${dir}" and it was restarted`,
+          `${config}: config_path is not set: containerd reads no hosts.toml until its registry section has config_path = "${dirs[0]}" and it was restarted`,
         ]
       : [];
   return { changes, note: [...warnings, ...unread].map((one) => `${one}\n`).join('') };

@@ -4,7 +4,8 @@ import { type Change, isNotThere, restoreFile, textOf } from './changed-files.ts
 
 /** What containerd reads of registries: a folder per host, `hosts.toml` in it. */
 export const HOSTS_DIR = '/etc/containerd/certs.d';
-const EVERY_OTHER = '_default';
+/** The folder of registries that have none of their own. */
+export const EVERY_OTHER = '_default';
 
 /** How a registry's pulls go, and what of it can be mended. */
 export interface RegistryHosts {
@@ -75,9 +76,9 @@ export async function restoreHosts(dirs: readonly string[]): Promise<string[]> {
 }
 
 /** The folders of `config_path` in what `containerd config dump` prints. */
-export function hostsDirs(dump: string | undefined): string[] {
-  const dirs = namedDirs(dump);
-  return dirs.length === 0 ? [HOSTS_DIR] : dirs;
+export function hostsDirs(dump: string | undefined): [string, ...string[]] {
+  const [first = HOSTS_DIR, ...others] = namedDirs(dump);
+  return [first, ...others];
 }
 
 /** True if containerd's config has a `config_path`: without one it reads no `hosts.toml`. */
@@ -90,8 +91,8 @@ function namedDirs(dump: string | undefined): string[] {
   return [...new Set(found.flatMap((one) => one[2]!.split(':')).filter((dir) => dir.startsWith('/')))];
 }
 
-/** Names in a folder of `config_path`. */
-async function namesIn(dir: string): Promise<string[]> {
+/** Names in a folder of `config_path`, or of a registry; none where it is not there. */
+export async function namesIn(dir: string): Promise<string[]> {
   try {
     return await readdir(dir);
   } catch (error) {

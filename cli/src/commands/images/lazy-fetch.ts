@@ -27,7 +27,7 @@ export function addFetch(lazy: Command): void {
     .action(async (reference: string, flags: Flags) => {
       const hostsDir =
         flags.hostsDir === undefined
-          ? hostsDirs(await effectiveConfig(resolve(flags.config)))[0]!
+          ? hostsDirs(await effectiveConfig(resolve(flags.config)))[0]
           : resolve(flags.hostsDir);
       await fetchContent(reference, { ...flags, hostsDir });
       process.stdout.write(`${reference}: all of it is in containerd’s content store\n`);
