@@ -31,6 +31,7 @@ interface Flags {
   readonly config: string;
   readonly contentCache: string;
   readonly socket: string;
+  readonly data?: string;
   readonly door?: string;
   readonly agent: string;
   readonly hostsDir?: string;
@@ -39,6 +40,8 @@ interface Flags {
 }
 
 const CONTENT_CACHE = '/var/lib/sepia/layer-content';
+const UNMEASURED =
+  "the kubelet does not know the disk of the snapshotter's layers: give --data DIR, else its image garbage collection and its limits of ephemeral storage fail\n";
 
 /** `sepia configure containerd`. */
 export function addConfigure(program: Command): void {
@@ -62,6 +65,10 @@ export function addConfigure(program: Command): void {
     .option('--config <file>', 'containerd’s config', CONTAINERD_CONFIG)
     .option('--content-cache <dir>', 'folder of the snapshotter’s content-cache key (door 1)', CONTENT_CACHE)
     .option('--socket <path>', 'snapshotter’s snapshots-socket key (door 2)', '/run/sepia/snapshots.sock')
+    .option(
+      '--data <dir>',
+      'snapshotter’s data key (door 2): the kubelet is told to measure the disk that it is on',
+    )
     .option('--door <n>', '1: erofs snapshotter, 2: ours; left out: 1 where it can be')
     .option('--agent <url>', 'registry endpoint of this node’s agent', urlOption('--agent'), DEFAULT_AGENT)
     .option('--hosts-dir <dir>', 'folder of hosts.toml files (default: containerd’s config_path)')
@@ -133,7 +140,7 @@ async function mirrorsFor(
 /** What the door of this node would write, and what else is to be done. @throws {CodedError} `START_FAILED`, `CONFIG_INVALID` */
 async function changesFor(
   files: ContainerdFiles,
-  { door: asked, socket, agent, hostsDir }: Flags,
+  { door: asked, socket, data, agent, hostsDir }: Flags,
 ): Promise<{ changes: Change[]; note: string }> {
   if (asked !== undefined && asked !== '1' && asked !== '2')
     throw new CodedError('CONFIG_INVALID', { message: `--door: ${asked} is neither 1 nor 2` });
@@ -150,7 +157,8 @@ async function changesFor(
   const round = hosts.warnings.map((one) => `round the agent ${agent}: ${one}\n`).join('');
   if (wanted === '1') return { changes: [...(await plannedChanges(files)), ...hosts.changes], note: round };
   const at = resolve(socket);
-  const changes = await plannedProxyPlugin(files.config, { socket: at, containerd: facts.containerd! });
+  const plugin = { socket: at, data: data === undefined ? undefined : resolve(data) };
+  const changes = await plannedProxyPlugin(files.config, { ...plugin, containerd: facts.containerd! });
   for (const { after } of changes) {
     const fault = await whyNotUnderstood(after, at);
     if (fault !== undefined)
@@ -165,7 +173,7 @@ async function changesFor(
       : `--content-cache ${files.contentCache} is not used: only containerd's erofs snapshotter (door 1) looks into it\n`;
   return {
     changes: [...changes, ...hosts.changes],
-    note: `${round}${unused}door 2 (our snapshotter)${why === '' ? '\n' : `; not door 1:\n${why}`}the snapshotter needs in its config: snapshots-socket: ${at}\n`,
+    note: `${round}${unused}${data === undefined ? UNMEASURED : ''}door 2 (our snapshotter)${why === '' ? '\n' : `; not door 1:\n${why}`}the snapshotter needs in its config: snapshots-socket: ${at}\n`,
   };
 }
 

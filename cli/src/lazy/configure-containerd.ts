@@ -3,7 +3,6 @@ import { dirname, join } from 'node:path';
 import { CodedError } from '@sepia/base/errors';
 import { type Change, forget, restoreFile, textOf } from './changed-files.ts';
 import { dropIn, OUR_MARK, withImport } from './containerd-toml.ts';
-import type { Version } from './door.ts';
 import { withSnapshotter } from './proxy-plugin-toml.ts';
 
 /** Where containerd's files are. */
@@ -16,7 +15,7 @@ export interface ContainerdFiles {
 /** What door 2 would write: containerd's config with our snapshotter behind its socket. @throws {CodedError} `CONFIG_INVALID` */
 export async function plannedProxyPlugin(
   config: string,
-  options: { readonly socket: string; readonly containerd: Version },
+  options: Parameters<typeof withSnapshotter>[1],
 ): Promise<Change[]> {
   const before = await textOf(config);
   const after = withSnapshotter(before, options);

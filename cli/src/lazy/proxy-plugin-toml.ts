@@ -8,6 +8,8 @@ const NAME = 'sepia';
 interface Options {
   /** Where the snapshotter's `snapshots-socket` is. */
   readonly socket: string;
+  /** The snapshotter's data folder: the kubelet is told to measure the disk that it is on. */
+  readonly data?: string | undefined;
   readonly containerd: Version;
 }
 
@@ -26,7 +28,7 @@ export function withSnapshotter(config: string | undefined, options: Options): s
   return keysFor(versionOf(text), options).reduce(withKey, text);
 }
 
-function keysFor(version: number, { socket, containerd }: Options): Key[] {
+function keysFor(version: number, { socket, data, containerd }: Options): Key[] {
   const isTwo = containerd[0] >= 2;
   // 2.x reads a config of version 2 and brings its keys over, but not these two (seen with 2.4.2): they stand in both places.
   const tables = [
@@ -45,6 +47,7 @@ function keysFor(version: number, { socket, containerd }: Options): Key[] {
     ...(isTwo
       ? [[[...proxy, 'exports'], 'enable_remote_snapshot_annotations', quoted('true')] as const]
       : []),
+    ...(data === undefined ? [] : [[[...proxy, 'exports'], 'root', quoted(data)] as const]),
   ];
 }
 

@@ -54,6 +54,14 @@ t.test('our snapshotter is added to what is there', async (t) => {
   enable_remote_snapshot_annotations = 'true'
 `,
   );
+  const measured = { ...OPTIONS, data: '/srv/sepia/snapshotter' };
+  t.ok(
+    withSnapshotter(DEBIAN, measured).endsWith(
+      "\n[proxy_plugins.sepia.exports]\n  root = '/srv/sepia/snapshotter'\n",
+    ),
+    'the kubelet finds the disk',
+  );
+  t.match(withSnapshotter(own, { ...measured, containerd: [2, 1] }), "  root = '/srv/sepia/snapshotter'\n");
   const upgraded = withSnapshotter(DEBIAN, { ...OPTIONS, containerd: [2, 4] });
   for (const table of [
     '[plugins."io.containerd.grpc.v1.cri".containerd]',
