@@ -1,5 +1,5 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, globSync, readFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 import { DRIVER_PREFIXES, OPEN_ROUTES } from '@sepia/http/open-routes';
 import t from 'tap';
 import { FILES, isSource, ROOT } from './sources.ts';
@@ -8,6 +8,8 @@ import { FILES, isSource, ROOT } from './sources.ts';
 const NO_METRICS = new Set(['sepia_records', 'sepia_schema']);
 /** Gauges whose names are put together from these ends. */
 const ENDS = { sepia_origin_write_back_: ['waiting', 'dead', 'oldest_seconds'] };
+/** Of the table of docs/numbers.md: more belongs into a page of docs/numbers/. */
+const MAX_CELL = 160;
 
 /** Names of metrics that sources write out; `<role>` where that is put in. */
 function namesInSources(): string[] {
@@ -74,3 +76,58 @@ t.test('the picture in shared/README.md says what each package imports, beside b
   t.ok(found.length >= 9, 'there are packages');
   t.same(told.toSorted(), found.toSorted());
 });
+
+t.test('docs/numbers.md has a row of short cells for each figure, made by what is there', async (t) => {
+  const lines = readFileSync(join(ROOT, 'docs/numbers.md'), 'utf8').split('\n');
+  const rows = lines.filter((line) => /^\| (?:–|[NL]\d)/.test(line));
+  t.ok(rows.length > 50, 'there are rows');
+  const benches = globSync(['bench/src/*.ts', 'bench/src/{members,swarm}/*.ts'], { cwd: ROOT }).map((path) =>
+    path.replace(/^.*\/|\.ts$/g, ''),
+  );
+  for (const row of rows) {
+    const cells = row.slice(2, -2).split(' | ');
+    t.equal(cells.length, 7, row);
+    t.same(
+      cells.filter((cell) => cell.length > MAX_CELL),
+      [],
+      row,
+    );
+    const [, bench] = /^`([\w-]+)(?= |`)/.exec(cells[5] ?? '') ?? [];
+    if (bench !== undefined && !['npm', 'node'].includes(bench)) t.ok(benches.includes(bench), bench);
+  }
+});
+
+t.test('links that name a heading lead to one', async (t) => {
+  const pages = globSync(['*.md', '{docs,*,shared/*}/**/*.md'], {
+    cwd: ROOT,
+    exclude: (name) => name.includes('node_modules'),
+  });
+  const wrong: string[] = [];
+  let seen = 0;
+  for (const page of new Set(pages))
+    for (const [, path, heading = ''] of readPage(page).matchAll(/\]\((?![a-z]+:)([^)#\s]*)#([^)\s]+)\)/g)) {
+      const other = path === '' ? join(ROOT, page) : resolve(ROOT, dirname(page), path!);
+      if (!existsSync(other) || !other.endsWith('.md')) continue;
+      seen += 1;
+      if (!anchors(readFileSync(other, 'utf8')).has(heading)) wrong.push(`${page}: ${path}#${heading}`);
+    }
+  t.ok(seen > 20, 'there are such links');
+  t.same(wrong, []);
+});
+
+function readPage(page: string): string {
+  return readFileSync(join(ROOT, page), 'utf8');
+}
+
+/** What the headings of a page are linked by: small letters, digits, dashes for spaces, all else left out. */
+function anchors(text: string): Set<string> {
+  const prose = text.replaceAll(/^```[\s\S]*?^```/gm, '');
+  return new Set(
+    [...prose.matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) =>
+      heading
+        .toLowerCase()
+        .replaceAll(/[^\p{L}\p{N}\- ]/gu, '')
+        .replaceAll(' ', '-'),
+    ),
+  );
+}
