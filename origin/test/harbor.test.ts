@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { BlobFetchState } from '@sepia/cluster/api/blob-answers';
+import { H_UPSTREAM_AUTHORIZATION } from '@sepia/cluster/api/headers';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
@@ -91,6 +92,20 @@ t.test('fresh asks upstream although the record is young; pinned tags stay', asy
   t.match((await get(c, 'o5')).bytes.toString(), /one/, 'within the ttl');
   t.match((await get(c, 'o6', 'v1', '&fresh=1')).bytes.toString(), /two/);
   for (const id of c.ids) t.match((await get(c, id)).bytes.toString(), /two/, id);
+});
+
+t.test('a tag that one login is not shown stays what it is for others', async (t) => {
+  const { upstream, c } = await startPullThrough(t, 3, { tags: { ttl: '1h' } });
+  upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
+  for (const id of c.ids) t.equal((await get(c, id)).status, 200, id);
+  upstream.hidesFrom = 'Bearer somebody';
+  const brought = { [H_UPSTREAM_AUTHORIZATION]: upstream.hidesFrom };
+  for (const id of c.ids) {
+    const told = await c.get(id, `/v1/manifests?${HUB}&reference=v1&fresh=1`, brought);
+    t.equal(told.headers['sepia-error'], 'TAG_UNKNOWN', id);
+  }
+  upstream.down = true;
+  for (const id of c.ids) t.match((await get(c, id)).bytes.toString(), /one/, id);
 });
 
 t.test('purge: what is gone upstream is gone everywhere, with every tag that named it', async (t) => {

@@ -3,7 +3,7 @@ import { type Digest, digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
-import type { BlobName } from '@sepia/base/names/blob-name';
+import { type BlobName, linkKey } from '@sepia/base/names/blob-name';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
 import { H_HOP } from '@sepia/cluster/api/headers';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
@@ -35,7 +35,7 @@ import { askLeader } from './ask-leader.ts';
 import { ManifestCache, type StoredManifest } from './manifest-cache.ts';
 import { descriptorLinks, type ManifestPush, type PushDeps, pushManifest } from './manifest-push.ts';
 import { manifestFromBackend } from './manifest-readback.ts';
-import type { Recheck } from './recheck.ts';
+import { type Recheck, whoseLogin } from './recheck.ts';
 
 /** A manifest as a request gets it. */
 export interface ManifestAnswer extends StoredManifest {
@@ -168,7 +168,8 @@ export class Manifests {
       if (thrown === wish.signal?.reason) throw thrown;
       const error = upstreamError(thrown, name.upstream);
       if (error.code === 'MANIFEST_UNKNOWN' || error.code === 'REPOSITORY_UNKNOWN') {
-        if (record !== undefined)
+        // What somebody's own login is not shown, as many registries say it, others may have.
+        if (record !== undefined && wish.authorization === undefined)
           await tags
             .drop(name, record)
             .catch((cause: unknown) =>
@@ -238,7 +239,7 @@ export class Manifests {
         detail: { reference: name.digest, repository: name.repository },
       });
     }
-    const key = `${name.upstream}\n${name.repository}\n${name.digest}\n${wish.authorization === undefined ? '' : 'brought'}`;
+    const key = `${linkKey(name)}\n${whoseLogin(wish.authorization)}`;
     const fetch = async (unwanted: AbortSignal): Promise<ManifestAnswer> => {
       const reference = { kind: 'digest', digest: name.digest } as const;
       const manifest = await client.getManifest(

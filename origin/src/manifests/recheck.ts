@@ -8,6 +8,7 @@ import { H_HOP, H_UPSTREAM_AUTHORIZATION } from '@sepia/cluster/api/headers';
 import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { headTo } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
+import { hashOf } from '@sepia/face/access/authorization';
 import type { Members } from '../cluster/members.ts';
 import { RECHECK_LEADER_MS, RECHECK_MS } from '../deadlines/upstreams.ts';
 import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
@@ -63,7 +64,9 @@ export class Recheck {
     if (!hop && leader !== members.selfId && (await this.#forward(leader, name, wish))) return;
     const ask = async (unwanted: AbortSignal): Promise<void> =>
       await this.#ask(name, wish.authorization, unwanted);
-    await this.#flights.share(linkKey(name), ask, wish.signal);
+    // What one login is refused is no answer for another.
+    const key = `${linkKey(name)}\n${whoseLogin(wish.authorization)}`;
+    await this.#flights.share(key, ask, wish.signal);
   }
 
   async #ask(name: BlobName, authorization: string | undefined, unwanted: AbortSignal): Promise<void> {
@@ -121,6 +124,11 @@ export class Recheck {
     const { mode, 'manifest-recheck': recheck } = this.#deps.upstreams.get(name.upstream);
     return mode === 'none' ? 'never' : recheck;
   }
+}
+
+/** By whose login a registry is asked, as part of a key: nothing for the cluster's own. */
+export function whoseLogin(authorization: string | undefined): string {
+  return authorization === undefined ? '' : hashOf(authorization);
 }
 
 /** The header by which a brought `Authorization` travels between members. */

@@ -17,6 +17,8 @@ export class TestUpstream {
   down = false;
   /** Every manifest is refused with this, as a policy gate does. */
   refuse: { readonly status: number; readonly code: string; readonly message: string } | undefined;
+  /** Manifests are not there for who brings this `Authorization`. */
+  hidesFrom: string | undefined;
   bodyBytes = 0;
   readonly #server: Server;
 
@@ -77,7 +79,9 @@ export class TestUpstream {
         .end(req.method === 'HEAD' ? undefined : body);
     }
     if (kind === 'manifests') {
-      const manifest = this.manifests.get(`${repository}:${reference}`);
+      const { authorization } = req.headers;
+      const isHidden = authorization !== undefined && authorization === this.hidesFrom;
+      const manifest = isHidden ? undefined : this.manifests.get(`${repository}:${reference}`);
       if (manifest === undefined)
         return void res
           .writeHead(404, { 'content-type': 'application/json' })
