@@ -32,6 +32,8 @@ export const NEEDED_MS = 15_000;
 export const PROOF_MS = 15_000;
 /** Longest question at the upstream whether it has a blob: some fetch it first. */
 export const CONFIRM_MS = 60_000;
+/** Longest that an upstream sends a body that is compared: the largest layers, on the slowest of lines that they are pulled over. */
+export const DELIVERY_MS = 6 * 3_600_000;
 /** What an upstream failed with is told again for this long: each try may be a whole body. */
 export const DELIVERY_FAILED_MS = 10_000;
 

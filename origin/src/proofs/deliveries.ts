@@ -7,10 +7,11 @@ import type { BlobName } from '@sepia/base/names/blob-name';
 import { H_HOP } from '@sepia/cluster/api/headers';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
+import { demandPace } from '@sepia/http/bodies/core/body-floor';
 import type { Provenance } from '@sepia/store/sidecar';
 import type { Members } from '../cluster/members.ts';
 import { DELIVERY_LEADER_MS } from '../deadlines/members.ts';
-import { DELIVERY_FAILED_MS } from '../deadlines/upstreams.ts';
+import { DELIVERY_FAILED_MS, DELIVERY_MS, MANIFEST_BODY_MS } from '../deadlines/upstreams.ts';
 import { liesError } from '../fetch/failures.ts';
 import { upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
@@ -116,7 +117,7 @@ export class Deliveries {
   }
 
   async #read(name: BlobName, kind: Kind): Promise<void> {
-    const { upstreams, log } = this.#deps;
+    const { upstreams, log, nowMs } = this.#deps;
     const client = upstreams.client(name.upstream);
     if (client === undefined) throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest } });
     if (this.#reading >= MAX_READING)
@@ -126,14 +127,21 @@ export class Deliveries {
       });
     this.#reading += 1;
     const { repository, digest } = name;
-    const { signal } = this.#stopped;
+    const lateMs = kind === 'manifest' ? upstreams.firstByteMs + MANIFEST_BODY_MS : DELIVERY_MS;
+    const signal = AbortSignal.any([this.#stopped.signal, AbortSignal.timeout(lateMs)]);
     try {
       if (kind === 'manifest') {
         await client.getManifest({ repository, reference: { kind: 'digest', digest } }, signal);
       } else {
         const { body } = await client.getBlob({ repository, digest }, signal);
         const digester = new Digester(digestAlgorithm(digest));
-        for await (const chunk of body.lent()) digester.update(chunk);
+        const startMs = nowMs();
+        let sizeBytes = 0;
+        for await (const chunk of body.lent()) {
+          sizeBytes += chunk.length;
+          demandPace(sizeBytes, nowMs() - startMs);
+          digester.update(chunk);
+        }
         if (digester.digest() !== digest) throw liesError(name);
       }
     } finally {

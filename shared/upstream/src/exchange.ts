@@ -187,6 +187,7 @@ function wordsOf(reason: string): string {
   if (reason === 'ENOTFOUND' || reason === 'EAI_AGAIN') return 'host name does not resolve';
   if (reason === 'UND_ERR_CONNECT_TIMEOUT') return 'no connection within the timeout';
   if (reason === 'UND_ERR_BODY_TIMEOUT') return 'no progress in the body within the timeout';
+  if (reason === 'TIMEOUT') return 'the body comes too slowly';
   if (/^Z_|ERR_BROTLI|ZSTD/.test(reason)) return `the body is not as its Content-Encoding says (${reason})`;
   if (/CERT|SIGNATURE|ISSUER|ALTNAME/.test(reason))
     return `certificate is not trusted (${reason}); set ca of the upstream`;

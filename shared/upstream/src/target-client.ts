@@ -123,7 +123,7 @@ export class TargetClient {
     } catch (error) {
       throwIfBug(error);
       signal.throwIfAborted();
-      throw error instanceof CodedError ? error : down(answer.url, error);
+      throw error instanceof CodedError && error.code !== 'TIMEOUT' ? error : down(answer.url, error);
     }
   }
 

@@ -351,7 +351,7 @@ export class UpstreamClient {
     };
   }
 
-  /** Reads a body to memory. @throws {CodedError} `UPSTREAM_LIES` when it is larger than `limitBytes`, `BACKEND_DOWN` when cut */
+  /** Reads a body to memory. @throws {CodedError} `UPSTREAM_LIES` when it is larger than `limitBytes`, `BACKEND_DOWN` when cut or too slow */
   async #readBody(
     answer: Answer,
     limitBytes: number,
@@ -368,7 +368,7 @@ export class UpstreamClient {
     } catch (error) {
       throwIfBug(error);
       if (signal.aborted) throw signal.reason;
-      throw error instanceof CodedError ? error : down(answer.url, error);
+      throw error instanceof CodedError && error.code !== 'TIMEOUT' ? error : down(answer.url, error);
     }
   }
 }

@@ -18,6 +18,8 @@ export const POLL_MS = 10_000;
 export const UNREAD_MS = 1_000;
 /** Longest wait for bytes of a blob that is read once more. */
 export const READ_AGAIN_MS = 30_000;
+/** A body that somebody waits for whole has this long beside what the slowest line takes for it. */
+export const BODY_GRACE_MS = 60_000;
 
 // Reads, and their buffers.
 /** A read that takes longer gives its turn to the next and goes on: one slow source holds up nobody. */

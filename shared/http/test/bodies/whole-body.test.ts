@@ -32,3 +32,21 @@ t.test('what ends a body, or its listener throws, ends the reading', async (t) =
   await t.rejects(full, { message: 'no place' });
   t.ok(body.destroyed);
 });
+
+t.test('a body that drips ends, however long it goes on', async (t) => {
+  let clockMs = 0;
+  let isEnded = false;
+  async function* drip(): AsyncGenerator<Uint8Array> {
+    try {
+      for (;;) {
+        yield Buffer.from('a');
+        clockMs += 9_000;
+      }
+    } finally {
+      isEnded = true;
+    }
+  }
+  const whole = wholeBody(drip(), 1024 ** 2, tooLarge, undefined, () => clockMs);
+  await t.rejects(whole, { code: 'TIMEOUT', detail: { sizeBytes: 8, tookMs: 63_000 } });
+  t.ok(isEnded);
+});
