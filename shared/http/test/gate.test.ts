@@ -156,6 +156,19 @@ t.test('a segment that may be anything is one segment', async (t) => {
     t.equal(guardOf(torrent, path), undefined, path);
 });
 
+t.test('a member that is told no names, as a proxy, is asked by any', async (t) => {
+  const app = createApp({ log: silentLogger(), gate: createGate({ open: { '/open': 'anyone' } }) });
+  app.use((ctx) => {
+    ctx.body = 'here';
+  });
+  const listener = await HttpListener.start(app.callback(), '127.0.0.1:0', 'listen');
+  t.teardown(() => listener.stop(0));
+  for (const host of ['127.0.0.1', 'registry.example', 'evil.example:17300']) {
+    const asked = `GET /open HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`;
+    t.same((await rawHttp(listener.url, asked)).statuses, [200], host);
+  }
+});
+
 t.test("a stranger asks by a host that is the member's own", async (t) => {
   const app = createApp({
     log: silentLogger(),
