@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { inflateMembers, type ReadAt } from '../pack/inflate.ts';
 import { TarReader } from '../tar/tar-reader.ts';
 import { invalid } from './format.ts';
-import { MAX_BOOTSTRAP_BYTES } from './read-bootstrap.ts';
+import { MAX_BOOTSTRAP_BYTES, mostBootstrapBytes } from './read-bootstrap.ts';
 
 /** What was read of the layer with the bootstrap of an image. */
 export interface ReadBootstrapLayer {
@@ -14,7 +14,7 @@ export interface ReadBootstrapLayer {
 
 /** Bounds of what is read, in bytes. */
 export interface BootstrapLayerLimits {
-  /** Of the wanted files together. */
+  /** Of the wanted files together; fewer of a layer that is short itself. */
   readonly keptBytes: number;
   /** Of the uncompressed layer. */
   readonly rawBytes: number;
@@ -34,6 +34,7 @@ export async function readBootstrapLayer(
   isWanted: (name: string) => boolean,
   limits = LIMITS,
 ): Promise<ReadBootstrapLayer> {
+  const mostKept = Math.min(limits.keptBytes, mostBootstrapBytes(layer.sizeBytes));
   const hash = createHash('sha256');
   const files = new Map<string, Buffer>();
   let [raw, kept] = [0, 0];
@@ -43,8 +44,7 @@ export async function readBootstrapLayer(
       taking = undefined;
       if (type !== 'file' || files.has(name) || !isWanted(name)) return;
       kept += size;
-      if (kept > limits.keptBytes)
-        throw invalid(`its bootstrap layer has more than ${limits.keptBytes} bytes of tables`);
+      if (kept > mostKept) throw invalid(`its bootstrap layer has more than ${mostKept} bytes of tables`);
       taking = { file: Buffer.alloc(size), at: 0 };
       files.set(name, taking.file);
     },

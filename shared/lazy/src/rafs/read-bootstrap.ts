@@ -56,7 +56,16 @@ export interface ReadBootstrap<C extends ChunkAddress = RafsChunk> extends Omit<
 
 /** Longest bootstrap that is taken: about five million files. */
 export const MAX_BOOTSTRAP_BYTES = 1024 ** 3;
+/** What may be any number of times its packed length: as much as half a million files take. */
+const SMALL_BYTES = 64 * 1024 ** 2;
+/** Longer ones may be so many times their packed length: real ones are 2 to 20 times, made of zeros 1,000 times and more. */
+const MOST_RATIO = 200;
 const BYTES_OF_1_TIB = 1024 ** 4;
+
+/** How long a bootstrap of this packed length may be, with the tables beside it: a small blob is no large one in memory. */
+export function mostBootstrapBytes(packedBytes: number): number {
+  return Math.min(MAX_BOOTSTRAP_BYTES, Math.max(SMALL_BYTES, packedBytes * MOST_RATIO));
+}
 
 /**
  * Reads a RAFS v6 bootstrap whole, as `encodeBootstrap` writes it and nydus-image in each blob, and checks all that nydusd

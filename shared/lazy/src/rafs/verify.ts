@@ -11,7 +11,7 @@ import type { ReadAt } from '../pack/inflate.ts';
 import { chunkHasher } from './chunk-digest.ts';
 import { type ChunkInfo, HEADER_BYTES, headerFault, readChunkInfos, unpack } from './chunk-info.ts';
 import { type ChunkAddress, ID_INSIDE, invalid, NO_DIGEST, type RafsBlob, type RafsChunk } from './format.ts';
-import { MAX_BOOTSTRAP_BYTES, readBootstrap } from './read-bootstrap.ts';
+import { mostBootstrapBytes, readBootstrap } from './read-bootstrap.ts';
 import {
   readSections,
   SECTIONS,
@@ -100,13 +100,14 @@ class BlobCheck {
   }
 
   async #bootstrap(sections: Sections): Promise<ReturnType<typeof readBootstrap>> {
-    if (!sections.toc.has(SECTIONS.bootstrap)) throw invalid('its blob has no bootstrap');
-    const raw = await this.#section(sections, SECTIONS.bootstrap);
+    const entry = sections.toc.get(SECTIONS.bootstrap);
+    if (entry === undefined) throw invalid('its blob has no bootstrap');
+    const raw = await this.#section(sections, SECTIONS.bootstrap, mostBootstrapBytes(entry.packedBytes));
     return readBootstrap(raw);
   }
 
-  /** Bytes of a section that the table of contents names, checked against it. */
-  async #section(sections: Sections, name: string, most = MAX_BOOTSTRAP_BYTES): Promise<Buffer> {
+  /** Bytes of a section that the table of contents names, checked against it. `most`: before anything of it is unpacked. */
+  async #section(sections: Sections, name: string, most: number): Promise<Buffer> {
     const entry = sections.toc.get(name);
     if (entry === undefined) throw invalid(`its table of contents has no ${name}`);
     if (entry.packedBytes > most || entry.rawBytes > most)

@@ -1,6 +1,7 @@
 import { gzipSync } from 'node:zlib';
 import { digestOf } from '@sepia/base/digest';
 import t from 'tap';
+import { mostBootstrapBytes } from '../../src/rafs/read-bootstrap.ts';
 import { readBootstrapLayer } from '../../src/rafs/read-bootstrap-layer.ts';
 import { writeTar } from '../support/tar-writer.ts';
 
@@ -50,6 +51,19 @@ t.test('a layer of several members, each of another size, is read part by part',
   t.equal(diffId, digestOf(tar));
   t.ok(files.get('image/image.boot')!.equals(BOOT));
   t.ok(layer.longestRead() <= 1 * MIB, 'a part at a time');
+});
+
+t.test('a short layer is not unpacked to a long bootstrap', async (t) => {
+  const MOST = 64 * MIB;
+  t.equal(mostBootstrapBytes(1_000), MOST);
+  t.equal(mostBootstrapBytes(MIB), 200 * MIB);
+  t.equal(mostBootstrapBytes(500 * MIB), 1024 * MIB);
+  // Its header is enough: nothing is made for it.
+  const header = writeTar([{ name: 'image/image.boot', payload: Buffer.alloc(MOST + 1) }]).subarray(0, 512);
+  await t.rejects(readBootstrapLayer(layerOf(header), wanted), {
+    code: 'LAYER_INVALID',
+    message: new RegExp(`more than ${MOST} bytes of tables`),
+  });
 });
 
 t.test('limits and damage are named', async (t) => {

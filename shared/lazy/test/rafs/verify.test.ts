@@ -158,6 +158,14 @@ t.test('lengths that no blob has are findings, and nothing is read or unpacked b
         found.join('; '),
       );
     }
+  const boots = withEnd(raw, (entry) =>
+    entry.name === SECTIONS.bootstrap ? { ...entry, compressor: 'zstd', rawBytes: 2 ** 26 + 4096 } : entry,
+  );
+  const found = await findingsOf(boots, one);
+  t.ok(
+    found.some((message) => message.includes(`${SECTIONS.bootstrap} is longer than`)),
+    found.join('; '),
+  );
 });
 
 t.test('a header of a section says its length in octal, and beyond 8 GiB as a binary number', async (t) => {
