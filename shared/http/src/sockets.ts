@@ -2,11 +2,13 @@ import type { RequestListener, Server } from 'node:http';
 import type { LookupFunction, OnReadOpts, Socket } from 'node:net';
 import { type ConnectionOptions, getCACertificates } from 'node:tls';
 import { keepRead, READ_BUFFER } from '@sepia/base/chunk';
+import { ExpiringMap } from '@sepia/base/expiring-map';
 import type { buildConnector as Connect, Dispatcher } from 'undici';
 import { InterimAnswers } from './core/interim-answers.ts';
 import {
   CLIENT_KEEP_ALIVE_MS,
   CONNECT_MS,
+  MUTE_MS,
   NEXT_ADDRESS_MS,
   REQUEST_HEADER_MS,
   SERVER_KEEP_ALIVE_MS,
@@ -23,6 +25,9 @@ const { createServer } = process.getBuiltinModule('node:http');
 export const MAX_HEADER_BYTES = 32 * 1024;
 /** Largest header block of an answer read, in bytes; clients in other languages read as much of servers that set many policies. */
 const MAX_ANSWER_HEADER_BYTES = 256 * 1024;
+
+/** Addresses that are remembered as mute at most. */
+const MAX_MUTE = 10_000;
 
 /** A server, and how to end connections that it has not been given yet. */
 export interface MadeServer {
@@ -196,15 +201,17 @@ function connectorFor({ encryption, readsBodies }: ClientSocketOptions, tls: Dia
 
 /**
  * Dials who has several addresses at each in turn: at the next one when one failed, or was silent for a moment. The first
- * connection counts; without any the error of the first address.
+ * connection counts; without any the error of the address that was tried first. An address on whose connections nothing comes
+ * is tried last for a while.
  */
 function inTurn(dial: Connect.connector, furtherOf: FurtherAddresses | undefined): Connect.connector {
   if (furtherOf === undefined) return dial;
+  const mute = new MuteAddresses();
   return (to, done) => {
     const further = furtherOf(`${to.protocol}//${to.host ?? to.hostname}`);
     if (further.length === 0) return dial(to, done);
     const { localAddress = null } = to;
-    const ways = [to, ...further.map((url) => ({ ...endOf(url), localAddress }))];
+    const ways = mute.last([to, ...further.map((url) => ({ ...endOf(url), localAddress }))]);
     const errors: Error[] = [];
     let isOver = false;
     let next = 0;
@@ -229,11 +236,41 @@ function inTurn(dial: Connect.connector, furtherOf: FurtherAddresses | undefined
         }
         isOver = true;
         clearTimeout(timer);
+        mute.watch(socket, way);
         done(null, socket);
       });
     };
     dialNext();
   };
+}
+
+/** Who takes a connection need not be who is meant, nor well: addresses on whose connections something was asked and nothing came. */
+class MuteAddresses {
+  readonly #mute = new ExpiringMap<true>(MAX_MUTE);
+
+  /** The same, those last. */
+  last<W extends Way>(ways: readonly W[]): readonly W[] {
+    const nowMs = performance.now();
+    const isMute = (way: W): boolean => this.#mute.get(keyOf(way), nowMs) === true;
+    return [...ways.filter((way) => !isMute(way)), ...ways.filter(isMute)];
+  }
+
+  watch(socket: Socket, way: Way): void {
+    const key = keyOf(way);
+    const openedMs = performance.now();
+    socket.once('close', () => {
+      const nowMs = performance.now();
+      if (socket.bytesRead > 0) this.#mute.delete(key);
+      else if (socket.bytesWritten > 0 && nowMs - openedMs >= NEXT_ADDRESS_MS)
+        this.#mute.set(key, true, nowMs + MUTE_MS);
+    });
+  }
+}
+
+type Way = Pick<Connect.Options, 'host' | 'hostname'>;
+
+function keyOf({ host, hostname }: Way): string {
+  return host ?? hostname;
 }
 
 function endOf(url: string): Pick<Connect.Options, 'protocol' | 'host' | 'hostname' | 'port'> {

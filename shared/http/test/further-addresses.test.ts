@@ -1,6 +1,7 @@
 import { createServer as createHttp } from 'node:http';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { silentLogger } from '@sepia/base/log';
+import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import { request } from 'undici';
 import { createDispatcher, createHttpServer } from '../src/sockets.ts';
@@ -47,6 +48,30 @@ t.test('who has one address fails by it', async (t) => {
   const dispatcher = createDispatcher({ furtherAddresses: () => [] });
   t.teardown(() => dispatcher.destroy());
   await t.rejects(request(FIRST, { dispatcher }), { code: 'ECONNREFUSED', address: '127.0.0.2' });
+});
+
+t.test('one that takes the connection and answers nothing is asked last at the next try', async (t) => {
+  let closed = 0;
+  const heard: string[] = [];
+  const mute = createServer((socket) => {
+    socket.on('error', () => undefined).on('close', () => (closed += 1));
+    socket.on('data', (chunk) => heard.push(chunk.toString().split(' ')[1]!));
+  });
+  const first = await listening(t, mute);
+  const second = await listening(
+    t,
+    createHttp((_, res) => res.end('second')),
+  );
+  const dispatcher = createDispatcher({ furtherAddresses: () => [second] });
+  t.teardown(() => dispatcher.destroy());
+  const asked = request(`${first}/one`, { dispatcher, headersTimeout: 1_000 });
+  await t.rejects(asked, { code: 'UND_ERR_HEADERS_TIMEOUT' });
+  await until(() => closed === 1, 'its connection is given up');
+  for (const path of ['two', 'three']) {
+    const { body } = await request(`${first}/${path}`, { dispatcher });
+    t.equal(await body.text(), 'second');
+  }
+  t.same(heard, ['/one']);
 });
 
 t.test('one that takes the connection and never shakes hands is not waited for', async (t) => {
