@@ -2,7 +2,7 @@ import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import { type Digest, digestHex, digestOf } from '@sepia/base/digest';
-import { CodedError } from '@sepia/base/errors';
+import { CodedError, isCoded } from '@sepia/base/errors';
 import { tryParse } from '@sepia/base/failure';
 import { diskFiles } from '@sepia/store/files/disk-files';
 import { readWhole, replaceWhole } from '@sepia/store/files/file-port';
@@ -42,10 +42,10 @@ export class IndexFolder {
     for (const name of await readdir(this.#dir)) {
       if (!name.endsWith('.json')) continue;
       const written = await diskFiles.stat(join(this.#dir, name));
-      const bytes = await readWhole(diskFiles, join(this.#dir, name));
+      const bytes = await readable(join(this.#dir, name));
       const facts = tryParse(() => FACTS.parse(JSON.parse(Buffer.from(bytes ?? []).toString('utf8'))));
       const file = join(this.#dir, name.replace(/json$/, 'lazy'));
-      // What is no file is got again when a pull names the layer.
+      // What is no file, or not read, is got again when a pull names the layer.
       if (!facts.ok || written === undefined || !(await isFileOrGone(file))) continue;
       const kept = { ...(facts.value as Facts), file, keptMs: written.modifiedMs };
       this.#indexes.set(kept.layer, kept.index);
@@ -96,7 +96,7 @@ export class IndexFolder {
   }
 
   async #has({ index }: Facts, stem: string): Promise<boolean> {
-    const bytes = await readWhole(diskFiles, `${stem}.lazy`);
+    const bytes = await readable(`${stem}.lazy`);
     return bytes !== undefined && digestOf(bytes) === index;
   }
 
@@ -104,6 +104,16 @@ export class IndexFolder {
     // Left by a process that was killed while it wrote.
     await diskFiles.unlink(`${path}.new`);
     await replaceWhole(diskFiles, { path, temporary: `${path}.new`, durable: true }, bytes);
+  }
+}
+
+/** What a file holds; undefined where none lies, or the disk does not read it. */
+async function readable(path: string): Promise<Uint8Array | undefined> {
+  try {
+    return await readWhole(diskFiles, path);
+  } catch (error) {
+    if (!isCoded(error, 'DISK_CORRUPT')) throw error;
+    return undefined;
   }
 }
 

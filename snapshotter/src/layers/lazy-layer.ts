@@ -1,13 +1,14 @@
-import { type FileHandle, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, takesNoWrites } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { Extents } from '@sepia/lazy/erofs/extents';
+import type { MadeImage } from '@sepia/lazy/erofs/image-part';
 import type { TreeNode } from '@sepia/lazy/erofs/layer-tree';
 import { indexEntries, type LayerHead, readIndexSpans } from '@sepia/lazy/index/layer-index';
 import type { ByteString } from '@sepia/lazy/tar/byte-string';
-import { openHandle, type readPart, type writeAll } from '@sepia/store/files/disk-files';
+import type { readPart, writeAll } from '@sepia/store/files/disk-files';
 import type { AgentSource } from './agent-source.ts';
 import { firstReads, type ReadFile, turnBytes } from './core/first-reads.ts';
 import { type LayerHome, withFirst, withLast } from './core/homes.ts';
@@ -17,7 +18,7 @@ import type { Run } from './core/runs.ts';
 import type { SpareSpans } from './core/spare-spans.ts';
 import { ImageFile, type Spare } from './image-file.ts';
 import type { ImageMaker, IndexAt } from './image-process.ts';
-import { imageBehind, readHead } from './index-file.ts';
+import { IndexFile } from './index-file.ts';
 import type { FilePlace } from './made-image.ts';
 import { SpanFetches } from './span-fetches.ts';
 
@@ -75,8 +76,7 @@ export class LazyLayer {
   #homes: readonly LayerHome[];
   readonly #extents: Extents;
   readonly #image: ImageFile;
-  readonly #indexFile: FileHandle;
-  readonly #indexPath: string;
+  readonly #indexFile: IndexFile;
   readonly #fetches: SpanFetches;
   readonly #ahead = new ReadAhead();
   readonly #spansNow = {
@@ -95,9 +95,8 @@ export class LazyLayer {
     parts: Pick<LazyLayer, 'index' | 'implied' | 'entryCount' | 'imageBytes'> & {
       home: LayerHome;
       extents: Extents;
-      indexPath: string;
     },
-    files: { image: ImageFile; indexFile: FileHandle },
+    files: { image: ImageFile; indexFile: IndexFile },
   ) {
     this.#deps = deps;
     this.index = parts.index;
@@ -107,7 +106,6 @@ export class LazyLayer {
     this.#homes = [parts.home];
     this.turns = new SharedArrayBuffer(turnBytes(parts.imageBytes));
     this.#extents = parts.extents;
-    this.#indexPath = parts.indexPath;
     this.#image = files.image;
     this.#indexFile = files.indexFile;
     this.#fetches = new SpanFetches({
@@ -115,7 +113,7 @@ export class LazyLayer {
       source: deps.source,
       homes: () => this.#homes,
       isStored: (span) => this.presence.has(span),
-      window: async (span) => await this.#window(span),
+      window: async (span) => await this.#indexFile.window(this.index.spans[span]!),
       store: async (span, bytes) => await this.#store(span, bytes),
       onFetched: deps.onFetched,
       onMismatch: (error) => deps.onMismatch?.(this, error),
@@ -125,7 +123,7 @@ export class LazyLayer {
 
   /** @throws {CodedError} `INDEX_INVALID`, `LAYER_NOT_LAZY` */
   static async open(deps: LayerDeps, options: LayerOptions): Promise<LazyLayer> {
-    const indexFile = await openHandle(options.indexFile, 'read');
+    const indexFile = await IndexFile.open(options.indexFile);
     try {
       return await LazyLayer.#from(deps, options, indexFile);
     } catch (error) {
@@ -134,11 +132,13 @@ export class LazyLayer {
     }
   }
 
-  static async #from(deps: LayerDeps, options: LayerOptions, indexFile: FileHandle): Promise<LazyLayer> {
-    const head = await readHead(indexFile);
+  static async #from(deps: LayerDeps, options: LayerOptions, indexFile: IndexFile): Promise<LazyLayer> {
+    const head = await indexFile.head();
     const index = readIndexSpans(head);
     const at = { file: options.indexFile, head };
-    const erofs = (await imageBehind(indexFile, index)) ?? (await deps.images.ask(at, { type: 'image' }));
+    const made = async (): Promise<MadeImage> =>
+      (await indexFile.image(index)) ?? (await deps.images.ask(at, { type: 'image' }));
+    const erofs = await made();
     const { extents } = erofs;
     const { sizeBytes: imageBytes, implied, meta } = erofs;
     let layer: LazyLayer | undefined;
@@ -149,8 +149,7 @@ export class LazyLayer {
         },
         readPart: deps.readPart,
         write: deps.write,
-        meta: async () =>
-          ((await imageBehind(indexFile, index)) ?? (await deps.images.ask(at, { type: 'image' }))).meta,
+        meta: async () => (await made()).meta,
       },
       { dir: options.dir(index.diffId), bootId: options.bootId, meta },
       {
@@ -162,7 +161,7 @@ export class LazyLayer {
       },
     );
     const entryCount = indexEntries(head);
-    const facts = { index, implied, entryCount, imageBytes, indexPath: options.indexFile };
+    const facts = { index, implied, entryCount, imageBytes };
     layer = new LazyLayer(deps, { ...facts, home: options.home, extents }, { image, indexFile });
     return layer;
   }
@@ -293,8 +292,8 @@ export class LazyLayer {
 
   /** What of it is on disk: its image is sparse. */
   async diskBytes(): Promise<number> {
-    const [image, index] = await Promise.all([this.#image.diskBytes(), this.#indexFile.stat()]);
-    return image + 512 * index.blocks;
+    const [image, index] = await Promise.all([this.#image.diskBytes(), this.#indexFile.diskBytes()]);
+    return image + index;
   }
 
   /** Gives up what runs; its files on this disk go, except the index. */
@@ -367,14 +366,7 @@ export class LazyLayer {
   }
 
   async #index(): Promise<IndexAt> {
-    return { file: this.#indexPath, head: await readHead(this.#indexFile) };
-  }
-
-  async #window(span: number): Promise<Buffer> {
-    const { windowOffset, windowLength } = this.index.spans[span]!;
-    const stored = Buffer.alloc(windowLength);
-    if (windowLength > 0) await this.#indexFile.read(stored, 0, windowLength, windowOffset);
-    return stored;
+    return { file: this.#indexFile.path, head: await this.#indexFile.head() };
   }
 
   async #store(span: number, bytes: Buffer): Promise<boolean> {

@@ -1,9 +1,11 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, rmSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Digest, digestHex, digestOf } from '@sepia/base/digest';
 import t from 'tap';
 import { IndexFolder } from '../../src/layers/index-folder.ts';
+import { unread } from '../support/unread.ts';
 
 const BYTES = Buffer.from('an index');
 const LAYER = `sha256:${'a'.repeat(64)}` as Digest;
@@ -53,6 +55,23 @@ t.test('what lies in the place of an index and is no file is not opened, and mak
       t.equal((await new IndexFolder(dir).list()).length, 1, part);
     }
 });
+
+for (const part of ['json', 'lazy'])
+  t.test(`the disk does not read what was kept (${part}): it is got again`, async (t) => {
+    const dir = t.testdir();
+    const kept = await new IndexFolder(dir).keep(FACTS, read);
+    await unread(t, join(dir, `${digestHex(LAYER)}.${part}`));
+    const next = new IndexFolder(dir);
+    t.equal((await next.list()).length, part === 'json' ? 0 : 1, 'and the daemon starts');
+    let asked = 0;
+    await next.keep(FACTS, async () => {
+      asked += 1;
+      return BYTES;
+    });
+    t.equal(asked, part === 'json' ? 0 : 1);
+    t.same(await readFile(kept.file), BYTES);
+    t.equal((await new IndexFolder(dir).list()).length, 1);
+  });
 
 t.test('bytes that are another index are not kept', async (t) => {
   const folder = new IndexFolder(t.testdir());

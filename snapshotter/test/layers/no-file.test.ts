@@ -12,6 +12,7 @@ import { writeTar } from '../../../shared/lazy/test/support/tar-writer.ts';
 import { SpareSpans } from '../../src/layers/core/spare-spans.ts';
 import { LazyLayer } from '../../src/layers/lazy-layer.ts';
 import { answerFrom } from '../../src/layers/made-image.ts';
+import { unread } from '../support/unread.ts';
 
 const TAR = writeTar([{ name: 'file', payload: noise(1, 90_000, 30) }]);
 const BLOB = gzipSync(TAR, { memLevel: 1 });
@@ -84,3 +85,23 @@ for (const [thing, put] of Object.entries(NO_FILES))
     put(join(dir, 'index'), join(dir, 'outside'));
     await t.rejects(open(), { code: 'ENOENT' });
   });
+
+t.test('an index that the disk does not read any more is read where a pull got it again', async (t) => {
+  const { dir, whole, open } = made(t);
+  const path = join(dir, 'index');
+  const layer = await open();
+  const bytes = readFileSync(path);
+  await unread(t, path);
+  await t.rejects(layer.read(0, whole.length), { code: 'EIO' });
+  const put = (index: Uint8Array): void => {
+    writeFileSync(`${path}.new`, index);
+    renameSync(`${path}.new`, path);
+  };
+  const other = new LayerIndexer({ spanBytes: 40_000 });
+  other.push(BLOB);
+  put(other.end().bytes);
+  await t.rejects(layer.read(0, whole.length), { code: 'EIO' }, 'its spans are those of another index');
+  put(bytes);
+  t.ok((await layer.read(0, whole.length)).equals(whole));
+  await layer.close();
+});

@@ -91,7 +91,8 @@ const NYDUS_VERSION = 2;
 /** The fixed first part of an index; it says how long the head is. */
 export const INDEX_HEADER_BYTES = 256;
 const SPAN_BYTES = 56;
-const SUM_BYTES = 32;
+/** A SHA-256, with which a head ends. */
+export const SUM_BYTES = 32;
 const MAX_HEAD_BYTES = 256 * 1024 * 1024;
 const MAX_ENTRIES_BYTES = 1024 * 1024 * 1024;
 const WINDOW_BYTES = 32 * 1024;
