@@ -73,6 +73,8 @@ export const START_POLL_MS = 100;
 export const SUCCESSION_MS = 3_000;
 /** How often it is looked whether mount and agent answer. */
 export const READY_LOOK_MS = 5_000;
+/** While no daemon serves for this long, what no snapshot names is not shown: containerd would wait for it without end. */
+export const UNSERVED_MS = 60_000;
 /** Silence of the mount or the agent that counts as none at all. */
 export const READY_ANSWER_MS = 5_000;
 /** How long a lack must last: a holder that was killed is followed by another, an agent restarts. */

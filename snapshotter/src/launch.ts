@@ -1,13 +1,19 @@
 import { spawn } from 'node:child_process';
 import { mkdir, open, readFile, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { Passes } from '@sepia/base/async/passes';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
+import { createLogger } from '@sepia/base/log';
 import type { Service } from '@sepia/base/process';
+import { steadyMs } from '@sepia/base/reach';
 import { request } from 'undici';
 import type { SnapshotterConfig } from './config.ts';
-import { LIVEZ_MS, START_MS, START_POLL_MS, SUCCESSION_MS } from './deadlines.ts';
+import { LIVEZ_MS, READY_LOOK_MS, START_MS, START_POLL_MS, SUCCESSION_MS, UNSERVED_MS } from './deadlines.ts';
+import { ContainerdSnapshots } from './doors/containerd-snapshots.ts';
+import { ContentCache } from './doors/content-cache.ts';
+import { UnservedLinks } from './doors/unserved-links.ts';
 
 /**
  * Sees to it that a holder runs for this node, and waits until its daemon serves. Stopping leaves the holder: what is
@@ -21,9 +27,45 @@ export async function ensureHolder(config: SnapshotterConfig, command: readonly 
   if (!(await isHeld(pidFile))) await startHolder(config, pidFile, command);
   await untilServed(config, pidFile);
   const alive = setInterval(() => undefined, 60_000);
+  const endWatch = watchLinks(config);
   return {
-    stop: async () => clearInterval(alive),
+    stop: async () => {
+      clearInterval(alive);
+      await endWatch();
+    },
     reload: async () => await passOn(pidFile, join(config.data, 'log')),
+  };
+}
+
+/** Looks after the links that lead into the mount, for as long as this process runs. */
+function watchLinks(config: SnapshotterConfig): () => Promise<void> {
+  // Where containerd asks our own snapshotter, nothing looks into the folder.
+  if (config['snapshots-socket'] !== undefined) return async () => undefined;
+  const log = createLogger('snapshotter', 'launcher', config.log.level);
+  const containerd = new ContainerdSnapshots(config.containerd);
+  const unserved = new UnservedLinks(
+    {
+      isServing: async () => await isServing(config),
+      links: new ContentCache(config['content-cache']),
+      named: async () => await containerd.layers(),
+      log,
+      nowMs: steadyMs,
+    },
+    { mount: config.mount },
+  );
+  const passes = new Passes({
+    name: 'unserved-links',
+    pass: async () => await unserved.look(),
+    firstMs: READY_LOOK_MS,
+    rest: ({ isFailed }) => (isFailed ? UNSERVED_MS : READY_LOOK_MS),
+    log,
+    failed: 'no daemon serves the mount, and nobody knows which layers are in use: all stay shown',
+    level: 'warn',
+  });
+  passes.start();
+  return async () => {
+    containerd.close();
+    await passes.stop();
   };
 }
 
