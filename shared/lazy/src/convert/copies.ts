@@ -15,6 +15,9 @@ interface Ends {
   readonly signal: AbortSignal;
 }
 
+/** Layers that registries are not to hand on. */
+const FOREIGN = /\.(?:foreign|nondistributable)\./;
+
 /** What of one image goes to the target as it is, each once, however often it is named. */
 export class Copies {
   readonly #ends: Ends;
@@ -70,8 +73,9 @@ export class Copies {
   }
 
   /**
-   * Copies blobs that the target does not have; foreign ones (`urls`) may be missing at the source as well. Nobody checks that
-   * an image has the foreign layers that it names.
+   * Copies blobs that the target does not have. What has addresses of its own (`urls`) may be missing at the source as well: a
+   * foreign layer stays where they say, anything else is copied where it is there. Nobody checks that an image has the foreign
+   * layers that it names.
    */
   async parts(parts: readonly RawDescriptor[]): Promise<void> {
     const { source, target, scratch, signal } = this.#ends;
@@ -79,9 +83,16 @@ export class Copies {
       if (this.#parts.has(part.digest)) continue;
       const isGiven = (await source.has?.(part.digest, signal)) ?? true;
       if (isGiven && (await target.has(part.digest, part.sizeBytes, signal))) continue;
-      if (part.raw['urls'] !== undefined) continue;
+      const { urls } = part.raw;
+      const isElsewhere = Array.isArray(urls) && urls.length > 0;
+      if (isElsewhere && FOREIGN.test(part.mediaType)) continue;
       await using room = await scratch();
-      await source.blob(part, (chunk) => room.append(chunk), signal);
+      try {
+        await source.blob(part, (chunk) => room.append(chunk), signal);
+      } catch (error) {
+        if (!isElsewhere || !isCoded(error, 'BLOB_UNKNOWN')) throw error;
+        continue;
+      }
       const { digest, sizeBytes } = part;
       await target.putBlob({ digest, sizeBytes, open: (start, end) => room.stream(start, end) }, signal);
       this.#parts.add(digest);

@@ -80,3 +80,22 @@ t.test('nor is what was made of a layer that only others have', async (t) => {
   await convertImage({ ...again.deps, cache: first.deps.cache }, 'tag', OPTIONS);
   t.same(again.asked, made, 'who has the layers goes on with what was made of them');
 });
+
+t.test('a layer with addresses of its own is copied where it is there, and may be missing', async (t) => {
+  const images = new MemoryImages();
+  const target = new MemoryImages();
+  const blobs = ['there', 'gone', 'bare'].map((text) => Buffer.from(text));
+  const urls = [['ipfs://elsewhere'], ['ipfs://elsewhere'], []];
+  const layers = blobs.map((bytes, at) => ({
+    ...images.addBlob(bytes, 'application/vnd.example.part'),
+    urls: urls[at],
+  }));
+  const config = images.addBlob(Buffer.from('{}'), 'application/vnd.example.config+json');
+  images.addManifest({ schemaVersion: 2, mediaType: OCI_MANIFEST, config, layers }, OCI_MANIFEST, 'tag');
+  images.blobs.delete(digestOf(blobs[1]!));
+  await convertImage({ ...memoryConversion(images), target }, 'tag', OPTIONS);
+  t.same(
+    blobs.map((bytes) => target.blobs.has(digestOf(bytes))),
+    [true, false, true],
+  );
+});
