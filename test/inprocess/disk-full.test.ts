@@ -2,8 +2,13 @@ import { randomBytes } from 'node:crypto';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Digest, digestOf } from '@sepia/base/digest';
-import { getChecked, pullImage, pushImage, randomImage } from '@sepia/test-support/clients/registry-client';
-import { MIB, PullThrough } from '@sepia/test-support/cluster/pull-through';
+import {
+  getChecked,
+  pullImage,
+  pushUntilTaken,
+  randomImage,
+} from '@sepia/test-support/clients/registry-client';
+import { MIB, PATIENT, PullThrough } from '@sepia/test-support/cluster/pull-through';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import { request } from 'undici';
@@ -26,6 +31,7 @@ async function filesBelow(dir: string): Promise<{ path: string; sizeBytes: numbe
 /** One of three origins has a disk that a blob of these tests does not fit on. */
 async function start(t: Test, more: object = {}): Promise<PullThrough> {
   return await PullThrough.start(t.testdir(), {
+    ...PATIENT,
     ...more,
     originFreeBytes: async (id, dataDir) => {
       if (id !== SMALL) return 1024 ** 4;
@@ -113,7 +119,7 @@ t.test('one of three origins has no room: pushes in every form succeed', async (
       await getChecked(`${next()}/v2/team/app/blobs/${digest}`, digest);
     }
   const image = randomImage([BLOB_BYTES, 1000]);
-  await pushImage(next, 'team/app', 'v1', image);
+  await pushUntilTaken(next, 'team/app', 'v1', image);
   await pullImage(agents[0]!.url, 'team/app', 'v1');
   await until(async () => (await largeFiles(here)).length === 0, 'the small disk holds nothing of them');
   const small = here.cluster.originUrls[1]!;

@@ -1,10 +1,10 @@
-import { MIB, PullThrough } from '@sepia/test-support/cluster/pull-through';
+import { MIB, PATIENT, PullThrough } from '@sepia/test-support/cluster/pull-through';
 import t from 'tap';
 
 const SOME = 'bytes=5242880-5308415';
 
 t.test('a footer of a cold blob moves one piece, and the blob stays unfetched', async (t) => {
-  await using here = await PullThrough.start(t.testdir(), { agents: 2 });
+  await using here = await PullThrough.start(t.testdir(), { agents: 2, ...PATIENT });
   const layer = await here.hinted(24 * MIB + 7);
   const tail = await layer.get({ range: 'bytes=-51' });
   t.equal(tail.status, 206);
@@ -22,7 +22,7 @@ t.test('a footer of a cold blob moves one piece, and the blob stays unfetched', 
 });
 
 t.test('without a size hint as well', async (t) => {
-  await using here = await PullThrough.start(t.testdir());
+  await using here = await PullThrough.start(t.testdir(), PATIENT);
   const layer = here.image(24 * MIB);
   const some = await layer.get({ range: SOME });
   t.ok(some.bytes.equals(layer.content.subarray(5_242_880, 5_308_416)));
@@ -30,7 +30,7 @@ t.test('without a size hint as well', async (t) => {
 });
 
 t.test('several ranges move their pieces; too many are refused and move nothing', async (t) => {
-  await using here = await PullThrough.start(t.testdir());
+  await using here = await PullThrough.start(t.testdir(), PATIENT);
   const layer = await here.hinted(24 * MIB);
   const many = Array.from({ length: 65 }, (_, at) => `${at * 9}-${at * 9 + 3}`).join(',');
   const refused = await layer.get({ range: `bytes=${many}` });
@@ -44,7 +44,7 @@ t.test('several ranges move their pieces; too many are refused and move nothing'
 });
 
 t.test('a whole pull after ranges completes, and moves each byte once', async (t) => {
-  await using here = await PullThrough.start(t.testdir());
+  await using here = await PullThrough.start(t.testdir(), PATIENT);
   const layer = await here.hinted(12 * MIB + 9);
   const some = await layer.get({ range: SOME });
   t.equal(some.status, 206);
@@ -55,7 +55,7 @@ t.test('a whole pull after ranges completes, and moves each byte once', async (t
 });
 
 t.test('ranges of eight agents: each touched piece leaves the upstream once', async (t) => {
-  await using here = await PullThrough.start(t.testdir(), { agents: 8, trackers: 2, proxies: 2 });
+  await using here = await PullThrough.start(t.testdir(), { agents: 8, trackers: 2, proxies: 2, ...PATIENT });
   const layer = here.image(40 * MIB);
   await Promise.all(here.cluster.agents.map((_, at) => layer.hint(at)));
   const touched = new Set<number>();

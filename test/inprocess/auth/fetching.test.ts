@@ -1,6 +1,6 @@
 import { ask, askAs, challengeOf } from '@sepia/test-support/clients/token-client';
 import { ALICE, BOB, PrivateCluster } from '@sepia/test-support/cluster/private-cluster';
-import { MIB } from '@sepia/test-support/cluster/pull-through';
+import { MIB, PATIENT } from '@sepia/test-support/cluster/pull-through';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
 
@@ -28,7 +28,7 @@ async function cutAndRevoke(here: PrivateCluster, authorization: string): Promis
 t.test(
   'the token that fetches runs out midway: that of another accepted client goes on by Range',
   async (t) => {
-    await using here = await PrivateCluster.start(t.testdir(), QUICK);
+    await using here = await PrivateCluster.start(t.testdir(), PATIENT);
     const image = here.image('both/app', 12 * MIB);
     const bobs = await askAs(BOB, image.manifestUrl(here.agentUrl(1)));
     t.equal(bobs.status, 200);

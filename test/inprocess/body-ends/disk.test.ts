@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { diskFiles } from '@sepia/store/files/disk-files';
 import type { FilePort, OpenFile } from '@sepia/store/files/file-port';
-import { type ColdLayer, MIB, PullThrough } from '@sepia/test-support/cluster/pull-through';
+import { type ColdLayer, MIB, PATIENT, PullThrough } from '@sepia/test-support/cluster/pull-through';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
 import { request } from 'undici';
@@ -43,7 +43,7 @@ async function rot(dataDir: string, digest: string, at: number): Promise<boolean
 }
 
 t.test('a blob in the cache of an agent rots: the bad piece is fetched again', async (t) => {
-  await using here = await PullThrough.start(t.testdir());
+  await using here = await PullThrough.start(t.testdir(), PATIENT);
   const layer = await here.hinted(4 * MIB + 3);
   t.ok((await layer.get()).bytes.equals(layer.content));
   await here.cluster.stopMember('agent-1');
@@ -61,7 +61,7 @@ t.test('a blob in the cache of an agent rots: the bad piece is fetched again', a
 });
 
 t.test('a folder, a pipe or a link lies where an agent had a blob: it is fetched again', async (t) => {
-  await using here = await PullThrough.start(t.testdir());
+  await using here = await PullThrough.start(t.testdir(), PATIENT);
   const layer = await here.hinted(2 * MIB + 3);
   t.ok((await layer.get()).bytes.equals(layer.content));
   const path = blobPath(here.cluster.dataOf('agent-1'), layer.digest);
@@ -102,7 +102,7 @@ t.test('a blob in the cache of an agent rots and nobody reads it: it is found an
 
 t.test('a node that got a wrong piece of another says so: that one looks again, and mends it', async (t) => {
   const agent = { scrub: { rate: '1KiB' } };
-  await using here = await PullThrough.start(t.testdir(), { agents: 2, agent });
+  await using here = await PullThrough.start(t.testdir(), { ...PATIENT, agents: 2, agent });
   const pieces = 16;
   const dir = here.cluster.dataOf('agent-1');
   const isMended = async ({ digest, content }: Pick<ColdLayer, 'digest' | 'content'>): Promise<boolean> => {
@@ -127,11 +127,11 @@ t.test('a node that got a wrong piece of another says so: that one looks again, 
     }
     return false;
   };
-  await until(hasHelped, 'a piece that another node complained of');
+  await until(hasHelped, 'a piece that another node complained of', 180_000);
 });
 
 t.test('a blob at an origin rots: right bytes all the same', async (t) => {
-  await using here = await PullThrough.start(t.testdir(), { agents: 2 });
+  await using here = await PullThrough.start(t.testdir(), { ...PATIENT, agents: 2 });
   const layer = await here.hinted(4 * MIB + 3);
   t.ok((await layer.get()).bytes.equals(layer.content));
   await here.cluster.stopMember('agent-1');
@@ -190,7 +190,7 @@ async function diskFull(here: PullThrough): Promise<number> {
 
 t.test('the disk of an agent is full', async (t) => {
   const files = new FullDisk();
-  await using here = await PullThrough.start(t.testdir(), { agentFiles: files });
+  await using here = await PullThrough.start(t.testdir(), { ...PATIENT, agentFiles: files });
   const kept = await here.hinted(2 * MIB);
   t.ok((await kept.get()).bytes.equals(kept.content));
   files.full = true;
@@ -249,17 +249,13 @@ t.test('the disk of an agent is full', async (t) => {
     t.ok((await kept.get()).bytes.equals(kept.content));
     files.full = false;
     const layer = await here.hinted(2 * MIB);
-    await until(
-      async () => {
-        t.ok((await layer.get()).bytes.equals(layer.content));
-        const names = await readdir(join(here.cluster.dataOf('agent-1'), 'v1', 'blobs', 'sha256'), {
-          recursive: true,
-        });
-        return names.some((name) => name.includes(layer.digest.slice(7)));
-      },
-      'the blob is in the cache',
-      15_000,
-    );
+    await until(async () => {
+      t.ok((await layer.get()).bytes.equals(layer.content));
+      const names = await readdir(join(here.cluster.dataOf('agent-1'), 'v1', 'blobs', 'sha256'), {
+        recursive: true,
+      });
+      return names.some((name) => name.includes(layer.digest.slice(7)));
+    }, 'the blob is in the cache');
   });
 });
 
@@ -267,7 +263,7 @@ t.test('the disk of an agent does not read what it has: bodies are whole all the
   const files = new FullDisk();
   let isBad = (_path: string, _at?: number): boolean => false;
   const agentFiles = badReads(files, (path, at) => isBad(path, at));
-  await using here = await PullThrough.start(t.testdir(), { agentFiles });
+  await using here = await PullThrough.start(t.testdir(), { ...PATIENT, agentFiles });
   const kept = await here.hinted(3 * MIB + 5);
   t.ok((await kept.get()).bytes.equals(kept.content));
   const isWhole = async (layer: typeof kept): Promise<boolean> => {

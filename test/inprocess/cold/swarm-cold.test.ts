@@ -1,9 +1,10 @@
 import type { Watched } from '@sepia/test-support/clients/watched-get';
-import { type ColdLayer, MIB, PullThrough } from '@sepia/test-support/cluster/pull-through';
+import { type ColdLayer, MIB, PATIENT, PullThrough } from '@sepia/test-support/cluster/pull-through';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 
-const QUICK_STOP = { deadlines: { 'fetch-progress': '5s', drain: '0s' } };
+/** Members that stop do so at once. */
+const QUICK_STOP = { ...PATIENT, origin: { deadlines: { ...PATIENT.origin.deadlines, drain: '0s' } } };
 
 interface OriginStatus {
   readonly id: string;
@@ -32,6 +33,13 @@ function checkAll(t: Test, layer: ColdLayer, answers: readonly Watched[]): void 
   }
 }
 
+/** Holds the layer back behind so many pieces and a half, until the returned function is called. */
+function heldBehind(layer: ColdLayer, pieces: number): () => void {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  layer.misbehave({ type: 'hold', afterBytes: (pieces + 0.5) * MIB, until: promise });
+  return resolve;
+}
+
 async function pullAll(here: PullThrough, layer: ColdLayer): Promise<Watched[]> {
   return await Promise.all(here.cluster.agents.map((_, at) => layer.get({}, at)));
 }
@@ -45,7 +53,7 @@ t.test('eight cold agents, slow upstream: each byte leaves it once', async (t) =
     agents: 8,
     trackers: 2,
     proxies: 2,
-    origin: QUICK_STOP,
+    ...QUICK_STOP,
   });
   const layer = here.image(10 * MIB + 3);
   layer.misbehave({ type: 'slow', bytesPerSec: 5 * MIB });
@@ -61,14 +69,16 @@ t.test('the leader stops in mid-fetch: all finish, the upstream is asked for the
     agents: 8,
     trackers: 2,
     proxies: 2,
-    origin: QUICK_STOP,
+    ...QUICK_STOP,
   });
   const layer = here.image(12 * MIB + 3);
   layer.misbehave({ type: 'slow', bytesPerSec: 4 * MIB });
+  const goOn = heldBehind(layer, 4);
   await hintAll(here, layer);
   const pulls = pullAll(here, layer);
   const leader = await leaderOf(here, layer, 4);
   await here.cluster.stopMember(leader);
+  goOn();
   checkAll(t, layer, await pulls);
   const [first, ...rest] = layer.requests;
   t.equal(first?.range, undefined);
@@ -87,16 +97,18 @@ t.test('somebody else stops in mid-pull', async (t) => {
     agents: 4,
     trackers: 2,
     proxies: 2,
-    origin: QUICK_STOP,
+    ...QUICK_STOP,
   });
   for (const id of ['tracker-1', 'tracker-2', 'proxy-1', 'agent-4']) {
     await t.test(`${id}: the others finish, and pull the next one`, async (t) => {
       const layer = here.image(5 * MIB + 3);
       layer.misbehave({ type: 'slow', bytesPerSec: 4 * MIB });
+      const goOn = heldBehind(layer, 2);
       await hintAll(here, layer);
       const pulls = here.cluster.agents.map((_, at) => layer.get({}, at).catch(() => undefined));
       await leaderOf(here, layer, 2);
       await here.cluster.stopMember(id);
+      goOn();
       const isAgent = id.startsWith('agent');
       const answers = await Promise.all(isAgent ? pulls.slice(0, -1) : pulls);
       checkAll(t, layer, answers as Watched[]);
@@ -116,7 +128,7 @@ t.test('all origins are gone, an agent has the blob and the tracker its metainfo
     agents: 4,
     trackers: 1,
     proxies: 1,
-    origin: QUICK_STOP,
+    ...QUICK_STOP,
   });
   const layer = here.image(10 * MIB + 3);
   await hintAll(here, layer);
@@ -137,15 +149,16 @@ t.test('all origins stop in mid-fetch and come back: the same bodies end well', 
     agents: 3,
     trackers: 1,
     proxies: 1,
-    origin: QUICK_STOP,
-    agent: { deadlines: { 'download-progress': '15s' }, 'back-to-source': { mode: 'never' } },
+    ...QUICK_STOP,
   });
   const layer = here.image(10 * MIB + 3);
   layer.misbehave({ type: 'slow', bytesPerSec: 4 * MIB });
+  const goOn = heldBehind(layer, 4);
   await hintAll(here, layer);
   const pulls = pullAll(here, layer);
   await leaderOf(here, layer, 4);
   for (const id of ['origin-1', 'origin-2', 'origin-3']) await here.cluster.stopMember(id);
+  goOn();
   for (const id of ['origin-1', 'origin-2', 'origin-3']) await here.cluster.startMember(id);
   checkAll(t, layer, await pulls);
   t.ok(

@@ -27,6 +27,15 @@ const QUICK = {
   },
 };
 
+/** Where nothing is to be given up: what a busy machine needs is waited for. */
+export const PATIENT = {
+  origin: { deadlines: { 'fetch-progress': '20s', 'first-byte': '20s', 'body-stall': '25s', drain: '1s' } },
+  agent: {
+    deadlines: { 'download-progress': '20s', 'body-stall': '25s' },
+    'back-to-source': { mode: 'never' },
+  },
+};
+
 /** A cluster of 3 origins before one fake upstream, which has as many images as a test asks for. */
 export class PullThrough {
   readonly upstream: FakeUpstream;

@@ -14,6 +14,8 @@ export type Misbehaviour =
   | { readonly type: 'cut'; readonly afterBytes: number }
   /** Sends `afterBytes` of the body, then nothing, with the connection open. */
   | { readonly type: 'stall'; readonly afterBytes: number }
+  /** Sends `afterBytes` of the body, and goes on when `until` is over: what is done meanwhile is done in the middle of it. */
+  | { readonly type: 'hold'; readonly afterBytes: number; readonly until: Promise<void> }
   /** Never answers at all. */
   | { readonly type: 'silent' }
   /** Cuts the connection before any answer. */
@@ -138,6 +140,8 @@ export async function sendBody(
   res.flushHeaders();
   for (let at = 0; at < Math.min(bytes.length, stopAt); at += chunkBytes) {
     const chunk = bytes.subarray(at, Math.min(at + chunkBytes, bytes.length, stopAt));
+    const hold = faults.get('hold');
+    if (hold !== undefined && at >= hold.afterBytes) await hold.until;
     await Promise.all(faults.links.map((link) => link.pass(chunk.length)));
     if (!(await writeChunk(res, chunk))) return;
     onSent(chunk.length);
