@@ -1,6 +1,11 @@
 import type { Digest } from '@sepia/base/digest';
 import { call } from '@sepia/test-support/clients/registry-calls';
-import { pullImage, pushImage, randomImage } from '@sepia/test-support/clients/registry-client';
+import {
+  pullImage,
+  pushImage,
+  pushUntilTaken,
+  randomImage,
+} from '@sepia/test-support/clients/registry-client';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
@@ -34,9 +39,9 @@ t.test('a deleted manifest is gone at every proxy at once, at agents within a he
   const proxy = inTurn(cluster);
   const image = randomImage([300_000, 2_000]);
   const kept = randomImage([1_000]);
-  await pushImage(proxy, REPOSITORY, 'v1', image);
-  await pushImage(proxy, REPOSITORY, 'v2', image);
-  await pushImage(proxy, REPOSITORY, 'kept', kept);
+  await pushUntilTaken(proxy, REPOSITORY, 'v1', image);
+  await pushUntilTaken(proxy, REPOSITORY, 'v2', image);
+  await pushUntilTaken(proxy, REPOSITORY, 'kept', kept);
   for (const { url } of cluster.agents) await pullImage(url, REPOSITORY, 'v1');
   for (const url of cluster.proxyUrls) await pullImage(url, REPOSITORY, 'v1');
 
@@ -60,7 +65,7 @@ t.test('a deleted manifest is gone at every proxy at once, at agents within a he
   t.equal(again.status, 404);
   t.equal(again.code, 'MANIFEST_UNKNOWN');
 
-  await pushImage(proxy, REPOSITORY, 'v1', image);
+  await pushUntilTaken(proxy, REPOSITORY, 'v1', image);
   for (const url of [...cluster.proxyUrls, ...cluster.agents.map((agent) => agent.url)])
     await pullImage(url, REPOSITORY, 'v1');
 });
@@ -70,8 +75,8 @@ t.test('a deleted blob is gone in its repository alone, and may be pushed again 
   const proxy = inTurn(cluster);
   const image = randomImage([400_000]);
   const layer = image.layers[0]!.digest;
-  await pushImage(proxy, REPOSITORY, 'v1', image);
-  await pushImage(proxy, 'team/twin', 'v1', image);
+  await pushUntilTaken(proxy, REPOSITORY, 'v1', image);
+  await pushUntilTaken(proxy, 'team/twin', 'v1', image);
   for (const { url } of cluster.agents) {
     await pullImage(url, REPOSITORY, 'v1');
     await pullImage(url, 'team/twin', 'v1');
@@ -87,7 +92,7 @@ t.test('a deleted blob is gone in its repository alone, and may be pushed again 
       t.equal(await statusOf(url, `blobs/${layer}`), 404);
       await pullImage(url, 'team/twin', 'v1');
     }
-    await pushImage(proxy, REPOSITORY, 'v1', image);
+    await pushUntilTaken(proxy, REPOSITORY, 'v1', image);
     for (const { url } of cluster.agents) await pullImage(url, REPOSITORY, 'v1');
   }
 });
@@ -96,11 +101,11 @@ t.test('a tag that is moved while its manifest is deleted stays', async (t) => {
   await using cluster = await bigCluster(t, 0);
   const proxy = inTurn(cluster);
   const [first, second] = [randomImage([1_000]), randomImage([1_000])];
-  await pushImage(proxy, REPOSITORY, 'second', second);
+  await pushUntilTaken(proxy, REPOSITORY, 'second', second);
   for (let round = 0; round < 4; round++) {
-    await pushImage(proxy, REPOSITORY, 'moving', first);
+    await pushUntilTaken(proxy, REPOSITORY, 'moving', first);
     const [, deleted] = await Promise.all([
-      pushImage(proxy, REPOSITORY, 'moving', second),
+      pushUntilTaken(proxy, REPOSITORY, 'moving', second),
       call('DELETE', `${proxy()}/v2/${REPOSITORY}/manifests/${first.manifestDigest}`),
     ]);
     t.equal(deleted.status, 202);
@@ -113,7 +118,7 @@ t.test('deleting a tag leaves its manifest', async (t) => {
   await using cluster = await bigCluster(t, 1);
   const proxy = inTurn(cluster);
   const image = randomImage([1_000]);
-  for (const tag of ['a', 'b']) await pushImage(proxy, REPOSITORY, tag, image);
+  for (const tag of ['a', 'b']) await pushUntilTaken(proxy, REPOSITORY, tag, image);
   await pullImage(cluster.agents[0]!.url, REPOSITORY, 'a');
   t.equal((await call('DELETE', `${proxy()}/v2/${REPOSITORY}/manifests/a`)).status, 202);
   t.equal((await call('DELETE', `${proxy()}/v2/${REPOSITORY}/manifests/a`)).status, 404);
@@ -130,7 +135,7 @@ t.test('an owner that missed a delete, or a push after one, does not bring back 
   const image = randomImage([1_000]);
   const layer = image.layers[0]!.digest as Digest;
   const paths = [`manifests/${image.manifestDigest}`, 'manifests/v1', `blobs/${layer}`];
-  await pushImage(proxy, REPOSITORY, 'v1', image);
+  await pushUntilTaken(proxy, REPOSITORY, 'v1', image);
 
   await cluster.stopMember('origin-3');
   for (const path of [paths[0]!, paths[2]!])
@@ -171,7 +176,7 @@ t.test('an immutable image cannot be taken away through the blobs route', async 
   });
   const proxy = inTurn(cluster);
   const image = randomImage([1_000, 2_000]);
-  await pushImage(proxy, REPOSITORY, 'v1', image);
+  await pushUntilTaken(proxy, REPOSITORY, 'v1', image);
   const gone = async (path: string) => await call('DELETE', `${proxy()}/v2/${REPOSITORY}/${path}`);
   const asBlob = await gone(`blobs/${image.manifestDigest}`);
   t.equal(asBlob.status, 404);

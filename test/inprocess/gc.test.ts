@@ -1,6 +1,6 @@
 import { call } from '@sepia/test-support/clients/registry-calls';
 import {
-  pullImage,
+  pullUntilGiven,
   pushImage,
   pushUntilTaken,
   randomImage,
@@ -93,8 +93,8 @@ t.test('what no tag leads to goes, its quota and its bytes are free; all else st
   t.equal(await storedBytes(cluster), before - report!.bytes);
 
   for (const url of cluster.proxyUrls) {
-    await pullImage(url, 'team/app', 'v1');
-    await pullImage(url, 'team/app', 'latest');
+    await pullUntilGiven(url, 'team/app', 'v1');
+    await pullUntilGiven(url, 'team/app', 'latest');
     const layer = gone.layers[0]!.digest;
     t.equal((await call('GET', `${url}/v2/small/app/blobs/${layer}`)).status, 404);
     const back = `manifests/${moved.manifestDigest}`;
@@ -103,8 +103,8 @@ t.test('what no tag leads to goes, its quota and its bytes are free; all else st
   await pushUntilTaken(proxy, 'small/app', 'v2', gone);
   await pushUntilTaken(proxy, 'team/twin', 'v1', shared);
   for (const url of cluster.proxyUrls) {
-    await pullImage(url, 'small/app', 'v2');
-    await pullImage(url, 'team/twin', 'v1');
+    await pullUntilGiven(url, 'small/app', 'v2');
+    await pullUntilGiven(url, 'team/twin', 'v1');
   }
   t.match((await gc(cluster, '--grace', '0s')).report, { phase: 'done', links: 0, blobs: 0 });
 });
@@ -115,10 +115,10 @@ t.test(
     await using cluster = await bigCluster(t);
     const proxy = inTurn(cluster);
     const kept = randomImage([50_000]);
-    await pushImage(proxy, 'team/app', 'v1', kept);
+    await pushUntilTaken(proxy, 'team/app', 'v1', kept);
     for (let index = 0; index < 5; index++) {
       const image = randomImage([20_000]);
-      await pushImage(proxy, `team/r${index}`, 'v1', image);
+      await pushUntilTaken(proxy, `team/r${index}`, 'v1', image);
       await call('DELETE', `${proxy()}/v2/team/r${index}/manifests/${image.manifestDigest}`);
     }
     const [victim = ''] = cluster.ids.filter((id) => id.startsWith('origin'));
@@ -138,7 +138,7 @@ t.test(
       120_000,
     );
     t.match((await gc(cluster, '--grace', '0s')).report, { phase: 'done', links: 0, blobs: 0 });
-    for (const url of cluster.proxyUrls) await pullImage(url, 'team/app', 'v1');
+    for (const url of cluster.proxyUrls) await pullUntilGiven(url, 'team/app', 'v1');
   },
 );
 
@@ -171,6 +171,6 @@ t.test('pushes between sweeps lose nothing that was acknowledged', async (t) => 
   t.ok(tags.size > 0, `${tags.size} tags`);
   for (const name of tags.keys()) {
     const [repository = '', tag = ''] = name.split(':');
-    for (const url of cluster.proxyUrls) await pullImage(url, repository, tag);
+    for (const url of cluster.proxyUrls) await pullUntilGiven(url, repository, tag);
   }
 });

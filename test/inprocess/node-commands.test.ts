@@ -8,7 +8,7 @@ import { createDispatcher } from '@sepia/http/sockets';
 import {
   type PushedImage,
   pullImage,
-  pushImage,
+  pushUntilTaken,
   randomImage,
 } from '@sepia/test-support/clients/registry-client';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
@@ -41,7 +41,7 @@ const sizeOf = (image: PushedImage): number =>
 t.test('a prefetch reaches every node, also with a tracker dead, and then needs nobody', async (t) => {
   await using cluster = await Constellation.start(t.testdir(), { agents: 3, trackers: 3 });
   const image = randomImage([5 * MIB + 7, 2 * MIB, 1_000]);
-  await pushImage(() => cluster.proxyUrls[0]!, 'demo/app', 'v1', image);
+  await pushUntilTaken(() => cluster.proxyUrls[0]!, 'demo/app', 'v1', image);
   const commands = await commandsOf(t, cluster);
   await cluster.stopMember('tracker-2');
   const detail = { upstream: 'local', repository: 'demo/app', manifest: image.manifestDigest };
@@ -72,7 +72,7 @@ t.test('a prefetch reaches every node, also with a tracker dead, and then needs 
 t.test('a tracker that has forgotten hands out again; no node does the work twice', async (t) => {
   await using cluster = await Constellation.start(t.testdir(), { agents: 2, trackers: 2 });
   const image = randomImage([3 * MIB]);
-  await pushImage(() => cluster.proxyUrls[0]!, 'demo/app', 'v1', image);
+  await pushUntilTaken(() => cluster.proxyUrls[0]!, 'demo/app', 'v1', image);
   const commands = await commandsOf(t, cluster);
   const detail = { upstream: 'local', repository: 'demo/app', manifest: image.manifestDigest };
   const command = { id: 'p1', type: 'prefetch', detail, ...TTL } as const;
@@ -119,8 +119,8 @@ t.test(
   async (t) => {
     await using cluster = await Constellation.start(t.testdir(), { agents: 1 });
     const image = randomImage([2 * MIB]);
-    await pushImage(() => cluster.proxyUrls[0]!, 'demo/app', 'v1', image);
-    await pushImage(() => cluster.proxyUrls[0]!, 'other/app', 'v1', image);
+    await pushUntilTaken(() => cluster.proxyUrls[0]!, 'demo/app', 'v1', image);
+    await pushUntilTaken(() => cluster.proxyUrls[0]!, 'other/app', 'v1', image);
     const [agent] = cluster.agents;
     await pullImage(agent!.url, 'demo/app', 'v1');
     await pullImage(agent!.url, 'other/app', 'v1');

@@ -1,5 +1,5 @@
 import { call } from '@sepia/test-support/clients/registry-calls';
-import { pullImage, pushImage, randomImage } from '@sepia/test-support/clients/registry-client';
+import { pullImage, pushUntilTaken, randomImage } from '@sepia/test-support/clients/registry-client';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
 import { LogLines } from '@sepia/test-support/log-lines';
 import { until } from '@sepia/test-support/until';
@@ -71,7 +71,7 @@ t.test('mode none: an agent that is left alone serves nothing that was purged', 
   await using cluster = await Constellation.start(t.testdir(), { agents: 2, log: log.logger });
   const image = randomImage([200_000]);
   for (const repository of ['demo/tag', 'demo/whole', 'demo/kept']) {
-    await pushImage(() => cluster.proxyUrls[0]!, repository, 'v1', image);
+    await pushUntilTaken(() => cluster.proxyUrls[0]!, repository, 'v1', image);
     for (const { url } of cluster.agents) await pullImage(url, repository, 'v1');
   }
   await t.rejects(purge(cluster, 'demo/whole'), /--yes/);

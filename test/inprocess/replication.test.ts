@@ -3,7 +3,12 @@ import { join } from 'node:path';
 import type { Digest } from '@sepia/base/digest';
 import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
 import { call, pushBlob, pushManifest } from '@sepia/test-support/clients/registry-calls';
-import { getChecked, pullImage, pushImage, randomImage } from '@sepia/test-support/clients/registry-client';
+import {
+  getChecked,
+  pullUntilGiven,
+  pushUntilTaken,
+  randomImage,
+} from '@sepia/test-support/clients/registry-client';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
@@ -150,13 +155,13 @@ t.test('a tag that is deleted here is deleted there, if its rule says so', async
   await using here = await TwoClusters.start(t);
   const [first, second] = [randomImage([3_000]), randomImage([2_000])];
   for (const repository of ['team/app', 'keep/app']) {
-    await pushImage(here.proxy, repository, 'v1', first);
-    await pushImage(here.proxy, repository, 'v2', first);
+    await pushUntilTaken(here.proxy, repository, 'v1', first);
+    await pushUntilTaken(here.proxy, repository, 'v2', first);
   }
   for (const repository of ['eu/team/app', 'keep/app'])
     for (const tag of ['v1', 'v2'])
       await until(async () => (await here.there(repository, tag)) !== undefined, `${repository}:${tag}`);
-  for (const url of here.readers) await pullImage(url, 'eu/team/app', 'v1');
+  for (const url of here.readers) await pullUntilGiven(url, 'eu/team/app', 'v1');
 
   for (const repository of ['keep/app', 'team/app'])
     t.equal((await call('DELETE', `${here.proxy()}/v2/${repository}/manifests/v1`)).status, 202);
@@ -164,14 +169,14 @@ t.test('a tag that is deleted here is deleted there, if its rule says so', async
   await here.allDone();
   for (const url of here.readers) {
     t.equal((await call('GET', `${url}/v2/eu/team/app/manifests/v1`)).code, 'MANIFEST_UNKNOWN', url);
-    await pullImage(url, 'eu/team/app', 'v2');
+    await pullUntilGiven(url, 'eu/team/app', 'v2');
   }
   // What came after the deletion is there, so it was passed over and is not just late.
-  await pushImage(here.proxy, 'keep/app', 'v3', second);
+  await pushUntilTaken(here.proxy, 'keep/app', 'v3', second);
   await until(async () => (await here.there('keep/app', 'v3')) === second.manifestDigest, 'a later push');
   t.equal(await here.there('keep/app', 'v1'), first.manifestDigest, 'the archive keeps it');
 
-  await pushImage(here.proxy, 'team/app', 'v1', second);
+  await pushUntilTaken(here.proxy, 'team/app', 'v1', second);
   await until(
     async () => (await here.there('eu/team/app', 'v1')) === second.manifestDigest,
     'pushed again after the deletion',

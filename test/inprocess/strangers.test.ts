@@ -1,5 +1,5 @@
 import { pushBlob } from '@sepia/test-support/clients/registry-calls';
-import { pushImage, randomImage, sha256 } from '@sepia/test-support/clients/registry-client';
+import { pushUntilTaken, randomImage, sha256 } from '@sepia/test-support/clients/registry-client';
 import { announce, readTorrent, StandardPeer } from '@sepia/test-support/clients/standard-peer';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
 import t from 'tap';
@@ -25,7 +25,7 @@ t.test(
   async (t) => {
     await using cluster = await Constellation.start(t.testdir(), { agents: 0, ...ALWAYS });
     const image = randomImage([3 * MIB + 123]);
-    await pushImage(() => cluster.proxyUrls[0]!, 'demo/app', 'v1', image);
+    await pushUntilTaken(() => cluster.proxyUrls[0]!, 'demo/app', 'v1', image);
     const { digest, bytes } = image.layers[0]!;
     const { status, type, bytes: file } = await torrentOf(cluster, digest);
     t.equal(status, 200, file.toString());
@@ -74,7 +74,7 @@ t.test(
 t.test('a standard client seeds into a swarm whose origins are away', async (t) => {
   await using cluster = await Constellation.start(t.testdir(), { agents: 1, origins: 1, ...ALWAYS });
   const image = randomImage([6 * MIB + 5]);
-  await pushImage(() => cluster.proxyUrls[0]!, 'demo/app', 'v1', image);
+  await pushUntilTaken(() => cluster.proxyUrls[0]!, 'demo/app', 'v1', image);
   const { digest, bytes } = image.layers[0]!;
   const torrent = readTorrent((await torrentOf(cluster, digest)).bytes);
   const peer = new StandardPeer(torrent, { full: Buffer.from(bytes) });

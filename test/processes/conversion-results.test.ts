@@ -7,7 +7,7 @@ import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
 import { fileImage, pushFileImage } from '@sepia/test-support/clients/file-image';
 import { call } from '@sepia/test-support/clients/registry-calls';
 import { bytesOf } from '@sepia/test-support/seeded';
-import { until } from '@sepia/test-support/until';
+import { until, untilAnswered } from '@sepia/test-support/until';
 import { Up } from '@sepia/test-support/up';
 import { call as harborCall } from '@sepia/test-support/upstream/harbor-calls';
 import t from 'tap';
@@ -78,11 +78,11 @@ class Converting {
     const headers = { accept: `${OCI_MANIFEST}, ${OCI_INDEX}` };
     return await Promise.all(
       this.proxies.map(async (proxy) => {
-        const answer = await until(async () => {
-          const url = `${proxy}/v2/${repository}/manifests/${reference}`;
-          const asked = await call('GET', url, { headers });
-          return asked.status === 503 ? undefined : asked;
-        }, `${proxy} answers`);
+        const url = `${proxy}/v2/${repository}/manifests/${reference}`;
+        const answer = await untilAnswered(
+          async () => await call('GET', url, { headers }),
+          `${proxy} answers`,
+        );
         if (answer.status === 404) return undefined;
         if (answer.status !== 200) throw new Error(`${repository}:${reference}: ${answer.status}`);
         return { ...answer.json<Made>(), digest: digestOf(answer.bytes) };

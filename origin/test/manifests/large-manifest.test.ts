@@ -30,8 +30,9 @@ function askMeanwhile(c: TestCluster, ids: readonly string[]) {
     let count = 0;
     while (!isOver) {
       const { status } = await c.get(id, `/v1/blobs/${digestNumber(0)}/where?${LOCAL}`);
-      if (status !== 200) throw new Error(`${id} answered ${status}`);
-      count += 1;
+      if (status !== 200 && status !== 503) throw new Error(`${id} answered ${status}`);
+      // One that is too busy has not had its turn.
+      if (status === 200) count += 1;
     }
     return count;
   };

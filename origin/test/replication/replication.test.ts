@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { digestOf } from '@sepia/base/digest';
 import { shardKey } from '@sepia/cluster/cluster';
 import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
-import { until as untilWithin } from '@sepia/test-support/until';
+import { untilAnswered, until as untilWithin } from '@sepia/test-support/until';
 import { TestTarget } from '@sepia/test-support/upstream/test-target';
 import t, { type Test } from 'tap';
 import { startCluster, type TestCluster } from '../support/cluster.ts';
@@ -32,7 +32,8 @@ async function setUp(
 
 async function pushBlob(c: TestCluster, repository: string, bytes: Buffer): Promise<object> {
   const digest = digestOf(bytes);
-  const put = await c.put(c.ids[0]!, `/v1/blobs/${digest}?upstream=local&repository=${repository}`, bytes);
+  const path = `/v1/blobs/${digest}?upstream=local&repository=${repository}`;
+  const put = await untilAnswered(async () => await c.put(c.ids[0]!, path, bytes), 'a blob');
   if (put.status !== 201) throw new Error(`blob: ${put.status} ${put.bytes}`);
   return { mediaType: 'application/octet-stream', digest, size: bytes.length };
 }
@@ -46,11 +47,10 @@ async function pushManifest(
   const bytes = Buffer.from(JSON.stringify(body));
   const digest = digestOf(bytes);
   const { mediaType } = body as { mediaType: string };
-  const put = await c.put(
-    c.ids.at(-1)!,
-    `/v1/manifests?upstream=local&repository=${repository}&reference=${reference ?? digest}`,
-    bytes,
-    { 'content-type': mediaType },
+  const path = `/v1/manifests?upstream=local&repository=${repository}&reference=${reference ?? digest}`;
+  const put = await untilAnswered(
+    async () => await c.put(c.ids.at(-1)!, path, bytes, { 'content-type': mediaType }),
+    reference ?? digest,
   );
   if (put.status !== 201) throw new Error(`manifest: ${put.status} ${put.bytes}`);
   return { mediaType, digest, size: bytes.length };

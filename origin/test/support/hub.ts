@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { digestOf } from '@sepia/base/digest';
 import type { WriteBackJob, WriteBackStatus } from '@sepia/cluster/api/write-back';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
-import { until as untilWithin } from '@sepia/test-support/until';
+import { untilAnswered, until as untilWithin } from '@sepia/test-support/until';
 import { TestTarget } from '@sepia/test-support/upstream/test-target';
 import type { Test } from 'tap';
 import { startCluster, type TestCluster } from './cluster.ts';
@@ -57,7 +57,8 @@ export class Hub {
 
   async blob(repository: string, bytes: Buffer): Promise<object> {
     const digest = digestOf(bytes);
-    const put = await this.call('PUT', `/v1/blobs/${digest}?upstream=hub&repository=${repository}`, bytes);
+    const path = `/v1/blobs/${digest}?upstream=hub&repository=${repository}`;
+    const put = await untilAnswered(async () => await this.call('PUT', path, bytes), 'a blob');
     if (put.status !== 201) throw new Error(`blob: ${put.status} ${put.bytes}`);
     return { mediaType: 'application/octet-stream', digest, size: bytes.length };
   }
@@ -66,7 +67,11 @@ export class Hub {
     const bytes = Buffer.from(JSON.stringify(body));
     const digest = digestOf(bytes);
     const path = `/v1/manifests?upstream=hub&repository=${repository}&reference=${reference ?? digest}`;
-    const put = await this.call('PUT', path, bytes, (body as { mediaType: string }).mediaType);
+    const { mediaType } = body as { mediaType: string };
+    const put = await untilAnswered(
+      async () => await this.call('PUT', path, bytes, mediaType),
+      reference ?? digest,
+    );
     if (put.status !== 201) throw new Error(`manifest: ${put.status} ${put.bytes}`);
     return digest;
   }

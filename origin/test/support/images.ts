@@ -3,11 +3,10 @@ import { rmSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { type Digest, digestOf } from '@sepia/base/digest';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
-import { until } from '@sepia/test-support/until';
+import { until, untilAnswered } from '@sepia/test-support/until';
 import type { TestCluster } from './cluster.ts';
 
 const SIZE = 20_000;
-const MAX_TRIES = 5;
 
 /** What was pushed under a tag: its manifest, and the blobs that it names. */
 export interface Pushed {
@@ -19,13 +18,8 @@ export interface Pushed {
 export async function pushTag(c: TestCluster, id: string, repository: string, tag: string): Promise<Pushed> {
   const name = `upstream=local&repository=${repository}`;
   const put = async (path: string, body: Uint8Array, headers: Record<string, string> = {}): Promise<void> => {
-    // As a client does: a 503 is tried again.
-    for (let left = MAX_TRIES; ; left--) {
-      const answer = await c.put(id, path, body, headers);
-      if (answer.status === 201) return;
-      if (answer.status !== 503 || left === 0)
-        throw new Error(`${path}: ${answer.status} ${answer.bytes.toString()}`);
-    }
+    const answer = await untilAnswered(async () => await c.put(id, path, body, headers), path);
+    if (answer.status !== 201) throw new Error(`${path}: ${answer.status} ${answer.bytes.toString()}`);
   };
   const blobs = [randomBytes(SIZE), randomBytes(SIZE)];
   const descriptors = blobs.map((bytes) => ({
@@ -56,13 +50,8 @@ export async function faultOf(
   pushed: Pushed,
 ): Promise<string | undefined> {
   const name = `upstream=local&repository=${repository}`;
-  // As a client does: a 503 is tried again.
-  const get = async (path: string): ReturnType<TestCluster['call']> => {
-    for (let left = MAX_TRIES; ; left--) {
-      const answer = await c.get(id, path);
-      if (answer.status !== 503 || left === 0) return answer;
-    }
-  };
+  const get = async (path: string): ReturnType<TestCluster['call']> =>
+    await untilAnswered(async () => await c.get(id, path), `${path} at ${id}`);
   const got = await get(`/v1/manifests?${name}&reference=${tag}`);
   if (got.status !== 200) return `${tag} at ${id}: ${got.status} ${got.bytes.toString().slice(0, 200)}`;
   if (digestOf(got.bytes) !== pushed.manifest) return `${tag} at ${id}: another image`;
@@ -121,7 +110,7 @@ interface OwedAnswer {
 }
 
 /** Until no origin owes or is owed anything. */
-export async function untilNothingOwed(c: TestCluster, deadlineMs = 40_000): Promise<void> {
+export async function untilNothingOwed(c: TestCluster, deadlineMs = 120_000): Promise<void> {
   let last = '';
   await until(
     async () => {

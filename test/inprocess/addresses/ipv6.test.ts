@@ -1,5 +1,5 @@
 import { networkInterfaces } from 'node:os';
-import { pullImage, pushImage, randomImage } from '@sepia/test-support/clients/registry-client';
+import { pullImage, pushUntilTaken, randomImage } from '@sepia/test-support/clients/registry-client';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
@@ -17,7 +17,7 @@ t.test('a cluster that has IPv6 addresses alone', { skip: hasIpv6 ? false : 'no 
   const sizeBytes = [image.config, ...image.layers].reduce((sum, { bytes }) => sum + bytes.length, 0);
   const [proxy] = cluster.proxyUrls;
   t.match(proxy, /^http:\/\/\[::1\]:\d+$/);
-  await pushImage(() => proxy!, 'team/app', 'v1', image);
+  await pushUntilTaken(() => proxy!, 'team/app', 'v1', image);
   const ns = new URL(proxy!).host;
   for (const agent of cluster.agents) {
     t.ok(agent.url.startsWith(`http://${HOST}:`), agent.url);

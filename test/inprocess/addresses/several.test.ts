@@ -1,4 +1,4 @@
-import { pullImage, pushImage, randomImage } from '@sepia/test-support/clients/registry-client';
+import { pullImage, pushUntilTaken, randomImage } from '@sepia/test-support/clients/registry-client';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
@@ -10,7 +10,7 @@ t.test('every member is reached by its second address where the first leads to n
   const image = randomImage([6 * MIB + 5, 2 * MIB, 1_000]);
   const sizeBytes = [image.config, ...image.layers].reduce((sum, { bytes }) => sum + bytes.length, 0);
   for (const [at, proxy] of cluster.proxyUrls.entries())
-    await pushImage(() => proxy, `team/app${at}`, 'v1', image);
+    await pushUntilTaken(() => proxy, `team/app${at}`, 'v1', image);
   for (const agent of cluster.agents)
     for (const repository of ['team/app0', 'team/app1'])
       t.equal(await pullImage(agent.url, repository, 'v1'), sizeBytes);

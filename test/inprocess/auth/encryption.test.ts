@@ -1,5 +1,10 @@
 import { readFile, writeFile } from 'node:fs/promises';
-import { getChecked, pullImage, pushImage, randomImage } from '@sepia/test-support/clients/registry-client';
+import {
+  getChecked,
+  pullUntilGiven,
+  pushUntilTaken,
+  randomImage,
+} from '@sepia/test-support/clients/registry-client';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
 import { FAKE_TLS } from '@sepia/test-support/upstream/fake-upstream-tls';
 import t from 'tap';
@@ -16,8 +21,8 @@ t.test(
     });
     const image = randomImage([5 * MIB + 123, 100_000]);
     let turn = 0;
-    await pushImage(() => cluster.proxyUrls[turn++ % 2]!, 'demo/app', 'v1', image);
-    await Promise.all(cluster.agents.map((agent) => pullImage(agent.url, 'demo/app', 'v1')));
+    await pushUntilTaken(() => cluster.proxyUrls[turn++ % 2]!, 'demo/app', 'v1', image);
+    await Promise.all(cluster.agents.map((agent) => pullUntilGiven(agent.url, 'demo/app', 'v1')));
     const { digest, bytes } = image.layers[0]!;
     const answer = await request(`${cluster.agents[0]!.url}/v2/demo/app/blobs/${digest}`, {
       headers: { range: 'bytes=-51' },
@@ -38,8 +43,8 @@ t.test('a running cluster goes from no encryption to nothing else, member by mem
   const works = async (): Promise<void> => {
     const tag = `v${++n}`;
     const image = randomImage([2 * MIB + n, 1_000]);
-    await pushImage(() => cluster.proxyUrls[turn++ % 2]!, 'demo/app', tag, image);
-    await Promise.all([first!, second!].map(async (url) => await pullImage(url, 'demo/app', tag)));
+    await pushUntilTaken(() => cluster.proxyUrls[turn++ % 2]!, 'demo/app', tag, image);
+    await Promise.all([first!, second!].map(async (url) => await pullUntilGiven(url, 'demo/app', tag)));
   };
   await works();
   for (const encryption of ['accept', 'on', 'require']) {
@@ -66,9 +71,9 @@ t.test('a proxy and an agent with a certificate are pushed to and pulled from by
   });
   const [proxy] = cluster.proxyUrls.map((url) => url.replace('http:', 'https:'));
   const image = randomImage([2 * MIB]);
-  await pushImage(() => proxy!, 'demo/app', 'v1', image);
+  await pushUntilTaken(() => proxy!, 'demo/app', 'v1', image);
   // Members have no certificate and need none: their calls are signed.
-  await pullImage(cluster.agents[0]!.url, 'demo/app', 'v1');
+  await pullUntilGiven(cluster.agents[0]!.url, 'demo/app', 'v1');
   const { digest, bytes } = image.layers[0]!;
   const got = await getChecked(`${proxy}/v2/demo/app/blobs/${digest}`, digest);
   t.equal(got.bytes.length, bytes.length);

@@ -5,7 +5,7 @@ import { gunzipSync, gzipSync } from 'node:zlib';
 import { digestOf } from '@sepia/base/digest';
 import {
   type PushedImage,
-  pushImage,
+  pushUntilTaken,
   randomImage,
   sha256,
 } from '@sepia/test-support/clients/registry-client';
@@ -61,7 +61,7 @@ t.test('recorded clients', async (t) => {
   const agent = cluster.agents[0]!.url;
   const [proxy, otherProxy] = cluster.proxyUrls as [string, string];
   const image = randomImage([3 * MIB + 11, 90_000]);
-  await pushImage(() => proxy, 't/python', 'v2s2', image);
+  await pushUntilTaken(() => proxy, 't/python', 'v2s2', image);
   const layer = image.layers[0]!;
   const ns = '?ns=registry.example%3A5000';
 

@@ -1,7 +1,7 @@
 import { digestOf } from '@sepia/base/digest';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import { call, pushBlob, pushManifest } from '@sepia/test-support/clients/registry-calls';
-import { pushImage, randomImage } from '@sepia/test-support/clients/registry-client';
+import { pushUntilTaken, randomImage } from '@sepia/test-support/clients/registry-client';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
 import t from 'tap';
 
@@ -24,7 +24,7 @@ t.test('answers to odd questions', async (t) => {
   const proxy = cluster.proxyUrls[0]!;
   const doors = [proxy, cluster.agents[0]!.url];
   const image = randomImage([70_000]);
-  await pushImage(() => proxy, 'team/app', 'v1', image);
+  await pushUntilTaken(() => proxy, 'team/app', 'v1', image);
 
   await t.test('HEAD has the headers of GET', async (t) => {
     const paths = [`manifests/v1`, `manifests/${image.manifestDigest}`, `blobs/${image.layers[0]!.digest}`];

@@ -1,5 +1,5 @@
 import { rawHttp } from '@sepia/test-support/clients/raw-http';
-import { pushImage, randomImage } from '@sepia/test-support/clients/registry-client';
+import { pushUntilTaken, randomImage } from '@sepia/test-support/clients/registry-client';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
 import t from 'tap';
 import { request } from 'undici';
@@ -14,7 +14,7 @@ t.test('what was pushed is never markup of a member', async (t) => {
   const proxy = cluster.proxyUrls[0]!;
   const agent = cluster.agents[0]!.url;
   const image = randomImage([100_000]);
-  await pushImage(() => proxy, 'team/app', 'v1', image);
+  await pushUntilTaken(() => proxy, 'team/app', 'v1', image);
   const put = async (type: string): Promise<number> => {
     const headers = { 'content-type': type };
     const answer = await request(`${proxy}/v2/team/app/manifests/html`, {

@@ -1,6 +1,6 @@
 import { digestOf } from '@sepia/base/digest';
 import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
-import { pushImage, randomImage } from '@sepia/test-support/clients/registry-client';
+import { pushUntilTaken, randomImage } from '@sepia/test-support/clients/registry-client';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
 import { FakeUpstream, makeImage } from '@sepia/test-support/upstream/fake-upstream';
 import t from 'tap';
@@ -27,7 +27,7 @@ t.test('a manifest that names a digest opens nothing: the upstream must have it 
     ],
   });
   const secret = randomImage([3 * MIB, 20_000]);
-  await pushImage(() => cluster.proxyUrls[0]!, 'team/secret', 'v1', secret);
+  await pushUntilTaken(() => cluster.proxyUrls[0]!, 'team/secret', 'v1', secret);
   const other = makeImage({ layers: [2 * MIB], seed: 'another repository of the hub' });
   hub.push('team/other', other, 'v1');
   const doors = [...cluster.agents.map(({ url }) => url), ...cluster.proxyUrls];

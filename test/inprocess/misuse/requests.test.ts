@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { rawHttp } from '@sepia/test-support/clients/raw-http';
-import { pullImage, pushImage, randomImage, sha256 } from '@sepia/test-support/clients/registry-client';
+import { pullImage, pushUntilTaken, randomImage, sha256 } from '@sepia/test-support/clients/registry-client';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
 import { FakeUpstream } from '@sepia/test-support/upstream/fake-upstream';
 import t from 'tap';
@@ -26,7 +26,7 @@ t.test('requests that mean harm', async (t) => {
     ['agent', agent],
   ] as const;
   const image = randomImage([300_000, 10]);
-  await pushImage(() => proxy, 'team/app', 'v1', image);
+  await pushUntilTaken(() => proxy, 'team/app', 'v1', image);
 
   /** The door still does its work. */
   const alive = async (): Promise<boolean> =>

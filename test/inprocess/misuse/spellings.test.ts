@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { guardOf, OPEN_ROUTES } from '@sepia/http/open-routes';
 import type { RouteLine } from '@sepia/http/router';
 import { rawHttp } from '@sepia/test-support/clients/raw-http';
-import { pullImage, pushImage, randomImage } from '@sepia/test-support/clients/registry-client';
+import { pullImage, pushUntilTaken, randomImage } from '@sepia/test-support/clients/registry-client';
 import { startAccelerator } from '@sepia/test-support/cluster/accelerator';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
 import t from 'tap';
@@ -98,7 +98,7 @@ t.test('no internal route answers a stranger, however it is written', async (t) 
   });
   const proxy = cluster.proxyUrls[0]!;
   const image = randomImage([200_000]);
-  await pushImage(() => proxy, 'team/app', 'v1', image);
+  await pushUntilTaken(() => proxy, 'team/app', 'v1', image);
   const accelerator = await startAccelerator(cluster, dir, 'accelerator-1');
   await using stops = new AsyncDisposableStack();
   stops.defer(() => accelerator.stop());

@@ -7,7 +7,7 @@ import {
   pushUntilTaken,
   randomImage,
 } from '@sepia/test-support/clients/registry-client';
-import { until } from '@sepia/test-support/until';
+import { until, untilAnswered } from '@sepia/test-support/until';
 import { Up, type UpMember } from '@sepia/test-support/up';
 import t from 'tap';
 
@@ -118,10 +118,10 @@ async function faults(up: Up, pushed: ReadonlyMap<string, PushedImage>): Promise
 }
 
 async function faultOf(url: string, tag: string, image: PushedImage): Promise<string | undefined> {
-  const answer = await until(async () => {
+  const answer = await untilAnswered(async () => {
     const asked = await fetch(`${url}/v2/${REPOSITORY}/manifests/${tag}`);
     await asked.arrayBuffer();
-    return asked.status === 503 ? undefined : asked;
+    return asked;
   }, `${tag} is told of at ${url}`);
   const digest = answer.headers.get('docker-content-digest');
   if (answer.status !== 200 || digest !== image.manifestDigest) return `${answer.status} ${digest}`;

@@ -21,3 +21,14 @@ export async function until<T>(
     await new Promise<void>((resolve) => setTimeout(resolve, pauseMs));
   }
 }
+
+/** As clients do: asks again while a member that is busy, or that just started, answers 503. */
+export async function untilAnswered<Answer extends { readonly status: number }>(
+  ask: () => Promise<Answer>,
+  what: string,
+): Promise<Answer> {
+  return await until(async () => {
+    const answer = await ask();
+    return answer.status === 503 ? undefined : answer;
+  }, what);
+}
