@@ -74,7 +74,7 @@ export function clientOf(t: Teardown, url: string, setup: ClientSetup = {}): Ups
 
 /** A deadline for one step of a test. */
 export function soon(): AbortSignal {
-  return AbortSignal.timeout(10_000);
+  return AbortSignal.timeout(60_000);
 }
 
 export function reference(text: string): Reference {

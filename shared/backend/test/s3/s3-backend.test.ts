@@ -7,6 +7,7 @@ import { createDispatcher } from '@sepia/http/sockets';
 import { openUploads, s3ClientOf } from '@sepia/test-support/s3/s3-client';
 import { S3Faults, type SeenRequest } from '@sepia/test-support/s3/s3-faults';
 import { noS3, S3_CREDENTIALS, S3Server } from '@sepia/test-support/s3/s3-server';
+import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import { isBlob } from '../../src/blob-backend.ts';
 import { S3Keys } from '../../src/s3/core/s3-keys.ts';
@@ -17,6 +18,8 @@ import { backendContract, bytesIn, bytesOf, contentOf, REPOSITORY, soon } from '
 const MIB = 1024 * 1024;
 /** What S3 itself takes as the least. */
 const PART_BYTES = 5 * MIB;
+/** Where a store is made to say nothing, it is waited for so long. */
+const SILENT_MS = 3_000;
 const KEYS = new S3Keys('cluster one/', 'sepia');
 
 function open(
@@ -36,7 +39,7 @@ function open(
       credentials,
     },
     place,
-    { connections: 16, headersTimeoutMs, bodyTimeoutMs: 500 },
+    { connections: 16, headersTimeoutMs, bodyTimeoutMs: 20_000 },
   );
   const backend = new S3Backend({ store, keys: KEYS }, { upstream: 'local', partBytes: PART_BYTES });
   t.teardown(async () => await backend.close());
@@ -55,11 +58,14 @@ t.test('blobs in a bucket', { skip: noS3() }, async (t) => {
     server.makeBucket(name);
     return name;
   };
-  const through = async (t: Test): Promise<{ faults: S3Faults; backend: S3Backend; name: string }> => {
+  const through = async (
+    t: Test,
+    headersTimeoutMs?: number,
+  ): Promise<{ faults: S3Faults; backend: S3Backend; name: string }> => {
     const faults = await S3Faults.start(server.url);
     t.teardown(async () => await faults.stop());
     const name = bucket();
-    return { faults, backend: open(t, faults.url, name, S3_CREDENTIALS, 3_000), name };
+    return { faults, backend: open(t, faults.url, name, S3_CREDENTIALS, headersTimeoutMs), name };
   };
   const large = contentOf(bytesOf(PART_BYTES * 3 + 1_000, 7));
   const largeBytes = bytesOf(PART_BYTES * 3 + 1_000, 7);
@@ -106,7 +112,13 @@ t.test('blobs in a bucket', { skip: noS3() }, async (t) => {
     const { faults, backend, name } = await through(t);
     faults.fault = (seen) =>
       isPart(seen) && partOf(seen) === 3 ? { type: 'silence', after: false } : undefined;
-    await t.rejects(backend.putBlob(large, AbortSignal.timeout(1_500)), { name: 'TimeoutError' });
+    const enough = new AbortController();
+    const begun = t.rejects(backend.putBlob(large, enough.signal), { message: 'enough' });
+    const isStored = (part: number): boolean =>
+      faults.seen.some((seen) => isPart(seen) && partOf(seen) === part && seen.status === 200);
+    await until(() => isStored(1) && isStored(2), 'two parts are there');
+    enough.abort(new Error('enough'));
+    await begun;
     t.equal((await uploads(name)).length, 1, 'an upload stands there');
     faults.fault = () => undefined;
     faults.seen.length = 0;
@@ -131,7 +143,7 @@ t.test('blobs in a bucket', { skip: noS3() }, async (t) => {
   });
 
   await t.test('an answer to the last call that is lost: the object is looked for', async (t) => {
-    const { faults, backend, name } = await through(t);
+    const { faults, backend, name } = await through(t, SILENT_MS);
     let lost = 0;
     faults.fault = ({ method, path }) =>
       method === 'POST' && path.includes('uploadId=') && lost++ === 0
@@ -288,7 +300,7 @@ t.test('blobs in a bucket', { skip: noS3() }, async (t) => {
   );
 
   await t.test('a body that is cut, or silent, is told; the rest may be asked for', async (t) => {
-    const { faults, backend } = await through(t);
+    const { faults, backend } = await through(t, SILENT_MS);
     await backend.putBlob(large, soon());
     const read = async (): Promise<number> => {
       let found = 0;

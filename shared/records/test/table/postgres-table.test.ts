@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { createServer, connect as dial, type Socket } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { silentLogger } from '@sepia/base/log';
 import { noPostgres, PostgresServer } from '@sepia/test-support/postgres';
 import { until } from '@sepia/test-support/until';
@@ -140,7 +141,9 @@ t.test('records on PostgreSQL', { skip: noPostgres() }, async (t) => {
       },
       ['f'],
     );
-    t.same([answer, steps, await table.get('k')], ['1', 2, '2']);
+    t.equal(answer, '1');
+    t.ok(steps > 1, 'what was read is read again');
+    t.equal(await table.get('k'), String(steps), 'the first step wrote nothing');
     await table.change(['k'], () => {
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 800);
       return { writes: [put('k', 'late')], answer: undefined };
@@ -181,7 +184,7 @@ t.test('records on PostgreSQL', { skip: noPostgres() }, async (t) => {
     await little.change(['k'], () => ({ writes: [put('k', '1')], answer: undefined }));
     t.equal(await table.get('k'), '1');
     const empty = freshUrl().replace('sepia@', 'origin@');
-    await t.rejects(PostgresTable.open({ log }, { url: empty, deadlineMs: 500 }), {
+    await t.rejects(PostgresTable.open({ log }, { url: empty, deadlineMs: 5_000 }), {
       code: 'START_FAILED',
       message: /records' database .* permission denied.*one start as the owner of the database/,
     });
@@ -273,6 +276,8 @@ t.test('records on PostgreSQL', { skip: noPostgres() }, async (t) => {
             acknowledged.push(key);
           } catch (error) {
             refused.push(error);
+            // Whoever starts the database has its turn.
+            await delay(20);
           }
         }
       };
