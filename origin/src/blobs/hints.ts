@@ -86,11 +86,13 @@ export class Hints {
   async settle(): Promise<void> {
     clearTimeout(this.#forgetting);
     this.#forgetting = undefined;
-    const keys = [...this.#made.values()];
-    this.#made.clear();
     try {
-      for (let at = 0; at < keys.length; at += SWEEP_BATCH)
-        await this.#records.jobSet.remove(...keys.slice(at, at + SWEEP_BATCH));
+      while (this.#made.size > 0) {
+        // Not all at first: one that is owed again meanwhile stays on the disk.
+        const some = [...this.#made].slice(0, SWEEP_BATCH);
+        for (const [text] of some) this.#made.delete(text);
+        await this.#records.jobSet.remove(...some.map(([, key]) => key));
+      }
     } catch (error) {
       logFailure(this.#log, error, 'copies that were made are not off the disk', {}, 'debug');
     }

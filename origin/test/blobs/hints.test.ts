@@ -94,3 +94,27 @@ t.test('the copy of one upstream does not end what is owed in the name of anothe
   await records.close();
   await folder.close();
 });
+
+t.test('a copy that is owed again while what was made goes off the disk stays on it', async (t) => {
+  const folder = await DataFolder.open({ log: silentLogger() }, { dir: t.testdir(), id: 'o1' });
+  const records = new RecordStore({ table: new LevelTable({ db: folder.db }) });
+  const { jobSet } = records;
+  let again: Promise<void> | undefined;
+  const watched = {
+    mergeAll: jobSet.mergeAll.bind(jobSet),
+    remove: async (...keys: readonly (readonly string[])[]) => {
+      again ??= hints.add(hint(599));
+      await again;
+      await jobSet.remove(...keys);
+    },
+  };
+  const deps = { log: silentLogger(), nowMs: () => 1 };
+  const hints = new Hints({ ...deps, records: { jobSet: watched } as never });
+  const all = Array.from({ length: 600 }, (_, at) => hint(at));
+  await hints.add(...all);
+  for (const one of all) hints.done(one);
+  await hints.settle();
+  t.same(await new Hints({ ...deps, records }).all(), [hint(599)]);
+  await records.close();
+  await folder.close();
+});
