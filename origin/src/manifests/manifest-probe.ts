@@ -30,20 +30,21 @@ export async function probeManifest(
   query: ManifestQuery & { readonly as: Authorizer },
   signal: AbortSignal,
 ): Promise<void> {
-  const { manifests } = deps;
+  const { manifests, links } = deps;
   const { reference } = query;
+  const seenMs = links.seenMs();
   const tag = reference.kind === 'tag' ? { ...name, tag: reference.tag } : undefined;
   const known = await knownDigest(deps, name, reference);
   if (known !== undefined) {
     const head = await client.headManifest(query, signal);
     if (head.digest === known) {
-      if (tag !== undefined) await manifests.moveTag(tag, known);
+      if (tag !== undefined) await manifests.moveTag(tag, known, seenMs);
       return;
     }
   }
   const manifest = await client.getManifest(query, signal);
-  await manifests.keep(name, manifest);
-  if (tag !== undefined) await manifests.moveTag(tag, manifest.digest);
+  await manifests.keep(name, manifest, seenMs);
+  if (tag !== undefined) await manifests.moveTag(tag, manifest.digest, seenMs);
 }
 
 /** Digest of a manifest that is on record; undefined where the upstream has to be asked for it. */

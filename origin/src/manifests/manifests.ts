@@ -33,7 +33,13 @@ import { decideTag, mayAsk, staleAge } from '../upstream/core/tag-policy.ts';
 import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
 import { askLeader } from './ask-leader.ts';
 import { ManifestCache, type StoredManifest } from './manifest-cache.ts';
-import { descriptorLinks, type ManifestPush, type PushDeps, pushManifest } from './manifest-push.ts';
+import {
+  descriptorLinks,
+  type ManifestPush,
+  type PushDeps,
+  type PushIntents,
+  pushManifest,
+} from './manifest-push.ts';
 import { manifestFromBackend } from './manifest-readback.ts';
 import { type Recheck, whoseLogin } from './recheck.ts';
 
@@ -63,6 +69,10 @@ interface ManifestsDeps extends Omit<PushDeps, 'read' | 'sizeOf'> {
   readonly proofs: LinkProofs;
   readonly recheck: Recheck;
   readonly repair: Pick<Repair, 'noteRotten'>;
+  readonly replication: PushIntents & {
+    /** A change of that tag or manifest waits for the registry behind. */
+    isOwed(name: Pick<BlobName, 'upstream' | 'repository'>, reference: string): Promise<boolean>;
+  };
   readonly log: Logger;
   readonly nowMs: () => number;
 }
@@ -106,8 +116,9 @@ export class Manifests {
   }
 
   async #byTag(name: TagName, hop: boolean, wish: ManifestWish): Promise<ManifestAnswer> {
-    const { tags, upstreams, nowMs } = this.#deps;
+    const { tags, links, upstreams, nowMs } = this.#deps;
     const rules = upstreams.tagRules(name);
+    const seenMs = links.seenMs();
     let state: TagState | undefined;
     try {
       state = await tags.state(name);
@@ -128,19 +139,21 @@ export class Manifests {
       if (forwarded !== undefined) return forwarded;
     }
     if (wish.fresh === true || wish.authorization !== undefined)
-      return await this.#revalidate(name, record, wish);
+      return await this.#revalidate(name, record, seenMs, wish);
     const key = `${name.upstream}\n${name.repository}\n${name.tag}`;
     const revalidate = async (unwanted: AbortSignal): Promise<ManifestAnswer> =>
-      await this.#revalidate(name, record, { signal: unwanted });
+      await this.#revalidate(name, record, seenMs, { signal: unwanted });
     return await this.#flights.share(key, revalidate, signal);
   }
 
+  /** `seenMs`: a clock taken before the tag was read. */
   async #revalidate(
     name: TagName,
     record: TagRecord | undefined,
+    seenMs: number,
     wish: ManifestWish = {},
   ): Promise<ManifestAnswer> {
-    const { upstreams, nowMs, tags, log, recheck } = this.#deps;
+    const { upstreams, nowMs, tags, links, replication, log, recheck } = this.#deps;
     const client = upstreams.client(name.upstream, wish.authorization)!;
     const rules = upstreams.tagRules(name);
     const staleSeconds = staleAge(record, rules, nowMs());
@@ -153,15 +166,21 @@ export class Manifests {
       if (record !== undefined) {
         const head = await client.headManifest(query, signal);
         if (head.digest === record.digest) {
-          const held = await this.moveTag(name, record.digest);
+          const held = await this.moveTag(name, record.digest, seenMs);
           recheck.confirmed({ ...name, digest: record.digest });
           return await this.#byDigest({ ...name, digest: held }, wish);
         }
       }
       const manifest = await client.getManifest(query, signal);
-      await this.keep(name, manifest);
-      const held = await this.moveTag(name, manifest.digest);
-      recheck.confirmed({ ...name, digest: manifest.digest });
+      const blob = { ...name, digest: manifest.digest };
+      if (await links.isDeleted(blob)) {
+        // By another tag there, as long as it has not heard of the delete, or while it did.
+        if (await replication.isOwed(name, blob.digest)) throw unknownTag(name);
+        await client.headManifest({ ...query, reference: { kind: 'digest', digest: blob.digest } }, signal);
+      }
+      await this.keep(name, manifest, seenMs);
+      const held = await this.moveTag(name, manifest.digest, seenMs);
+      recheck.confirmed(blob);
       if (held !== manifest.digest) return await this.#byDigest({ ...name, digest: held }, wish);
       return { digest: manifest.digest, mediaType: manifest.mediaType, bytes: manifest.bytes };
     } catch (thrown) {
@@ -197,13 +216,14 @@ export class Manifests {
   }
 
   /**
-   * Notes what the upstream says; returns what the tag points at then (its policy may hold it where it was, or a push
-   * that waits). In pull-through the upstream's answer counts, also when the register has no quorum now.
+   * Notes what the upstream said after the clock `seenMs` was taken; returns what the tag points at then (its policy may hold
+   * it where it was, or a push that waits, or came since). In pull-through the upstream's answer counts, also when the
+   * register has no quorum now.
    */
-  async moveTag(name: TagName, digest: Digest): Promise<Digest> {
+  async moveTag(name: TagName, digest: Digest, seenMs: number): Promise<Digest> {
     const { tags, upstreams, log } = this.#deps;
     try {
-      return (await tags.move(name, digest, upstreams.tagRules(name), 'revalidate')).digest;
+      return (await tags.move(name, digest, upstreams.tagRules(name), 'revalidate', { seenMs })).digest;
     } catch (error) {
       if (upstreams.takesDeletes(name.upstream) || !isQuorumProblem(error)) throw error;
       log.warn({ tag: name.tag, repository: name.repository }, 'tag not written: too few origins answer');
@@ -214,6 +234,7 @@ export class Manifests {
   async #byDigest(name: BlobName, wish: ManifestWish = {}): Promise<StoredManifest> {
     const { links, upstreams, recheck, proofs, store } = this.#deps;
     const client = upstreams.client(name.upstream, wish.authorization);
+    const seenMs = links.seenMs();
     let link: LinkEntry | undefined;
     try {
       link = await links.find(name);
@@ -246,7 +267,7 @@ export class Manifests {
         { repository: name.repository, reference, unwanted },
         AbortSignal.timeout(upstreams.firstByteMs + MANIFEST_BODY_MS),
       );
-      await this.keep(name, manifest);
+      await this.keep(name, manifest, seenMs);
       recheck.confirmed(name);
       return { digest: name.digest, mediaType: manifest.mediaType, bytes: manifest.bytes };
     };
@@ -317,10 +338,14 @@ export class Manifests {
     return { digest: name.digest, mediaType, bytes };
   }
 
-  /** Keeps a manifest of an upstream as a cached blob here and at its first owner, and links what it names. */
+  /**
+   * Keeps a manifest of an upstream as a cached blob here and at its first owner, and links what it names, but for what was
+   * deleted here since `seenMs`: `Links.seenMs` of before the upstream was asked.
+   */
   async keep(
     name: { readonly upstream: string; readonly repository: RepositoryName },
     manifest: StoredManifest,
+    seenMs: number,
   ): Promise<void> {
     const { store, links, proofs, referrers, members, cachedCopies, log } = this.#deps;
     const { digest, bytes, mediaType } = manifest;
@@ -344,9 +369,9 @@ export class Manifests {
     await Promise.all([
       kept.catch((error: unknown) => logFailure(log, error, 'manifest not kept', { digest })),
       links
-        .write(entries)
+        .writeSeen(entries, seenMs)
         .then(async () => {
-          if (parsed !== undefined) await referrers.note({ ...name, digest }, bytes.length, parsed);
+          if (parsed !== undefined) await referrers.note({ ...name, digest }, bytes.length, parsed, seenMs);
         })
         .catch((error: unknown) => {
           if (!isQuorumProblem(error)) throw error;

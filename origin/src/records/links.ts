@@ -109,6 +109,22 @@ export class Links {
     for (const entry of fresh) this.#ledger.note(entry, { entry, written: true }, lookUp);
   }
 
+  /** Clock to take before a registry is asked for what {@link writeSeen} then links. */
+  seenMs(): number {
+    return this.#deps.dateMs();
+  }
+
+  /**
+   * As {@link write}, of links that a registry showed, or that were found here, after the clock `seenMs` was taken: what was
+   * deleted since stays so. @throws `QUORUM_LOST`, `CONFLICT`
+   */
+  async writeSeen(entries: readonly LinkEntry[], seenMs: number): Promise<void> {
+    const [first] = entries;
+    if (first === undefined || !this.#deps.upstreams.takesDeletes(first.upstream))
+      return await this.write(entries);
+    await this.#deps.set.writeSeen(first, entries.map(changeOf), seenMs);
+  }
+
   /** Leaves tombstones of one repository on W owners. Others must be told (`Invalidation`). @throws `QUORUM_LOST`, `CONFLICT` */
   async delete(
     shard: { readonly upstream: string; readonly repository: string },
@@ -118,6 +134,11 @@ export class Links {
       shard,
       digests.map((digest) => ({ key: [digest] })),
     );
+  }
+
+  /** Takes a link away as it was read from its owners; what was written since stays. @throws `QUORUM_LOST`, `CONFLICT` */
+  async bury(link: LinkEntry): Promise<void> {
+    await this.#deps.set.writeSeen(link, [{ key: [link.digest] }], link.atMs!);
   }
 
   /** The link, or undefined if enough owners say that there is none. `fresh`: asks them in any case. @throws `QUORUM_LOST` */
@@ -168,10 +189,14 @@ export class Links {
    */
   async touch(name: BlobName, now: boolean): Promise<void> {
     if (!this.#deps.upstreams.takesDeletes(name.upstream)) return;
+    const { dateMs } = this.#deps;
+    const seenMs = this.seenMs();
     const found = await this.find(name, { fresh: now });
     if (found === undefined) return;
-    const { dateMs } = this.#deps;
-    if (now || dateMs() - (found.atMs ?? dateMs()) >= LINK_TOUCH_MS) await this.write([found]);
+    if (!now && dateMs() - (found.atMs ?? dateMs()) < LINK_TOUCH_MS) return;
+    // What is only believed may have been deleted before.
+    const standing = now ? found : await this.find(name, { fresh: true });
+    if (standing !== undefined) await this.writeSeen([standing], seenMs);
   }
 
   /** Forgets links that are no more. */
@@ -186,6 +211,7 @@ export class Links {
   async require(name: BlobName, signal: AbortSignal): Promise<LinkEntry> {
     const client = this.#deps.upstreams.client(name.upstream);
     const takesDeletes = this.#deps.upstreams.takesDeletes(name.upstream);
+    const seenMs = this.seenMs();
     let lost: unknown;
     try {
       const found = await this.find(name);
@@ -205,7 +231,7 @@ export class Links {
       );
       this.#deps.onConfirmed?.(name);
       const entry: LinkEntry = { ...name, sizeBytes };
-      await this.write([entry]).catch((error: unknown) => {
+      await this.writeSeen([entry], seenMs).catch((error: unknown) => {
         if (!isCoded(error, 'QUORUM_LOST') && !isCoded(error, 'CONFLICT')) throw error;
         this.#ledger.note(entry, { entry, written: false }, lookUp);
       });

@@ -60,12 +60,28 @@ export class QuorumSet<T> {
    * @throws `QUORUM_LOST`, `CONFLICT`
    */
   async write(shard: ShardName, changes: readonly Change<T>[], riding?: RidingWrite<T>): Promise<void> {
+    await this.#write(shard, changes, { riding });
+  }
+
+  /**
+   * As {@link write}, of what was seen elsewhere after the clock `seenMs` was taken: it gets that clock, and what was written
+   * later, a tombstone too, stays as it is. @throws `QUORUM_LOST`, `CONFLICT`
+   */
+  async writeSeen(shard: ShardName, changes: readonly Change<T>[], seenMs: number): Promise<void> {
+    await this.#write(shard, changes, { seenMs });
+  }
+
+  async #write(
+    shard: ShardName,
+    changes: readonly Change<T>[],
+    { riding, seenMs }: { readonly riding?: RidingWrite<T> | undefined; readonly seenMs?: number },
+  ): Promise<void> {
     if (changes.length === 0) return;
     let told: ToldClocks = {};
     for (let tries = 1; ; tries++) {
       const owners = this.#shard(shard);
       const sent = tries === 1 && riding?.take(changes, owners.epoch) === true ? riding : undefined;
-      const atMs = sent?.atMs ?? clockOf(this.#deps.nowMs(), told);
+      const atMs = sent?.atMs ?? clockOf(seenMs ?? this.#deps.nowMs(), told);
       // Of this try alone: an owner may still answer when the next one is under way.
       let behindMs: number | undefined;
       let aheadMs: number | undefined;
@@ -80,8 +96,8 @@ export class QuorumSet<T> {
             const put = (await sent?.answerOf(id)) ?? (await this.#put(id, shard, owners.epoch, some));
             sender = put.sender;
             aheadMs = latest(aheadMs, put.answer.aheadMs);
+            if (put.answer.behindMs === undefined || seenMs !== undefined) continue;
             behindMs = latest(behindMs, put.answer.behindMs);
-            if (put.answer.behindMs === undefined) continue;
             throw new CodedError('CONFLICT', {
               message: 'a later record stands in the way',
               detail: { origin: id },

@@ -38,8 +38,11 @@ export class Referrers {
     this.#deps = deps;
   }
 
-  /** Notes a manifest under its subject, if it names one. @throws `QUORUM_LOST`, `CONFLICT` */
-  async note(name: BlobName, sizeBytes: number, parsed: ParsedManifest): Promise<void> {
+  /**
+   * Notes a manifest under its subject, if it names one. `seenMs`: a clock taken before a registry showed it; what was
+   * deleted since stays so. @throws `QUORUM_LOST`, `CONFLICT`
+   */
+  async note(name: BlobName, sizeBytes: number, parsed: ParsedManifest, seenMs?: number): Promise<void> {
     const { subject, mediaType, artifactType, annotations } = parsed;
     if (subject === undefined) return;
     const value: Referrer = {
@@ -48,7 +51,10 @@ export class Referrers {
       ...(artifactType === undefined ? {} : { artifactType }),
       ...(annotations === undefined ? {} : { annotations }),
     };
-    await this.#deps.set.write(name, [{ key: [subject, name.digest], value }]);
+    const changes = [{ key: [subject, name.digest], value }];
+    await (seenMs === undefined
+      ? this.#deps.set.write(name, changes)
+      : this.#deps.set.writeSeen(name, changes, seenMs));
   }
 
   /** Leaves tombstones. @throws `QUORUM_LOST`, `CONFLICT` */

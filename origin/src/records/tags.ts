@@ -106,19 +106,28 @@ export class Tags {
   /**
    * Points a tag at a digest and returns what it points at then: another one if the policy lets a `revalidate` not
    * move it, or the tag awaits write-back. `change`: id of a change that other origins may have been given as well; it
-   * is made once. `behind`: where the registry behind was just seen to have the tag (mode write-back).
-   * @throws `TAG_IMMUTABLE` (`push`, `set`), `TAG_UNKNOWN` (`revalidate`, of one that is to go upstream), `QUORUM_LOST`, `CONFLICT`
+   * is made once. `behind`: where the registry behind was just seen to have the tag (mode write-back). `seenMs`: a clock taken
+   * before that registry was asked; what came or went here since then stays so.
+   * @throws `TAG_IMMUTABLE` (`push`, `set`), `TAG_UNKNOWN` (`revalidate`, of one that was deleted here), `QUORUM_LOST`, `CONFLICT`
    */
   async move(
     name: TagName,
     digest: Digest,
     rules: TagRules,
     mover: TagMover,
-    { change, behind }: { readonly change?: string | undefined; readonly behind?: Behind } = {},
+    {
+      change,
+      behind,
+      seenMs,
+    }: {
+      readonly change?: string | undefined;
+      readonly behind?: Behind;
+      readonly seenMs?: number | undefined;
+    } = {},
   ): Promise<TagRecord> {
     const move = { digest, atMs: this.#deps.dateMs(), how: mover, by: this.#deps.members.selfId };
     const fn = (current: TagState | undefined): TagState | undefined => {
-      if (mover === 'revalidate' && current?.owed !== undefined) {
+      if (mover === 'revalidate' && current !== undefined && isOurs(current, rules, seenMs)) {
         if (current.digest !== undefined) return current;
         throw new CodedError('TAG_UNKNOWN', { detail: { repository: name.repository, tag: name.tag } });
       }
@@ -266,6 +275,15 @@ export async function answerRegister(
     if (!isOutdated()) return reply;
   }
   return { type: 'outdated', epoch: standing.standing.epoch };
+}
+
+/** True where the registry behind is not believed: it has not heard of the tag as it is here, or was asked before it had. */
+function isOurs(
+  { owed, checkedAtMs }: TagState,
+  { mode }: TagRules,
+  seenMs = Number.POSITIVE_INFINITY,
+): boolean {
+  return owed !== undefined || (mode === 'write-back' && checkedAtMs >= seenMs);
 }
 
 /** Order of tag lists: by bytes, as the distribution-spec's "lexical". */

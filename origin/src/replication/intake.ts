@@ -102,6 +102,12 @@ export class ReplicationIntake {
     };
   }
 
+  /** A change of that tag or manifest waits for the registry behind, as far as this origin knows. */
+  async isOwed(name: RepositoryId, reference: string): Promise<boolean> {
+    const left = await this.#deps.queue.without(name, writeBackRule(name.upstream), [reference]);
+    return left.size === 0;
+  }
+
   /** Tag or digest of a push to a repository that its registry behind has not got. @throws `QUORUM_LOST` */
   async waiting(name: RepositoryId): Promise<string | undefined> {
     return await this.#deps.queue.waiting(name, writeBackRule(name.upstream));

@@ -257,3 +257,25 @@ t.test('an owner that says nothing to a record that rides is sent it', async (t)
   t.equal(await time.settle(riding.answerOf('b')), undefined);
   t.equal(time.elapsedMs, QUICK_MS);
 });
+
+t.test('what was seen elsewhere stands in the way of nothing that is written later', async (t) => {
+  await using stack = new AsyncDisposableStack();
+  let nowMs = 10;
+  const all = await owners(t.testdir(), stack, { nowMs: () => nowMs });
+  const { set, own } = all.get('a')!;
+  const read = async (key: string): Promise<unknown> => (await own.entry(['u', 'r', key]))?.value;
+  for (const key of ['gone', 'went']) await set.write(REPOSITORY, [{ key: [key], value: { sizeBytes: 1 } }]);
+  await set.write(REPOSITORY, [{ key: ['gone'] }]);
+  nowMs = 30;
+  await set.write(REPOSITORY, [{ key: ['went'] }]);
+  const seen = ['gone', 'went', 'new'].map((key) => ({ key: [key], value: { sizeBytes: 2 } }));
+  await set.writeSeen(REPOSITORY, seen, 20);
+  t.same(await read('gone'), { sizeBytes: 2 }, 'it was deleted before');
+  t.equal(await read('went'), undefined, 'it was deleted since');
+  t.same(await read('new'), { sizeBytes: 2 });
+  nowMs = 40;
+  await set.write(REPOSITORY, [{ key: ['new'], value: { sizeBytes: 2, mediaType: 'x' } }]);
+  await set.writeSeen(REPOSITORY, [{ key: ['gone'] }, { key: ['new'] }], 20);
+  t.equal(await read('gone'), undefined, 'taken away as it was seen');
+  t.same(await read('new'), { sizeBytes: 2, mediaType: 'x' }, 'written since');
+});

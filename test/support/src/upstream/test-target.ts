@@ -23,7 +23,12 @@ export class TestTarget {
   readonly sent = new Map<string, number>();
   readonly requests: string[] = [];
   mounts = 0;
-  fault: (method: string, path: string, query: URLSearchParams) => Fault | undefined = () => undefined;
+  /** One that takes its time holds up the answer. */
+  fault: (
+    method: string,
+    path: string,
+    query: URLSearchParams,
+  ) => Fault | undefined | Promise<Fault | undefined> = () => undefined;
   /** `basic`: user:pass. `token`: tokens that may be used so often. */
   auth: { readonly type: 'basic' } | { readonly type: 'token'; readonly uses: number } | undefined;
   readonly #sessions = new Map<string, Buffer[]>();
@@ -65,7 +70,7 @@ export class TestTarget {
     this.requests.push(`${req.method} ${url.pathname}`);
     if (url.pathname === '/token') return this.#token(req, res);
     if (!this.#mayPass(req, res)) return void req.resume();
-    const fault = this.fault(req.method!, url.pathname, url.searchParams);
+    const fault = await this.fault(req.method!, url.pathname, url.searchParams);
     if (fault !== undefined && 'status' in fault) {
       req.resume();
       res.writeHead(fault.status, { 'content-type': 'application/json', ...fault.headers });

@@ -1,0 +1,87 @@
+import type { Digest } from '@sepia/base/digest';
+import { silentLogger } from '@sepia/base/log';
+import { RecordStore } from '@sepia/records/store/record-store';
+import { LevelTable } from '@sepia/records/table/level-table';
+import { DataFolder } from '@sepia/store/data-folder';
+import type { Fault } from '@sepia/test-support/upstream/test-target';
+import t from 'tap';
+import { type TagName, Tags } from '../../src/records/tags.ts';
+import type { TagRules } from '../../src/upstream/core/tag-policy.ts';
+import { Hub } from '../support/hub.ts';
+
+t.test('what is deleted while a pull of it is under way stays deleted', async (t) => {
+  const hub = await Hub.start(t);
+  hub.direct('team/app', 'v1');
+  t.match(await hub.tag('team/app', 'v1'), { status: 200 });
+  const digest = hub.direct('team/app', 'v1');
+  const asked = Promise.withResolvers<void>();
+  const answer = Promise.withResolvers<Fault | undefined>();
+  hub.target.fault = (method, path) => {
+    if (method !== 'GET' || !path.endsWith('/manifests/v1')) return undefined;
+    asked.resolve();
+    return answer.promise;
+  };
+  const pull = hub.call('GET', '/v1/manifests?upstream=hub&repository=team/app&reference=v1&fresh=1');
+  await asked.promise;
+  t.match(await hub.tag('team/app', digest), { status: 200 });
+  const drop = await hub.call('DELETE', `/v1/manifests?upstream=hub&repository=team/app&reference=${digest}`);
+  t.equal(drop.status, 204, drop.bytes.toString());
+  answer.resolve(undefined);
+  t.match(await pull, { status: 404 });
+  for (const _ of hub.c.origins) t.match(await hub.tag('team/app', digest), { status: 404 });
+  await hub.drained();
+  t.notOk(hub.target.manifests.has(`team/app@${digest}`));
+});
+
+t.test('another tag at the registry brings back nothing that it has not heard to be deleted', async (t) => {
+  const hub = await Hub.start(t);
+  const digest = await hub.image('team/app', 'v1');
+  await hub.drained();
+  hub.target.manifests.set('team/app:v2', digest);
+  hub.target.fault = (method) => (method === 'DELETE' ? { status: 503 } : undefined);
+  const drop = await hub.call('DELETE', `/v1/manifests?upstream=hub&repository=team/app&reference=${digest}`);
+  t.equal(drop.status, 204, drop.bytes.toString());
+  t.match(await hub.tag('team/app', 'v2'), { status: 404 });
+  hub.target.fault = () => undefined;
+  await hub.retry({});
+  await hub.drained();
+  t.notOk(hub.target.manifests.has(`team/app@${digest}`));
+  hub.target.manifests.set(`team/app@${digest}`, digest);
+  t.match(await hub.tag('team/app', 'v2'), { status: 200, digest }, 'pushed there again');
+});
+
+const NAME = { upstream: 'hub', repository: 'team/app', tag: 'v1' } as TagName;
+const [OLD, NEW] = ['a', 'b'].map((one) => `sha256:${one.repeat(64)}` as Digest) as [Digest, Digest];
+
+t.test('a registry that was asked before takes no tag back', async (t) => {
+  await using folder = await DataFolder.open({ log: silentLogger() }, { dir: t.testdir(), id: 'a' });
+  const records = new RecordStore({ table: new LevelTable({ db: folder.db }) });
+  let nowMs = 10;
+  const tags = new Tags({
+    records,
+    members: { selfId: 'a', isSuspect: () => false, shard: () => ({ epoch: 0, sets: [['a']] }) },
+    standing: {
+      require: () => undefined,
+      sender: { id: 'a', generation: 1, known: {} },
+      standing: { epoch: 0 },
+    },
+    ...{ nowMs: () => nowMs, dateMs: () => nowMs },
+  } as never);
+  const rules = (mode: TagRules['mode']) =>
+    ({ mode, policy: 'revalidate', ttlMs: 1, staleLimitMs: 1 }) as const;
+  const seen = async (seenMs: number, mode: TagRules['mode'] = 'write-back'): Promise<Digest> =>
+    (await tags.move(NAME, OLD, rules(mode), 'revalidate', { seenMs })).digest;
+  t.equal(await seen(10), OLD);
+  nowMs = 20;
+  await tags.move(NAME, NEW, rules('write-back'), 'push');
+  await tags.paid(NAME, NEW, true);
+  nowMs = 30;
+  t.equal(await seen(15), NEW, 'a push that got there meanwhile');
+  t.equal(await seen(25), OLD, 'what the registry said after it');
+  nowMs = 40;
+  await tags.delete(NAME);
+  await t.rejects(seen(35), { code: 'TAG_UNKNOWN' }, 'deleted meanwhile');
+  t.equal(await tags.read(NAME), undefined);
+  t.equal(await seen(35, 'pull-through'), OLD, 'where the registry alone decides');
+  await records.close();
+});
