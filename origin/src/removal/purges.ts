@@ -12,12 +12,13 @@ import type { Members } from '../cluster/members.ts';
 import { PURGE_MS } from '../deadlines/members.ts';
 import { PURGE_ASK_MS } from '../deadlines/upstreams.ts';
 import type { Manifests } from '../manifests/manifests.ts';
-import type { Links } from '../records/links.ts';
+import type { LinkEntry, Links } from '../records/links.ts';
 import type { TagIndex } from '../records/tag-index.ts';
 import { upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { dropCached } from './drop-cached.ts';
 import type { Invalidation } from './invalidation.ts';
+import { type WaitingPushes, waitingPush } from './waiting-push.ts';
 
 /** Tags of a repository that are looked through for a digest. */
 const MAX_TAGS = 10_000;
@@ -41,6 +42,7 @@ interface PurgesDeps {
   readonly invalidation: Invalidation;
   readonly tagIndex: TagIndex;
   readonly manifests: Manifests;
+  readonly replication: WaitingPushes;
   readonly upstreams: Upstreams;
   readonly log: Logger;
 }
@@ -56,7 +58,8 @@ export class Purges {
   /**
    * A digest that is gone upstream loses link, cached manifest and memory at every origin; tags that named it, and the
    * one given, are asked for upstream at once. `hop`: only what this origin holds, without asking.
-   * @throws `METHOD_UNSUPPORTED` where Sepia itself is the source, `BACKEND_DOWN` and the like when the upstream does not say
+   * @throws `METHOD_UNSUPPORTED` where Sepia itself is the source, `CONFLICT` while a push waits for the registry behind: do it
+   * again; `QUORUM_LOST`, `BACKEND_DOWN` and the like when the upstream does not say
    */
   async purge(
     name: Repository,
@@ -73,13 +76,35 @@ export class Purges {
       if (digest !== undefined) await this.#purgeHere(name, digest);
       return { gone: digest !== undefined, tags: [], missed: [] };
     }
-    const gone = digest !== undefined && (await this.#isGone(name, digest));
+    const found = digest === undefined ? undefined : await this.#goneThere(name, digest);
+    const gone = found !== undefined;
     const tags = new Set<Tag>(tag === undefined ? [] : [tag]);
     if (digest !== undefined && gone) for (const one of await this.#tagsOf(name, digest)) tags.add(one);
-    const missed = digest !== undefined && gone ? await this.#purgeEverywhere(name, digest) : [];
+    const missed = digest !== undefined && gone ? await this.#purgeEverywhere(name, digest, found.link) : [];
     for (const one of tags) await this.#refresh(name, one);
     this.#deps.log.info({ ...name, digest, gone, tags: [...tags], missed, self: members.selfId }, 'purged');
     return { gone, tags: [...tags], missed };
+  }
+
+  /**
+   * The link as it is here of what the upstream does not have; undefined for what it has. Where pushes wait for a registry
+   * they are looked for before that is asked: one that linked this before has got there, or is seen, and what is linked
+   * later is no business of this purge. @throws `CONFLICT` while one waits
+   */
+  async #goneThere(
+    name: Repository,
+    digest: Digest,
+  ): Promise<{ readonly link: LinkEntry | undefined } | undefined> {
+    const { links, upstreams } = this.#deps;
+    const keepsPushes = upstreams.keepsPushes(name.upstream);
+    const link = keepsPushes ? await links.find({ ...name, digest }, { fresh: true }) : undefined;
+    const reference = await waitingPush(this.#deps, name);
+    if (!(await this.#isGone(name, digest))) return undefined;
+    if (reference === undefined) return { link };
+    throw new CodedError('CONFLICT', {
+      message: `${name.repository} has a push that awaits write-back: ${reference}`,
+      detail: { repository: name.repository, reference },
+    });
   }
 
   /** Refused counts as gone: what the upstream does not let us have is not served either. */
@@ -107,9 +132,10 @@ export class Purges {
     return found;
   }
 
-  async #purgeEverywhere(name: Repository, digest: Digest): Promise<string[]> {
-    const { links, invalidation, members } = this.#deps;
-    await links.delete(name, [digest]);
+  async #purgeEverywhere(name: Repository, digest: Digest, link: LinkEntry | undefined): Promise<string[]> {
+    const { links, invalidation, members, upstreams } = this.#deps;
+    if (!upstreams.keepsPushes(name.upstream)) await links.delete(name, [digest]);
+    else if (link !== undefined) await links.bury(link);
     await invalidation.broadcast([{ ...name, digest }]);
     const call = {
       ...to(ORIGIN_NAMES.purge, name),

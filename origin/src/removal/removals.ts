@@ -23,6 +23,7 @@ import type { Deletes, TagDeletions } from './deletes.ts';
 import { dropCached } from './drop-cached.ts';
 import type { Invalidation } from './invalidation.ts';
 import { takeTags } from './take-tags.ts';
+import { type WaitingPushes, waitingPush } from './waiting-push.ts';
 
 /** Digests in one message. */
 export const MAX_DROPPED = 1_000;
@@ -30,6 +31,7 @@ const MAX_DEPTH = 8;
 /** Pushes bring content back while a repository is removed this often. */
 const MAX_TRIES = 5;
 
+type Kind = 'manifest' | 'blob';
 type Repository = { readonly upstream: string; readonly repository: RepositoryName };
 
 /** What a removal did. `missed`: origins that keep cached copies, trackers whose nodes may, until it is repeated. */
@@ -37,12 +39,6 @@ export interface Removed {
   readonly tags: readonly string[];
   readonly digests: number;
   readonly missed: readonly string[];
-}
-
-/** Knows what pushes the registries behind have not got. */
-interface WaitingPushes {
-  /** Tag or digest of one to this repository. @throws `QUORUM_LOST` */
-  waiting(name: Repository): Promise<string | undefined>;
 }
 
 interface RemovalsDeps {
@@ -80,7 +76,7 @@ export class Removals {
     const isSource = upstreams.client(name.upstream) === undefined;
     const { tag, digest } = what;
     const tags: string[] = [];
-    const digests = new Set<Digest>();
+    const digests = new Map<Digest, Kind>();
     if (tag !== undefined) {
       const record = await this.#deps.tags.read({ ...name, tag });
       if (record !== undefined && (await this.#removeTag(name, tag))) tags.push(tag);
@@ -98,16 +94,13 @@ export class Removals {
     return await this.#done(name, what, {
       tags,
       digests: digests.size,
-      missed: await this.#forget(name, [...digests]),
+      missed: await this.#forget(name, [...digests.keys()], this.#unlinked(name, digests)),
     });
   }
 
   /** What the registry behind has not got yet would be lost for good. */
   async #checkPaid(name: Repository): Promise<void> {
-    if (this.#deps.upstreams.get(name.upstream).mode !== 'write-back') return;
-    for await (const { tag } of this.#deps.tagIndex.owed(name)) throw unpaid(name, tag);
-    // What was pushed by its digest, or what a tag pointed at before, is owed by jobs alone.
-    const reference = await this.#deps.replication.waiting(name);
+    const reference = await waitingPush(this.#deps, name);
     if (reference !== undefined) throw unpaid(name, reference);
   }
 
@@ -132,7 +125,7 @@ export class Removals {
         });
       for (const one of await this.#take(name, listed)) tags.add(one);
       for (const one of linked) digests.add(one);
-      for (const id of await this.#forget(name, linked)) missed.add(id);
+      for (const id of await this.#forget(name, linked, linked)) missed.add(id);
       if (!isSource) break;
     }
     return await this.#done(name, {}, { tags: [...tags], digests: digests.size, missed: [...missed] });
@@ -179,16 +172,28 @@ export class Removals {
     return isGone;
   }
 
+  /**
+   * Whose links go. Where a deleted link hides what the registry behind has, blobs keep theirs: other images of the
+   * repository may name them.
+   */
+  #unlinked({ upstream }: Repository, digests: ReadonlyMap<Digest, Kind>): Digest[] {
+    const all = [...digests];
+    const gone = this.#deps.upstreams.keepsPushes(upstream)
+      ? all.filter(([, kind]) => kind === 'manifest')
+      : all;
+    return gone.map(([digest]) => digest);
+  }
+
   /** A manifest and all that it names, as far as that is known here or upstream. */
-  async #tree(name: Repository, digest: Digest, found: Set<Digest>, depth: number): Promise<void> {
-    if (found.has(digest)) return;
-    found.add(digest);
+  async #tree(name: Repository, digest: Digest, found: Map<Digest, Kind>, depth: number): Promise<void> {
+    if (found.get(digest) === 'manifest') return;
+    found.set(digest, 'manifest');
     if (depth > MAX_DEPTH) return;
     try {
       const { bytes } = await this.#deps.manifests.get(name, { kind: 'digest', digest }, false);
       for (const one of parseManifest(bytes, undefined).descriptors)
         if (one.kind === 'child') await this.#tree(name, one.digest, found, depth + 1);
-        else found.add(one.digest);
+        else if (!found.has(one.digest)) found.set(one.digest, 'blob');
     } catch (error) {
       if (!isCoded(error)) throw error;
     }
@@ -227,12 +232,20 @@ export class Removals {
     }
   }
 
-  async #forget(name: Repository, digests: readonly Digest[]): Promise<string[]> {
+  async #forget(
+    name: Repository,
+    digests: readonly Digest[],
+    unlinked: readonly Digest[],
+  ): Promise<string[]> {
     const { links, invalidation, members } = this.#deps;
     const missed = new Set<string>();
+    const gone = new Set(unlinked);
     for (let at = 0; at < digests.length; at += MAX_DROPPED) {
       const part = digests.slice(at, at + MAX_DROPPED);
-      await links.delete(name, part);
+      await links.delete(
+        name,
+        part.filter((digest) => gone.has(digest)),
+      );
       await invalidation.broadcast(part.map((digest) => ({ ...name, digest })));
       const dropped = to(ORIGIN_NAMES.removalDrop, name);
       const call = { ...dropped, json: { digests: part }, headersTimeoutMs: DROP_MS };

@@ -66,6 +66,7 @@ function origin(records: Records, step: Step, policy: string) {
   const upstreams = {
     get: () => ({ mode: 'none' }),
     takesDeletes: () => true,
+    keepsPushes: () => false,
     client: () => undefined,
     mayKeepTags: () => policy === 'immutable',
     tagRules: () => ({ policy }),

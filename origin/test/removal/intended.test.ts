@@ -35,6 +35,7 @@ function removing(during: (jobs: readonly string[]) => void) {
     client: () => undefined,
     get: () => ({ name: 'local', mode: 'none' }),
     takesDeletes: () => true,
+    keepsPushes: () => false,
     tagRules: () => ({ policy: 'mutable' }),
   };
   const deps = { replication, tags, upstreams, log: silentLogger() };

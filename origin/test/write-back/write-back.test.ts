@@ -160,6 +160,23 @@ t.test('a purge is refused while anything waits: also what has no tag, or had on
     t.equal((await purge(repository))[0]!.status, 200, 'once it is there');
 });
 
+t.test('a purge of one image leaves what others share with it', async (t) => {
+  const hub = await Hub.start(t);
+  const shared = randomBytes(2_000);
+  await hub.image('team/app', 'v1', shared);
+  const other = await hub.manifest('team/app', 'v2', {
+    schemaVersion: 2,
+    mediaType: OCI_MANIFEST,
+    layers: [await hub.blob('team/app', shared), await hub.blob('team/app', randomBytes(100))],
+  });
+  await hub.drained();
+  const purge = Buffer.from(JSON.stringify({ tag: 'v1' }));
+  t.match(await hub.call('POST', '/v1/removals?upstream=hub&repository=team/app', purge), { status: 200 });
+  t.match(await hub.tag('team/app', 'v2'), { status: 200, digest: other });
+  const blob = await hub.call('GET', `/v1/blobs/${digestOf(shared)}?upstream=hub&repository=team/app`);
+  t.equal(blob.status, 200, blob.bytes.toString().slice(0, 200));
+});
+
 t.test('what a registry neither takes nor deletes is given up: deleted here, then retried', async (t) => {
   const hub = await Hub.start(t);
   hub.target.fault = (method) => {

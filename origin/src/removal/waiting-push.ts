@@ -1,0 +1,31 @@
+import type { RepositoryName } from '@sepia/base/names/repository';
+import type { TagIndex } from '../records/tag-index.ts';
+import type { Upstreams } from '../upstream/upstreams.ts';
+
+type Repository = { readonly upstream: string; readonly repository: RepositoryName };
+
+/** Knows what pushes the registries behind have not got. */
+export interface WaitingPushes {
+  /** Tag or digest of one to this repository. @throws `QUORUM_LOST` */
+  waiting(name: Repository): Promise<string | undefined>;
+}
+
+interface WaitingDeps {
+  readonly tagIndex: Pick<TagIndex, 'owed'>;
+  readonly replication: WaitingPushes;
+  readonly upstreams: Pick<Upstreams, 'keepsPushes'>;
+}
+
+/**
+ * Tag or digest of a push that the registry behind a repository has not got: what it names, or builds on, would be lost for
+ * good; undefined where none waits. @throws `QUORUM_LOST`
+ */
+export async function waitingPush(
+  { tagIndex, replication, upstreams }: WaitingDeps,
+  name: Repository,
+): Promise<string | undefined> {
+  if (!upstreams.keepsPushes(name.upstream)) return undefined;
+  for await (const { tag } of tagIndex.owed(name)) return tag;
+  // What was pushed by its digest, or what a tag pointed at before, is owed by jobs alone.
+  return await replication.waiting(name);
+}
