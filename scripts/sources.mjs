@@ -26,8 +26,19 @@ export function takeSourcesWithoutTypes() {
   });
 }
 
+/** Takes the types out of a source, for every process that loads it later. @throws where that cannot be kept */
+export function keepWithoutTypes(path) {
+  const source = readFileSync(path, 'utf8');
+  withoutTypes(source);
+  if (keptIn(placeOf(source)) === undefined) throw new Error(`${path} is not kept without its types`);
+}
+
+function placeOf(source) {
+  return join(FOLDER, hash('sha256', source));
+}
+
 function withoutTypes(source) {
-  const file = join(FOLDER, hash('sha256', source));
+  const file = placeOf(source);
   const kept = keptIn(file);
   if (kept !== undefined) return kept;
   const text = stripped(source);

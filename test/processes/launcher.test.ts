@@ -38,7 +38,8 @@ t.test('a role that runs alone runs as `sepia up` runs it: by ./sepia, by the im
   }
   const image = readFileSync(resolve(ROOT, 'docker/Dockerfile'), 'utf8');
   const entry: unknown = JSON.parse(/^ENTRYPOINT (.+)$/m.exec(image)?.[1] ?? '[]');
-  t.same(entry, ['node', ...nodeFlags('origin')]);
+  t.same(entry, ['node', ...nodeFlags('origin'), '--import', '/opt/sepia/scripts/without-types.mjs']);
+  t.match(image, /^WORKDIR \/opt\/sepia$/m);
   t.match(image, new RegExp(`\\bUV_THREADPOOL_SIZE=${threads}\\b`));
   t.match(image, new RegExp(`\\bMALLOC_MMAP_THRESHOLD_=${threshold}\\b`));
   const compose = readFileSync(resolve(ROOT, 'docker/compose.yaml'), 'utf8');

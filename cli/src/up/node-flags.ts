@@ -18,7 +18,7 @@ export function nodeFlags(role: Role): readonly string[] {
   return role === 'tracker' ? TRACKER_FLAGS : NODE_FLAGS;
 }
 
-/** Runs a member with sources that have no types, without Node's cache of them: 8 MiB less of each. `./sepia` does the same, the image does not. */
+/** Runs a member with sources that have no types, without Node's cache of them: 8 MiB less of each. `./sepia` and the image do the same. */
 const RUN = join(import.meta.dirname, '../../../scripts/member.mjs');
 /** An accelerator and a snapshotter have workers, which load sources by themselves. */
 const RUN_SO: ReadonlySet<Role> = new Set<Role>(['agent', 'origin', 'proxy', 'tracker']);

@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import t from 'tap';
 import { memberEnv, nodeArguments } from '../../src/up/node-flags.ts';
@@ -70,4 +70,37 @@ t.test('who can keep nothing runs all the same', async (t) => {
   const dir = t.testdir({ ...FILES, taken: 'a file' });
   const cache = join(dir, 'taken');
   for (let round = 0; round < 2; round++) t.strictSame(await run(dir, cache), expected(dir, true));
+});
+
+t.test('what is kept before is found by every process, its workers too', async (t) => {
+  const dir = t.testdir({
+    ...FILES,
+    'work.ts': `
+import { Worker } from 'node:worker_threads';
+const main: URL = new URL('./main.ts', import.meta.url);
+new Worker(main);
+`,
+  });
+  const cache = join(dir, 'cache');
+  const scripts = resolve(import.meta.dirname, '../../../scripts');
+  const env = { PATH: process.env['PATH'], NODE_COMPILE_CACHE: cache, NODE_DISABLE_COMPILE_CACHE: '1' };
+  const said = async (...args: string[]): Promise<{ stdout: string; stderr: string }> =>
+    await promisify(execFile)(process.execPath, args, { env, cwd: dir });
+  const keep = `import { keepWithoutTypes } from ${JSON.stringify(join(scripts, 'sources.mjs'))};
+for (const name of ['main.ts', 'shown.ts', 'work.ts']) keepWithoutTypes(name);`;
+  await said('--input-type=module', '-e', keep);
+  const kept = readdirSync(join(cache, `sources-${process.version}`));
+  t.equal(kept.length, 3);
+  for (const name of ['main.ts', 'work.ts']) {
+    const { stdout, stderr } = await said('--import', join(scripts, 'without-types.mjs'), name);
+    t.equal(stderr, '');
+    t.match(JSON.parse(stdout), { here: join(dir, 'main.ts'), word: 'größer ≥', hasStripper: false }, name);
+  }
+  t.same(readdirSync(join(cache, `sources-${process.version}`)), kept);
+  writeFileSync(join(dir, 'file'), '');
+  const nowhere = promisify(execFile)(process.execPath, ['--input-type=module', '-e', keep], {
+    env: { ...env, NODE_COMPILE_CACHE: join(dir, 'file') },
+    cwd: dir,
+  });
+  await t.rejects(nowhere, { message: /main.ts is not kept without its types/ });
 });

@@ -1,0 +1,4 @@
+// node --import …/without-types.mjs MAIN [ARGUMENT…]: MAIN, and its workers, take their sources without types.
+import { takeSourcesWithoutTypes } from './sources.mjs';
+
+takeSourcesWithoutTypes();
