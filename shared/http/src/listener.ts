@@ -22,6 +22,8 @@ interface HttpListenerOptions {
 
 /** So many clients at once are told that there is no descriptor for them, the others see their connection closed. */
 const MOST_REFUSED = 8;
+/** Requests of one connection that are under way at once: who sends more before it has its answers is cut. */
+const MOST_UNANSWERED = 64;
 /** Of all listeners of this process. */
 const OWN_ROOM = new DescriptorRoom({ look: openFiles, nowMs: () => performance.now() });
 
@@ -52,8 +54,12 @@ export class HttpListener {
     if (target === undefined)
       throw new CodedError('CONFIG_INVALID', { message: `${key}: "${address}" is not host:port` });
     const refused = new Set<string>();
+    const running: Running = new WeakMap();
     const made = createHttpServer((req, res) => {
+      const before = running.get(req.socket)?.unfinished.size ?? 0;
       if (refused.size > 0 && refused.has(otherEnd(req.socket))) refuseBusy(res);
+      // Each may hold files and memory: what there is room for is counted by connections.
+      else if (before >= MOST_UNANSWERED) req.socket.destroy();
       else listener(req, res);
     }, tls);
     const { server } = made;
@@ -67,7 +73,6 @@ export class HttpListener {
       const { headers, body } = refusal(invalid('only 100-continue can be expected'));
       res.writeHead(417, headers).end(body);
     });
-    const running: Running = new WeakMap();
     waitForAnswers(server, running, Math.ceil(ANSWER_MS / idleMs));
     server.on('clientError', (error, socket) => {
       const begun = [...(running.get(socket)?.unfinished ?? [])].some((res) => res.headersSent);
@@ -134,7 +139,7 @@ type Running = WeakMap<Duplex, NewestRequest>;
  */
 function waitForAnswers(server: Server, running: Running, most: number): void {
   server.on('request', (req, res) => {
-    const unfinished = running.get(req.socket)?.unfinished ?? new Set();
+    const unfinished = running.get(req.socket)?.unfinished ?? unfinishedOf(req.socket);
     unfinished.add(res);
     const done = (): void => void unfinished.delete(res);
     res.once('finish', done).once('close', done);
@@ -146,6 +151,19 @@ function waitForAnswers(server: Server, running: Running, most: number): void {
     if (!waits || ++one.waits > most) socket.destroy();
     else socket.setTimeout(socket.timeout ?? 0);
   });
+}
+
+/** The answers that a connection waits for. When it closes Node tells the one whose turn it was; those behind it hear of it here. */
+function unfinishedOf(socket: Socket): Set<ServerResponse> {
+  const unfinished = new Set<ServerResponse>();
+  socket.once('close', () => {
+    for (const res of [...unfinished]) {
+      if (res.socket !== null) continue;
+      res.destroy();
+      res.emit('close');
+    }
+  });
+  return unfinished;
 }
 
 /** Says why before the connection closes: what could not be parsed reaches no route. */

@@ -4,8 +4,10 @@ import { PassThrough } from 'node:stream';
 import { CodedError } from '@sepia/base/errors';
 import { ignoreFailure } from '@sepia/base/failure';
 import { rawHttp } from '@sepia/test-support/clients/raw-http';
+import { until } from '@sepia/test-support/until';
 import t from 'tap';
 import { request } from 'undici';
+import { goneSignal } from '../src/client-gone.ts';
 import { HttpListener } from '../src/listener.ts';
 
 /** In which a request is sent whole on a busy machine too; the test waits for it once. */
@@ -195,4 +197,40 @@ t.test('who sends nothing is not kept waiting, and no more than eight are', asyn
     }),
   );
   t.equal(ended.length, 12, 'none stays open');
+});
+
+t.test('who sends requests one behind the other and leaves has left all of them', async (t) => {
+  const signals: AbortSignal[] = [];
+  const listener = await HttpListener.start(
+    (_req, res) => {
+      signals.push(goneSignal({ res }));
+    },
+    '127.0.0.1:0',
+    'listen',
+  );
+  t.teardown(() => listener.stop(0));
+  const socket = connect(listener.port, '127.0.0.1');
+  socket.write('GET / HTTP/1.1\r\nHost: h\r\n\r\n'.repeat(3));
+  await until(() => signals.length === 3, 'all are being answered');
+  socket.destroy();
+  await until(() => signals.every((one) => one.aborted), 'nobody works for it any more');
+});
+
+t.test('who sends many requests before it has an answer is cut; others are served', async (t) => {
+  let begun = 0;
+  const listener = await HttpListener.start(
+    (req, res) => {
+      if (req.url === '/other') return void res.end('ok');
+      begun += 1;
+    },
+    '127.0.0.1:0',
+    'listen',
+  );
+  t.teardown(() => listener.stop(0));
+  const socket = connect(listener.port, '127.0.0.1');
+  socket.on('error', ignoreFailure);
+  socket.write('GET / HTTP/1.1\r\nHost: h\r\n\r\n'.repeat(500));
+  await once(socket, 'close');
+  t.equal(begun, 64);
+  t.equal(await (await request(`${listener.url}/other`)).body.text(), 'ok');
 });
