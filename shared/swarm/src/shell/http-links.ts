@@ -85,6 +85,8 @@ export class HttpLinks {
     if (http.fetches.get(index) !== fetch) return;
     http.fetches.delete(index);
     if (bytes === undefined || bytes.length !== lengthOf(index)) {
+      // Its source may have given up what it asked for, and that may go on.
+      fetch.abort.abort();
       slabs.release(slab);
       tell({ type: 'fetchFailed', link, index, busy: false });
       return;

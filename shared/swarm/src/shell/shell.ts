@@ -274,6 +274,7 @@ export class SwarmShell implements Swarm {
       sizeBytes: this.metainfo.sizeBytes,
       drawLink: () => this.#core.drawLink(),
       isWelcome: (id) => this.#core.welcome(id, performance.now()) === 'yes',
+      mostWires: this.#core.limits.strangerWires,
       ownerOf: (link, socket) => linkOwner(this.#linkDeps, link, socket, { budget: room.budget, gate: room }),
       linkOf: (link) => this.#links.get(link),
       onChoke: (link, on) => this.#tell({ type: 'choked', link, on }),

@@ -20,6 +20,8 @@ interface StrangerLinksDeps {
   readonly drawLink: () => LinkId;
   readonly dial: (strangerId: string, address: string) => void;
   readonly isWelcome: (strangerId: string) => boolean;
+  /** Wires at once; those that have not shaken hands yet count too. */
+  readonly mostWires: number;
   readonly ownerOf: (link: LinkId, socket: Socket) => LinkOwner;
   readonly linkOf: (link: LinkId) => PeerLink | undefined;
   readonly onChoke: (link: LinkId, on: boolean) => void;
@@ -77,12 +79,14 @@ export class StrangerLinks {
 
   /** Somebody dialled us and named this torrent; `bytes`: all that it sent. */
   accept(socket: Socket, bytes: Uint8Array): void {
+    const { isWelcome, mostWires, drawLink } = this.#deps;
     const address = addressOf(socket);
-    if (this.#infoHash === undefined || address === undefined || !this.#deps.isWelcome(strangerId(address))) {
+    const mayCome = this.#infoHash !== undefined && this.#wires.size < mostWires;
+    if (!mayCome || address === undefined || !isWelcome(strangerId(address))) {
       socket.destroy();
       return;
     }
-    this.#make(this.#deps.drawLink(), socket, 'listener', strangerId(address)).receive(bytes);
+    this.#make(drawLink(), socket, 'listener', strangerId(address)).receive(bytes);
   }
 
   /** We dialled somebody; undefined if the torrent was closed meanwhile. */

@@ -166,7 +166,9 @@ export class WireLine implements FrameSink {
     if (orderly) {
       socket.resume();
       socket.end();
-      socket.setTimeout(FAREWELL_MS, () => socket.destroy());
+      // The socket's own timeout begins anew with whatever the other end goes on to send.
+      const cut = setTimeout(() => socket.destroy(), FAREWELL_MS).unref();
+      socket.once('close', () => clearTimeout(cut));
     } else socket.destroy();
     owner.onEnd(error);
   }

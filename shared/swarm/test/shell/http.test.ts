@@ -1,3 +1,4 @@
+import { CodedError } from '@sepia/base/errors';
 import { PIECE_BYTES as MIB } from '@sepia/metainfo/tree';
 import t, { type Test } from 'tap';
 import { CORE_LIMITS } from '../../src/core/limits.ts';
@@ -43,6 +44,25 @@ t.test('an HTTP source that never answers is doubled by another, and given up', 
   const tookMs = await download(t, [hung, good]);
   t.ok(tookMs < CORE_LIMITS.hungMs, `took ${tookMs} ms`);
   t.ok(aborted > 0, 'its fetches were taken back');
+});
+
+t.test('what an HTTP source left under way when it failed ends', async (t) => {
+  let aborted = 0;
+  let fails = 0;
+  const left: HttpSource = {
+    id: 'left',
+    has: () => true,
+    fetchPiece: async (index, signal, onBytes) => {
+      if (fails > 0) return await good.fetchPiece(index, signal, onBytes);
+      fails += 1;
+      signal.addEventListener('abort', () => {
+        aborted += 1;
+      });
+      throw new CodedError('PEER_HTTP', { message: 'it is waited for no longer' });
+    },
+  };
+  await download(t, [left]);
+  t.equal(aborted, 1);
 });
 
 t.test('an HTTP source alone that is silent for long is asked again', async (t) => {
