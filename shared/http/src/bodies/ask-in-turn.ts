@@ -128,7 +128,11 @@ function begin<T>(id: string, signal: AbortSignal, ask: Ask<T>): Try<T> {
     })
       .then(
         (value) => ({ id, value }),
-        (error: unknown) => ({ id, error, kind: outcomeOf(error) }),
+        (error: unknown) => {
+          // What it left under way ends too: an answer that comes late would keep its socket, and nobody would hear it break.
+          abort.abort(new CodedError('TIMEOUT', { message: `${id} failed` }));
+          return { id, error, kind: outcomeOf(error) };
+        },
       )
       .finally(() => abort.unlink()),
   };

@@ -87,3 +87,18 @@ t.test('while one of them only does not answer, it is waited for', async (t) => 
   };
   t.equal(await time.settle(asked(['origin-1', 'origin-2'], ask)), 'bytes');
 });
+
+t.test(
+  'what a member that failed left under way ends; what the one that answered gave goes on',
+  async (t) => {
+    const signals = new Map<string, AbortSignal>();
+    const ask: Ask<string> = async (id, signal) => {
+      signals.set(id, signal);
+      if (id === 'origin-1') throw new CodedError('PEER_HTTP', { message: 'it is waited for no longer' });
+      return 'bytes';
+    };
+    t.equal(await asked(['origin-1', 'origin-2'], ask), 'bytes');
+    t.ok(signals.get('origin-1')?.aborted);
+    t.notOk(signals.get('origin-2')?.aborted);
+  },
+);
