@@ -36,6 +36,7 @@ import { DiskHold } from './core/disk-hold.ts';
 import type { Hints } from './core/hints.ts';
 import { isQuiet } from './core/quiet.ts';
 import { EnduringBlob } from './enduring-blob.ts';
+import { openedPartial } from './opened-partial.ts';
 import { ProvenNames } from './proven-names.ts';
 import type { Seeds } from './seeds.ts';
 import { SourceBlobs } from './source-blobs.ts';
@@ -261,8 +262,9 @@ export class BlobTable {
   /** A blob that is on its way under another name is shared once the cluster vouched for this one. */
   async #prove(name: BlobName, signal: AbortSignal): Promise<void> {
     if (this.#names.has(name)) return;
+    const note = this.#names.proving(name);
     await this.#deps.guideOf(name).vouch(this.#names.hasUpstream(name), true, signal);
-    this.#names.add(name);
+    note();
   }
 
   async #start(name: BlobName, wish: Wish): Promise<Download | MemoryBlob | Passing> {
@@ -323,18 +325,8 @@ export class BlobTable {
   }
 
   async #begin(name: BlobName, guide: Guide, finding: Finding, wantAll = true): Promise<Download> {
-    const partial = await this.#deps.store.openPartial(name.digest, finding.metainfo.sizeBytes, {
-      metainfo: finding.metainfo,
-      // While it is open, the cluster vouches for no more of it than that upstream has sent.
-      ...(finding.metainfo.state === 'open' ? { source: name.upstream } : {}),
-    });
-    const before = partial.metainfo;
-    if ((await partial.learn(finding.metainfo)) === 'replaced') {
-      this.#trust.suspect(before);
-      const level = before.state === 'final' ? 'error' : 'info';
-      this.#deps.log[level]({ digest: name.digest }, 'an older attempt was dropped');
-    }
-    if (finding.metainfo.state === 'final') partial.trustTree();
+    const parts = { ...this.#deps, trust: this.#trust, stopped: this.#stopped.signal };
+    const partial = await openedPartial(parts, name, finding.metainfo);
     this.#deps.seeds.drop(name.digest);
     const look = (index: number): void => this.#deps.cached.lookBehind(name.digest, index);
     const pieces = SwarmPieces.ofPartial(this.#deps.store, partial, look, (error) => {
@@ -374,21 +366,26 @@ export class BlobTable {
     return download;
   }
 
-  /** A finished download hands its swarm over to the seeds; a wrong or stale one is dropped from disk. */
   async #close(download: Download, pieces: SwarmPieces): Promise<void> {
+    const { digest, partial } = download;
     try {
-      if (isCoded(download.error, 'UPSTREAM_LIES')) this.#trust.wrong(download.digest);
-      if (takesNoWrites(download.error)) this.#noteFull(download.digest, download.error);
-      if (download.partial.state === 'committed') {
-        this.#disk.took();
-        this.#deps.seeds.adopt(download, pieces);
-      } else if (download.state === 'final' || DROPPED.some((code) => isCoded(download.error, code))) {
-        download.swarm.leave();
-        await download.partial.drop();
-      }
-      await download.partial.release();
+      await this.#settle(download, pieces).finally(async () => await partial.release());
     } catch (error) {
-      logFailure(this.#deps.log, error, 'partial was not closed', { digest: download.digest });
+      logFailure(this.#deps.log, error, 'partial was not closed', { digest });
+    }
+  }
+
+  /** A finished download hands its swarm over to the seeds; a wrong or stale one is dropped from disk. */
+  async #settle(download: Download, pieces: SwarmPieces): Promise<void> {
+    const { digest, error, partial } = download;
+    if (isCoded(error, 'UPSTREAM_LIES')) this.#trust.wrong(digest);
+    if (takesNoWrites(error)) this.#noteFull(digest, error);
+    if (partial.state === 'committed') {
+      this.#disk.took();
+      this.#deps.seeds.adopt(download, pieces);
+    } else if (download.state === 'final' || DROPPED.some((code) => isCoded(error, code))) {
+      download.swarm.leave();
+      await partial.drop();
     }
   }
 }

@@ -15,6 +15,12 @@ export class ProvenNames {
     names.add(shardKey(name.upstream, name.repository));
   }
 
+  /** A name is being proven for what is on its way now. What is returned notes it, unless that has ended meanwhile. */
+  proving({ digest, upstream, repository }: BlobName): () => void {
+    const names = this.#names.get(digest);
+    return () => void names?.add(shardKey(upstream, repository));
+  }
+
   has(name: BlobName): boolean {
     return this.#names.get(name.digest)?.has(shardKey(name.upstream, name.repository)) === true;
   }

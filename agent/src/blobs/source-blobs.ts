@@ -1,3 +1,4 @@
+import { LinkedAbort } from '@sepia/base/async/linked-abort';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
@@ -44,7 +45,7 @@ export class SourceBlobs {
       log.warn({ digest, upstream }, 'nobody in the cluster answers; asking the upstream itself');
       const guide = new SourceGuide(name, sizeBytes);
       const download = await begin(guide);
-      fetchInto(download, { client, name, guide }, stopped)
+      fetchInto(download, { client, name, guide }, untilOver(download, stopped))
         .catch((error: unknown) => download.fail(error))
         .finally(release);
       return download;
@@ -72,9 +73,7 @@ export class SourceBlobs {
 
   async #bringRest(name: BlobName, download: Download, cause: unknown): Promise<void> {
     const { source, stopped, log } = this.#deps;
-    const over = new AbortController();
-    void download.ended.then(() => over.abort(new CodedError('STALE_ATTEMPT')));
-    const signal = AbortSignal.any([over.signal, stopped]);
+    const signal = untilOver(download, stopped);
     const release = await source.enter(signal);
     try {
       const { sizeBytes } = download;
@@ -91,6 +90,13 @@ export class SourceBlobs {
       release();
     }
   }
+}
+
+/** Aborted once nobody needs anything more of a download: nothing is fetched then, and its turn is another's. */
+function untilOver(download: Download, stopped: AbortSignal): AbortSignal {
+  const over = new LinkedAbort(stopped);
+  void download.ended.then(() => over.abort(new CodedError('STALE_ATTEMPT')));
+  return over.signal;
 }
 
 /** Brings what a download lacks. @throws as {@link fetchFromUpstream} */

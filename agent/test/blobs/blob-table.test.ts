@@ -1,13 +1,16 @@
 import { digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { peerIdOf } from '@sepia/base/names/peer-id';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import { checkedChunks } from '@sepia/http/bodies/checked-body';
+import type { BlobSource } from '@sepia/http/bodies/remote-blob';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceHash } from '@sepia/metainfo/tree';
 import { BlobStore } from '@sepia/store/blob-store';
 import { diskFiles } from '@sepia/store/files/disk-files';
+import type { FilePort, OpenFile } from '@sepia/store/files/file-port';
 import { SwarmEngine } from '@sepia/swarm/shell/engine';
 import { until } from '@sepia/test-support/until';
 import { seededBytes } from '@sepia/test-support/upstream/fake-upstream';
@@ -36,12 +39,20 @@ function named(repository: string): BlobName {
 /** A node whose cluster has one blob; `brings` is called for each piece, `vouches` for each name that is to be proven. */
 async function node(
   t: Test,
-  { brings, vouches }: { brings: () => Promise<void>; vouches: (name: BlobName) => Promise<void> },
+  {
+    brings,
+    vouches = async () => undefined,
+    files = diskFiles,
+  }: {
+    brings: () => Promise<void>;
+    vouches?: (name: BlobName) => Promise<void>;
+    files?: FilePort;
+  },
 ) {
   const log = silentLogger();
   const nowMs = (): number => performance.now();
   const store = await BlobStore.open(
-    { files: diskFiles, dir: t.testdir(), log, nowMs: Date.now },
+    { files, dir: t.testdir(), log, nowMs: Date.now },
     { durable: false, bootId: 'one', mapDelayMs: 1e6 },
   );
   const engine = new SwarmEngine({ clusterKey: KEY, peerId: peerIdOf('agent-1'), log });
@@ -65,6 +76,8 @@ async function node(
       }),
       vouch: async () => await vouches(name),
       wantAll: none,
+      source: () => ({}) as BlobSource,
+      holders: () => ({ ids: [], areWhole: true }),
     }) satisfies Partial<ClusterGuide> as unknown as ClusterGuide;
   const rot = { onRotten: none, onMended: none, onUnmended: none };
   const cached = new CachedBlobs({ store, seeds, guideOf, log, onBytes: none, rot });
@@ -131,3 +144,96 @@ for (const isStarting of [false, true])
       later.release();
     },
   );
+
+/** A disk that takes no new files of partials, or no writes and unlinks, once it is said to; and the files that are open. */
+function badDisk() {
+  const open = new Set<OpenFile>();
+  const bad = { create: false, change: false };
+  const fail = (path: string): never => {
+    throw new CodedError('DISK_FAILED', { detail: { path, system: 'EROFS' } });
+  };
+  const files: FilePort = {
+    ...diskFiles,
+    open: async (path, mode) => {
+      if (bad.create && mode === 'create' && path.includes('/partial/')) fail(path);
+      const file = await diskFiles.open(path, mode);
+      const noted: OpenFile = {
+        read: (into, at) => file.read(into, at),
+        write: async (bytes, at) => (bad.change ? fail(path) : await file.write(bytes, at)),
+        truncate: (sizeBytes) => file.truncate(sizeBytes),
+        sync: () => file.sync(),
+        sizeBytes: () => file.sizeBytes(),
+        close: async () => {
+          open.delete(noted);
+          await file.close();
+        },
+      };
+      open.add(noted);
+      return noted;
+    },
+    unlink: async (path) => (bad.change ? fail(path) : await diskFiles.unlink(path)),
+  };
+  return { files, open, bad };
+}
+
+t.test('a download that a disk does not let begin leaves nothing open', async (t) => {
+  const { files, open, bad } = badDisk();
+  const { blobs, store } = await node(t, { brings: async () => undefined, files });
+  // What an older attempt left here is to be replaced, which the disk refuses.
+  const hashes = new Uint8Array(64).fill(9);
+  const older = await store.openPartial(METAINFO.digest, BYTES.length, {
+    metainfo: Metainfo.final(METAINFO.digest, BYTES.length, hashes),
+  });
+  bad.create = true;
+  const lease = await blobs.get(named('team/one'), NEVER);
+  lease.release();
+  await older.release();
+  await until(() => open.size === 0, 'nobody has it open any more');
+});
+
+t.test('a download that ends with its disk leaves nothing open', async (t) => {
+  const { files, open, bad } = badDisk();
+  const bring = Promise.withResolvers<void>();
+  const { blobs } = await node(t, { brings: () => bring.promise, files });
+  const lease = await blobs.get(named('team/one'), NEVER);
+  t.ok(open.size > 0);
+  bad.change = true;
+  bring.resolve();
+  lease.release();
+  await until(() => open.size === 0, 'nobody has it open any more');
+});
+
+t.test('a name that was proven when its blob had come is proven again for the next time', async (t) => {
+  let bring = Promise.withResolvers<void>();
+  let proven = Promise.withResolvers<void>();
+  const asked: string[] = [];
+  const { blobs, store } = await node(t, {
+    brings: () => bring.promise,
+    vouches: async ({ repository }) => {
+      asked.push(repository);
+      await proven.promise;
+    },
+  });
+  const first = await blobs.get(named('team/one'), NEVER);
+  const second = blobs.get(named('team/two'), NEVER);
+  await until(() => asked.length === 1, 'the second name is being proven');
+  bring.resolve();
+  await first.blob.whenFinal(NEVER);
+  first.release();
+  await until(async () => await store.has(METAINFO.digest), 'it is stored');
+  await until(() => isClosed(first), 'nobody has its file open any more');
+  proven.resolve();
+  (await second).release();
+
+  bring = Promise.withResolvers();
+  proven = Promise.withResolvers();
+  asked.length = 0;
+  await store.delete(METAINFO.digest);
+  const next = await blobs.get(named('team/one'), NEVER);
+  const other = blobs.get(named('team/two'), NEVER);
+  await until(() => asked.length === 1, 'nothing is believed of the time before');
+  proven.resolve();
+  (await other).release();
+  next.release();
+  bring.resolve();
+});
