@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { type Digest, digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
-import { ended, ignoreFailure, logFailure } from '@sepia/base/failure';
+import { allEnded, ended, ignoreFailure, logFailure } from '@sepia/base/failure';
 import { LatestMap } from '@sepia/base/latest-map';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PieceHasher } from '@sepia/metainfo/tree';
@@ -332,10 +332,13 @@ export class BlobStore {
   async #close(): Promise<void> {
     clearInterval(this.#keeping);
     await ended(this.#reconciling);
-    for (const upload of [...this.#uploads.values()]) await upload.drop();
-    await this.#partials.close();
+    // What one of them cannot for want of a disk keeps no other open.
+    const uploads = allEnded([...this.#uploads.values()].map((upload) => upload.drop()));
+    const parts = [uploads, this.#partials.close()];
+    await Promise.allSettled(parts);
     await this.#blobs.idle();
     await Promise.all(this.#touches);
+    await allEnded(parts);
   }
 
   async #reconcile(): Promise<void> {

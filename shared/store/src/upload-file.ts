@@ -1,6 +1,6 @@
 import { type Digest, Digester, digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
-import { ended, throwIfBug } from '@sepia/base/failure';
+import { allEnded, ended, throwIfBug } from '@sepia/base/failure';
 import { PIECE_BYTES, PieceHasher } from '@sepia/metainfo/tree';
 import type { Beside, BlobFiles } from './blob-files.ts';
 import type { OpenFile } from './files/file-port.ts';
@@ -157,10 +157,12 @@ export class UploadFile {
     await this.#tail;
     this.#letGo();
     if (this.#file === undefined) return;
-    await this.#deps.blobs.files.unlink(this.#deps.path);
-    await this.#leavesFile?.close();
-    await this.#deps.blobs.files.unlink(this.#leavesPath());
-    await this.#file.close();
+    const { files } = this.#deps.blobs;
+    // A disk that fails may take no name away; the files are closed all the same.
+    await allEnded([
+      ...[this.#file.close(), this.#leavesFile?.close()],
+      ...[files.unlink(this.#deps.path), files.unlink(this.#leavesPath())],
+    ]);
   }
 
   /** Keeps bytes in memory; false where they belong on the disk. */
