@@ -1,5 +1,5 @@
 import { boundedMs } from './bounded-ms.ts';
-import { ignoreFailure } from './failure.ts';
+import { ignoreFailure, readElsewhere } from './failure.ts';
 
 /** Anything that is started and stopped. `stop` is idempotent. */
 export interface Stoppable {
@@ -73,4 +73,23 @@ export async function pause(ms: number, signal: AbortSignal): Promise<boolean> {
     const timer = setTimeout(end, boundedMs(ms), true);
     signal.addEventListener('abort', onAbort, { once: true });
   });
+}
+
+/**
+ * Resolves when `work` has, or at once when the signal aborts; leaves nothing behind at a signal that lives long.
+ * @throws what `work` does, unless the signal aborts before
+ */
+export async function endedOrAborted(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
+  readElsewhere(work);
+  if (signal.aborted) return;
+  let leave = (): void => {};
+  const left = new Promise<void>((resolve) => {
+    leave = resolve;
+    signal.addEventListener('abort', leave, { once: true });
+  });
+  try {
+    await Promise.race([work, left]);
+  } finally {
+    signal.removeEventListener('abort', leave);
+  }
 }

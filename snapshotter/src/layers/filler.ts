@@ -1,6 +1,6 @@
 import { takesNoWrites } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
-import { delay } from '@sepia/base/lifecycle';
+import { delay, pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { FILL_BESIDE_MS, FILL_LOOK_MS, FIRST_FILL_PAUSE_MS, LONGEST_FILL_PAUSE_MS } from '../deadlines.ts';
 import { FILL_SPANS, FIRST_LANES, mayFetchFirst, nextFill, type Reads } from './core/fill.ts';
@@ -68,7 +68,7 @@ export class Filler<Layer extends Filled> {
       } catch (error) {
         if (signal.aborted) return;
         logFailure(this.#deps.log, error, 'filling layers failed; it is tried again', { pauseMs });
-        await Promise.race([delay(pauseMs), aborted(signal)]);
+        await pause(pauseMs, signal);
         pauseMs = Math.min(2 * pauseMs, LONGEST_FILL_PAUSE_MS);
       }
     }
@@ -155,9 +155,4 @@ export class Filler<Layer extends Filled> {
 
 function spansOf({ first, last }: Run): number[] {
   return Array.from({ length: last - first + 1 }, (_none, index) => first + index);
-}
-
-async function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  await new Promise<void>((settle) => signal.addEventListener('abort', () => settle(), { once: true }));
 }

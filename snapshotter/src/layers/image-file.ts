@@ -2,6 +2,7 @@ import { type FileHandle, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import { type CodedError, isCoded, takesNoWrites } from '@sepia/base/errors';
+import { allEnded } from '@sepia/base/failure';
 import {
   diskFiles,
   newHandle,
@@ -76,21 +77,24 @@ export class ImageFile {
     const [spans, blocks] = [layout.spanOffsets.length, layout.imageBytes / IMAGE_BLOCK];
     const { map, bits, sums: noted } = await SpanMap.open(mapPath, { spans, blocks }, bootId, isFolderNew);
     const isNew = bits.every((byte) => byte === 0);
-    // A new file: the old one may still be mounted.
-    const image = isNew ? await newHandle(path) : await openHandle(path, 'update');
-    await image.truncate(layout.imageBytes);
-    await (deps.write ?? writeAll)(image, path, meta, 0);
-    const sums = new Int32Array(new SharedArrayBuffer(4 * blocks));
-    sums.set(noted);
-    sums.set(sumsOf(meta));
-    const bytes = new SharedArrayBuffer(Presence.blockBytes(layout.imageBytes));
-    const presence = new Presence(layout, bytes);
-    for (let span = 0; span < spans; span++)
-      if ((bits[span >> 3]! & (1 << (span & 7))) !== 0) presence.add(span);
-    const file = new ImageFile(deps, layout, { path, presence, sums, image, map });
-    // Complete, but its process was killed before it said so.
-    if (presence.isComplete) await file.markClean();
-    return file;
+    let image: FileHandle | undefined;
+    try {
+      // A new file: the old one may still be mounted.
+      image = isNew ? await newHandle(path) : await openHandle(path, 'update');
+      await image.truncate(layout.imageBytes);
+      await (deps.write ?? writeAll)(image, path, meta, 0);
+      const sums = new Int32Array(new SharedArrayBuffer(4 * blocks));
+      sums.set(noted);
+      sums.set(sumsOf(meta));
+      const presence = presenceOf(layout, bits);
+      const file = new ImageFile(deps, layout, { path, presence, sums, image, map });
+      // Complete, but its process was killed before it said so.
+      if (presence.isComplete) await file.markClean();
+      return file;
+    } catch (error) {
+      await allEnded([map.close(), image?.close()]);
+      throw error;
+    }
   }
 
   /** For the thread that answers hits. */
@@ -281,6 +285,14 @@ export class ImageFile {
 function within(block: number, offset: number, length: number): [start: number, end: number] {
   const start = block * IMAGE_BLOCK - offset;
   return [Math.max(0, start), Math.min(length, start + IMAGE_BLOCK)];
+}
+
+/** What is there by its bits. */
+function presenceOf(layout: PresenceLayout, bits: Uint8Array): Presence {
+  const presence = new Presence(layout, new SharedArrayBuffer(Presence.blockBytes(layout.imageBytes)));
+  for (let span = 0; span < layout.spanOffsets.length; span++)
+    if ((bits[span >> 3]! & (1 << (span & 7))) !== 0) presence.add(span);
+  return presence;
 }
 
 async function sizeOf(path: string): Promise<number | undefined> {

@@ -1,5 +1,5 @@
 import { type ChildProcess, fork } from 'node:child_process';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { CodedError, type ErrorCode, type ErrorDetail } from '@sepia/base/errors';
@@ -201,8 +201,10 @@ export class ImageProcess implements ImageMaker {
   }
 }
 
+/** Takes it from its file, which is as large as the metadata of a layer and counts to no budget. */
 function imageIn(file: string, { extentsInFile: count, ...facts }: ImageInFile): MadeImage {
   const bytes = readFileSync(file);
+  rmSync(file, { force: true });
   const numbers = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + 24 * count);
   const [image, layer, length] = [0, 1, 2].map(
     (column) => new Float64Array(numbers, 8 * count * column, count),

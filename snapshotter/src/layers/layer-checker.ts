@@ -1,7 +1,7 @@
 import { backoffMs } from '@sepia/base/async/backoff';
 import { Passes } from '@sepia/base/async/passes';
-import { ignoreFailure, logFailure, throwIfBug } from '@sepia/base/failure';
-import { pause } from '@sepia/base/lifecycle';
+import { logFailure, throwIfBug } from '@sepia/base/failure';
+import { endedOrAborted, pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { ScrubPace } from '@sepia/store/core/scrub-plan';
 import { CHECK_LOOK_MS, FIRST_CHECK_PAUSE_MS, LONGEST_CHECK_PAUSE_MS } from '../deadlines.ts';
@@ -123,8 +123,7 @@ export class LayerChecker<Layer extends Checked> {
         return !isOver();
       });
       // What is fetched again then may take a minute; it ends with the layer.
-      checking.catch(ignoreFailure);
-      await Promise.race([checking, aborted(signal)]);
+      await endedOrAborted(checking, signal);
       if (isOver()) return;
       this.#checkedMs.set(layer, nowMs());
       // It was damaged: what is there now is read again a little later.
@@ -144,9 +143,4 @@ export class LayerChecker<Layer extends Checked> {
     const pauseMs = backoffMs(times, FIRST_CHECK_PAUSE_MS, LONGEST_CHECK_PAUSE_MS);
     this.#failed.set(layer, { times, againMs: this.#deps.nowMs() + pauseMs });
   }
-}
-
-async function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  await new Promise<void>((settle) => signal.addEventListener('abort', () => settle(), { once: true }));
 }

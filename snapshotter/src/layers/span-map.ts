@@ -41,7 +41,23 @@ export class SpanMap {
     isFolderNew = false,
   ): Promise<{ map: SpanMap; bits: Uint8Array; sums: Int32Array }> {
     const file = await openOrMake(path);
-    const map = new SpanMap(file, path, bootId, spans);
+    try {
+      return await SpanMap.#read(new SpanMap(file, path, bootId, spans), { spans, blocks, isFolderNew });
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  }
+
+  static async #read(
+    map: SpanMap,
+    {
+      spans,
+      blocks,
+      isFolderNew,
+    }: { readonly spans: number; readonly blocks: number; readonly isFolderNew: boolean },
+  ): ReturnType<typeof SpanMap.open> {
+    const [file, path, bootId] = [map.#file, map.#path, map.#bootId];
     const bytes = Buffer.alloc(map.#sumsAt + 4 * blocks);
     const bytesRead = await readIfSound(file, path, bytes);
     const isOurs = bytesRead === bytes.length && bytes.toString('latin1', 0, 8) === MAGIC;

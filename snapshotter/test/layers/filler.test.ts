@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events';
 import { digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
@@ -229,4 +230,33 @@ t.test('where the rest is not wanted, what found a full disk is asked again', as
       { first: 5, last: 5 },
     ]);
   }
+});
+
+t.test('a failure that is waited out leaves nothing behind', async (t) => {
+  const idle = new News();
+  let signal: AbortSignal | undefined;
+  let looks = 0;
+  const filler = new Filler<Layer>({
+    log: silentLogger(),
+    layers: () => [],
+    rest: () => {
+      looks += 1;
+      throw new Error('nobody knows');
+    },
+    first: new FirstSpans<Layer>(),
+    addFirst: () => undefined,
+    firstAdded: async (aborts) => {
+      signal = aborts;
+      await idle.next(aborts);
+    },
+    reads: () => ({ waiting: 0, lastReadMs: 0 }),
+    nowMs: () => 0,
+  });
+  t.teardown(() => filler.stop());
+  const waits = (): number => getEventListeners(signal!, 'abort').length;
+  // It waits for one pause, for what starts read, and for the next look at what was put off.
+  await until(() => looks === 1 && idle.waiting > 0, 'it failed once');
+  const most = waits();
+  await until(() => looks > 1, 'it is tried again');
+  t.ok(waits() <= most, `${waits()} after ${most}`);
 });

@@ -1,7 +1,8 @@
-import { closeSync, openSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readlinkSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { CodedError } from '@sepia/base/errors';
+import { tryParse } from '@sepia/base/failure';
 import { layerImage } from '@sepia/lazy/erofs/layer-image';
 import { readIndexHead } from '@sepia/lazy/index/layer-index';
 import { LayerIndexer } from '@sepia/lazy/index/layer-indexer';
@@ -229,3 +230,27 @@ t.test('property: however the room comes and goes, each read is right', async (t
     { numRuns: 60 },
   );
 });
+
+t.test('what cannot be opened for want of room, or of a disk that works, holds no file open', async (t) => {
+  const dir = t.testdir();
+  const { disk, open } = made(dir, 1 << 20);
+  for (const code of ['DISK_FULL', 'DISK_FAILED'] as const) {
+    disk.freeBytes = 0;
+    disk.code = code;
+    await t.rejects(open(), { code });
+    t.same(openFilesIn(dir), []);
+  }
+  disk.freeBytes = Number.POSITIVE_INFINITY;
+  const layer = await open();
+  t.ok(await rightAt(layer, 0, WHOLE.length), 'later it can');
+  await layer.close();
+  t.same(openFilesIn(dir), []);
+});
+
+/** Files in a folder that this process has open. */
+function openFilesIn(dir: string): string[] {
+  return readdirSync('/proc/self/fd').flatMap((fd) => {
+    const path = tryParse(() => readlinkSync(`/proc/self/fd/${fd}`));
+    return path.ok && path.value.startsWith(dir) ? [path.value] : [];
+  });
+}

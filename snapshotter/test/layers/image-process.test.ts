@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isCoded } from '@sepia/base/errors';
 import { indexHeadBytes } from '@sepia/lazy/index/layer-index';
@@ -29,7 +29,7 @@ const IMAGE = { type: 'image' } as const;
 function made(
   t: Test,
   options: { jobMs?: number } = {},
-): { images: ImageProcess; at: (bytes: Buffer) => IndexAt } {
+): { images: ImageProcess; at: (bytes: Buffer) => IndexAt; left: () => string[] } {
   const dir = t.testdir();
   const images = new ImageProcess(join(dir, 'layers'), options);
   t.teardown(() => images.close());
@@ -40,11 +40,12 @@ function made(
     writeFileSync(file, bytes);
     return { file, head: bytes.subarray(0, indexHeadBytes(bytes)) };
   };
-  return { images, at };
+  const left = (): string[] => (existsSync(join(dir, 'layers')) ? readdirSync(join(dir, 'layers')) : []);
+  return { images, at, left };
 }
 
 t.test('a layer is the same whoever makes its image', async (t) => {
-  const { images, at } = made(t);
+  const { images, at, left } = made(t);
   for (const head of [FEW, MANY]) {
     const [made, right] = [await images.ask(at(head), IMAGE), answerFrom(head, IMAGE)];
     t.ok(Buffer.from(made.meta).equals(Buffer.from(right.meta)));
@@ -58,6 +59,7 @@ t.test('a layer is the same whoever makes its image', async (t) => {
     t.same(await images.ask(at(head), { type: 'tree' }), answerFrom(head, { type: 'tree' }));
     const places = { type: 'places', paths: ['no/such', '/srv/3/file-3'] } as const;
     t.match(await images.ask(at(head), places), [{ turn: 1, size: 1 }]);
+    t.same(left(), [], 'what was handed over in a file is not left there');
     const outline = { type: 'outline', paths: ['srv/3', 'no/such'] as ByteString[] } as const;
     t.same(await images.ask(at(head), outline), answerFrom(head, outline));
   }
