@@ -52,6 +52,10 @@ export function addPush(program: Command): void {
         image,
         new Transfers(process.stdout),
       );
+      if (digest !== image.manifests.at(-1)?.digest)
+        process.stdout.write(
+          `${path} lacks parts of its index: the only image that it holds is pushed alone\n`,
+        );
       process.stdout.write(
         `pushed ${repository}:${target.reference}@${digest} in ${durationText(performance.now() - startedMs)}\n`,
       );

@@ -15,6 +15,8 @@ export interface ManifestToPush {
 export interface ImageToPush {
   readonly blobs: readonly BlobSource[];
   readonly manifests: readonly ManifestToPush[];
+  /** Where the last one is an index that names what is not here, and one image that is: this one. */
+  readonly alone?: ManifestToPush | undefined;
 }
 
 /** Images that an error names. */
@@ -22,6 +24,8 @@ const MAX_SHOWN = 10;
 const REF_NAME = 'org.opencontainers.image.ref.name';
 const OCI_CONFIG = 'application/vnd.oci.image.config.v1+json';
 const OCI_LAYER = 'application/vnd.oci.image.layer.v1.tar';
+/** On a child of an index: what it attests of another one, as BuildKit writes it. */
+const ATTESTATION_TYPE = 'vnd.docker.reference.type';
 
 interface LayoutEntry {
   readonly digest?: unknown;
@@ -41,13 +45,14 @@ export interface SourceTag {
  */
 export async function loadImage(archive: Archive, source: SourceTag): Promise<ImageToPush> {
   const index = await readText(archive, 'index.json');
-  if (index !== undefined)
-    return await fromLayout(
-      archive,
-      (parse(index, 'index.json') as { manifests?: LayoutEntry[] }).manifests ?? [],
-      source,
-    );
+  const entries =
+    index === undefined
+      ? undefined
+      : ((parse(index, 'index.json') as { manifests?: LayoutEntry[] | null }).manifests ?? []);
   const saved = await readText(archive, 'manifest.json');
+  // Docker saves an image that it knows by digest alone with an empty index beside the list that says what it is.
+  if (entries !== undefined && (entries.length > 0 || saved === undefined))
+    return await fromLayout(archive, entries, source);
   if (saved !== undefined)
     return await fromDockerSave(archive, parse(saved, 'manifest.json') as SavedImage[], source);
   throw refuse(`${archive.path} holds neither index.json (an OCI layout) nor manifest.json (docker save)`);
@@ -93,7 +98,20 @@ async function fromLayout(
       throw refuse('the manifest names no content');
   };
   await visit(chosen.digest, chosen.mediaType, 0);
-  return { blobs: [...blobs.values()], manifests };
+  return { blobs: [...blobs.values()], manifests, alone: aloneOf(manifests) };
+}
+
+/** See {@link ImageToPush.alone}: what Docker saves of an image of several platforms holds those that were pulled. */
+function aloneOf(manifests: readonly ManifestToPush[]): ManifestToPush | undefined {
+  const top = manifests.at(-1)!;
+  if (!isIndexType(top.mediaType)) return undefined;
+  const { manifests: children = [] } = parse(top.bytes.toString('utf8'), top.digest) as {
+    manifests?: readonly LayoutEntry[];
+  };
+  const images = children.filter(({ annotations }) => annotations?.[ATTESTATION_TYPE] === undefined);
+  const here = new Map(manifests.map((one) => [one.digest as unknown, one]));
+  const found = images.flatMap(({ digest }) => here.get(digest) ?? []);
+  return found.length === 1 && children.some(({ digest }) => !here.has(digest)) ? found[0] : undefined;
 }
 
 /** @param names of the images of `file`, empty for one without */

@@ -1,9 +1,13 @@
 import { pipeline, type Readable, Transform } from 'node:stream';
+import { isCoded } from '@sepia/base/errors';
 import type { BlobSource, RegistryClient } from '../registry/registry-client.ts';
 import type { Transfer, Transfers } from '../terminal/transfers.ts';
-import type { ImageToPush } from './load-image.ts';
+import type { ImageToPush, ManifestToPush } from './load-image.ts';
 
-/** Sends blobs, then manifests; the last manifest gets the tag. @returns its digest */
+/**
+ * Sends blobs, then manifests; the last manifest gets the tag, or, where that is an index that the registry refuses for want of
+ * what is not here, the only image that is. @returns its digest
+ */
 export async function pushImage(
   client: RegistryClient,
   repository: string,
@@ -16,12 +20,21 @@ export async function pushImage(
     const isNew = await client.pushBlob(repository, watched(blob, transfer));
     transfer.end(isNew ? undefined : 'was there already');
   }
-  let digest = '';
-  for (const [index, manifest] of image.manifests.entries()) {
-    const reference = index === image.manifests.length - 1 ? tag : manifest.digest;
-    digest = await client.pushManifest(repository, reference, manifest.bytes, manifest.mediaType);
+  const push = async ({ bytes, mediaType }: ManifestToPush, reference: string): Promise<string> =>
+    await client.pushManifest(repository, reference, bytes, mediaType);
+  for (const manifest of image.manifests.slice(0, -1)) await push(manifest, manifest.digest);
+  try {
+    return await push(image.manifests.at(-1)!, tag);
+  } catch (error) {
+    if (image.alone === undefined || !isRefused(error)) throw error;
+    return await push(image.alone, tag);
   }
-  return digest;
+}
+
+/** Registries say in several ways that a part of an index is missing. */
+function isRefused(error: unknown): boolean {
+  const status = isCoded(error) ? error.detail['status'] : undefined;
+  return status === 400 || status === 404;
 }
 
 /** The blob with its bytes counted as they are read. */

@@ -35,21 +35,28 @@ async function readEntries(file: FileHandle, path: string): Promise<Map<string, 
   const entries = new Map<string, TarEntry>();
   let longName: string | undefined;
   let longLink: string | undefined;
+  let longSize: number | undefined;
   for (let at = 0; at + BLOCK <= fileBytes && entries.size < MAX_ENTRIES; ) {
     const header = await readAt(file, at, BLOCK);
     if (header.every((byte) => byte === 0)) break;
     checkHeader(header, path);
-    const sizeBytes = numberField(header, 124, 12);
+    const type = String.fromCharCode(header[156]!);
+    const isMeta = type === 'L' || type === 'K' || type === 'x' || type === 'g';
+    const sizeBytes = (isMeta ? undefined : longSize) ?? numberField(header, 124, 12);
     const offset = at + BLOCK;
     at = offset + Math.ceil(sizeBytes / BLOCK) * BLOCK;
     if (offset + sizeBytes > fileBytes) throw broken(path, 'is cut short');
-    const type = String.fromCharCode(header[156]!);
-    if (type === 'L' || type === 'K' || type === 'x' || type === 'g') {
+    if (isMeta) {
       if (sizeBytes > MAX_META_BYTES) throw broken(path, 'has an oversized header');
       const text = (await readAt(file, offset, sizeBytes)).toString('utf8');
       if (type === 'L') longName = cutAtNul(text);
       if (type === 'K') longLink = cutAtNul(text);
-      if (type === 'x') ({ path: longName = longName, linkpath: longLink = longLink } = paxRecords(text));
+      if (type === 'x') {
+        const { path: name = longName, linkpath = longLink, size } = paxRecords(text);
+        longName = name;
+        longLink = linkpath;
+        if (size !== undefined) longSize = sizeOf(size, path);
+      }
       continue;
     }
     const name = normalize(longName ?? headerName(header));
@@ -60,6 +67,7 @@ async function readEntries(file: FileHandle, path: string): Promise<Map<string, 
       entries.set(name, { offset, sizeBytes: 0, link: normalize(join(dirname(name), linkName)) });
     longName = undefined;
     longLink = undefined;
+    longSize = undefined;
   }
   return entries;
 }
@@ -86,13 +94,20 @@ function headerName(header: Buffer): string {
 }
 
 /** Records `LENGTH KEY=VALUE\n`. */
-function paxRecords(text: string): { path?: string; linkpath?: string } {
+function paxRecords(text: string): { path?: string; linkpath?: string; size?: string } {
   const found: Record<string, string> = {};
   for (const line of text.split('\n')) {
-    const record = /^\d+ (path|linkpath)=(.*)$/s.exec(line);
+    const record = /^\d+ (path|linkpath|size)=(.*)$/s.exec(line);
     if (record !== null) found[record[1]!] = record[2]!;
   }
   return found;
+}
+
+/** A pax size: files of 8 GiB and more have it, and their header may say anything. */
+function sizeOf(text: string, path: string): number {
+  const sizeBytes = /^\d{1,16}$/.test(text) ? Number(text) : Number.NaN;
+  if (!Number.isSafeInteger(sizeBytes)) throw broken(path, 'has a file of no size');
+  return sizeBytes;
 }
 
 async function readAt(file: FileHandle, at: number, length: number): Promise<Buffer> {

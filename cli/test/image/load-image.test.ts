@@ -3,8 +3,10 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { digestOf } from '@sepia/base/digest';
 import { createDispatcher } from '@sepia/http/sockets';
-import { OCI_INDEX, parseManifest } from '@sepia/oci/manifest';
-import t from 'tap';
+import { byteStringOf } from '@sepia/lazy/tar/byte-string';
+import { EMPTY_HEADER, encodeHeader } from '@sepia/lazy/tar/encode-header';
+import { OCI_INDEX, OCI_MANIFEST, parseManifest } from '@sepia/oci/manifest';
+import t, { type Test } from 'tap';
 import { randomImage } from '../../src/demo/random-image.ts';
 import { type Archive, openArchive } from '../../src/image/archive.ts';
 import { LayoutWriter } from '../../src/image/layout-writer.ts';
@@ -96,6 +98,57 @@ t.test('the cache of a build, an index of blobs, goes out and comes back as well
   t.same([...registry.blobs.keys()].sort(), manifests.map(({ digest }) => digest).sort());
 });
 
+/** A layout with these images in its index, of which the first alone is there. */
+async function layoutOfOne(t: Test, others: readonly object[]): Promise<{ path: string; alone: string }> {
+  const { blobs, manifests } = await randomImage({ layers: 1, layerBytes: 512, seed: 'one' });
+  const writer = new LayoutWriter(join(t.testdir(), 'layout'));
+  for (const blob of blobs) {
+    const file = await writer.openBlob(blob.digest);
+    for await (const chunk of blob.open() as AsyncIterable<Buffer>) await file.write(chunk);
+    await file.keep();
+  }
+  const [image] = manifests;
+  const entry = { mediaType: image!.mediaType, digest: image!.digest, size: image!.bytes.length };
+  const index = { schemaVersion: 2, mediaType: OCI_INDEX, manifests: [entry, ...others] };
+  const bytes = Buffer.from(JSON.stringify(index));
+  const top = { bytes, digest: digestOf(bytes), mediaType: OCI_INDEX };
+  for (const one of [image!, top]) writer.writeManifest(one);
+  writer.writeIndex([{ top, reference: 'v1' }]);
+  return { path: join(t.testdirName, 'layout'), alone: image!.digest };
+}
+
+t.test('of an index whose other images are nowhere the one that is there is pushed', async (t) => {
+  const registry = new FakeRegistry();
+  const dispatcher = createDispatcher();
+  const client = new RegistryClient({ dispatcher }, { url: await registry.start() });
+  t.teardown(async () => {
+    await dispatcher.destroy();
+    await registry.stop();
+  });
+  const push = async (path: string): Promise<string> => {
+    const loaded = await loadImage(await openArchive(path), { tag: 'v1' });
+    return await pushImage(client, 'a/b', 'v1', loaded, new Transfers(nowhere()));
+  };
+  const other = { mediaType: OCI_MANIFEST, digest: digestOf(Buffer.from('other')), size: 5 };
+  const attestation = { ...other, annotations: { 'vnd.docker.reference.type': 'attestation-manifest' } };
+  const { path, alone } = await layoutOfOne(t, [other, attestation]);
+  t.equal(await push(path), alone);
+  t.equal(digestOf(registry.manifests.get('v1')!.bytes), alone);
+  registry.addBlob(Buffer.from('other'));
+  t.not(await push(path), alone, 'a registry that has the others takes the index');
+  const whole = await layoutOfOne(t, []);
+  registry.guard = (request, response) => {
+    const isTag = request.url!.endsWith('/manifests/v1');
+    if (isTag) response.writeHead(400).end();
+    return isTag;
+  };
+  await t.rejects(
+    push(whole.path),
+    { code: 'REQUEST_INVALID' },
+    'what lacks nothing was refused for another reason',
+  );
+});
+
 t.test('the noise is a tar that tar can read, and the same for the same seed', async (t) => {
   const [first, second, other] = await Promise.all(
     ['x', 'x', 'y'].map((seed) => randomImage({ layers: 1, layerBytes: 512 * 10, seed })),
@@ -138,6 +191,39 @@ t.test('what docker save writes: links between layers, long names, several image
       message: /manifest\.json has no image tagged three, but \S*one, \S*two; choose one with --source-tag/,
     });
   }
+});
+
+t.test('an image that docker knows by its digest alone has an empty index beside its list', async (t) => {
+  const manifests = [{ Config: 'config.json', RepoTags: null, Layers: ['layer.tar'] }];
+  const root = t.testdir({
+    'index.json': '{"schemaVersion":2,"manifests":null}',
+    'manifest.json': JSON.stringify(manifests),
+    'config.json': '{}',
+    'layer.tar': 'bytes',
+  });
+  t.equal((await loadImage(await openArchive(root), { tag: 'v1' })).blobs.length, 2);
+});
+
+t.test('a file of 8 GiB and more says its size in its pax header alone', async (t) => {
+  const block = (name: string, typeFlag: string, size: number): Uint8Array =>
+    encodeHeader({ ...EMPTY_HEADER, name: byteStringOf(name), typeFlag, size });
+  const padded = (text: string): Buffer =>
+    Buffer.concat([Buffer.from(text), Buffer.alloc(512 - text.length)]);
+  const config = '{"os":"linux"}';
+  const list = JSON.stringify([{ Config: 'c.json', RepoTags: ['a:v1'], Layers: ['l.tar'] }]);
+  const path = join(t.testdir(), 'saved.tar');
+  const parts = [block('x', 'x', 10), padded('10 size=9\n'), block('l.tar', '0', 0), padded('the layer')];
+  for (const [name, text] of [
+    ['c.json', config],
+    ['manifest.json', list],
+  ] as const)
+    parts.push(block(name, '0', text.length), padded(text));
+  writeFileSync(path, Buffer.concat([...parts, Buffer.alloc(1024)]));
+  const { blobs } = await loadImage(await openArchive(path), { tag: 'v1' });
+  t.same(blobs.map((blob) => blob.sizeBytes).sort(), [14, 9].sort());
+  const bad = Buffer.concat([block('x', 'x', 12), padded('12 size=-12\n'), block('l.tar', '0', 0)]);
+  writeFileSync(path, Buffer.concat([bad, Buffer.alloc(1024)]));
+  await t.rejects(openArchive(path), { code: 'REQUEST_INVALID', message: /has a file of no size/ });
 });
 
 t.test('a layout without the wanted tag names what it has', async (t) => {

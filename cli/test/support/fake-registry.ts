@@ -55,6 +55,9 @@ export class FakeRegistry {
 
   #manifest(request: IncomingMessage, response: ServerResponse, reference: string, body: Buffer): void {
     if (request.method === 'PUT') {
+      const { manifests = [] } = JSON.parse(body.toString()) as { manifests?: { digest: string }[] };
+      if (manifests.some(({ digest }) => !this.manifests.has(digest) && !this.blobs.has(digest)))
+        return void refuse(response, 404, 'MANIFEST_BLOB_UNKNOWN', 'a part of the index is missing');
       const entry = { bytes: body, type: request.headers['content-type']! };
       this.manifests.set(reference, entry).set(digestOf(body), entry);
       return void response.writeHead(201).end();
