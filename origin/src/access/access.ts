@@ -22,6 +22,7 @@ import {
   PRIVATE_MS,
   PUBLIC_MS,
   REALM_MS,
+  REVALIDATE_MS,
   SAME_TOKEN_MS,
   STALE_TTL_MS,
 } from '../deadlines/upstreams.ts';
@@ -34,6 +35,7 @@ import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { PrivateRepositories, SaidToNobody } from './private-repositories.ts';
 import type { Sessions } from './sessions.ts';
+import { unlessLate } from './unless-late.ts';
 
 const MAX_ENTRIES = 20_000;
 
@@ -48,6 +50,8 @@ interface AccessDeps {
   readonly nowMs: () => number;
   /** The cluster's date, which may be set. */
   readonly dateMs: () => number;
+  /** So long the upstream is waited for where what was public could be served instead, in ms. */
+  readonly patienceMs?: number;
 }
 
 interface Name {
@@ -103,11 +107,27 @@ export class Access {
     const hash = authorization === undefined ? '' : hashOf(authorization);
     const known = this.#known(key, hash);
     if (known !== undefined) return known;
+    const ask = async (over: AbortSignal): Promise<AccessAnswer> => {
+      const leaving = signal === undefined ? over : AbortSignal.any([signal, over]);
+      return await this.#question(name, item, authorization, leaving);
+    };
+    // An upstream that thinks too long takes nothing back either; what it says after all is heard.
+    return await unlessLate(ask, this.#deps.patienceMs ?? REVALIDATE_MS, async () => await this.#stale(name));
+  }
+
+  async #question(
+    name: Name,
+    item: AccessItem,
+    authorization: string | undefined,
+    signal: AbortSignal,
+  ): Promise<AccessAnswer> {
+    const hash = authorization === undefined ? '' : hashOf(authorization);
     // A password is shown once for all that a client asks for at a time; whoever waits asks again if nothing was decided.
     const isPassword = carriesPassword(authorization);
-    const flight = `${key}\n${hash}\n${isPassword ? '' : itemText(item)}`;
+    const flight = `${shardKey(name.upstream, name.repository)}\n${hash}\n${isPassword ? '' : itemText(item)}`;
     if (isPassword && this.#running.has(flight)) {
       await this.#running.idle(flight);
+      signal.throwIfAborted();
       return await this.check(name, item, authorization);
     }
     const ask = async (unwanted: AbortSignal): Promise<AccessAnswer> =>
@@ -263,10 +283,15 @@ export class Access {
 
   /** An upstream that does not answer takes nothing back: what was public is served within the stale limit. */
   async #orStale(name: Name, key: string, error: CodedError): Promise<AccessAnswer> {
-    if (!isPassing(error)) {
-      if (isDeniedElsewhere(error)) this.#notPublic(name, key);
-      throw error;
-    }
+    if (isDeniedElsewhere(error)) this.#notPublic(name, key);
+    const stale = isPassing(error) ? await this.#stale(name) : undefined;
+    if (stale === undefined) throw error;
+    return stale;
+  }
+
+  /** What was public, and may be served while the upstream says nothing. */
+  async #stale(name: Name): Promise<AccessAnswer | undefined> {
+    const key = shardKey(name.upstream, name.repository);
     const nowMs = this.#deps.nowMs();
     const own = this.#public.get(key, nowMs);
     // What others heard meanwhile counts more than an old memory; that counts where the record cannot be read.
@@ -276,7 +301,7 @@ export class Access {
     const recordedAgeMs = typeof recorded === 'number' ? this.#deps.dateMs() - recorded : undefined;
     const ageMs = isFresh || recorded === 'unreadable' ? ownAgeMs : recordedAgeMs;
     const staleLimitMs = this.#deps.upstreams.get(name.upstream).tags['stale-limit'];
-    if (ageMs === undefined || ageMs > Math.max(PUBLIC_MS, staleLimitMs)) throw error;
+    if (ageMs === undefined || ageMs > Math.max(PUBLIC_MS, staleLimitMs)) return undefined;
     return { verdict: 'public', ttlMs: STALE_TTL_MS };
   }
 

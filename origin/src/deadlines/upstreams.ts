@@ -4,7 +4,7 @@
  */
 
 // Registries: what clients read.
-/** The upstream may take this long for a tag when a record could be served instead. */
+/** The upstream may take this long for a tag, or for who may read, when what is on record could be served instead. */
 export const REVALIDATE_MS = 3_000;
 /** Once it began to answer, a manifest comes within this. */
 export const MANIFEST_BODY_MS = 5_000;

@@ -1,5 +1,6 @@
 import { CodedError } from '@sepia/base/errors';
 import { parseRepositoryName } from '@sepia/base/names/repository';
+import { until } from '@sepia/test-support/until';
 import type { Authorizer } from '@sepia/upstream/authenticator';
 import { DENIED_ELSEWHERE } from '@sepia/upstream/failure';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
@@ -13,6 +14,7 @@ import type { PublicRepositories } from '../../src/records/public-repositories.t
 const DATE_MS = 3_600_000;
 const MINUTE_MS = 60_000;
 const NAME = { upstream: 'up', repository: parseRepositoryName('team/app') };
+const BASIC = `Basic ${Buffer.from('ada:secret').toString('base64')}`;
 const ITEM = { kind: 'repository' } as const;
 const NOBODY = { challenge: () => ({ scheme: 'bearer', realm: 'http://up/token' }) } as unknown as Authorizer;
 
@@ -20,15 +22,19 @@ const NOBODY = { challenge: () => ({ scheme: 'bearer', realm: 'http://up/token' 
 class Bench {
   nowMs = 1_000_000;
   state: 'public' | 'private' | 'down' | 'refused' | 'closed-elsewhere' = 'public';
+  /** The upstream says nothing before this resolves. */
+  thinks: Promise<void> | undefined;
   /** What those get who show something, if not the same. */
   mine: Bench['state'] | undefined;
   recorded: Awaited<ReturnType<PublicRepositories['recall']>>;
+  recalls = 0;
   readonly asked = { nobody: 0, somebody: 0 };
   readonly access: Access;
 
   constructor() {
     const listTags = async ({ as }: { as: Authorizer }): Promise<unknown> => {
       this.asked[as === NOBODY ? 'nobody' : 'somebody'] += 1;
+      await this.thinks;
       const state = as === NOBODY ? this.state : (this.mine ?? this.state);
       if (state === 'down') throw new CodedError('BACKEND_DOWN');
       if (state === 'closed-elsewhere')
@@ -51,10 +57,14 @@ class Bench {
       publics: {
         note: () => undefined,
         forget: async () => undefined,
-        recall: async () => this.recorded,
+        recall: async () => {
+          this.recalls += 1;
+          return this.recorded;
+        },
       },
       nowMs,
       dateMs: () => this.nowMs + DATE_MS,
+      patienceMs: 1,
     } as unknown as ConstructorParameters<typeof Access>[0]);
   }
 
@@ -114,4 +124,30 @@ t.test('what another registry holds behind this one, and closes, is public no lo
   await t.rejects(bench.verdict(), { code: 'BACKEND_DOWN' });
   bench.state = 'down';
   await t.rejects(bench.verdict(), { code: 'BACKEND_DOWN' }, 'nor during an outage behind it');
+});
+
+t.test('what was public is served while the upstream hangs, and what it says at last counts', async (t) => {
+  const bench = new Bench();
+  t.equal(await bench.verdict(), 'public');
+  bench.nowMs += 6 * MINUTE_MS;
+  bench.recorded = bench.nowMs + DATE_MS - MINUTE_MS;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  bench.thinks = promise;
+  for (const authorization of [undefined, 'Bearer somebody', BASIC, BASIC])
+    t.equal(await bench.verdict(authorization), 'public');
+  t.same(bench.asked, { nobody: 2, somebody: 2 }, 'a password is shown once');
+  bench.state = 'private';
+  bench.recorded = undefined;
+  resolve();
+  t.equal(await bench.verdict(), 'challenge');
+});
+
+t.test('whom nothing lets in meanwhile waits for what a slow upstream says', async (t) => {
+  const bench = new Bench();
+  const { promise, resolve } = Promise.withResolvers<void>();
+  bench.thinks = promise;
+  const asked = bench.verdict();
+  await until(() => bench.recalls > 0, 'what is on record is looked for');
+  resolve();
+  t.equal(await asked, 'public');
 });
