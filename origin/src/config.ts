@@ -14,7 +14,7 @@ const DEADLINES = z
   .strictObject({
     'fetch-progress': duration({ least: '500ms', most: '1h' })
       .prefault('10s')
-      .describe('A fetch from an upstream that gets no byte for this long fails with 503.'),
+      .describe('A fetch from an upstream that gets less than 1 KiB in this time fails with 503.'),
     'first-byte': duration({ least: '500ms', most: MOST_FIRST_BYTE, because: 'members wait no longer' })
       .prefault('60s')
       .describe(

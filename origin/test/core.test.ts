@@ -262,7 +262,7 @@ t.test('pace: retries with growing pauses, ends without progress, lingers for re
   const hungry = { hungry: true, readers: 1, avoiding: false, thinking: false };
   t.equal(pace.tick(hungry, 11_000), 'go-on');
   t.equal(pace.tick(hungry, 11_300), 'late');
-  pace.progress(11_300);
+  pace.progress(1_024, 11_300);
   t.equal(pace.tick(hungry, 11_300), 'go-on');
   t.equal(pace.tick({ ...hungry, avoiding: true }, 12_000), 'stop-avoiding');
   pace.landed(12_000, true);

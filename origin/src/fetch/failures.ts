@@ -36,7 +36,7 @@ export function unwantedError(): CodedError {
   return new CodedError('NO_PEERS', { message: 'nobody reads it any more' });
 }
 
-/** Nothing came from the upstream for too long; `thinking`: it had not begun to answer. */
+/** Nothing came from the upstream for too long, or next to nothing; `thinking`: it had not begun to answer. */
 export function silentError(
   name: BlobName,
   options: Pick<FetchOptions, 'progressMs' | 'firstByteMs'>,
@@ -44,7 +44,7 @@ export function silentError(
 ): CodedError {
   const ms = thinking ? Math.max(options.progressMs, options.firstByteMs) : options.progressMs;
   return new CodedError('BACKEND_DOWN', {
-    message: `no byte from the upstream within ${ms / 1000} s`,
+    message: `nothing of use from the upstream within ${ms / 1000} s`,
     detail: { upstream: name.upstream, digest: name.digest },
   });
 }

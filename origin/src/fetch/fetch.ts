@@ -219,7 +219,7 @@ export class Fetch {
     const onBytes = (bytes: number): void => {
       came = true;
       this.#deps.onUpstreamBytes(bytes);
-      this.#pace.progress(this.#deps.nowMs());
+      this.#pace.progress(bytes, this.#deps.nowMs());
     };
     try {
       await part(signal, onBytes);

@@ -10,6 +10,15 @@ export function mediaTypeOf(answer: Pick<Answer, 'headers'>): string | undefined
   return type === '' ? undefined : type;
 }
 
+/**
+ * True for a web page that stands in for a registry, though it says 200: a load balancer's while nothing is behind it, or a login's.
+ * Registries call even their pages their own.
+ */
+export function isPage(answer: Pick<Answer, 'headers'>): boolean {
+  const isRegistry = header(answer, 'docker-distribution-api-version') !== undefined;
+  return mediaTypeOf(answer) === 'text/html' && !isRegistry;
+}
+
 /** `Content-Length` in bytes, if it is there and sound. */
 export function lengthOf(answer: Pick<Answer, 'headers'>): number | undefined {
   const text = header(answer, 'content-length') ?? '';

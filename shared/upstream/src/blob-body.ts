@@ -3,7 +3,8 @@ import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { bodyChunks } from '@sepia/http/bodies/body-chunks';
-import { blobSizeOf, partOf } from './answer-facts.ts';
+import { blobSizeOf, isPage, partOf } from './answer-facts.ts';
+import { flowing } from './bodies/flowing.ts';
 import { codingOf, contentOf } from './content-coding.ts';
 import { type Answer, discard, down, header } from './exchange.ts';
 import type { BlobStream, BlobWish, UpstreamBlob } from './queries.ts';
@@ -22,8 +23,8 @@ interface BodyFacts {
 /**
  * The bytes of a blob as they come from the upstream; may be read once. They are not checked against the digest:
  * whoever puts them together does that. Must be read to the end, broken out of, or destroyed: it holds a connection.
- * Iterating throws `BACKEND_DOWN` when the body is cut or silent too long, `UPSTREAM_LIES` when more bytes come
- * than announced, and the signal's reason when aborted.
+ * Iterating throws `BACKEND_DOWN` when the body is cut, silent too long or only trickles, `UPSTREAM_LIES` when more bytes
+ * come than announced, and the signal's reason when aborted.
  */
 export class BlobBody implements BlobStream {
   readonly #answer: Answer;
@@ -52,7 +53,7 @@ export class BlobBody implements BlobStream {
       const body: AsyncIterable<Uint8Array> = isEncoded
         ? contentOf(this.#answer)
         : bodyChunks(this.#answer.body);
-      for await (const chunk of body) {
+      for await (const chunk of flowing(this.#answer.url.host, body, { expectedBytes, peer })) {
         found += chunk.length;
         if (expectedBytes !== undefined && found > expectedBytes) {
           throw new CodedError('UPSTREAM_LIES', {
@@ -88,8 +89,8 @@ export class BlobBody implements BlobStream {
 /**
  * The blob, or the part of it, that an answer to a GET brings. A body that is encoded unasked is decoded and its size unknown, unless
  * its length is that of the blob: some stores call a compressed blob's own bytes so.
- * @throws {CodedError} `UPSTREAM_LIES` for another range than asked, `RANGE_INVALID` for one of the encoded bytes, or that is not
- * said: who asks for all of it may be told better
+ * @throws {CodedError} `BACKEND_DOWN` for a web page in its place, `UPSTREAM_LIES` for another range than asked, `RANGE_INVALID` for one of the
+ * encoded bytes, or that is not said: who asks for all of it may be told better
  */
 export function blobOf(
   answer: Answer,
@@ -105,6 +106,14 @@ export function blobOf(
       { headers: { ...answer.headers, 'content-encoding': undefined } },
       query.digest,
     );
+    const isOther = sentBytes !== undefined && query.sizeBytes !== undefined && sentBytes !== query.sizeBytes;
+    if (isOther && isPage(answer)) {
+      discard(answer);
+      throw new CodedError('BACKEND_DOWN', {
+        message: `${answer.url.host} sent a web page in place of the blob`,
+        detail: { ...facts, reason: 'page' },
+      });
+    }
     const isEncoded =
       coding !== undefined &&
       query.asSent !== true &&

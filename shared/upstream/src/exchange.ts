@@ -5,8 +5,8 @@ import { delay } from '@sepia/base/lifecycle';
 import { isOutOfFiles, outOfFiles } from '@sepia/base/system/open-files';
 import { request } from '@sepia/http/loaded/undici';
 import type { Dispatcher } from '@sepia/http/sockets';
-import { HICCUP_MS } from './deadlines/upstreams.ts';
-import type { RequestTurns, SlotGate } from './slot-gate.ts';
+import { ASIDE_MS, HICCUP_MS } from './deadlines/upstreams.ts';
+import type { BodyGate, RequestTurns, SlotGate } from './slot-gate.ts';
 
 /** One answer as it came; its slot is held until the body ended or was destroyed. */
 export interface Answer {
@@ -21,7 +21,7 @@ export type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
 
 export interface ExchangeDeps {
   readonly dispatcher: Dispatcher;
-  readonly gate: SlotGate;
+  readonly gate: SlotGate | BodyGate;
   /** Taken for each try, once a connection is free. */
   readonly turns?: RequestTurns | undefined;
   /** Lanes take turns at both; default: one for all. */
@@ -200,10 +200,18 @@ export function header(answer: Pick<Answer, 'headers'>, name: string): string | 
   return typeof value === 'string' ? value : value?.[0];
 }
 
-/** Lets go of a body that is not wanted: a short one is read to keep the connection, a long one is cut. */
+/** A body that is needed for nothing but words is cut where it does not end in time: until then its slot is held. */
+export function endSoon(answer: Answer): void {
+  const late = setTimeout(() => answer.body.destroy(), ASIDE_MS);
+  late.unref();
+  answer.body.once('close', () => clearTimeout(late));
+}
+
+/** Lets go of a body that is not wanted: a short one is read to keep the connection, a long one, or one that dawdles, is cut. */
 export function discard(answer: Answer): void {
   const isShort =
     answer.method === 'HEAD' || Number(header(answer, 'content-length') ?? Number.NaN) <= SHORT_BODY_BYTES;
-  if (isShort) answer.body.dump({ limit: Number.MAX_SAFE_INTEGER }).catch(ignoreFailure);
-  else answer.body.destroy();
+  if (!isShort) return void answer.body.destroy();
+  endSoon(answer);
+  answer.body.dump({ limit: Number.MAX_SAFE_INTEGER }).catch(ignoreFailure);
 }

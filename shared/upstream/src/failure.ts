@@ -2,7 +2,7 @@ import { CodedError, type ErrorCode, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { readLimited } from '@sepia/http/client';
 import { contentOf } from './content-coding.ts';
-import { type Answer, discard, header } from './exchange.ts';
+import { type Answer, discard, endSoon, header } from './exchange.ts';
 import { retryAfterOf } from './retry-after.ts';
 
 /** Answers of servers to a HEAD that was never built, or tried: they say nothing. */
@@ -120,6 +120,7 @@ async function errorBodyOf(answer: Answer): Promise<Said> {
     discard(answer);
     return {};
   }
+  endSoon(answer);
   try {
     const bytes = await readLimited(contentOf(answer), MAX_ERROR_BODY_BYTES, answer.url.host);
     const first = (

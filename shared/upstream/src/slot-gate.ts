@@ -19,6 +19,41 @@ export class SlotGate extends Slots {
   }
 }
 
+/** One slot in so many is left to small questions, as far as these are. */
+const SMALL_SHARE = 8;
+const MOST_SMALL = 4;
+
+/** As {@link SlotGate}, for bodies: they last, and leave some of its slots to questions that are answered at once. */
+export class BodyGate {
+  readonly #all: SlotGate;
+  readonly #bodies: SlotGate;
+
+  /** `options`: of the gate for all, which `all` is. */
+  constructor(all: SlotGate, options: GateOptions) {
+    this.#all = all;
+    const { slots } = options;
+    this.#bodies = new SlotGate({
+      ...options,
+      slots: slots - Math.min(MOST_SMALL, Math.floor(slots / SMALL_SHARE)),
+    });
+  }
+
+  /** As that of {@link SlotGate}. */
+  async acquire(signal: AbortSignal, lane: string | undefined): Promise<() => void> {
+    const release = await this.#bodies.acquire(signal, lane);
+    try {
+      const releaseAll = await this.#all.acquire(signal, lane);
+      return () => {
+        releaseAll();
+        release();
+      };
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+}
+
 /** Most requests that are sent at once, whatever the rate. */
 const MOST_AT_ONCE = 100;
 

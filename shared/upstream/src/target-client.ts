@@ -7,6 +7,7 @@ import { wholeBody } from '@sepia/http/bodies/whole-body';
 import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
 import type { Authenticator } from './authenticator.ts';
 import { Authority } from './authority.ts';
+import { flowing } from './bodies/flowing.ts';
 import { apiUrl } from './core/api-url.ts';
 import { NO_CHUNKS_MS, TARGET_CONNECT_MS, TARGET_HEADERS_MS, TARGET_READ_MS } from './deadlines/upstreams.ts';
 import { type Answer, discard, down, exchange, header, type Method } from './exchange.ts';
@@ -119,7 +120,7 @@ export class TargetClient {
     const tooLarge = (): CodedError =>
       new CodedError('UPSTREAM_LIES', { message: `a manifest of ${this.host} is larger than it may be` });
     try {
-      return await wholeBody(answer.body, MAX_MANIFEST_BYTES, tooLarge);
+      return await wholeBody(flowing(this.host, answer.body), MAX_MANIFEST_BYTES, tooLarge);
     } catch (error) {
       throwIfBug(error);
       signal.throwIfAborted();

@@ -3,6 +3,7 @@ import type { Logger } from '@sepia/base/log';
 import type { MemberDialling, ProxyAddress } from '@sepia/http/sockets';
 import type { TlsTexts } from '@sepia/http/tls/tls-texts';
 import type { BearerChallenge } from '@sepia/oci/www-authenticate';
+import { isPage } from './answer-facts.ts';
 import type { Authorizer, UpstreamChallenge } from './authenticator.ts';
 import { Authority, TOKEN_SLOTS } from './authority.ts';
 import { apiUrl } from './core/api-url.ts';
@@ -12,7 +13,7 @@ import { type Answer, discard, exchange, exchangeSmall } from './exchange.ts';
 import { failureOf, type Subject } from './failure.ts';
 import { follow } from './redirect.ts';
 import { MAX_SHARED_PAUSE_SECONDS, PauseBook, retryAfterOf } from './retry-after.ts';
-import { RequestTurns, SlotGate } from './slot-gate.ts';
+import { BodyGate, RequestTurns, SlotGate } from './slot-gate.ts';
 import { type Resolve, UpstreamSockets } from './sockets.ts';
 import type { GivenAnswer } from './token.ts';
 
@@ -87,6 +88,7 @@ export class Transport {
   readonly #options: TransportOptions;
   readonly #sockets: UpstreamSockets;
   readonly #gate: SlotGate;
+  readonly #bodyGate: BodyGate;
   readonly #turns: RequestTurns | undefined;
   readonly #authority: Authority;
   /** As the configured credentials say. */
@@ -102,7 +104,9 @@ export class Transport {
       connectTimeoutMs: options.connectTimeoutMs,
     });
     const { queueLimit, queueTimeoutMs: waitMs, perSecond, userAgent } = options;
-    this.#gate = new SlotGate({ slots: options.connections, queueLimit, waitMs });
+    const slots = { slots: options.connections, queueLimit, waitMs };
+    this.#gate = new SlotGate(slots);
+    this.#bodyGate = new BodyGate(this.#gate, slots);
     const { host } = deps.home.base;
     if (perSecond !== undefined)
       this.#turns = new RequestTurns({ perSecond, waitMs, upstream: deps.upstream, host });
@@ -128,7 +132,7 @@ export class Transport {
   }
 
   /**
-   * What `/v2/` itself asks for, or undefined where it lets everybody in: only a clear 200 says that.
+   * What `/v2/` itself asks for, or undefined where it lets everybody in: only a clear 200 says that, and none of a page.
    * @throws {CodedError} `BACKEND_DOWN`, `UPSTREAM_LIMITED` for every other answer, and none
    */
   async baseChallenge(signal: AbortSignal): Promise<UpstreamChallenge | undefined> {
@@ -139,7 +143,7 @@ export class Transport {
       signal,
     );
     discard(answer);
-    if (answer.status === 200) return undefined;
+    if (answer.status === 200 && !isPage(answer)) return undefined;
     if (answer.status !== 401) throw unclear(answer, this.#deps.upstream, this.#deps.nowMs());
     return this.#authority.asked(answer.headers['www-authenticate']);
   }
@@ -260,9 +264,10 @@ export class Transport {
       'user-agent': userAgent,
       ...(authorization === undefined ? {} : { authorization }),
     };
+    const isBody = call.kind === 'blob' && method === 'GET';
     const deps = {
       dispatcher: this.#sockets.for(url, 'redirect'),
-      gate: this.#gate,
+      gate: isBody ? this.#bodyGate : this.#gate,
       turns: url.origin === this.#deps.home.base.origin ? this.#turns : undefined,
       lane: subject?.repository ?? '',
       unwanted,
@@ -271,7 +276,7 @@ export class Transport {
     };
     const request = { url, method, headers, once: carriesPassword(authorization) };
     // Bodies of blobs are gone on with by whoever reads them.
-    const isSmall = call.kind !== undefined && (call.kind !== 'blob' || method === 'HEAD');
+    const isSmall = call.kind !== undefined && !isBody;
     return await (isSmall ? exchangeSmall : exchange)(deps, request, signal);
   }
 
@@ -307,7 +312,7 @@ function unclear(answer: Answer, upstream: string, nowMs: number): CodedError {
   const { status, url } = answer;
   const retryAfter = retryAfterOf(answer, nowMs);
   return new CodedError(status === 429 ? 'UPSTREAM_LIMITED' : 'BACKEND_DOWN', {
-    message: `${url.host} does not say who may come in: /v2/ answered ${status}`,
+    message: `${url.host} does not say who may come in: /v2/ answered ${status}${isPage(answer) ? ' with a web page' : ''}`,
     detail: {
       upstream,
       host: url.host,

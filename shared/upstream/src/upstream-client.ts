@@ -11,6 +11,7 @@ import type { BearerChallenge } from '@sepia/oci/www-authenticate';
 import { blobSizeOf, mediaTypeOf, nextQuery, statedLengthOf, tagsOf } from './answer-facts.ts';
 import type { Authorizer, UpstreamChallenge } from './authenticator.ts';
 import { blobOf } from './blob-body.ts';
+import { flowing } from './bodies/flowing.ts';
 import { caOf, defined, helpsToGet, homeOf, isHeadRefused, proxiesOf } from './client-setup.ts';
 import { contentOf } from './content-coding.ts';
 import type { ProxyEnvironment } from './core/proxy-choice.ts';
@@ -364,7 +365,7 @@ export class UpstreamClient {
         detail: { upstream: this.#name, limitBytes },
       });
     try {
-      return await wholeBody(body, limitBytes, tooLarge);
+      return await wholeBody(flowing(answer.url.host, body), limitBytes, tooLarge);
     } catch (error) {
       throwIfBug(error);
       if (signal.aborted) throw signal.reason;

@@ -176,3 +176,21 @@ t.test('what the store behind a redirect refuses says nothing about the registry
     t.equal(error.detail['status'], status);
   }
 });
+
+t.test(
+  'a web page in place of a blob is a registry that is away, and of a page that is the blob it is the blob',
+  async (t) => {
+    const upstream = await startUpstream(t);
+    const page = Buffer.from('<html>back soon</html>');
+    const [digest, paged] = [upstream.addBlob(repository, BYTES), upstream.addBlob(repository, page)];
+    const headers = { 'content-type': 'text/html; charset=utf-8', 'content-length': String(page.length) };
+    upstream.misbehave({ kind: 'blob', does: { type: 'status', status: 200, headers, body: String(page) } });
+    const client = clientOf(t, upstream.url);
+    const sizeBytes = BYTES.length;
+    await failure(client.getBlob({ repository, digest, sizeBytes }, soon()), 'BACKEND_DOWN');
+    const range = { start: 10 };
+    await failure(client.getBlob({ repository, digest, sizeBytes, range }, soon()), 'BACKEND_DOWN');
+    const { body } = await client.getBlob({ repository, digest: paged, sizeBytes: page.length }, soon());
+    t.ok(page.equals(await readAll(body)));
+  },
+);

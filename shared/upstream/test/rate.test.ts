@@ -4,7 +4,14 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
 import { RequestTurns } from '../src/slot-gate.ts';
-import { clientOf, failure, REPOSITORY as repository, soon, startUpstream } from './client-fixture.ts';
+import {
+  clientOf,
+  failure,
+  readAll,
+  REPOSITORY as repository,
+  soon,
+  startUpstream,
+} from './client-fixture.ts';
 
 const BYTES = Buffer.from('a blob');
 const FOR = { waitMs: 60_000, upstream: 'hub', host: 'hub.example.com' };
@@ -142,4 +149,30 @@ t.test('who goes on its way to a turn holds up nobody', async (t) => {
   mock.timers.tick(1_000);
   await settle();
   t.same(sent, ['first', 'next']);
+});
+
+t.test('bodies that last leave connections to small questions', async (t) => {
+  const upstream = await startUpstream(t);
+  const digest = upstream.addBlob(repository, BYTES);
+  upstream.misbehave({ kind: 'blob', method: 'GET', does: { type: 'stall', afterBytes: 1 } });
+  const client = clientOf(t, upstream.url, {
+    upstream: { 'max-connections': 8 },
+    options: { bodyTimeoutMs: 60_000 },
+  });
+  const gone = new AbortController();
+  const bodies = Array.from({ length: 9 }, () => client.getBlob({ repository, digest }, gone.signal));
+  const waiting = Promise.allSettled(bodies);
+  await until(() => upstream.requests('blob', 'GET').length >= 7, 'bodies have come as far as they do');
+  t.match(await client.headBlob({ repository, digest }, soon()), { sizeBytes: BYTES.length });
+  t.equal(upstream.requests('blob', 'GET').length, 7, 'no more than seven bodies');
+  const reason = new CodedError('TIMEOUT');
+  gone.abort(reason);
+  const outcomes = await waiting;
+  t.same(
+    outcomes.map(({ status }) => status),
+    [...Array.from({ length: 7 }, () => 'fulfilled'), 'rejected', 'rejected'],
+  );
+  upstream.behave();
+  const { body } = await client.getBlob({ repository, digest }, soon());
+  t.ok(BYTES.equals(await readAll(body)), 'what was held is free again');
 });

@@ -187,3 +187,13 @@ t.test('a wrong password of our own is shown less and less often, a new one at o
   password = USER.password;
   t.ok(await client.getManifest(V1, soon()));
 });
+
+t.test('a web page at /v2/ does not say that everybody may come in', async (t) => {
+  const upstream = await startUpstream(t);
+  const client = clientOf(t, upstream.url);
+  t.equal(await client.baseChallenge(soon()), undefined, 'the registry itself does');
+  const headers = { 'content-type': 'text/html' };
+  upstream.misbehave({ kind: 'base', does: { type: 'status', status: 200, headers, body: '<html>' } });
+  const error = await failure(client.baseChallenge(soon()), 'BACKEND_DOWN');
+  t.match(error.message, /answered 200 with a web page/);
+});

@@ -119,6 +119,20 @@ const ROWS: readonly Row[] = [
     check: isCut,
   },
   {
+    situation: 'single bytes in mid-body, then another connection brings the rest',
+    does: [{ what: { type: 'drip', afterBytes: MIB + MIB / 2 + 9, everyMs: 100 }, when: { times: 1 } }],
+    check: isRight,
+  },
+  {
+    situation: 'single bytes in mid-body, ever: cut',
+    does: [
+      { what: { type: 'drip', afterBytes: MIB + MIB / 2 + 9, everyMs: 100 } },
+      { what: { type: 'ignore-range' } },
+    ],
+    check: isCut,
+  },
+  deadEnd('sends headers and single bytes', { type: 'drip', afterBytes: 0, everyMs: 100 }),
+  {
     situation: 'the upstream is slow: waited for while it sends, headers first',
     does: [{ what: { type: 'slow', bytesPerSec: MIB / 3 } }],
     check: isRight,

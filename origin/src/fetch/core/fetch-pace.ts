@@ -6,9 +6,11 @@ import { advanceOf, errorWeight, type Failed, retryDelayMs } from './fetch-retry
 const MAX_CONFLICTS = 2;
 /** Connections in a row that sent bytes and were cut, none of which was new, until the fetch is given up. */
 const MAX_FUTILE = 8;
+/** Fewer bytes than this are no progress: they would come for days, and whoever waits for a piece would wait as long. */
+const LEAST_PROGRESS_BYTES = 1024;
 
 interface PaceOptions {
-  /** Longest time without a byte, in ms. */
+  /** Longest time without progress, in ms. */
   readonly progressMs: number;
   /** The same while the upstream thinks, in ms. */
   readonly firstByteMs: number;
@@ -56,6 +58,7 @@ export class FetchPace {
   #failures = 0;
   #futile = 0;
   #keptBytes = 0;
+  #newBytes = 0;
   #conflicts = 0;
 
   constructor(options: PaceOptions, nowMs: number) {
@@ -65,14 +68,20 @@ export class FetchPace {
     this.#busyAtMs = nowMs;
   }
 
-  /** Bytes came. */
-  progress(nowMs: number): void {
+  /** Bytes came; single ones are none until they are many. */
+  progress(bytes: number, nowMs: number): void {
+    this.#newBytes += bytes;
+    if (this.#newBytes >= LEAST_PROGRESS_BYTES) this.#progressed(nowMs);
+  }
+
+  #progressed(nowMs: number): void {
+    this.#newBytes = 0;
     this.#progressAtMs = nowMs;
   }
 
   /** A piece came that was missing: failures before it do not count any more. */
   landed(nowMs: number, fromSwarm: boolean): void {
-    this.#progressAtMs = nowMs;
+    this.#progressed(nowMs);
     this.#failures = 0;
     if (fromSwarm) this.#swarmAtMs = nowMs;
   }
@@ -86,7 +95,7 @@ export class FetchPace {
     this.#conflicts = 0;
     this.#futile = 0;
     this.#keptBytes = 0;
-    this.#progressAtMs = nowMs;
+    this.#progressed(nowMs);
   }
 
   readerLeft(nowMs: number): void {
@@ -133,7 +142,7 @@ export class FetchPace {
   /** Called often: `late` and `unwanted` end the fetch. */
   tick(facts: PaceFacts, nowMs: number): 'go-on' | 'stop-avoiding' | 'late' | 'unwanted' {
     if (!facts.hungry) {
-      this.#progressAtMs = nowMs;
+      this.#progressed(nowMs);
       if (facts.readers > 0) this.#busyAtMs = nowMs;
       return nowMs - this.#busyAtMs > this.#options.lingerMs ? 'unwanted' : 'go-on';
     }

@@ -20,7 +20,7 @@ function fetchOf(sizeBytes: number, brings: (missingBytes: number) => number, is
   let [nowMs, kept] = [0, 0];
   while (waits.length < 10_000) {
     const bytes = brings(isRanged ? sizeBytes - kept : sizeBytes);
-    if (bytes > 0) pace.progress(nowMs);
+    if (bytes > 0) pace.progress(bytes, nowMs);
     kept = isRanged ? kept + bytes : Math.max(kept, bytes);
     if (kept >= sizeBytes) break;
     const facts = { avoiding: false, came: bytes > 0, keptBytes: kept, missingBytes: sizeBytes - kept };

@@ -10,6 +10,10 @@ export const CONNECT_MS = 3_000;
 export const HEADERS_MS = 10_000;
 /** Longest silence of a body that has begun. */
 export const BODY_MS = 10_000;
+/** A body that only trickles is cut after this: another connection may be a better one. Sooner than a silent one, which may be thinking. */
+export const TRICKLE_MS = 5_000;
+/** What is said beside an answer, why it is an error or where it leads, comes within this, or is done without. */
+export const ASIDE_MS = 5_000;
 /** A request waits so long for a slot among those at one registry. */
 export const QUEUE_MS = 60_000;
 /** So many wait for turns as get one within this: who would wait longer is better told at once. */

@@ -16,6 +16,8 @@ export type Misbehaviour =
   | { readonly type: 'stall'; readonly afterBytes: number }
   /** Sends `afterBytes` of the body, and goes on when `until` is over: what is done meanwhile is done in the middle of it. */
   | { readonly type: 'hold'; readonly afterBytes: number; readonly until: Promise<void> }
+  /** Sends `afterBytes` of the body, then one byte after the other, each so much later. */
+  | { readonly type: 'drip'; readonly afterBytes: number; readonly everyMs: number }
   /** Never answers at all. */
   | { readonly type: 'silent' }
   /** Cuts the connection before any answer. */
@@ -135,6 +137,7 @@ export async function sendBody(
   const stopAt = Math.min(
     faults.get('cut')?.afterBytes ?? Infinity,
     faults.get('stall')?.afterBytes ?? Infinity,
+    faults.get('drip')?.afterBytes ?? Infinity,
   );
   const chunkBytes = faults.links.length > 0 ? SLOW_CHUNK_BYTES : CHUNK_BYTES;
   res.flushHeaders();
@@ -146,10 +149,27 @@ export async function sendBody(
     if (!(await writeChunk(res, chunk))) return;
     onSent(chunk.length);
   }
+  const drip = faults.get('drip');
+  if (bytes.length >= stopAt && drip !== undefined)
+    return await sendDrops(res, bytes.subarray(stopAt), drip.everyMs, onSent);
   if (bytes.length >= stopAt && faults.get('cut') !== undefined) req.socket.destroy();
   else if (bytes.length >= stopAt && faults.get('stall') !== undefined) return;
   else if (faults.get('wrong-length') !== undefined) req.socket.end();
   else res.end();
+}
+
+async function sendDrops(
+  res: ServerResponse,
+  bytes: Buffer,
+  everyMs: number,
+  onSent: (bytes: number) => void,
+): Promise<void> {
+  for (let at = 0; at < bytes.length; at++) {
+    await new Promise<void>((resolve) => setTimeout(resolve, everyMs));
+    if (!(await writeChunk(res, bytes.subarray(at, at + 1)))) return;
+    onSent(1);
+  }
+  res.end();
 }
 
 /** False when the client is gone. */
