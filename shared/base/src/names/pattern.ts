@@ -10,22 +10,24 @@ const MAX_STARS = 2;
 const MAX_WIDE_PARTS = 3;
 /** Names that the braces of a pattern may stand for. */
 const MAX_WAYS = 50;
-const PATTERN_CHARS = /^[\w./*?[\]{},!^-]+$/;
+const PATTERN_CHARS = /^[\w./*?[\]{},^-]+$/;
+/** Braces without others in them. */
+const BRACES = /\{([^{}]*)\}/;
 const OPTIONS = { dot: true, nonegate: true, noextglob: true, strictBrackets: true } as const;
 
 /** Tells whether a repository name or tag is meant. */
 export type NameMatcher = (name: string) => boolean;
 
 /**
- * A matcher of doublestar globs: `*` within one part of the path, `**` across parts (`a/**` is `a` and all below it),
- * `?`, `[abc]`, `{x,y}`. True if any of them matches. @throws {TypeError} for a pattern that {@link patternFault} refuses
+ * A matcher of doublestar globs: `*` within one part of the path, `**` for any number of parts (`a/**` is `a` and all below it),
+ * `?`, `[abc]`, `[^abc]`, `{x,y}`. True if any of them matches. @throws {TypeError} for a pattern that {@link patternFault} refuses
  */
 export function matcherOf(patterns: readonly string[]): NameMatcher {
   for (const pattern of patterns) {
     const fault = patternFault(pattern);
     if (fault !== undefined) throw new TypeError(`pattern "${pattern}" ${fault}`);
   }
-  const tests = patterns.map((pattern) => picomatch(pattern, OPTIONS));
+  const tests = patterns.flatMap(waysOf).map((way) => picomatch(way, OPTIONS));
   return (name) => tests.some((test) => test(name));
 }
 
@@ -33,15 +35,38 @@ export function matcherOf(patterns: readonly string[]): NameMatcher {
 export function patternFault(pattern: string): string | undefined {
   if (pattern === '') return 'is empty';
   if (pattern.length > MAX_PATTERN_CHARS) return `is longer than ${MAX_PATTERN_CHARS} characters`;
-  if (pattern.startsWith('/') || pattern.endsWith('/') || pattern.includes('//'))
-    return 'has an empty part: names neither begin nor end with a slash';
   if (pattern.startsWith('!')) return 'is negated: the first match wins, so put exceptions before the rule';
+  if (pattern.includes('!')) return 'has a ! in it: write [^abc] for any character but these';
   if (!PATTERN_CHARS.test(pattern)) return 'has characters that no name has';
   if (count(pattern, '{') !== count(pattern, '}')) return 'has a brace that is not closed';
+  if (/\{[^{}]*\.\.[^{}]*\}/.test(pattern)) return 'has a range in braces: write [1-3], or name each';
   const stars = starFault(pattern);
   if (stars !== undefined) return stars;
+  return waysOf(pattern)
+    .map(wayFault)
+    .find((fault) => fault !== undefined);
+}
+
+/** The patterns that one with braces stands for: each then means what it means alone, `{a/**,b}` both `a` and what is below it. */
+function waysOf(pattern: string): string[] {
+  const found = BRACES.exec(pattern);
+  if (found === null) return [pattern];
+  const [braces, inside = ''] = found;
+  const [before, after] = [pattern.slice(0, found.index), pattern.slice(found.index + braces.length)];
+  return [...new Set(inside.split(',').flatMap((one) => waysOf(`${before}${one}${after}`)))];
+}
+
+/** What no name could match is a slip, and so is what means less than it looks like. */
+function wayFault(way: string): string | undefined {
+  const parts = way.split('/');
+  if (parts.includes('')) return 'has an empty part: names neither begin nor end with a slash';
+  if (/[{}]/.test(way)) return 'has a brace that is not closed';
+  if (parts.some((part) => part.startsWith('.')))
+    return 'has a part that begins with a dot, as no name does: * alone stands for any characters';
+  if (parts.some((part) => part !== '**' && part.includes('**')))
+    return 'has ** beside other characters: it stands for whole parts; write * within one';
   try {
-    picomatch.makeRe(pattern, { ...OPTIONS, debug: true });
+    picomatch.makeRe(way, { ...OPTIONS, debug: true });
     return undefined;
   } catch (error) {
     throwIfBug(error);

@@ -12,6 +12,12 @@ t.test('doublestar globs', async (t) => {
     ['team/**', ['team', 'team/app', 'team/a/b']],
     ['**/b', ['team/a/b']],
     ['{library,team}/*', ['team/app', 'library/nginx']],
+    ['{library,team/a}/**', ['team/a/b', 'library/nginx']],
+    ['{team/**,app}', ['app', 'team', 'team/app', 'team/a/b']],
+    ['team{,/app}', ['team', 'team/app']],
+    ['{v{1,2},app}', ['app', 'v1']],
+    ['{app}', ['app']],
+    ['[^vl]*', ['app', 'team']],
     ['v[0-9]*', ['v1', 'v1.2']],
     ['v?', ['v1']],
     ['team/app', ['team/app']],
@@ -36,10 +42,27 @@ t.test('what is no pattern is refused', async (t) => {
     'a\\b',
     'é',
     '[z-a]',
+    '}a{',
+    '{a,}/b',
+    '^a!b',
   ])
     t.type(patternFault(bad), 'string', bad);
   t.type(patternFault('a'.repeat(256)), 'string');
   t.throws(() => matcherOf(['a[']), TypeError);
+});
+
+t.test('what would mean another thing than it looks like is refused, and says what to write', async (t) => {
+  for (const [bad, message] of [
+    ['!team/**', /put exceptions before the rule/],
+    ['[!s]ecret/**', /write \[\^abc\]/],
+    ['team/**-secret', /\*\* beside other characters/],
+    ['**.x', /\*\* beside other characters/],
+    ['{a**,b}', /\*\* beside other characters/],
+    ['.*', /begins with a dot/],
+    ['team/.*', /begins with a dot/],
+    ['v{1..20}', /range in braces/],
+  ] as const)
+    t.match(patternFault(bad), message, bad);
 });
 
 t.test('any text is a pattern or refused; a name without wildcards means itself', async () => {
