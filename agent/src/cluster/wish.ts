@@ -1,3 +1,4 @@
+import { MAX_BLOB_BYTES } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import { rangeWish } from '@sepia/oci/range';
 
@@ -11,7 +12,8 @@ export interface Wish {
 export function wishOf(range: string, sizeBytes: number | undefined): Wish {
   const wish = rangeWish(range, sizeBytes);
   if (wish.want === 'all') return { all: true };
-  return wish.start === undefined
+  // Behind the end of every blob no piece is: what asks for it learns so once the size is known.
+  return wish.start === undefined || wish.start >= MAX_BLOB_BYTES
     ? { all: false }
     : { all: false, piece: Math.floor(wish.start / PIECE_BYTES) };
 }

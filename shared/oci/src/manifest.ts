@@ -103,11 +103,10 @@ const NOTHING = {
 
 function namedBy(root: Record<string, unknown>): Omit<ParsedManifest, 'mediaType' | 'isGuessed'> {
   const subject = root['subject'];
-  const config = entries(
-    root['config'] === undefined || root['config'] === null ? [] : [root['config']],
-    'config',
-    'config',
-  );
+  const config =
+    root['config'] === undefined || root['config'] === null
+      ? []
+      : [entryOf(root['config'], 'config', 'config')];
   const descriptors = [
     ...config,
     ...entries(root['layers'] ?? [], 'layers', 'layer'),
@@ -118,9 +117,7 @@ function namedBy(root: Record<string, unknown>): Omit<ParsedManifest, 'mediaType
   return {
     descriptors,
     subject:
-      subject === undefined || subject === null
-        ? undefined
-        : entries([subject], 'subject', 'child')[0]?.digest,
+      subject === undefined || subject === null ? undefined : entryOf(subject, 'subject', 'child').digest,
     artifactType: artifactTypeOf(root['artifactType']) ?? config[0]?.mediaType,
     annotations: withAnnotations(root['annotations']).annotations,
   };
@@ -189,19 +186,20 @@ function isDeeperThan(bytes: Uint8Array, limit: number): boolean {
 function entries(list: unknown, field: string, kind: Descriptor['kind']): Descriptor[] {
   if (!Array.isArray(list)) throw syntax(`${field} is not a list`);
   if (list.length > MAX_ENTRIES) throw syntax(`${field} names more than ${MAX_ENTRIES} entries`);
-  return list.map((entry: unknown, index) => {
-    const { digest, size, mediaType } = (entry ?? {}) as Record<string, unknown>;
-    if (typeof digest !== 'string' || !isDigest(digest))
-      throw syntax(`${field}[${index}].digest is not valid`);
-    if (!Number.isSafeInteger(size) || (size as number) < 0)
-      throw syntax(`${field}[${index}].size is not valid`);
-    const said = typeof mediaType === 'string' ? mediaType : '';
-    if (said.length > MAX_TYPE_CHARS) throw syntax(`${field}[${index}].mediaType is too long`);
-    const foreign = said.includes('.foreign.') || said.includes('.nondistributable.');
-    const type = mediaTypeIn(said) ?? 'application/octet-stream';
-    const isBlob = kind === 'child' && NO_MANIFESTS.some((known) => type.startsWith(known));
-    return { digest, sizeBytes: size as number, mediaType: type, foreign, kind: isBlob ? 'layer' : kind };
-  });
+  return list.map((entry: unknown, index) => entryOf(entry, `${field}[${index}]`, kind));
+}
+
+/** `at`: where it stands, for messages. */
+function entryOf(entry: unknown, at: string, kind: Descriptor['kind']): Descriptor {
+  const { digest, size, mediaType } = (entry ?? {}) as Record<string, unknown>;
+  if (typeof digest !== 'string' || !isDigest(digest)) throw syntax(`${at}.digest is not valid`);
+  if (!Number.isSafeInteger(size) || (size as number) < 0) throw syntax(`${at}.size is not valid`);
+  const said = typeof mediaType === 'string' ? mediaType : '';
+  if (said.length > MAX_TYPE_CHARS) throw syntax(`${at}.mediaType is too long`);
+  const foreign = said.includes('.foreign.') || said.includes('.nondistributable.');
+  const type = mediaTypeIn(said) ?? 'application/octet-stream';
+  const isBlob = kind === 'child' && NO_MANIFESTS.some((known) => type.startsWith(known));
+  return { digest, sizeBytes: size as number, mediaType: type, foreign, kind: isBlob ? 'layer' : kind };
 }
 
 function artifactTypeOf(value: unknown): string | undefined {

@@ -50,6 +50,9 @@ export function parseRange(header: string | undefined, sizeBytes: number): Range
   return { type: 'single', range: ranges[0]!, openEnded };
 }
 
+/** The first of the ranges is a suffix: where it begins only the size tells. */
+const SUFFIX_FIRST = /^\s*bytes\s*=[\s,]*-/i;
+
 /** What a request reads of a blob: all of it, or ranges, of which the first begins at `start` where that can be told. */
 export type RangeWish =
   | { readonly want: 'all' }
@@ -61,14 +64,12 @@ export type RangeWish =
  * @throws {CodedError} `REQUEST_INVALID` as {@link parseRange}
  */
 export function rangeWish(header: string, sizeBytes?: number): RangeWish {
-  if (header === '') return { want: 'all' };
-  const suffix = /^bytes\s*=\s*-(\d{1,15})$/i.exec(header.trim());
-  if (suffix !== null && sizeBytes === undefined) return { want: 'ranges' };
   try {
     const asked = parseRange(header, sizeBytes ?? Number.MAX_SAFE_INTEGER);
     if (asked.type === 'whole' || (asked.type === 'single' && asked.openEnded)) return { want: 'all' };
     const { start } = asked.type === 'single' ? asked.range : asked.ranges[0]!;
-    return { want: 'ranges', start };
+    const isFromEnd = sizeBytes === undefined && SUFFIX_FIRST.test(header);
+    return isFromEnd ? { want: 'ranges' } : { want: 'ranges', start };
   } catch (error) {
     if (!isCoded(error, 'RANGE_INVALID')) throw error;
     return { want: 'ranges' };

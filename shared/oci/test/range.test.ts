@@ -73,6 +73,11 @@ t.test('what a request wants before the blob is looked for', async (t) => {
   t.same(rangeWish('bytes=7-9'), { want: 'ranges', start: 7 });
   t.same(rangeWish('bytes=7-9,1-2'), { want: 'ranges', start: 7 });
   t.same(rangeWish('bytes=-51'), { want: 'ranges' }, 'a suffix needs the size');
+  t.same(rangeWish('bytes=-5,0-1'), { want: 'ranges' }, 'nor does another range say where it begins');
+  t.same(rangeWish('bytes=, -5,0-1'), { want: 'ranges' });
+  t.same(rangeWish('bytes=3-4,-5'), { want: 'ranges', start: 3 });
+  t.same(rangeWish('bytes=-0'), { want: 'ranges' });
+  t.same(rangeWish('bytes=-5,0-1', 1_000), { want: 'ranges', start: 995 });
   t.same(rangeWish('bytes=-51', 1_000), { want: 'ranges', start: 949 });
   t.same(rangeWish('bytes=7-9', 5), { want: 'ranges' }, 'outside of the blob: nothing is fetched');
 });
