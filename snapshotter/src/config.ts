@@ -1,14 +1,22 @@
 import { CACHE_KEYS, COMMON_KEYS, SCRUB_KEYS } from '@sepia/base/config/member-keys';
 import { baseUrl, duration, hostPort, pathText } from '@sepia/base/config/units';
+import { isRepositoryName } from '@sepia/base/names/repository';
 import { z } from 'zod';
 
 const LOCAL_LAYER = z.strictObject({
   index: pathText().describe('Index file of the layer, made on this machine by "sepia lazy index".'),
   image: z
     .string()
-    .regex(/^[^/\s]+\/[^\s]+$/, 'is not like registry.example/app')
+    .refine(isHome, {
+      message: 'is not a host and a repository, without a tag, as registry.example/team/app',
+    })
     .describe('Host and repository that the layer is read from, through the agent.'),
 });
+
+function isHome(text: string): boolean {
+  const [, repository] = /^[^/\s]+\/(.*)$/.exec(text) ?? [];
+  return repository !== undefined && isRepositoryName(repository);
+}
 
 /** Config file of a snapshotter. */
 export const SNAPSHOTTER_CONFIG = z.strictObject({

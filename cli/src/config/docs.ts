@@ -9,8 +9,9 @@ Made from the schemas by \`./sepia config --docs > docs/config.md\`; a test fail
 
 Every role reads one YAML file: \`sepia ROLE --config FILE\`. An unknown key, a bad unit or an impossible pair stops the
 start with one line that names file and key. \`./sepia config ROLE\` prints a file to begin with,
-\`./sepia config check FILE\` checks one. Paths are relative to the file that names them. Sizes are \`512MiB\`, \`10GiB\`
-or a number of bytes; durations \`500ms\`, \`5s\`, \`2m\`, \`1h\`.
+\`./sepia config check FILE\` checks one. Paths are relative to the file that names them. A size is a number of bytes, or a number and
+a unit (\`512MiB\`, \`1.5GiB\`, \`10GB\`: B, KiB to TiB, KB to TB); a duration a number and a unit (\`500ms\`, \`5s\`, \`2m\`, \`1h\`, \`7d\`).
+Globs stand in quotes, for \`*\` means something else to YAML; what they mean says [build-index.md](build-index.md#policies).
 `;
 
 /** The text of `docs/config.md`. */

@@ -63,11 +63,16 @@ function valuesOf(shape: Shape): string {
   if (shape.anyOf?.some((one) => one.const !== undefined)) return shape.anyOf.map(valuesOf).join(', ');
   if (shape.anyOf !== undefined) return `size${shape.range ?? ''}`;
   if (Array.isArray(shape.type)) return `duration${shape.range ?? ''}`;
-  if (shape.type === 'object')
-    return typeof shape.additionalProperties === 'object' ? 'map of sections' : 'section';
+  if (shape.type === 'object') return mapOf(shape.additionalProperties) ?? 'section';
   if (shape.type === 'integer' || shape.type === 'number')
     return `${shape.type === 'integer' ? 'whole number' : 'number'}${rangeOf(shape)}`;
   return shape.type === 'boolean' ? 'true, false' : 'text';
+}
+
+/** What stands below names that the writer chooses; undefined where the keys are known. */
+function mapOf(inner: Shape['additionalProperties']): string | undefined {
+  if (typeof inner !== 'object') return undefined;
+  return inner.type === 'object' ? 'map of sections' : `map of ${valuesOf(inner)}`;
 }
 
 function rangeOf({ minimum, maximum }: Shape): string {

@@ -1,9 +1,9 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { loadConfig } from '@sepia/base/config/load';
 import { CodedError } from '@sepia/base/errors';
-import { tryParse } from '@sepia/base/failure';
 import { isObject } from '@sepia/base/json/plain-object';
-import { parse } from 'yaml';
+import { z } from 'zod';
 import type { Role } from './plan.ts';
 
 type Keys = Readonly<Record<string, unknown>>;
@@ -26,11 +26,7 @@ const RESERVED = new Set([
 export function overridesOf(root: string, role: Role): Keys {
   const file = join(root, 'overrides', `${role}.yaml`);
   if (!existsSync(file)) return {};
-  const read = tryParse<unknown>(() => parse(readFileSync(file, 'utf8')));
-  if (!read.ok)
-    throw new CodedError('CONFIG_INVALID', { message: `${file}: is not valid YAML`, cause: read.cause });
-  const { value } = read;
-  if (value === null) return {};
+  const value = loadConfig(file, z.unknown());
   if (!isObject(value)) throw new CodedError('CONFIG_INVALID', { message: `${file}: is not a list of keys` });
   const reserved = Object.keys(value).find((key) => RESERVED.has(key));
   if (reserved !== undefined)

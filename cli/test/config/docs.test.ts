@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { checkConfig } from '@sepia/base/config/load';
+import { DOCUMENT_SCHEMA } from '@sepia/cluster/document';
 import t from 'tap';
 import { parse } from 'yaml';
 import { defaultConfig } from '../../src/config/default-config.ts';
@@ -42,6 +43,7 @@ t.test('every key says what it means', async (t) => {
   };
   for (const role of ROLES)
     for (const key of configKeys(await roleSchema(role))) walk(key, `${role}: ${key.name}`);
+  for (const key of configKeys(DOCUMENT_SCHEMA)) walk(key, `cluster document: ${key.name}`);
 });
 
 t.test('default config is written where files are', async (t) => {

@@ -27,10 +27,14 @@ t.test('overrides/ROLE.yaml: absent, empty, wrong', async (t) => {
   t.same(overridesOf(root, 'agent'), {}, 'of another role');
   for (const [text, message] of [
     ['- a\n', /not a list of keys/],
-    ['a: [', /not valid YAML/],
+    ['a: [', /proxy\.yaml: line 1, key a: /],
+    ['log:\n\tlevel: info\n', /proxy\.yaml: line 2, key level: a tab stands before it/],
     ['listen: 127.0.0.1:1\n', /listen: is decided by/],
   ] as const) {
     write(text);
     t.throws(() => overridesOf(root, 'proxy'), { code: 'CONFIG_INVALID', message });
   }
+  mkdirSync(join(root, 'overrides', 'agent.yaml'));
+  const message = /agent\.yaml: cannot be read \(EISDIR\)/;
+  t.throws(() => overridesOf(root, 'agent'), { code: 'CONFIG_INVALID', message });
 });

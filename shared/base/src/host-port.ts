@@ -8,7 +8,7 @@ export interface HostPort {
 export function parseHostPort(text: string): HostPort | undefined {
   const found = /^(?:\[([0-9a-fA-F:]+)\]|([^:[\]/\s]+)):(\d{1,5})$/.exec(text);
   const port = Number(found?.[3]);
-  if (found === null || port > 65_535) return undefined;
+  if (found === null || port > 65_535 || !URL.canParse(`http://${text}`)) return undefined;
   return { host: (found[1] ?? found[2])!, port };
 }
 

@@ -21,6 +21,10 @@ t.test('host:port in its forms', async (t) => {
     'a/b:1',
     'a:-1',
     'a:123456',
+    '[::::]:1',
+    '[fe80::1%eth0]:1',
+    '999.1.1.1:1',
+    'a%b:1',
   ]) {
     t.equal(parseHostPort(bad), undefined, bad);
   }

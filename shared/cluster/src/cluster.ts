@@ -1,6 +1,6 @@
 import { CodedError } from '@sepia/base/errors';
 import type { NamedUpstream } from '@sepia/base/names/upstream-name';
-import type { ClusterDocument, Member, MemberRole, Upstream } from './document.ts';
+import { type ClusterDocument, hostsOf, type Member, type MemberRole, type Upstream } from './document.ts';
 import { foundingMembership, type Membership, ownershipOf, owningIds, shardOf } from './membership.ts';
 import { type Ownership, ownersOf, type Shard } from './ring.ts';
 import { takesPushes } from './write-back.ts';
@@ -29,19 +29,10 @@ export class Cluster {
     this.#document = document;
     this.#members = new Map(document.members.map((member) => [member.id, member]));
     this.#furtherUrls = furtherUrlsOf(document.members);
-    const proxyHosts = document.members
-      .filter((member) => member.role === 'proxy')
-      .flatMap((member) => member.urls.map(hostOf));
+    const named = hostsOf(document);
     this.upstreams = document.upstreams.map((upstream, index) => ({
       ...upstream,
-      hosts: [
-        ...new Set([
-          upstream.name,
-          ...(upstream.url === undefined ? [] : [hostOf(upstream.url)]),
-          ...upstream.hosts,
-          ...(index === 0 ? proxyHosts : []),
-        ]),
-      ],
+      hosts: named[index]!.hosts,
     }));
   }
 
@@ -167,8 +158,4 @@ export function shardKey(upstream: string, repository: string): string {
 function furtherUrlsOf(members: readonly Member[]): Map<string, readonly string[]> {
   const several = members.filter(({ urls }) => urls.length > 1);
   return new Map(several.map(({ urls: [first, ...further] }) => [new URL(first!).origin, further]));
-}
-
-function hostOf(url: string): string {
-  return new URL(url).host;
 }

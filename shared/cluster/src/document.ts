@@ -11,8 +11,9 @@ import {
 } from '@sepia/base/config/units';
 import { inOneSpelling, isEverywhere } from '@sepia/base/host-port';
 import { patterns } from '@sepia/base/names/pattern';
+import { upstreamOfHost } from '@sepia/base/names/upstream-name';
 import { z } from 'zod';
-import { ACCOUNTS_SCHEMA } from './accounts-document.ts';
+import { ACCOUNTS_SCHEMA, checkAccess } from './accounts-document.ts';
 import { BACKEND, checkBackend, MAX_CONNECTIONS } from './backend-keys.ts';
 import { CONVERSION_RULE, checkConversions } from './conversion-rule.ts';
 import { REACH_KEYS } from './reach-keys.ts';
@@ -46,7 +47,7 @@ export const UPSTREAM_SCHEMA = z
       .optional()
       .describe('Its registry, with the path before /v2/ if it has one; left out for mode none.'),
     hosts: hostList().describe(
-      'Further `ns` values it answers to: hosts, with port or not; localhost, 127.0.0.1 and [::1] are one.',
+      'Further `ns` values it answers to, beside its name and the host of its url: hosts, with port or not; localhost, 127.0.0.1 and [::1] are one.',
     ),
     mode: z
       .enum(UPSTREAM_MODES)
@@ -126,22 +127,43 @@ export const UPSTREAM_SCHEMA = z
 
 /** One member; kept by the origins in the membership too. */
 export const MEMBER_SCHEMA = z.strictObject({
-  id: z.string().regex(MEMBER_ID, 'is not an id'),
-  role: z.enum(['origin', 'tracker', 'proxy']),
+  id: z
+    .string()
+    .regex(MEMBER_ID, 'is not an id: lower-case letters, digits, dots, dashes, at most 64')
+    .describe('Id of the member, for good: what an origin keeps goes by it.'),
+  role: z
+    .enum(['origin', 'tracker', 'proxy'])
+    .describe('What it is; agents, accelerators and snapshotters are not named here.'),
   urls: z.array(baseUrl()).min(1).describe('Addresses of its HTTP listener, tried in order.'),
   peers: z.array(hostPort()).default([]).describe('Addresses of its swarm ports (origins).'),
   zone: zoneName().optional().describe('Zone of its swarm ports, as nodes are told: the one of its config.'),
-  weight: z.number().positive().max(1000).default(1),
-  state: z.enum(['active', 'draining', 'joining']).default('active'),
+  weight: z
+    .number()
+    .positive()
+    .max(1000)
+    .default(1)
+    .describe(
+      'How much an origin keeps, compared with the others: above 0, up to 1000. Of one that keeps content `sepia ring` alone changes it.',
+    ),
+  state: z
+    .enum(['active', 'draining', 'joining'])
+    .default('active')
+    .describe('draining: an origin that owns nothing any more; joining counts as active. As weight.'),
 });
 
 /** The cluster document; docs are made from it. */
 export const DOCUMENT_SCHEMA = z
   .strictObject({
-    version: z.number().int().min(1),
-    members: z.array(MEMBER_SCHEMA),
+    version: z
+      .number()
+      .int()
+      .min(1)
+      .describe(
+        'Number of this document, higher with each change: garbage is collected only where all origins have the same.',
+      ),
+    members: z.array(MEMBER_SCHEMA).describe('Origins, trackers and proxies of the cluster.'),
     upstreams: z.array(UPSTREAM_SCHEMA).min(1).describe('The first is the default.'),
-    policies: POLICIES.prefault({}),
+    policies: POLICIES.prefault({}).describe('What holds in the whole cluster.'),
     replication: z
       .array(REPLICATION_RULE)
       .max(100)
@@ -159,31 +181,7 @@ export const DOCUMENT_SCHEMA = z
   .superRefine((document, ctx) => {
     checkReplication(document, ctx);
     checkConversions(document, ctx);
-    for (const [index, upstream] of document.upstreams.entries())
-      if (upstream.access === 'accounts' && document.accounts === undefined)
-        ctx.addIssue({
-          code: 'custom',
-          path: ['upstreams', index, 'access'],
-          message: 'accounts needs the section accounts in this document',
-        });
-      else if (
-        upstream.mode === 'write-back' &&
-        upstream.access === undefined &&
-        document.accounts === undefined
-      )
-        ctx.addIssue({
-          code: 'custom',
-          path: ['upstreams', index, 'access'],
-          message:
-            'in mode write-back without accounts whoever reaches a member reads all that the own credentials open, and pushes: configure accounts, or write access: cluster if that is meant',
-        });
-    for (const [index, rule] of (document.accounts?.rules ?? []).entries())
-      if (rule.upstream !== undefined && !document.upstreams.some(({ name }) => name === rule.upstream))
-        ctx.addIssue({
-          code: 'custom',
-          path: ['accounts', 'rules', index, 'upstream'],
-          message: `there is no upstream ${rule.upstream}`,
-        });
+    checkAccess(document, ctx);
     if (document.policies.encryption === 'on' || document.policies.encryption === 'require')
       for (const [index, { urls }] of document.members.entries())
         if (urls.some((url) => url.startsWith('https:')))
@@ -200,20 +198,60 @@ export const DOCUMENT_SCHEMA = z
     }
     for (const { path, message } of addressFaults(document.members))
       ctx.addIssue({ code: 'custom', path: ['members', ...path], message });
-    const hosts = new Map<string, string>();
-    for (const upstream of document.upstreams) {
-      for (const host of new Set([upstream.name, ...upstream.hosts])) {
-        const other = hosts.get(inOneSpelling(host));
-        if (other !== undefined)
-          ctx.addIssue({
-            code: 'custom',
-            path: ['upstreams'],
-            message: `host ${host} belongs to ${other} and ${upstream.name}`,
-          });
-        hosts.set(inOneSpelling(host), upstream.name);
-      }
-    }
+    checkHosts(document, ctx);
   });
+
+interface Named {
+  readonly members: readonly Member[];
+  readonly upstreams: readonly Upstream[];
+}
+
+/**
+ * Every `ns` value that each upstream answers to: its name, the host of its url, its hosts; the first one's also those of the
+ * proxies. Where two answer to the same, the first does.
+ */
+export function hostsOf({ members, upstreams }: Named): { name: string; hosts: string[] }[] {
+  const proxies = members.filter(({ role }) => role === 'proxy').flatMap(({ urls }) => urls.flatMap(hostOf));
+  return upstreams.map(({ name, url, hosts }, index) => ({
+    name,
+    hosts: [
+      ...new Set([
+        name,
+        ...(url === undefined ? [] : hostOf(url)),
+        ...hosts,
+        ...(index === 0 ? proxies : []),
+      ]),
+    ],
+  }));
+}
+
+function hostOf(url: string): string[] {
+  return URL.canParse(url) ? [new URL(url).host] : [];
+}
+
+/** What an upstream is told to answer to leads to it: nobody is told otherwise, as of two names of Docker Hub. */
+function checkHosts(document: Named, ctx: z.RefinementCtx): void {
+  const all = hostsOf(document);
+  const taken = new Map<string, string>();
+  for (const [index, { name, hosts }] of document.upstreams.entries())
+    for (const host of new Set([name, ...hosts])) {
+      const other = taken.get(inOneSpelling(host));
+      taken.set(inOneSpelling(host), name);
+      const first = upstreamOfHost(host, all)?.name;
+      if (other !== undefined)
+        ctx.addIssue({
+          code: 'custom',
+          path: ['upstreams'],
+          message: `host ${host} belongs to ${other} and ${name}`,
+        });
+      else if (first !== name)
+        ctx.addIssue({
+          code: 'custom',
+          path: ['upstreams', index, 'hosts'],
+          message: `${host} leads to ${first}, which stands before ${name} and answers to it too`,
+        });
+    }
+}
 
 /** An address of a member that leads nobody to it. */
 export interface AddressFault {

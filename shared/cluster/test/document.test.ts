@@ -123,6 +123,24 @@ t.test('what is wrong is named', async (t) => {
       /upstreams: host harbor belongs to harbor and harbor/,
     ],
     [
+      {
+        upstreams: [
+          { ...HARBOR, url: 'https://r.example.com' },
+          { ...LOCAL, hosts: ['R.example.com'] },
+        ],
+      },
+      /upstreams\.1\.hosts: R\.example\.com leads to harbor, which stands before local/,
+    ],
+    [
+      {
+        upstreams: [
+          { ...HARBOR, hosts: ['docker.io'] },
+          { ...LOCAL, hosts: ['registry-1.docker.io'] },
+        ],
+      },
+      /upstreams\.1\.hosts: registry-1\.docker\.io leads to harbor/,
+    ],
+    [
       { upstreams: [HARBOR, { ...LOCAL, hosts: ['Registry.Example.Com'] }] },
       /host Registry\.Example\.Com belongs to harbor and local/,
     ],

@@ -100,9 +100,12 @@ function issuesText(issues: readonly z.core.$ZodIssue[]): string {
 function issueText(issue: z.core.$ZodIssue): string {
   const path = issue.path.map(String).join('.');
   if (issue.code === 'unrecognized_keys') {
-    const keys = issue.keys.map((key) => (path === '' ? key : `${path}.${key}`)).join(', ');
-    return `unknown key ${keys}; see docs/config.md for the keys`;
+    const keys = issue.keys.slice(0, MOST_ISSUES).map((key) => (path === '' ? key : `${path}.${key}`));
+    const more = issue.keys.length - keys.length;
+    return `unknown key ${keys.join(', ')}${more > 0 ? ` and ${more} more` : ''}; see docs/config.md for the keys`;
   }
+  if (issue.code === 'invalid_type' && issue.input === null)
+    return `${path}: is empty (${issue.expected}); write something, or leave the key out`;
   if (issue.code === 'invalid_type' && issue.input === undefined)
     return `${path}: is missing (${issue.expected})`;
   return `${path === '' ? '(root)' : path}: ${issue.message}`;

@@ -23,6 +23,9 @@ const TIME_UNITS: Readonly<Record<string, number>> = {
 
 const SIZE_TEXT = 'write 512MiB, 10GiB or a number of bytes';
 const DURATION_TEXT = 'write 500ms, 5s, 2m or 1h';
+/** What stands for nothing in each. */
+const NO_BYTES = '0';
+const NO_TIME = '0s';
 
 /** Bytes from `512`, `64KiB`, `10GiB`, `3GB`; undefined if malformed. */
 export function parseBytes(text: string): number | undefined {
@@ -58,10 +61,10 @@ interface Bounds {
 
 /** Config value in bytes, e.g. `10GiB`. */
 export function bytes(bounds: Bounds): z.ZodType<number> {
-  const check = boundsCheck(bounds, parseBytes);
+  const check = boundsCheck(bounds, parseBytes, NO_BYTES);
   return z
     .union([z.number().int().nonnegative(), z.string()], { error: () => `is not a size; ${SIZE_TEXT}` })
-    .meta({ range: rangeText(bounds) })
+    .meta({ range: rangeText(bounds, NO_BYTES) })
     .transform((value, ctx) => {
       const parsed = typeof value === 'number' ? value : parseBytes(value);
       const fault = parsed === undefined ? `"${value}" is not a size; ${SIZE_TEXT}` : check(parsed, value);
@@ -72,10 +75,10 @@ export function bytes(bounds: Bounds): z.ZodType<number> {
 
 /** Config value in milliseconds, e.g. `5s`. What is waited for has a `most` that timers take: beyond 24 days they fire at once. */
 export function duration(bounds: Bounds & { readonly most: string }): z.ZodType<number> {
-  const check = boundsCheck(bounds, parseDuration);
+  const check = boundsCheck(bounds, parseDuration, NO_TIME);
   return z
     .union([z.number(), z.string()], { error: () => `is not a duration; ${DURATION_TEXT}` })
-    .meta({ range: rangeText(bounds) })
+    .meta({ range: rangeText(bounds, NO_TIME) })
     .transform((value, ctx) => {
       const parsed = typeof value === 'number' ? undefined : parseDuration(value);
       const fault =
@@ -86,9 +89,9 @@ export function duration(bounds: Bounds & { readonly most: string }): z.ZodType<
 }
 
 /** Bounds in words, for docs: of a floor of 0 nothing is said. */
-function rangeText({ least, most, orZero }: Bounds): string {
+function rangeText({ least, most, orZero }: Bounds, zero: string): string {
   const isFloor = !/^0[a-z]*$/i.test(least);
-  const from = isFloor ? ` ${orZero === true ? '0 or ' : ''}from ${least}` : '';
+  const from = isFloor ? ` ${orZero === true ? `${zero} or ` : ''}from ${least}` : '';
   return most === undefined ? from : `${from} to ${most}`;
 }
 
@@ -96,6 +99,7 @@ function rangeText({ least, most, orZero }: Bounds): string {
 function boundsCheck(
   { least, most, orZero, because }: Bounds,
   parse: (text: string) => number | undefined,
+  zero: string,
 ): (value: number, written: number | string) => string | undefined {
   const [from, to] = [parse(least), most === undefined ? Number.MAX_SAFE_INTEGER : parse(most)];
   if (from === undefined || to === undefined || from > to)
@@ -103,7 +107,8 @@ function boundsCheck(
   const reason = because === undefined ? '' : `: ${because}`;
   return (value, written) => {
     if (orZero === true && value === 0) return undefined;
-    if (value < from) return `is ${orZero === true ? '0 or ' : ''}at least ${least}, not ${written}${reason}`;
+    if (value < from)
+      return `is ${orZero === true ? `${zero} or ` : ''}at least ${least}, not ${written}${reason}`;
     return value > to ? `is at most ${most}, not ${written}${reason}` : undefined;
   };
 }
@@ -151,23 +156,14 @@ export function baseUrl(): z.ZodType<string> {
 
 /** True for an http(s) URL without path, account, query and fragment: what a path is put behind. */
 export function isBaseUrl(text: string): boolean {
-  if (!URL.canParse(text)) return false;
-  const url = new URL(text);
-  return (
-    ['http:', 'https:'].includes(url.protocol) &&
-    url.username === '' &&
-    url.password === '' &&
-    url.pathname === '/' &&
-    url.search === '' &&
-    url.hash === ''
-  );
+  return isRegistryUrl(text) && new URL(text).pathname === '/';
 }
 
-/** True for an http(s) URL without account, query and fragment; it may have a path. */
+/** True for an http(s) URL without account, query, fragment and spaces around it; it may have a path. */
 export function isRegistryUrl(text: string): boolean {
-  if (!URL.canParse(text)) return false;
-  const url = new URL(text);
-  return isBaseUrl(url.origin) && url.href === `${url.origin}${url.pathname}` && !url.pathname.includes('%');
+  if (/\s/.test(text) || !URL.canParse(text)) return false;
+  const { protocol, origin, pathname, href } = new URL(text);
+  return ['http:', 'https:'].includes(protocol) && href === `${origin}${pathname}` && !pathname.includes('%');
 }
 
 /** Config value: the URL of a registry, which may have a path before `/v2/`. */

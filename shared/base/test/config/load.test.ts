@@ -47,6 +47,13 @@ t.test('everything that is wrong is named, in one line, with the file', async (t
       'dta: ./d\ncache: {low: 2, hgih: 1}\nlog: {level: loud}\nzone: 7\n',
       /^f: unknown key cache\.hgih; .*unknown key dta; .*data: is missing.*key-file.*document.*admin.*zone.*log\.level.*cache\.low/,
     ],
+    [`${GOOD}log:\n`, /^f: log: is empty \(object\); write something, or leave the key out$/],
+    [`${GOOD}id: ~\n`, /^f: id: is empty \(string\)/],
+    [`${GOOD}x: [**]\n`, /^f: line 5, key x: \*\* means an anchor, and there is none; put it in quotes$/],
+    [`${GOOD}x:\n  - *.a\n`, /^f: line 6: \*\.a means an anchor, and there is none; put it in quotes$/],
+    [`${GOOD}x: {who: [*, a]}\n`, /^f: line 5, key x: Alias cannot be an empty string; put it in quotes$/],
+    [`${GOOD}x: @a\n`, /^f: line 5, key x: Plain value cannot start with .*; put it in quotes$/],
+    [`${GOOD}---\nx: 1\n`, /^f: line 5: a second document begins; a file holds one$/],
     ['- a\n- b\n', /^f: \(root\): /],
     ['just text', /^f: \(root\): /],
     ['a: [1,', /^f: /],
@@ -59,6 +66,9 @@ t.test('everything that is wrong is named, in one line, with the file', async (t
 });
 
 t.test('faults without end are counted', async (t) => {
+  const strange = Array.from({ length: 50 }, (_, index) => `x${index}: 1`).join('\n');
+  const counted = /^f: unknown key x0, .*x19 and 30 more; see docs\/config\.md for the keys$/;
+  t.throws(() => checkConfig(`${GOOD}${strange}\n`, 'f', SCHEMA), { message: counted });
   const list = z.strictObject({ ports: z.array(z.number()) });
   const text = `ports: [${Array(100).fill('x').join(', ')}]`;
   t.throws(() => checkConfig(text, 'f', list), { message: /^f: ports\.0: .*ports\.19: [^;]*; and 80 more$/ });

@@ -103,6 +103,7 @@ t.test('a value out of its bounds is told them, and why', async (t) => {
     rate: bytes({ least: '1KiB', most: '1GiB', orZero: true }).optional(),
     room: bytes({ least: '1MiB' }).optional(),
     every: duration({ least: '1s', most: '24d', because: 'others wait no longer' }).optional(),
+    first: duration({ least: '10ms', most: '1h', orZero: true }).optional(),
   });
   for (const good of [
     { rate: 0, room: '1MiB', every: '1s' },
@@ -114,6 +115,8 @@ t.test('a value out of its bounds is told them, and why', async (t) => {
     [{ rate: 1023 }, /^f: rate: is 0 or at least 1KiB, not 1023$/],
     [{ rate: '2GiB' }, /^f: rate: is at most 1GiB, not 2GiB$/],
     [{ room: '1KiB' }, /^f: room: is at least 1MiB, not 1KiB$/],
+    [{ first: '1ms' }, /^f: first: is 0s or at least 10ms, not 1ms$/],
+    [{ first: 0 }, /^f: first: "0" is not a duration; write 500ms/],
     [{ every: '0s' }, /^f: every: is at least 1s, not 0s: others wait no longer$/],
     [{ every: '25d' }, /^f: every: is at most 24d, not 25d: others wait no longer$/],
   ] as const)
@@ -144,6 +147,11 @@ t.test('base URLs', async (t) => {
     'https://:p@a',
     'https://',
     'javascript:1',
+    'https://a?',
+    'https://a/#',
+    'https://@a/?',
+    ' https://a',
+    'https://a\n',
   ])
     t.notOk(isBaseUrl(bad), bad);
 });

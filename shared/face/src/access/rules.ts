@@ -1,7 +1,11 @@
 import { matcherOf, type NameMatcher } from '@sepia/base/names/pattern';
-import type { AccessRule, AccountsDocument } from '@sepia/cluster/accounts-document';
+import {
+  type AccessMode,
+  type AccessRule,
+  type AccountsDocument,
+  accessOf,
+} from '@sepia/cluster/accounts-document';
 import type { Cluster } from '@sepia/cluster/cluster';
-import { takesPushes } from '@sepia/cluster/write-back';
 
 /** What may be done to a repository. */
 export type Action = 'read' | 'write' | 'delete';
@@ -12,15 +16,9 @@ export const TOKEN_ACTIONS = { read: 'pull', write: 'push', delete: 'delete' } a
   string
 >;
 
-/** Who decides about an upstream's repositories. */
-export type AccessMode = 'upstream' | 'accounts' | 'cluster';
-
-/** The mode of an upstream, with the default where the document names none. @throws {CodedError} `UPSTREAM_UNKNOWN` */
+/** Who decides about an upstream's repositories. @throws {CodedError} `UPSTREAM_UNKNOWN` */
 export function accessMode(cluster: Cluster, name: string): AccessMode {
-  const { access, mode } = cluster.upstream(name);
-  if (access !== undefined) return access;
-  if (!takesPushes(mode)) return 'upstream';
-  return cluster.document.accounts === undefined ? 'cluster' : 'accounts';
+  return accessOf(cluster.upstream(name), cluster.document.accounts !== undefined);
 }
 
 /** The rules of the cluster document: the first that fits account and repository decides. Pure. */

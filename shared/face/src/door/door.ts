@@ -9,6 +9,7 @@ import {
   resolveName,
   upstreamOfHost,
 } from '@sepia/base/names/upstream-name';
+import type { AccessMode } from '@sepia/cluster/accounts-document';
 import type { AccessAnswer, TokenAnswer, TokenRequest } from '@sepia/cluster/api/access';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { RequestState } from '@sepia/http/app';
@@ -18,7 +19,7 @@ import type { Context } from 'koa';
 import type { AccessTokens } from '../access/access-tokens.ts';
 import { type BasicCredentials, hashOf } from '../access/authorization.ts';
 import { grantsFor, issueToken } from '../access/grants.ts';
-import { type AccessMode, type AccessRules, accessMode } from '../access/rules.ts';
+import { type AccessRules, accessMode } from '../access/rules.ts';
 import { parseRepositoryScope, repositoryScope } from '../access/scope.ts';
 import { ANONYMOUS_MS, BASE_MS, BINDING_MS } from '../deadlines.ts';
 import { AccountDoor } from './account-door.ts';

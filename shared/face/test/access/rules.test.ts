@@ -67,6 +67,8 @@ t.test('a mistake in the document is named by its key', async (t) => {
   const documentOf = (parts: object): string =>
     JSON.stringify({ version: 1, members: [], upstreams: [{ name: 'local', mode: 'none' }], ...parts });
   const rule = { who: ['ann'], repositories: ['team/**'], actions: ['read'] };
+  const LOCAL = { name: 'local', mode: 'none' };
+  const HUB = { name: 'hub', mode: 'pull-through', url: 'https://hub.example' };
   const cases: [object, RegExp][] = [
     [
       { accounts: { rules: [{ ...rule, who: ['group:none'] }] } },
@@ -78,6 +80,11 @@ t.test('a mistake in the document is named by its key', async (t) => {
       { accounts: { rules: [{ ...rule, upstream: 'x' }] } },
       /accounts\.rules\.0\.upstream: there is no upstream x/,
     ],
+    [
+      { upstreams: [LOCAL, HUB], accounts: { rules: [{ ...rule, upstream: 'hub' }] } },
+      /accounts\.rules\.0\.upstream: hub has access upstream, so this rule is never asked: write access: acc/,
+    ],
+    [{ upstreams: [HUB], accounts: { rules: [rule] } }, /accounts: no upstream has access accounts/],
     [{ accounts: { 'token-life': '1s' } }, /accounts\.token-life: is at least 1m, not 1s/],
     [{ accounts: { token: 1 } }, /unknown key accounts\.token/],
     [
