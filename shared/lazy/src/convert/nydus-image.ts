@@ -1,6 +1,7 @@
 import { zstdDecompressSync } from 'node:zlib';
 import { type Digest, digestOf, parseDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { isObject } from '@sepia/base/json/plain-object';
 import type { Packer } from '../pack/batch.ts';
 import type { Compressor } from '../pack/unpack.ts';
 import { bootstrapLayer } from '../rafs/bootstrap-layer.ts';
@@ -117,17 +118,18 @@ function layerPart({ digest, nydus }: ConvertedRecord, bytes: Buffer): LayerPart
   };
 }
 
-/** The config with a DiffID for each layer, and a line of history for the last. */
+/** The config with a DiffID for each layer, and a line of history for the last where each other one has its own. */
 function nydusConfig(config: Uint8Array, layers: readonly NewLayer[]): Document {
   const json = parseObject(config) as JsonObject;
   const rootfs = { ...(json['rootfs'] as JsonObject), diff_ids: layers.map((layer) => layer.diffId) };
-  const history = Array.isArray(json['history'])
-    ? {
-        history: [
-          ...(json['history'] as unknown[]),
-          { created_by: 'sepia convert', comment: 'Nydus Bootstrap Layer' },
-        ],
-      }
-    : {};
+  const lines = Array.isArray(json['history']) ? (json['history'] as unknown[]) : [];
+  const ofLayers = lines.filter((line) => !isObject(line) || line['empty_layer'] !== true);
+  // Registries that count compare lines and layers, unless there are no lines.
+  const history =
+    ofLayers.length === layers.length - 1
+      ? {
+          history: [...lines, { created_by: 'sepia convert', comment: 'Nydus Bootstrap Layer' }],
+        }
+      : {};
   return documentOf({ ...json, rootfs, ...history }, OCI_CONFIG);
 }

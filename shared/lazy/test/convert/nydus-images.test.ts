@@ -120,6 +120,23 @@ const file = (name: string, content: string, more: Partial<TarPart> = {}): TarPa
   ...more,
 });
 
+t.test('an image whose history says less than its layers gets no line for the bootstrap alone', async (t) => {
+  const tars = [writeTar([file('a', 'a')]), writeTar([file('b', 'b')])];
+  const line = { created_by: 'x' };
+  const cases: [history: object[], lines: number][] = [
+    [[], 0],
+    [[line], 1],
+    [[line, { ...line, empty_layer: true }, line], 4],
+  ];
+  for (const [history, lines] of cases) {
+    const images = new MemoryImages();
+    images.addImage(tars, { tag: 'app', config: { history } });
+    await converted(images, 'app');
+    const config = images.blobs.get(images.json<Manifest>('result').config.digest)!;
+    t.equal(JSON.parse(config.toString()).history.length, lines);
+  }
+});
+
 t.test('directories that a layer only implies are those of the layers below', async (t) => {
   const images = new MemoryImages();
   const below = writeTar([{ name: 'd', typeFlag: '5', mode: 0o700, uid: 7 }, file('d/a', 'a')]);
