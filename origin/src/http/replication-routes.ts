@@ -71,7 +71,7 @@ export function replicationRoutes(
     ctx.body = { running: replication.isRunning(required(ctx, 'key')) };
   });
   serve(router, ORIGIN_RECORDS.replicationWaiting, async (ctx) => {
-    ctx.body = await queue.ownWaiting(repositoryOf(ctx), required(ctx, 'rule'));
+    ctx.body = await queue.ownWaiting(repositoryOf(ctx), required(ctx, 'rule'), queryValue(ctx, 'reference'));
   });
   serve(router, ORIGIN_RECORDS.replication, async (ctx) => {
     const rule = queryValue(ctx, 'rule');

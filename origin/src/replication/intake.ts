@@ -102,10 +102,11 @@ export class ReplicationIntake {
     };
   }
 
-  /** A change of that tag or manifest waits for the registry behind, as far as this origin knows. */
+  /** A change of that tag or manifest waits for the registry behind. @throws `QUORUM_LOST` */
   async isOwed(name: RepositoryId, reference: string): Promise<boolean> {
-    const left = await this.#deps.queue.without(name, writeBackRule(name.upstream), [reference]);
-    return left.size === 0;
+    const found = await this.#deps.queue.waiting(name, writeBackRule(name.upstream), reference);
+    // An origin of the version before tells of any push.
+    return found === reference;
   }
 
   /** Tag or digest of a push to a repository that its registry behind has not got. @throws `QUORUM_LOST` */

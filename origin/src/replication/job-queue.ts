@@ -84,23 +84,31 @@ export class JobQueue {
     return left;
   }
 
-  /** A push to a repository that waits for one rule's target, as far as this origin knows. @throws `RECORDS_PENDING` */
-  async ownWaiting({ upstream, repository }: ShardName, rule: string): Promise<WaitingPush> {
+  /**
+   * A push to a repository that waits for one rule's target, or any change of `reference`, as far as this origin knows.
+   * @throws `RECORDS_PENDING`
+   */
+  async ownWaiting(
+    { upstream, repository }: ShardName,
+    rule: string,
+    reference?: string,
+  ): Promise<WaitingPush> {
     const { members, jobs, standing } = this.#deps;
     standing.require(members.shard(shardKey(upstream, repository)));
     for await (const { job } of jobs.open({ upstream, repository }))
-      if (job.rule === rule && job.kind === 'copy') return { reference: job.reference };
+      if (job.rule === rule && (reference === undefined ? job.kind === 'copy' : job.reference === reference))
+        return { reference: job.reference };
     return {};
   }
 
   /** As {@link ownWaiting}, by so many owners that no acknowledged push is missed. @throws `QUORUM_LOST` */
-  async waiting(name: ShardName, rule: string): Promise<string | undefined> {
+  async waiting(name: ShardName, rule: string, wanted?: string): Promise<string | undefined> {
     const { members } = this.#deps;
     const { upstream, repository } = name;
-    const call = to(ORIGIN_RECORDS.replicationWaiting, { upstream, repository, rule });
+    const call = to(ORIGIN_RECORDS.replicationWaiting, { upstream, repository, rule, reference: wanted });
     const answers = await askOwners<WaitingPush>(this.#deps, {
       owners: () => members.shard(shardKey(upstream, repository)),
-      own: async () => await this.ownWaiting(name, rule),
+      own: async () => await this.ownWaiting(name, rule, wanted),
       other: async (id, under) => await members.counted(id, { ...call, ...under }),
       settles: (soFar) => soFar.some(({ reference }) => reference !== undefined),
       lost: ({ sets }) => ({
