@@ -1,9 +1,10 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { delay } from '@sepia/base/lifecycle';
+import { call as ask } from '@sepia/test-support/clients/registry-calls';
 import { pullImage } from '@sepia/test-support/clients/registry-client';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
-import { until } from '@sepia/test-support/until';
+import { until, untilAnswered } from '@sepia/test-support/until';
 import { type FakeImage, FakeUpstream, makeImage } from '@sepia/test-support/upstream/fake-upstream';
 import { call, type HarborAnswer } from '@sepia/test-support/upstream/harbor-calls';
 import t, { type Test } from 'tap';
@@ -50,8 +51,12 @@ async function setUp(t: Test, agents = 0): Promise<Here> {
   t.teardown(() => cluster.stop());
   let turn = 0;
   const next = (): string => cluster.proxyUrls[turn++ % 3]!;
+  // What is answered with 503 is sent again, as Harbor does.
   const send = async (event: object, authorization = SECRET): Promise<HarborAnswer> =>
-    await call('POST', `${next()}/webhooks/harbor`, event, { authorization });
+    await untilAnswered(
+      async () => await call('POST', `${next()}/webhooks/harbor`, event, { authorization }),
+      'a delivery',
+    );
   return { cluster, harbor, next, send };
 }
 
@@ -76,9 +81,11 @@ function event(type: string, repository: string, image: FakeImage, tag: string):
 
 /** Digest that a tag has at a proxy or agent; its status when there is none. */
 async function digestAt(url: string, repository: string, reference: string): Promise<string | number> {
-  const answer = await request(`${url}/v2/${repository}/manifests/${reference}?ns=harbor.test`);
-  await answer.body.dump();
-  return answer.statusCode === 200 ? String(answer.headers['docker-content-digest']) : answer.statusCode;
+  const { status, headers } = await untilAnswered(
+    async () => await ask('GET', `${url}/v2/${repository}/manifests/${reference}?ns=harbor.test`),
+    `${reference} at ${url}`,
+  );
+  return status === 200 ? String(headers['docker-content-digest']) : status;
 }
 
 async function holderCount(here: Here, repository: string, digest: string): Promise<number> {
