@@ -1,17 +1,24 @@
 import { ociError, type Watched, watchedGet } from '@sepia/test-support/clients/watched-get';
-import { type ColdLayer, MIB, PullThrough } from '@sepia/test-support/cluster/pull-through';
+import { type ColdLayer, MIB, PATIENT, PullThrough } from '@sepia/test-support/cluster/pull-through';
 import { until } from '@sepia/test-support/until';
 import type { Misbehaviour, Rule } from '@sepia/test-support/upstream/misbehave';
 import t, { type Test } from 'tap';
 
 /** Deadlines of the table, shorter: 2 s before the first byte, 6 s in mid-body, at agents and proxies. */
-const PATIENCE = {
+const QUICK = {
   origin: { deadlines: { 'fetch-progress': '2s', 'first-byte': '2s', 'body-stall': '8s', drain: '1s' } },
   agent: {
     deadlines: { 'download-progress': '4s', 'body-stall': '6s' },
     'back-to-source': { mode: 'never' },
   },
   proxy: { limits: { 'body-stall': '6s' } },
+};
+
+/** Where a body ends well only the origin loses patience, and asks anew: what a busy machine needs is waited for. */
+const ENDS_WELL = {
+  ...PATIENT,
+  origin: { deadlines: { ...PATIENT.origin.deadlines, 'fetch-progress': '5s' } },
+  proxy: { limits: { 'body-stall': '25s' } },
 };
 
 const SIZE = 3 * MIB + 77;
@@ -37,6 +44,8 @@ interface Row {
     readonly what: Misbehaviour;
     readonly when?: Omit<Rule, 'kind' | 'path' | 'does'>;
   }[];
+  /** It ends by a deadline. */
+  readonly isGivenUp?: boolean;
   /** It was pulled before through the same door. */
   readonly isWarm?: boolean;
   readonly check: (t: Test, answer: Watched, asked: Asked) => void | Promise<void>;
@@ -75,6 +84,7 @@ const isCut: Row['check'] = (t, answer, { layer, form }) => {
 
 const deadEnd = (situation: string, what: Misbehaviour): Row => ({
   situation: `nothing can serve: the upstream ${situation}`,
+  isGivenUp: true,
   does: [{ what }],
   check: isUnavailable,
 });
@@ -112,6 +122,7 @@ const ROWS: readonly Row[] = [
   },
   {
     situation: 'no progress in mid-body, ever: cut',
+    isGivenUp: true,
     does: [
       { what: { type: 'stall', afterBytes: MIB + MIB / 2 + 9 }, when: { times: 1 } },
       { what: { type: 'silent' }, when: { skip: 1 } },
@@ -145,31 +156,37 @@ const ROWS: readonly Row[] = [
   },
 ];
 
-t.test('how a body ends, at agents and proxies, row by row', async (t) => {
-  await using here = await PullThrough.start(t.testdir(), PATIENCE);
-  const doors = { agent: here.cluster.agents[0]!.url, proxy: here.cluster.proxyUrls[0]! };
-  const ended = ({ digest }: ColdLayer): number =>
-    here.log.matching(/^fetch ended$/).filter((line) => line['digest'] === digest).length;
-  for (const { situation, does, check, isWarm } of ROWS)
-    await t.test(situation, async (t) => {
-      const asked = Object.entries(doors).flatMap(([door, url]) =>
-        FORMS.map((form) => ({ door, url, form })),
-      );
-      const answers = await Promise.all(
-        asked.map(async ({ url: door, form }) => {
-          const layer = await here.hinted(SIZE);
-          const url = `${door}/v2/${layer.repository}/blobs/${layer.digest}`;
-          if (isWarm === true) t.ok((await watchedGet(url)).bytes.equals(layer.content), 'pulled before');
-          for (const { what, when } of does) layer.misbehave(what, when);
-          const headers = form.range === undefined ? {} : { range: form.range };
-          return { layer, answer: await watchedGet(url, headers) };
-        }),
-      );
-      for (const [at, { layer, answer }] of answers.entries()) {
-        const { door, form } = asked[at]!;
-        await t.test(`${door}, ${form.form}`, async (t) => {
-          await check(t, answer, { door, layer, form, fetches: () => ended(layer) });
-        });
-      }
-    });
-});
+for (const [how, options, isGivenUp] of [
+  ['well', ENDS_WELL, false],
+  ['by a deadline', QUICK, true],
+] as const)
+  t.test(`how a body ends ${how}, at agents and proxies, row by row`, async (t) => {
+    await using here = await PullThrough.start(t.testdir(), options);
+    const doors = { agent: here.cluster.agents[0]!.url, proxy: here.cluster.proxyUrls[0]! };
+    const ended = ({ digest }: ColdLayer): number =>
+      here.log.matching(/^fetch ended$/).filter((line) => line['digest'] === digest).length;
+    for (const { situation, does, check, isWarm } of ROWS.filter(
+      (row) => (row.isGivenUp === true) === isGivenUp,
+    ))
+      await t.test(situation, async (t) => {
+        const asked = Object.entries(doors).flatMap(([door, url]) =>
+          FORMS.map((form) => ({ door, url, form })),
+        );
+        const answers = await Promise.all(
+          asked.map(async ({ url: door, form }) => {
+            const layer = await here.hinted(SIZE);
+            const url = `${door}/v2/${layer.repository}/blobs/${layer.digest}`;
+            if (isWarm === true) t.ok((await watchedGet(url)).bytes.equals(layer.content), 'pulled before');
+            for (const { what, when } of does) layer.misbehave(what, when);
+            const headers = form.range === undefined ? {} : { range: form.range };
+            return { layer, answer: await watchedGet(url, headers) };
+          }),
+        );
+        for (const [at, { layer, answer }] of answers.entries()) {
+          const { door, form } = asked[at]!;
+          await t.test(`${door}, ${form.form}`, async (t) => {
+            await check(t, answer, { door, layer, form, fetches: () => ended(layer) });
+          });
+        }
+      });
+  });
