@@ -15,6 +15,8 @@ export interface Archive {
 }
 
 const MAX_JSON_BYTES = 4 * 1024 * 1024;
+/** Links after each other that lead to a file. */
+const MAX_LINKS = 4;
 
 /** Opens a folder or an uncompressed tar. @throws {CodedError} `REQUEST_INVALID` when it is neither */
 export async function openArchive(path: string): Promise<Archive> {
@@ -89,7 +91,7 @@ class TarArchive implements Archive {
 
   #find(name: string, depth = 0): TarEntry | undefined {
     const entry = this.#entries.get(normalize(name));
-    if (entry?.link === undefined || depth > 4) return entry;
-    return this.#find(entry.link, depth + 1);
+    if (entry?.link === undefined) return entry;
+    return depth > MAX_LINKS ? undefined : this.#find(entry.link, depth + 1);
   }
 }

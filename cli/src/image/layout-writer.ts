@@ -98,7 +98,8 @@ function tagOf(entry: unknown): string | undefined {
 function entriesOf(root: string): readonly unknown[] {
   const path = join(root, 'index.json');
   try {
-    const { manifests } = JSON.parse(readFileSync(path, 'utf8')) as { readonly manifests?: unknown };
+    const index = JSON.parse(readFileSync(path, 'utf8')) as { readonly manifests?: unknown } | null;
+    const manifests = index?.manifests;
     if (Array.isArray(manifests) && manifests.every((one) => typeof one === 'object' && one !== null))
       return manifests;
   } catch (error) {

@@ -1,7 +1,9 @@
 import { type Digest, Digester, digestAlgorithm, digestHex, digestOf, isDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import { fits } from '@sepia/cluster/message';
 import { isIndexType, OCI_MANIFEST, parseManifest } from '@sepia/oci/manifest';
+import { z } from 'zod';
 import type { BlobSource } from '../registry/registry-client.ts';
 import { type Archive, readText } from './archive.ts';
 
@@ -27,11 +29,27 @@ const OCI_LAYER = 'application/vnd.oci.image.layer.v1.tar';
 /** On a child of an index: what it attests of another one, as BuildKit writes it. */
 const ATTESTATION_TYPE = 'vnd.docker.reference.type';
 
-interface LayoutEntry {
-  readonly digest?: unknown;
-  readonly mediaType?: unknown;
-  readonly annotations?: Readonly<Record<string, string>>;
-}
+/** `index.json` of a layout, as far as it is read here. */
+const LAYOUT = z.object({
+  manifests: z
+    .array(
+      z.object({
+        digest: z.unknown().optional(),
+        mediaType: z.unknown().optional(),
+        annotations: z.record(z.string(), z.unknown()).nullish(),
+      }),
+    )
+    .nullish(),
+});
+type LayoutEntry = NonNullable<z.infer<typeof LAYOUT>['manifests']>[number];
+/** `manifest.json` of `docker save`. */
+const SAVED = z.array(
+  z.object({
+    Config: z.string(),
+    RepoTags: z.array(z.string()).nullish(),
+    Layers: z.array(z.string()),
+  }),
+);
 
 /** Which of several images is meant. `isDemanded`: a single one must have the tag as well. */
 export interface SourceTag {
@@ -45,16 +63,12 @@ export interface SourceTag {
  */
 export async function loadImage(archive: Archive, source: SourceTag): Promise<ImageToPush> {
   const index = await readText(archive, 'index.json');
-  const entries =
-    index === undefined
-      ? undefined
-      : ((parse(index, 'index.json') as { manifests?: LayoutEntry[] | null }).manifests ?? []);
+  const entries = index === undefined ? undefined : (parse(index, 'index.json', LAYOUT).manifests ?? []);
   const saved = await readText(archive, 'manifest.json');
   // Docker saves an image that it knows by digest alone with an empty index beside the list that says what it is.
   if (entries !== undefined && (entries.length > 0 || saved === undefined))
     return await fromLayout(archive, entries, source);
-  if (saved !== undefined)
-    return await fromDockerSave(archive, parse(saved, 'manifest.json') as SavedImage[], source);
+  if (saved !== undefined) return await fromDockerSave(archive, parse(saved, 'manifest.json', SAVED), source);
   throw refuse(`${archive.path} holds neither index.json (an OCI layout) nor manifest.json (docker save)`);
 }
 
@@ -63,17 +77,18 @@ async function fromLayout(
   entries: readonly LayoutEntry[],
   { tag, isDemanded }: SourceTag,
 ): Promise<ImageToPush> {
-  const names = entries.map((entry) => entry.annotations?.[REF_NAME] ?? '');
+  const names = entries.map(nameOf);
   const chosen =
     entries.length === 1 && isDemanded !== true
       ? entries[0]
       : entries[names.findIndex((name) => name === tag || name.endsWith(`:${tag}`))];
   if (chosen === undefined) throw noneTagged('index.json', names, tag);
-  const manifests: ManifestToPush[] = [];
+  const manifests = new Map<Digest, ManifestToPush>();
   const blobs = new Map<Digest, BlobSource>();
   const visit = async (digest: unknown, mediaType: unknown, depth: number): Promise<void> => {
     if (typeof digest !== 'string' || !isDigest(digest) || depth > 3)
       throw refuse('index.json names no valid digest');
+    if (manifests.has(digest)) return;
     const text = await readText(archive, layoutPath(digest));
     if (text === undefined) throw refuse(`${layoutPath(digest)} is not there`);
     const bytes = Buffer.from(text, 'utf8');
@@ -93,21 +108,25 @@ async function fromLayout(
         if (isHere) await visit(one.digest, one.mediaType, depth + 1);
       } else if (!one.foreign || isHere) blobs.set(one.digest, layoutBlob(archive, one.digest));
     }
-    manifests.push({ bytes, digest, mediaType: parsed.mediaType });
+    manifests.set(digest, { bytes, digest, mediaType: parsed.mediaType });
     if (depth === 0 && !isIndexType(parsed.mediaType) && blobs.size === 0)
       throw refuse('the manifest names no content');
   };
   await visit(chosen.digest, chosen.mediaType, 0);
-  return { blobs: [...blobs.values()], manifests, alone: aloneOf(manifests) };
+  const all = [...manifests.values()];
+  return { blobs: [...blobs.values()], manifests: all, alone: aloneOf(all) };
+}
+
+function nameOf({ annotations }: LayoutEntry): string {
+  const name = annotations?.[REF_NAME];
+  return typeof name === 'string' ? name : '';
 }
 
 /** See {@link ImageToPush.alone}: what Docker saves of an image of several platforms holds those that were pulled. */
 function aloneOf(manifests: readonly ManifestToPush[]): ManifestToPush | undefined {
   const top = manifests.at(-1)!;
   if (!isIndexType(top.mediaType)) return undefined;
-  const { manifests: children = [] } = parse(top.bytes.toString('utf8'), top.digest) as {
-    manifests?: readonly LayoutEntry[];
-  };
+  const children = parse(top.bytes.toString('utf8'), top.digest, LAYOUT).manifests ?? [];
   const images = children.filter(({ annotations }) => annotations?.[ATTESTATION_TYPE] === undefined);
   const here = new Map(manifests.map((one) => [one.digest as unknown, one]));
   const found = images.flatMap(({ digest }) => here.get(digest) ?? []);
@@ -123,15 +142,9 @@ function noneTagged(file: string, names: readonly string[], tag: string): CodedE
   return refuse(`${file} has no image tagged ${tag}, but ${shown.join(', ')}; ${advice}`);
 }
 
-interface SavedImage {
-  readonly Config: string;
-  readonly RepoTags: readonly string[] | null;
-  readonly Layers: readonly string[];
-}
-
 async function fromDockerSave(
   archive: Archive,
-  images: readonly SavedImage[],
+  images: z.infer<typeof SAVED>,
   { tag, isDemanded }: SourceTag,
 ): Promise<ImageToPush> {
   const image =
@@ -190,13 +203,15 @@ function layoutPath(digest: Digest): string {
   return `blobs/${digestAlgorithm(digest)}/${digestHex(digest)}`;
 }
 
-function parse(text: string, name: string): unknown {
+function parse<T extends z.ZodType>(text: string, name: string, schema: T): z.output<T> {
+  let value: unknown;
   try {
-    return JSON.parse(text) as unknown;
+    value = JSON.parse(text);
   } catch (cause) {
     throwIfBug(cause);
     throw new CodedError('REQUEST_INVALID', { message: `${name} is not valid JSON`, cause });
   }
+  return fits(schema, name)(value);
 }
 
 function refuse(message: string): CodedError {

@@ -43,6 +43,8 @@ async function readEntries(file: FileHandle, path: string): Promise<Map<string, 
     const type = String.fromCharCode(header[156]!);
     const isMeta = type === 'L' || type === 'K' || type === 'x' || type === 'g';
     const sizeBytes = (isMeta ? undefined : longSize) ?? numberField(header, 124, 12);
+    // A size of less than nothing would lead back to this header, again and again.
+    if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0) throw broken(path, 'is no tar');
     const offset = at + BLOCK;
     at = offset + Math.ceil(sizeBytes / BLOCK) * BLOCK;
     if (offset + sizeBytes > fileBytes) throw broken(path, 'is cut short');

@@ -28,7 +28,10 @@ export async function resolveImage(
 ): Promise<ResolvedImage> {
   const manifests: PulledManifest[] = [];
   const blobs = new Map<string, Descriptor>();
+  const seen = new Set<string>();
   const visit = async (wanted: string, depth: number): Promise<void> => {
+    if (seen.has(wanted)) return;
+    seen.add(wanted);
     const manifest = await client.pullManifest(repository, wanted, signal);
     manifests.push(manifest);
     const parsed = parseManifest(manifest.bytes, manifest.mediaType);
@@ -52,7 +55,7 @@ export async function eachBlob(
 }
 
 function ofThisPlatform(bytes: Uint8Array, children: readonly Descriptor[]): readonly Descriptor[] {
-  const raw = JSON.parse(Buffer.from(bytes).toString('utf8')) as {
+  const raw = JSON.parse(new TextDecoder().decode(bytes)) as {
     manifests?: { digest: string; platform?: { os?: string; architecture?: string } }[];
   };
   const architecture = ARCHITECTURES[process.arch] ?? process.arch;

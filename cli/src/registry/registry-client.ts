@@ -9,6 +9,7 @@ import type { Authenticator } from '@sepia/upstream/authenticator';
 import type { Credentials } from '@sepia/upstream/credentials/source';
 import { request } from 'undici';
 import { BODY_MS, COLD_BLOB_MS } from '../deadlines.ts';
+import { printable } from '../terminal/format.ts';
 import { clientAuth, scopeOf } from './client-auth.ts';
 
 interface RegistryClientOptions {
@@ -41,6 +42,8 @@ type Answer = Dispatcher.ResponseData;
 
 /** Requests in a row that bring no byte until a pull fails. */
 const MAX_FRUITLESS = 4;
+/** Of what a registry says of an error so much is shown. */
+const MAX_SAID_CHARS = 1_000;
 
 /** Pulls and pushes over the OCI distribution API, as containerd does: by digest, verified, resumed by Range. */
 export class RegistryClient {
@@ -314,7 +317,8 @@ export async function errorOf(
   let text = `HTTP ${answer.statusCode}`;
   try {
     const [first] = errorsIn(JSON.parse(bytes?.toString('utf8') ?? ''));
-    if (first?.message !== undefined) text = `${first.code ?? text}: ${first.message}`;
+    if (first?.message !== undefined)
+      text = printable(`${first.code ?? text}: ${first.message}`.slice(0, MAX_SAID_CHARS));
   } catch (error) {
     throwIfBug(error);
     // Not an OCI error: the status must do.

@@ -290,3 +290,43 @@ t.test('a folder of others names no file outside of it', async (t) => {
   });
   t.equal((await loadImage(await openArchive(within), { tag: 'v1' })).blobs.length, 2);
 });
+
+t.test('what lists the images of an archive is checked, and named where it is none', async (t) => {
+  const wanted = { tag: 'v1' };
+  for (const [file, text, message] of [
+    ['index.json', 'null', /^index\.json: /],
+    ['index.json', '{"manifests":{}}', /^index\.json: manifests: /],
+    ['index.json', '{"manifests":[null]}', /^index\.json: manifests\.0: /],
+    ['index.json', '{"manifests":[{"annotations":{"org.opencontainers.image.ref.name":1}}]}', /valid digest/],
+    ['index.json', '{', /^index\.json is not valid JSON/],
+    ['manifest.json', '{}', /^manifest\.json: /],
+    ['manifest.json', '[{"Config":1,"Layers":[]}]', /^manifest\.json: 0\.Config: /],
+    ['manifest.json', '[{"Config":"c"}]', /^manifest\.json: 0\.Layers: /],
+  ] as const)
+    await t.rejects(
+      loadImage(await openArchive(t.testdir({ [file]: text })), wanted),
+      { code: 'REQUEST_INVALID', message },
+      text,
+    );
+});
+
+t.test('a manifest that an index names again and again is read once', async (t) => {
+  const blob = (bytes: string) => ({ digest: digestOf(Buffer.from(bytes)), size: bytes.length });
+  const image = JSON.stringify({
+    schemaVersion: 2,
+    config: { mediaType: 'a/b', ...blob('{}') },
+    layers: [{ mediaType: 'a/b', ...blob('layer') }],
+  });
+  const child = { mediaType: OCI_MANIFEST, ...blob(image) };
+  const index = JSON.stringify({ schemaVersion: 2, mediaType: OCI_INDEX, manifests: Array(50).fill(child) });
+  const files = Object.fromEntries(
+    ['{}', 'layer', image, index].map((one) => [blob(one).digest.slice(7), one]),
+  );
+  const top = { mediaType: OCI_INDEX, ...blob(index) };
+  const root = t.testdir({ 'index.json': JSON.stringify({ manifests: [top] }), blobs: { sha256: files } });
+  const loaded = await loadImage(await openArchive(root), { tag: 'v1' });
+  t.same(
+    loaded.manifests.map(({ digest }) => digest),
+    [child.digest, top.digest],
+  );
+});
