@@ -95,9 +95,11 @@ export class QuorumSet<T> {
           for await (const some of inTurns(records, BATCH_RECORDS)) {
             const put = (await sent?.answerOf(id)) ?? (await this.#put(id, shard, owners.epoch, some));
             sender = put.sender;
+            // What was seen gets no later clock: one of its changes stands later, another one was deleted before that.
+            if (seenMs !== undefined) continue;
             aheadMs = latest(aheadMs, put.answer.aheadMs);
-            if (put.answer.behindMs === undefined || seenMs !== undefined) continue;
             behindMs = latest(behindMs, put.answer.behindMs);
+            if (put.answer.behindMs === undefined) continue;
             throw new CodedError('CONFLICT', {
               message: 'a later record stands in the way',
               detail: { origin: id },

@@ -278,4 +278,9 @@ t.test('what was seen elsewhere stands in the way of nothing that is written lat
   await set.writeSeen(REPOSITORY, [{ key: ['gone'] }, { key: ['new'] }], 20);
   t.equal(await read('gone'), undefined, 'taken away as it was seen');
   t.same(await read('new'), { sizeBytes: 2, mediaType: 'x' }, 'written since');
+  nowMs = 50;
+  const [went, kept] = ['went', 'new'].map((key) => ({ key: [key], value: { sizeBytes: 2 } }));
+  await set.write(REPOSITORY, [kept!]);
+  await set.writeSeen(REPOSITORY, [went!, kept!], 20);
+  t.equal(await read('went'), undefined, 'also beside what stands under a later clock than its tombstone');
 });
