@@ -59,6 +59,7 @@ export class FetchPace {
   #futile = 0;
   #keptBytes = 0;
   #newBytes = 0;
+  #hasBegun = false;
   #conflicts = 0;
 
   constructor(options: PaceOptions, nowMs: number) {
@@ -68,10 +69,11 @@ export class FetchPace {
     this.#busyAtMs = nowMs;
   }
 
-  /** Bytes came; single ones are none until they are many. */
+  /** Bytes came. The first ones, however few, end the time that the upstream thought; later ones are none until they are many. */
   progress(bytes: number, nowMs: number): void {
     this.#newBytes += bytes;
-    if (this.#newBytes >= LEAST_PROGRESS_BYTES) this.#progressed(nowMs);
+    if (!this.#hasBegun || this.#newBytes >= LEAST_PROGRESS_BYTES) this.#progressed(nowMs);
+    this.#hasBegun = true;
   }
 
   #progressed(nowMs: number): void {
@@ -95,6 +97,7 @@ export class FetchPace {
     this.#conflicts = 0;
     this.#futile = 0;
     this.#keptBytes = 0;
+    this.#hasBegun = false;
     this.#progressed(nowMs);
   }
 
@@ -142,6 +145,7 @@ export class FetchPace {
   /** Called often: `late` and `unwanted` end the fetch. */
   tick(facts: PaceFacts, nowMs: number): 'go-on' | 'stop-avoiding' | 'late' | 'unwanted' {
     if (!facts.hungry) {
+      this.#hasBegun = false;
       this.#progressed(nowMs);
       if (facts.readers > 0) this.#busyAtMs = nowMs;
       return nowMs - this.#busyAtMs > this.#options.lingerMs ? 'unwanted' : 'go-on';

@@ -13,7 +13,7 @@ t.test('an upstream that thinks is waited for until first-byte, one that is sile
 
 t.test('once it began, silence counts from the last byte', async (t) => {
   const pace = new FetchPace(OPTIONS, 0);
-  pace.progress(1_024, 40_000);
+  pace.progress(1, 40_000);
   t.equal(pace.tick({ ...HUNGRY, thinking: false }, 50_000), 'go-on');
   t.equal(pace.tick({ ...HUNGRY, thinking: false }, 50_001), 'late');
 });
@@ -26,6 +26,7 @@ t.test('a short first-byte never shortens what progress allows', async (t) => {
 
 t.test('single bytes are no progress until they are many', async (t) => {
   const pace = new FetchPace(OPTIONS, 0);
+  pace.progress(1, 0);
   for (let atMs = 1_000; atMs <= 10_000; atMs += 1_000) {
     pace.progress(1, atMs);
     t.equal(pace.tick({ ...HUNGRY, thinking: false }, atMs), 'go-on');
