@@ -133,8 +133,11 @@ export class Tags {
       }
       if (mayMove(current?.digest, digest, rules, mover)) {
         const next = moved(current, move);
-        const isOwed = rules.mode === 'write-back' && mover !== 'revalidate';
-        return isOwed ? owing(current, next, behind) : next;
+        if (rules.mode !== 'write-back') return next;
+        // Of two that asked that registry, who did so later is believed, whoever hears of it first.
+        return mover === 'revalidate'
+          ? { ...next, checkedAtMs: seenMs ?? move.atMs }
+          : owing(current, next, behind);
       }
       if (mover === 'revalidate') return current;
       throw new CodedError('TAG_IMMUTABLE', { detail: { tag: name.tag, digest: current?.digest } });

@@ -69,8 +69,11 @@ t.test('a registry that was asked before takes no tag back', async (t) => {
   } as never);
   const rules = (mode: TagRules['mode']) =>
     ({ mode, policy: 'revalidate', ttlMs: 1, staleLimitMs: 1 }) as const;
-  const seen = async (seenMs: number, mode: TagRules['mode'] = 'write-back'): Promise<Digest> =>
-    (await tags.move(NAME, OLD, rules(mode), 'revalidate', { seenMs })).digest;
+  const seen = async (
+    seenMs: number,
+    mode: TagRules['mode'] = 'write-back',
+    digest: Digest = OLD,
+  ): Promise<Digest> => (await tags.move(NAME, digest, rules(mode), 'revalidate', { seenMs })).digest;
   t.equal(await seen(10), OLD);
   nowMs = 20;
   await tags.move(NAME, NEW, rules('write-back'), 'push');
@@ -78,6 +81,8 @@ t.test('a registry that was asked before takes no tag back', async (t) => {
   nowMs = 30;
   t.equal(await seen(15), NEW, 'a push that got there meanwhile');
   t.equal(await seen(25), OLD, 'what the registry said after it');
+  t.equal(await seen(27, 'write-back', NEW), NEW, 'asked after who was answered late');
+  t.equal(await seen(26), NEW, 'asked before');
   nowMs = 40;
   await tags.delete(NAME);
   await t.rejects(seen(35), { code: 'TAG_UNKNOWN' }, 'deleted meanwhile');
