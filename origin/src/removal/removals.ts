@@ -31,7 +31,6 @@ const MAX_DEPTH = 8;
 /** Pushes bring content back while a repository is removed this often. */
 const MAX_TRIES = 5;
 
-type Kind = 'manifest' | 'blob';
 type Repository = { readonly upstream: string; readonly repository: RepositoryName };
 
 /** What a removal did. `missed`: origins that keep cached copies, trackers whose nodes may, until it is repeated. */
@@ -76,11 +75,13 @@ export class Removals {
     const isSource = upstreams.client(name.upstream) === undefined;
     const { tag, digest } = what;
     const tags: string[] = [];
-    const digests = new Map<Digest, Kind>();
+    const digests = new Set<Digest>();
+    let root = digest;
     if (tag !== undefined) {
       const record = await this.#deps.tags.read({ ...name, tag });
       if (record !== undefined && (await this.#removeTag(name, tag))) tags.push(tag);
-      if (record !== undefined && !isSource) await this.#tree(name, record.digest, digests, 0);
+      root = record?.digest;
+      if (root !== undefined && !isSource) await this.#tree(name, root, digests, 0);
     } else if (digest !== undefined && isSource) {
       await deletes.manifest({ ...name, digest }, true).catch(async (error: unknown) => {
         if (!isCoded(error, 'MANIFEST_UNKNOWN')) throw error;
@@ -94,7 +95,7 @@ export class Removals {
     return await this.#done(name, what, {
       tags,
       digests: digests.size,
-      missed: await this.#forget(name, [...digests.keys()], this.#unlinked(name, digests)),
+      missed: await this.#forget(name, [...digests], await this.#unlinked(name, root, digests)),
     });
   }
 
@@ -173,27 +174,28 @@ export class Removals {
   }
 
   /**
-   * Whose links go. Where a deleted link hides what the registry behind has, blobs keep theirs: other images of the
-   * repository may name them.
+   * Whose links go. Where a deleted link hides what the registry behind has, only the manifest's own, and only if no tag points
+   * at it any more: other images of the repository may name the rest.
    */
-  #unlinked({ upstream }: Repository, digests: ReadonlyMap<Digest, Kind>): Digest[] {
-    const all = [...digests];
-    const gone = this.#deps.upstreams.keepsPushes(upstream)
-      ? all.filter(([, kind]) => kind === 'manifest')
-      : all;
-    return gone.map(([digest]) => digest);
+  async #unlinked(
+    name: Repository,
+    root: Digest | undefined,
+    digests: ReadonlySet<Digest>,
+  ): Promise<readonly Digest[]> {
+    if (root === undefined || !this.#deps.upstreams.keepsPushes(name.upstream)) return [...digests];
+    return (await this.#listed(name, root)).size > 0 ? [] : [root];
   }
 
   /** A manifest and all that it names, as far as that is known here or upstream. */
-  async #tree(name: Repository, digest: Digest, found: Map<Digest, Kind>, depth: number): Promise<void> {
-    if (found.get(digest) === 'manifest') return;
-    found.set(digest, 'manifest');
+  async #tree(name: Repository, digest: Digest, found: Set<Digest>, depth: number): Promise<void> {
+    if (found.has(digest)) return;
+    found.add(digest);
     if (depth > MAX_DEPTH) return;
     try {
       const { bytes } = await this.#deps.manifests.get(name, { kind: 'digest', digest }, false);
       for (const one of parseManifest(bytes, undefined).descriptors)
         if (one.kind === 'child') await this.#tree(name, one.digest, found, depth + 1);
-        else if (!found.has(one.digest)) found.set(one.digest, 'blob');
+        else found.add(one.digest);
     } catch (error) {
       if (!isCoded(error)) throw error;
     }

@@ -163,7 +163,19 @@ t.test('a purge is refused while anything waits: also what has no tag, or had on
 t.test('a purge of one image leaves what others share with it', async (t) => {
   const hub = await Hub.start(t);
   const shared = randomBytes(2_000);
-  await hub.image('team/app', 'v1', shared);
+  const image = await hub.image('team/app', undefined, shared);
+  const child = {
+    mediaType: OCI_MANIFEST,
+    digest: image,
+    size: (await hub.tag('team/app', image)).bytes.length,
+  };
+  const index = async (tag: string, annotations: object): Promise<string> => {
+    const body = { schemaVersion: 2, mediaType: OCI_INDEX, manifests: [child], annotations };
+    return await hub.manifest('team/app', tag, body);
+  };
+  const alias = await index('v1', {});
+  await index('v3', {});
+  const sibling = await index('v4', { x: 'y' });
   const other = await hub.manifest('team/app', 'v2', {
     schemaVersion: 2,
     mediaType: OCI_MANIFEST,
@@ -172,6 +184,9 @@ t.test('a purge of one image leaves what others share with it', async (t) => {
   await hub.drained();
   const purge = Buffer.from(JSON.stringify({ tag: 'v1' }));
   t.match(await hub.call('POST', '/v1/removals?upstream=hub&repository=team/app', purge), { status: 200 });
+  t.match(await hub.tag('team/app', 'v3'), { status: 200, digest: alias }, 'another tag of it');
+  t.match(await hub.tag('team/app', 'v4'), { status: 200, digest: sibling });
+  t.match(await hub.tag('team/app', image), { status: 200 }, 'what both indexes name');
   t.match(await hub.tag('team/app', 'v2'), { status: 200, digest: other });
   const blob = await hub.call('GET', `/v1/blobs/${digestOf(shared)}?upstream=hub&repository=team/app`);
   t.equal(blob.status, 200, blob.bytes.toString().slice(0, 200));
