@@ -165,9 +165,11 @@ export class Manifests {
     try {
       if (record !== undefined) {
         const head = await client.headManifest(query, signal);
-        if (head.digest === record.digest) {
+        const known = { ...name, digest: record.digest };
+        // One whose link was deleted is linked again below.
+        if (head.digest === record.digest && !(await links.isDeleted(known))) {
           const held = await this.moveTag(name, record.digest, seenMs);
-          recheck.confirmed({ ...name, digest: record.digest });
+          recheck.confirmed(known);
           return await this.#byDigest({ ...name, digest: held }, wish);
         }
       }
@@ -207,9 +209,8 @@ export class Manifests {
         },
         'tag served stale',
       );
-      const { signal: unwanted } = wish;
       return {
-        ...(await this.#byDigest({ ...name, digest: record.digest }, { signal: unwanted })),
+        ...(await this.#byDigest({ ...name, digest: record.digest }, { signal: wish.signal })),
         staleSeconds,
       };
     }

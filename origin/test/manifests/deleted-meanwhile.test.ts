@@ -50,6 +50,34 @@ t.test('another tag at the registry brings back nothing that it has not heard to
   t.match(await hub.tag('team/app', 'v2'), { status: 200, digest }, 'pushed there again');
 });
 
+t.test('a tag whose manifest lost its link is what the registry says that it is', async (t) => {
+  const hub = await Hub.start(t);
+  const digest = await hub.image('team/app', 'v1');
+  await hub.drained();
+  const name = 'upstream=hub&repository=team/app';
+  const path = `/v1/records/links?${name}`;
+  const key = encodeURIComponent(JSON.stringify([digest]));
+  const told = await Promise.all(hub.c.ids.map(async (id) => await hub.c.get(id, `${path}&key=${key}`)));
+  const clocks = told.map(({ bytes }) => (JSON.parse(bytes.toString()) as Told).record.atMs);
+  const records = [{ key: [digest], atMs: Math.max(...clocks) }];
+  const revoked = [{ upstream: 'hub', repository: 'team/app', digest }];
+  for (const id of hub.c.ids) {
+    t.equal((await hub.c.put(id, path, JSON.stringify({ records }), JSON_TYPE)).status, 200);
+    const told = { method: 'POST', path: '/v1/revocations', body: JSON.stringify({ revoked }) } as const;
+    t.equal((await hub.c.call(id, { ...told, headers: JSON_TYPE })).status, 204);
+  }
+  t.match(await hub.tag('team/app', digest), { status: 404 });
+  const fresh = `/v1/manifests?${name}&reference=v1&fresh=1`;
+  t.match(await hub.call('GET', fresh), { status: 200, digest });
+  for (const _ of hub.c.ids) t.match(await hub.tag('team/app', digest), { status: 200, digest });
+});
+
+interface Told {
+  readonly record: { readonly atMs: number };
+}
+
+const JSON_TYPE = { 'content-type': 'application/json' };
+
 const NAME = { upstream: 'hub', repository: 'team/app', tag: 'v1' } as TagName;
 const [OLD, NEW] = ['a', 'b'].map((one) => `sha256:${one.repeat(64)}` as Digest) as [Digest, Digest];
 
