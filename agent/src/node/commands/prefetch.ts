@@ -102,7 +102,9 @@ async function collect(
       images.push({ manifest, config: { ...target, digest: config.digest } });
     if (!isIndexType(parsed.mediaType)) return;
     const children = parsed.descriptors.filter(({ kind }) => kind === 'child').map((one) => one.digest);
-    const platforms = platformsOf(bytes).filter(({ digest: named }) => children.includes(named as Digest));
+    // An index may name 20,000.
+    const isChild = new Set<string>(children);
+    const platforms = platformsOf(bytes).filter(({ digest: named }) => isChild.has(named));
     const own = ownChildren(platforms, deps.architecture);
     for (const child of everything ? children : own)
       await visit(child as Digest, depth + 1, isOwn && own.includes(child));
