@@ -1,4 +1,4 @@
-import { join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { DOCKER_HUB_HOSTS } from '@sepia/base/names/upstream-name';
 import { hostOf, hostsToml } from '../up/hints.ts';
 import { type Change, textOf } from './changed-files.ts';
@@ -41,7 +41,8 @@ export async function plannedMirrors(
       const isTls = !isLazy && server.startsWith('https:') && folder !== undefined;
       const [first, ...lines] = hostsToml(agent, isLazy ? agent : server);
       const all = [HOSTS_MARK, first, ...(isTls ? await certificatesIn(folder) : []), ...lines];
-      const own = folder?.startsWith(`${dirs[0]}/`) === true ? folder : join(dirs[0], name);
+      const isOwn = folder !== undefined && dirname(folder) === resolve(dirs[0]);
+      const own = isOwn ? folder : join(dirs[0], name);
       changes.push({ path: join(own, 'hosts.toml'), before, after: `${all.join('\n')}\n` });
     }
   }

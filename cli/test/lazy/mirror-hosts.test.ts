@@ -57,6 +57,13 @@ t.test('a registry is looked for where containerd does: host_port_ first, then h
   t.equal(changes[0]!.path, join(dir, 'harbor.example_8443_', 'hosts.toml'));
   await applyChanges(changes);
   t.same(await plannedMirrors([dir], PLAIN, UPSTREAMS.slice(0, 1)), { changes: [], warnings: [] });
+  const slashed = t.testdir({ 'harbor.example_8443_': {} });
+  const [first] = (await plannedMirrors([`${slashed}/`], PLAIN, UPSTREAMS.slice(0, 1))).changes;
+  t.equal(
+    first!.path,
+    join(slashed, 'harbor.example_8443_', 'hosts.toml'),
+    'a slash at the end says nothing',
+  );
   const other = () => ({ 'hosts.toml': '[host."https://mirror.example"]\n' });
   const taken = t.testdir({ 'harbor.example_8443_': other(), 'registry.example_80_': other() });
   const { changes: left, warnings } = await plannedMirrors([taken], PLAIN, UPSTREAMS.slice(0, 1));
