@@ -71,7 +71,9 @@ export class IndexFile {
       return await read(file);
     } catch (error) {
       throwIfBug(error);
-      if (systemCode(error) !== 'EIO' || !(await this.#renewed(file))) throw error;
+      // Another read may have put the new file in its place, and closed this one.
+      const isOld = this.#file !== file;
+      if (!isOld && (systemCode(error) !== 'EIO' || !(await this.#renewed(file)))) throw error;
       return await read(this.#file);
     }
   }
