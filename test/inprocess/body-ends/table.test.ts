@@ -136,6 +136,7 @@ const ROWS: readonly Row[] = [
   },
   {
     situation: 'single bytes in mid-body, ever: cut',
+    isGivenUp: true,
     does: [
       { what: { type: 'drip', afterBytes: MIB + MIB / 2 + 9, everyMs: 100 } },
       { what: { type: 'ignore-range' } },
