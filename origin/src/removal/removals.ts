@@ -8,7 +8,7 @@ import type { RepositoryName, Tag } from '@sepia/base/names/repository';
 import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { NodeCommands } from '@sepia/cluster/node-commands';
-import { parseManifest } from '@sepia/oci/manifest';
+import { isManifestType, parseManifest } from '@sepia/oci/manifest';
 import type { Link } from '@sepia/records/store/record-store';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Members } from '../cluster/members.ts';
@@ -111,13 +111,19 @@ export class Removals {
    * @throws `CONFLICT` while pushes go on
    */
   async #repository(name: Repository, isSource: boolean): Promise<Removed> {
+    const { upstreams } = this.#deps;
     const tags = new Set<string>();
     const digests = new Set<Digest>();
     const missed = new Set<string>();
     for (let tries = 1; ; tries++) {
       const listed = await this.#listed(name);
       const linked: Digest[] = [];
-      for await (const one of this.#linked(name)) linked.push(one);
+      const unlinked: Digest[] = [];
+      for await (const { digest, isManifest } of this.#linked(name)) {
+        linked.push(digest);
+        // Whoever asks for a manifest there again may have it from elsewhere: nothing would show its blobs then.
+        if (isManifest || !upstreams.keepsPushes(name.upstream)) unlinked.push(digest);
+      }
       if (tries > 1 && listed.size === 0 && linked.length === 0) break;
       if (tries > MAX_TRIES)
         throw new CodedError('CONFLICT', {
@@ -126,7 +132,7 @@ export class Removals {
         });
       for (const one of await this.#take(name, listed)) tags.add(one);
       for (const one of linked) digests.add(one);
-      for (const id of await this.#forget(name, linked, linked)) missed.add(id);
+      for (const id of await this.#forget(name, linked, unlinked)) missed.add(id);
       if (!isSource) break;
     }
     return await this.#done(name, {}, { tags: [...tags], digests: digests.size, missed: [...missed] });
@@ -201,13 +207,16 @@ export class Removals {
     }
   }
 
-  async *#linked(name: Repository): AsyncGenerator<Digest> {
+  async *#linked(
+    name: Repository,
+  ): AsyncGenerator<{ readonly digest: Digest; readonly isManifest: boolean }> {
     let after: string | undefined;
     for (;;) {
       const page = await this.#deps.linkSet.page(name, [], { after, limit: MAX_DROPPED });
       for (const { key, value } of page.entries) {
         const digest = key.at(-1) ?? '';
-        if (value !== undefined && isDigest(digest)) yield digest;
+        if (value !== undefined && isDigest(digest))
+          yield { digest, isManifest: isManifestType(value.mediaType ?? '') };
       }
       after = page.next;
       if (after === undefined) return;

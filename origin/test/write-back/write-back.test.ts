@@ -192,6 +192,27 @@ t.test('a purge of one image leaves what others share with it', async (t) => {
   t.equal(blob.status, 200, blob.bytes.toString().slice(0, 200));
 });
 
+t.test('a repository that was purged is read from the registry again, whatever others have', async (t) => {
+  const hub = await Hub.start(t);
+  const layer = randomBytes(2_000);
+  const references = new Set(['v1']);
+  for (const repository of ['team/app', 'team/twin']) {
+    const image = await hub.image(repository, undefined, layer);
+    const size = (await hub.tag(repository, image)).bytes.length;
+    const manifests = [{ mediaType: OCI_MANIFEST, digest: image, size }];
+    await hub.manifest(repository, 'v1', { schemaVersion: 2, mediaType: OCI_INDEX, manifests });
+    references.add(image);
+  }
+  await hub.drained();
+  const purge = await hub.call('POST', '/v1/removals?upstream=hub&repository=team/app', Buffer.from('{}'));
+  t.equal(purge.status, 200, purge.bytes.toString());
+  for (const reference of references) t.match(await hub.tag('team/app', reference), { status: 200 });
+  for (const _ of hub.c.ids) {
+    const blob = await hub.call('GET', `/v1/blobs/${digestOf(layer)}?upstream=hub&repository=team/app`);
+    t.equal(blob.status, 200, blob.bytes.toString().slice(0, 200));
+  }
+});
+
 t.test('what a registry neither takes nor deletes is given up: deleted here, then retried', async (t) => {
   const hub = await Hub.start(t);
   hub.target.fault = (method) => {
