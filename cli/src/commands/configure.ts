@@ -2,7 +2,7 @@ import { resolve } from 'node:path';
 import { CodedError } from '@sepia/base/errors';
 import { loadClusterDocument } from '@sepia/cluster/load-document';
 import type { Command } from 'commander';
-import { applyChanges, type Change, isLeft } from '../lazy/changed-files.ts';
+import { applyChanges, type Change, isLeft, textOf } from '../lazy/changed-files.ts';
 import {
   type ContainerdFiles,
   plannedChanges,
@@ -19,6 +19,7 @@ import {
   probeNode,
   whyNotUnderstood,
 } from '../lazy/node-facts.ts';
+import { namesDisk } from '../lazy/proxy-plugin-toml.ts';
 import { hostsDirs, namesHostsDir, plannedHosts, restoreHosts } from '../lazy/registry-hosts.ts';
 import { urlOption } from '../options/option-values.ts';
 import { DEFAULT_AGENT } from '../registry/pull-source.ts';
@@ -166,6 +167,7 @@ async function changesFor(
         message: `${files.config} cannot be changed safely (${fault}); add a proxy_plugins entry for ${at} by hand`,
       });
   }
+  const isMeasured = namesDisk(changes[0]?.after ?? (await textOf(files.config)) ?? '');
   const why = reasons.map((one) => `  - ${one}\n`).join('');
   const unused =
     files.contentCache === CONTENT_CACHE
@@ -173,7 +175,7 @@ async function changesFor(
       : `--content-cache ${files.contentCache} is not used: only containerd's erofs snapshotter (door 1) looks into it\n`;
   return {
     changes: [...changes, ...hosts.changes],
-    note: `${round}${unused}${data === undefined ? UNMEASURED : ''}door 2 (our snapshotter)${why === '' ? '\n' : `; not door 1:\n${why}`}the snapshotter needs in its config: snapshots-socket: ${at}\n`,
+    note: `${round}${unused}${isMeasured ? '' : UNMEASURED}door 2 (our snapshotter)${why === '' ? '\n' : `; not door 1:\n${why}`}the snapshotter needs in its config: snapshots-socket: ${at}\n`,
   };
 }
 

@@ -28,6 +28,11 @@ export function withSnapshotter(config: string | undefined, options: Options): s
   return keysFor(versionOf(text), options).reduce(withKey, text);
 }
 
+/** True where a config names the disk of our snapshotter, which the kubelet then measures. */
+export function namesDisk(config: string): boolean {
+  return placeOf(config.split('\n'), ['proxy_plugins', NAME, 'exports'], 'root').line >= 0;
+}
+
 function keysFor(version: number, { socket, data, containerd }: Options): Key[] {
   const isTwo = containerd[0] >= 2;
   // 2.x reads a config of version 2 and brings its keys over, but not these two (seen with 2.4.2): they stand in both places.
@@ -66,25 +71,34 @@ function versionOf(text: string): number {
 
 function withKey(text: string, [table, key, value]: Key): string {
   const lines = text.split('\n');
-  const at = lines.findIndex((line) => {
-    const found = tableOf(line);
-    return found?.length === table.length && found.every((part, index) => part === table[index]);
-  });
+  const { at, line } = placeOf(lines, table, key);
   if (at < 0) {
     const gap = text === '' || text.endsWith('\n') ? '' : '\n';
     return `${text}${gap}\n[${table.map(keyText).join('.')}]\n  ${key} = ${value}\n`;
   }
-  const next = lines.findIndex((line, index) => index > at && tableOf(line) !== undefined);
-  const end = next < 0 ? lines.length : next;
-  const line = lines.findIndex(
-    (one, index) => index > at && index < end && new RegExp(`^\\s*${key}\\s*=`).test(one),
-  );
   const indent = /^\s*/.exec(lines[at]!)?.[0] ?? '';
   const wanted = `${indent}  ${key} = ${value}`;
   if (line < 0) return [...lines.slice(0, at + 1), wanted, ...lines.slice(at + 1)].join('\n');
   if (new RegExp(`^\\s*${key}\\s*=\\s*(['"]?)${plain(value)}\\1\\s*$`).test(lines[line]!)) return text;
   lines[line] = wanted;
   return lines.join('\n');
+}
+
+/** The lines of a table's name and of a key in it; -1 where there is none. */
+function placeOf(
+  lines: readonly string[],
+  table: readonly string[],
+  key: string,
+): { at: number; line: number } {
+  const at = lines.findIndex((line) => {
+    const found = tableOf(line);
+    return found?.length === table.length && found.every((part, index) => part === table[index]);
+  });
+  if (at < 0) return { at, line: -1 };
+  const next = lines.findIndex((line, index) => index > at && tableOf(line) !== undefined);
+  const end = next < 0 ? lines.length : next;
+  const isKey = new RegExp(`^\\s*${key}\\s*=`);
+  return { at, line: lines.findIndex((one, index) => index > at && index < end && isKey.test(one)) };
 }
 
 /** The parts of a table's name in a line like `[a."b.c"]`; undefined for any other line. */

@@ -5,7 +5,7 @@ import t from 'tap';
 import { applyChanges } from '../../src/lazy/changed-files.ts';
 import { plannedProxyPlugin, restore } from '../../src/lazy/configure-containerd.ts';
 import { OUR_MARK } from '../../src/lazy/containerd-toml.ts';
-import { withSnapshotter } from '../../src/lazy/proxy-plugin-toml.ts';
+import { namesDisk, withSnapshotter } from '../../src/lazy/proxy-plugin-toml.ts';
 
 const OPTIONS = { socket: '/run/sepia/s.sock', containerd: [1, 6] } as const;
 /** As Debian 12 installs it. */
@@ -62,6 +62,9 @@ t.test('our snapshotter is added to what is there', async (t) => {
     'the kubelet finds the disk',
   );
   t.match(withSnapshotter(own, { ...measured, containerd: [2, 1] }), "  root = '/srv/sepia/snapshotter'\n");
+  const again = withSnapshotter(withSnapshotter(DEBIAN, measured), OPTIONS);
+  t.ok(namesDisk(again), 'it goes on finding it, and nobody is told that it does not');
+  t.notOk(namesDisk(withSnapshotter(DEBIAN, OPTIONS)), 'the root of containerd is another');
   const upgraded = withSnapshotter(DEBIAN, { ...OPTIONS, containerd: [2, 4] });
   for (const table of [
     '[plugins."io.containerd.grpc.v1.cri".containerd]',
