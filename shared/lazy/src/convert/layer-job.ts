@@ -66,7 +66,7 @@ export function optionsFault(
 }
 
 /** Raised when the same input and options would give other bytes: records of another version are not used. */
-const CONVERTER_VERSION = 5;
+const CONVERTER_VERSION = 6;
 const OCI_GZIP = 'application/vnd.oci.image.layer.v1.tar+gzip';
 const OCI_ZSTD = 'application/vnd.oci.image.layer.v1.tar+zstd';
 
