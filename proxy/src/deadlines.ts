@@ -139,6 +139,8 @@ export const JOB_FORGOTTEN_MS = 2 * JOB_KEPT_MS;
 export const JOB_HOLD_MS = 20_000;
 /** A proxy renews its hold of a job this often: three renewals may fail. */
 export const JOB_RENEW_MS = JOB_HOLD_MS / 4;
+/** A hold or a wait that ends later than any could by this much was set under a clock that was wrong: it holds nothing. */
+export const CLOCKS_APART_MS = 60_000;
 /** A proxy that took an event has to renew or end it within this. */
 export const EVENT_TAKEN_MS = 60_000;
 /** It renews this often: two renewals may fail. */

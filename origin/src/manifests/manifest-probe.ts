@@ -38,13 +38,13 @@ export async function probeManifest(
   if (known !== undefined) {
     const head = await client.headManifest(query, signal);
     if (head.digest === known) {
-      if (tag !== undefined) await manifests.moveTag(tag, known, seenMs);
+      if (tag !== undefined) await manifests.moveTag(tag, known, { seenMs });
       return;
     }
   }
   const manifest = await client.getManifest(query, signal);
   await manifests.keep(name, manifest, seenMs);
-  if (tag !== undefined) await manifests.moveTag(tag, manifest.digest, seenMs);
+  if (tag !== undefined) await manifests.moveTag(tag, manifest.digest, { seenMs });
 }
 
 /** Digest of a manifest that is on record; undefined where the upstream has to be asked for it. */

@@ -28,7 +28,7 @@ import type { ReadManifest } from '../fence/closure.ts';
 import type { LinkProofs } from '../proofs/link-proofs.ts';
 import { isTakenAway, recordOf, type TagRecord, type TagState } from '../records/core/tag-record.ts';
 import type { LinkEntry } from '../records/links.ts';
-import { isQuorumProblem, type TagName } from '../records/tags.ts';
+import { isQuorumProblem, type Seen, type TagName } from '../records/tags.ts';
 import { decideTag, mayAsk, staleAge } from '../upstream/core/tag-policy.ts';
 import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
 import { askLeader } from './ask-leader.ts';
@@ -126,31 +126,31 @@ export class Manifests {
       // Only of an upstream that takes no pushes may another's word be asked for instead.
       if (rules.mode !== 'pull-through' || !isQuorumProblem(error)) throw error;
     }
-    const record = recordOf(state);
+    const [record, seen] = [recordOf(state), { seenMs, knownMs: state?.checkedAtMs }];
     const decided = decideTag(record, rules, nowMs());
     const isAsked = wish.fresh === true && mayAsk(record, rules);
     const decision = decided === 'answer' && isAsked ? 'ask-upstream' : decided;
     if (decision === 'unknown' || isTakenAway(state)) throw unknownTag(name);
-    const { signal } = wish;
-    if (decision === 'answer') return await this.#byDigest({ ...name, digest: record!.digest }, { signal });
+    if (decision === 'answer')
+      return await this.#byDigest({ ...name, digest: record!.digest }, { signal: wish.signal });
     const leader = this.#deps.members.leaderOf(shardKey(name.upstream, name.repository));
     if (!hop && leader !== this.#deps.members.selfId) {
       const forwarded = await askLeader(this.#deps.members, leader, name, wish);
       if (forwarded !== undefined) return forwarded;
     }
     if (wish.fresh === true || wish.authorization !== undefined)
-      return await this.#revalidate(name, record, seenMs, wish);
+      return await this.#revalidate(name, record, seen, wish);
     const key = `${name.upstream}\n${name.repository}\n${name.tag}`;
     const revalidate = async (unwanted: AbortSignal): Promise<ManifestAnswer> =>
-      await this.#revalidate(name, record, seenMs, { signal: unwanted });
-    return await this.#flights.share(key, revalidate, signal);
+      await this.#revalidate(name, record, seen, { signal: unwanted });
+    return await this.#flights.share(key, revalidate, wish.signal);
   }
 
-  /** `seenMs`: a clock taken before the tag was read. */
+  /** `seen`: a clock taken before the tag was read, and what it said of its last check. */
   async #revalidate(
     name: TagName,
     record: TagRecord | undefined,
-    seenMs: number,
+    seen: Seen & { readonly seenMs: number },
     wish: ManifestWish = {},
   ): Promise<ManifestAnswer> {
     const { upstreams, nowMs, tags, links, replication, log, recheck } = this.#deps;
@@ -168,7 +168,7 @@ export class Manifests {
         const known = { ...name, digest: record.digest };
         // One whose link was deleted is linked again below.
         if (head.digest === record.digest && !(await links.isDeleted(known))) {
-          const held = await this.moveTag(name, record.digest, seenMs);
+          const held = await this.moveTag(name, record.digest, seen);
           recheck.confirmed(known);
           return await this.#byDigest({ ...name, digest: held }, wish);
         }
@@ -180,8 +180,8 @@ export class Manifests {
         if (await replication.isOwed(name, blob.digest)) throw unknownTag(name);
         await client.headManifest({ ...query, reference: { kind: 'digest', digest: blob.digest } }, signal);
       }
-      await this.keep(name, manifest, seenMs);
-      const held = await this.moveTag(name, manifest.digest, seenMs);
+      await this.keep(name, manifest, seen.seenMs);
+      const held = await this.moveTag(name, manifest.digest, seen);
       recheck.confirmed(blob);
       if (held !== manifest.digest) return await this.#byDigest({ ...name, digest: held }, wish);
       return { digest: manifest.digest, mediaType: manifest.mediaType, bytes: manifest.bytes };
@@ -217,14 +217,14 @@ export class Manifests {
   }
 
   /**
-   * Notes what the upstream said after the clock `seenMs` was taken; returns what the tag points at then (its policy may hold
+   * Notes what the upstream said, asked as `seen` says; returns what the tag points at then (its policy may hold
    * it where it was, or a push that waits, or came since). In pull-through the upstream's answer counts, also when the
    * register has no quorum now.
    */
-  async moveTag(name: TagName, digest: Digest, seenMs: number): Promise<Digest> {
+  async moveTag(name: TagName, digest: Digest, seen: Seen): Promise<Digest> {
     const { tags, upstreams, log } = this.#deps;
     try {
-      return (await tags.move(name, digest, upstreams.tagRules(name), 'revalidate', { seenMs })).digest;
+      return (await tags.move(name, digest, upstreams.tagRules(name), 'revalidate', seen)).digest;
     } catch (error) {
       if (upstreams.takesDeletes(name.upstream) || !isQuorumProblem(error)) throw error;
       log.warn({ tag: name.tag, repository: name.repository }, 'tag not written: too few origins answer');

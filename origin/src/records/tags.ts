@@ -44,6 +44,12 @@ export interface TagName {
   readonly tag: Tag;
 }
 
+/** When the registry behind was asked: a clock of before that, and the check that was on record then. */
+export interface Seen {
+  readonly seenMs?: number | undefined;
+  readonly knownMs?: number | undefined;
+}
+
 /** Given where a change is to be written back: what the registry behind was seen to have. */
 export interface Written {
   readonly has: Behind;
@@ -107,7 +113,7 @@ export class Tags {
    * Points a tag at a digest and returns what it points at then: another one if the policy lets a `revalidate` not
    * move it, or the tag awaits write-back. `change`: id of a change that other origins may have been given as well; it
    * is made once. `behind`: where the registry behind was just seen to have the tag (mode write-back). `seenMs`: a clock taken
-   * before that registry was asked; what came or went here since then stays so.
+   * before that registry was asked; what came or went here since then stays so. `knownMs`: the check that was on record then.
    * @throws `TAG_IMMUTABLE` (`push`, `set`), `TAG_UNKNOWN` (`revalidate`, of one that was deleted here), `QUORUM_LOST`, `CONFLICT`
    */
   async move(
@@ -118,16 +124,15 @@ export class Tags {
     {
       change,
       behind,
-      seenMs,
-    }: {
+      ...seen
+    }: Seen & {
       readonly change?: string | undefined;
       readonly behind?: Behind;
-      readonly seenMs?: number | undefined;
     } = {},
   ): Promise<TagRecord> {
     const move = { digest, atMs: this.#deps.dateMs(), how: mover, by: this.#deps.members.selfId };
     const fn = (current: TagState | undefined): TagState | undefined => {
-      if (mover === 'revalidate' && current !== undefined && isOurs(current, rules, seenMs)) {
+      if (mover === 'revalidate' && current !== undefined && isOurs(current, rules, seen)) {
         if (current.digest !== undefined) return current;
         throw new CodedError('TAG_UNKNOWN', { detail: { repository: name.repository, tag: name.tag } });
       }
@@ -136,7 +141,7 @@ export class Tags {
         if (rules.mode !== 'write-back') return next;
         // Of two that asked that registry, who did so later is believed, whoever hears of it first.
         return mover === 'revalidate'
-          ? { ...next, checkedAtMs: seenMs ?? move.atMs }
+          ? { ...next, checkedAtMs: seen.seenMs ?? move.atMs }
           : owing(current, next, behind);
       }
       if (mover === 'revalidate') return current;
@@ -280,13 +285,16 @@ export async function answerRegister(
   return { type: 'outdated', epoch: standing.standing.epoch };
 }
 
-/** True where the registry behind is not believed: it has not heard of the tag as it is here, or was asked before it had. */
+/**
+ * True where the registry behind is not believed: it has not heard of the tag as it is here, or was asked before it had. What
+ * was on record before it was asked is older than its answer, also under a clock that was ahead.
+ */
 function isOurs(
   { owed, checkedAtMs }: TagState,
   { mode }: TagRules,
-  seenMs = Number.POSITIVE_INFINITY,
+  { seenMs = Number.POSITIVE_INFINITY, knownMs }: Seen,
 ): boolean {
-  return owed !== undefined || (mode === 'write-back' && checkedAtMs >= seenMs);
+  return owed !== undefined || (mode === 'write-back' && checkedAtMs >= seenMs && checkedAtMs !== knownMs);
 }
 
 /** Order of tag lists: by bytes, as the distribution-spec's "lexical". */

@@ -117,5 +117,14 @@ t.test('a registry that was asked before takes no tag back', async (t) => {
   await t.rejects(seen(35), { code: 'TAG_UNKNOWN' }, 'deleted meanwhile');
   t.equal(await tags.read(NAME), undefined);
   t.equal(await seen(35, 'pull-through'), OLD, 'where the registry alone decides');
+  nowMs = 5_000;
+  await tags.move(NAME, NEW, rules('write-back'), 'push');
+  await tags.paid(NAME, NEW, true);
+  nowMs = 50;
+  t.equal(await seen(45), NEW, 'a clock that was ahead: what is not known to be later');
+  const asked = { seenMs: 45, knownMs: 5_000 };
+  const { digest } = await tags.move(NAME, OLD, rules('write-back'), 'revalidate', asked);
+  t.equal(digest, OLD, 'the registry was asked after that was on record');
+  t.equal((await tags.read(NAME))?.checkedAtMs, 45, 'and the time is right again');
   await records.close();
 });

@@ -94,7 +94,8 @@ export function decideTag(facts: TagFacts | undefined, rules: TagRules, nowMs: n
   if (facts?.owed !== undefined) return 'answer';
   if (facts === undefined || rules.policy === 'mutable') return 'ask-upstream';
   if (rules.policy === 'immutable' || rules.policy === 'pinned') return 'answer';
-  return nowMs - facts.checkedAtMs < rules.ttlMs ? 'answer' : 'ask-upstream';
+  // Of a check that is far ahead only a wrong clock can tell: it holds nothing until that time comes.
+  return Math.abs(nowMs - facts.checkedAtMs) < rules.ttlMs ? 'answer' : 'ask-upstream';
 }
 
 /** Whether a tag that is known may be asked for upstream at all: not where it is believed for ever, or is news there. */

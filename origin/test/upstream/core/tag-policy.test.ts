@@ -63,6 +63,8 @@ t.test('how a tag is answered follows from its policy, its age and who holds the
     [SEEN, rules('pinned'), 1e9, 'answer'],
     [SEEN, rules('revalidate'), 1_099, 'answer'],
     [SEEN, rules('revalidate'), 1_100, 'ask-upstream'],
+    [SEEN, rules('revalidate'), 901, 'answer'],
+    [SEEN, rules('revalidate'), 900, 'ask-upstream'],
   ] as const)
     t.equal(decideTag(facts, rule, nowMs), wanted, `${rule.mode} ${rule.policy} at ${nowMs}`);
   t.ok(mayAsk(SEEN, rules('revalidate')));

@@ -1,7 +1,13 @@
 import { backoffMs } from '@sepia/base/async/backoff';
 import { CodedError } from '@sepia/base/errors';
 import { hasNoPlace } from '@sepia/records/jobs/core/fair-share';
-import { EVENT_GIVE_UP_MS, EVENT_RETRY_MS, EVENT_TAKEN_MS, MAX_EVENT_RETRY_MS } from '../../deadlines.ts';
+import {
+  CLOCKS_APART_MS,
+  EVENT_GIVE_UP_MS,
+  EVENT_RETRY_MS,
+  EVENT_TAKEN_MS,
+  MAX_EVENT_RETRY_MS,
+} from '../../deadlines.ts';
 
 /** Events that one lane holds; more are refused, and Harbor sends them again. */
 export const MAX_EVENTS = 256;
@@ -74,7 +80,7 @@ export function takeDue<T>(
   const owner = ({ payload }: LaneEvent<T>): string | undefined => ownerOf?.(payload);
   const begin = (event: LaneEvent<T>): void =>
     void inWork.set(owner(event), (inWork.get(owner(event)) ?? 0) + 1);
-  for (const event of lane.events) if ((event.takenUntilMs ?? 0) > nowMs) begin(event);
+  for (const event of lane.events) if (isAhead(event.takenUntilMs, nowMs, EVENT_TAKEN_MS)) begin(event);
   const chosen = new Set<LaneEvent<T>>();
   while (chosen.size < limit && due.size > 0) {
     const rank = (event: LaneEvent<T>): number => inWork.get(owner(event)) ?? 0;
@@ -142,5 +148,11 @@ export function putBack<T>(
 }
 
 function isDue<T>(event: LaneEvent<T>, nowMs: number): boolean {
-  return event.notBeforeMs <= nowMs && (event.takenUntilMs ?? 0) <= nowMs;
+  const isWaiting = isAhead(event.notBeforeMs, nowMs, MAX_EVENT_RETRY_MS);
+  return !isWaiting && !isAhead(event.takenUntilMs, nowMs, EVENT_TAKEN_MS);
+}
+
+/** True of a time to come that was set at most `mostMs` ahead; one that is further was set under a clock that was wrong. */
+function isAhead(atMs: number | undefined, nowMs: number, mostMs: number): boolean {
+  return atMs !== undefined && atMs > nowMs && atMs - nowMs <= mostMs + CLOCKS_APART_MS;
 }

@@ -1,5 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
-import { JOB_FORGOTTEN_MS, JOB_HOLD_MS, JOB_KEPT_MS } from '../../deadlines.ts';
+import { CLOCKS_APART_MS, JOB_FORGOTTEN_MS, JOB_HOLD_MS, JOB_KEPT_MS } from '../../deadlines.ts';
 import type { Scope } from './messages.ts';
 
 /** Registers that jobs take in turn: the space that they need is bounded. */
@@ -97,9 +97,10 @@ export function dropHold(current: JobRecord | undefined, id: number, holder: str
   return { ...held(current, id, holder), heldAtMs: 0 };
 }
 
-/** True when a job waits and nobody runs it. */
+/** True when a job waits and nobody runs it, or what holds it is a clock that was far ahead. */
 export function isAbandoned(job: JobRecord, nowMs: number): boolean {
-  return job.state === 'PENDING' && nowMs - job.heldAtMs > JOB_HOLD_MS;
+  const ageMs = nowMs - job.heldAtMs;
+  return job.state === 'PENDING' && (ageMs > JOB_HOLD_MS || ageMs < -CLOCKS_APART_MS);
 }
 
 /** `PENDING, abandoned → PENDING | FAILURE`: another proxy takes it, at most {@link MAX_RUNS} times. */

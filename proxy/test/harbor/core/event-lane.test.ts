@@ -1,6 +1,6 @@
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
-import { EVENT_TAKEN_MS } from '../../../src/deadlines.ts';
+import { CLOCKS_APART_MS, EVENT_TAKEN_MS, MAX_EVENT_RETRY_MS } from '../../../src/deadlines.ts';
 import {
   addEvent,
   finish,
@@ -26,6 +26,18 @@ t.test('an event is held by who took it in, and free when that one is silent', a
   t.equal(taken[0]?.key, 'a');
   t.equal(renew(next, 'a', 'p1', EVENT_TAKEN_MS).isHeld, false);
   t.equal(renew(next, 'a', 'p2', EVENT_TAKEN_MS + 5).lane.events[0]?.takenUntilMs, 2 * EVENT_TAKEN_MS + 5);
+});
+
+t.test('what was held or put off under a clock that was far ahead is free once that is right', async (t) => {
+  const aheadMs = 3_600_000;
+  const held = addEvent(undefined, event('a'), 'p1', aheadMs).lane;
+  const off = putBack(held, 'a', 'p1', aheadMs).lane;
+  t.equal(hasDue(held, aheadMs - CLOCKS_APART_MS), false, 'clocks that may be apart so much');
+  t.equal(hasDue(held, aheadMs - CLOCKS_APART_MS - 1), false, 'it was to begin later, too');
+  t.equal(hasDue(held, aheadMs - CLOCKS_APART_MS - MAX_EVENT_RETRY_MS - 1), true);
+  t.equal(takeDue(held, 'p2', 0, 9).taken[0]?.takenUntilMs, EVENT_TAKEN_MS);
+  t.equal(hasDue(off, aheadMs), false);
+  t.equal(hasDue(off, 0), true);
 });
 
 t.test('a repeated delivery is known while it waits and after its end', async (t) => {

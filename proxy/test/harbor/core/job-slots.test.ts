@@ -1,5 +1,5 @@
 import t from 'tap';
-import { JOB_HOLD_MS, JOB_KEPT_MS } from '../../../src/deadlines.ts';
+import { CLOCKS_APART_MS, JOB_HOLD_MS, JOB_KEPT_MS } from '../../../src/deadlines.ts';
 import {
   boundedRows,
   claimSlot,
@@ -52,6 +52,8 @@ t.test('a job whose hold is void is taken over, three times at most', async (t) 
   job = renewHold(job, job.id, JOB.holder, 15_000);
   t.equal(isAbandoned(job, JOB_HOLD_MS + 1), false);
   t.equal(isAbandoned(job, 15_001 + JOB_HOLD_MS), true);
+  t.equal(isAbandoned(job, 15_000 - CLOCKS_APART_MS), false);
+  t.equal(isAbandoned(job, 14_999 - CLOCKS_APART_MS), true, 'held under a clock that was far ahead');
   job = takeOver(job, job.id, 'p2.x', 40_000)!;
   t.match(job, { holder: 'p2.x', runs: 2, state: 'PENDING' });
   t.throws(() => renewHold(job, job.id, JOB.holder, 41_000), { code: 'CONFLICT' }, 'the first runner is out');
