@@ -64,12 +64,13 @@ export function discoveryRoutes(router: Router, deps: DiscoveryRouteDeps): void 
   serve(router, ORIGIN_NAMES.manifestDelete, async (ctx) => {
     const name = repositoryOf(ctx);
     const reference = parseReference(required(ctx, 'reference'));
-    if (reference.kind === 'tag') await deps.deletes.tag({ ...name, tag: reference.tag }, changeOf(ctx));
-    else await deps.deletes.manifest({ ...name, digest: reference.digest });
+    const asked = { change: changeOf(ctx), signal: goneSignal(ctx) };
+    if (reference.kind === 'tag') await deps.deletes.tag({ ...name, tag: reference.tag }, asked.change);
+    else await deps.deletes.manifest({ ...name, digest: reference.digest }, false, asked);
     ctx.status = 204;
   });
   serve(router, ORIGIN_BLOBS.blobDelete, async (ctx) => {
-    await deps.deletes.blob(blobNameOf(ctx));
+    await deps.deletes.blob(blobNameOf(ctx), false, { signal: goneSignal(ctx) });
     ctx.status = 204;
   });
 }

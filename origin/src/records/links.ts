@@ -125,6 +125,14 @@ export class Links {
     await this.#deps.set.writeSeen(first, entries.map(changeOf), seenMs);
   }
 
+  /**
+   * Leaves a tombstone of what stood at the clock `atMs`. Others must be told (`Invalidation`).
+   * @throws `QUORUM_LOST`, `CONFLICT` where it was linked since
+   */
+  async deleteAt({ upstream, repository, digest }: BlobName, atMs: number): Promise<void> {
+    await this.#deps.set.writeAt({ upstream, repository }, [{ key: [digest] }], atMs);
+  }
+
   /** Leaves tombstones of one repository on W owners. Others must be told (`Invalidation`). @throws `QUORUM_LOST`, `CONFLICT` */
   async delete(
     shard: { readonly upstream: string; readonly repository: string },

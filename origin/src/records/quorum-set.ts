@@ -71,10 +71,27 @@ export class QuorumSet<T> {
     await this.#write(shard, changes, { seenMs });
   }
 
+  /**
+   * As {@link write}, under the clock `atMs` and no later one. @throws `QUORUM_LOST`, `CONFLICT` where something later stands in
+   * its way
+   */
+  async writeAt(shard: ShardName, changes: readonly Change<T>[], atMs: number): Promise<void> {
+    await this.#write(shard, changes, { seenMs: atMs, isWhole: true });
+  }
+
   async #write(
     shard: ShardName,
     changes: readonly Change<T>[],
-    { riding, seenMs }: { readonly riding?: RidingWrite<T> | undefined; readonly seenMs?: number },
+    {
+      riding,
+      seenMs,
+      isWhole = seenMs === undefined,
+    }: {
+      readonly riding?: RidingWrite<T> | undefined;
+      readonly seenMs?: number;
+      /** All of it must stand. */
+      readonly isWhole?: boolean;
+    },
   ): Promise<void> {
     if (changes.length === 0) return;
     let told: ToldClocks = {};
@@ -96,8 +113,8 @@ export class QuorumSet<T> {
             const put = (await sent?.answerOf(id)) ?? (await this.#put(id, shard, owners.epoch, some));
             sender = put.sender;
             // What was seen gets no later clock: one of its changes stands later, another one was deleted before that.
-            if (seenMs !== undefined) continue;
-            aheadMs = latest(aheadMs, put.answer.aheadMs);
+            if (!isWhole) continue;
+            if (seenMs === undefined) aheadMs = latest(aheadMs, put.answer.aheadMs);
             behindMs = latest(behindMs, put.answer.behindMs);
             if (put.answer.behindMs === undefined) continue;
             throw new CodedError('CONFLICT', {
@@ -114,7 +131,8 @@ export class QuorumSet<T> {
       const isAcknowledged = failure === undefined;
       const isMoved =
         behindMs === undefined && !isAcknowledged && !(await isSameEpoch(this.#deps.members, owners.epoch));
-      const step = tryStep({ isAcknowledged, behindMs, aheadMs, isMoved, left: MAX_TRIES - tries });
+      const left = seenMs !== undefined && behindMs !== undefined ? 0 : MAX_TRIES - tries;
+      const step = tryStep({ isAcknowledged, behindMs, aheadMs, isMoved, left });
       if (step === 'done') return;
       if (step === 'failed') throw failure;
       if (step === 'conflict') throw new CodedError('CONFLICT', { detail: { ...shard, tries } });

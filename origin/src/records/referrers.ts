@@ -57,9 +57,9 @@ export class Referrers {
       : this.#deps.set.writeSeen(name, changes, seenMs));
   }
 
-  /** Leaves tombstones. @throws `QUORUM_LOST`, `CONFLICT` */
-  async delete(name: BlobName, subject: Digest): Promise<void> {
-    await this.#deps.set.write(name, [{ key: [subject, name.digest] }]);
+  /** Leaves a tombstone of what stood at the clock `atMs`. @throws `QUORUM_LOST`, `CONFLICT` where it was noted since */
+  async deleteAt(name: BlobName, subject: Digest, atMs: number): Promise<void> {
+    await this.#deps.set.writeAt(name, [{ key: [subject, name.digest] }], atMs);
   }
 
   /**

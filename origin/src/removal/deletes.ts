@@ -36,6 +36,14 @@ export interface TagDeletions {
   intendPurge(name: Pick<TagName, 'upstream' | 'repository'>, tag: string): Promise<() => Promise<void>>;
 }
 
+/** How a delete was asked for, where other origins may be asked for the same. */
+interface Asked {
+  /** The same at each of them: what one has done no other does again. */
+  readonly change?: string | undefined;
+  /** Aborted when nobody waits for the answer of this one any more. */
+  readonly signal?: AbortSignal;
+}
+
 interface DeletesDeps {
   readonly links: Links;
   readonly tags: Tags;
@@ -51,7 +59,8 @@ interface DeletesDeps {
 
 /**
  * Deletes of tags, manifests and blobs where Sepia is the source of truth. What goes are records, durably on a quorum
- * before anybody is told; bytes stay on disk. Content may be pushed again at once.
+ * before anybody is told; bytes stay on disk. Content may be pushed again at once: an origin that stops in the middle of a
+ * delete and goes on when another one did it takes nothing that came since.
  */
 export class Deletes {
   readonly #deps: DeletesDeps;
@@ -94,21 +103,26 @@ export class Deletes {
    * link goes, and then the tags that a push moved to it meanwhile, unless that linked it anew: see `keepLinked`. A
    * delete that was cut can be repeated. What names it as subject stays. `byOperator`: immutable tags, and what they
    * name, go as well.
-   * @throws `METHOD_UNSUPPORTED`, `MANIFEST_UNKNOWN`, `TAG_IMMUTABLE`, `QUORUM_LOST`, `CONFLICT`, `TIMEOUT` when so many
-   * tags point at it that it must be repeated, or the immutable ones are too many to look through
+   * @throws `METHOD_UNSUPPORTED`, `MANIFEST_UNKNOWN`, `TAG_IMMUTABLE`, `QUORUM_LOST`, `CONFLICT` when it was linked anew
+   * meanwhile, `TIMEOUT` when so many tags point at it that it must be repeated, or the immutable ones are too many to look
+   * through
    */
-  async manifest(name: BlobName, byOperator = false): Promise<void> {
+  async manifest(name: BlobName, byOperator = false, asked: Asked = {}): Promise<void> {
     this.#check(name.upstream);
+    const atMs = this.#deps.links.seenMs();
     if (this.#deps.upstreams.client(name.upstream) === undefined)
-      return await this.#manifest(name, byOperator);
+      return await this.#manifest(name, byOperator, asked, atMs);
     const done = await this.#deps.replication.intendDelete(name, name.digest);
-    await this.#manifest(name, byOperator);
+    await this.#manifest(name, byOperator, asked, atMs);
     await done();
   }
 
-  async #manifest(name: BlobName, byOperator: boolean): Promise<void> {
+  async #manifest(name: BlobName, byOperator: boolean, asked: Asked, begunMs: number): Promise<void> {
     const { links, referrers } = this.#deps;
     const link = await links.find(name, { fresh: true });
+    // Of what was linked since it was asked for.
+    asked.signal?.throwIfAborted();
+    let atMs = begunMs;
     let tags = await this.#tagsOf(name, byOperator);
     // Without link tags are what a delete left that was cut.
     if (link === undefined && tags.length === 0)
@@ -118,9 +132,12 @@ export class Deletes {
     const subject = link && (await this.#subjectOf(name, link));
     const looked = await this.#checkNotKept(name, byOperator);
     for (let tries = 1; ; tries++) {
-      await this.#takeTags(name, tags);
-      if (subject !== undefined) await referrers.delete(name, subject);
-      await this.#unlink(name, link, looked);
+      await this.#takeTags(name, tags, asked.change && `${asked.change}.${tries}`);
+      await this.#asRead(name, tries === 1 ? link : undefined, atMs, async (clockMs) => {
+        if (subject !== undefined) await referrers.deleteAt(name, subject, clockMs);
+        await this.#unlink(name, link, looked, clockMs);
+      });
+      atMs = links.seenMs();
       tags = await this.#tagsOf(name, byOperator);
       if (tags.length === 0 || (await links.find(name, { fresh: true })) !== undefined) return;
       if (tries >= MAX_TRIES)
@@ -134,10 +151,12 @@ export class Deletes {
    * @throws `METHOD_UNSUPPORTED`, `BLOB_UNKNOWN`, `TAG_IMMUTABLE` when an immutable tag's image names it, `QUORUM_LOST`,
    * `CONFLICT`, `TIMEOUT` when the immutable tags are too many to look through
    */
-  async blob(name: BlobName, byOperator = false): Promise<void> {
+  async blob(name: BlobName, byOperator = false, { signal }: Asked = {}): Promise<void> {
     this.#check(name.upstream);
+    const atMs = this.#deps.links.seenMs();
     const detail = { digest: name.digest, repository: name.repository };
     const link = await this.#deps.links.find(name, { fresh: true });
+    signal?.throwIfAborted();
     if (link === undefined) throw new CodedError('BLOB_UNKNOWN', { detail });
     if (!byOperator) {
       if (await this.#isManifest(name, link))
@@ -146,7 +165,32 @@ export class Deletes {
           detail,
         });
     }
-    await this.#unlink(name, link, await this.#checkNotKept(name, byOperator));
+    const looked = await this.#checkNotKept(name, byOperator);
+    await this.#asRead(name, link, atMs, async (clockMs) => await this.#unlink(name, link, looked, clockMs));
+  }
+
+  /**
+   * Has `take` leave tombstones at the clock `begunMs`, of before the link was read; or at a later one, while the link is the
+   * one that was read. @throws `CONFLICT` when it was linked anew
+   */
+  async #asRead(
+    name: BlobName,
+    link: LinkEntry | undefined,
+    begunMs: number,
+    take: (atMs: number) => Promise<void>,
+  ): Promise<void> {
+    const { links } = this.#deps;
+    let atMs = begunMs;
+    for (let tries = 1; ; tries++) {
+      try {
+        return await take(Math.max(atMs, link?.atMs ?? 0));
+      } catch (error) {
+        if (!isCoded(error, 'CONFLICT') || tries >= MAX_TRIES) throw error;
+        atMs = links.seenMs();
+        const found = await links.find(name, { fresh: true });
+        if (found?.atMs !== link?.atMs) throw error;
+      }
+    }
   }
 
   /** Tags that point at a manifest. @throws `TAG_IMMUTABLE` */
@@ -160,8 +204,8 @@ export class Deletes {
     return tags;
   }
 
-  async #takeTags(name: BlobName, tags: readonly Tag[]): Promise<void> {
-    await takeTags(tags, async (tag) => await this.#take({ ...name, tag }, name.digest));
+  async #takeTags(name: BlobName, tags: readonly Tag[], change: string | undefined): Promise<void> {
+    await takeTags(tags, async (tag) => await this.#take({ ...name, tag }, name.digest, change));
   }
 
   async #subjectOf(name: BlobName, link: LinkEntry): Promise<Digest | undefined> {
@@ -241,10 +285,11 @@ export class Deletes {
     name: BlobName,
     link: LinkEntry | undefined,
     looked: ReadonlySet<Digest> | undefined,
+    atMs: number,
   ): Promise<void> {
     const { upstream, repository, digest } = name;
     const { links, invalidation, log } = this.#deps;
-    await links.delete({ upstream, repository }, [digest]);
+    await links.deleteAt(name, atMs);
     await invalidation.broadcast([{ upstream, repository, digest }]);
     try {
       await this.#checkNotKept(name, looked === undefined, looked);

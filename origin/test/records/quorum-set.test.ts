@@ -284,3 +284,23 @@ t.test('what was seen elsewhere stands in the way of nothing that is written lat
   await set.writeSeen(REPOSITORY, [went!, kept!], 20);
   t.equal(await read('went'), undefined, 'also beside what stands under a later clock than its tombstone');
 });
+
+t.test('a tombstone of an earlier clock takes nothing that was written later, and says so', async (t) => {
+  await using stack = new AsyncDisposableStack();
+  let nowMs = 10;
+  const all = await owners(t.testdir(), stack, { nowMs: () => nowMs });
+  const { set } = all.get('a')!;
+  const put = async (): Promise<void> =>
+    await set.write(REPOSITORY, [{ key: ['k'], value: { sizeBytes: 1 } }]);
+  await put();
+  await set.writeAt(REPOSITORY, [{ key: ['k'] }], 20);
+  t.equal((await set.read(REPOSITORY, ['k']))?.value, undefined);
+  await put();
+  t.same((await set.read(REPOSITORY, ['k']))?.value, { sizeBytes: 1 });
+  await t.rejects(set.writeAt(REPOSITORY, [{ key: ['k'] }], 20), { code: 'CONFLICT' });
+  t.same((await set.read(REPOSITORY, ['k']))?.value, { sizeBytes: 1 });
+  nowMs = 30;
+  await set.write(REPOSITORY, [{ key: ['k'] }]);
+  await set.writeAt(REPOSITORY, [{ key: ['k'] }], 20);
+  t.equal((await set.read(REPOSITORY, ['k']))?.atMs, 30, 'a later tombstone is one as well');
+});

@@ -27,23 +27,35 @@ const DIGEST = digestOf(BYTES);
 const nothing = async (): Promise<void> => {};
 const run = async <T>(_: unknown, work: () => Promise<T>): Promise<T> => await work();
 
-/** Records in memory: each read and each write is one step of who makes it. */
+/** Records in memory, each write later than all before: each read and each write is one step of who makes it. */
 class Records {
   readonly links = new Map<string, object>();
   readonly referrers = new Map<string, object>();
   readonly tags = new Map<string, Digest>();
+  /** Changes of tags that were made. */
+  readonly changes = new Set<string>();
+  readonly clocks = new Map<object, number>();
+  nowMs = 1;
 
   setOf(map: Map<string, object>, step: Step) {
     const recordOf = (key: readonly string[]) => {
       const value = map.get(key.join());
-      return value && { key, atMs: 0, value };
+      return value && { key, atMs: this.clocks.get(value) ?? 0, value };
     };
     return {
-      async write(_: unknown, changes: readonly { key: readonly string[]; value?: object }[]) {
+      write: async (_: unknown, changes: readonly { key: readonly string[]; value?: object }[]) => {
         await step();
-        for (const { key, value } of changes)
+        this.nowMs += 1;
+        for (const { key, value } of changes) {
           if (value === undefined) map.delete(key.join());
           else map.set(key.join(), value);
+          if (value !== undefined) this.clocks.set(value, this.nowMs);
+        }
+      },
+      async writeAt(_: unknown, [change]: readonly { key: readonly string[] }[], atMs: number) {
+        await step();
+        if ((recordOf(change!.key)?.atMs ?? 0) > atMs) throw new CodedError('CONFLICT');
+        map.delete(change!.key.join());
       },
       async read(_: unknown, key: readonly string[]) {
         await step();
@@ -76,7 +88,7 @@ function origin(records: Records, step: Step, policy: string) {
     set: linkSet,
     upstreams: upstreams as never,
     nowMs: () => 0,
-    dateMs: () => 0,
+    dateMs: () => records.nowMs,
   });
   const log = silentLogger();
   const set = records.setOf(records.referrers, step);
@@ -84,10 +96,13 @@ function origin(records: Records, step: Step, policy: string) {
   const tags = {
     async move({ tag }: { tag: string }, digest: Digest) {
       await step();
+      records.nowMs += 1;
       records.tags.set(tag, digest);
     },
-    async delete({ tag }: { tag: string }, digest: Digest) {
+    async delete({ tag }: { tag: string }, digest: Digest, _: unknown, { change }: { change?: string } = {}) {
       await step();
+      if (change !== undefined && records.changes.has(change)) return false;
+      if (change !== undefined && records.tags.get(tag) === digest) records.changes.add(change);
       return records.tags.get(tag) === digest && records.tags.delete(tag);
     },
   };
@@ -128,11 +143,16 @@ function origin(records: Records, step: Step, policy: string) {
     push: async () => await pushManifest(all as never, { ...push, bytes: BYTES } as ManifestPush),
     set: async () =>
       await relink(all as never, NAME, DIGEST, async () => await tags.move({ tag: 'v1' }, DIGEST)),
-    deleteManifest: async () => await deletes.manifest({ ...NAME, digest: DIGEST }),
+    pushConfig: async () => await links.write([{ ...NAME, digest: CONFIG.digest }]),
+    deleteManifest: async (asked?: Asked) =>
+      await deletes.manifest({ ...NAME, digest: DIGEST }, false, asked),
     purge: async () => await removals.remove(NAME, {}),
-    deleteConfig: async () => await deletes.blob({ ...NAME, digest: CONFIG.digest }),
+    deleteConfig: async (asked?: Asked) =>
+      await deletes.blob({ ...NAME, digest: CONFIG.digest }, false, asked),
   };
 }
+
+type Asked = { readonly change: string; readonly signal: AbortSignal };
 
 /** A repository with the config alone, or the whole image, or that with a tag. */
 function recordsOf(state: string): Records {
@@ -158,11 +178,49 @@ for (const write of ['push', 'set'] as const)
         if (records.tags.has('v1') && !isLinked) wrong.add('unlinked');
         if (records.tags.has('v1') && records.referrers.size === 0) wrong.add('not under its subject');
         if (write === 'push' && pushed.status !== 'fulfilled') wrong.add(String(pushed.reason));
-        if (deleted.status !== 'fulfilled') wrong.add(String(deleted.reason));
+        // What was linked anew meanwhile stays.
+        const isLeft = deleted.status === 'rejected' && isCoded(deleted.reason, 'CONFLICT') && isLinked;
+        if (deleted.status === 'rejected' && !isLeft) wrong.add(String(deleted.reason));
       });
       t.same([...wrong], []);
       t.ok(orders > 20, `${orders} orders`);
     });
+
+for (const [remove, push] of [
+  ['deleteManifest', 'push'],
+  ['deleteConfig', 'pushConfig'],
+] as const)
+  t.test(`an origin that stopped in its ${remove} takes nothing that came after another one's`, async (t) => {
+    const wrong = new Set<string>();
+    const orders = await everyOrder(async (actor) => {
+      const records = recordsOf(push === 'push' ? 'tagged' : 'config');
+      const gone = new AbortController();
+      const asked = { change: 'one', signal: gone.signal };
+      const stopping = actor('stops', async (step) => await origin(records, step, 'mutable')[remove](asked));
+      const client = actor('client', async (step) => {
+        await step();
+        gone.abort(new CodedError('TIMEOUT'));
+        const again = { change: 'one', signal: new AbortController().signal };
+        await origin(records, step, 'mutable')
+          [remove](again)
+          .catch((error: unknown) => {
+            if (!isCoded(error, 'MANIFEST_UNKNOWN') && !isCoded(error, 'BLOB_UNKNOWN')) throw error;
+          });
+        await origin(records, step, 'mutable')[push]();
+      });
+      const [stopped, done] = await Promise.allSettled([stopping, client]);
+      if (done.status === 'rejected') {
+        if (!isCoded(done.reason, 'CONFLICT')) wrong.add(String(done.reason));
+        return;
+      }
+      const isWhole = records.links.has(DIGEST) && records.tags.has('v1') && records.referrers.size > 0;
+      if (push === 'push' && !isWhole) wrong.add('the push is lost');
+      if (push === 'pushConfig' && !records.links.has(CONFIG.digest)) wrong.add('the blob is lost');
+      if (stopped.status === 'rejected' && !isCoded(stopped.reason)) wrong.add(String(stopped.reason));
+    });
+    t.same([...wrong], []);
+    t.ok(orders > 5, `${orders} orders`);
+  });
 
 for (const state of ['image', 'tagged'])
   t.test(`a tag leads to a whole image: push beside a purge of the repository of an ${state}`, async (t) => {
@@ -199,7 +257,10 @@ t.test('a delete that was cut anywhere is completed by the next', async (t) => {
         };
         await origin(records, cut, 'mutable').deleteManifest();
       });
-      void deleting.then(ended.resolve, ended.reject);
+      void deleting.then(ended.resolve, (error: unknown) => {
+        if (isCoded(error, 'CONFLICT')) ended.resolve();
+        else ended.reject(error);
+      });
       await actor('push', async (step) => await origin(records, step, 'mutable').push());
       await ended.promise;
       await actor('again', async (step) => await origin(records, step, 'mutable').deleteManifest()).catch(
