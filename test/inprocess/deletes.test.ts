@@ -1,7 +1,7 @@
 import type { Digest } from '@sepia/base/digest';
-import { call } from '@sepia/test-support/clients/registry-calls';
+import { call, callUntilAnswered } from '@sepia/test-support/clients/registry-calls';
 import {
-  pullImage,
+  pullUntilGiven,
   pushImage,
   pushUntilTaken,
   randomImage,
@@ -31,7 +31,7 @@ function inTurn(cluster: Constellation): () => string {
 }
 
 async function statusOf(url: string, path: string, method: 'GET' | 'HEAD' = 'GET'): Promise<number> {
-  return (await call(method, `${url}/v2/${REPOSITORY}/${path}`)).status;
+  return (await callUntilAnswered(method, `${url}/v2/${REPOSITORY}/${path}`)).status;
 }
 
 t.test('a deleted manifest is gone at every proxy at once, at agents within a heartbeat', async (t) => {
@@ -42,8 +42,8 @@ t.test('a deleted manifest is gone at every proxy at once, at agents within a he
   await pushUntilTaken(proxy, REPOSITORY, 'v1', image);
   await pushUntilTaken(proxy, REPOSITORY, 'v2', image);
   await pushUntilTaken(proxy, REPOSITORY, 'kept', kept);
-  for (const { url } of cluster.agents) await pullImage(url, REPOSITORY, 'v1');
-  for (const url of cluster.proxyUrls) await pullImage(url, REPOSITORY, 'v1');
+  for (const { url } of cluster.agents) await pullUntilGiven(url, REPOSITORY, 'v1');
+  for (const url of cluster.proxyUrls) await pullUntilGiven(url, REPOSITORY, 'v1');
 
   const gone = await call('DELETE', `${proxy()}/v2/${REPOSITORY}/manifests/${image.manifestDigest}`);
   t.equal(gone.status, 202);
@@ -51,9 +51,11 @@ t.test('a deleted manifest is gone at every proxy at once, at agents within a he
     t.equal(await statusOf(url, `manifests/${image.manifestDigest}`), 404, 'by digest');
     t.equal(await statusOf(url, `manifests/${image.manifestDigest}`, 'HEAD'), 404, 'by digest, HEAD');
     t.equal(await statusOf(url, 'manifests/v1'), 404, 'by tag');
-    const { tags } = (await call('GET', `${url}/v2/${REPOSITORY}/tags/list`)).json<{ tags: string[] }>();
+    const { tags } = (await callUntilAnswered('GET', `${url}/v2/${REPOSITORY}/tags/list`)).json<{
+      tags: string[];
+    }>();
     t.same(tags, ['kept']);
-    await pullImage(url, REPOSITORY, 'kept');
+    await pullUntilGiven(url, REPOSITORY, 'kept');
   }
   for (const { url } of cluster.agents) {
     t.equal(await statusOf(url, 'manifests/v1'), 404, 'an agent asks for tags');
@@ -67,7 +69,7 @@ t.test('a deleted manifest is gone at every proxy at once, at agents within a he
 
   await pushUntilTaken(proxy, REPOSITORY, 'v1', image);
   for (const url of [...cluster.proxyUrls, ...cluster.agents.map((agent) => agent.url)])
-    await pullImage(url, REPOSITORY, 'v1');
+    await pullUntilGiven(url, REPOSITORY, 'v1');
 });
 
 t.test('a deleted blob is gone in its repository alone, and may be pushed again at once', async (t) => {
@@ -78,8 +80,8 @@ t.test('a deleted blob is gone in its repository alone, and may be pushed again 
   await pushUntilTaken(proxy, REPOSITORY, 'v1', image);
   await pushUntilTaken(proxy, 'team/twin', 'v1', image);
   for (const { url } of cluster.agents) {
-    await pullImage(url, REPOSITORY, 'v1');
-    await pullImage(url, 'team/twin', 'v1');
+    await pullUntilGiven(url, REPOSITORY, 'v1');
+    await pullUntilGiven(url, 'team/twin', 'v1');
   }
   for (let round = 1; round <= 3; round++) {
     t.equal((await call('DELETE', `${proxy()}/v2/${REPOSITORY}/blobs/${layer}`)).status, 202);
@@ -90,10 +92,10 @@ t.test('a deleted blob is gone in its repository alone, and may be pushed again 
     for (const { url } of cluster.agents) {
       await until(async () => (await statusOf(url, `blobs/${layer}`, 'HEAD')) === 404, 'heard of it');
       t.equal(await statusOf(url, `blobs/${layer}`), 404);
-      await pullImage(url, 'team/twin', 'v1');
+      await pullUntilGiven(url, 'team/twin', 'v1');
     }
     await pushUntilTaken(proxy, REPOSITORY, 'v1', image);
-    for (const { url } of cluster.agents) await pullImage(url, REPOSITORY, 'v1');
+    for (const { url } of cluster.agents) await pullUntilGiven(url, REPOSITORY, 'v1');
   }
 });
 
@@ -109,7 +111,7 @@ t.test('a tag that is moved while its manifest is deleted stays', async (t) => {
       call('DELETE', `${proxy()}/v2/${REPOSITORY}/manifests/${first.manifestDigest}`),
     ]);
     t.equal(deleted.status, 202);
-    const head = await call('HEAD', `${proxy()}/v2/${REPOSITORY}/manifests/moving`);
+    const head = await callUntilAnswered('HEAD', `${proxy()}/v2/${REPOSITORY}/manifests/moving`);
     t.equal(head.headers['docker-content-digest'], second.manifestDigest, `round ${round}`);
   }
 });
@@ -119,7 +121,7 @@ t.test('deleting a tag leaves its manifest', async (t) => {
   const proxy = inTurn(cluster);
   const image = randomImage([1_000]);
   for (const tag of ['a', 'b']) await pushUntilTaken(proxy, REPOSITORY, tag, image);
-  await pullImage(cluster.agents[0]!.url, REPOSITORY, 'a');
+  await pullUntilGiven(cluster.agents[0]!.url, REPOSITORY, 'a');
   t.equal((await call('DELETE', `${proxy()}/v2/${REPOSITORY}/manifests/a`)).status, 202);
   t.equal((await call('DELETE', `${proxy()}/v2/${REPOSITORY}/manifests/a`)).status, 404);
   for (const url of [...cluster.proxyUrls, cluster.agents[0]!.url]) {
@@ -145,7 +147,8 @@ t.test('an owner that missed a delete, or a push after one, does not bring back 
     await cluster.stopMember(other);
     for (const path of paths) t.equal(await statusOf(proxy(), path), 404, `${path} without ${other}`);
     t.equal(
-      (await call('GET', `${proxy()}/v2/${REPOSITORY}/tags/list`)).json<{ tags: [] }>().tags?.length ?? 0,
+      (await callUntilAnswered('GET', `${proxy()}/v2/${REPOSITORY}/tags/list`)).json<{ tags: [] }>().tags
+        ?.length ?? 0,
       0,
     );
     await cluster.startMember(other);
@@ -183,5 +186,5 @@ t.test('an immutable image cannot be taken away through the blobs route', async 
   t.equal(asBlob.code, 'BLOB_UNKNOWN');
   for (const path of [`blobs/${image.layers[1]!.digest}`, `manifests/${image.manifestDigest}`])
     t.match(await gone(path), { status: 403, code: 'DENIED' }, path);
-  for (const url of cluster.proxyUrls) await pullImage(url, REPOSITORY, 'v1');
+  for (const url of cluster.proxyUrls) await pullUntilGiven(url, REPOSITORY, 'v1');
 });

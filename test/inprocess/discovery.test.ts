@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { type Digest, digestOf } from '@sepia/base/digest';
 import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
-import { call, pushBlob, pushManifest } from '@sepia/test-support/clients/registry-calls';
+import { call, callUntilAnswered, pushBlob, pushManifest } from '@sepia/test-support/clients/registry-calls';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
 import { until } from '@sepia/test-support/until';
 import { FakeUpstream } from '@sepia/test-support/upstream/fake-upstream';
@@ -37,7 +37,7 @@ function referrer(subject: Digest, artifactType: string | undefined, note: strin
 async function pages<T>(url: string, path: string): Promise<T[]> {
   const all: T[] = [];
   for (let next: string | undefined = path; next !== undefined; ) {
-    const answer = await call('GET', new URL(next, url));
+    const answer = await callUntilAnswered('GET', new URL(next, url));
     if (answer.status !== 200) throw new Error(`${next}: ${answer.status} ${answer.bytes}`);
     all.push(answer.json<T>());
     next = /^<([^>]+)>; rel="next"$/.exec(String(answer.headers['link'] ?? ''))?.[1];
@@ -53,7 +53,7 @@ t.test('referrers: the same at every proxy and agent, filtered, and gone with th
   const signature = await pushManifest(second, 'team/app', referrer(SUBJECT, 'test/signature+json', 'a'));
   const bill = await pushManifest(third, 'team/app', referrer(SUBJECT, undefined, 'b'));
   for (const url of [...cluster.proxyUrls, cluster.agents[0]!.url]) {
-    const all = await call('GET', `${url}/v2/team/app/referrers/${SUBJECT}`);
+    const all = await callUntilAnswered('GET', `${url}/v2/team/app/referrers/${SUBJECT}`);
     t.equal(all.headers['content-type'], OCI_INDEX);
     t.notOk(all.headers['oci-filters-applied']);
     const { schemaVersion, mediaType, manifests } = all.json<Index>();
@@ -69,7 +69,10 @@ t.test('referrers: the same at every proxy and agent, filtered, and gone with th
       'the type of the config where there is no artifactType',
     );
     for (const written of ['test%2Fsignature%2Bjson', 'test/signature+json']) {
-      const some = await call('GET', `${url}/v2/team/app/referrers/${SUBJECT}?artifactType=${written}`);
+      const some = await callUntilAnswered(
+        'GET',
+        `${url}/v2/team/app/referrers/${SUBJECT}?artifactType=${written}`,
+      );
       t.equal(some.headers['oci-filters-applied'], 'artifactType');
       t.same(
         some.json<Index>().manifests.map((one) => one.digest),
@@ -77,20 +80,20 @@ t.test('referrers: the same at every proxy and agent, filtered, and gone with th
         written,
       );
     }
-    const none = await call('GET', `${url}/v2/team/app/referrers/${digestOf(Buffer.from('x'))}`);
+    const none = await callUntilAnswered('GET', `${url}/v2/team/app/referrers/${digestOf(Buffer.from('x'))}`);
     t.same([none.status, none.json<Index>().manifests], [200, []]);
-    t.equal((await call('GET', `${url}/v2/team/app/referrers/sha256:nonsense`)).status, 400);
+    t.equal((await callUntilAnswered('GET', `${url}/v2/team/app/referrers/sha256:nonsense`)).status, 400);
   }
   t.equal((await call('DELETE', `${first}/v2/team/app/manifests/${signature}`)).status, 202);
   for (const url of [...cluster.proxyUrls, cluster.agents[0]!.url]) {
-    const left = (await call('GET', `${url}/v2/team/app/referrers/${SUBJECT}`)).json<Index>();
+    const left = (await callUntilAnswered('GET', `${url}/v2/team/app/referrers/${SUBJECT}`)).json<Index>();
     t.same(
       left.manifests.map((one) => one.digest),
       [bill],
     );
   }
   await pushManifest(second, 'team/app', referrer(SUBJECT, 'test/signature+json', 'a'));
-  const back = (await call('GET', `${third}/v2/team/app/referrers/${SUBJECT}`)).json<Index>();
+  const back = (await callUntilAnswered('GET', `${third}/v2/team/app/referrers/${SUBJECT}`)).json<Index>();
   t.equal(back.manifests.length, 2, 'pushed again after a delete');
 });
 
@@ -105,9 +108,13 @@ t.test('many referrers come in pages, at an agent with links that lead back to i
   });
   const [url] = cluster.proxyUrls as [string];
   const ns = '?ns=other.test';
-  const begun = await call('POST', `${url}/v2/app/blobs/uploads/?digest=${digestOf(EMPTY)}&ns=other.test`, {
-    body: EMPTY,
-  });
+  const begun = await callUntilAnswered(
+    'POST',
+    `${url}/v2/app/blobs/uploads/?digest=${digestOf(EMPTY)}&ns=other.test`,
+    {
+      body: EMPTY,
+    },
+  );
   t.equal(begun.status, 201);
   const digests: Digest[] = [];
   // Big annotations fill a page long before the number of descriptors does.
@@ -115,7 +122,7 @@ t.test('many referrers come in pages, at an agent with links that lead back to i
   for (let at = 0; at < 7; at++) {
     const bytes = Buffer.from(JSON.stringify(referrer(SUBJECT, 'test/x', `${at}${note}`)));
     digests.push(digestOf(bytes));
-    const put = await call('PUT', `${url}/v2/app/manifests/${digestOf(bytes)}${ns}`, {
+    const put = await callUntilAnswered('PUT', `${url}/v2/app/manifests/${digestOf(bytes)}${ns}`, {
       body: bytes,
       headers: { 'content-type': OCI_MANIFEST },
     });
@@ -146,7 +153,7 @@ t.test('the catalog: sorted, in pages, per upstream, without what is empty', asy
   const names = ['a', 'a-b', 'a/b', 'a/b/c', 'b', 'team/app', 'z9'];
   for (const [at, name] of names.entries())
     await pushBlob(cluster.proxyUrls[at % 3]!, name, Buffer.from(name));
-  const begun = await call(
+  const begun = await callUntilAnswered(
     'POST',
     `${cluster.proxyUrls[0]}/v2/there/blobs/uploads/?digest=${digestOf(EMPTY)}&ns=other.test`,
     { body: EMPTY },
@@ -163,8 +170,8 @@ t.test('the catalog: sorted, in pages, per upstream, without what is empty', asy
     }
     const other = await pages<{ repositories: string[] }>(url, '/v2/_catalog?ns=other.test');
     t.same(other, [{ repositories: ['there'] }]);
-    t.equal((await call('GET', `${url}/v2/_catalog?ns=nowhere.test`)).status, 404);
-    t.equal((await call('GET', `${url}/v2/_catalog?n=x`)).status, 400);
+    t.equal((await callUntilAnswered('GET', `${url}/v2/_catalog?ns=nowhere.test`)).status, 404);
+    t.equal((await callUntilAnswered('GET', `${url}/v2/_catalog?n=x`)).status, 400);
     t.equal((await call('DELETE', `${url}/v2/_catalog`)).status, 405);
   }
   const gone = await call('DELETE', `${cluster.proxyUrls[1]}/v2/b/blobs/${digestOf(Buffer.from('b'))}`);
@@ -233,13 +240,16 @@ t.test(
     const [url] = cluster.proxyUrls as [string];
     for (const at of [url, cluster.agents[0]!.url]) {
       for (const ns of ['', 'ns=tags.test']) {
-        const all = (await call('GET', `${at}/v2/app/referrers/${SUBJECT}?${ns}`)).json<Index>();
+        const all = (await callUntilAnswered('GET', `${at}/v2/app/referrers/${SUBJECT}?${ns}`)).json<Index>();
         t.same(
           all.manifests.map((one) => one.digest),
           [digest],
           ns,
         );
-        const none = await call('GET', `${at}/v2/app/referrers/${SUBJECT}?artifactType=other&${ns}`);
+        const none = await callUntilAnswered(
+          'GET',
+          `${at}/v2/app/referrers/${SUBJECT}?artifactType=other&${ns}`,
+        );
         t.same(none.json<Index>().manifests, []);
       }
     }
@@ -252,8 +262,8 @@ t.test(
       t.match(atAgent.bytes.toString(), url);
     }
     // What passed is on record, and all there is once the upstream is gone.
-    t.equal((await call('GET', `${url}/v2/app/manifests/v1`)).status, 200);
-    const known = await call('GET', `${url}/v2/_catalog`);
+    t.equal((await callUntilAnswered('GET', `${url}/v2/app/manifests/v1`)).status, 200);
+    const known = await callUntilAnswered('GET', `${url}/v2/_catalog`);
     t.same(known.json(), { repositories: ['app'] });
     await registry.stop();
     await until(

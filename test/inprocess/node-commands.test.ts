@@ -7,7 +7,7 @@ import { InternalClient } from '@sepia/http/client';
 import { createDispatcher } from '@sepia/http/sockets';
 import {
   type PushedImage,
-  pullImage,
+  pullUntilGiven,
   pushUntilTaken,
   randomImage,
 } from '@sepia/test-support/clients/registry-client';
@@ -122,8 +122,8 @@ t.test(
     await pushUntilTaken(() => cluster.proxyUrls[0]!, 'demo/app', 'v1', image);
     await pushUntilTaken(() => cluster.proxyUrls[0]!, 'other/app', 'v1', image);
     const [agent] = cluster.agents;
-    await pullImage(agent!.url, 'demo/app', 'v1');
-    await pullImage(agent!.url, 'other/app', 'v1');
+    await pullUntilGiven(agent!.url, 'demo/app', 'v1');
+    await pullUntilGiven(agent!.url, 'other/app', 'v1');
     const commands = await commandsOf(t, cluster);
     const detail = { upstream: 'local', repository: 'demo/app', digest: image.manifestDigest };
     await commands.send({ id: 'd1', type: 'purge', detail, ...TTL });

@@ -2,7 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { delay } from '@sepia/base/lifecycle';
 import { call as ask } from '@sepia/test-support/clients/registry-calls';
-import { pullImage } from '@sepia/test-support/clients/registry-client';
+import { pullUntilGiven } from '@sepia/test-support/clients/registry-client';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
 import { until, untilAnswered } from '@sepia/test-support/until';
 import { type FakeImage, FakeUpstream, makeImage } from '@sepia/test-support/upstream/fake-upstream';
@@ -151,7 +151,7 @@ t.test('a deletion is purged from origins, proxies and nodes, with every tag of 
   const image = makeImage({ layers: [300 * KIB], seed: 'w5' });
   const { digest } = image.manifest;
   here.harbor.push('library/app', image, 'v1', 'also');
-  await pullImage(agent!.url, 'library/app', 'v1', 'harbor.test');
+  await pullUntilGiven(agent!.url, 'library/app', 'v1', 'harbor.test');
   for (const url of [...here.cluster.proxyUrls, agent!.url])
     for (const reference of ['v1', 'also', digest])
       t.equal(await digestAt(url, 'library/app', reference), digest);

@@ -1,5 +1,6 @@
 import { type Digest, digestOf } from '@sepia/base/digest';
 import { request } from 'undici';
+import { untilAnswered } from '../until.ts';
 
 /** What a registry answered, read whole. */
 export interface RegistryAnswer {
@@ -34,12 +35,21 @@ export async function call(
   return { status: statusCode, headers, bytes, code, json };
 }
 
+/** As {@link call}, of what may be asked twice: once more while a member that is busy answers 503. */
+export async function callUntilAnswered(...args: Parameters<typeof call>): Promise<RegistryAnswer> {
+  return await untilAnswered(async () => await call(...args), `${args[0]} ${args[1]}`);
+}
+
 /** Pushes a blob in one request. */
 export async function pushBlob(url: string, repository: string, bytes: Buffer): Promise<Digest> {
   const digest = digestOf(bytes);
-  const { status } = await call('POST', `${url}/v2/${repository}/blobs/uploads/?digest=${digest}`, {
-    body: bytes,
-  });
+  const { status } = await callUntilAnswered(
+    'POST',
+    `${url}/v2/${repository}/blobs/uploads/?digest=${digest}`,
+    {
+      body: bytes,
+    },
+  );
   if (status !== 201) throw new Error(`push of a blob: ${status}`);
   return digest;
 }
@@ -67,10 +77,14 @@ export async function pushManifest(
 ): Promise<Digest> {
   const bytes = Buffer.from(JSON.stringify(fields));
   const { mediaType } = fields as { mediaType: string };
-  const answer = await call('PUT', `${url}/v2/${repository}/manifests/${tag ?? digestOf(bytes)}`, {
-    body: bytes,
-    headers: { 'content-type': mediaType },
-  });
+  const answer = await callUntilAnswered(
+    'PUT',
+    `${url}/v2/${repository}/manifests/${tag ?? digestOf(bytes)}`,
+    {
+      body: bytes,
+      headers: { 'content-type': mediaType },
+    },
+  );
   if (answer.status !== 201) throw new Error(`push of a manifest: ${answer.status} ${answer.bytes}`);
   return digestOf(bytes);
 }

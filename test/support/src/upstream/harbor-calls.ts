@@ -1,5 +1,5 @@
 import { request } from 'undici';
-import { until } from '../until.ts';
+import { until, untilAnswered } from '../until.ts';
 
 /** Answer of a Harbor route. */
 export interface HarborAnswer {
@@ -50,6 +50,16 @@ export async function call(
     // Health answers are plain text.
   }
   return { status: answer.statusCode, text, json };
+}
+
+/** As {@link call}, and as Harbor does: what is refused with 503 is sent again, to what `url` names then. */
+export async function sent(
+  method: 'GET' | 'POST',
+  url: () => string,
+  body?: unknown,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<HarborAnswer> {
+  return await untilAnswered(async () => await call(method, url(), body, headers), method);
 }
 
 /** A notification as Harbor's Kraken driver sends it: capitalised, always the Docker type. */
@@ -119,7 +129,7 @@ export async function runJob(
   body: object,
   headers: Readonly<Record<string, string>> = {},
 ): Promise<JobView> {
-  const created = await call('POST', `${pick()}/oapi/v1/jobs`, body, headers);
+  const created = await sent('POST', () => `${pick()}/oapi/v1/jobs`, body, headers);
   if (created.status !== 200) throw new Error(`${created.status} ${created.text}`);
   const { id } = viewOf(created);
   return await jobEnd(pick, id, headers);
