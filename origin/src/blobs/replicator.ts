@@ -146,7 +146,7 @@ export class Replicator {
       if (!isEnough())
         verdict.fail(
           new CodedError('QUORUM_LOST', {
-            message: 'too few origins took a copy',
+            message: `too few origins took a copy${diskTold(lastError)}`,
             detail: { digest: name.digest, copies: holders.size, needed: writeQuorum },
             cause: lastError,
           }),
@@ -393,3 +393,7 @@ function copyKey({ digest, upstream }: CopyName, target: string, epoch: number, 
 function keyOf(digest: Digest, target: string): string {
   return `${digest}\n${target}`;
 }
+
+/** What an owner said of its disk, whoever reads it can mend. */
+const diskTold = (error: unknown): string =>
+  isCoded(error, 'DISK_FULL') || isCoded(error, 'DISK_FAILED') ? `: ${error.message}` : '';

@@ -19,7 +19,7 @@ interface Owner {
 }
 
 /** Origin o1 with the blob, and two owners that never answer a copy; `hears`: whether one answers its n-th small question. */
-function threeOwners(t: Test, hears: (owner: Owner) => boolean) {
+function threeOwners(t: Test, hears: (owner: Owner) => boolean, refusal?: CodedError) {
   const ids = ['o1', 'o2', 'o3'];
   const members = ids.map((id) => ({ id, role: 'origin', urls: [`http://127.0.0.1:${id.slice(1)}`] }));
   const upstreams = [{ name: 'local', mode: 'none', hosts: [] }];
@@ -30,6 +30,7 @@ function threeOwners(t: Test, hears: (owner: Owner) => boolean) {
   const client = {
     json: async ({ to, signal }: InternalRequest): Promise<object> =>
       await new Promise((resolve, reject) => {
+        if (refusal !== undefined) reject(refusal);
         signal?.addEventListener('abort', () => reject(signal.reason));
         void owners.get(to)!.taken.promise.then(() => resolve({}));
       }),
@@ -75,6 +76,23 @@ t.test('a push whose owners hang is refused once they have left five small quest
     others.map(({ questions }) => questions),
     [5, 5],
   );
+});
+
+t.test('a push that finds no room at its owners says whose disks lack it', async (t) => {
+  const message = 'disk of origin o3 is full; make room';
+  for (const code of ['DISK_FULL', 'DISK_FAILED'] as const) {
+    const { replicator } = threeOwners(t, () => true, new CodedError(code, { message }));
+    await t.rejects(replicator.place(NAME), {
+      code: 'QUORUM_LOST',
+      message: `too few origins took a copy: ${message}`,
+    });
+  }
+  const { replicator } = threeOwners(
+    t,
+    () => true,
+    new CodedError('PEER_HTTP', { message: 'at an address' }),
+  );
+  await t.rejects(replicator.place(NAME), { message: 'too few origins took a copy' });
 });
 
 t.test('owners that are busy, and miss four of five, are waited for', async (t) => {
