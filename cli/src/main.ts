@@ -1,5 +1,8 @@
 import { buildProgram } from './program.ts';
 import { lastLine } from './terminal/last-line.ts';
+import { endWithOutput } from './terminal/output-end.ts';
+
+endWithOutput(process.stdout);
 
 try {
   const program = await buildProgram(process.argv[2]);

@@ -6,7 +6,7 @@ import { ROLES } from './up/plan.ts';
 
 const EXIT_CODES = `
 Exit codes: 0 all is well; 1 it was done and something is not well, as the command says, or it failed in a way nobody thought of;
-2 a wrong option or config, or it could not be done: one line says why.`;
+2 a wrong option or config, or it could not be done: one line says why; 141 whoever read its output has left.`;
 
 /** Adds commands to a program. */
 type Add = (program: Command) => void;

@@ -1,4 +1,4 @@
-import { isCoded } from '@sepia/base/errors';
+import { CodedError, isCoded } from '@sepia/base/errors';
 import { runService } from '@sepia/base/process';
 import type { Command } from 'commander';
 import { Demo } from '../demo/demo.ts';
@@ -17,9 +17,15 @@ export function addDemo(program: Command): void {
       const demo = new Demo(process.stdout);
       await runService('demo', async () => {
         void show(demo, flags.once);
-        return demo;
+        return { stop: async () => await stopped(demo, flags.once) };
       });
     });
+}
+
+/** A signal ends it. @throws {CodedError} `DRAINING` with `--once`, which promises a table and has shown none */
+export async function stopped(demo: Pick<Demo, 'stop'>, once: boolean): Promise<void> {
+  await demo.stop();
+  if (once) throw new CodedError('DRAINING', { message: 'ended by a signal before the table was there' });
 }
 
 async function show(demo: Demo, once: boolean): Promise<void> {

@@ -1,7 +1,8 @@
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { CodedError } from '@sepia/base/errors';
+import { CodedError, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { isRunning } from '@sepia/base/process';
 import { type ClusterShape, DEFAULT_COUNTS, DEFAULT_PORTS_FROM, planMembers } from '../up/plan.ts';
 import { takenPort } from '../up/ports.ts';
@@ -29,20 +30,45 @@ export async function chooseShape(): Promise<{ shape: ClusterShape; note: string
 
 /** A temporary folder named after this process; what killed demos left behind is removed first. */
 export class DemoFolder {
+  readonly #root: string;
   #path: string | undefined;
 
+  constructor(root: string = tmpdir()) {
+    this.#root = root;
+  }
+
+  /** @throws {CodedError} `START_FAILED` where nothing can be written to the system's folder for such */
   create(): string {
-    for (const name of readdirSync(tmpdir())) {
-      const pid = Number(new RegExp(`^${PREFIX}(\\d+)-`).exec(name)?.[1] ?? 'none');
-      if (Number.isSafeInteger(pid) && !isRunning(pid))
-        rmSync(join(tmpdir(), name), { recursive: true, force: true });
+    const root = this.#root;
+    try {
+      for (const name of readdirSync(root)) {
+        const pid = Number(new RegExp(`^${PREFIX}(\\d+)-`).exec(name)?.[1] ?? 'none');
+        if (Number.isSafeInteger(pid) && !isRunning(pid)) removeIfOurs(join(root, name));
+      }
+      this.#path = mkdtempSync(join(root, `${PREFIX}${process.pid}-`));
+    } catch (cause) {
+      throwIfBug(cause);
+      throw new CodedError('START_FAILED', {
+        message: `no folder can be made in ${root} (${systemCode(cause)}); set TMPDIR to one that can be written to`,
+        cause,
+      });
     }
-    this.#path = mkdtempSync(join(tmpdir(), `${PREFIX}${process.pid}-`));
     return this.#path;
   }
 
   remove(): void {
     if (this.#path !== undefined) rmSync(this.#path, { recursive: true, force: true });
     this.#path = undefined;
+  }
+}
+
+/** What another user's demo left is for that user to remove. */
+function removeIfOurs(path: string): void {
+  try {
+    rmSync(path, { recursive: true, force: true });
+  } catch (error) {
+    throwIfBug(error);
+    const code = systemCode(error);
+    if (code !== 'EACCES' && code !== 'EPERM') throw error;
   }
 }
