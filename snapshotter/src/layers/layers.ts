@@ -78,6 +78,8 @@ export class Layers {
   readonly #byName = new Map<string, LazyLayer>();
   readonly #opening = new Map<string, Promise<LazyLayer>>();
   readonly #removing = new Map<string, Promise<void>>();
+  /** Nobody finds them any more, and their files are open yet. */
+  readonly #leaving = new Set<LazyLayer>();
   readonly #status = new Map<string, Known>();
   readonly #followers: LayersFollower[] = [];
 
@@ -191,8 +193,10 @@ export class Layers {
     const name = fileNameOf(layer.index.diffId);
     this.#byName.delete(name);
     for (const [file, known] of this.#status) if (known.layer === layer) this.#status.delete(file);
+    this.#leaving.add(layer);
     const run = async (): Promise<void> => {
       await before();
+      this.#leaving.delete(layer);
       await layer.remove();
       await after();
     };
@@ -248,7 +252,9 @@ export class Layers {
 
   async close(): Promise<void> {
     this.#images.close();
-    await Promise.all([...this.#byName.values()].map((layer) => layer.close()));
+    const open = [...this.#byName.values(), ...this.#leaving];
+    this.#leaving.clear();
+    await Promise.all(open.map((layer) => layer.close()));
   }
 
   /** Opens what an earlier run kept; what cannot be opened is noted with its reason. */

@@ -135,3 +135,18 @@ t.test('a layer is read by every repository that it was pulled by, the last one 
   await pulled('hub/team/one');
   t.same(opened.home, { host: 'hub', repository: 'team/one' });
 });
+
+t.test('the files of a layer that could not go are closed at the end', async (t) => {
+  const { layers, files } = made(t, [20_000]);
+  const layer = (await layers.add(files[0]!, 'host/team/one'))!;
+  const busy = async (): Promise<void> => {
+    throw new Error('the mount is busy');
+  };
+  await t.rejects(
+    layers.remove(layer, busy, async () => undefined),
+    /busy/,
+  );
+  t.not(layer.fd, -1, 'the mount may read it yet');
+  await layers.close();
+  t.equal(layer.fd, -1);
+});
