@@ -146,7 +146,11 @@ export class Links {
 
   /** Takes a link away as it was read from its owners; what was written since stays. @throws `QUORUM_LOST`, `CONFLICT` */
   async bury(link: LinkEntry): Promise<void> {
-    await this.#deps.set.writeSeen(link, [{ key: [link.digest] }], link.atMs!);
+    const { set } = this.#deps;
+    const { agreedMs } = await set.readAbove(link, [link.digest]);
+    // A floor of the time when the upstream had mode none takes no tombstone at the link's own clock.
+    const atMs = Math.max(link.atMs!, Math.floor(agreedMs) + 1);
+    await set.writeSeen(link, [{ key: [link.digest] }], atMs);
   }
 
   /** The link, or undefined if enough owners say that there is none. `fresh`: asks them in any case. @throws `QUORUM_LOST` */

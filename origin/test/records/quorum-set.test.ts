@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { CodedError } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import { type Link, RecordStore } from '@sepia/records/store/record-store';
 import { LevelTable } from '@sepia/records/table/level-table';
 import { DataFolder } from '@sepia/store/data-folder';
@@ -10,6 +11,7 @@ import t from 'tap';
 import type { Members } from '../../src/cluster/members.ts';
 import { QUICK_MS } from '../../src/deadlines/members.ts';
 import { acknowledged, askCounted } from '../../src/records/ask-counted.ts';
+import { Links } from '../../src/records/links.ts';
 import { QuorumSet } from '../../src/records/quorum-set.ts';
 import { RidingWrite } from '../../src/records/riding-write.ts';
 
@@ -120,6 +122,7 @@ interface Owner {
   readonly sent: { readonly atMs: number }[];
   readonly set: QuorumSet<Link>;
   readonly own: RecordStore['linkSet'];
+  readonly floors: RecordStore['floors'];
 }
 
 const REPOSITORY = { upstream: 'u', repository: 'r' };
@@ -157,6 +160,7 @@ async function owners(
     found.set(id, {
       sent: [],
       own,
+      floors: records.floors,
       set: new QuorumSet<Link>('links', { members, standing, own, nowMs, byField: true }),
     });
   }
@@ -303,4 +307,24 @@ t.test('a tombstone of an earlier clock takes nothing that was written later, an
   await set.write(REPOSITORY, [{ key: ['k'] }]);
   await set.writeAt(REPOSITORY, [{ key: ['k'] }], 20);
   t.equal((await set.read(REPOSITORY, ['k']))?.atMs, 30, 'a later tombstone is one as well');
+});
+
+t.test('a link of before a floor is buried as it was read', async (t) => {
+  await using stack = new AsyncDisposableStack();
+  let nowMs = 10;
+  const all = await owners(t.testdir(), stack, { nowMs: () => nowMs });
+  const { set } = all.get('a')!;
+  const upstreams = { takesDeletes: () => true };
+  const links = new Links({ set, upstreams, nowMs: () => 0, dateMs: () => nowMs } as never);
+  const name = { ...REPOSITORY, digest: 'k' } as never as BlobName;
+  await links.write([{ ...name, sizeBytes: 1 }]);
+  for (const { own } of all.values()) await own.put(FULL_KEY, { sizeBytes: 1 }, 10);
+  const read = (await links.find(name, { fresh: true }))!;
+  for (const { floors } of all.values()) await floors.agree(['u', 'r'], 20);
+  await links.bury(read);
+  t.equal(await links.find(name, { fresh: true }), undefined);
+  nowMs = 30;
+  await links.write([{ ...name, sizeBytes: 1 }]);
+  await links.bury(read);
+  t.match(await links.find(name, { fresh: true }), { sizeBytes: 1 }, 'what was pushed since stays');
 });

@@ -27,6 +27,10 @@ export class ClockedLink {
         await step();
         return this.entry;
       },
+      readAbove: async () => {
+        await step();
+        return { record: this.entry, agreedMs: 0 };
+      },
       write: async (_: unknown, [change]: readonly object[]) =>
         await put(change!, Math.max(++this.#nowMs, (this.entry?.atMs ?? 0) + 1)),
       writeSeen: async (_: unknown, [change]: readonly object[], seenMs: number) =>
