@@ -108,6 +108,8 @@ function issueText(issue: z.core.$ZodIssue): string {
     return `${path}: is empty (${issue.expected}); write something, or leave the key out`;
   if (issue.code === 'invalid_type' && issue.input === undefined)
     return `${path}: is missing (${issue.expected})`;
+  if (path === '' && issue.code === 'invalid_type')
+    return 'holds no keys; write lines of the form KEY: VALUE, see docs/config.md for the keys';
   return `${path === '' ? '(root)' : path}: ${issue.message}`;
 }
 

@@ -54,8 +54,8 @@ t.test('everything that is wrong is named, in one line, with the file', async (t
     [`${GOOD}x: {who: [*, a]}\n`, /^f: line 5, key x: Alias cannot be an empty string; put it in quotes$/],
     [`${GOOD}x: @a\n`, /^f: line 5, key x: Plain value cannot start with .*; put it in quotes$/],
     [`${GOOD}---\nx: 1\n`, /^f: line 5: a second document begins; a file holds one$/],
-    ['- a\n- b\n', /^f: \(root\): /],
-    ['just text', /^f: \(root\): /],
+    ['- a\n- b\n', /^f: holds no keys; write lines of the form KEY: VALUE/],
+    ['just text', /^f: holds no keys; write lines of the form KEY: VALUE/],
     ['a: [1,', /^f: /],
     ['a: \u0000', /^f: /],
   ];
