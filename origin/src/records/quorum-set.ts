@@ -73,7 +73,7 @@ export class QuorumSet<T> {
 
   /**
    * As {@link write}, under the clock `atMs` and no later one. @throws `QUORUM_LOST`, `CONFLICT` where something later stands in
-   * its way
+   * its way, with its clock as `behindMs`
    */
   async writeAt(shard: ShardName, changes: readonly Change<T>[], atMs: number): Promise<void> {
     await this.#write(shard, changes, { seenMs: atMs, isWhole: true });
@@ -135,7 +135,7 @@ export class QuorumSet<T> {
       const step = tryStep({ isAcknowledged, behindMs, aheadMs, isMoved, left });
       if (step === 'done') return;
       if (step === 'failed') throw failure;
-      if (step === 'conflict') throw new CodedError('CONFLICT', { detail: { ...shard, tries } });
+      if (step === 'conflict') throw new CodedError('CONFLICT', { detail: { ...shard, tries, behindMs } });
       told = { behindMs, aheadMs };
     }
   }

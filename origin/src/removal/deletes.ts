@@ -6,6 +6,7 @@ import type { BlobName } from '@sepia/base/names/blob-name';
 import type { Tag } from '@sepia/base/names/repository';
 import { writeBackOf } from '@sepia/cluster/write-back';
 import { isManifestType, MAX_MANIFEST_BYTES, type ParsedManifest, parseManifest } from '@sepia/oci/manifest';
+import { clockOf, type ToldClocks } from '@sepia/records/core/set-protocol';
 import type { ReadManifest } from '../fence/closure.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { LinkEntry, Links } from '../records/links.ts';
@@ -109,20 +110,16 @@ export class Deletes {
    */
   async manifest(name: BlobName, byOperator = false, asked: Asked = {}): Promise<void> {
     this.#check(name.upstream);
-    const atMs = this.#deps.links.seenMs();
     if (this.#deps.upstreams.client(name.upstream) === undefined)
-      return await this.#manifest(name, byOperator, asked, atMs);
+      return await this.#manifest(name, byOperator, asked);
     const done = await this.#deps.replication.intendDelete(name, name.digest);
-    await this.#manifest(name, byOperator, asked, atMs);
+    await this.#manifest(name, byOperator, asked);
     await done();
   }
 
-  async #manifest(name: BlobName, byOperator: boolean, asked: Asked, begunMs: number): Promise<void> {
+  async #manifest(name: BlobName, byOperator: boolean, asked: Asked): Promise<void> {
     const { links, referrers } = this.#deps;
-    const link = await links.find(name, { fresh: true });
-    // Of what was linked since it was asked for.
-    asked.signal?.throwIfAborted();
-    let atMs = begunMs;
+    let link = await links.find(name, { fresh: true });
     let tags = await this.#tagsOf(name, byOperator);
     // Without link tags are what a delete left that was cut.
     if (link === undefined && tags.length === 0)
@@ -130,13 +127,18 @@ export class Deletes {
         detail: { reference: name.digest, repository: name.repository },
       });
     const subject = link && (await this.#subjectOf(name, link));
+    let atMs = links.seenMs();
+    // To read it may have linked it anew, as a registry showed it.
+    if (link !== undefined) link = await links.find(name, { fresh: true });
+    // Of what was linked since it was asked for.
+    asked.signal?.throwIfAborted();
     const looked = await this.#checkNotKept(name, byOperator);
     for (let tries = 1; ; tries++) {
       await this.#takeTags(name, tags, asked.change && `${asked.change}.${tries}`);
-      await this.#asRead(name, tries === 1 ? link : undefined, atMs, async (clockMs) => {
-        if (subject !== undefined) await referrers.deleteAt(name, subject, clockMs);
-        await this.#unlink(name, link, looked, clockMs);
-      });
+      const read = tries === 1 ? link : undefined;
+      if (subject !== undefined)
+        await this.#asRead(name, read, atMs, async (ms) => await referrers.deleteAt(name, subject, ms));
+      await this.#asRead(name, read, atMs, async (ms) => await this.#unlink(name, link, looked, ms));
       atMs = links.seenMs();
       tags = await this.#tagsOf(name, byOperator);
       if (tags.length === 0 || (await links.find(name, { fresh: true })) !== undefined) return;
@@ -170,8 +172,8 @@ export class Deletes {
   }
 
   /**
-   * Has `take` leave tombstones at the clock `begunMs`, of before the link was read; or at a later one, while the link is the
-   * one that was read. @throws `CONFLICT` when it was linked anew
+   * Has `take` leave a tombstone at the clock `begunMs`, of before the link was read; or at one that is later than what stood
+   * in its way, while the link is the one that was read. @throws `CONFLICT` when it was linked anew
    */
   async #asRead(
     name: BlobName,
@@ -186,7 +188,8 @@ export class Deletes {
         return await take(Math.max(atMs, link?.atMs ?? 0));
       } catch (error) {
         if (!isCoded(error, 'CONFLICT') || tries >= MAX_TRIES) throw error;
-        atMs = links.seenMs();
+        const { behindMs } = error.detail as ToldClocks;
+        atMs = clockOf(links.seenMs(), { behindMs });
         const found = await links.find(name, { fresh: true });
         if (found?.atMs !== link?.atMs) throw error;
       }

@@ -1,5 +1,6 @@
-import type { Digest } from '@sepia/base/digest';
+import { type Digest, digestOf } from '@sepia/base/digest';
 import { silentLogger } from '@sepia/base/log';
+import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
 import { RecordStore } from '@sepia/records/store/record-store';
 import { LevelTable } from '@sepia/records/table/level-table';
 import { DataFolder } from '@sepia/store/data-folder';
@@ -32,6 +33,40 @@ t.test('what is deleted while a pull of it is under way stays deleted', async (t
   await hub.drained();
   t.notOk(hub.target.manifests.has(`team/app@${digest}`));
 });
+
+t.test(
+  'a manifest that is known by its index alone, or was noted under a clock that was ahead, can be deleted',
+  async (t) => {
+    const hub = await Hub.start(t);
+    const drop = async (digest: string) =>
+      await hub.call('DELETE', `/v1/manifests?upstream=hub&repository=team/app&reference=${digest}`);
+    const child = hub.direct('team/app', 'child');
+    const size = hub.target.manifestBytes.get(child)!.length;
+    const manifests = [{ mediaType: OCI_MANIFEST, digest: child, size }];
+    const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: OCI_INDEX, manifests }));
+    const index = digestOf(bytes);
+    hub.target.manifestBytes.set(index, bytes);
+    for (const one of [`team/app@${index}`, 'team/app:v1']) hub.target.manifests.set(one, index);
+    t.match(await hub.tag('team/app', 'v1'), { status: 200, digest: index });
+    const gone = await drop(child);
+    t.equal(gone.status, 204, gone.bytes.toString());
+
+    const subject = { mediaType: OCI_MANIFEST, digest: await hub.image('team/app'), size: 1 };
+    const body = { schemaVersion: 2, mediaType: OCI_MANIFEST, layers: [], subject };
+    const signature = await hub.manifest('team/app', undefined, body);
+    const aheadMs = Date.now() + 3_600_000;
+    const records = [
+      { key: [subject.digest, signature], atMs: aheadMs, value: { mediaType: OCI_MANIFEST, sizeBytes: 1 } },
+    ];
+    for (const id of hub.c.ids) {
+      const path = '/v1/records/referrers?upstream=hub&repository=team/app';
+      t.equal((await hub.c.put(id, path, JSON.stringify({ records }), JSON_TYPE)).status, 200);
+    }
+    const ahead = await drop(signature);
+    t.equal(ahead.status, 204, ahead.bytes.toString());
+    t.match(await hub.tag('team/app', signature), { status: 404 });
+  },
+);
 
 t.test('another tag at the registry brings back nothing that it has not heard to be deleted', async (t) => {
   const hub = await Hub.start(t);
