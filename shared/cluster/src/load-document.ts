@@ -26,7 +26,7 @@ function withPaths(document: ClusterDocument, file: string): ClusterDocument {
     ...document,
     upstreams: document.upstreams.map(at).map((one) => {
       const s3 = one.backend?.s3;
-      return s3 === undefined ? one : { ...one, backend: { s3: at(s3) } };
+      return s3 === undefined ? one : { ...one, backend: { ...one.backend, s3: at(s3) } };
     }),
     replication: document.replication.map((rule) => ({ ...rule, to: at(rule.to) })),
   };

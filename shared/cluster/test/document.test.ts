@@ -212,6 +212,16 @@ t.test('a file, or why not', async (t) => {
   });
 });
 
+t.test('a bucket keeps what is said beside it', (t) => {
+  const backend = { s3: { bucket: 'blobs', ca: 'tls/s3.pem' }, 'moved-from': 's3://blobs/ at old.test' };
+  const dir = t.testdir({
+    'cluster.yaml': JSON.stringify({ ...GOOD, upstreams: [{ ...LOCAL, backend }] }),
+  });
+  const [upstream] = loadClusterDocument(join(dir, 'cluster.yaml')).upstreams;
+  t.match(upstream?.backend, { ...backend, s3: { bucket: 'blobs', ca: join(dir, 'tls/s3.pem') } });
+  t.end();
+});
+
 t.test('files that a document names lie beside it, wherever it is read from', async (t) => {
   const dir = t.testdir();
   const file = join(dir, 'cluster.yaml');
