@@ -18,7 +18,8 @@ import { Transfers } from '../../src/terminal/transfers.ts';
 import { FakeRegistry } from '../support/fake-registry.ts';
 import { nowhere } from '../support/nowhere.ts';
 
-t.test('an image goes out and comes back: push, pull as layout, push the layout and its tar', async (t) => {
+/** A registry, and a client of it, until the end of the test. */
+async function registryOf(t: Test): Promise<{ registry: FakeRegistry; client: RegistryClient }> {
   const registry = new FakeRegistry();
   const dispatcher = createDispatcher();
   const client = new RegistryClient({ dispatcher }, { url: await registry.start() });
@@ -26,6 +27,11 @@ t.test('an image goes out and comes back: push, pull as layout, push the layout 
     await dispatcher.destroy();
     await registry.stop();
   });
+  return { registry, client };
+}
+
+t.test('an image goes out and comes back: push, pull as layout, push the layout and its tar', async (t) => {
+  const { registry, client } = await registryOf(t);
   const image = await randomImage({ layers: 2, layerBytes: 512 * 300, seed: 'test' });
   const digest = await pushImage(client, 'a/b', 'v1', image, new Transfers(nowhere()));
 
@@ -57,13 +63,7 @@ t.test('an image goes out and comes back: push, pull as layout, push the layout 
 });
 
 t.test('the cache of a build, an index of blobs, goes out and comes back as well', async (t) => {
-  const registry = new FakeRegistry();
-  const dispatcher = createDispatcher();
-  const client = new RegistryClient({ dispatcher }, { url: await registry.start() });
-  t.teardown(async () => {
-    await dispatcher.destroy();
-    await registry.stop();
-  });
+  const { registry, client } = await registryOf(t);
   // Longer than any manifest: nobody is to read it as one.
   const layer = Buffer.alloc(5 * 1024 * 1024, 'layer');
   const parts: [string, Buffer][] = [
@@ -118,13 +118,7 @@ async function layoutOfOne(t: Test, others: readonly object[]): Promise<{ path: 
 }
 
 t.test('of an index whose other images are nowhere the one that is there is pushed', async (t) => {
-  const registry = new FakeRegistry();
-  const dispatcher = createDispatcher();
-  const client = new RegistryClient({ dispatcher }, { url: await registry.start() });
-  t.teardown(async () => {
-    await dispatcher.destroy();
-    await registry.stop();
-  });
+  const { registry, client } = await registryOf(t);
   const push = async (path: string): Promise<string> => {
     const loaded = await loadImage(await openArchive(path), { tag: 'v1' });
     return await pushImage(client, 'a/b', 'v1', loaded, new Transfers(nowhere()));
