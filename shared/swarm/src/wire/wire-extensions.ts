@@ -1,5 +1,6 @@
 import { tryParse } from '@sepia/base/failure';
 import bencode from 'bencode';
+import { isBencoded } from './bencoded.ts';
 import { invalidWire, readUint32 } from './frames.ts';
 import { NONCE_BYTES } from './wire-auth.ts';
 
@@ -111,6 +112,7 @@ export function readGone(payload: Uint8Array): Gone {
 }
 
 function decodeDictionary(payload: Uint8Array): Record<string, unknown> {
+  if (!isBencoded(payload)) throw invalidWire('extension handshake is not bencode');
   const read = tryParse<unknown>(() => bencode.decode(payload));
   if (!read.ok) throw Object.assign(invalidWire('extension handshake is not bencode'), { cause: read.cause });
   if (!isDictionary(read.value)) throw invalidWire('extension handshake is no dictionary');

@@ -8,6 +8,7 @@ import { fc } from '@sepia/test-support/property';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
 import { WIRE_LIMITS } from '../../src/limits.ts';
+import { HANDSHAKE_BYTES } from '../../src/wire/frames.ts';
 import { HardenedWire } from '../../src/wire/wire.ts';
 import type { WireInit, WireOwner } from '../../src/wire/wire-owner.ts';
 
@@ -281,6 +282,18 @@ t.test('random bytes and mutated streams never throw and never keep more than a 
     limit,
   );
   t.pass('no throw');
+});
+
+t.test('an extension handshake that would be read for ever ends the wire', async (t) => {
+  const sample = await pair();
+  const handshake = Buffer.concat(sample.a.written).subarray(0, HANDSHAKE_BYTES);
+  sample.dialer.wire.goodbye('dropped');
+  sample.listener.wire.goodbye('dropped');
+  for (const hello of ['l-3:', 'd-3:', 'd1:md-3:ee']) {
+    const { wire, seen } = end('listener', new Pipe());
+    wire._write(Buffer.concat([handshake, frame(20, 0, ...Buffer.from(hello))]), () => {});
+    t.match(seen.errors, [{ code: 'WIRE_INVALID', message: /is not bencode/ }], hello);
+  }
 });
 
 t.test('a proven member that sends rubbish is closed, never thrown at', async (t) => {
