@@ -29,7 +29,8 @@ const TASKS = {
   'test:processes': {
     level: 'all',
     run: (args) =>
-      runTap(['test/processes', ...POSTGRES, ...S3], ['--jobs=2', '--timeout=900', ...args], node, {
+      runTap(['test/processes', ...POSTGRES, ...S3], ['--timeout=900', ...args], node, {
+        jobs: 2,
         except: 'test/processes/clients',
         env: { SEPIA_PROCESSES: '1' },
       }),

@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node
 import { availableParallelism } from 'node:os';
 import { join, relative } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { knowsIdle, untilIdle } from './idle.mjs';
 import { ROOT } from './node24.mjs';
 import { closeTestbed, openTestbed, removeDeadTestbeds } from './testbed-folder.mjs';
 
@@ -28,11 +29,10 @@ export function testFiles(places, pattern = /\.test\.ts$/) {
   return [...new Set(found)].sort();
 }
 
-/**
- * Files that run at once where `--jobs` does not say: most wait now and then, so that one more than there are cores; at most
- * as many as have ports of their own.
- */
+/** Files that run at once where `--jobs` does not say: most wait now and then, so that one more than there are cores. */
 const JOBS = Math.min(4, availableParallelism() + 1);
+/** So many more run while there is CPU to spare: files that only wait hold up nobody. All together have ports of their own. */
+const EXTRA_JOBS = 2;
 /** Seconds that a file may take where `--timeout` does not say. */
 const TIMEOUT_S = 900;
 /** What Node loads before each file. */
@@ -47,13 +47,17 @@ const DYING_MS = 10_000;
 
 /**
  * Runs the tests of `places`, or those that `args` names (files or folders), each in a process of its own, those of what is
- * pure several to a process: `--jobs=N` of them at once, each for at most `--timeout=SECONDS`; other flags go to the files.
+ * pure several to a process: `--jobs=N` of them at once (else `options.jobs`, and more while there is CPU to spare), each for at most
+ * `--timeout=SECONDS`; other flags go to the files.
  * `run` starts Node. Not by `tap run`: its loaders cost every file, and every process that a file starts, half a second of a core.
  * @returns {Promise<number>} 0 where all held and at least one test was there
  */
 export async function runTap(places, args, run, options = {}) {
   const named = args.filter((arg) => !arg.startsWith('-') && existsSync(join(ROOT, arg)));
-  const { jobs, timeoutS, others, wrong } = flagsOf(args.filter((arg) => !named.includes(arg)));
+  const { jobs, extra, timeoutS, others, wrong } = flagsOf(
+    args.filter((arg) => !named.includes(arg)),
+    options.jobs,
+  );
   if (wrong !== undefined) {
     process.stderr.write(`sepia: ${wrong}\n`);
     return 2;
@@ -73,12 +77,21 @@ export async function runTap(places, args, run, options = {}) {
   const queue = others.length > 0 ? files.map((file) => [file]) : batchesOf(files);
   let signal = 0;
   const home = folderOfRun();
+  const isOver = () => queue.length === 0 || signal !== 0;
+  // One after the other, each after what the last one started shows.
+  let idle = Promise.resolve();
   const work = async (_none, job) => {
     // Those that run at once take ports of their own by this (`@sepia/test-support/free-ports`).
     const env = { ...options.env, TAP_TIMEOUT: String(timeoutS), TAP_JOB_ID: String(job) };
     // Tap would remove the folders of a test before its teardown stops who writes there, and stop nobody where that fails.
     Object.assign(env, { SEPIA_TEST_FOLDER: join(home, String(job)), TAP_SAVE_FIXTURE: '1' });
-    for (let batch = queue.shift(); batch !== undefined && signal === 0; batch = queue.shift()) {
+    for (;;) {
+      if (job >= jobs) {
+        idle = idle.then(async () => await untilIdle(isOver));
+        await idle;
+      }
+      if (isOver()) return;
+      const batch = queue.shift();
       const { sum, text, code, isLate } = await runFiles({ batch, others, timeoutS, env, Parser }, run);
       for (const key of Object.keys(totals)) totals[key] += sum[key];
       process.stdout.write(text);
@@ -87,7 +100,7 @@ export async function runTap(places, args, run, options = {}) {
       if (!isLate && (code === 130 || code === 143)) signal = code;
     }
   };
-  await Promise.all(Array.from({ length: Math.min(jobs, files.length) }, work));
+  await Promise.all(Array.from({ length: Math.min(jobs + extra, queue.length) }, work));
   tellLeft(closeTestbed(home));
   if (signal !== 0) return signal;
   const lost = options.demandAll === true ? totals.skipped : 0;
@@ -112,14 +125,15 @@ function folderOfRun() {
   return openTestbed(parent);
 }
 
-/** What the flags ask for. */
-function flagsOf(flags) {
-  const found = { jobs: JOBS, timeoutS: TIMEOUT_S, others: [], wrong: undefined };
+/** What the flags ask for; `--jobs` is the whole number. */
+function flagsOf(flags, jobs = JOBS) {
+  const extra = knowsIdle() ? EXTRA_JOBS : 0;
+  const found = { jobs, extra, timeoutS: TIMEOUT_S, others: [], wrong: undefined };
   for (const flag of flags) {
     const [, name, text] = /^--(jobs|timeout)=(.*)$/.exec(flag) ?? [];
     if (name === undefined) found.others.push(flag);
     else if (!/^[1-9]\d{0,5}$/.test(text)) found.wrong = `--${name} ${text} is not a whole number above 0`;
-    else if (name === 'jobs') found.jobs = Number(text);
+    else if (name === 'jobs') Object.assign(found, { jobs: Number(text), extra: 0 });
     else found.timeoutS = Number(text);
   }
   return found;

@@ -96,27 +96,33 @@ t.test('one of three down: pushes and pulls go on, and it gets its copies when i
 
 t.test('one of three hangs: it costs at most a second', async (t) => {
   const c = await startCluster(t, { origins: 3 });
+  const took: { what: string; ms: number; mostMs: number }[] = [];
+  /** Notes how long it took; `mostMs`: on a machine that does nothing else. */
+  const timed = async <T>(what: string, mostMs: number, run: () => Promise<T>): Promise<T> => {
+    const startedMs = Date.now();
+    const result = await run();
+    took.push({ what, ms: Date.now() - startedMs, mostMs });
+    return result;
+  };
+  const healthy = async (): Promise<number> => {
+    const startedMs = Date.now();
+    t.equal((await push(c, 'o1', randomBytes(MIB + 3))).status, 201);
+    return Date.now() - startedMs;
+  };
   const blob = randomBytes(MIB + 4);
   const digest = digestOf(blob);
-  const healthyMs = Date.now();
   t.equal((await push(c, 'o1', blob)).status, 201);
-  /** More where the machine is busy: a push took so long while nobody hung. */
-  const busyMs = 5 * (Date.now() - healthyMs);
+  const beforeMs = await healthy();
   const resume = await hang(t, c, 'o3');
   for (const id of ['o1', 'o2']) {
-    const startedMs = Date.now();
-    const got = await c.get(id, `/v1/blobs/${digest}?${LOCAL}`);
+    const got = await timed(id, 1_000, async () => await c.get(id, `/v1/blobs/${digest}?${LOCAL}`));
     t.ok(got.bytes.equals(blob), `${id}: ${got.status} ${got.bytes.toString().slice(0, 200)}`);
-    t.ok(Date.now() - startedMs < 1_000 + busyMs, `${id}: ${Date.now() - startedMs} ms`);
-    const unknownMs = Date.now();
-    const unknown = await c.get(id, `/v1/blobs/${digestOf(randomBytes(3))}?${LOCAL}`);
+    const path = `/v1/blobs/${digestOf(randomBytes(3))}?${LOCAL}`;
+    const unknown = await timed(`${id}: 404`, 1_000, async () => await c.get(id, path));
     t.equal(unknown.status, 404, 'two noes of three owners are a no');
-    t.ok(Date.now() - unknownMs < 1_000 + busyMs, `${id}: 404 after ${Date.now() - unknownMs} ms`);
   }
   const second = randomBytes(MIB + 5);
-  const startedMs = Date.now();
-  t.equal((await push(c, 'o2', second)).status, 201);
-  t.ok(Date.now() - startedMs < 3_000 + busyMs, `push: ${Date.now() - startedMs} ms`);
+  t.equal((await timed('push', 3_000, async () => await push(c, 'o2', second))).status, 201);
   const manifest = Buffer.from(
     JSON.stringify({
       schemaVersion: 2,
@@ -124,16 +130,17 @@ t.test('one of three hangs: it costs at most a second', async (t) => {
       layers: [{ mediaType: 'a/b', digest: digestOf(second), size: second.length }],
     }),
   );
-  const tagMs = Date.now();
-  const put = await c.put('o2', `/v1/manifests?${LOCAL}&reference=v1`, manifest, {
-    'content-type': OCI_MANIFEST,
-  });
+  const tag = `/v1/manifests?${LOCAL}&reference=v1`;
+  const type = { 'content-type': OCI_MANIFEST };
+  const put = await timed('manifest', 2_000, async () => await c.put('o2', tag, manifest, type));
   t.equal(put.status, 201, put.bytes.toString());
-  t.ok(Date.now() - tagMs < 2_000 + busyMs, `manifest: ${Date.now() - tagMs} ms`);
-  const readMs = Date.now();
-  t.equal((await c.get('o1', `/v1/manifests?${LOCAL}&reference=v1`)).status, 200);
-  t.ok(Date.now() - readMs < 1_000 + busyMs, `tag read: ${Date.now() - readMs} ms`);
+  t.equal((await timed('tag read', 1_000, async () => await c.get('o1', tag))).status, 200);
   await resume();
+  await c.start('o3');
+  await Promise.all([...c.origins.values()].map(async (origin) => await origin.whenSettled()));
+  /** More where the machine is busy: a push took so long while nobody hung, before or after. */
+  const busyMs = 5 * Math.max(beforeMs, await healthy());
+  for (const { what, ms, mostMs } of took) t.ok(ms < mostMs + busyMs, `${what}: ${ms} ms`);
 });
 
 t.test('two of three down: nothing is acknowledged, and nobody says 404', async (t) => {

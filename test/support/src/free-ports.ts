@@ -5,7 +5,7 @@ import { createServer } from 'node:net';
 const LOWEST = 15_000;
 const HIGHEST = 21_000;
 /** Test files that run at once take ports from slices of their own: one frees a port before it uses it. */
-const SLICES = 4;
+const SLICES = 6;
 
 /** So many ports that were handed out last are not handed out again: tests of one file may run at once. */
 const REMEMBERED = 500;
