@@ -1,3 +1,4 @@
+import { CodedError } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
 import { BY_HAND, type ConversionOutcome, type ConversionTask } from '@sepia/cluster/api/conversions';
 import type { Cluster } from '@sepia/cluster/cluster';
@@ -39,6 +40,11 @@ export async function runTask(
 ): Promise<ConversionOutcome> {
   const rule = deps.cluster.document.conversions.find((one) => one.name === task.rule);
   if (task.kind === 'index') return await index(deps, task, rule, signal);
+  // Of a later version: it waits for an accelerator that knows it.
+  if (task.kind !== 'convert' && task.kind !== 'remove')
+    throw new CodedError('MEMBER_BUSY', {
+      message: `this version does not know the task "${String(task.kind)}": upgrade all accelerators`,
+    });
   if (rule === undefined) return skipped(`the rule ${task.rule} is not in the cluster document`);
   const name = resultName(rule, task.repository, task.tag);
   if ('wrong' in name) return skipped(name.wrong);

@@ -1,6 +1,6 @@
 import { type Digest, isDigest } from '@sepia/base/digest';
 import { linkKey } from '@sepia/base/names/blob-name';
-import { LAYER_BINDING } from '@sepia/cluster/api/layer-binding';
+import { INDEX_HOME } from '@sepia/cluster/api/layer-binding';
 import type { Ballot } from '@sepia/records/register/register';
 import { settledValue } from '@sepia/records/register/register-client';
 import { type RecordStore, tagKey } from '@sepia/records/store/record-store';
@@ -132,9 +132,9 @@ export class OwnContent {
     for await (const key of registers.keys(LAYERS, after)) {
       if (entries.length >= GC_PAGE) return { entries, more: true };
       const { value } = await registers.state(key);
-      const found = LAYER_BINDING.safeParse(settledValue<unknown>(key, value));
+      const found = INDEX_HOME.safeParse(settledValue<unknown>(key, value));
       const layer = key.slice(LAYERS.length);
-      if (!found.success || found.data.index === undefined) entries.push({ layer });
+      if (!found.success) entries.push({ layer });
       else entries.push({ layer, ...found.data.home, index: found.data.index });
     }
     return { entries, more: false };

@@ -14,6 +14,7 @@ import type { OwnGc } from '../gc/peers.ts';
 import { numberOf, repositoryOf, required } from './request.ts';
 
 const GENERATION = z.string().regex(/^[\w.-]{1,128}$/);
+/** Strict: what deletes is refused where a part of the order is not understood. */
 const BEGIN = z.strictObject({
   dryRun: z.boolean(),
   graceMs: z.number().int().nonnegative().max(MAX_GRACE_MS),

@@ -21,20 +21,20 @@ export const PEER_ENTRIES = z
   )
   .max(1_000);
 
-/** Values of the record sets, by the name of their set. */
+/** Values of the record sets, by the name of their set. What a later version says in them is kept (ADR 12). */
 const RECORD_VALUES = {
-  links: z.strictObject({
+  links: z.looseObject({
     sizeBytes: z.number().int().nonnegative().optional(),
     mediaType: z.string().max(255).optional(),
     pushed: z.boolean().optional(),
   }),
-  referrers: z.strictObject({
+  referrers: z.looseObject({
     mediaType: z.string().max(255),
     sizeBytes: z.number().int().nonnegative(),
     artifactType: z.string().max(255).optional(),
     annotations: z.record(z.string(), z.string()).optional(),
   }),
-  public: z.strictObject({ checkedAtMs: z.number().int().nonnegative() }),
+  public: z.looseObject({ checkedAtMs: z.number().int().nonnegative() }),
 } as const;
 
 export type RecordSetName = keyof typeof RECORD_VALUES;
@@ -61,7 +61,7 @@ export function recordsBody(name: RecordSetName) {
   });
 }
 
-const RIDING_LINKS = z.strictObject({
+const RIDING_LINKS = z.object({
   atMs: z.number().int().nonnegative(),
   links: z
     .array(RECORD_VALUES.links.extend({ digest: DIGEST }))
@@ -96,7 +96,7 @@ export function parsePurge(value: unknown): { digest?: Digest; tag?: Tag } {
   return fits(PURGE_BODY)(value) as { digest?: Digest; tag?: Tag };
 }
 
-const WANTED_BODY = z.strictObject({
+const WANTED_BODY = z.object({
   id: z.string().min(1).max(300),
   sizeBytes: z.number().int().nonnegative().optional(),
   digest: DIGEST.optional(),

@@ -17,7 +17,8 @@ const MAX_SHOWN = 10_000;
 
 const TEXT = z.string().min(1).max(512);
 const CLOCK = z.number().int().nonnegative();
-const JOB = z.object({
+/** What a later version says of a job is kept (ADR 12). */
+const JOB = z.looseObject({
   v: z.literal(1),
   rule: TEXT,
   upstream: TEXT,

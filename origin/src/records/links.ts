@@ -87,7 +87,8 @@ export class Links {
     atMs: number,
     links: readonly LinkFacts[],
   ): Promise<ToldClocks | undefined> {
-    const records = links.map((one) => ({ ...changeOf(one), atMs }));
+    // What a later version says of a link is kept.
+    const records = links.map(({ digest, ...value }) => ({ key: [digest], value: value as Link, atMs }));
     try {
       return await this.#deps.set.here.putOwn(shard, records);
     } catch (error) {

@@ -1,6 +1,6 @@
 import { randomBytes, randomInt } from 'node:crypto';
 import { join } from 'node:path';
-import { CodedError, isCoded } from '@sepia/base/errors';
+import { CodedError, isCoded, laterFormat } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
 import type { Member } from '@sepia/cluster/document';
 import { joinsBy, type Membership } from '@sepia/cluster/membership';
@@ -358,7 +358,7 @@ async function read(dir: string): Promise<Stored | 'damaged' | undefined> {
   try {
     const stored = JSON.parse(Buffer.from(bytes).toString('utf8')) as Partial<Stored> | null;
     if (typeof stored?.v === 'number' && (stored.v as number) > 1)
-      throw new CodedError('DISK_FORMAT', { detail: { file: join(dir, FILE), found: stored.v } });
+      throw laterFormat(join(dir, FILE), stored.v, 1, { file: join(dir, FILE) });
     if (stored?.v !== 1 || stored.standing === undefined || typeof stored.marker !== 'string')
       return 'damaged';
     if (stored.membership !== undefined && !MEMBERSHIP_SCHEMA.safeParse(stored.membership).success)

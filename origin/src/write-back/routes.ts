@@ -14,6 +14,7 @@ import type { WriteBackView } from './start.ts';
 
 const MAX_SHOWN = 10_000;
 const TEXT = z.string().min(1).max(512);
+/** Strict: an order of which a part is not understood could do more than was meant. */
 const RETRY_BODY = z
   .strictObject({
     job: TEXT.optional(),

@@ -34,6 +34,14 @@ t.test('an owner takes the link that comes with a copy, and says so', async (t) 
   const older = await copy(linked, JSON.stringify({ atMs: atMs - 5, links }));
   t.same(JSON.parse(older.bytes.toString()), { links: { aheadMs: atMs } }, 'of what stands later it tells');
 
+  const later = randomBytes(500);
+  const said = [{ digest: digestOf(later), sizeBytes: 500, rack: 'r7' }];
+  t.equal((await copy(later, JSON.stringify({ atMs, links: said, also: 1 }))).status, 201);
+  const key = encodeURIComponent(JSON.stringify([digestOf(later)]));
+  const own = await c.get('o2', `/v1/records/links?${LOCAL}&key=${key}`);
+  const kept = { record: { value: { sizeBytes: 500, rack: 'r7' } } };
+  t.match(JSON.parse(own.bytes.toString()), kept, 'what a later version says is kept');
+
   for (const bad of ['{', '{"atMs":1,"links":[]}', '{"atMs":1,"links":[{"digest":"x"}]}', '{"links":[]}']) {
     const other = randomBytes(100);
     t.equal((await copy(other, bad)).status, 400, bad);

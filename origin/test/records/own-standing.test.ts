@@ -42,6 +42,25 @@ t.test('a file that says more than is known here is not damaged, and keeps it', 
   t.same(standing.membership, membership);
 });
 
+t.test('a file of a later form stops the start, names itself and is left as it is', async (t) => {
+  const dir = t.testdir();
+  let path = '';
+  {
+    const { folder } = await opened(dir);
+    path = join(folder.dir, 'standing');
+    await folder.close();
+  }
+  const later = JSON.stringify({ v: 2, standings: [] });
+  writeFileSync(path, later);
+  const folder = await DataFolder.open({ log }, { dir, id: 'o1' });
+  await using _ = folder;
+  await t.rejects(OwnStanding.open({ folder, databaseLost: false, log, nowMs: () => 1 }), {
+    code: 'DISK_FORMAT',
+    message: `${path} has form 2, this version of Sepia reads 1: start the version that wrote it (docs/operations.md, "An upgrade, in order")`,
+  });
+  t.equal(readFileSync(path, 'utf8'), later);
+});
+
 t.test(
   'who was drained or outside, and owns keys again, counts no more; who goes on owning them does',
   async (t) => {

@@ -5,7 +5,8 @@ import { z } from 'zod';
 
 /** Profiles that are kept of a repository: those of the newest images that were recorded. */
 const MAX_PROFILES = 2;
-const RECORD = z.strictObject({ v: z.literal(1), profiles: z.array(START_PROFILE).max(MAX_PROFILES) });
+/** What a later version says of a profile is kept (ADR 12). */
+const RECORD = z.object({ v: z.literal(1), profiles: z.array(START_PROFILE.loose()).max(MAX_PROFILES) });
 
 /** A repository of an upstream. */
 interface Repository {

@@ -190,6 +190,14 @@ export class CodedError extends Error {
   }
 }
 
+/** What is kept has a form that this version does not read: `what` names it, `known` is the latest form that is read. */
+export function laterFormat(what: string, found: unknown, known: number, detail: ErrorDetail): CodedError {
+  return new CodedError('DISK_FORMAT', {
+    message: `${what} has form ${String(found)}, this version of Sepia reads ${known}: start the version that wrote it (docs/operations.md, "An upgrade, in order")`,
+    detail: { ...detail, found, known },
+  });
+}
+
 /** True if `error` is a {@link CodedError}, of `code` if one is given. */
 export function isCoded(error: unknown, code?: ErrorCode): error is CodedError {
   return error instanceof CodedError && (code === undefined || error.code === code);

@@ -22,7 +22,7 @@ export const MEMBERSHIP_SCHEMA: z.ZodType<Membership> = z.looseObject({
 export const RING_ANSWER = z.object({ founded: z.boolean(), membership: MEMBERSHIP_SCHEMA });
 export type RingAnswer = z.infer<typeof RING_ANSWER>;
 
-/** Body of `POST /v1/ring/changes`. `epoch`: of the membership that the operator saw. */
+/** Body of `POST /v1/ring/changes`, strict as an operator's order is. `epoch`: of the membership that the operator saw. */
 export const RING_CHANGE = z.union([
   z.strictObject({
     epoch: z.number().int(),

@@ -8,7 +8,7 @@ import { diskFiles } from '@sepia/store/files/disk-files';
 import { readWhole, replaceWhole } from '@sepia/store/files/file-port';
 import { z } from 'zod';
 
-const FACTS = z.strictObject({ layer: z.string(), index: z.string(), image: z.string() });
+const FACTS = z.object({ layer: z.string(), index: z.string(), image: z.string() });
 
 /** An index on this node, with where its layer is read. */
 export interface KeptIndex {

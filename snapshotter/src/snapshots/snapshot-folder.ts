@@ -9,7 +9,8 @@ import { z } from 'zod';
 import { readJson, writeJson } from '../files/json-file.ts';
 import type { Snapshot } from './core/table.ts';
 
-const RECORD = z.strictObject({
+/** What a later version says in a record is kept: an upgrade may be taken back (ADR 12). */
+const RECORD = z.looseObject({
   id: z.number().int().min(1),
   name: z.string().min(1),
   kind: z.enum(['view', 'active', 'committed']),
@@ -18,7 +19,7 @@ const RECORD = z.strictObject({
   createdMs: z.number(),
   updatedMs: z.number(),
   layer: DIGEST.optional(),
-  usage: z.strictObject({ sizeBytes: z.number(), inodes: z.number() }).optional(),
+  usage: z.looseObject({ sizeBytes: z.number(), inodes: z.number() }).optional(),
 });
 
 /**

@@ -9,7 +9,7 @@ export const BY_HAND = 'by-hand';
  * What a conversion job is about: a tag of an upstream, by a rule of the cluster document. `index`: the layers of an
  * image get their indexes, and `tag` may be a digest; by hand too, and then also those that have one that is bad.
  */
-export const CONVERSION_TASK = z.strictObject({
+const CONVERSION_TASK = z.object({
   kind: z.enum(['convert', 'remove', 'index']),
   rule: z.string().min(1).max(64),
   upstream: z.string().min(1).max(64),
@@ -42,15 +42,15 @@ export function projectOf(image: { readonly upstream: string; readonly repositor
 
 const HOLDER = z.string().min(1).max(160);
 
-/** Bodies of `POST /v1/conversions/…` at a proxy. */
+/** Bodies of `POST /v1/conversions/…` at a proxy; what a later version says of a task is kept (ADR 12). */
 export const CONVERSION_CALLS = {
   /** `isFound`: a scan found it, nobody told it; it is not put in where a job about it was cancelled, or died lately. */
-  add: z.strictObject({ task: CONVERSION_TASK, isFound: z.boolean().optional() }),
-  take: z.strictObject({ holder: HOLDER, limit: z.number().int().min(1).max(64) }),
-  renew: z.strictObject({ holder: HOLDER, progress: z.unknown().optional() }),
-  finish: z.strictObject({ holder: HOLDER, result: z.unknown() }),
-  fail: z.strictObject({ holder: HOLDER, error: z.string().max(4_000), isFinal: z.boolean() }),
-  release: z.strictObject({ holder: HOLDER }),
+  add: z.object({ task: CONVERSION_TASK.loose(), isFound: z.boolean().optional() }),
+  take: z.object({ holder: HOLDER, limit: z.number().int().min(1).max(64) }),
+  renew: z.object({ holder: HOLDER, progress: z.unknown().optional() }),
+  finish: z.object({ holder: HOLDER, result: z.unknown() }),
+  fail: z.object({ holder: HOLDER, error: z.string().max(4_000), isFinal: z.boolean() }),
+  release: z.object({ holder: HOLDER }),
 } as const;
 
 /** A job as `GET /v1/conversions` shows it. */

@@ -10,7 +10,7 @@ const REASON = z.string().min(1).max(1_000);
 export const MAX_INDEX_BYTES = 60 * 1024 * 1024;
 
 /** Name of a repository, as the ones in which blobs are. */
-const HOME = z.strictObject({
+const HOME = z.object({
   upstream: z.string().min(1).max(64),
   repository: z
     .string()
@@ -34,19 +34,26 @@ const FACTS = {
 };
 
 /** What somebody found wrong with an index. */
-const FAULT = z.strictObject({
+const FAULT = z.object({
   index: DIGEST,
   reason: REASON,
   by: z.string().max(160),
   atMs: z.number().int(),
 });
 
+const BINDING = z.object({
+  ...FACTS,
+  signature: z.string().regex(/^[0-9a-f]{64}$/),
+  bad: FAULT.optional(),
+});
+
 /**
  * What the cluster knows of a layer after one of its members read and hashed all of it: diffID and index, or why there
- * is none. Signed with the cluster key; `bad` is not part of what is signed, it only takes away.
+ * is none. Signed with the cluster key; `bad` is not part of what is signed, it only takes away. What a later version
+ * says beside these is kept (ADR 12); what it signs beside these makes the binding none here.
  */
-export const LAYER_BINDING = z
-  .strictObject({ ...FACTS, signature: z.string().regex(/^[0-9a-f]{64}$/), bad: FAULT.optional() })
+export const LAYER_BINDING: z.ZodType<LayerBinding> = BINDING.extend({ home: HOME.loose() })
+  .loose()
   .refine((one) => (one.index === undefined) === (one.indexBytes === undefined), { path: ['indexBytes'] })
   .refine((one) => (one.index === undefined) !== (one.reason === undefined), { path: ['reason'] })
   .refine((one) => one.index === undefined || one.diffId !== undefined, { path: ['diffId'] });
@@ -55,16 +62,18 @@ export const LAYER_BINDING = z
  * Which index belongs to a layer, or why it has none: signed with the cluster key, so that a member need not
  * trust who passes it on.
  */
-export type LayerBinding = z.infer<typeof LAYER_BINDING>;
+export type LayerBinding = z.infer<typeof BINDING>;
 /** What a node found wrong with an index, and when; it stays bad until another is bound. */
 export type LayerFault = z.infer<typeof FAULT>;
+/** What of a binding keeps its index from being swept: of later versions too, whatever else they say. */
+export const INDEX_HOME = z.object({ index: DIGEST, home: HOME });
 /** What of a binding is signed. */
 export type BindingFacts = Omit<LayerBinding, 'signature' | 'bad'>;
 
 /** Bodies of `PUT` and `POST /v1/layers/…` at a proxy. */
 export const LAYER_CALLS = {
-  bind: z.strictObject({ binding: LAYER_BINDING }),
-  complain: z.strictObject({ index: DIGEST, reason: REASON }),
+  bind: z.object({ binding: LAYER_BINDING }),
+  complain: z.object({ index: DIGEST, reason: REASON }),
 } as const;
 
 /** A binding that members believe. */

@@ -53,7 +53,8 @@ export const LAZY_OFFER = z.object({
         sizeBytes: z.number().int().min(0),
         /** What the image's config claims. */
         diffId: DIGEST,
-        binding: LAYER_BINDING.optional(),
+        /** One of a later version that is not understood counts as none: the other images of a list are as they are. */
+        binding: z.union([LAYER_BINDING, z.unknown().transform(() => undefined)]).optional(),
         /** Nobody in the cluster answered for this layer: what the node itself has checked before counts. */
         isUnanswered: z.boolean().default(false),
       }),
@@ -66,7 +67,7 @@ export type LazyOffer = z.infer<typeof LAZY_OFFER>;
 export const LAZY_OFFERS = z.object({ offers: z.array(LAZY_OFFER).max(100) });
 
 /** Body of `POST /v1/lazy/offers/<id>`. */
-export const LAZY_ANSWER = z.strictObject({
+export const LAZY_ANSWER = z.object({
   isShown: z.boolean(),
   /** The image must not be pulled now, and why: it would show another image's layer. */
   refusal: REASON.optional(),
@@ -78,7 +79,7 @@ export const LAZY_ANSWER = z.strictObject({
 export type LazyAnswer = z.infer<typeof LAZY_ANSWER>;
 
 /** Body of `POST /v1/lazy/complaints`: an index does not fit its layer. */
-export const LAZY_COMPLAINT = z.strictObject({
+export const LAZY_COMPLAINT = z.object({
   upstream: z.string().min(1).max(64),
   repository: z.string().min(1).max(255),
   layer: DIGEST,

@@ -11,7 +11,7 @@ const MAX_PATHS = 10_000;
 export const START_PATHS = z.array(z.string().min(1).max(MAX_PATH)).max(MAX_PATHS);
 
 /** What the start of an image reads first, as a node recorded it. A hint: what it names is fetched first, nothing else follows from it. */
-export const START_PROFILE = z.strictObject({
+export const START_PROFILE = z.object({
   /** Manifest of the image that was run. */
   manifest: DIGEST,
   paths: START_PATHS.min(1).refine((paths) => pathBytes(paths) <= MAX_PROFILE_BYTES, {
@@ -23,7 +23,7 @@ export const START_PROFILE = z.strictObject({
 export type StartProfile = z.infer<typeof START_PROFILE>;
 
 /** Body of `PUT /v1/profiles` at a proxy. */
-export const PROFILE_CALL = z.strictObject({ profile: START_PROFILE.omit({ by: true, atMs: true }) });
+export const PROFILE_CALL = z.object({ profile: START_PROFILE.omit({ by: true, atMs: true }) });
 
 /** Answer of `GET /v1/profiles`: the image's own, else the newest of its repository. */
 export const PROFILE_ANSWER = z.object({ profile: START_PROFILE.optional() });

@@ -1,4 +1,4 @@
-import { CodedError } from '@sepia/base/errors';
+import { CodedError, laterFormat } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { canonicalJson } from '../core/join.ts';
 import type { OnRecord } from '../on-record.ts';
@@ -154,7 +154,7 @@ function parseState(key: string, text: string | undefined): AcceptorState {
 
 function checkedState(key: string, state: Partial<AcceptorState> | null): AcceptorState {
   if (typeof state?.v === 'number' && (state.v as number) > 1)
-    throw new CodedError('DISK_FORMAT', { detail: { key, found: state.v } });
+    throw laterFormat('a register', state.v, 1, { key });
   if (state?.v !== 1 || !isBallot(state.promised) || !isBallot(state.accepted))
     throw new CodedError('DISK_CORRUPT', { detail: { key } });
   return state as AcceptorState;

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { backoffMs } from '@sepia/base/async/backoff';
 import { OVER } from '@sepia/base/async/over';
 import { Verdict } from '@sepia/base/async/verdict';
-import { CodedError, isCoded } from '@sepia/base/errors';
+import { CodedError, isCoded, laterFormat } from '@sepia/base/errors';
 import { isBug, readElsewhere, throwIfBug } from '@sepia/base/failure';
 import { delay as realDelay } from '@sepia/base/lifecycle';
 import type { Shard } from '@sepia/cluster/ring';
@@ -340,10 +340,7 @@ function parseEnvelope(key: string, found: RegisterValue): Envelope {
   if (found === undefined) return { v: 1, recent: [] };
   const one = found as Partial<Envelope> | null;
   if (typeof one === 'object' && one?.v === 1 && Array.isArray(one.recent)) return one as Envelope;
-  throw new CodedError('DISK_FORMAT', {
-    message: 'record has a form that this version does not read',
-    detail: { key, found: one?.v },
-  });
+  throw laterFormat('the content of a register', one?.v, 1, { key });
 }
 
 function attemptFn<T>(fn: (current: T | undefined) => T | undefined, current: T | undefined) {

@@ -1,4 +1,4 @@
-import { CodedError } from '@sepia/base/errors';
+import { CodedError, laterFormat } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { optional } from '@sepia/base/json/plain-object';
 import { behindFloor, buriedAt, type Floor, mayGo, NO_FLOOR, NOBODY_MS, takenAbove } from '../core/floor.ts';
@@ -381,5 +381,5 @@ function parse(key: string, text: string | undefined): Stored | undefined {
     throw new CodedError('DISK_CORRUPT', { detail: { key }, cause });
   }
   if (stored?.v === 1 && typeof stored.atMs === 'number') return stored as Stored;
-  throw new CodedError('DISK_FORMAT', { detail: { key, found: stored?.v } });
+  throw laterFormat('a record', stored?.v, 1, { key });
 }

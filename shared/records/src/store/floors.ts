@@ -1,4 +1,4 @@
-import { CodedError } from '@sepia/base/errors';
+import { CodedError, laterFormat } from '@sepia/base/errors';
 import { type Floor, higherFloor, NO_FLOOR } from '../core/floor.ts';
 import type { OnRecord } from '../on-record.ts';
 import type { RecordTable } from '../table/record-table.ts';
@@ -164,5 +164,5 @@ function floorOf(key: string, text: string): Floor {
   const { v, promisedMs, agreedMs } = (parsedRecord(key, text) ?? {}) as Partial<StoredFloor>;
   if (v === 1 && typeof promisedMs === 'number' && typeof agreedMs === 'number')
     return { promisedMs, agreedMs };
-  throw new CodedError('DISK_FORMAT', { detail: { key, found: v } });
+  throw laterFormat('a floor', v, 1, { key });
 }

@@ -1,4 +1,4 @@
-import { CodedError } from '@sepia/base/errors';
+import { CodedError, laterFormat } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { type Entry, joinFields, joinWhole } from '../core/join.ts';
 import type { RecordSpace } from '../core/record-space.ts';
@@ -57,7 +57,7 @@ export class RecordDump {
     const fault = clockFault(space, record, nowMs);
     if (fault !== undefined) throw new CodedError('REQUEST_INVALID', { message: fault });
     const { v, atMs, value, fieldMs, deadMs } = (record.stored ?? {}) as Partial<Entry> & { v?: unknown };
-    if (typeof v === 'number' && v > 1) throw new CodedError('DISK_FORMAT', { detail: { space, found: v } });
+    if (typeof v === 'number' && v > 1) throw laterFormat('a record', v, 1, { space });
     if (v !== 1 || typeof atMs !== 'number')
       throw new CodedError('REQUEST_INVALID', { message: `${space}: a record has no clock` });
     const key = record.key.split('\0');
