@@ -1,15 +1,19 @@
 import { CodedError } from '@sepia/base/errors';
 import type { Extents } from './extents.ts';
-import { EROFS_BLOCK, EROFS_MAGIC, EROFS_SLOT, layInodes, writeU64 } from './inodes.ts';
+import { EROFS_BLOCK, EROFS_MAGIC, EROFS_SLOT, KINDS, layInodes, writeU64 } from './inodes.ts';
 import type { TreeNode } from './layer-tree.ts';
 
-/** Raised whenever the same tree would give another image: images outlive the process that made them. */
+/** Raised whenever the same tree would give another image that kernels mount: images outlive the process that made them. */
 export const EROFS_LAYOUT = 1;
 const SUPERBLOCK_AT = 1024;
 const SUPERBLOCK_BYTES = 128;
 /** "Inodes have mtimes" (`EROFS_FEATURE_COMPAT_MTIME`). */
 const COMPAT_MTIME = 2;
 const BLOCK_BITS = 12;
+/** Of the root's inode number in the superblock, and of the mode in an inode. */
+const ROOT_AT = 14;
+const MODE_AT = 4;
+const TYPE_BITS = 0o170000;
 const MAX_BLOCKS = 2 ** 32 - 1;
 
 /** An EROFS image without the content of its files: that lies, block by block, behind `meta`. */
@@ -35,7 +39,8 @@ export interface ErofsOptions {
  * ```
  * 0      1024  zeros
  * 1024    128  superblock
- * 1152         inodes, each with its xattrs and inline data, none across a block; root first (nid 36)
+ * 1152         inodes, each with its xattrs and inline data, none across a block; root first (nid 36, or 128 where the
+ *              first block has no room for it)
  * ↑4096        blocks of directories and links that are not inline
  *              content of files (extents), each from a whole block on
  * ```
@@ -52,7 +57,8 @@ export function encodeErofs(root: TreeNode, options: ErofsOptions): ErofsImage {
   }
   if (block > MAX_BLOCKS) throw new CodedError('LAYER_NOT_LAZY', { detail: { reason: 'too-large' } });
   const meta = Buffer.alloc(laid.endBlock * EROFS_BLOCK);
-  writeSuperblock(meta, { inodes: laid.inodes.length, blocks: block, uuid: options.uuid });
+  const facts = { inodes: laid.inodes.length, blocks: block, root: laid.nidOf(root), uuid: options.uuid };
+  writeSuperblock(meta, facts);
   laid.write(meta);
   return {
     meta,
@@ -73,12 +79,22 @@ function numbersOf<T>(list: readonly T[], numberOf: (one: T) => number): Float64
   return numbers;
 }
 
-function writeSuperblock(meta: Buffer, facts: { inodes: number; blocks: number; uuid: Uint8Array }): void {
+/** True where the superblock of an image leads to a directory: kernels mount no other. */
+export function hasRoot(meta: Buffer): boolean {
+  if (meta.length < SUPERBLOCK_AT + SUPERBLOCK_BYTES) return false;
+  const at = meta.readUInt16LE(SUPERBLOCK_AT + ROOT_AT) * EROFS_SLOT + MODE_AT;
+  return at + 2 <= meta.length && (meta.readUInt16LE(at) & TYPE_BITS) === KINDS.directory.mode;
+}
+
+function writeSuperblock(
+  meta: Buffer,
+  facts: { inodes: number; blocks: number; root: number; uuid: Uint8Array },
+): void {
   const at = SUPERBLOCK_AT;
   meta.writeUInt32LE(EROFS_MAGIC, at);
   meta.writeUInt32LE(COMPAT_MTIME, at + 8);
   meta.writeUInt8(BLOCK_BITS, at + 12);
-  meta.writeUInt16LE((SUPERBLOCK_AT + SUPERBLOCK_BYTES) / EROFS_SLOT, at + 14);
+  meta.writeUInt16LE(facts.root, at + ROOT_AT);
   writeU64(meta, at + 16, facts.inodes);
   meta.writeUInt32LE(facts.blocks, at + 36);
   meta.set(facts.uuid.subarray(0, 16), at + 48);

@@ -7,7 +7,7 @@ import { ByteWriter } from '../index/byte-writer.ts';
 import { getNumber, putNumber } from '../index/head-fields.ts';
 import { type LayerHead, type LayerIndex, readIndexHead } from '../index/layer-index.ts';
 import type { ByteString } from '../tar/byte-string.ts';
-import { EROFS_LAYOUT, type ErofsImage, encodeErofs } from './encode.ts';
+import { EROFS_LAYOUT, type ErofsImage, encodeErofs, hasRoot } from './encode.ts';
 import type { Extents } from './extents.ts';
 import { impliedDirectories } from './image-conflicts.ts';
 import { EROFS_BLOCK } from './inodes.ts';
@@ -63,7 +63,7 @@ export function indexWithImage(bytes: Buffer, index: LayerIndex = readIndexHead(
 }
 
 /**
- * The image behind an index; undefined where none is, or one of another layout.
+ * The image behind an index; undefined where none is, or one of another layout or that no kernel mounts.
  * @param part what follows the index's own bytes
  * @throws {CodedError} `INDEX_INVALID`
  */
@@ -87,7 +87,9 @@ export async function readImagePart(part: Buffer, index: LayerHead): Promise<Mad
   const files = new ByteReader(all.raw(filesBytes));
   const { extents, sizeBytes } = readFiles(files, part.readUInt32LE(12), metaBytes, index.uncompressedBytes);
   const implied = readNames(new ByteReader(all.raw(namesBytes)));
-  return { meta: await inflate(stored, metaBytes), sizeBytes, extents, implied };
+  const meta = await inflate(stored, metaBytes);
+  // Who made the first indexes had the root of some layers elsewhere than their superblock said.
+  return hasRoot(meta) ? { meta, sizeBytes, extents, implied } : undefined;
 }
 
 /** Per file: how far behind the end of the one before it begins in the layer, and its length; undefined where files share bytes. */

@@ -2,7 +2,7 @@ import { digestOf } from '@sepia/base/digest';
 import { isCoded } from '@sepia/base/errors';
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
-import { EROFS_LAYOUT, encodeErofs } from '../../src/erofs/encode.ts';
+import { EROFS_LAYOUT, encodeErofs, hasRoot } from '../../src/erofs/encode.ts';
 import { partsOf } from '../../src/erofs/extents.ts';
 import { layerTree, type TreeNode, unpackedTree } from '../../src/erofs/layer-tree.ts';
 import { layerEntry } from '../../src/index/layer-entry.ts';
@@ -91,6 +91,22 @@ t.test('an image says what its tree says: random trees', async (t) => {
     { numRuns: 200 },
   );
   t.ok(images > 60, `${images} images`);
+});
+
+t.test('the root is found, however long the list of its names is', async (t) => {
+  for (let count = 0; count <= 270; count += 1) {
+    const names = Array.from({ length: count }, (_none, index) => ({ name: `${index}`.padStart(40, 'n') }));
+    const attributes = new Map([['user.a', noise(1, 10 * (count % 13))]]);
+    const tar = writeTar([{ name: './', typeFlag: '5', xattrs: attributes }, ...names]);
+    const image = encodeErofs(treeOf(tar), UUID);
+    t.ok(hasRoot(image.meta));
+    t.equal(readErofs(materialize(image, tar)).size, count + 1, `${count} names`);
+  }
+  t.notOk(hasRoot(Buffer.alloc(0)));
+  t.notOk(hasRoot(Buffer.alloc(4096)));
+  const outside = Buffer.alloc(4096);
+  outside.writeUInt16LE(0xffff, 1024 + 14);
+  t.notOk(hasRoot(outside));
 });
 
 t.test('the same tree gives the same image, another uuid another', async (t) => {

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { deflateRawSync } from 'node:zlib';
 import { isCoded } from '@sepia/base/errors';
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
@@ -70,6 +71,23 @@ t.test('an index without an image, or with one of another layout, has none', asy
   const part = Buffer.from(partOf(SOME)!);
   part.writeUInt32LE(77, 8);
   t.equal(await readImagePart(part, readIndexHead(SOME)), undefined);
+});
+
+t.test('an image whose superblock leads to no root is none: who has it makes it anew', async (t) => {
+  const names = Array.from({ length: 120 }, (_none, number) => ({ name: `${number}`.padStart(20, 'n') }));
+  const plain = indexOf(writeTar(names));
+  const part = partOf(plain)!;
+  const made = (await readImagePart(part, readIndexHead(plain)))!;
+  t.equal(made.meta.readUInt16LE(1024 + 14), 128, 'its root is behind the first block');
+  const meta = Buffer.from(made.meta);
+  meta.writeUInt16LE(36, 1024 + 14);
+  const stored = deflateRawSync(meta);
+  const header = Buffer.from(part.subarray(0, 64));
+  const storedBefore = Number(header.readBigUInt64LE(24));
+  header.writeBigUInt64LE(BigInt(stored.length), 24);
+  const old = [header, stored, part.subarray(64 + storedBefore, -SUM_BYTES)];
+  const sum = createHash('sha256').update(Buffer.concat(old)).digest();
+  t.equal(await readImagePart(Buffer.concat([...old, sum]), readIndexHead(plain)), undefined);
 });
 
 t.test('a damaged image is none, or refused', async (t) => {
