@@ -1,4 +1,4 @@
-import { closeSync, openSync, readSync, rmSync, writevSync } from 'node:fs';
+import { closeSync, openSync, readSync, rmSync, writeFileSync } from 'node:fs';
 import { isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { MadeImage } from '@sepia/lazy/erofs/image-part';
@@ -36,11 +36,9 @@ function put({ meta, extents, ...facts }: MadeImage, into: string): ImageInFile 
   rmSync(into, { force: true });
   const fd = openSync(into, 'wx', 0o600);
   try {
-    const parts = [extents.image, extents.layer, extents.length, meta];
-    writevSync(
-      fd,
-      parts.map((one) => Buffer.from(one.buffer, one.byteOffset, one.byteLength)),
-    );
+    // Each whole: a disk that is full takes a part of one write, without an error.
+    for (const { buffer, byteOffset, byteLength } of [extents.image, extents.layer, extents.length, meta])
+      writeFileSync(fd, Buffer.from(buffer, byteOffset, byteLength));
   } finally {
     closeSync(fd);
   }

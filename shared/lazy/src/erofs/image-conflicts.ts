@@ -78,11 +78,13 @@ function conflictsOf(tree: TreeNode, below: readonly TreeNode[], layer: number):
 
 /**
  * What lower directories have under a name, topmost first, as far down as no whiteout or file is between. Opaque marks hide
- * nothing here: who unpacks makes a directory as it is in the first layer below that has it.
+ * nothing here: who unpacks makes a directory as it is in the first layer below that has it, and looks for it through the
+ * links of that layer, which may be hidden by then. Such a link stands for what it leads to.
  */
 function seenBelow(directories: readonly TreeNode[], name: ByteString): TreeNode[] {
   const seen: TreeNode[] = [];
   for (const directory of directories) {
+    if (directory.type === 'symlink') seen.push(directory);
     if (directory.type !== 'directory') break;
     const node = directory.children?.get(name);
     if (node !== undefined) {

@@ -6,14 +6,19 @@ import { OVERLAY_MARKS } from './xattrs.ts';
 
 const TRUSTED = 'trusted.';
 const USER = 'user.';
+const ACL = 'system.posix_acl_';
 const WHITEOUT = byteStringOf('.wh.');
 const SETGID = 0o2000;
+/** As a number of 32 bits it is −1: `chown` leaves the owner as it is. */
+const NO_OWNER = 2 ** 32 - 1;
 
 /**
  * Refuses a layer that its image would show in another way than containerd unpacks it. containerd
  *
  * - leaves the owner of the root as it is;
  * - leaves out `trusted.*`, and `user.*` of what is neither file nor directory;
+ * - lets a list of rights (POSIX ACL) change what is made below it, and the mode of a file change its list;
+ * - has root where an owner is the number that stands for none;
  * - adds the attributes of a directory that comes twice;
  * - gives the time of a directory to what is in its place in the end;
  * - lets lower layers be seen through a directory whose whiteout came before it, which the OCI image-spec hides;
@@ -36,7 +41,8 @@ function checkEntries(entries: Iterable<LayerEntry>): void {
   const whiteouts = new Map<ByteString, LayerEntry>();
   for (const entry of entries) {
     checkXattrNames(entry);
-    const { path, type } = entry;
+    const { path, type, uid, gid } = entry;
+    if (uid === NO_OWNER || gid === NO_OWNER) notLazy('owner-not-possible', entry);
     const hidden = hiddenBy(path);
     if (hidden !== undefined) whiteouts.set(hidden, entry);
     else if (path === '') checkRoot(entry);
@@ -88,6 +94,7 @@ function checkRoot(entry: LayerEntry): void {
 function checkXattrNames(entry: LayerEntry): void {
   for (const name of entry.xattrs.keys()) {
     if (name.startsWith(TRUSTED) && !name.startsWith(OVERLAY_MARKS)) notLazy('trusted-xattr', entry);
+    if (name.startsWith(ACL)) notLazy('posix-acl', entry);
     const mayBeUsers = ['file', 'directory', 'hardlink'].includes(entry.type);
     if (name.startsWith(USER) && !mayBeUsers) notLazy('user-xattr-not-possible', entry);
   }

@@ -1,4 +1,5 @@
-import { type ByteString, bytesOf } from '../tar/byte-string.ts';
+import { CodedError } from '@sepia/base/errors';
+import { type ByteString, bytesOf, textOf } from '../tar/byte-string.ts';
 import { ByteReader, invalidIndex } from './byte-reader.ts';
 import { ByteWriter } from './byte-writer.ts';
 import type { LayerEntry, LayerEntryType } from './layer-entry.ts';
@@ -29,12 +30,20 @@ const COLUMNS = [
   'xattrSets',
 ] as const;
 const MAX_PATH_BYTES = 65_536;
+/** Longer ones are opened by no system (Linux `PATH_MAX`), so that nobody unpacks them. */
+const MAX_OPENED_BYTES = 4095;
 const MAX_U32 = 2 ** 32 - 1;
+const MAX_NSEC = 999_999_999;
+/** So that the difference of any two fits a number of the index. */
+const MAX_SEC = 2 ** 51 - 1;
 const BLOCK = 512;
 
 type Column = (typeof COLUMNS)[number];
 
-/** Entries as columns (docs/adr, "The layer index"): what is alike lies together, so that it compresses well. */
+/**
+ * Entries as columns (docs/adr, "The layer index"): what is alike lies together, so that it compresses well.
+ * @throws {CodedError} `LAYER_NOT_LAZY` for one that {@link decodeEntries} would not give back
+ */
 export function encodeEntries(entries: readonly LayerEntry[]): Buffer {
   const columns = Object.fromEntries(COLUMNS.map((name) => [name, new ByteWriter()])) as Record<
     Column,
@@ -45,6 +54,7 @@ export function encodeEntries(entries: readonly LayerEntry[]): Buffer {
   let mtime = 0;
   let end = 0;
   for (const entry of entries) {
+    checkRange(entry);
     const shared = sharedLength(path, entry.path);
     columns.path.varint(shared);
     putBytes(columns.path, entry.path.slice(shared) as ByteString);
@@ -75,6 +85,20 @@ export function encodeEntries(entries: readonly LayerEntry[]): Buffer {
     all.raw(bytes);
   }
   return all.done();
+}
+
+function checkRange({ type, path, link, mtimeSec, mtimeNsec, devMajor, devMinor }: LayerEntry): void {
+  const isIn =
+    path.length <= MAX_OPENED_BYTES &&
+    (type !== 'hardlink' || link.length <= MAX_OPENED_BYTES) &&
+    Math.abs(mtimeSec) <= MAX_SEC &&
+    mtimeNsec <= MAX_NSEC &&
+    devMajor >= 0 &&
+    devMinor >= 0;
+  if (!isIn)
+    throw new CodedError('LAYER_NOT_LAZY', {
+      detail: { reason: 'entry-out-of-range', path: textOf(path.slice(0, 200) as ByteString) },
+    });
 }
 
 /** @throws {CodedError} `INDEX_INVALID` */
@@ -119,7 +143,7 @@ function readEntry(
     uid: columns.uid.varint(MAX_U32),
     gid: columns.gid.varint(MAX_U32),
     mtimeSec: state.mtime,
-    mtimeNsec: columns.nsec.varint(999_999_999),
+    mtimeNsec: columns.nsec.varint(MAX_NSEC),
     devMajor: isDevice ? columns.device.varint() : 0,
     devMinor: isDevice ? columns.device.varint() : 0,
     xattrs: sets[columns.xattr.varint(sets.length - 1)]!,

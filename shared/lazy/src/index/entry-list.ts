@@ -5,6 +5,9 @@ import type { TarEntry } from '../tar/tar-entry.ts';
 import { TarReader } from '../tar/tar-reader.ts';
 import { type LayerEntry, layerEntry } from './layer-entry.ts';
 
+/** Who unpacks goes through symbolic links before `..` and before a slash at the end: it may be another file then. */
+const LINK_NAME_OF_ITS_OWN = /(?:^|\/)\.\.(?:\/|$)|\/$/;
+
 /** The entries of a layer as an index keeps them, from its tar as it comes. All @throw {CodedError} `LAYER_INVALID`, `LAYER_NOT_LAZY` */
 export class EntryList {
   readonly #entries: LayerEntry[] = [];
@@ -29,10 +32,13 @@ export class EntryList {
     const over = this.#budget.add(entry);
     if (over !== undefined)
       throw new CodedError('LAYER_NOT_LAZY', { message: over.message, detail: { reason: over.reason } });
-    if (entry.usesGlobals)
-      throw new CodedError('LAYER_NOT_LAZY', {
-        detail: { reason: 'global-header', path: textOf(entry.name) },
-      });
+    if (entry.usesGlobals) notLazy('global-header', entry);
+    if (entry.type === 'hardlink' && LINK_NAME_OF_ITS_OWN.test(entry.linkName))
+      notLazy('hard-link-name-not-plain', entry);
     this.#entries.push(layerEntry(entry));
   }
+}
+
+function notLazy(reason: string, { name }: TarEntry): never {
+  throw new CodedError('LAYER_NOT_LAZY', { detail: { reason, path: textOf(name) } });
 }

@@ -40,6 +40,14 @@ t.test('a path through a link of a lower layer is no path here', async (t) => {
   const link = { name: 'bin', typeFlag: '2', linkName: 'usr/bin' };
   t.same(found([link], [{ name: 'bin/tool' }]), ['1 bin path-through-link-below']);
   t.same(found([link], [dir('bin'), { name: 'bin/tool' }]), [], 'a directory of its own replaces the link');
+  const below = [dir('usr/bin/sub', { mode: 0o700 }), link];
+  t.same(
+    found(below, [dir('bin'), { name: 'bin/sub/tool' }]),
+    ['1 bin/sub path-through-link-below'],
+    'who unpacks looks through the link all the same, for how the directory is',
+  );
+  t.same(found(below, [dir('bin')], [{ name: 'bin/sub/tool' }]), ['2 bin/sub path-through-link-below']);
+  t.same(found(below, [dir('bin'), dir('bin/sub'), { name: 'bin/sub/tool' }]), [], 'it has its entry');
   t.same(found([link], [{ name: '.wh.bin' }], [{ name: 'bin/tool' }]), [], 'the link was removed between');
 });
 

@@ -50,6 +50,15 @@ t.test('attributes that unpacking leaves out', async (t) => {
   t.equal(of({ name: 'x', typeFlag: '2', linkName: 'l', ...xattr('security.mine') }), undefined);
 });
 
+t.test('lists of rights, and owners that are none', async (t) => {
+  t.equal(of({ name: 'x', ...xattr('system.posix_acl_access') }), 'posix-acl: x');
+  t.equal(of(dir('d', xattr('system.posix_acl_default'))), 'posix-acl: d');
+  for (const id of ['uid', 'gid'] as const) {
+    t.equal(of({ name: 'x', [id]: 4_294_967_295 }), 'owner-not-possible: x');
+    t.equal(of({ name: 'x', [id]: 4_294_967_294 }), undefined);
+  }
+});
+
 t.test('a directory that comes twice keeps its attributes', async (t) => {
   const twice = 'directory-twice-with-other-attributes: d';
   t.equal(of(dir('d', xattr('user.a')), dir('d')), twice);

@@ -17,7 +17,7 @@ import { readSpan, spansOf } from '../../src/index/read-span.ts';
 import { tarEntries } from '../../src/tar/tar-reader.ts';
 import { noise } from '../support/arbitrary-gzip.ts';
 import { arbitraryCuts, arbitraryParts, cutAt } from '../support/arbitrary-tar.ts';
-import { writeTar } from '../support/tar-writer.ts';
+import { type TarPart, writeTar } from '../support/tar-writer.ts';
 
 const SPAN = { spanBytes: 4096 };
 type Packing = 'none' | 'gzip' | 'zstd';
@@ -122,6 +122,51 @@ t.test(
     t.ok(refused > 100, `${refused} refused`);
   },
 );
+
+t.test('what an index could not give back is refused by name', async (t) => {
+  const of = (part: TarPart): unknown => {
+    try {
+      make(writeTar([{ name: 'before' }, part], 'gnu'));
+      return undefined;
+    } catch (error) {
+      if (!isCoded(error, 'LAYER_NOT_LAZY')) throw error;
+      return error.detail['reason'];
+    }
+  };
+  const out = 'entry-out-of-range';
+  const latest = 2 ** 51 - 1;
+  for (const mtimeSec of [latest, -latest]) t.equal(of({ name: 'x', mtimeSec }), undefined);
+  for (const mtimeSec of [latest + 1, -latest - 1, 2 ** 53 - 1, 1 - 2 ** 53])
+    t.equal(of({ name: 'x', mtimeSec }), out, `${mtimeSec}`);
+  const device = { name: 'x', typeFlag: '3' };
+  t.equal(of({ ...device, devMajor: -1 }), out);
+  t.equal(of({ ...device, devMinor: -1 }), out);
+  const path = (bytes: number): string => `${'d/'.repeat(bytes / 2)}f`;
+  t.equal(of({ name: path(4094) }), undefined, 'what Linux opens');
+  t.equal(of({ name: path(4096) }), out);
+  t.equal(of({ name: path(70_000) }), out);
+  t.equal(of({ name: 'x', typeFlag: '1', linkName: path(4096) }), out);
+  t.equal(
+    of({ name: 'x', typeFlag: '2', linkName: path(4096) }),
+    undefined,
+    'any text, as far as an index goes',
+  );
+});
+
+t.test('hard links whose name leads elsewhere where a part of it is a symbolic link', async (t) => {
+  const of = (linkName: string): unknown => {
+    try {
+      make(writeTar([{ name: 'x', typeFlag: '1', linkName }]));
+      return undefined;
+    } catch (error) {
+      if (!isCoded(error, 'LAYER_NOT_LAZY')) throw error;
+      return error.detail['reason'];
+    }
+  };
+  for (const name of ['s/../f', '../f', 's/..', 'f/', '..'])
+    t.equal(of(name), 'hard-link-name-not-plain', name);
+  for (const name of ['f', './d/./f', '/d//f', 'd..', '..d/f', 'd/...']) t.equal(of(name), undefined, name);
+});
 
 t.test('wrong bytes of a blob or of a window never come back as a span', async (t) => {
   const blob = gzipSync(writeTar([{ name: 'a', payload: noise(9, 60_000, 12) }]), { memLevel: 1 });
