@@ -367,9 +367,11 @@ export class TargetClient {
 
   /** The next address of a session; one of the same host that lost its https on the way keeps ours. */
   #location(answer: Answer): URL {
-    // As for a redirect: http(s) only, no credentials inside.
-    const found = redirectTarget({ ...answer, status: 307 }, true)!;
-    if (found.host === this.#base.host) found.protocol = this.#base.protocol;
+    // As for a redirect: http(s) only, no credentials inside, and to another host not from https to http.
+    const redirect = { ...answer, status: 307 };
+    const found = redirectTarget(redirect, true)!;
+    if (found.host !== this.#base.host) return redirectTarget(redirect, this.#deps.insecure)!;
+    found.protocol = this.#base.protocol;
     return found;
   }
 }

@@ -1,9 +1,11 @@
 import { createServer, type Server } from 'node:http';
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
 import { digestOf } from '@sepia/base/digest';
 import { silentLogger } from '@sepia/base/log';
 import { seededBytes } from '@sepia/test-support/upstream/fake-upstream-image';
+import { FAKE_TLS } from '@sepia/test-support/upstream/fake-upstream-tls';
 import { TestTarget } from '@sepia/test-support/upstream/test-target';
 import t, { type Test } from 'tap';
 import { openTargetClient } from '../src/client-setup.ts';
@@ -11,7 +13,7 @@ import { failure, REPOSITORY, soon } from './client-fixture.ts';
 
 const MIB = 1024 * 1024;
 
-async function listening(t: Test, server: Server): Promise<string> {
+async function listening(t: Test, server: Server | TlsServer): Promise<string> {
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   t.teardown(() => {
     server.closeAllConnections();
@@ -20,9 +22,9 @@ async function listening(t: Test, server: Server): Promise<string> {
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
-async function start(t: Test, url?: string) {
+async function start(t: Test, url?: string, tls: { readonly ca?: string; readonly insecure?: boolean } = {}) {
   const target = await TestTarget.start(t);
-  const to = { url: url ?? target.url, insecure: false, 'redirect-hosts': [], 'realm-hosts': [] };
+  const to = { url: url ?? target.url, insecure: false, 'redirect-hosts': [], 'realm-hosts': [], ...tls };
   const client = openTargetClient(
     { env: {}, log: silentLogger(), nowMs: Date.now, dateMs: Date.now },
     { name: 'behind', to, caKey: 'ca', account: { name: 'behind', config: undefined }, connections: 4 },
@@ -141,4 +143,25 @@ t.test('whatever says that it was taken was taken; signed addresses stay as they
     t.equal(seen.filter((one) => /^P(?:ATCH|UT) .*\?sig=a%20b~c%2Fd==/.test(one)).length, 3);
     t.ok(seen.some((one) => one.includes(`d==&digest=sha256%3A`)));
   }
+});
+
+t.test('a registry that is asked by https leads no blob to another host in plain', async (t) => {
+  const taken: string[] = [];
+  const store = createServer((req, res) => {
+    taken.push(`${req.method}`);
+    req.resume().on('end', () => res.writeHead(201).end());
+  });
+  const location = `${await listening(t, store)}/upload`;
+  const registry = createTlsServer(FAKE_TLS, (req, res) => {
+    req.resume().on('end', () => res.writeHead(202, { location }).end());
+  });
+  const url = (await listening(t, registry)).replace('http:', 'https:');
+  const ca = `${t.testdir({ 'ca.pem': FAKE_TLS.cert })}/ca.pem`;
+  const bytes = seededBytes(100, 'plain');
+  const { send } = await start(t, url, { ca });
+  const error = await failure(send(bytes), 'BACKEND_DOWN');
+  t.match(error.message, /leaves https/);
+  t.same(taken, []);
+  await (await start(t, url, { insecure: true })).send(bytes);
+  t.same(taken, ['PUT'], 'where the operator allows it');
 });
