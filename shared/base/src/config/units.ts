@@ -150,7 +150,7 @@ export function networks(): z.ZodDefault<z.ZodArray<z.ZodType<string>>> {
 export function baseUrl(): z.ZodType<string> {
   return z.string().refine(isBaseUrl, {
     error: (issue) =>
-      `"${String(issue.input)}" is not an http(s) URL without path, e.g. https://harbor.example.com`,
+      `"${withoutAccount(String(issue.input))}" is not an http(s) URL without path, e.g. https://harbor.example.com`,
   });
 }
 
@@ -170,8 +170,13 @@ export function isRegistryUrl(text: string): boolean {
 export function registryUrl(): z.ZodType<string> {
   return z.string().refine(isRegistryUrl, {
     error: (issue) =>
-      `"${String(issue.input)}" is not an http(s) URL without account and query, e.g. https://harbor.example.com`,
+      `"${withoutAccount(String(issue.input))}" is not an http(s) URL without account and query, e.g. https://harbor.example.com`,
   });
+}
+
+/** As it may be shown: logs are read by more people than passwords. */
+function withoutAccount(text: string): string {
+  return text.replace(/^([a-z]+:\/\/)?.*@/is, '$1…@');
 }
 
 /** Config value: an HTTP proxy, `http://host:port`, or `direct`. It carries no account: the cluster document holds no secrets. */

@@ -188,6 +188,8 @@ t.test('a bad value names its key and says what is right', async (t) => {
     [{ cache: { budget: 1 } }, /cache\.age/],
     [{ listen: '17000' }, /listen: "17000" is not host:port/],
     [{ url: 'harbor' }, /url: "harbor" is not an http\(s\) URL/],
+    [{ url: 'https://user:p@ss@harbor' }, /url: "https:\/\/…@harbor" is not an http\(s\) URL/],
+    [{ url: 'user:p/ss@harbor' }, /url: "…@harbor" is not an http\(s\) URL/],
   ];
   for (const [change, message] of cases) {
     t.throws(
