@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
+import { hostOf } from '@sepia/base/names/host-of';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import { steadyMs } from '@sepia/base/reach';
 import type { Cluster } from '@sepia/cluster/cluster';
@@ -145,7 +146,7 @@ export function placeLimits(limits: {
 /** Who sends a request, as the limits count it. */
 export function pusherOf(ctx: Context): Pusher {
   const { account } = ctx.state as RequestState & { account?: string };
-  return { account, address: addressOf(ctx) };
+  return { account, address: hostOf(addressOf(ctx)) };
 }
 
 function slowBody(): CodedError {

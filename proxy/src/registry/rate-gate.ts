@@ -1,5 +1,6 @@
 import { CodedError } from '@sepia/base/errors';
 import { delay } from '@sepia/base/lifecycle';
+import { hostOf } from '@sepia/base/names/host-of';
 import { addressOf } from '@sepia/face/door/client-facts';
 import type { Context } from 'koa';
 import { TURN_MS } from '../deadlines.ts';
@@ -33,7 +34,7 @@ export class RateGate {
 
   /** For `createRegistryApp`'s `admit`. */
   readonly admit = async (ctx: Context): Promise<void> => {
-    const found = this.#limit.admit(addressOf(ctx), this.#nowMs());
+    const found = this.#limit.admit(hostOf(addressOf(ctx)), this.#nowMs());
     if (found.type === 'wait') await delay(found.waitMs, clientSignal(ctx));
     if (found.type === 'refuse')
       throw new CodedError('OVERLOADED', {

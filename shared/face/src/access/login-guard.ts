@@ -2,6 +2,7 @@ import { createHmac, randomBytes } from 'node:crypto';
 import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import { CodedError } from '@sepia/base/errors';
 import { ExpiringMap } from '@sepia/base/expiring-map';
+import { hostOf } from '@sepia/base/names/host-of';
 import type { AccessAnswer } from '@sepia/cluster/api/access';
 import { LOGIN_RIGHT_MS } from '../deadlines.ts';
 import { LoginLimits } from './login-limits.ts';
@@ -49,7 +50,7 @@ export class LoginGuard {
   ): Promise<T> {
     const proof = this.#proofOf(one);
     if (this.#right.get(proof, this.#nowMs()) !== undefined) return await this.#try(one, proof, attempt);
-    const key = `${one.account}\n${one.address}`;
+    const key = `${one.account}\n${hostOf(one.address)}`;
     const waiting = this.#waiting.get(key) ?? 0;
     if (waiting >= MAX_WAITING) throw this.#limited(1_000, onLimited);
     this.#waiting.set(key, waiting + 1);

@@ -1,6 +1,7 @@
 import { backoffMs } from '@sepia/base/async/backoff';
 import { ExpiringMap } from '@sepia/base/expiring-map';
 import { LatestMap } from '@sepia/base/latest-map';
+import { hostOf } from '@sepia/base/names/host-of';
 import {
   ACCOUNT_PAUSE_MS,
   FIRST_LOGIN_PAUSE_MS,
@@ -66,10 +67,12 @@ export class LoginLimits {
   }
 }
 
+/** An IPv6 host has as many addresses as it likes: they count as one. */
 function keysOf(account: string, address: string): [string, keyof typeof LIMITS][] {
+  const host = hostOf(address);
   return [
-    [`pair\n${account}\n${address}`, 'pair'],
-    [`address\n${address}`, 'address'],
+    [`pair\n${account}\n${host}`, 'pair'],
+    [`address\n${host}`, 'address'],
     [`account\n${account}`, 'account'],
   ];
 }

@@ -24,6 +24,13 @@ t.test('one address with many accounts is slowed as well', async (t) => {
   t.equal(limits.waitMs('somebody', '10.0.0.2', 0), 0);
 });
 
+t.test('the addresses of one IPv6 host count as one', async (t) => {
+  const limits = new LoginLimits();
+  for (let at = 0; at < 25; at++) limits.failed(`user${at}`, `2001:db8:0:1::${at}`, 0);
+  t.ok(limits.waitMs('somebody', '2001:db8:0:1:ffff::1', 0) > 0);
+  t.equal(limits.waitMs('somebody', '2001:db8:0:2::1', 0), 0, 'another network');
+});
+
 t.test(
   'an account that all the world guesses is slowed for 5 s at most: nobody can lock it out',
   async (t) => {

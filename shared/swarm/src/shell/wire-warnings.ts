@@ -1,8 +1,8 @@
 import type { CodedError } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
 import { LogLimit } from '@sepia/base/log-limit';
+import { hostOf } from '@sepia/base/names/host-of';
 import { steadyMs } from '@sepia/base/reach';
-import { hostOf } from '../core/unproven.ts';
 import type { SwarmLog } from '../swarm.ts';
 
 /** What others can write into the log: a line a host and minute, and so many in all. */

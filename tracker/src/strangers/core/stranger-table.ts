@@ -1,3 +1,4 @@
+import { hostOf } from '@sepia/base/names/host-of';
 import { type Chance, sample } from '../../swarms/core/handout.ts';
 import type { AnnounceEvent } from './announce-query.ts';
 
@@ -113,8 +114,9 @@ export class StrangerTable {
 
 function fits(swarm: Swarm, host: string): boolean {
   if (swarm.peers.size >= MAX_PEERS) return false;
+  const own = hostOf(host);
   let ofHost = 0;
-  for (const peer of swarm.peers.values()) if (peer.host === host) ofHost += 1;
+  for (const peer of swarm.peers.values()) if (hostOf(peer.host) === own) ofHost += 1;
   return ofHost < MAX_PER_HOST;
 }
 
