@@ -37,6 +37,8 @@ export type Opened =
       readonly type: 'local';
       readonly blob: ReadableBlob;
       readonly mediaType: string | undefined;
+      /** Type that it was stored under as a manifest. */
+      readonly storedAs?: string | undefined;
       close(): Promise<void>;
     }
   | { readonly type: 'remote'; readonly id: string };
@@ -375,6 +377,7 @@ export class Blobs {
       type: 'local',
       blob,
       mediaType: handle.attrs.mediaType ?? mediaType,
+      storedAs: handle.attrs.mediaType,
       close: async () => await handle.close(),
     };
   }

@@ -1,5 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
-import { H_BROUGHT, H_CLASS, H_LINKS } from '@sepia/cluster/api/headers';
+import { H_BROUGHT, H_CLASS, H_LINKS, H_MEDIA_TYPE } from '@sepia/cluster/api/headers';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { ToldClocks } from '@sepia/records/core/set-protocol';
@@ -67,7 +67,7 @@ export async function sendCopy(
     [H_CLASS]: attrs.class,
     [H_BROUGHT]: broughtText(attrs.provenance),
     'content-length': String(sizeBytes),
-    ...(attrs.mediaType === undefined ? {} : { 'sepia-media-type': attrs.mediaType }),
+    ...(attrs.mediaType === undefined ? {} : { [H_MEDIA_TYPE]: attrs.mediaType }),
     ...(text === undefined ? {} : { [H_LINKS]: text }),
   };
   const call = {

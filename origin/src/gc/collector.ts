@@ -1,6 +1,5 @@
 import type { BlobBackend } from '@sepia/backend/blob-backend';
 import { answersOf, askAll, withoutAnswer } from '@sepia/base/async/ask-many';
-import { fewAtOnce } from '@sepia/base/async/few-at-once';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
@@ -11,7 +10,6 @@ import type { RepositoryName } from '@sepia/base/names/repository';
 import type { BackendReport, GcReport, GcWish, RepositoryReport } from '@sepia/cluster/api/gc-report';
 import { type Cluster, shardKey } from '@sepia/cluster/cluster';
 import { isMoving } from '@sepia/cluster/membership';
-import { parseManifest } from '@sepia/oci/manifest';
 import { GC_ASK_AGAIN_MS, GC_OWED_MS } from '../deadlines/members.ts';
 import type { Fence } from '../fence/core/fence.ts';
 import type { Manifests } from '../manifests/manifests.ts';
@@ -27,11 +25,10 @@ import {
   sweepRepository,
 } from './core/sweep.ts';
 import { layerIndexes } from './layer-indexes.ts';
+import { readNames } from './manifest-names.ts';
 import { type Peers, refused } from './peers.ts';
 import { pagesOf, viewRepository } from './repository-view.ts';
 
-/** Manifests that are read at once. */
-const READS = 8;
 /** Repositories that a report names; the sums count all. */
 const MAX_NAMED = 1_000;
 /** Digests whose last repository is remembered, for what backends lose by it. */
@@ -320,7 +317,7 @@ export class Collector {
         return view;
       }
       case 'read':
-        return await this.#read(shard, question.digests);
+        return await readNames(this.#deps, shard, question.digests);
       case 'condemn': {
         const keyOf = (digest: Digest): string =>
           question.of === 'bytes' ? digest : linkKey({ ...shard, digest });
@@ -342,27 +339,6 @@ export class Collector {
       case 'release':
         return await peers.release(generation);
     }
-  }
-
-  /** What manifests name; those that cannot be read now are left out. */
-  async #read(
-    shard: { readonly upstream: string; readonly repository: RepositoryName },
-    digests: readonly Digest[],
-  ): Promise<Map<Digest, readonly Digest[]>> {
-    const names = new Map<Digest, readonly Digest[]>();
-    const read = async (digest: Digest): Promise<void> => {
-      try {
-        const { bytes } = await this.#deps.manifests.get(shard, { kind: 'digest', digest }, false);
-        names.set(
-          digest,
-          parseManifest(bytes, undefined).descriptors.map((one) => one.digest),
-        );
-      } catch (error) {
-        logFailure(this.#deps.log, error, 'manifest not read for garbage collection', { ...shard, digest });
-      }
-    };
-    await fewAtOnce(digests, READS, read);
-    return names;
   }
 
   /** Repositories of an upstream that any origin has on record. */

@@ -1,6 +1,6 @@
 import { type Digest, isDigest } from '@sepia/base/digest';
 import type { Tag } from '@sepia/base/names/repository';
-import { isManifestType } from '@sepia/oci/manifest';
+import { isKnownType } from '@sepia/oci/manifest';
 import { joinFields, joinWhole } from '@sepia/records/core/join';
 import { compareBallots } from '@sepia/records/register/register';
 import type { Link } from '@sepia/records/store/record-store';
@@ -15,7 +15,7 @@ const MAX_LINKS = 500_000;
 
 type Shard = Pick<TagName, 'upstream' | 'repository'>;
 
-/** All that a repository has on record, from every one of its owners; `further`: roots beside tags. @throws what a silent owner leaves */
+/** All that a repository has on record, from every one of its owners; `further`: blobs that stay whoever names them. @throws what a silent owner leaves */
 export async function viewRepository(
   deps: { readonly peers: Peers; readonly tags: Pick<Tags, 'state'> },
   shard: Shard,
@@ -32,7 +32,7 @@ export async function viewRepository(
     const digest = key[0] ?? '';
     if (value === undefined || !isDigest(digest)) continue;
     const { sizeBytes = 0, mediaType } = value as Link;
-    const isManifest = mediaType !== undefined && isManifestType(mediaType);
+    const isManifest = mediaType !== undefined && isKnownType(mediaType);
     links.set(digest, { digest, atMs, sizeBytes, isManifest });
   }
   const referrers: GcReferrer[] = [];
@@ -42,7 +42,7 @@ export async function viewRepository(
       referrers.push({ subject, digest, atMs });
   }
   const tagged = await tagRoots(deps, shard, rules);
-  return { roots: [...tagged, ...further], links, referrers, sinceMs };
+  return { roots: tagged, further, links, referrers, sinceMs };
 }
 
 /**

@@ -10,6 +10,7 @@ import {
   H_CLASS,
   H_HOP,
   H_LINKS,
+  H_MEDIA_TYPE,
   H_PIECE_HASH,
 } from '@sepia/cluster/api/headers';
 import type { PeerEntry } from '@sepia/cluster/api/join';
@@ -248,7 +249,8 @@ async function getBlob(deps: BlobRouteDeps, ctx: Context): Promise<void> {
     if (opened.type === 'remote') throw new CodedError('NO_PEERS', { detail: { digest: name.digest } });
   }
   try {
-    const { mediaType, blob } = opened;
+    const { mediaType, storedAs, blob } = opened;
+    if (storedAs !== undefined) ctx.set(H_MEDIA_TYPE, storedAs);
     await serveBlob(ctx, blob, {
       contentType: mediaType ?? 'application/octet-stream',
       stallMs: deps.stallMs,
@@ -365,7 +367,7 @@ async function putBlob(deps: BlobRouteDeps, ctx: Context): Promise<void> {
     const kind = ctx.get(H_CLASS);
     if (kind !== 'pushed' && kind !== 'cached')
       throw new CodedError('REQUEST_INVALID', { message: `${H_CLASS} must be pushed or cached` });
-    const mediaType = ctx.get('sepia-media-type');
+    const mediaType = ctx.get(H_MEDIA_TYPE);
     const riding = ridingLinks(ctx.get(H_LINKS));
     const take = async ({ atMs, links }: NonNullable<typeof riding>): Promise<void> => {
       taken = { links: await deps.links.take(name, atMs, links) };

@@ -2,7 +2,7 @@ import { fewAtOnce } from '@sepia/base/async/few-at-once';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import type { RepositoryName } from '@sepia/base/names/repository';
-import { isManifestType } from '@sepia/oci/manifest';
+import { isKnownType } from '@sepia/oci/manifest';
 import type { Kept } from '../blobs/kept.ts';
 import { NEEDED_MS } from '../deadlines/upstreams.ts';
 import type { Links } from '../records/links.ts';
@@ -70,7 +70,7 @@ async function atRegistry(
   signal: AbortSignal,
 ): Promise<void> {
   const client = upstreams.client(upstream)!;
-  if (isManifestType(mediaType ?? ''))
+  if (isKnownType(mediaType ?? ''))
     await client.headManifest({ repository, reference: { kind: 'digest', digest } }, signal);
   else await client.headBlob({ repository, digest }, signal);
 }

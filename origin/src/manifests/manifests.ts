@@ -5,7 +5,7 @@ import { logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { type BlobName, linkKey } from '@sepia/base/names/blob-name';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
-import { H_HOP } from '@sepia/cluster/api/headers';
+import { H_CLASS, H_HOP, H_MEDIA_TYPE } from '@sepia/cluster/api/headers';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
@@ -328,14 +328,12 @@ export class Manifests {
       });
     if (answer === undefined) return undefined;
     const { bytes, headers } = answer;
-    const mediaType = String(headers['content-type'] ?? '');
-    if (
-      digestOf(bytes, digestAlgorithm(name.digest)) !== name.digest ||
-      mediaType === 'application/octet-stream' ||
-      // An index may name layers as its manifests: each is served as a blob, none as a manifest.
-      !claimsToBeManifest(bytes)
-    )
-      return undefined;
+    const storedAs = headers[H_MEDIA_TYPE];
+    const mediaType = String(storedAs ?? headers['content-type'] ?? '');
+    // An index may name layers as its manifests: each is served as a blob, none as a manifest.
+    const isManifest =
+      storedAs !== undefined || (mediaType !== 'application/octet-stream' && claimsToBeManifest(bytes));
+    if (!isManifest || digestOf(bytes, digestAlgorithm(name.digest)) !== name.digest) return undefined;
     return { digest: name.digest, mediaType, bytes };
   }
 
@@ -381,7 +379,7 @@ export class Manifests {
     ]);
     const owner = members.leaderOf(digest);
     if (members.placement(digest).owners.includes(members.selfId)) return;
-    const headers = { 'sepia-class': 'cached', 'sepia-media-type': mediaType };
+    const headers = { [H_CLASS]: 'cached', [H_MEDIA_TYPE]: mediaType };
     void members
       .json(owner, {
         ...to(ORIGIN_BLOBS.blobPut, { ...name, digest, copy: true }),

@@ -1,6 +1,6 @@
 import type { Digest } from '@sepia/base/digest';
 import type { RepositoryName } from '@sepia/base/names/repository';
-import { parseManifest } from '@sepia/oci/manifest';
+import { parseServedManifest } from '@sepia/oci/manifest';
 import { closureOf } from '../fence/closure.ts';
 import type { ContentGuard } from '../fence/content-guard.ts';
 import type { Links } from '../records/links.ts';
@@ -32,7 +32,7 @@ export async function relink(
   if (!upstreams.takesDeletes(name.upstream)) return await work();
   const read = async (shard: typeof name, child: Digest) =>
     await manifests.get(shard, { kind: 'digest', digest: child }, false);
-  const parsed = parseManifest(bytes, mediaType);
+  const parsed = parseServedManifest(bytes, mediaType);
   const below = await closureOf(read, name, parsed.descriptors);
   const all = [{ digest, sizeBytes: bytes.length, mediaType }, ...below];
   await guard.using(

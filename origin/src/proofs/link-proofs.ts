@@ -3,7 +3,7 @@ import { CodedError } from '@sepia/base/errors';
 import { LatestMap } from '@sepia/base/latest-map';
 import { type BlobName, linkKey } from '@sepia/base/names/blob-name';
 import { LINK_BELIEF_MS } from '@sepia/cluster/core/link-ledger';
-import { isManifestType, OCI_MANIFEST } from '@sepia/oci/manifest';
+import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Provenance } from '@sepia/store/sidecar';
 import { PROOF_MS } from '../deadlines/upstreams.ts';
@@ -88,7 +88,8 @@ export class LinkProofs {
    */
   async require(name: BlobName, held: Held, signal: AbortSignal, hop = false): Promise<void> {
     if (this.isProven(name, held.provenance)) return;
-    const kind = isManifestType(held.mediaType ?? '') ? 'manifest' : 'blob';
+    // What was stored as a manifest has its type, known or not.
+    const kind = held.mediaType === undefined ? 'blob' : 'manifest';
     if (!this.#deliveries.has(name, held.provenance)) {
       await this.#deliveries.require(name, kind, hop, signal);
       await this.#remember(name);

@@ -5,7 +5,7 @@ import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { Tag } from '@sepia/base/names/repository';
 import { writeBackOf } from '@sepia/cluster/write-back';
-import { isManifestType, MAX_MANIFEST_BYTES, type ParsedManifest, parseManifest } from '@sepia/oci/manifest';
+import { isKnownType, MAX_MANIFEST_BYTES, type ParsedManifest, parseManifest } from '@sepia/oci/manifest';
 import { clockOf, type ToldClocks } from '@sepia/records/core/set-protocol';
 import type { ReadManifest } from '../fence/closure.ts';
 import type { Manifests } from '../manifests/manifests.ts';
@@ -218,7 +218,7 @@ export class Deletes {
       return parsedOf(bytes)?.subject;
     } catch (error) {
       // Its bytes are lost: the link of a manifest goes all the same, that of a blob is not meant.
-      if (!isCoded(error, 'MANIFEST_UNKNOWN') || !isManifestType(link.mediaType ?? '')) throw error;
+      if (!isCoded(error, 'MANIFEST_UNKNOWN') || !isKnownType(link.mediaType ?? '')) throw error;
       return undefined;
     }
   }
@@ -235,13 +235,13 @@ export class Deletes {
       const parsed = parsedOf(bytes);
       const isNaming =
         parsed !== undefined && (parsed.descriptors.length > 0 || parsed.subject !== undefined);
-      if (isManifestType(mediaType) || isNaming) return true;
+      if (isKnownType(mediaType) || isNaming) return true;
       for await (const { digest } of this.#deps.tagIndex.list(name)) if (digest === name.digest) return true;
       return false;
     } catch (error) {
       if (isCoded(error, 'MANIFEST_UNKNOWN')) return false;
       // An origin that may have the bytes is silent: the link's type is what is left to tell.
-      if (isCoded(error, 'QUORUM_LOST')) return isManifestType(link.mediaType ?? '');
+      if (isCoded(error, 'QUORUM_LOST')) return isKnownType(link.mediaType ?? '');
       throw error;
     }
   }

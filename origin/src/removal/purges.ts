@@ -6,7 +6,7 @@ import type { RepositoryName, Tag } from '@sepia/base/names/repository';
 import { H_HOP } from '@sepia/cluster/api/headers';
 import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
-import { isManifestType } from '@sepia/oci/manifest';
+import { isKnownType } from '@sepia/oci/manifest';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Members } from '../cluster/members.ts';
 import { PURGE_MS } from '../deadlines/members.ts';
@@ -154,7 +154,7 @@ export class Purges {
   async #purgeHere(name: Repository, digest: Digest): Promise<void> {
     const { manifests, store } = this.#deps;
     manifests.forget(digest);
-    await dropCached(store, name, digest, ({ mediaType }) => isManifestType(mediaType ?? ''));
+    await dropCached(store, name, digest, ({ mediaType }) => isKnownType(mediaType ?? ''));
   }
 
   /** The tag is asked for upstream: it moves, or is dropped. */

@@ -8,7 +8,7 @@ import type { RepositoryName, Tag } from '@sepia/base/names/repository';
 import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { NodeCommands } from '@sepia/cluster/node-commands';
-import { isManifestType, parseManifest } from '@sepia/oci/manifest';
+import { isKnownType, parseManifest } from '@sepia/oci/manifest';
 import type { Link } from '@sepia/records/store/record-store';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Members } from '../cluster/members.ts';
@@ -216,7 +216,7 @@ export class Removals {
       for (const { key, value } of page.entries) {
         const digest = key.at(-1) ?? '';
         if (value !== undefined && isDigest(digest))
-          yield { digest, isManifest: isManifestType(value.mediaType ?? '') };
+          yield { digest, isManifest: isKnownType(value.mediaType ?? '') };
       }
       after = page.next;
       if (after === undefined) return;

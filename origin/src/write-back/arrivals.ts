@@ -5,7 +5,6 @@ import type { ErrorCode } from '@sepia/base/errors';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { parseRepositoryName } from '@sepia/base/names/repository';
-import { isManifestType } from '@sepia/oci/manifest';
 import type { BlobStat, BlobStore } from '@sepia/store/blob-store';
 import type { Provenance } from '@sepia/store/sidecar';
 import type { BlobIndex } from '../blobs/blob-index.ts';
@@ -159,9 +158,11 @@ export class Arrivals {
       const client = upstreams.client(upstream)!;
       const signal = AbortSignal.any([this.#passes.signal, AbortSignal.timeout(ARRIVAL_MS)]);
       try {
-        const told = isManifestType(attrs.mediaType ?? '')
-          ? await client.headManifest({ repository, reference: { kind: 'digest', digest } }, signal)
-          : await client.headBlob({ repository, digest }, signal);
+        // What was stored as a manifest has its type, known or not.
+        const told =
+          attrs.mediaType === undefined
+            ? await client.headBlob({ repository, digest }, signal)
+            : await client.headManifest({ repository, reference: { kind: 'digest', digest } }, signal);
         if (told.sizeBytes !== sizeBytes) return 'lacking';
       } catch (error) {
         const said = upstreamError(error, upstream);

@@ -25,6 +25,8 @@ const DOCKER_V1 = [
 ];
 /** As before OCI 1.1, without a schema version. */
 export const OCI_ARTIFACT = 'application/vnd.oci.artifact.manifest.v1+json';
+/** The same kind, as it was called before. */
+export const ORAS_ARTIFACT = 'application/vnd.cncf.oras.artifact.manifest.v1+json';
 
 /**
  * Always sent upstream in full: distribution 2.8 answers 404 or converts without it. Further types too, as artifacts have them: strict
@@ -73,6 +75,18 @@ export interface ParsedManifest {
  * @throws {CodedError} `MANIFEST_SYNTAX`, `MANIFEST_TOO_LARGE`
  */
 export function parseManifest(bytes: Uint8Array, contentType: string | undefined): ParsedManifest {
+  return parsed(bytes, contentType, false);
+}
+
+/**
+ * As {@link parseManifest}, of one that is there already: registries serve some under another type than they say of themselves,
+ * which counts then.
+ */
+export function parseServedManifest(bytes: Uint8Array, contentType: string | undefined): ParsedManifest {
+  return parsed(bytes, contentType, true);
+}
+
+function parsed(bytes: Uint8Array, contentType: string | undefined, mayDiffer: boolean): ParsedManifest {
   if (bytes.length > MAX_MANIFEST_BYTES)
     throw new CodedError('MANIFEST_TOO_LARGE', { detail: { sizeBytes: bytes.length } });
   const declared = declaredType(contentType);
@@ -80,17 +94,16 @@ export function parseManifest(bytes: Uint8Array, contentType: string | undefined
   if (root instanceof CodedError) throw root;
   const inside = typeof root['mediaType'] === 'string' ? root['mediaType'] : undefined;
   if (inside !== undefined && !isMediaType(inside)) throw syntax('mediaType is not a media type');
-  if (inside !== undefined && declared !== undefined && inside !== declared) {
+  if (inside !== undefined && declared !== undefined && inside !== declared && !mayDiffer)
     throw syntax('Content-Type and mediaType differ', { contentType: declared, mediaType: inside });
-  }
-  const mediaType = declared ?? inside ?? guessType(root);
+  const mediaType = (mayDiffer ? (inside ?? declared) : (declared ?? inside)) ?? guessType(root);
   const isGuessed = declared === undefined && inside === undefined;
   const isOwnKind = !isGuessed && !isManifestType(mediaType) && !DOCKER_V1.includes(mediaType);
   if (DOCKER_V1.includes(mediaType) || (root['schemaVersion'] === 1 && !isOwnKind))
     throw syntax('schema 1 manifests are not supported');
   if (root['schemaVersion'] !== 2 && !isOwnKind) throw syntax('schemaVersion must be 2');
   // Whatever an unknown kind means by fields of these names, it is kept as it is.
-  const isForeign = isOwnKind && root['schemaVersion'] !== 2 && mediaType !== OCI_ARTIFACT;
+  const isForeign = isOwnKind && root['schemaVersion'] !== 2 && !isArtifactType(mediaType);
   return { mediaType, isGuessed, ...(isForeign ? NOTHING : namedBy(root)) };
 }
 
@@ -148,6 +161,15 @@ export function isIndexType(mediaType: string): boolean {
 /** True for a media type that a client asks manifests by. */
 export function isManifestType(mediaType: string): boolean {
   return isIndexType(mediaType) || mediaType === OCI_MANIFEST || mediaType === DOCKER_MANIFEST;
+}
+
+/** True for a type of manifest whose fields have a meaning here, artifacts from before OCI 1.1 among them. */
+export function isKnownType(mediaType: string): boolean {
+  return isManifestType(mediaType) || isArtifactType(mediaType);
+}
+
+function isArtifactType(mediaType: string): boolean {
+  return mediaType === OCI_ARTIFACT || mediaType === ORAS_ARTIFACT;
 }
 
 /** The JSON object that a manifest is, or why it is none. */

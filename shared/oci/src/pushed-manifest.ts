@@ -1,5 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
-import { isIndexType, isManifestType, OCI_ARTIFACT, type ParsedManifest, parseManifest } from './manifest.ts';
+import { isIndexType, isKnownType, isManifestType, type ParsedManifest, parseManifest } from './manifest.ts';
 
 const [QUOTE, BACKSLASH, COLON, OPEN_BRACE, CLOSE_BRACE, OPEN_BRACKET, CLOSE_BRACKET] =
   Buffer.from('"\\:{}[]');
@@ -46,7 +46,7 @@ export function parsePushedManifest(bytes: Uint8Array, contentType: string | und
     : isImage
       ? ['manifests', 'fsLayers']
       : [];
-  const odd = isManifestType(mediaType) || mediaType === OCI_ARTIFACT ? oddField(root) : undefined;
+  const odd = isKnownType(mediaType) ? oddField(root) : undefined;
   if (odd !== undefined)
     throw ambiguous(
       `manifest has the field ${JSON.stringify(odd.slice(0, 64))}; its letters are of another case`,

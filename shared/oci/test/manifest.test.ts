@@ -8,12 +8,16 @@ import {
   DOCKER_LIST,
   DOCKER_MANIFEST,
   isIndexType,
+  isKnownType,
   isManifestType,
   MANIFEST_ACCEPT,
   MAX_MANIFEST_BYTES,
+  OCI_ARTIFACT,
   OCI_INDEX,
   OCI_MANIFEST,
+  ORAS_ARTIFACT,
   parseManifest,
+  parseServedManifest,
 } from '../src/manifest.ts';
 
 const D = digestOf(Buffer.from('x'));
@@ -194,6 +198,17 @@ t.test('the type of a layer that no header could carry is none', async (t) => {
   t.equal(parseManifest(image({ layers }), undefined).descriptors[0]!.mediaType, 'application/octet-stream');
 });
 
+t.test('of one that is served under another type than it says what it says counts', async (t) => {
+  const index = json({ schemaVersion: 2, mediaType: OCI_INDEX, manifests: [{ digest: D, size: 3 }] });
+  t.throws(() => parseManifest(index, DOCKER_MANIFEST), { code: 'MANIFEST_SYNTAX' });
+  t.match(parseServedManifest(index, DOCKER_MANIFEST), {
+    mediaType: OCI_INDEX,
+    descriptors: [{ kind: 'child' }],
+  });
+  t.equal(parseServedManifest(image({ layers: [] }), DOCKER_MANIFEST).mediaType, DOCKER_MANIFEST);
+  t.equal(parseServedManifest(image({ layers: [] }), undefined).mediaType, OCI_MANIFEST);
+});
+
 t.test('manifests of other kinds are known as manifests, other JSON is not', async (t) => {
   for (const value of [
     { schemaVersion: 1, fsLayers: [] },
@@ -210,7 +225,13 @@ t.test('types', async (t) => {
   for (const type of [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST]) {
     t.ok(isManifestType(type));
     t.ok(MANIFEST_ACCEPT.includes(type));
+    t.ok(isKnownType(type));
   }
+  for (const type of [OCI_ARTIFACT, ORAS_ARTIFACT]) {
+    t.notOk(isManifestType(type), 'clients do not ask for it as an image');
+    t.ok(isKnownType(type));
+  }
+  t.notOk(isKnownType('application/vnd.example.thing'));
   t.notOk(isManifestType('text/html'));
 });
 

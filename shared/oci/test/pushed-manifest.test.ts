@@ -6,6 +6,7 @@ import {
   OCI_ARTIFACT,
   OCI_INDEX,
   OCI_MANIFEST,
+  ORAS_ARTIFACT,
   parseManifest,
 } from '../src/manifest.ts';
 import { keyTwice, parsePushedManifest } from '../src/pushed-manifest.ts';
@@ -127,6 +128,11 @@ t.test('an artifact manifest from before OCI 1.1 names its blobs and its subject
       descriptors: [{ digest: D, kind: 'layer' }],
     });
   refused(json({ mediaType: ARTIFACT, blobs: [{ digest: D }] }), ARTIFACT, /size/);
+  const before = json({ mediaType: ORAS_ARTIFACT, artifactType: 'x/y', blobs: [one], subject: one });
+  t.match(parsePushedManifest(before, ORAS_ARTIFACT), {
+    subject: D,
+    descriptors: [{ digest: D, kind: 'layer' }],
+  });
 });
 
 t.test('a field whose letters are of another case is none that all readers see', async (t) => {

@@ -2,7 +2,7 @@ import { type Digest, isDigest } from '@sepia/base/digest';
 import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { PurgeDetail } from '@sepia/cluster/api/commands';
-import { isManifestType, MAX_MANIFEST_BYTES, parseManifest } from '@sepia/oci/manifest';
+import { isKnownType, MAX_MANIFEST_BYTES, parseServedManifest } from '@sepia/oci/manifest';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Hints } from '../../blobs/core/hints.ts';
 import type { Seeds } from '../../blobs/seeds.ts';
@@ -49,7 +49,7 @@ async function drop(deps: PurgeDeps, detail: PurgeDetail, digest: Digest, descen
   const others = provenance.filter((one) => one.upstream !== upstream || one.repository !== repository);
   if (others.length === provenance.length) return;
   const below =
-    descend && mediaType !== undefined && isManifestType(mediaType)
+    descend && mediaType !== undefined && isKnownType(mediaType)
       ? await namedBy(deps, digest, mediaType)
       : [];
   if (others.length > 0) await store.setAttrs(digest, { provenance: others });
@@ -65,7 +65,7 @@ async function namedBy(deps: PurgeDeps, digest: Digest, mediaType: string): Prom
   if (handle === undefined || handle.sizeBytes > MAX_MANIFEST_BYTES) return [];
   try {
     const bytes = await handle.readAllVerified();
-    return parseManifest(bytes, mediaType).descriptors.map((one) => one.digest);
+    return parseServedManifest(bytes, mediaType).descriptors.map((one) => one.digest);
   } catch (error) {
     throwIfBug(error);
     deps.log.warn({ err: error, digest }, 'purged manifest cannot be read; what it names stays cached');

@@ -22,6 +22,8 @@ export interface GcReferrer {
 export interface RepositoryView {
   /** Where tags point, and where they may be rolled back to. */
   readonly roots: Iterable<Digest>;
+  /** Blobs that stay whoever names them. */
+  readonly further?: Iterable<Digest>;
   readonly links: ReadonlyMap<Digest, GcLink>;
   readonly referrers: readonly GcReferrer[];
   /** Clock of the oldest link on record, also of one that was taken away. */
@@ -34,6 +36,16 @@ export interface MarkRules {
   readonly nowMs: number;
   readonly graceMs: number;
 }
+
+/** What a manifest names. */
+export interface GcNames {
+  readonly blobs: Iterable<Digest>;
+  /** What may name more, whatever its link says: an index gives any type to what it names. */
+  readonly manifests: Iterable<Digest>;
+}
+
+/** How something is reached: a `child` of an index may be a manifest, what a tag or subject leads to is one. */
+type Reached = 'blob' | 'child' | 'manifest';
 
 /** Manifests that are read for a mark at once. */
 const READ_AT_ONCE = 64;
@@ -48,6 +60,8 @@ export class RepositoryMark {
   readonly #rules: MarkRules;
   readonly #live = new Set<Digest>();
   readonly #unread: Digest[] = [];
+  readonly #asked = new Set<Digest>();
+  readonly #certain = new Set<Digest>();
   readonly #bySubject = new Map<Digest, Digest[]>();
 
   constructor(view: RepositoryView, rules: MarkRules) {
@@ -58,8 +72,9 @@ export class RepositoryMark {
       if (known === undefined) this.#bySubject.set(subject, [digest]);
       else known.push(digest);
     }
-    this.#reach(view.roots);
-    for (const link of view.links.values()) if (this.#isYoung(link.atMs)) this.#reach([link.digest]);
+    this.#reach(view.roots, 'manifest');
+    this.#reach(view.further ?? [], 'blob');
+    for (const link of view.links.values()) if (this.#isYoung(link.atMs)) this.#reach([link.digest], 'blob');
   }
 
   /** Manifests whose names must be learnt next; each is wanted once. */
@@ -68,8 +83,14 @@ export class RepositoryMark {
   }
 
   /** What a wanted manifest names. */
-  learn(children: Iterable<Digest>): void {
-    this.#reach(children);
+  learn({ blobs, manifests }: GcNames): void {
+    this.#reach(blobs, 'blob');
+    this.#reach(manifests, 'child');
+  }
+
+  /** What was wanted need not be a manifest: only an index names it, as of a type that is not known. */
+  isDoubtful(digest: Digest): boolean {
+    return !this.#certain.has(digest);
   }
 
   /** Links that nothing refers to; whoever names something comes before what it names. Only once nothing is wanted. */
@@ -92,14 +113,21 @@ export class RepositoryMark {
   }
 
   /** What has no link is not here: nothing is reached through it. */
-  #reach(digests: Iterable<Digest>): void {
-    const open = [...digests];
-    for (let digest = open.pop(); digest !== undefined; digest = open.pop()) {
+  #reach(digests: Iterable<Digest>, as: Reached): void {
+    const open = [...digests].map((digest) => ({ digest, as }));
+    for (let one = open.pop(); one !== undefined; one = open.pop()) {
+      const { digest } = one;
       const link = this.#view.links.get(digest);
-      if (link === undefined || this.#live.has(digest)) continue;
+      if (link === undefined) continue;
+      if (link.isManifest || one.as === 'manifest') this.#certain.add(digest);
+      if ((link.isManifest || one.as !== 'blob') && !this.#asked.has(digest)) {
+        this.#asked.add(digest);
+        this.#unread.push(digest);
+      }
+      if (this.#live.has(digest)) continue;
       this.#live.add(digest);
-      if (link.isManifest) this.#unread.push(digest);
-      for (const referrer of this.#bySubject.get(digest) ?? []) open.push(referrer);
+      for (const referrer of this.#bySubject.get(digest) ?? [])
+        open.push({ digest: referrer, as: 'manifest' });
     }
   }
 }

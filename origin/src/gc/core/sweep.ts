@@ -1,12 +1,19 @@
 import type { Digest } from '@sepia/base/digest';
 import { MAX_CONDEMNED } from '../../fence/core/fence.ts';
-import { type GcLink, type GcReferrer, type MarkRules, RepositoryMark, type RepositoryView } from './mark.ts';
+import {
+  type GcLink,
+  type GcNames,
+  type GcReferrer,
+  type MarkRules,
+  RepositoryMark,
+  type RepositoryView,
+} from './mark.ts';
 
 /** What a sweep asks of the members; every question needs the answer of every member concerned, else the sweep ends. */
 export type GcAsk =
   /** All that the repository has on record, from all of its owners. Answer: {@link RepositoryView}. */
   | { readonly type: 'view' }
-  /** What manifests name. Answer: a map; one that cannot be read is left out. */
+  /** What manifests name. Answer: a map of {@link GcRead}; one that cannot be read is left out. */
   | { readonly type: 'read'; readonly digests: readonly Digest[] }
   /** Puts links or bytes behind the fence of every member. Answer: a set of those that are in use somewhere. */
   | { readonly type: 'condemn'; readonly of: 'links' | 'bytes'; readonly digests: readonly Digest[] }
@@ -22,6 +29,9 @@ export type GcAsk =
   /** Takes blobs out of the backend that is swept. Answer: {@link GcWithdrawn}. */
   | { readonly type: 'withdraw'; readonly digests: readonly Digest[] }
   | { readonly type: 'release' };
+
+/** What a manifest names, or that there is none of that digest. */
+export type GcRead = GcNames | 'no-manifest';
 
 /** Bytes count once for each member that had them. */
 export interface GcRemoved {
@@ -175,11 +185,13 @@ function* marked(rules: MarkRules): Generator<GcAsk, Marked | string, unknown> {
   const view = yield* ask<RepositoryView>({ type: 'view' });
   const mark = new RepositoryMark(view, rules);
   for (let digests = mark.wanted(); digests.length > 0; digests = mark.wanted()) {
-    const names = yield* ask<ReadonlyMap<Digest, readonly Digest[]>>({ type: 'read', digests });
+    const names = yield* ask<ReadonlyMap<Digest, GcRead>>({ type: 'read', digests });
     for (const digest of digests) {
-      const children = names.get(digest);
-      if (children === undefined) return `manifest ${digest} is referenced and cannot be read`;
-      mark.learn(children);
+      const found = names.get(digest);
+      if (found === 'no-manifest' && mark.isDoubtful(digest)) continue;
+      if (found === undefined || found === 'no-manifest')
+        return `manifest ${digest} is referenced and cannot be read`;
+      mark.learn(found);
     }
   }
   return { view, links: mark.deadLinks(), referrers: mark.deadReferrers() };

@@ -1,7 +1,13 @@
 import type { Digest } from '@sepia/base/digest';
 import t from 'tap';
 import type { GcLink, GcReferrer, RepositoryView } from '../../../src/gc/core/mark.ts';
-import { type GcAsk, sweepBackend, sweepBytes, sweepRepository } from '../../../src/gc/core/sweep.ts';
+import {
+  type GcAsk,
+  type GcRead,
+  sweepBackend,
+  sweepBytes,
+  sweepRepository,
+} from '../../../src/gc/core/sweep.ts';
 
 const RULES = { nowMs: 10_000, graceMs: 1_000, dryRun: false };
 
@@ -11,12 +17,13 @@ function named(text: string): Digest {
 
 interface Facts {
   readonly roots?: readonly string[];
+  readonly further?: readonly string[];
   /** Digest → clock; manifests begin with m. */
   readonly links: Readonly<Record<string, number>>;
   readonly referrers?: readonly (readonly [subject: string, digest: string, atMs: number])[];
 }
 
-function viewOf({ roots = [], links, referrers = [] }: Facts): RepositoryView {
+function viewOf({ roots = [], further, links, referrers = [] }: Facts): RepositoryView {
   const entries = Object.entries(links).map(([name, atMs]): [Digest, GcLink] => {
     const digest = named(name);
     return [digest, { digest, atMs, sizeBytes: 10, isManifest: name.startsWith('m') }];
@@ -24,7 +31,8 @@ function viewOf({ roots = [], links, referrers = [] }: Facts): RepositoryView {
   const entriesBySubject = referrers.map(
     ([subject, digest, atMs]): GcReferrer => ({ subject: named(subject), digest: named(digest), atMs }),
   );
-  return { roots: roots.map(named), links: new Map(entries), referrers: entriesBySubject };
+  const view = { roots: roots.map(named), links: new Map(entries), referrers: entriesBySubject };
+  return further === undefined ? view : { ...view, further: further.map(named) };
 }
 
 const NAMES: Readonly<Record<string, readonly string[]>> = {
@@ -32,7 +40,16 @@ const NAMES: Readonly<Record<string, readonly string[]>> = {
   m2: ['b2', 'b3'],
   mi: ['m1', 'm2'],
   ms: ['b4'],
+  i1: ['x1', 'b1'],
+  x1: ['b2'],
 };
+
+/** What begins with i calls all by no type; what no manifest has a list of is none. */
+function namesIn(name: string): GcRead {
+  const list = NAMES[name]?.map(named);
+  if (list === undefined) return 'no-manifest';
+  return name.startsWith('i') ? { blobs: [], manifests: list } : { blobs: list, manifests: [] };
+}
 
 /** Runs the sweep of a repository whose first and second view are given; returns what it asked and did. */
 function run(
@@ -54,7 +71,7 @@ function run(
         question.digests
           .map((digest) => digest.slice(7))
           .filter((name) => name !== options.unreadable)
-          .map((name) => [named(name), (NAMES[name] ?? []).map(named)]),
+          .map((name) => [named(name), namesIn(name)]),
       );
     next = machine.next(answer);
   }
@@ -123,6 +140,21 @@ t.test('nothing goes where a referenced manifest cannot be read', async (t) => {
   const second = run([facts, { roots: ['m1', 'm2'], links: OLD }], { unreadable: 'm2' });
   t.match(second.result, { links: 0, left: /m2/ });
   t.same(second.types.at(-1), 'release');
+});
+
+t.test('what a tag, an index or a subject leads to is read, whatever its link says', async (t) => {
+  const links = { ...OLD, i1: 1, x1: 1 };
+  t.same(run([{ roots: ['i1'], links }]).links, ['b3', 'm1', 'm2'], 'a child may be a blob, too');
+  t.same(run([{ roots: ['x1'], links }]).links, ['b1', 'b3', 'i1', 'm1', 'm2'], 'a root');
+  const referrers = [['m1', 'x1', 1]] as const;
+  t.same(run([{ roots: ['m1'], links, referrers }]).links, ['b3', 'i1', 'm2'], 'a referrer');
+  t.same(
+    run([{ further: ['b1'], links: OLD }]).links,
+    ['b2', 'b3', 'm1', 'm2'],
+    'a blob of its own right is not',
+  );
+  t.match(run([{ roots: ['b1'], links }]).result, { links: 0, left: /b1 is referenced and cannot be read/ });
+  t.match(run([{ roots: ['i1'], links }], { unreadable: 'x1' }).result, { links: 0, left: /x1/ });
 });
 
 t.test('many go in several batches, manifests first, referrers after other manifests', async (t) => {

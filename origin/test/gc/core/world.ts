@@ -249,7 +249,12 @@ export class World extends Scheduler {
         return yield* viewOf(this, repository);
       case 'read':
         yield;
-        return new Map(question.digests.map((digest) => [digest, this.children.get(digest)!]));
+        return new Map(
+          question.digests.map((digest) => {
+            const children = this.children.get(digest);
+            return [digest, children === undefined ? 'no-manifest' : { blobs: [], manifests: children }];
+          }),
+        );
       case 'condemn': {
         const busy = new Set<Digest>();
         for (const { fence } of this.members) {

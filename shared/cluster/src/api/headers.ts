@@ -14,6 +14,8 @@ export const H_PIECE_HASH = 'sepia-piece-hash';
 export const H_ATTEMPT = 'sepia-attempt';
 /** Class of a copied blob: `pushed` or `cached`. */
 export const H_CLASS = 'sepia-class';
+/** Type that a blob was stored under as a manifest, of a copy and of an answer; others have none. */
+export const H_MEDIA_TYPE = 'sepia-media-type';
 /** Repositories that brought a copied blob: `UPSTREAM/REPOSITORY`, with commas between them. */
 export const H_BROUGHT = 'sepia-brought';
 /** Of a copy: links that the receiver takes as an owner of the repository, under one clock (JSON). */
