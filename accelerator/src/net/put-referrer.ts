@@ -1,4 +1,4 @@
-import type { Digest } from '@sepia/base/digest';
+import { type Digest, digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { type Document, documentOf } from '@sepia/lazy/convert/documents';
 import { parseObject } from '@sepia/lazy/convert/lossless-json';
@@ -28,7 +28,13 @@ export async function putReferrer(
     const seen = new Map<unknown, unknown>();
     for (let turn = 0; turn < MAX_TURNS; turn += 1) {
       const known = await client.readManifest(repository, tag, signal);
-      const list = listWith(known, entry, seen, `${host}/${repository}:${tag}`);
+      const place = `${host}/${repository}:${tag}`;
+      // Some registries read such a tag as the digest.
+      if (known !== undefined && digestOf(known, digestAlgorithm(subject)) === subject)
+        throw new CodedError('METHOD_UNSUPPORTED', {
+          message: `${place} is the image itself, no list of referrers`,
+        });
+      const list = listWith(known, entry, seen, place);
       if (list === undefined) return;
       await client.putManifest(repository, tag, list, signal);
     }

@@ -8,7 +8,10 @@ import { putReferrer, referrerOf } from '../../src/net/put-referrer.ts';
 import type { ResultRegistry } from '../../src/net/result-registries.ts';
 
 const SIGNAL = new AbortController().signal;
-const SUBJECT = digestOf(Buffer.from('image'));
+const IMAGE = Buffer.from(
+  JSON.stringify({ schemaVersion: 2, mediaType: OCI_INDEX, manifests: [], annotations: {} }),
+);
+const SUBJECT = digestOf(IMAGE);
 const TAG = referrersTag(SUBJECT);
 const REFERRER = documentOf(
   {
@@ -108,7 +111,7 @@ t.test('what another drops is put back, though ours is there', async (t) => {
 });
 
 t.test('a tag that is no list is not written', async (t) => {
-  for (const text of ['no JSON', '{"manifests":7}', `{"mediaType":"${OCI_MANIFEST}"}`]) {
+  for (const text of ['no JSON', '{"manifests":7}', `{"mediaType":"${OCI_MANIFEST}"}`, IMAGE.toString()]) {
     const registry = new Registry();
     registry.manifests.set(TAG, Buffer.from(text));
     await t.rejects(registry.put(), {

@@ -1,4 +1,4 @@
-import { type Digest, digestAlgorithm, digestOf, parseDigest } from '@sepia/base/digest';
+import { type Digest, digestAlgorithm, digestOf, isOtherDigest, parseDigest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { ignoreFailure, logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
@@ -30,7 +30,9 @@ interface UploadDeps {
 export function startUpload(deps: UploadDeps): RegistryHandler<'uploads'> {
   return async (ctx, target, { name }) => {
     deps.gate.checkMode(target);
-    const mount = queryValue(ctx, 'mount');
+    const asked = queryValue(ctx, 'mount');
+    // Nothing here has it: the upload is an ordinary one, and its end says what is taken.
+    const mount = asked === undefined || isOtherDigest(asked) ? undefined : asked;
     const digest = queryValue(ctx, 'digest');
     const signal = clientSignal(ctx);
     if (mount !== undefined) {

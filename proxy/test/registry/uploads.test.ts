@@ -160,6 +160,12 @@ t.test('a mount links, or falls back to a session', async (t) => {
   t.equal(mounted.headers.location, `/v2/team/b/blobs/${content.digest}`);
   t.equal((await ask(`${url}/v2/team/b/blobs/${content.digest}`, 'HEAD')).status, 200);
   t.equal((await mount('mount=sha256:bad&from=team%2Fa')).code, 'DIGEST_INVALID');
+  for (const other of [
+    `blake3:${'a'.repeat(64)}`,
+    `sha384:${'a'.repeat(96)}`,
+    'md5:d41d8cd98f00b204e9800998ecf8427e',
+  ])
+    t.equal((await mount(`mount=${other}&from=team%2Fa`)).status, 202, other);
 });
 
 t.test('a chunk out of order is 416 and says where the upload stands', async (t) => {

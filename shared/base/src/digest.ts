@@ -16,6 +16,12 @@ export function isDigest(text: string): text is Digest {
   return DIGEST.test(text);
 }
 
+/** True for a digest as image-spec writes it, of an algorithm that no content here is named by. */
+export function isOtherDigest(text: string): boolean {
+  const found = /^([a-z0-9]+(?:[+._-][a-z0-9]+)*):[a-zA-Z0-9=_-]{1,512}$/.exec(text);
+  return found !== null && found[1] !== 'sha256' && found[1] !== 'sha512';
+}
+
 /** @throws {CodedError} `DIGEST_SYNTAX` */
 export function parseDigest(text: string): Digest {
   if (!isDigest(text)) throw new CodedError('DIGEST_SYNTAX', { detail: { found: text.slice(0, 200) } });

@@ -297,8 +297,9 @@ export class UpstreamClient {
   async #taggedReferrers(query: BlobQuery, signal: AbortSignal): Promise<ReferrerEntry[]> {
     const reference = { kind: 'tag', tag: referrersTag(query.digest) } as const;
     try {
-      const { bytes } = await this.getManifest({ repository: query.repository, reference }, signal);
-      return referrersOf(bytes) ?? [];
+      const { bytes, digest } = await this.getManifest({ repository: query.repository, reference }, signal);
+      // Some registries read such a tag as the digest: what they send is what was asked about, and names its own parts.
+      return digest === query.digest ? [] : (referrersOf(bytes) ?? []);
     } catch (error) {
       if (isCoded(error, 'MANIFEST_UNKNOWN') || isCoded(error, 'REPOSITORY_UNKNOWN')) return [];
       throw error;

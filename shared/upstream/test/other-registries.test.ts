@@ -43,6 +43,17 @@ t.test('referrers: whatever refuses the API, and other JSON than a list, leaves 
   await failure(found(500, '{}'), 'BACKEND_DOWN');
 });
 
+t.test('referrers: a tag that is read as the digest is no list, but the subject itself', async (t) => {
+  const index = { schemaVersion: 2, manifests: [{ mediaType: OCI_MANIFEST, digest: DIGEST, size: 3 }] };
+  const subject = Buffer.from(JSON.stringify(index));
+  const url = await registry(t, (_req, res, { pathname }) => {
+    if (pathname.includes('/referrers/')) return res.writeHead(404).end();
+    return res.writeHead(200, { 'content-type': OCI_INDEX }).end(subject);
+  });
+  const query = { repository, digest: digestOf(subject), limit: 9 };
+  t.same(await clientOf(t, url).listReferrers(query, soon()), []);
+});
+
 t.test('referrers: a further page that is refused, or is none, is no end of the list', async (t) => {
   const list = { schemaVersion: 2, manifests: [{ mediaType: OCI_MANIFEST, digest: DIGEST, size: 3 }] };
   for (const [status, body, code] of [
