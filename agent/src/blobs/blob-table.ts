@@ -39,6 +39,7 @@ import { EnduringBlob } from './enduring-blob.ts';
 import { openedPartial } from './opened-partial.ts';
 import { ProvenNames } from './proven-names.ts';
 import type { Seeds } from './seeds.ts';
+import { SmallBlobs } from './small-blobs.ts';
 import { SourceBlobs } from './source-blobs.ts';
 import { Trust } from './trust.ts';
 
@@ -71,7 +72,7 @@ interface Passing {
 /** A blob to serve; `release` once done. */
 export interface Lease {
   readonly blob: ReadableBlob;
-  /** True if every byte comes from the cache. */
+  /** True if every byte comes from the cache, or is on its way there. */
   readonly cached: boolean;
   /** True: serve nothing before the whole digest was verified here. */
   readonly verifyFirst: boolean;
@@ -93,9 +94,10 @@ export class BlobTable {
   readonly #starting = new Map<Digest, Promise<Download | MemoryBlob | Passing>>();
   readonly #shown: ShownDownloads;
   readonly #cached: CachedBlobs;
+  readonly #small: SmallBlobs;
   readonly #stopped = new AbortController();
   readonly #room = new WaitingRoom({
-    running: () => this.#running.size + this.#starting.size,
+    running: () => this.#running.size + this.#starting.size + this.#small.size,
     makeRoom: () => [...this.#running.values()].find((download) => download.isLeft)?.end(),
     what: 'downloads',
     most: 256,
@@ -114,6 +116,7 @@ export class BlobTable {
     this.#cached = deps.cached;
     this.#patience = options.patience;
     this.#disk = new DiskHold(deps.dir, FULL_MS);
+    this.#small = new SmallBlobs({ ...deps, disk: this.#disk, onSettled: (digest) => this.#over(digest) });
   }
 
   /** Figures of running downloads, and of those that ended a few seconds ago, for people who look. */
@@ -137,7 +140,9 @@ export class BlobTable {
    * @throws what makes the blob impossible to serve, before any byte
    */
   async get(name: BlobName, signal: AbortSignal, range = '', isSecond = false): Promise<Lease> {
-    const cached = await this.#cached.open(name, signal);
+    const fresh = await this.#fresh(name, signal);
+    // It may have come, and its file may be on its way, since the disk was looked at.
+    const cached = fresh ?? (await this.#cached.open(name, signal)) ?? (await this.#fresh(name, signal));
     if (cached !== undefined) {
       const isResumable = (): boolean => this.#trust.isResumable(name.digest);
       return { ...cached, cached: true, verifyFirst: false, isResumable };
@@ -164,7 +169,7 @@ export class BlobTable {
       this.#names.add(name);
       starting = this.#start(name, wish).finally(() => {
         this.#starting.delete(name.digest);
-        if (!this.#running.has(name.digest)) this.#names.forget(name.digest);
+        this.#over(name.digest);
       });
       readElsewhere(starting);
       this.#starting.set(name.digest, starting);
@@ -183,6 +188,11 @@ export class BlobTable {
         : await this.get(name, signal, range, isSecond);
     const passage = this.#passage(started.guide, started.finding.metainfo);
     return this.#leaseOf(passage, () => passage.close());
+  }
+
+  /** Resolves when what came of a blob is in the cache, or will not be. */
+  async settled(digest: Digest): Promise<void> {
+    await this.#small.settled(digest);
   }
 
   /** Size without a download, as a GET would give it: what a manifest tells of it is no answer. */
@@ -208,7 +218,7 @@ export class BlobTable {
     this.#stopped.abort(new CodedError('DRAINING'));
     const running = [...this.#running.values()];
     for (const download of running) download.fail(new CodedError('DRAINING'));
-    await Promise.allSettled(running.map((download) => download.ended));
+    await Promise.allSettled([this.#small.idle(), ...running.map((download) => download.ended)]);
   }
 
   #lease(download: Download, wish: Wish): Lease {
@@ -259,6 +269,23 @@ export class BlobTable {
     );
   }
 
+  /** A small one that came and is not in the cache yet, if it may be shown under this name. @throws as {@link ClusterGuide.vouch} */
+  async #fresh(
+    name: BlobName,
+    signal: AbortSignal,
+  ): Promise<{ readonly blob: ReadableBlob; release(): void } | undefined> {
+    const blob = this.#small.of(name.digest);
+    if (blob === undefined) return undefined;
+    await this.#prove(name, signal);
+    return { blob, release: () => undefined };
+  }
+
+  /** Of what is neither begun, nor comes, nor is in memory any more nobody's proof counts. */
+  #over(digest: Digest): void {
+    const isComing = this.#running.has(digest) || this.#starting.has(digest);
+    if (!isComing && this.#small.of(digest) === undefined) this.#names.forget(digest);
+  }
+
   /** A blob that is on its way under another name is shared once the cluster vouched for this one. */
   async #prove(name: BlobName, signal: AbortSignal): Promise<void> {
     if (this.#names.has(name)) return;
@@ -274,41 +301,20 @@ export class BlobTable {
     try {
       try {
         if (told !== undefined && told <= SMALL_BLOB_BYTES)
-          return await this.#small(name, this.#deps.origins.targets(name), signal);
+          return await this.#small.fetch(name, this.#deps.origins.targets(name), signal);
       } catch (error) {
         // It is bigger than a manifest told: located like any other.
         if (!isCoded(error, 'SIZE_MISMATCH')) throw error;
       }
       const located = await guide.locate(true, signal);
       this.#deps.gate.note(true, this.#deps.nowMs());
-      if (located.kind === 'small') return await this.#small(name, located.targets, signal);
+      if (located.kind === 'small') return await this.#small.fetch(name, located.targets, signal);
       return await this.#beginOrPass(name, { guide, finding: located }, wish.all);
     } catch (error) {
       signal.throwIfAborted();
       if (isDecisive(error) || !isQuiet(error)) throw error;
       const begin = async (own: SourceGuide): Promise<Download> => await this.#begin(name, own, own.finding);
       return await this.#source.begin(name, error, told, begin);
-    }
-  }
-
-  async #small(
-    name: BlobName,
-    targets: Parameters<OriginClient['small']>[1],
-    signal: AbortSignal,
-  ): Promise<MemoryBlob> {
-    const bytes = await this.#deps.origins.small(name, targets, signal);
-    this.#deps.onBytes('origin', bytes.length);
-    await this.#keep(name, bytes);
-    return new MemoryBlob(name.digest, bytes);
-  }
-
-  async #keep(name: BlobName, bytes: Uint8Array): Promise<void> {
-    try {
-      await this.#deps.store.putBytes(name.digest, bytes, attrsOf(name));
-      this.#disk.took();
-    } catch (error) {
-      if (takesNoWrites(error)) this.#disk.refused(error, this.#deps.nowMs());
-      logFailure(this.#deps.log, error, 'not cached; served all the same', { digest: name.digest });
     }
   }
 

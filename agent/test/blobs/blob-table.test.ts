@@ -43,10 +43,15 @@ async function node(
     brings,
     vouches = async () => undefined,
     files = diskFiles,
+    hints = new Hints(),
+    small,
   }: {
     brings: () => Promise<void>;
     vouches?: (name: BlobName) => Promise<void>;
     files?: FilePort;
+    hints?: Hints;
+    /** What origins answer for small blobs. */
+    small?: () => Promise<Buffer>;
   },
 ) {
   const log = silentLogger();
@@ -84,8 +89,9 @@ async function node(
   const missing = new Proxy({}, { get: () => () => Promise.reject(new Error('not asked')) }) as never;
   const blobs = new BlobTable(
     {
-      ...{ store, engine, seeds, guideOf, cached, log, nowMs, hints: new Hints(), gate: new SourceGate(2) },
-      ...{ cluster: missing, origins: missing, upstreamClient: missing, dir: 'd', nodeId: 'agent-1' },
+      ...{ store, engine, seeds, guideOf, cached, log, nowMs, hints, gate: new SourceGate(2) },
+      ...{ cluster: missing, upstreamClient: missing, dir: 'd', nodeId: 'agent-1' },
+      origins: small === undefined ? missing : ({ targets: () => [], small } as never),
       ...{ onBytes: none, onBadPiece: none },
     },
     { backToSource: { mode: 'never', afterMs: 1 }, patience: { progressMs: 60_000, stallMs: 60_000 } },
@@ -236,4 +242,49 @@ t.test('a name that was proven when its blob had come is proven again for the ne
   (await other).release();
   next.release();
   bring.resolve();
+});
+
+t.test('a small blob waits for no disk, nor does who asks before its file is written', async (t) => {
+  const SMALL = Buffer.from('a config');
+  const digest = digestOf(SMALL);
+  const write = Promise.withResolvers<void>();
+  const vouched: string[] = [];
+  const hints = new Hints();
+  for (const repository of ['team/one', 'team/two'])
+    hints.note('up', repository, digest, { sizeBytes: SMALL.length, mediaType: 'application/json' });
+  let asked = 0;
+  const { blobs, store } = await node(t, {
+    brings: async () => undefined,
+    vouches: async ({ repository }) => void vouched.push(repository),
+    files: {
+      ...diskFiles,
+      open: async (path, mode) => {
+        if (mode === 'create') await write.promise;
+        return await diskFiles.open(path, mode);
+      },
+    },
+    hints,
+    small: async () => {
+      asked += 1;
+      return SMALL;
+    },
+  });
+  const isServed = async (repository: string): Promise<boolean> => {
+    const lease = await blobs.get({ ...named(repository), digest }, NEVER);
+    const bytes = await bytesOf(lease);
+    lease.release();
+    return bytes.equals(SMALL);
+  };
+  t.ok(await isServed('team/one'));
+  t.ok(await isServed('team/one'));
+  t.same(vouched, []);
+  t.ok(await isServed('team/two'), 'under another name');
+  t.same(vouched, ['team/two'], 'that the cluster vouched for');
+  t.equal(asked, 1);
+  t.notOk(await store.has(digest));
+  write.resolve();
+  await blobs.settled(digest);
+  t.ok(await store.has(digest));
+  t.ok(await isServed('team/one'), 'from the cache');
+  t.equal(asked, 1);
 });

@@ -126,6 +126,7 @@ async function fetchBlob(deps: PrefetchDeps, name: BlobName, signal: AbortSignal
     const lease = await deps.blobs.get(name, signal);
     try {
       if (!lease.cached) await lease.blob.whenFinal(signal);
+      await deps.blobs.settled(name.digest);
       if (!(await deps.store.has(name.digest)))
         throw new CodedError('DISK_FULL', { message: 'the blob came but could not be kept: disk is full' });
       return lease.blob.sizeBytes;
