@@ -1,3 +1,4 @@
+import { MAX_NAME_BYTES } from '../index/layer-entry.ts';
 import { type ByteString, byteStringOf, textOf } from '../tar/byte-string.ts';
 import { cleanPath, endOfEntry, type TarEntry } from '../tar/tar-entry.ts';
 import { isReservedName, landmarkEntry, NO_PREFETCH_LANDMARK, PREFETCH_LANDMARK } from './landmark.ts';
@@ -88,6 +89,9 @@ function withSparse(entry: TarEntry, sparse: SparseFile | undefined): TarEntry {
 function misfit(entry: TarEntry, sparse: SparseFile | undefined, isPlain: boolean): string | undefined {
   const name = sparse?.name ?? entry.name;
   const shown = JSON.stringify(textOf(name).slice(0, 200));
+  const linkBytes = entry.type === 'hardlink' ? entry.linkName.length : 0;
+  if (Math.max(name.length, linkBytes) > MAX_NAME_BYTES)
+    return `${shown} or what it links to has a name of more than ${MAX_NAME_BYTES} bytes`;
   if (!isText(name) || !isText(entry.linkName)) return `${shown} is not named in UTF-8`;
   if (!isText(entry.userName) || !isText(entry.groupName))
     return `the owner of ${shown} is not named in UTF-8`;
@@ -126,6 +130,8 @@ class LayerTree {
   readonly #byPath = new Map<ByteString, Node>();
   /** Directories that only other paths name. */
   readonly #implied = new Set<ByteString>();
+  /** Paths of directories, none below a file, as long as no directory was replaced: each costs as much as it is deep. */
+  readonly #ways = new Set<ByteString>();
   #replaced = 0;
 
   constructor(isPlain: boolean) {
@@ -213,11 +219,13 @@ class LayerTree {
 
   /** A file among the directories above a path. */
   #nonDirectoryAbove(path: ByteString): ByteString | undefined {
-    for (let end = path.lastIndexOf('/'); end > 0; end = path.lastIndexOf('/', end - 1)) {
-      const above = path.slice(0, end) as ByteString;
-      const node = this.#byPath.get(above);
-      if (node !== undefined && node.entry.type !== 'directory') return above;
+    const walked: ByteString[] = [];
+    for (let up = parentOf(path); up !== '' && !this.#ways.has(up); up = parentOf(up)) {
+      const node = this.#byPath.get(up);
+      if (node !== undefined && node.entry.type !== 'directory') return up;
+      walked.push(up);
     }
+    for (const up of walked) this.#ways.add(up);
     return undefined;
   }
 
@@ -228,6 +236,7 @@ class LayerTree {
     const wasDirectory = this.#implied.delete(path) || before?.entry.type === 'directory';
     if (!wasDirectory || entry.type === 'directory') return true;
     this.#replaced += 1;
+    this.#ways.clear();
     const inside = `${path}/`;
     for (const [below, node] of this.#byPath) {
       if (!below.startsWith(inside)) continue;

@@ -28,13 +28,23 @@ export interface LayerEntry {
 }
 
 /**
+ * Longer ones are opened by no system, and V8 tells them apart by reading them only: to find one among thousands of one
+ * length takes minutes.
+ */
+export const MAX_NAME_BYTES = 16_383;
+
+/**
  * A tar entry as a layer's entry.
- * @throws {CodedError} `LAYER_NOT_LAZY` for sparse files, types that images do not have and owners beyond 32 bits
+ * @throws {CodedError} `LAYER_NOT_LAZY` for sparse files, types that images do not have, owners beyond 32 bits and names beyond
+ * {@link MAX_NAME_BYTES}
  */
 export function layerEntry(entry: TarEntry): LayerEntry {
   if (entry.sparse) notLazy('sparse-file', entry);
   if (entry.type === 'other') notLazy('unknown-entry-type', entry);
   if (!isOwner(entry.uid) || !isOwner(entry.gid)) notLazy('owner-out-of-range', entry);
+  const linkBytes = entry.type === 'hardlink' ? entry.linkName.length : 0;
+  if (Math.max(entry.name.length, linkBytes) > MAX_NAME_BYTES)
+    notLazy('name-not-possible', { name: entry.name.slice(0, 200) as ByteString });
   const link = entry.type === 'hardlink' ? cleanPath(entry.linkName) : entry.linkName;
   const hasLink = entry.type === 'hardlink' || entry.type === 'symlink';
   const { type, mode, uid, gid, mtimeSec, mtimeNsec, devMajor, devMinor, xattrs, size } = entry;
@@ -52,6 +62,6 @@ function isOwner(id: number): boolean {
   return id >= 0 && id < 2 ** 32;
 }
 
-function notLazy(reason: string, entry: TarEntry): never {
-  throw new CodedError('LAYER_NOT_LAZY', { detail: { reason, path: textOf(entry.name) } });
+function notLazy(reason: string, { name }: Pick<TarEntry, 'name'>): never {
+  throw new CodedError('LAYER_NOT_LAZY', { detail: { reason, path: textOf(name) } });
 }

@@ -29,3 +29,29 @@ t.test('directories without an end that only paths name leave the layer as it is
   t.notMatch(arranged(deep(50)), { unfit: /./ });
   t.match(arranged(deep(51)), { unfit: 'too many directories have no entry of their own' });
 });
+
+t.test('names of thousands of parts cost each part once', async (t) => {
+  const deep = 'd/'.repeat(8_000);
+  const names = Array.from({ length: 400 }, (_none, index) => ({ name: `${deep}${index}` }));
+  const arranged = arrange(tarEntries(writeTar(names)));
+  t.equal('unfit' in arranged ? arranged.unfit : arranged.entries.length, names.length + 1);
+  for (const long of [
+    { name: 'n'.repeat(16_384) },
+    { name: 'l', typeFlag: '1', linkName: 'n'.repeat(16_384) },
+  ])
+    t.match(arrange(tarEntries(writeTar([long]))), { unfit: /a name of more than 16383 bytes/ });
+});
+
+t.test('what lies below a file has no place, whatever was there before', async (t) => {
+  const [above, file] = [{ name: 'd/e/x' }, { name: 'd' }];
+  const unfitOf = (...parts: TarPart[]): unknown => {
+    const arranged = arrange(tarEntries(writeTar(parts)));
+    return 'unfit' in arranged ? arranged.unfit : undefined;
+  };
+  const below = '"d/e/y" lies below "d", which is no directory';
+  t.equal(unfitOf(above, { name: 'd/e/y' }), undefined);
+  t.equal(unfitOf(file, { name: 'd/e/y' }), below);
+  t.equal(unfitOf(above, file, { name: 'd/e/y' }), below, 'also where its way was known');
+  t.equal(unfitOf(above, file, { name: 'd', typeFlag: '5' }, { name: 'd/e/y' }), undefined);
+  t.equal(unfitOf({ name: 'd', typeFlag: '5' }, above, file, { name: 'd/e/y' }), below);
+});
