@@ -7,7 +7,7 @@ import { askWhole, type CutAnswer, type WholeAnswer } from './bodies/whole-answe
 import { wholeBody } from './bodies/whole-body.ts';
 import { BODY_MS } from './deadlines/sockets.ts';
 import { request } from './loaded/undici.ts';
-import { clockOf, hashOf, PROTOCOL_VERSION, SIGN_SKEW_MS, type SignedBody, signCall } from './sign.ts';
+import { clockOf, hashOf, PROTOCOL_VERSION, SIGN_EARLY_MS, type SignedBody, signCall } from './sign.ts';
 import { signOld } from './sign-old.ts';
 import type { Dispatcher } from './sockets.ts';
 
@@ -165,7 +165,7 @@ export class InternalClient {
       return (
         answered['sepia-error'] === 'SIGNATURE_INVALID' &&
         theirMs !== undefined &&
-        Math.abs(theirMs - dateMs) > SIGN_SKEW_MS
+        Math.abs(theirMs - dateMs) > SIGN_EARLY_MS
       );
     };
     return { options, heard };

@@ -11,6 +11,8 @@ export const PROTOCOL_VERSION = 2;
 
 /** How far the date of a signed call may be off, in ms. */
 export const SIGN_SKEW_MS = 60_000;
+/** So long before this process a call may be dated, in ms, for clocks differ: what is older another process may have taken. */
+export const SIGN_EARLY_MS = 2_000;
 /** How long a nonce is remembered, in ms: twice the skew, so a replay is always seen. */
 export const NONCE_KEEP_MS = 2 * SIGN_SKEW_MS;
 /** 15,000 members that call each second, for the time that a nonce is remembered; 64 MiB at most. */
@@ -110,6 +112,7 @@ export class CallVerifier {
   readonly #deps: CallVerifierDeps;
   readonly #oldSignatures: boolean;
   readonly #nonces: NonceBook;
+  readonly #beganMs: number;
   #tellRefused: (why: RefusedWhy) => void = () => undefined;
   #toldFullMs = Number.NEGATIVE_INFINITY;
 
@@ -117,6 +120,7 @@ export class CallVerifier {
     this.#deps = deps;
     this.#oldSignatures = options.oldSignatures ?? false;
     this.#nonces = new NonceBook({ keepMs: NONCE_KEEP_MS, max: options.maxNonces ?? MAX_NONCES });
+    this.#beganMs = this.#steadyMs();
   }
 
   /** Nonces remembered now. */
@@ -154,6 +158,7 @@ export class CallVerifier {
       throw this.#bad('signature', 'made with another cluster key, or for another call');
     onProven(clockAnswer(this.#deps.clusterKey, this.#deps.selfId, nonce, this.#nowMs()));
     this.#checkDate(Number(date));
+    this.#checkBegun(Number(date));
     if (to !== this.#deps.selfId)
       throw this.#bad('recipient', `it is for ${to}, this is ${this.#deps.selfId}`);
     this.#takeNonce(nonce);
@@ -180,6 +185,17 @@ export class CallVerifier {
     return nowMs();
   }
 
+  #steadyMs(): number {
+    const { steadyMs = () => performance.now() } = this.#deps;
+    return steadyMs();
+  }
+
+  /** Nonces of calls that are older than this process went with the one before it. */
+  #checkBegun(dateMs: number): void {
+    if (this.#nowMs() - dateMs <= this.#steadyMs() - this.#beganMs + SIGN_EARLY_MS) return;
+    throw this.#bad('date', 'it was made before this member began; make it again');
+  }
+
   #checkDate(dateMs: number): void {
     const offMs = dateMs - this.#nowMs();
     if (Math.abs(offMs) <= SIGN_SKEW_MS) return;
@@ -191,8 +207,8 @@ export class CallVerifier {
   }
 
   #takeNonce(nonce: string): void {
-    const { steadyMs = () => performance.now(), log } = this.#deps;
-    const nowMs = steadyMs();
+    const { log } = this.#deps;
+    const nowMs = this.#steadyMs();
     const answer = this.#nonces.take(nonce, nowMs);
     if (answer === 'new') return;
     if (answer === 'seen') throw this.#bad('replay', 'replayed');

@@ -54,6 +54,13 @@ for (const offMs of [TEN_MINUTES_MS, -TEN_MINUTES_MS])
     t.match(clock.warnings, [/^clock skew: the clock of origin-1 is 600 s (?:ahead of|behind)/]);
   });
 
+t.test('a member that began a moment ago takes calls of who is behind: they are made again', async (t) => {
+  const { client, call, reached } = await memberOff(t, 30_000);
+  t.equal((await client.bytes(call())).bytes.toString(), 'done');
+  t.equal((await client.bytes(call({ method: 'POST', body: '{}' }))).bytes.toString(), 'done');
+  t.equal(reached(), 2, 'each ran once');
+});
+
 t.test('a streamed body is not sent twice; the next call bears the right date', async (t) => {
   const { client, call } = await memberOff(t, TEN_MINUTES_MS);
   const stream = () =>

@@ -7,6 +7,7 @@ import {
   hashOf,
   NONCE_KEEP_MS,
   type RefusedWhy,
+  SIGN_EARLY_MS,
   SIGN_SKEW_MS,
   type SignedCall,
   signCall,
@@ -29,7 +30,12 @@ interface Setting extends CallVerifierOptions {
 }
 
 function verifierOf({ key = KEY, nowMs = () => NOW, ...options }: Setting = {}): CallVerifier {
-  return new CallVerifier({ clusterKey: key, selfId: 'origin-1', nowMs, steadyMs: nowMs }, options);
+  let hasBegun = false;
+  // It began so long ago that every call which is believed was made since.
+  const steadyMs = (): number => nowMs() - (hasBegun ? 0 : NONCE_KEEP_MS);
+  const verifier = new CallVerifier({ clusterKey: key, selfId: 'origin-1', nowMs, steadyMs }, options);
+  hasBegun = true;
+  return verifier;
 }
 
 /** The call as it arrives, with the signature that it was sent with. */
@@ -127,6 +133,24 @@ t.test('a call is taken once, as long as its date is believed', async (t) => {
   }
   nowMs = NOW + NONCE_KEEP_MS + 1;
   refused(t, /clocks/, () => verifier.verify(received(header)), 'then its date is too old');
+});
+
+t.test('a call is not taken again by the process that comes next', async (t) => {
+  let nowMs = NOW;
+  const begun = (): CallVerifier =>
+    new CallVerifier({ clusterKey: KEY, selfId: 'origin-1', nowMs: () => nowMs, steadyMs: () => nowMs });
+  const before = begun();
+  const header = signCall(SIGNER, 'origin-1', CALL, NOW);
+  before.verify(received(header));
+  nowMs = NOW + SIGN_EARLY_MS + 1;
+  const after = begun();
+  for (const laterMs of [0, 1, SIGN_SKEW_MS - SIGN_EARLY_MS - 1]) {
+    nowMs = NOW + SIGN_EARLY_MS + 1 + laterMs;
+    refused(t, /made before this member began/, () => after.verify(received(header)), `${laterMs} ms later`);
+  }
+  nowMs = NOW + SIGN_EARLY_MS + 1;
+  const early = signCall(SIGNER, 'origin-1', CALL, nowMs - SIGN_EARLY_MS);
+  t.equal(begun().verify(received(early)).caller, 'agent-1', 'clocks may differ a little');
 });
 
 t.test('a call that is refused for its signature does not use up its nonce', async (t) => {
