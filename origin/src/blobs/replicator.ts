@@ -12,6 +12,7 @@ import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { majority } from '@sepia/cluster/ring';
 import type { BlobStore } from '@sepia/store/blob-store';
+import { CopyFailures } from '../cluster/copy-failures.ts';
 import type { Members } from '../cluster/members.ts';
 import { COPY_LOOK_MS, MAX_COPY_RETRY_MS } from '../deadlines/members.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
@@ -50,6 +51,7 @@ interface ReplicatorDeps {
 export class Replicator {
   readonly #deps: ReplicatorDeps;
   readonly #stragglerMs: number;
+  readonly #failures: CopyFailures;
   readonly #passes: Passes;
   readonly #backoff = new Map<string, { failures: number; untilMs: number }>();
   /** Copies under way, by digest, target and upstream: who wants one of them joins it. */
@@ -62,6 +64,7 @@ export class Replicator {
   constructor(deps: ReplicatorDeps, options: { readonly stragglerMs: number }) {
     this.#deps = deps;
     this.#stragglerMs = options.stragglerMs;
+    this.#failures = new CopyFailures({ log: deps.log, nowMs: () => performance.now() });
     this.#passes = new Passes({
       name: 'owed-copies',
       pass: async (signal) => await this.#retry(signal),
@@ -170,10 +173,7 @@ export class Replicator {
           (error: unknown) => {
             if (isBug(error)) verdict.fail(error);
             lastError = error;
-            this.#deps.log.warn(
-              { digest: name.digest, target: id, reason: String(error) },
-              'copy failed; it is made later',
-            );
+            this.#failures.note(name.digest, id, error);
             if (isEnough() || late.signal.aborted) return;
             if (!selfUsed && selfCounts) {
               selfUsed = true;

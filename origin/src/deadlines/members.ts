@@ -55,6 +55,8 @@ export const REPAIR_TOLD_MS = 5_000;
  * damage would set each other looking for ever. Whoever reads it meanwhile waits for no copy to turn up.
  */
 export const REPAIR_HOPELESS_MS = 60_000;
+/** Of an owner and a reason a copy that failed is logged once in this time. */
+export const COPY_SAID_MS = 10_000;
 /** Owed copies are looked at this often; one that failed is made again after this, doubling up to the next. */
 export const COPY_LOOK_MS = 2_000;
 /** Longest pause before a copy that failed is made again. */
