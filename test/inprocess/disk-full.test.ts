@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { type Digest, digestOf } from '@sepia/base/digest';
 import {
   getChecked,
-  pullImage,
+  pullUntilGiven,
   pushUntilTaken,
   randomImage,
 } from '@sepia/test-support/clients/registry-client';
@@ -120,7 +120,7 @@ t.test('one of three origins has no room: pushes in every form succeed', async (
     }
   const image = randomImage([BLOB_BYTES, 1000]);
   await pushUntilTaken(next, 'team/app', 'v1', image);
-  await pullImage(agents[0]!.url, 'team/app', 'v1');
+  await pullUntilGiven(agents[0]!.url, 'team/app', 'v1');
   await until(async () => (await largeFiles(here)).length === 0, 'the small disk holds nothing of them');
   const small = here.cluster.originUrls[1]!;
   const { disk } = await here.cluster.ask<{ disk: { freeBytes: number; full: boolean } }>(

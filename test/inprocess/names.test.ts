@@ -1,4 +1,4 @@
-import { pullImage } from '@sepia/test-support/clients/registry-client';
+import { pullUntilGiven } from '@sepia/test-support/clients/registry-client';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
 import { FakeUpstream, makeImage } from '@sepia/test-support/upstream/fake-upstream';
 import t from 'tap';
@@ -52,8 +52,8 @@ t.test('two upstreams at once: ns, host in the path, listener default, Docker Hu
   ];
   for (const [title, path, expected] of cases) t.equal(await digestOf(path), expected, title);
 
-  t.ok((await pullImage(url, 'library/app', 'v1', 'docker.io')) > 300_000);
-  t.ok((await pullImage(url, 'library/app', 'v1')) > 300_000);
+  t.ok((await pullUntilGiven(url, 'library/app', 'v1', 'docker.io')) > 300_000);
+  t.ok((await pullUntilGiven(url, 'library/app', 'v1')) > 300_000);
 
   const foreign = await request(`${url}/v2/library/app/blobs/${theirs.layers[0]!}`);
   await foreign.body.dump();

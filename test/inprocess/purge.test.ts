@@ -1,5 +1,10 @@
 import { call } from '@sepia/test-support/clients/registry-calls';
-import { pullImage, pushUntilTaken, randomImage } from '@sepia/test-support/clients/registry-client';
+import {
+  pullImage,
+  pullUntilGiven,
+  pushUntilTaken,
+  randomImage,
+} from '@sepia/test-support/clients/registry-client';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
 import { LogLines } from '@sepia/test-support/log-lines';
 import { until } from '@sepia/test-support/until';
@@ -44,7 +49,7 @@ t.test('pull-through: agents drop tag, manifest and blob, and ask anew', async (
   const image = makeImage({ layers: [300_000], seed: 'purge' });
   for (const repository of ['lib/app', 'lib/kept']) {
     upstream.push(repository, image, 'v1');
-    for (const { url } of cluster.agents) await pullImage(url, repository, 'v1');
+    for (const { url } of cluster.agents) await pullUntilGiven(url, repository, 'v1');
   }
   const pathsOf = (repository: string): string[] => [
     `${repository}/manifests/v1`,
@@ -72,7 +77,7 @@ t.test('mode none: an agent that is left alone serves nothing that was purged', 
   const image = randomImage([200_000]);
   for (const repository of ['demo/tag', 'demo/whole', 'demo/kept']) {
     await pushUntilTaken(() => cluster.proxyUrls[0]!, repository, 'v1', image);
-    for (const { url } of cluster.agents) await pullImage(url, repository, 'v1');
+    for (const { url } of cluster.agents) await pullUntilGiven(url, repository, 'v1');
   }
   await t.rejects(purge(cluster, 'demo/whole'), /--yes/);
   t.match(await purge(cluster, 'demo/tag:v1', '--yes'), /^deleted .*1 tags/);

@@ -1,5 +1,5 @@
 import { networkInterfaces } from 'node:os';
-import { pullImage, pushUntilTaken, randomImage } from '@sepia/test-support/clients/registry-client';
+import { pullUntilGiven, pushUntilTaken, randomImage } from '@sepia/test-support/clients/registry-client';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
@@ -25,9 +25,9 @@ t.test('a cluster that has IPv6 addresses alone', { skip: hasIpv6 ? false : 'no 
       agent.peers.every((one) => one.startsWith(`${HOST}:`)),
       String(agent.peers),
     );
-    t.equal(await pullImage(agent.url, 'team/app', 'v1'), sizeBytes);
-    t.equal(await pullImage(agent.url, 'team/app', 'v1', ns), sizeBytes, 'by the address of a proxy');
-    t.equal(await pullImage(agent.url, 'team/app', 'v1', `[0:0::1]:${new URL(proxy!).port}`), sizeBytes);
+    t.equal(await pullUntilGiven(agent.url, 'team/app', 'v1'), sizeBytes);
+    t.equal(await pullUntilGiven(agent.url, 'team/app', 'v1', ns), sizeBytes, 'by the address of a proxy');
+    t.equal(await pullUntilGiven(agent.url, 'team/app', 'v1', `[0:0::1]:${new URL(proxy!).port}`), sizeBytes);
     const elsewhere = await request(
       `${agent.url}/v2/team/app/manifests/v1?ns=${encodeURIComponent('[::2]:1')}`,
     );

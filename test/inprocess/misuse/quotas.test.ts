@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { digestOf } from '@sepia/base/digest';
 import {
-  pullImage,
+  pullUntilGiven,
   pushImage,
   pushUntilTaken,
   randomImage,
@@ -45,8 +45,8 @@ t.test('a repository takes what its quota has room for, through any proxy', asyn
   await mount.body.dump();
   t.equal(mount.statusCode, 201, 'what it has already may be mounted');
   await pushUntilTaken(next, 'free/app', 'v1', large);
-  t.ok((await pullImage(next(), 'free/app', 'v1')) > 2 * MIB, 'others are not concerned');
-  t.ok((await pullImage(next(), 'team/app', 'v2')) > 2 * MIB);
+  t.ok((await pullUntilGiven(next(), 'free/app', 'v1')) > 2 * MIB, 'others are not concerned');
+  t.ok((await pullUntilGiven(next(), 'team/app', 'v2')) > 2 * MIB);
 });
 
 /** Begins an upload and sends `bytes` in one chunk; the session's address, or the status that refused it. */

@@ -2,7 +2,12 @@ import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { rawHttp } from '@sepia/test-support/clients/raw-http';
-import { pullImage, pushUntilTaken, randomImage, sha256 } from '@sepia/test-support/clients/registry-client';
+import {
+  pullUntilGiven,
+  pushUntilTaken,
+  randomImage,
+  sha256,
+} from '@sepia/test-support/clients/registry-client';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
 import { FakeUpstream } from '@sepia/test-support/upstream/fake-upstream';
 import t from 'tap';
@@ -30,7 +35,8 @@ t.test('requests that mean harm', async (t) => {
 
   /** The door still does its work. */
   const alive = async (): Promise<boolean> =>
-    (await pullImage(proxy, 'team/app', 'v1')) > 0 && (await pullImage(agent, 'team/app', 'v1')) > 0;
+    (await pullUntilGiven(proxy, 'team/app', 'v1')) > 0 &&
+    (await pullUntilGiven(agent, 'team/app', 'v1')) > 0;
 
   await t.test('paths that climb are no paths', async (t) => {
     const paths = [

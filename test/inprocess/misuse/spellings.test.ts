@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { guardOf, OPEN_ROUTES } from '@sepia/http/open-routes';
 import type { RouteLine } from '@sepia/http/router';
 import { rawHttp } from '@sepia/test-support/clients/raw-http';
-import { pullImage, pushUntilTaken, randomImage } from '@sepia/test-support/clients/registry-client';
+import { pullUntilGiven, pushUntilTaken, randomImage } from '@sepia/test-support/clients/registry-client';
 import { startAccelerator } from '@sepia/test-support/cluster/accelerator';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
 import t from 'tap';
@@ -168,7 +168,7 @@ t.test('no internal route answers a stranger, however it is written', async (t) 
       });
     }
   });
-  t.ok((await pullImage(cluster.agents[0]!.url, 'team/app', 'v1')) > 0, 'the cluster is as it was');
+  t.ok((await pullUntilGiven(cluster.agents[0]!.url, 'team/app', 'v1')) > 0, 'the cluster is as it was');
 });
 
 /** Refusals that a named route gave: at the gate no request has a route yet. Calls between members succeed. */
