@@ -16,6 +16,8 @@ export const DISK_FORMAT = 1;
 
 const ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 const ENCODING = new TextEncoder();
+/** As the system words ENOLCK, ENOSYS, EOPNOTSUPP and EINVAL. */
+const NO_LOCKS = /No locks available|not implemented|not supported|Invalid argument/;
 
 /** How the process before this one ended. `reboot`: it did not stop cleanly and the machine was restarted since. */
 export type LastStop = 'first-start' | 'clean' | 'killed' | 'reboot';
@@ -140,10 +142,17 @@ async function openDatabase(dir: string, path: string): ReturnType<typeof openLe
       throw noRoom(dir, cause);
     const message =
       reason === 'LEVEL_LOCKED'
-        ? `data folder ${dir} is in use by another process: stop it, or configure another \`data\``
+        ? lockedText(dir, String(((cause as Error).cause as Error).message))
         : `database ${path} does not open (${reason}): ${String(((cause as Error).cause as Error)?.message ?? cause)}${isOutOfFiles(cause) ? `; ${RAISE_LIMIT}` : ''}`;
     throw new CodedError('START_FAILED', { message, detail: { dir, reason }, cause });
   }
+}
+
+/** Who asks for a lock is refused by its holder, or by a file system that has none. */
+function lockedText(dir: string, said: string): string {
+  return NO_LOCKS.test(said)
+    ? `data folder ${dir} lies on a file system without locks (${said}): configure another \`data\`, on a local disk`
+    : `data folder ${dir} is in use by another process: stop it, or configure another \`data\``;
 }
 
 /** Nobody else holds the files, but they do not read, or one that others name is gone. */

@@ -9,10 +9,17 @@ import type { FilePort, OpenFile } from './files/file-port.ts';
 const RESERVE_BYTES = 64 * 1024 * 1024;
 /** Writes up to this size may use the reserve. */
 const SMALL_BYTES = 64 * 1024;
+/** Files that blobs leave to records and manifests, each of which takes some for a moment. */
+const RESERVE_INODES = 64;
 const REMEDY = 'make room, or give it a larger disk';
+const NO_INODES = 'has no inodes left, however many bytes are free';
+const INODE_REMEDY = 'remove files, or give it a file system with more';
 
 /** Free bytes of the disk that a folder lies on. */
 export type FreeBytes = () => Promise<number>;
+
+/** Files that the disk of a folder may still take; infinitely many where it does not say. */
+type FreeInodes = () => Promise<number>;
 
 interface DiskRoomDeps {
   readonly selfId: string;
@@ -21,6 +28,8 @@ interface DiskRoomDeps {
   readonly nowMs: () => number;
   /** Default: asks the system. */
   readonly freeBytes?: FreeBytes | undefined;
+  /** Default: asks the system, as for bytes. */
+  readonly freeInodes?: FreeInodes;
 }
 
 /**
@@ -31,7 +40,9 @@ interface DiskRoomDeps {
 export class DiskRoom {
   readonly #deps: DiskRoomDeps;
   readonly #ask: FreeBytes;
+  readonly #askInodes: FreeInodes | undefined;
   #free = Number.MAX_SAFE_INTEGER;
+  #freeInodes = Number.POSITIVE_INFINITY;
   /** Why the disk took no write, as the system says it. */
   #failing: string | undefined;
   #heldUntilMs = 0;
@@ -48,6 +59,8 @@ export class DiskRoom {
   constructor(deps: DiskRoomDeps) {
     this.#deps = deps;
     this.#ask = deps.freeBytes ?? (async () => await freeBytesOf(deps.dir));
+    const ofSystem = deps.freeBytes === undefined ? async () => await freeInodesOf(deps.dir) : undefined;
+    this.#askInodes = deps.freeInodes ?? ofSystem;
   }
 
   /** Resolves after the first look. */
@@ -67,7 +80,11 @@ export class DiskRoom {
   }
 
   get isFull(): boolean {
-    return this.#deps.nowMs() < this.#heldUntilMs || this.#free <= RESERVE_BYTES;
+    return this.#deps.nowMs() < this.#heldUntilMs || this.#free <= RESERVE_BYTES || this.#lacksInodes;
+  }
+
+  get #lacksInodes(): boolean {
+    return this.#freeInodes <= RESERVE_INODES;
   }
 
   /** True from a write that a read-only or failing disk refused until one that it took, synced. */
@@ -82,6 +99,10 @@ export class DiskRoom {
         `the disk of ${this.#deps.dir} takes no writes (${this.#failing}): what it holds is read; look after it, or replace it`,
       ];
     if (!this.isFull) return [];
+    if (this.#lacksInodes)
+      return [
+        `the disk of ${this.#deps.dir} ${NO_INODES}: no uploads, copies and fetches are taken; ${INODE_REMEDY}`,
+      ];
     const mib = Math.floor(this.#free / 1024 ** 2);
     return [
       `the disk of ${this.#deps.dir} is full (${mib} MiB free): no uploads, copies and fetches are taken; ${REMEDY}`,
@@ -187,7 +208,7 @@ export class DiskRoom {
     if (this.#wasFull)
       this.#deps.log.error(
         this.#facts(),
-        `disk is full: no uploads, copies and fetches are taken; ${REMEDY}`,
+        `disk ${this.#lacksInodes ? NO_INODES : 'is full'}: no uploads, copies and fetches are taken; ${this.#lacksInodes ? INODE_REMEDY : REMEDY}`,
       );
     else this.#deps.log.info(this.#facts(), 'disk has room again');
   }
@@ -215,6 +236,7 @@ export class DiskRoom {
     this.#asking = true;
     try {
       this.#free = await this.#ask();
+      if (this.#askInodes !== undefined) this.#freeInodes = await this.#askInodes();
     } catch (error) {
       logFailure(this.#deps.log, error, 'free bytes of the disk are not known', {}, 'debug');
     } finally {
@@ -236,8 +258,9 @@ export class DiskRoom {
         detail: { origin: selfId },
         ...(cause === undefined ? {} : { cause }),
       });
-    const message =
-      neededBytes === undefined
+    const message = this.#lacksInodes
+      ? `disk of origin ${selfId} ${NO_INODES}; ${INODE_REMEDY}`
+      : neededBytes === undefined
         ? `disk of origin ${selfId} is full; ${REMEDY}`
         : `disk of origin ${selfId} has no room for ${neededBytes} bytes; ${REMEDY}`;
     const detail = {
@@ -253,4 +276,10 @@ export class DiskRoom {
 export async function freeBytesOf(dir: string): Promise<number> {
   const { bavail, bsize } = await statfs(dir);
   return bavail * bsize;
+}
+
+/** What the system says; of a file system that makes inodes as it needs them it says that there are none, of which none are left. */
+export async function freeInodesOf(dir: string): Promise<number> {
+  const { files, ffree } = await statfs(dir);
+  return files > 0 ? ffree : Number.POSITIVE_INFINITY;
 }

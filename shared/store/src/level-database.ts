@@ -1,11 +1,12 @@
 import { crc32 } from 'node:zlib';
 import { CodedError, RAISE_LIMIT, systemCode } from '@sepia/base/errors';
 import { ignoreFailure, logFailure, throwIfBug } from '@sepia/base/failure';
-import { isOutOfFiles } from '@sepia/base/system/open-files';
+import { isOutOfFiles, openFiles } from '@sepia/base/system/open-files';
 import { Level } from 'level';
 import type { StoreLog } from './blob-files.ts';
 import { READERS_MS, REOPEN_MS } from './deadlines.ts';
-import { type FreeBytes, freeBytesOf } from './disk-room.ts';
+import { type FreeBytes, freeBytesOf, freeInodesOf } from './disk-room.ts';
+import { demandLogs } from './files/level-logs.ts';
 
 /** Free bytes that the database wants before it is opened anew: what its logs hold goes into tables then. */
 const ROOM_BYTES = 16 * 1024 * 1024;
@@ -17,6 +18,8 @@ const CHECK_CHARS = 8;
  * to about 160 MiB; by its default of 1,000 it would be 2 GiB. What is not open costs a read some 50 µs more.
  */
 const OPEN_FILES = 90;
+/** Files that it opens beside each other while it is opened, and as many again for others. */
+const OPENING_FILES = 10;
 /** Entries that one step of a list takes. */
 const STEP_ENTRIES = 256;
 
@@ -51,6 +54,8 @@ interface LevelDatabaseDeps {
   readonly nowMs: () => number;
   /** Free bytes of its disk; default: asks the system. */
   readonly freeBytes?: FreeBytes;
+  /** Files that this process has open and may have; default: asks the system. */
+  readonly openFiles?: typeof openFiles;
 }
 
 /**
@@ -247,6 +252,7 @@ export class LevelDatabase {
     this.#isClosed = true;
     try {
       await level.close();
+      await demandLogs(level.location);
       await level.open();
     } catch (error) {
       throwIfBug(error);
@@ -263,9 +269,15 @@ export class LevelDatabase {
     log.info({ location: level.location }, 'database is opened anew and takes records again');
   }
 
+  /** Without descriptors it would be closed and stay so, or pass over a log (see {@link demandLogs}). */
   async #hasRoom(): Promise<boolean> {
+    const files = (this.#deps.openFiles ?? openFiles)();
+    if (files !== undefined && files.open + OPENING_FILES > files.limit) return false;
     try {
-      return (await this.#freeBytes()) >= ROOM_BYTES;
+      return (
+        (await this.#freeBytes()) >= ROOM_BYTES &&
+        (await freeInodesOf(this.#deps.level.location)) >= OPENING_FILES
+      );
     } catch (error) {
       logFailure(this.#deps.log, error, 'free bytes of the disk are not known');
       return true;
@@ -295,8 +307,9 @@ function checkOf(key: string, value: string): string {
   return crc32(value, crc32(key)).toString(16).padStart(CHECK_CHARS, '0');
 }
 
-/** Opens the database in a folder, making it at the first time. @throws what the database says */
+/** Opens the database in a folder, making it at the first time. @throws what the database says, and why a log of it cannot be read */
 export async function openLevel(path: string): Promise<Level<string, string>> {
+  await demandLogs(path);
   const level = new Level<string, string>(path, {
     keyEncoding: 'utf8',
     valueEncoding: 'utf8',

@@ -1,5 +1,13 @@
 import { spawn } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { silentLogger } from '@sepia/base/log';
 import { failingSyncs } from '@sepia/test-support/failing-syncs';
@@ -100,4 +108,26 @@ t.test('a folder of a newer format is refused by name', async (t) => {
   const dir = t.testdir();
   mkdirSync(join(dir, 'v2'));
   await t.rejects(open(dir), { code: 'DISK_FORMAT', message: /v2/ });
+});
+
+t.test('a log that cannot be read stops the start: what it holds was acknowledged, and stays', async (t) => {
+  const dir = t.testdir();
+  const first = await open(dir, 'origin-1');
+  await first.db.put('k', 'v');
+  await first.close();
+  const db = join(dir, 'v1/db');
+  const log = join(db, readdirSync(db).find((name) => name.endsWith('.log'))!);
+  renameSync(log, `${log}.kept`);
+  // Whoever opens it is refused, root too.
+  symlinkSync(log, log);
+  await t.rejects(open(dir, 'origin-1'), {
+    code: 'START_FAILED',
+    message:
+      /^database .*v1\/db does not open .* its log \d+\.log, with what was acknowledged last, cannot be read: /,
+  });
+  unlinkSync(log);
+  renameSync(`${log}.kept`, log);
+  const second = await open(dir, 'origin-1');
+  t.teardown(() => second.close());
+  t.equal(await second.db.get('k'), 'v');
 });

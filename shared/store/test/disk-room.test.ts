@@ -1,9 +1,11 @@
+import { statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CodedError } from '@sepia/base/errors';
 import { LogLines } from '@sepia/test-support/log-lines';
+import { until } from '@sepia/test-support/until';
 import { VirtualTime } from '@sepia/test-support/virtual-time';
 import t, { type Test } from 'tap';
-import { DiskRoom } from '../src/disk-room.ts';
+import { DiskRoom, freeInodesOf } from '../src/disk-room.ts';
 import { diskFiles, writeAll } from '../src/files/disk-files.ts';
 import type { FilePort } from '../src/files/file-port.ts';
 
@@ -14,14 +16,14 @@ interface SetUp {
   room: DiskRoom;
   log: LogLines;
   clock: { ms: number };
-  disk: { free: number };
+  disk: { free: number; freeInodes: number };
   dir: string;
 }
 
 async function setUp(t: Test, free: number): Promise<SetUp> {
   const log = new LogLines();
   const clock = { ms: 1_000 };
-  const disk = { free };
+  const disk = { free, freeInodes: 1_000_000 };
   const dir = t.testdir();
   const deps = {
     selfId: 'o2',
@@ -29,6 +31,7 @@ async function setUp(t: Test, free: number): Promise<SetUp> {
     log: log.logger,
     nowMs: () => clock.ms,
     freeBytes: async () => disk.free,
+    freeInodes: async () => disk.freeInodes,
   };
   const room = new DiskRoom(deps);
   await room.start();
@@ -212,4 +215,25 @@ t.test('a disk that fails when it is synced is not well because a file opens on 
   await idle.sync();
   t.ok(room.isFailing, 'nothing was written that it could have taken');
   t.equal(log.lines.length, 1);
+});
+
+t.test('a disk without inodes is full, however many bytes are free, and says so', async (t) => {
+  const { room, log, disk } = await setUp(t, 1024 * MIB);
+  room.check(0);
+  disk.freeInodes = 10;
+  const warnings = [
+    /^the disk of .* has no inodes left, however many bytes are free: no uploads, .*; remove files, or/,
+  ];
+  await until(() => room.isFull, 'it is looked at again');
+  t.match(room.warnings, warnings);
+  t.throws(() => room.check(0), { code: 'DISK_FULL', message: /^disk of origin o2 has no inodes left/ });
+  t.match(log.lines, [{ level: 'error', msg: /^disk has no inodes left/ }]);
+  disk.freeInodes = 10_000;
+  await until(() => !room.isFull, 'it is looked at again');
+});
+
+t.test('a file system that makes inodes as it needs them lacks none', async (t) => {
+  t.equal((await statfs('/proc')).ffree, 0);
+  t.equal(await freeInodesOf('/proc'), Number.POSITIVE_INFINITY);
+  t.ok((await freeInodesOf(t.testdir())) > 0);
 });

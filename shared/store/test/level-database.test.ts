@@ -1,5 +1,13 @@
 import { createHash } from 'node:crypto';
-import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { throwIfBug } from '@sepia/base/failure';
 import { silentLogger } from '@sepia/base/log';
@@ -12,8 +20,10 @@ const NO_ROOM = 'IO error: 000003.log: No space left on device';
 
 /** A database on a disk that fails as `disk` says, on a clock that is set by hand. */
 async function world(t: Test) {
-  const level = await openLevel(t.testdir());
+  const location = t.testdir();
+  const level = await openLevel(location);
   t.teardown(() => level.close());
+  const descriptors = { open: 100, limit: 1_024 };
   const disk = { fails: undefined as string | undefined, freeBytes: 1024 * MIB, opened: 0, opens: true };
   const time = { nowMs: 0 };
   const batch = level.batch.bind(level) as (...args: unknown[]) => Promise<void>;
@@ -34,8 +44,9 @@ async function world(t: Test) {
     level: files,
     nowMs: () => time.nowMs,
     freeBytes: async () => disk.freeBytes,
+    openFiles: () => descriptors,
   });
-  return { db, disk, time };
+  return { db, disk, time, location, files: descriptors };
 }
 
 t.test('after a write that failed the database is opened anew before it takes another', async (t) => {
@@ -245,4 +256,37 @@ t.test('damage of the files of a database is an error or nothing, never another 
     }
   }
   t.ok(found > 10, `${found} of 40 were found`);
+});
+
+t.test('it is not opened anew while there are hardly any descriptors, and is read meanwhile', async (t) => {
+  const { db, disk, time, files } = await world(t);
+  await db.put('a', '1');
+  disk.fails = 'IO error: 000004.log: Too many open files';
+  await t.rejects(db.put('b', '1'), { code: 'DISK_FAILED' });
+  disk.fails = undefined;
+  files.open = files.limit - 5;
+  await t.rejects(db.put('b', '1'), { code: 'DISK_FAILED', message: /raise the limit of open files/ });
+  t.equal(disk.opened, 0);
+  t.equal(await db.get('a'), '1');
+  files.open = 100;
+  time.nowMs += 1_000;
+  await db.put('b', '1');
+  t.equal(disk.opened, 1);
+});
+
+t.test('a log that cannot be read is not passed over: it stays closed until it can', async (t) => {
+  const { db, disk, time, location } = await world(t);
+  await db.put('a', '1');
+  const log = join(location, readdirSync(location).find((name) => name.endsWith('.log'))!);
+  disk.fails = 'IO error: 000004.log: Input/output error';
+  await t.rejects(db.put('b', '1'), { code: 'DISK_FAILED' });
+  disk.fails = undefined;
+  renameSync(log, `${log}.kept`);
+  symlinkSync(log, log);
+  await t.rejects(db.put('b', '1'), { code: 'DISK_FAILED' });
+  unlinkSync(log);
+  renameSync(`${log}.kept`, log);
+  time.nowMs += 1_000;
+  t.equal(await db.get('a'), '1', 'nothing is lost');
+  await db.put('b', '1');
 });
