@@ -2,7 +2,6 @@ import { randomBytes } from 'node:crypto';
 import {
   chmodSync,
   closeSync,
-  existsSync,
   fsyncSync,
   mkdirSync,
   openSync,
@@ -20,6 +19,7 @@ import type { ClusterDocument } from '@sepia/cluster/document';
 import { loadClusterDocument, parseClusterDocument } from '@sepia/cluster/load-document';
 import type { StrangersPolicy } from '@sepia/cluster/stranger-policy';
 import { parse, stringify } from 'yaml';
+import { isThere } from './is-there.ts';
 import { laidOver, overridesOf } from './overrides.ts';
 import { HOST, type MemberPlan } from './plan.ts';
 import type { UpstreamOption } from './upstream-option.ts';
@@ -83,10 +83,10 @@ export function writeClusterFiles(
 ): void {
   for (const folder of ['configs', 'logs', 'members'])
     mkdirSync(join(paths.root, folder), { recursive: true });
-  if (!existsSync(paths.key)) writeSecret(paths.key);
+  if (!isThere(paths.key)) writeSecret(paths.key);
   readClusterKey(paths.key);
-  if (!existsSync(paths.nodeSecret)) writeSecret(paths.nodeSecret);
-  if (options.accelerates === true && !existsSync(paths.webhookAuthorization))
+  if (!isThere(paths.nodeSecret)) writeSecret(paths.nodeSecret);
+  if (options.accelerates === true && !isThere(paths.webhookAuthorization))
     writeSecret(paths.webhookAuthorization);
   writeRecordsUrl(paths, options.records);
   writeDocument(paths, members, upstreams, options);
@@ -144,7 +144,7 @@ export function syncFolderOf(file: string): void {
 
 /** Upstreams of the document that is there. @throws {CodedError} `CONFIG_INVALID` if it is not valid */
 export function keptUpstreams(paths: ClusterPaths): UpstreamOption[] {
-  if (!existsSync(paths.document)) return [];
+  if (!isThere(paths.document)) return [];
   const { upstreams } = loadClusterDocument(paths.document);
   return upstreams.map(({ name, url, hosts, mode }) => ({ name, url, hosts, mode }));
 }
@@ -177,7 +177,7 @@ function writeDocument(
   };
   const render = (version: number): string => stringify({ version, ...content });
   const wanted = parseClusterDocument(render(1), paths.document);
-  const existing = existsSync(paths.document) ? loadClusterDocument(paths.document) : undefined;
+  const existing = isThere(paths.document) ? loadClusterDocument(paths.document) : undefined;
   if (existing !== undefined && sameContent(existing, wanted)) return;
   replaceFile(paths.document, render((existing?.version ?? 0) + 1));
 }
@@ -230,7 +230,7 @@ function keptKeys(file: string): {
   document: Record<string, unknown>;
   upstreams: Map<string, Record<string, unknown>>;
 } {
-  if (!existsSync(file)) return { document: {}, upstreams: new Map() };
+  if (!isThere(file)) return { document: {}, upstreams: new Map() };
   loadClusterDocument(file);
   const { version: _version, ...document } = parse(readFileSync(file, 'utf8')) as Record<string, unknown>;
   const list = document['upstreams'] as Record<string, unknown>[];
@@ -281,7 +281,7 @@ function memberConfig(
     };
   if (member.role === 'origin') {
     const postgres = { engine: 'postgres', 'url-file': beside(paths.recordsUrl) };
-    const records = existsSync(paths.recordsUrl) ? { records: postgres } : {};
+    const records = isThere(paths.recordsUrl) ? { records: postgres } : {};
     return { ...common, listen, ...peers, ...cache, ...records };
   }
   if (member.role === 'proxy')

@@ -1,9 +1,9 @@
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadConfig } from '@sepia/base/config/load';
 import { CodedError } from '@sepia/base/errors';
 import { isObject } from '@sepia/base/json/plain-object';
 import { z } from 'zod';
+import { isThere } from './is-there.ts';
 import type { Role } from './plan.ts';
 
 type Keys = Readonly<Record<string, unknown>>;
@@ -25,7 +25,7 @@ const RESERVED = new Set([
  */
 export function overridesOf(root: string, role: Role): Keys {
   const file = join(root, 'overrides', `${role}.yaml`);
-  if (!existsSync(file)) return {};
+  if (!isThere(file)) return {};
   const value = loadConfig(file, z.unknown());
   if (!isObject(value)) throw new CodedError('CONFIG_INVALID', { message: `${file}: is not a list of keys` });
   const reserved = Object.keys(value).find((key) => RESERVED.has(key));

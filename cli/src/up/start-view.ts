@@ -32,6 +32,10 @@ export class StartView {
       this.#died(event);
       return;
     }
+    if (event.type === 'unpublished') {
+      this.#line(`${mark(event.type, this.#out)} ${event.name} runs again, but ${event.why}`);
+      return;
+    }
     if (event.type === 'stopped') {
       this.#stopped += 1;
       if (this.#stopped === this.#members.length)
@@ -68,6 +72,6 @@ export class StartView {
 
 function mark(type: MemberEvent['type'], stream: NodeJS.WriteStream): string {
   if (type === 'ready') return styleText('green', '✓', { stream });
-  if (type === 'died') return styleText('red', '✗', { stream });
+  if (type === 'died' || type === 'unpublished') return styleText('red', '✗', { stream });
   return styleText('dim', type === 'stopped' ? '■' : '·', { stream });
 }

@@ -1,6 +1,7 @@
 import { existsSync, rmSync } from 'node:fs';
 import { backoffMs } from '@sepia/base/async/backoff';
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
 import { lockFolder } from '@sepia/store/data-folder';
@@ -48,6 +49,8 @@ export interface SupervisorOptions {
 /** What happens to members, for people who watch. */
 export type MemberEvent =
   | { readonly type: 'starting' | 'ready' | 'stopped'; readonly name: string; readonly atMs: number }
+  /** It runs again, and `cluster.json` does not say so. */
+  | { readonly type: 'unpublished'; readonly name: string; readonly atMs: number; readonly why: string }
   | {
       readonly type: 'died';
       readonly name: string;
@@ -218,48 +221,58 @@ export class Supervisor {
     const member = slot.process!;
     const task = (async () => {
       const exit = await member.exited;
-      if (this.#abort.signal.aborted) return;
-      slot.deaths += 1;
-      const restartInMs = this.#options.restart
-        ? backoffMs(slot.deaths, RESTART_FIRST_MS, RESTART_MAX_MS)
-        : undefined;
-      this.#deps.onEvent({
-        type: 'died',
-        name: slot.plan.name,
-        atMs: this.#deps.nowMs(),
-        why: member.why(exit),
-        restartInMs,
-      });
-      if (restartInMs === undefined) return;
-      await delay(restartInMs, this.#abort.signal);
-      await this.#restart(slot);
+      if (!this.#abort.signal.aborted) await this.#died(slot, member.why(exit));
     })().catch((error: unknown) => {
       if (this.#abort.signal.aborted) return;
-      const why = `cannot be started again: ${(error as Error)?.message ?? String(error)}`;
-      this.#deps.onEvent({
-        type: 'died',
-        name: slot.plan.name,
-        atMs: this.#deps.nowMs(),
-        why,
-        restartInMs: undefined,
-      });
+      const { name } = slot.plan;
+      const death = { name, why: cannotStart(error), restartInMs: undefined };
+      this.#deps.onEvent({ type: 'died', atMs: this.#deps.nowMs(), ...death });
     });
     this.#background.add(task);
     void task.finally(() => this.#background.delete(task));
   }
 
-  async #restart(slot: Slot): Promise<void> {
+  async #died(slot: Slot, why: string): Promise<void> {
+    slot.deaths += 1;
+    const restartInMs = this.#options.restart
+      ? backoffMs(slot.deaths, RESTART_FIRST_MS, RESTART_MAX_MS)
+      : undefined;
+    this.#tellDeath(slot, why, restartInMs);
+    if (restartInMs === undefined) return;
+    await delay(restartInMs, this.#abort.signal);
+    try {
+      this.#spawn(slot);
+    } catch (error) {
+      throwIfBug(error);
+      // For want of a file or a descriptor, now.
+      return await this.#died(slot, cannotStart(error));
+    }
+    await this.#restarted(slot);
+  }
+
+  async #restarted(slot: Slot): Promise<void> {
+    const member = slot.process!;
     this.#tell('starting', slot);
-    const member = this.#spawn(slot);
     const outcome = await this.#untilReady(slot.plan, member, this.#options.readyTimeoutMs ?? READY_MS);
     if (outcome === 'ready') {
       slot.deaths = 0;
       this.#tell('ready', slot);
-      this.#publish();
+      this.#publishAgain(slot);
     } else if (outcome === 'late') {
       await member.stop(STOP_GRACE_MS);
     }
     this.#watch(slot);
+  }
+
+  /** Where that fails, as on a full disk, the file names a process that is gone; the members run, and are looked after. */
+  #publishAgain({ plan: { name } }: Slot): void {
+    try {
+      this.#publish();
+    } catch (error) {
+      throwIfBug(error);
+      const why = `${this.paths.clusterJson} could not be written: ${(error as Error).message}`;
+      this.#deps.onEvent({ type: 'unpublished', name, atMs: this.#deps.nowMs(), why });
+    }
   }
 
   #publish(): ClusterFile {
@@ -280,9 +293,9 @@ export class Supervisor {
       accelerators: of('accelerator'),
       snapshotters: of('snapshotter'),
     };
+    this.#cluster = cluster;
     if (this.#isUp && !this.#abort.signal.aborted)
       replaceFile(this.paths.clusterJson, `${JSON.stringify(cluster, null, 2)}\n`);
-    this.#cluster = cluster;
     return cluster;
   }
 
@@ -301,4 +314,12 @@ export class Supervisor {
   #tell(type: 'starting' | 'ready' | 'stopped', slot: Slot): void {
     this.#deps.onEvent({ type, name: slot.plan.name, atMs: this.#deps.nowMs() });
   }
+
+  #tellDeath({ plan: { name } }: Slot, why: string, restartInMs: number | undefined): void {
+    this.#deps.onEvent({ type: 'died', name, atMs: this.#deps.nowMs(), why, restartInMs });
+  }
+}
+
+function cannotStart(error: unknown): string {
+  return `cannot be started again: ${(error as Error)?.message ?? String(error)}`;
 }

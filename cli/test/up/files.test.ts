@@ -1,4 +1,13 @@
-import { existsSync, readFileSync, realpathSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  lstatSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import t from 'tap';
 import { parse, stringify } from 'yaml';
@@ -86,4 +95,20 @@ t.test('the cluster key appears with mode 0600, not before it is narrowed', asyn
   const members = planMembers({ counts: { origin: 1, tracker: 1, proxy: 1, agent: 0 }, portsFrom: 26_000 });
   writeClusterFiles(paths, members, [{ name: 'local', url: undefined, hosts: [], mode: 'none' }]);
   t.equal(modeOf(paths.key), 0o600);
+});
+
+t.test('what leads nowhere, as to a disk that is not mounted, is not made anew', async (t) => {
+  const paths = clusterPaths(t.testdir());
+  const members = planMembers({ counts: { origin: 1, tracker: 1, proxy: 1, agent: 0 }, portsFrom: 26_000 });
+  const write = (): void =>
+    writeClusterFiles(paths, members, [{ name: 'local', url: undefined, hosts: [], mode: 'none' }]);
+  write();
+  for (const file of [paths.key, paths.document]) {
+    renameSync(file, `${file}.away`);
+    symlinkSync(join(paths.root, 'not-mounted', 'file'), file);
+    t.throws(write, { code: 'CONFIG_INVALID', message: new RegExp(`${file}.* cannot be read \\(ENOENT\\)`) });
+    t.ok(lstatSync(file).isSymbolicLink());
+    renameSync(`${file}.away`, file);
+  }
+  write();
 });

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -218,6 +218,31 @@ t.test('a dead member is reported, and started again where that is wanted', asyn
     plain.events.find((event) => event.type === 'died'),
     { name: 'agent-1', restartInMs: undefined },
   );
+});
+
+t.test('a member whose log or cluster.json cannot be written is started again all the same', async (t) => {
+  const { supervisor, events, root } = await make(t, { restart: true });
+  const pid = (): number => supervisor.cluster!.agents[0]!.pid;
+  const before = (await supervisor.start()).agents[0]!.pid;
+  rmSync(join(root, 'cluster.json'));
+  mkdirSync(join(root, 'cluster.json'));
+  renameSync(join(root, 'logs'), join(root, 'logs-away'));
+  process.kill(before, 'SIGKILL');
+  await until(
+    () => events.some((event) => event.type === 'died' && /cannot be started again: ENOENT/.test(event.why)),
+    'it cannot be started',
+  );
+  renameSync(join(root, 'logs-away'), join(root, 'logs'));
+  await until(
+    () => events.some((event) => event.type === 'unpublished' && /cluster\.json/.test(event.why)),
+    'it runs, and cluster.json does not say so',
+  );
+  rmdirSync(join(root, 'cluster.json'));
+  const unpublished = pid();
+  t.not(unpublished, before);
+  process.kill(unpublished, 'SIGKILL');
+  await until(() => ![before, unpublished].includes(pid()), 'it is started once more');
+  t.ok(isAlive(pid()));
 });
 
 t.test('a halted member is stopped as well', async (t) => {
