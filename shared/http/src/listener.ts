@@ -2,6 +2,7 @@ import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'n
 import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { CodedError, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { parseHostPort } from '@sepia/base/host-port';
 import { openFiles, outOfFiles } from '@sepia/base/system/open-files';
 import { DescriptorRoom } from './core/descriptor-room.ts';
@@ -84,6 +85,8 @@ export class HttpListener {
       server.once('error', (cause) => reject(bindError(cause, key, address)));
       server.listen(target.port, target.host, resolve);
     });
+    // Of a connection that the system did not hand over: who came tries again, and nobody else hears of it.
+    server.removeAllListeners('error').on('error', throwIfBug);
     return new HttpListener(made, tls?.plain.strangers === false ? 'https' : 'http');
   }
 

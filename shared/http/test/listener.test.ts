@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { connect } from 'node:net';
+import { connect, Server } from 'node:net';
 import { PassThrough } from 'node:stream';
 import { CodedError } from '@sepia/base/errors';
 import { ignoreFailure } from '@sepia/base/failure';
@@ -10,6 +10,7 @@ import { request } from 'undici';
 import { goneSignal } from '../src/client-gone.ts';
 import { HttpListener } from '../src/listener.ts';
 
+const LISTEN = Server.prototype.listen as (...args: unknown[]) => Server;
 /** In which a request is sent whole on a busy machine too; the test waits for it once. */
 const DEADLINE_MS = 1_000;
 
@@ -233,4 +234,19 @@ t.test('who sends many requests before it has an answer is cut; others are serve
   await once(socket, 'close');
   t.equal(begun, 64);
   t.equal(await (await request(`${listener.url}/other`)).body.text(), 'ok');
+});
+
+t.test('connections that the system does not hand over end nothing', async (t) => {
+  const servers: Server[] = [];
+  const listening = t.capture(Server.prototype, 'listen', function (this: Server, ...args: unknown[]) {
+    servers.push(this);
+    return LISTEN.apply(this, args);
+  });
+  const listener = await HttpListener.start((_req, res) => res.end('ok'), '127.0.0.1:0', 'listen');
+  listening.restore();
+  t.teardown(() => listener.stop(0));
+  // As Node says it where the limit of open files is reached, or a firewall refuses.
+  for (const code of ['EMFILE', 'ENFILE', 'EPERM'])
+    servers[0]!.emit('error', Object.assign(new Error(`accept ${code}`), { code, syscall: 'accept' }));
+  t.equal(await (await request(listener.url)).body.text(), 'ok');
 });
