@@ -1,9 +1,9 @@
 import { spawn } from 'node:child_process';
-import { mkdir, open, readFile, readlink } from 'node:fs/promises';
+import { mkdir, open, readFile, readlink, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Passes } from '@sepia/base/async/passes';
 import { CodedError, systemCode } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
+import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import { createLogger } from '@sepia/base/log';
 import type { Service } from '@sepia/base/process';
@@ -14,6 +14,7 @@ import { LIVEZ_MS, READY_LOOK_MS, START_MS, START_POLL_MS, SUCCESSION_MS, UNSERV
 import { ContainerdSnapshots } from './doors/containerd-snapshots.ts';
 import { ContentCache } from './doors/content-cache.ts';
 import { UnservedLinks } from './doors/unserved-links.ts';
+import { isMounted, runMount } from './files/mounts.ts';
 
 /**
  * Sees to it that a holder runs for this node, and waits until its daemon serves. Stopping leaves the holder: what is
@@ -114,11 +115,12 @@ async function startHolder(
   }
 }
 
-/** A mount that a dead holder left answers ENOTCONN: it goes first. */
+/** A mount that a dead holder left answers ENOTCONN: it goes first. Where it cannot, the new one lies over it. */
 async function clearMountPoint(mount: string): Promise<void> {
-  const mounts = await readFile('/proc/self/mountinfo', 'utf8');
-  if (!mounts.split('\n').some((line) => line.split(' ')[4] === mount)) return;
-  await new Promise((settle) => spawn('umount', ['-l', mount], { stdio: 'ignore' }).once('exit', settle));
+  // The kernel tells it by a path without links.
+  const real = await realpath(mount).catch(ignoreFailure);
+  if (real !== undefined && (await isMounted(real)))
+    await runMount('umount', ['-l', real]).catch(ignoreFailure);
 }
 
 async function untilServed(config: SnapshotterConfig, pidFile: string): Promise<void> {

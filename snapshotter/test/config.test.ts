@@ -1,4 +1,5 @@
 import t from 'tap';
+import { checkSnapshotter } from '../src/check.ts';
 import { SNAPSHOTTER_CONFIG } from '../src/config.ts';
 
 const LEAST = { data: 'data', 'admin-listen': '127.0.0.1:1', agent: 'http://127.0.0.1:2' };
@@ -20,4 +21,15 @@ t.test('a layer of this machine is read from a repository of a host; a tag says 
     t.ok(named(good).success, good);
   for (const bad of ['app', '/app', 'r/app:v1', 'r/App', 'r/', `r/app@sha256:${'a'.repeat(64)}`, 'r/a b'])
     t.match(named(bad).error?.message, /host and a repository, without a tag/, bad);
+});
+
+t.test('a data folder that no overlay can name is refused where snapshots lie in it', async (t) => {
+  const check = (data: string, more: object = {}): unknown =>
+    checkSnapshotter(SNAPSHOTTER_CONFIG.parse({ ...LEAST, data, ...more }));
+  const socket = { 'snapshots-socket': '/run/s.sock' };
+  for (const bad of ['/disk:1/sepia', '/a,b', '/a\\b']) {
+    t.throws(() => check(bad, socket), { code: 'CONFIG_INVALID', message: /^data: .*choose another folder/ });
+    check(bad);
+  }
+  check('/disk 1/ünï', socket);
 });

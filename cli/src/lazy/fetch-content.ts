@@ -37,7 +37,8 @@ export async function fetchContent(reference: string, options: ContentFetch): Pr
   const [program, args] = fetchCommand(reference, options);
   const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
   let said = '';
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+  // Without a descriptor for it there is no pipe, and an error comes.
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
     said = (said + text).slice(-KEPT_CHARS);
   });
   const code = await new Promise<number | null>((resolve, reject) => {

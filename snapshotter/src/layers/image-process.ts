@@ -3,6 +3,7 @@ import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { CodedError, type ErrorCode, type ErrorDetail } from '@sepia/base/errors';
+import { isOutOfFiles, outOfFiles } from '@sepia/base/system/open-files';
 import type { MadeImage } from '@sepia/lazy/erofs/image-part';
 import { indexEntries } from '@sepia/lazy/index/layer-index';
 import { IMAGE_IDLE_MS, IMAGE_MS } from '../deadlines.ts';
@@ -127,8 +128,8 @@ export class ImageProcess implements ImageMaker {
       maker.waiting = waiting;
       maker.late = setTimeout(() => maker.child.kill('SIGKILL'), this.#jobMs).unref();
       const job: ImageJob = { ...waiting.job, into: maker.into };
-      // What it does not get is told by its end.
-      maker.child.send(job, () => undefined);
+      // What it does not get is told by its end; one that could not be started has no channel.
+      if (maker.child.connected) maker.child.send(job, () => undefined);
     }
     if (this.#makers.every(({ waiting }) => waiting === undefined))
       this.#idle = setTimeout(() => this.#rest(), IMAGE_IDLE_MS).unref();
@@ -155,8 +156,8 @@ export class ImageProcess implements ImageMaker {
     child.on('message', (done: ImageDone) => {
       if (this.#makers.includes(maker)) this.#take(maker, done);
     });
-    child.once('error', () => this.#ended(maker, 'could not be started'));
-    child.once('exit', (code, signal) => this.#ended(maker, `ended with ${signal ?? code}`));
+    child.once('error', (cause) => this.#ended(maker, notStarted(cause)));
+    child.once('exit', (code, signal) => this.#ended(maker, tooMuch(`ended with ${signal ?? code}`)));
     this.#makers.push(maker);
     return maker;
   }
@@ -190,15 +191,26 @@ export class ImageProcess implements ImageMaker {
   }
 
   /** It was about its own job; the others go to another process. */
-  #ended(maker: Maker, how: string): void {
+  #ended(maker: Maker, why: CodedError): void {
     const at = this.#makers.indexOf(maker);
     if (at < 0) return;
     this.#makers.splice(at, 1);
     clearTimeout(maker.late);
-    const message = `the process that makes its image ${how}: it may have too many entries, or take too long`;
-    maker.waiting?.reject(new CodedError('LAYER_NOT_LAZY', { message }));
+    maker.waiting?.reject(why);
     this.#work();
   }
+}
+
+function tooMuch(how: string): CodedError {
+  const message = `the process that makes its image ${how}: it may have too many entries, or take too long`;
+  return new CodedError('LAYER_NOT_LAZY', { message });
+}
+
+/** For want of a descriptor, a process or memory: that says nothing of the layer. */
+function notStarted(cause: Error): CodedError {
+  if (isOutOfFiles(cause)) return outOfFiles(cause);
+  const message = `the process that makes its image could not be started: ${cause.message}`;
+  return new CodedError('MEMBER_BUSY', { message, cause });
 }
 
 /** Takes it from its file, which is as large as the metadata of a layer and counts to no budget. */

@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Stoppable } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
@@ -34,9 +35,11 @@ export async function openSnapshots(parts: {
   const { config, layers, grants, fileOf, metrics, log } = parts;
   const socket = config['snapshots-socket'];
   if (socket === undefined) return undefined;
+  // The kernel tells what is mounted by paths without links.
+  const [data, source] = [await realpath(config.data), await realpath(config.mount)];
   const snapshots = await Snapshots.open({
-    folder: new SnapshotFolder({ log }, join(config.data, 'snapshots')),
-    mounts: new LayerMounts({ source: config.mount }),
+    folder: new SnapshotFolder({ log }, join(data, 'snapshots')),
+    mounts: new LayerMounts({ source }),
     grants,
     layerOf: (diffId) => {
       const layer = layers.byDiffId(diffId);
