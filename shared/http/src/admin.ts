@@ -8,6 +8,7 @@ import { openFiles, openFilesWarnings } from '@sepia/base/system/open-files';
 import type Koa from 'koa';
 import type { Context } from 'koa';
 import { createApp } from './app.ts';
+import { reserveOf } from './core/descriptor-room.ts';
 import { createGate, demandOwnHost } from './gate.ts';
 import { HttpListener } from './listener.ts';
 import { OPEN_ROUTES } from './open-routes.ts';
@@ -59,9 +60,11 @@ export async function startAdmin(deps: AdminDeps, address: string): Promise<Http
     router.get(path, (ctx) => {
       const why = deps.notReady();
       ctx.status = why === undefined ? 200 : 503;
+      const files = openFiles();
+      const filesWarnings = openFilesWarnings(files, reserveOf(files?.limit ?? 0));
       const lines =
         why === undefined
-          ? [...(deps.warnings?.() ?? []), ...(deps.clock?.warnings ?? []), ...openFilesWarnings(openFiles())]
+          ? [...(deps.warnings?.() ?? []), ...(deps.clock?.warnings ?? []), ...filesWarnings]
           : [];
       ctx.body = [why ?? 'ok', ...lines.map((line) => `warning: ${line}`), ''].join('\n');
     });

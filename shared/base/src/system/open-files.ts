@@ -57,8 +57,9 @@ export function openFiles(): OpenFiles | undefined {
   }
 }
 
-/** Lines for `/readyz`: without a descriptor nobody is answered, and nothing is read. */
-export function openFilesWarnings(files: OpenFiles | undefined): string[] {
-  if (files === undefined || files.open < files.limit * MOST_SHARE) return [];
+/** Lines for `/readyz`: without a descriptor nobody is answered, and nothing is read. `reserve`: so many are not given to clients. */
+export function openFilesWarnings(files: OpenFiles | undefined, reserve = 0): string[] {
+  if (files === undefined) return [];
+  if (files.open < Math.min(files.limit * MOST_SHARE, files.limit - reserve)) return [];
   return [`open files: ${files.open} of ${files.limit} are open; ${RAISE_LIMIT}`];
 }

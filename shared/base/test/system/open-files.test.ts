@@ -46,6 +46,9 @@ t.test('who comes near the limit of open files is told how many there are', asyn
   t.same(openFilesWarnings({ open: 79, limit: 100 }), []);
   t.same(openFilesWarnings(undefined), []);
   t.match(openFilesWarnings({ open: 80, limit: 100 }), [/^open files: 80 of 100 are open; raise the limit/]);
+  // Of a small limit clients get less than that.
+  t.same(openFilesWarnings({ open: 23, limit: 40 }, 16), []);
+  t.match(openFilesWarnings({ open: 24, limit: 40 }, 16), [/^open files: 24 of 40 are open/]);
 });
 
 t.test('the limit is that of the process, and what it opens counts', async (t) => {

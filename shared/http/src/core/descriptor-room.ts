@@ -51,6 +51,7 @@ export class DescriptorRoom {
   }
 }
 
-function reserveOf(limit: number): number {
+/** Descriptors that clients do not get. */
+export function reserveOf(limit: number): number {
   return Math.min(RESERVE.most, Math.max(RESERVE.least, Math.floor(limit * RESERVE.share)));
 }
