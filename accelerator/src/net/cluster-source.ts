@@ -2,7 +2,7 @@ import { type Digest, Digester, digestAlgorithm, digestOf, isDigest } from '@sep
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { ImageSource } from '@sepia/lazy/convert/ends';
-import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, parseManifest } from '@sepia/oci/manifest';
+import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, parseServedManifest } from '@sepia/oci/manifest';
 import { BLOB_MS, BODY_MS } from '../deadlines.ts';
 import { type Proxies, upstreamHeader } from './proxies.ts';
 
@@ -35,7 +35,7 @@ export function clusterSource(proxies: Proxies, { upstream, repository }: Reposi
       const digest = isDigest(reference) ? digestOf(bytes, digestAlgorithm(reference)) : digestOf(bytes);
       if (isDigest(reference) && digest !== reference)
         throw new CodedError('DIGEST_MISMATCH', { detail: { expected: reference, found: digest } });
-      return { bytes, digest, mediaType: parseManifest(bytes, type).mediaType };
+      return { bytes, digest, mediaType: parseServedManifest(bytes, type).mediaType };
     },
     blob: async (blob, take, signal) => await readBlob(proxies, { upstream, repository }, blob, take, signal),
     has: async (digest, signal) => await hasBlob(proxies, { upstream, repository }, digest, signal),

@@ -14,7 +14,7 @@ import { FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
 import { candidatesOf } from '@sepia/cluster/ring';
 import type { ManifestAnswer } from '@sepia/face/manifest-answer';
 import type { InternalClient, InternalResponse } from '@sepia/http/client';
-import { MAX_MANIFEST_BYTES, parseManifest } from '@sepia/oci/manifest';
+import { MAX_MANIFEST_BYTES, parseServedManifest } from '@sepia/oci/manifest';
 import { type Reference, referenceText } from '@sepia/oci/route';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
@@ -296,7 +296,7 @@ export class Manifests {
     const { proofs } = this.#deps;
     proofs.note({ ...target, digest }, true, lookUp);
     try {
-      for (const one of parseManifest(bytes, mediaType).descriptors)
+      for (const one of parseServedManifest(bytes, mediaType).descriptors)
         proofs.note({ ...target, digest: one.digest }, true, lookUp);
     } catch (error) {
       throwIfBug(error);
@@ -306,7 +306,7 @@ export class Manifests {
 
   #note(target: ResolvedName, bytes: Uint8Array, mediaType: string): void {
     try {
-      for (const { digest, sizeBytes, mediaType: type, foreign } of parseManifest(bytes, mediaType)
+      for (const { digest, sizeBytes, mediaType: type, foreign } of parseServedManifest(bytes, mediaType)
         .descriptors) {
         if (!foreign)
           this.#deps.hints.note(target.upstream, target.repository, digest, { sizeBytes, mediaType: type });

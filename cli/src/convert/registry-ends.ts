@@ -1,5 +1,5 @@
 import type { ImageSource, ImageTarget } from '@sepia/lazy/convert/ends';
-import { parseManifest } from '@sepia/oci/manifest';
+import { parseServedManifest } from '@sepia/oci/manifest';
 import type { RegistryClient } from '../registry/registry-client.ts';
 
 /** A repository of a registry as the source of a conversion. */
@@ -7,7 +7,7 @@ export function registrySource(client: RegistryClient, repository: string): Imag
   return {
     manifest: async (reference, signal) => {
       const { bytes, digest, mediaType } = await client.pullManifest(repository, reference, signal);
-      return { bytes, digest, mediaType: parseManifest(bytes, mediaType).mediaType };
+      return { bytes, digest, mediaType: parseServedManifest(bytes, mediaType).mediaType };
     },
     blob: async (blob, take, signal) => await client.pullBlob(repository, blob, take, signal),
   };

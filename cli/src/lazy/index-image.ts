@@ -8,7 +8,7 @@ import { layerTree } from '@sepia/lazy/erofs/layer-tree';
 import { readIndexHead } from '@sepia/lazy/index/layer-index';
 import { assertLayer, LayerIndexer, type MadeIndex } from '@sepia/lazy/index/layer-indexer';
 import { textOf } from '@sepia/lazy/tar/byte-string';
-import { isIndexType, parseManifest } from '@sepia/oci/manifest';
+import { isIndexType, parseServedManifest } from '@sepia/oci/manifest';
 import { resolveImage } from '../registry/pull-image.ts';
 import type { PulledManifest, RegistryClient } from '../registry/registry-client.ts';
 import { saveIndex } from './layer-file.ts';
@@ -38,7 +38,7 @@ export async function indexImage(
 ): Promise<void> {
   const { manifests } = await resolveImage(client, image.repository, image.reference);
   for (const manifest of manifests) {
-    if (isIndexType(parseManifest(manifest.bytes, manifest.mediaType).mediaType)) continue;
+    if (isIndexType(parseServedManifest(manifest.bytes, manifest.mediaType).mediaType)) continue;
     const layers = await layersOf(client, image.repository, manifest);
     const made: MadeIndex[] = [];
     for (const layer of layers)

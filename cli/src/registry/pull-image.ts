@@ -1,6 +1,7 @@
 import { fewAtOnce } from '@sepia/base/async/few-at-once';
+import { isCoded } from '@sepia/base/errors';
 import type { Descriptor } from '@sepia/oci/manifest';
-import { isIndexType, parseManifest } from '@sepia/oci/manifest';
+import { isIndexType, isKnownType, parseServedManifest } from '@sepia/oci/manifest';
 import type { PulledManifest, RegistryClient } from './registry-client.ts';
 
 /** Blobs fetched at once, as containerd does. */
@@ -34,12 +35,21 @@ export async function resolveImage(
     seen.add(wanted);
     const manifest = await client.pullManifest(repository, wanted, signal);
     manifests.push(manifest);
-    const parsed = parseManifest(manifest.bytes, manifest.mediaType);
+    const parsed = parseServedManifest(manifest.bytes, manifest.mediaType);
     for (const one of parsed.descriptors)
       if (one.kind !== 'child' && !one.foreign) blobs.set(one.digest, one);
     if (!isIndexType(parsed.mediaType) || depth >= MAX_DEPTH) return;
     const children = parsed.descriptors.filter((one) => one.kind === 'child');
-    for (const child of ofThisPlatform(manifest.bytes, children)) await visit(child.digest, depth + 1);
+    for (const child of ofThisPlatform(manifest.bytes, children)) await visitChild(child, depth + 1);
+  };
+  /** What an index names by a type that nobody knows may be a blob. */
+  const visitChild = async (child: Descriptor, depth: number): Promise<void> => {
+    try {
+      await visit(child.digest, depth);
+    } catch (error) {
+      if (!isCoded(error, 'MANIFEST_UNKNOWN') || isKnownType(child.mediaType)) throw error;
+      blobs.set(child.digest, child);
+    }
   };
   await visit(reference, 0);
   return { manifests, blobs: [...blobs.values()] };

@@ -3,7 +3,7 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import { parseRepositoryName, parseTag, type RepositoryName } from '@sepia/base/names/repository';
-import { type Descriptor, parseManifest } from '@sepia/oci/manifest';
+import { type Descriptor, isKnownType, parseServedManifest } from '@sepia/oci/manifest';
 import type { StoredManifest } from '../manifests/manifest-cache.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { Tags } from '../records/tags.ts';
@@ -145,11 +145,11 @@ export class ImageCopy {
   }
 
   async #parts(name: CopyName, to: RepositoryName, manifest: StoredManifest, depth: number): Promise<void> {
-    const { descriptors } = parseManifest(manifest.bytes, manifest.mediaType);
+    const { descriptors } = parseServedManifest(manifest.bytes, manifest.mediaType);
     const blobs = new Map<Digest, Descriptor>();
     for (const one of descriptors) {
-      if (one.kind === 'child') await this.#tree(name, to, one.digest, undefined, depth + 1);
-      else if (!one.foreign) blobs.set(one.digest, one);
+      if (one.kind === 'child' && (await this.#child(name, to, one, depth + 1))) continue;
+      if (!one.foreign) blobs.set(one.digest, one);
     }
     const failed = new AbortController();
     const signal = AbortSignal.any([this.#signal, failed.signal]);
@@ -169,6 +169,19 @@ export class ImageCopy {
     );
     const bad = sent.find((one) => one.status === 'rejected');
     if (bad !== undefined) throw failed.signal.aborted ? failed.signal.reason : bad.reason;
+  }
+
+  /** False for what an index names by a type that nobody knows, and that is a blob. */
+  async #child(name: CopyName, to: RepositoryName, one: Descriptor, depth: number): Promise<boolean> {
+    try {
+      await this.#tree(name, to, one.digest, undefined, depth);
+      return true;
+    } catch (error) {
+      throwIfBug(error);
+      const isNone = isCoded(error, 'MANIFEST_UNKNOWN') && error.detail['reference'] === one.digest;
+      if (!isNone || isKnownType(one.mediaType)) throw error;
+      return false;
+    }
   }
 
   async #blob(name: CopyName, to: RepositoryName, one: Descriptor, signal: AbortSignal): Promise<void> {

@@ -126,6 +126,25 @@ t.test('the cache of a build, an index of blobs, goes over like an image', async
   onlyOnce(t, target);
 });
 
+t.test('an index goes over whatever types it gives to its blobs and images', async (t) => {
+  const { target, c } = await setUp(t, { tags: ['odd'] });
+  const part = randomBytes(40_000);
+  const { digest, size } = await pushImage(c, 'team/app', undefined, [randomBytes(50_000)]);
+  const manifests = [
+    { ...(await pushBlob(c, 'team/app', part)), mediaType: 'application/vnd.example.part' },
+    { digest, size },
+  ];
+  const index = await pushManifest(c, 'team/app', 'odd', {
+    schemaVersion: 2,
+    mediaType: OCI_INDEX,
+    manifests,
+  });
+  await until(() => target.manifests.get('team/app:odd') === index.digest, 'the tag is there');
+  t.ok(target.blobs.get(`team/app@${digestOf(part)}`)?.equals(part), 'the blob');
+  t.equal(target.manifests.get(`team/app@${digest}`), digest, 'the image');
+  onlyOnce(t, target);
+});
+
 t.test('an index with its children goes over once, mounts are used, names are rewritten', async (t) => {
   const rewrite = { 'strip-prefix': 'team', 'add-prefix': 'mirror/eu' };
   const { target, c } = await setUp(t, { rewrite, tags: ['v*'] });

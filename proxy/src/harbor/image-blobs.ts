@@ -7,7 +7,7 @@ import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import { isDefinite } from '@sepia/cluster/core/answers';
 import { readLimited } from '@sepia/http/client';
-import { isIndexType, MAX_MANIFEST_BYTES, parseManifest } from '@sepia/oci/manifest';
+import { isIndexType, isKnownType, MAX_MANIFEST_BYTES, parseServedManifest } from '@sepia/oci/manifest';
 import { type Reference, referenceText } from '@sepia/oci/route';
 import { whileAlive } from '../bodies/blob-source.ts';
 import { headerOf, type Origins } from '../cluster/origins.ts';
@@ -52,22 +52,29 @@ export async function readImage(
     );
     if (seen.has(digest)) return digest;
     seen.add(digest);
-    const parsed = parseManifest(bytes, mediaType);
+    const parsed = parseServedManifest(bytes, mediaType);
     for (const one of parsed.descriptors)
       if (one.kind !== 'child' && !one.foreign) blobs.set(one.digest, one.sizeBytes);
     if (!isIndexType(parsed.mediaType)) return digest;
-    const children = parsed.descriptors.filter(({ kind }) => kind === 'child').map((one) => one.digest);
+    const children = new Map(
+      parsed.descriptors.filter(({ kind }) => kind === 'child').map((one) => [one.digest, one]),
+    );
     let found = 0;
-    for (const child of new Set(children)) {
+    for (const child of children.values()) {
       try {
-        await visit({ kind: 'digest', digest: child }, depth + 1);
+        await visit({ kind: 'digest', digest: child.digest }, depth + 1);
         found += 1;
       } catch (error) {
         if (!isCoded(error, 'MANIFEST_UNKNOWN')) throw error;
-        absent.push(child);
+        if (isKnownType(child.mediaType)) absent.push(child.digest);
+        else {
+          // An index may name blobs by types that nobody knows.
+          blobs.set(child.digest, child.sizeBytes);
+          found += 1;
+        }
       }
     }
-    if (children.length > 0 && found === 0)
+    if (children.size > 0 && found === 0)
       throw new CodedError('MANIFEST_UNKNOWN', {
         message: 'the registry has none of the images that the index names',
       });

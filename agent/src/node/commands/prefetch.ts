@@ -7,7 +7,7 @@ import type { BlobName } from '@sepia/base/names/blob-name';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import type { PrefetchDetail } from '@sepia/cluster/api/commands';
-import { isIndexType, parseManifest } from '@sepia/oci/manifest';
+import { type Descriptor, isIndexType, isKnownType, parseServedManifest } from '@sepia/oci/manifest';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { BlobTable } from '../../blobs/blob-table.ts';
 import { PREFETCH_RETRY_MS, PROGRESS_EVERY_MS } from '../../deadlines.ts';
@@ -94,20 +94,30 @@ async function collect(
     const reference = { kind: 'digest', digest } as const;
     const manifest = await patiently(async () => await deps.manifests.get(target, reference, signal), signal);
     const { bytes } = manifest;
-    const parsed = parseManifest(bytes, manifest.mediaType);
+    const parsed = parseServedManifest(bytes, manifest.mediaType);
     for (const { kind, foreign, digest: named, sizeBytes } of parsed.descriptors)
       if (kind !== 'child' && !foreign) sizes.set(named, sizeBytes);
     const config = parsed.descriptors.find(({ kind }) => kind === 'config');
     if (isOwn && config !== undefined)
       images.push({ manifest, config: { ...target, digest: config.digest } });
     if (!isIndexType(parsed.mediaType)) return;
-    const children = parsed.descriptors.filter(({ kind }) => kind === 'child').map((one) => one.digest);
     // An index may name 20,000.
-    const isChild = new Set<string>(children);
-    const platforms = platformsOf(bytes).filter(({ digest: named }) => isChild.has(named));
+    const children = new Map<string, Descriptor>(
+      parsed.descriptors.filter(({ kind }) => kind === 'child').map((one) => [one.digest, one]),
+    );
+    const platforms = platformsOf(bytes).filter(({ digest: named }) => children.has(named));
     const own = ownChildren(platforms, deps.architecture);
-    for (const child of everything ? children : own)
-      await visit(child as Digest, depth + 1, isOwn && own.includes(child));
+    for (const child of everything ? [...children.keys()] : own)
+      await visitChild(children.get(child)!, depth + 1, isOwn && own.includes(child));
+  };
+  /** What an index names by a type that nobody knows may be a blob. */
+  const visitChild = async (child: Descriptor, depth: number, isOwn: boolean): Promise<void> => {
+    try {
+      await visit(child.digest, depth, isOwn);
+    } catch (error) {
+      if (!isCoded(error, 'MANIFEST_UNKNOWN') || isKnownType(child.mediaType)) throw error;
+      sizes.set(child.digest, child.sizeBytes);
+    }
   };
   await visit(top, 1, true);
   return images;

@@ -1,0 +1,37 @@
+import { digestOf } from '@sepia/base/digest';
+import { DOCKER_MANIFEST, OCI_INDEX } from '@sepia/oci/manifest';
+import { Constellation } from '@sepia/test-support/cluster/constellation';
+import { FakeUpstream, makeImage } from '@sepia/test-support/upstream/fake-upstream';
+import { jobBody, runJob } from '@sepia/test-support/upstream/harbor-calls';
+import t from 'tap';
+
+t.test('an index is walked whatever type it is served under, and whatever types it names', async (t) => {
+  const harbor = await FakeUpstream.start();
+  t.teardown(() => harbor.stop());
+  await using cluster = await Constellation.start(t.testdir(), {
+    agents: 1,
+    trackers: 1,
+    upstreams: [{ name: 'harbor', url: harbor.url, mode: 'pull-through', hosts: ['harbor.test'] }],
+    proxy: { harbor: { 'driver-auth': { mode: 'none' } } },
+  });
+  const image = makeImage({ layers: [300 * 1024], seed: 'odd' });
+  harbor.push('library/app', image);
+  const part = Buffer.alloc(400 * 1024, 'part');
+  const manifests = [
+    {
+      mediaType: 'application/vnd.example.part',
+      digest: harbor.addBlob('library/app', part),
+      size: part.length,
+    },
+    { digest: image.manifest.digest, size: image.manifest.bytes.length },
+  ];
+  const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: OCI_INDEX, manifests }));
+  harbor.addManifest('library/app', { digest: digestOf(bytes), mediaType: DOCKER_MANIFEST, bytes }, 'odd');
+  const body = jobBody('harbor.test', 'library/app', 'odd', 'all_peers');
+  const job = await runJob(() => cluster.proxyUrls[0]!, body);
+  t.equal(job.state, 'SUCCESS', job.error);
+  for (const digest of [digestOf(part), ...image.blobs.keys()]) {
+    const fetched = harbor.requests('blob', 'GET').filter(({ path }) => path.endsWith(digest));
+    t.equal(fetched.length, 1, digest);
+  }
+});
