@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream';
-import { CodedError, systemCode } from '@sepia/base/errors';
+import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import { isOutOfFiles, outOfFiles } from '@sepia/base/system/open-files';
@@ -98,6 +98,11 @@ export async function exchangeSmall(
 /** A gateway did not reach whom it stands before, and does not say for how long. */
 function isHiccup(answer: Answer): boolean {
   return [502, 503, 504].includes(answer.status) && header(answer, 'retry-after') === undefined;
+}
+
+/** True for the failure of a body whose connection the other side ended. */
+export function isCutUnderUs(error: unknown): boolean {
+  return isCoded(error, 'BACKEND_DOWN') && CLOSED_UNDER_US.has(String(error.detail['reason']));
 }
 
 function isGivenUp({ unwanted }: ExchangeDeps, thrown: unknown): boolean {

@@ -18,7 +18,7 @@ import type { ProxyEnvironment } from './core/proxy-choice.ts';
 import type { Identity } from './credentials/open.ts';
 import type { Credentials } from './credentials/source.ts';
 import { NO_HEAD_MS } from './deadlines/upstreams.ts';
-import { type Answer, discard, down, header } from './exchange.ts';
+import { type Answer, discard, down, header, isCutUnderUs } from './exchange.ts';
 import { NO_HEAD } from './failure.ts';
 import { checkDigest, checkManifest, manifestBytes } from './manifest-check.ts';
 import {
@@ -152,6 +152,14 @@ export class UpstreamClient {
     query: ManifestQuery & { readonly ifDigest?: Digest | undefined },
     signal: AbortSignal,
   ): Promise<UpstreamManifest | undefined> {
+    return await this.#manifest(query, signal, true);
+  }
+
+  async #manifest(
+    query: ManifestQuery & { readonly ifDigest?: Digest | undefined },
+    signal: AbortSignal,
+    mayRepeat: boolean,
+  ): Promise<UpstreamManifest | undefined> {
     const condition: Record<string, string> =
       query.ifDigest === undefined ? {} : { 'if-none-match': `"${query.ifDigest}"` };
     const answer = await this.#transport.read(
@@ -162,7 +170,14 @@ export class UpstreamClient {
       discard(answer);
       return undefined;
     }
-    const sent = await this.#readBody(answer, MAX_MANIFEST_BYTES, signal, answer.body);
+    let sent: Buffer;
+    try {
+      sent = await this.#readBody(answer, MAX_MANIFEST_BYTES, signal, answer.body);
+    } catch (error) {
+      if (!mayRepeat || !isCutUnderUs(error)) throw error;
+      // A blob is gone on with where it was cut; of a body as small as this all is asked for again, once.
+      return await this.#manifest(query, signal, false);
+    }
     const bytes = await manifestBytes(query, answer, sent);
     return { ...checkManifest(this.#name, query, answer, bytes), headers: answer.headers };
   }

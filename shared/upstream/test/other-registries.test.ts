@@ -70,6 +70,18 @@ t.test('referrers: a further page that is refused, or is none, is no end of the 
   }
 });
 
+t.test('a manifest whose connection ends in its middle is asked for once more', async (t) => {
+  let cuts = 1;
+  const url = await registry(t, (_req, res) => {
+    res.writeHead(200, { 'content-type': OCI_MANIFEST, 'content-length': MANIFEST.length });
+    if (cuts-- > 0) return void res.write(MANIFEST.subarray(0, 9), () => res.destroy());
+    return res.end(MANIFEST);
+  });
+  t.equal((await clientOf(t, url).getManifest(V1, soon())).digest, DIGEST);
+  cuts = 2;
+  await failure(clientOf(t, url).getManifest(V1, soon()), 'BACKEND_DOWN');
+});
+
 t.test('the next page of tags is found in whatever form a link may have', async (t) => {
   const page = '/v2/x/tags/list?last=a&n=1';
   for (const link of [
