@@ -1,5 +1,5 @@
 import type { Digest } from '@sepia/base/digest';
-import { isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { isKnownType, type ParsedManifest, parseServedManifest } from '@sepia/oci/manifest';
 import type { GcNames } from './mark.ts';
 
@@ -22,7 +22,7 @@ function parsedOf(bytes: Uint8Array, mediaType: string): ParsedManifest | undefi
   try {
     return parseServedManifest(bytes, mediaType);
   } catch (error) {
-    if (!isCoded(error)) throw error;
+    throwIfBug(error);
     return undefined;
   }
 }
