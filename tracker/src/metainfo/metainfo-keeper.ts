@@ -102,7 +102,10 @@ export class MetainfoKeeper {
     });
   }
 
-  /** Waits until there is more than `etag` says, at most `waitMs`. Undefined when there was nothing new. */
+  /**
+   * Waits until there is more than `etag` says, at most `waitMs`; where many wait, also until news may be told again. Undefined when
+   * there was nothing new.
+   */
   async wait(
     name: BlobName,
     etag: string,
@@ -111,9 +114,31 @@ export class MetainfoKeeper {
   ): Promise<Metainfo | undefined> {
     const entry = await this.#get(name, WATCHING);
     this.#followed.asked(entry, false, this.#deps.nowMs());
-    if (entry.metainfo.etag !== etag) return entry.metainfo;
-    const waiters = this.#waitersOf(entry);
+    const askedMs = performance.now();
+    const gapMs = this.#followed.newsGapMs(entry);
     const done = this.#followed.wait(entry);
+    try {
+      for (
+        let leftMs = waitMs;
+        leftMs > 0 && !signal.aborted;
+        leftMs = waitMs - (performance.now() - askedMs)
+      ) {
+        const isNew = entry.metainfo.etag !== etag;
+        const heldMs =
+          isNew && this.#followed.newsGapMs(entry) > 0 ? gapMs - (performance.now() - askedMs) : 0;
+        if (entry.failed !== undefined || (isNew && heldMs <= 0)) break;
+        await this.#news(entry, isNew ? Math.min(heldMs, leftMs) : leftMs, signal);
+      }
+    } finally {
+      done();
+    }
+    if (entry.failed !== undefined) throw entry.failed;
+    return entry.metainfo.etag === etag ? undefined : entry.metainfo;
+  }
+
+  /** Resolves when something changed of it, or `waitMs` later. */
+  async #news(entry: Entry, waitMs: number, signal: AbortSignal): Promise<void> {
+    const waiters = this.#waitersOf(entry);
     const late = new AbortController();
     let wake = (): void => undefined;
     const news = new Promise<void>((resolve) => {
@@ -125,10 +150,7 @@ export class MetainfoKeeper {
     } finally {
       late.abort();
       waiters.delete(wake);
-      done();
     }
-    if (entry.failed !== undefined) throw entry.failed;
-    return entry.metainfo.etag === etag ? undefined : entry.metainfo;
   }
 
   /** All blobs followed now, for people who look. */

@@ -133,6 +133,21 @@ t.test('news of the leader wakes who waits, and its end is told', async (t) => {
   t.equal((await keeper.wait(NAME, etag, 60_000, SIGNAL))?.state, 'final', 'there is more already');
 });
 
+t.test('where many wait, pieces are told to few at once and the end to all', async (t) => {
+  const { keeper, origins } = keeperOf(t);
+  const { etag } = (await keeper.get(NAME, { all: true })).metainfo;
+  const waits = Array.from({ length: 600 }, () => keeper.wait(NAME, etag, 60_000, SIGNAL));
+  let told = 0;
+  for (const wait of waits) void wait.then(() => (told += 1));
+  origins.tell('a', open(1));
+  t.equal((await waits[0])?.knownCount, 1, 'the first of them is told at once');
+  t.ok(told < 600, 'the others are told later');
+  origins.tell('a', final());
+  t.equal((await waits.at(-1))?.state, 'final');
+  const soon = Array.from({ length: 600 }, () => keeper.wait(NAME, etag, 5, SIGNAL));
+  t.ok((await Promise.all(soon)).every((news) => news?.state === 'final'));
+});
+
 t.test('when a leader dies the next adopts what is known', async (t) => {
   const { keeper, origins } = keeperOf(t);
   const { metainfo } = await keeper.get(NAME, { all: true });

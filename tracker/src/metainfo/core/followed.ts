@@ -4,6 +4,7 @@ import { LinkLedger, type LookUp } from '@sepia/cluster/core/link-ledger';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { HASH_BYTES } from '@sepia/metainfo/tree';
 import { ORPHAN_MS, RANGES_IDLE_MS } from '../../deadlines.ts';
+import { newsGapMs } from '../../swarms/core/pace.ts';
 
 const MAX_LINKS = 100_000;
 /** Cost of a blob beside its hashes, in bytes. A round guess. */
@@ -155,6 +156,13 @@ export class Followed {
     return () => {
       state.waiting -= 1;
     };
+  }
+
+  /** How long after they were asked for its news are told, ms. Its end, and what is read of a blob that is not fetched whole, is told at once. */
+  newsGapMs(entry: Entry): number {
+    const state = entry as State;
+    const isUrgent = !state.wantsAll || state.metainfo.state === 'final' || state.failed !== undefined;
+    return isUrgent ? 0 : newsGapMs(state.waiting);
   }
 
   /** What who follows it does next. `leave`: it is whole, or ranges of it were read and nobody asks any more; then it is forgotten. */

@@ -1,5 +1,5 @@
 import { MAX_LEASE_MS } from '@sepia/cluster/api/lease';
-import { MIN_REJOIN_MS, MIN_WATCHED_MS } from '../../deadlines.ts';
+import { MIN_REJOIN_MS, MIN_WATCHED_MS, MOST_NEWS_GAP_MS } from '../../deadlines.ts';
 
 /** Heartbeats that a tracker is sent in one second, all nodes together: a small part of what one core answers. */
 const HEARTBEATS_PER_SECOND = 500;
@@ -7,6 +7,10 @@ const HEARTBEATS_PER_SECOND = 500;
 const WATCHED_PER_SECOND = 500;
 /** Joins that one core bears beside them. */
 const JOINS_PER_SECOND = 1_000;
+/** Answers with news of open blobs, to all who wait for one of them. */
+const NEWS_PER_SECOND = 500;
+/** So few are told of each piece at once. */
+const FEW_WAITING = 32;
 /** A lease lasts as long as this many heartbeats. */
 const LEASE_HEARTBEATS = 2.5;
 
@@ -38,4 +42,12 @@ export function leaseMsOf(askedMs: number, pace: Pace): number {
 /** How long a node that lacks pieces waits before it joins again, with so many that download the same. */
 export function rejoinMs(leechers: number): number {
   return Math.max(MIN_REJOIN_MS, (leechers * 1_000) / JOINS_PER_SECOND);
+}
+
+/**
+ * News of an open blob are told no sooner than so long after they were asked for, ms, with so many others that wait for them: each
+ * piece told to each of many at once would take all of a tracker.
+ */
+export function newsGapMs(waiting: number): number {
+  return Math.min(MOST_NEWS_GAP_MS, (Math.max(0, waiting - FEW_WAITING) * 1_000) / NEWS_PER_SECOND);
 }

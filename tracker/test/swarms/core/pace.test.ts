@@ -2,7 +2,7 @@ import { MAX_LEASE_MS } from '@sepia/cluster/api/lease';
 import { MAX_NONCES, NONCE_KEEP_MS } from '@sepia/http/sign';
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
-import { leaseMsOf, paceOf, rejoinMs } from '../../../src/swarms/core/pace.ts';
+import { leaseMsOf, newsGapMs, paceOf, rejoinMs } from '../../../src/swarms/core/pace.ts';
 import { MAX_NODES, SwarmTable } from '../../../src/swarms/core/swarm-table.ts';
 
 /** Nonces are forgotten by buckets of 10 s: a full one may stay this much longer. */
@@ -70,3 +70,19 @@ t.test('a node that heeds what it is told never lapses, as a cluster grows and s
   );
   t.pass('held');
 });
+
+t.test(
+  'a few are told of each piece at once, many so seldom that a tracker has time for the rest',
+  async (t) => {
+    t.equal(newsGapMs(0), 0);
+    t.equal(newsGapMs(32), 0);
+    t.equal(newsGapMs(282), 500);
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 33, max: 532 }),
+        (waiting) => (waiting - 32) / newsGapMs(waiting) <= 0.51,
+      ),
+    );
+    t.equal(newsGapMs(MAX_NODES), 1_000, 'no agent doubts that we are there');
+  },
+);
