@@ -7,6 +7,8 @@ import { imageOf } from '@sepia/lazy/erofs/image-part';
 import { unpackedTree } from '@sepia/lazy/erofs/layer-tree';
 import { readIndexHead } from '@sepia/lazy/index/layer-index';
 import { LayerIndexer } from '@sepia/lazy/index/layer-indexer';
+import type { ByteString } from '@sepia/lazy/tar/byte-string';
+import { cleanPath } from '@sepia/lazy/tar/tar-entry';
 import { Unpacker, unpackProgram } from '@sepia/test-support/clients/unpack/unpack';
 import { fc } from '@sepia/test-support/property';
 import { SEED } from '@sepia/test-support/seeded';
@@ -108,7 +110,7 @@ function withTargets(parts: readonly TarPart[]): TarPart[] {
       .findLast(({ typeFlag, name }) => typeFlag === '0' && !name.includes('.wh.'));
     if (one.typeFlag !== '1' || file === undefined) return one;
     const { payload: _none, ...rest } = file;
-    return { ...rest, name: one.name, typeFlag: '1', linkName: file.name };
+    return { ...rest, name: one.name, typeFlag: '1', linkName: cleanPath(file.name as ByteString) };
   });
 }
 
