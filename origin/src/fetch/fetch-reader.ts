@@ -1,5 +1,6 @@
 import { CodedError } from '@sepia/base/errors';
 import type { ReadableBlob } from '@sepia/http/bodies/readable-blob';
+import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { PartialBlob } from '@sepia/store/partial-blob';
 import type { FetchPlan } from './core/fetch-plan.ts';
 import type { FetchView } from './fetch-parts.ts';
@@ -60,8 +61,9 @@ interface ReaderHooks {
 }
 
 /**
- * One reader's view of a fetch. `partial` is retained for it. What it reads is of one attempt: when that is
- * dropped, it fails with `STALE_ATTEMPT`, as its client holds bytes that may be wrong.
+ * One reader's view of a fetch. `partial` is retained for it. A piece is read as soon as it is whole, from memory until it is on
+ * disk. What is read is of one attempt: when that is dropped, it fails with `STALE_ATTEMPT`, as its client holds bytes that may be
+ * wrong.
  */
 function openFetch(fetch: FetchView, partial: PartialBlob, hooks: ReaderHooks): OpenFetch {
   const { digest } = fetch.name;
@@ -72,6 +74,14 @@ function openFetch(fetch: FetchView, partial: PartialBlob, hooks: ReaderHooks): 
     if (fetch.error !== undefined) throw fetch.error;
     if (partial.metainfo !== metainfo) throw new CodedError('STALE_ATTEMPT', { detail: { digest } });
   };
+  /** `read` begins while the piece is there: one that could not be written is waited for once more. */
+  const whenReadable = async <T>(index: number, signal: AbortSignal, read: () => Promise<T>): Promise<T> => {
+    for (;;) {
+      check();
+      if (partial.isReadable(index)) return await read();
+      await fetch.changed(signal);
+    }
+  };
   return {
     digest,
     sizeBytes: partial.sizeBytes,
@@ -79,18 +89,12 @@ function openFetch(fetch: FetchView, partial: PartialBlob, hooks: ReaderHooks): 
       return fetch.state === 'final';
     },
     provesWhole: true,
-    has: (index) => partial.have.has(index),
-    leaves: async (index, signal) => {
-      check();
-      while (!partial.have.has(index)) {
-        await fetch.changed(signal);
-        check();
-      }
-      return await partial.leaves(index);
-    },
-    read: async (offset, into) => {
-      check();
-      await partial.read(offset, into);
+    has: (index) => partial.isReadable(index),
+    leaves: async (index, signal) =>
+      await whenReadable(index, signal, async () => await partial.leaves(index)),
+    read: async (offset, into, signal) => {
+      const read = async (): Promise<void> => await partial.read(offset, into);
+      await whenReadable(Math.floor(offset / PIECE_BYTES), signal, read);
     },
     // Damaged between the write and this read: the body is cut, and the blob mended when it is stored.
     mend: (index) => Promise.reject(new CodedError('DISK_CORRUPT', { detail: { digest, piece: index } })),

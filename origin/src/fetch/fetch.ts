@@ -46,6 +46,8 @@ export class Fetch {
   #connections = new AbortController();
   #lastError: CodedError | undefined;
   #partial: PartialBlob | undefined;
+  /** Ends the news of pieces that can be read. */
+  #deaf: () => void = () => undefined;
   #plan: FetchPlan | undefined;
   #tail: PieceTail | undefined;
   readonly #waitedFor = new WaitedFor();
@@ -175,6 +177,7 @@ export class Fetch {
       throw this.error;
     }
     this.#partial = partial;
+    this.#deaf = partial.onReadable(() => this.#course.tell());
     if (this.#wantAll) this.#deps.room.require(missingBytes(partial));
     this.#plan = new FetchPlan(sizeBytes, { wantAll: this.#wantAll, have: partial.have.clone() });
   }
@@ -385,6 +388,7 @@ export class Fetch {
   #end(error?: CodedError): void {
     if (!this.#course.end(error)) return;
     clearInterval(this.#ticker);
+    this.#deaf();
     this.#deps.events.ended(this);
     if (this.#partial !== undefined) letGo(this.#partial, error, this.#deps.log);
   }
