@@ -1,5 +1,6 @@
 import { giveBack, giveBackRead } from '@sepia/base/chunk';
 import { CodedError } from '@sepia/base/errors';
+import { readElsewhere } from '@sepia/base/failure';
 
 /** Bytes of a blob on their way from one member: exactly the range that was asked for, or an error. */
 export interface RangeBody extends AsyncIterable<Uint8Array> {
@@ -14,6 +15,26 @@ export function answeredRange(body: AsyncIterable<Uint8Array> & { destroy(): voi
     [Symbol.asyncIterator]: () => body[Symbol.asyncIterator](),
     destroy: () => body.destroy(),
     giveBack: giveBackRead,
+  };
+}
+
+/** A body whose answer is still to come; `giveUp` ends the question for it. */
+export function comingRange(coming: Promise<RangeBody>, giveUp: () => void): RangeBody {
+  let body: RangeBody | undefined;
+  let chunks: AsyncIterator<Uint8Array> | undefined;
+  const next = async (): Promise<IteratorResult<Uint8Array>> => {
+    body ??= await coming;
+    chunks ??= body[Symbol.asyncIterator]();
+    return await chunks.next();
+  };
+  return {
+    [Symbol.asyncIterator]: () => ({ next }),
+    destroy: () => {
+      if (body !== undefined) return body.destroy();
+      giveUp();
+      readElsewhere(coming.then((one) => one.destroy()));
+    },
+    giveBack: (chunk) => (body?.giveBack === undefined ? giveBack(chunk) : body.giveBack(chunk)),
   };
 }
 

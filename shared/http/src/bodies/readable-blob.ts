@@ -39,8 +39,8 @@ export interface ReadableBlob {
   whenFinal(signal: AbortSignal): Promise<void>;
   /** The whole digest of what was read came out wrong here; only where `provesWhole` is false. */
   onWrongWhole?(): void;
-  /** Tells the fetching side where a reader stands, so that these pieces come first, and its last byte. */
-  openReader(pieceIndex: number, lastByte: number): BlobReader;
+  /** Tells the fetching side where a reader stands, so that these pieces come first, its last byte, and its first if it begins now. */
+  openReader(pieceIndex: number, lastByte: number, firstByte?: number): BlobReader;
 }
 
 /** Where one reader of a blob stands. */

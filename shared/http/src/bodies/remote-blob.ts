@@ -1,11 +1,12 @@
 import { LinkedAbort } from '@sepia/base/async/linked-abort';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded, isUpstreamFailure } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
+import { noteBug, throwIfBug } from '@sepia/base/failure';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import {
   foldLeaves,
   HASH_BYTES,
+  LEAF_BYTES,
   leafCount,
   PIECE_BYTES,
   pieceLeaves,
@@ -13,10 +14,17 @@ import {
 } from '@sepia/metainfo/tree';
 import { POLL_MS, UNREAD_MS } from '../deadlines/bodies.ts';
 import { type Ask, askInTurn } from './ask-in-turn.ts';
-import { FIRST_READ, mayStayOpen, type ReadPace, readPaceAfter, SLOW_READER } from './core/body-windows.ts';
+import {
+  FIRST_READ,
+  leafStart,
+  mayStayOpen,
+  type ReadPace,
+  readPaceAfter,
+  SLOW_READER,
+} from './core/body-windows.ts';
 import { type BlobHolders, SourceOrder } from './core/source-order.ts';
 import { MetainfoFollower, type MetainfoNews } from './metainfo-follower.ts';
-import { openRangeCount, type RangeBody, RangeStream } from './range-stream.ts';
+import { comingRange, openRangeCount, type RangeBody, RangeStream } from './range-stream.ts';
 import type { BlobReader, ReadableBlob } from './readable-blob.ts';
 
 /** Pieces whose leaf hashes are asked for at once: 16 KiB. */
@@ -91,6 +99,8 @@ export class RemoteBlob implements ReadableBlob {
   #endWaitedMs = Number.POSITIVE_INFINITY;
   #heardMs = 0;
   #lastByte: number;
+  /** Where a reader begins of whom nothing was asked yet. */
+  #firstByte: number | undefined;
   #readMs = 0;
   #reading = 0;
   #pace: ReadPace = FIRST_READ;
@@ -207,18 +217,22 @@ export class RemoteBlob implements ReadableBlob {
     this.#options.onWrongWhole?.();
   }
 
-  openReader(_piece: number, lastByte = this.sizeBytes - 1): BlobReader {
-    this.#lastByte = lastByte;
+  openReader(_piece: number, lastByte = this.sizeBytes - 1, firstByte?: number): BlobReader {
+    // Leaves are read whole.
+    this.#lastByte = Math.min(leafStart(lastByte) + LEAF_BYTES, this.sizeBytes) - 1;
+    this.#firstByte = firstByte === undefined ? undefined : leafStart(firstByte);
     return { move: () => undefined, close: () => undefined };
   }
 
   async #leavesFrom(id: string, first: number, signal: AbortSignal): Promise<Uint8Array> {
     const count = Math.min(LEAVES_AHEAD, this.#follower.metainfo.pieceCount - first);
     let told: Uint8Array;
+    this.#beginRange(id, first);
     try {
       told = await this.#source.leaves(id, first, count, signal);
     } catch (error) {
       if (!isCoded(error, 'ROUTE_UNKNOWN')) throw error;
+      this.#stream?.close();
       return await this.#wholePiece(id, first, signal);
     }
     for (let piece = first, at = 0; at < told.length && piece < first + count; piece++) {
@@ -254,6 +268,25 @@ export class RemoteBlob implements ReadableBlob {
     if (!this.#follower.metainfo.matches(piece, foldLeaves(leaves))) throw this.#lied(id, piece);
     this.#piece = { index: piece, bytes };
     return leaves;
+  }
+
+  /** Beside the question for the leaf hashes of its first piece, not behind it; if that fails, it was not asked. */
+  #beginRange(id: string, piece: number): void {
+    const start = this.#firstByte;
+    this.#firstByte = undefined;
+    if (start === undefined || Math.floor(start / PIECE_BYTES) !== piece || this.#stream !== undefined)
+      return;
+    if (!mayStayOpen(this.#pace, openRangeCount())) return;
+    const over = new AbortController();
+    const range = { start, end: this.#lastByte };
+    const coming = this.#source.range(id, range.start, range.end, over.signal);
+    const giveUp = (): void => over.abort(new CodedError('TIMEOUT', { message: `${id} is not waited for` }));
+    const stream = new RangeStream(id, range, comingRange(coming, giveUp));
+    this.#stream = stream;
+    coming.catch((error: unknown) => {
+      noteBug(error);
+      if (this.#reading === 0 && this.#stream === stream) stream.close();
+    });
   }
 
   /** The open range if it is of this member and stands here, else a new one. */

@@ -103,7 +103,7 @@ class Sender {
     }
     for (const part of parts) {
       const { start, end } = part.range;
-      const reader = this.#blob.openReader(Math.floor(start / PIECE_BYTES), end);
+      const reader = this.#blob.openReader(Math.floor(start / PIECE_BYTES), end, start);
       try {
         await this.#sendPart(part, limits, reader);
       } finally {

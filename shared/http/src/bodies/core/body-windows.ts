@@ -28,7 +28,8 @@ export function leafIndex(at: number): number {
   return Math.floor((at % PIECE_BYTES) / LEAF_BYTES);
 }
 
-function leafStart(at: number): number {
+/** First byte of the leaf that byte `at` of a blob lies in. */
+export function leafStart(at: number): number {
   return Math.floor(at / LEAF_BYTES) * LEAF_BYTES;
 }
 
