@@ -1,11 +1,11 @@
 import { SingleFlight } from '@sepia/base/async/single-flight';
-import { type Digest, digestAlgorithm, digestOf } from '@sepia/base/digest';
+import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { type BlobName, linkKey } from '@sepia/base/names/blob-name';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
-import { H_CLASS, H_HOP, H_MEDIA_TYPE } from '@sepia/cluster/api/headers';
+import { H_CLASS, H_MEDIA_TYPE } from '@sepia/cluster/api/headers';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
@@ -33,6 +33,7 @@ import { decideTag, mayAsk, staleAge } from '../upstream/core/tag-policy.ts';
 import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
 import { askLeader } from './ask-leader.ts';
 import { ManifestCache, type StoredManifest } from './manifest-cache.ts';
+import { manifestOfOthers } from './manifest-of-others.ts';
 import {
   descriptorLinks,
   type ManifestPush,
@@ -244,22 +245,24 @@ export class Manifests {
     }
     proofs.noteLink(name, link);
     // What is larger is no manifest, whatever an index calls it.
-    const known = (link?.sizeBytes ?? 0) > MAX_MANIFEST_BYTES ? undefined : link;
+    let isBlob = (link?.sizeBytes ?? 0) > MAX_MANIFEST_BYTES;
+    const known = isBlob ? undefined : link;
     if (known !== undefined) {
       const provenance = (await store.stat(name.digest))?.attrs.provenance ?? [];
       const here = proofs.isProven(name, provenance)
         ? (this.#cache.get(name.digest) ?? (await this.#fromStore(name, known)))
         : undefined;
-      const found = here ?? (await this.#fromOthers(name));
-      if (found !== undefined) return this.#cache.put(found);
+      const found = here ?? (await manifestOfOthers(this.#deps, name));
+      if (found !== undefined && found !== 'blob') return this.#cache.put(found);
+      isBlob = found === 'blob';
     }
+    // Of what was pushed here as a blob no registry is asked: it may not have it yet, or be away.
+    if (isBlob && link?.pushed === true) throw unknownManifest(name);
     if (client === undefined || (link === undefined && (await links.isDeleted(name)))) {
       const late = AbortSignal.timeout(upstreams.firstByteMs + MANIFEST_BODY_MS);
       const back = known && (await manifestFromBackend(this.#deps, name, known, late));
       if (back !== undefined) return this.#cache.put(back);
-      throw new CodedError('MANIFEST_UNKNOWN', {
-        detail: { reference: name.digest, repository: name.repository },
-      });
+      throw unknownManifest(name);
     }
     const key = `${linkKey(name)}\n${whoseLogin(wish.authorization)}`;
     const fetch = async (unwanted: AbortSignal): Promise<ManifestAnswer> => {
@@ -301,40 +304,6 @@ export class Manifests {
     } finally {
       await handle.close();
     }
-  }
-
-  /** From another origin; its bytes are checked here. @throws `QUORUM_LOST` where origins alone keep it and one that could is silent */
-  async #fromOthers(name: BlobName): Promise<StoredManifest | undefined> {
-    const found = await this.#deps.blobs.locateOthers(name);
-    if (found.type === 'undecided' && this.#deps.upstreams.blobs(name.upstream) === undefined) {
-      throw new CodedError('QUORUM_LOST', {
-        message: 'an origin that could hold this manifest does not answer',
-        detail: { digest: name.digest },
-      });
-    }
-    if (found.type !== 'at' || found.state !== 'final') return undefined;
-    const call = {
-      ...to(ORIGIN_BLOBS.blob, name),
-      headers: { [H_HOP]: '1' },
-      headersTimeoutMs: MANIFEST_COPY_MS,
-    };
-    const answer = await this.#deps.members
-      .bytes(found.originIds[0], call, MAX_MANIFEST_BYTES)
-      .catch((error: unknown) => {
-        // It asked the upstream whether this repository has it; a GET says better what is wrong.
-        if (isCoded(error, 'BLOB_UNKNOWN') || isCoded(error, 'MANIFEST_UNKNOWN')) return undefined;
-        if (isCoded(error, 'PEER_HTTP') && error.detail['limitBytes'] !== undefined) return undefined;
-        throw error;
-      });
-    if (answer === undefined) return undefined;
-    const { bytes, headers } = answer;
-    const storedAs = headers[H_MEDIA_TYPE];
-    const mediaType = String(storedAs ?? headers['content-type'] ?? '');
-    // An index may name layers as its manifests: each is served as a blob, none as a manifest.
-    const isManifest =
-      storedAs !== undefined || (mediaType !== 'application/octet-stream' && claimsToBeManifest(bytes));
-    if (!isManifest || digestOf(bytes, digestAlgorithm(name.digest)) !== name.digest) return undefined;
-    return { digest: name.digest, mediaType, bytes };
   }
 
   /**
@@ -391,6 +360,10 @@ export class Manifests {
         logFailure(log, error, 'manifest not copied to its owner', { digest, owner }, 'debug'),
       );
   }
+}
+
+function unknownManifest({ repository, digest }: BlobName): CodedError {
+  return new CodedError('MANIFEST_UNKNOWN', { detail: { reference: digest, repository } });
 }
 
 function unknownTag(name: { readonly repository: string; readonly tag: Tag }): CodedError {

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { digestOf } from '@sepia/base/digest';
-import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
+import { MAX_MANIFEST_BYTES, OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
 import { TestTarget } from '@sepia/test-support/upstream/test-target';
 import t from 'tap';
 import { startCluster } from '../support/cluster.ts';
@@ -57,6 +57,22 @@ t.test(
     );
   },
 );
+
+t.test('an index of blobs of types that nobody knows is pushed while the registry is away', async (t) => {
+  const hub = await Hub.start(t);
+  await hub.target.down();
+  const parts = [randomBytes(40_000), randomBytes(MAX_MANIFEST_BYTES + 1)];
+  const manifests = [];
+  for (const part of parts)
+    manifests.push({ ...(await hub.blob('team/app', part)), mediaType: 'application/vnd.example.part' });
+  const index = await hub.manifest('team/app', 'v1', { schemaVersion: 2, mediaType: OCI_INDEX, manifests });
+  for (const part of parts)
+    t.equal((await hub.tag('team/app', digestOf(part))).status, 404, 'none of them is a manifest');
+  await hub.target.up();
+  await hub.drained();
+  t.equal(hub.target.manifests.get('team/app:v1'), index);
+  for (const part of parts) t.ok(hub.target.blobs.get(`team/app@${digestOf(part)}`)?.equals(part));
+});
 
 t.test('a tag that changed at the registry meanwhile: ours, theirs, stop', async (t) => {
   for (const policy of ['ours', 'theirs', 'stop']) {
