@@ -36,6 +36,13 @@ interface KeeperDeps {
   readonly holders: (digest: Digest) => PeerEntry[];
 }
 
+/** What wakes those that wait for a blob. */
+interface Waiting {
+  readonly forNews: Set<() => void>;
+  /** They know that there is news, and are told later: to wake them for each piece would cost more than to tell them. */
+  readonly held: Set<() => void>;
+}
+
 interface Search {
   /** The leader of what is known is gone; whoever fetches the blob now is told of it. */
   readonly isOrphan: boolean;
@@ -51,7 +58,7 @@ interface Search {
 export class MetainfoKeeper {
   readonly #deps: KeeperDeps;
   readonly #followed: Followed;
-  readonly #waiters = new WeakMap<Entry, Set<() => void>>();
+  readonly #waiting = new WeakMap<Entry, Waiting>();
   readonly #locating = new SingleFlight<string, Entry>();
   readonly #rounds = new Rounds();
   readonly #wait: LeaderWait;
@@ -127,7 +134,8 @@ export class MetainfoKeeper {
         const heldMs =
           isNew && this.#followed.newsGapMs(entry) > 0 ? gapMs - (performance.now() - askedMs) : 0;
         if (entry.failed !== undefined || (isNew && heldMs <= 0)) break;
-        await this.#news(entry, isNew ? Math.min(heldMs, leftMs) : leftMs, signal);
+        if (isNew) await this.#woken(this.#waitingOf(entry).held, Math.min(heldMs, leftMs), signal);
+        else await this.#woken(this.#waitingOf(entry).forNews, leftMs, signal);
       }
     } finally {
       done();
@@ -136,9 +144,8 @@ export class MetainfoKeeper {
     return entry.metainfo.etag === etag ? undefined : entry.metainfo;
   }
 
-  /** Resolves when something changed of it, or `waitMs` later. */
-  async #news(entry: Entry, waitMs: number, signal: AbortSignal): Promise<void> {
-    const waiters = this.#waitersOf(entry);
+  /** Resolves when they are woken, or `waitMs` later. */
+  async #woken(waiters: Set<() => void>, waitMs: number, signal: AbortSignal): Promise<void> {
     const late = new AbortController();
     let wake = (): void => undefined;
     const news = new Promise<void>((resolve) => {
@@ -320,19 +327,19 @@ export class MetainfoKeeper {
     }
   }
 
-  #waitersOf(entry: Entry): Set<() => void> {
-    let waiters = this.#waiters.get(entry);
-    if (waiters === undefined) {
-      waiters = new Set();
-      this.#waiters.set(entry, waiters);
+  #waitingOf(entry: Entry): Waiting {
+    let waiting = this.#waiting.get(entry);
+    if (waiting === undefined) {
+      waiting = { forNews: new Set(), held: new Set() };
+      this.#waiting.set(entry, waiting);
     }
-    return waiters;
+    return waiting;
   }
 
   #wake(entry: Entry): void {
-    const waiters = this.#waiters.get(entry);
-    for (const wake of waiters ?? []) wake();
-    waiters?.clear();
+    const { forNews, held } = this.#waitingOf(entry);
+    const woken = [...forNews, ...(this.#followed.newsGapMs(entry) > 0 ? [] : held)];
+    for (const wake of woken) wake();
   }
 }
 

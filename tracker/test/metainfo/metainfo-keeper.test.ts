@@ -7,6 +7,7 @@ import type { Cluster } from '@sepia/cluster/cluster';
 import type { Whereabouts } from '@sepia/cluster/core/where';
 import { AnswerPace } from '@sepia/http/answer-pace';
 import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
+import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import { LogLines } from '@sepia/test-support/log-lines';
 import { until } from '@sepia/test-support/until';
 import { VirtualTime } from '@sepia/test-support/virtual-time';
@@ -17,6 +18,7 @@ import type { Origins, Wish } from '../../src/metainfo/origins.ts';
 const DIGEST = digestOf(Buffer.from('x'));
 const NAME: BlobName = { digest: DIGEST, upstream: 'local', repository: parseRepositoryName('app') };
 const SIGNAL = new AbortController().signal;
+const ANY = AbortSignal.any.bind(AbortSignal);
 const HASH = Buffer.alloc(32, 1);
 
 const open = (hashes = 0): Metainfo => {
@@ -146,6 +148,32 @@ t.test('where many wait, pieces are told to few at once and the end to all', asy
   t.equal((await waits.at(-1))?.state, 'final');
   const soon = Array.from({ length: 600 }, () => keeper.wait(NAME, etag, 5, SIGNAL));
   t.ok((await Promise.all(soon)).every((news) => news?.state === 'final'));
+});
+
+t.test('who is told later is not woken by each piece', async (t) => {
+  const { keeper, origins } = keeperOf(t);
+  const pieces = (hashes: number): Metainfo => {
+    const metainfo = Metainfo.open(DIGEST, 20 * PIECE_BYTES, firstAttempt(DIGEST));
+    for (let piece = 0; piece < hashes; piece++) metainfo.addHash(piece, HASH);
+    return metainfo;
+  };
+  origins.has['a'] = pieces(0);
+  const { metainfo } = await keeper.get(NAME, { all: true });
+  const { etag } = metainfo;
+  let begun = 0;
+  t.capture(AbortSignal, 'any', (signals: AbortSignal[]) => {
+    begun += 1;
+    return ANY(signals);
+  });
+  const waits = Array.from({ length: 600 }, () => keeper.wait(NAME, etag, 60_000, SIGNAL));
+  await until(() => begun >= 600, 'all wait');
+  for (let known = 1; known < 20; known++) {
+    origins.tell('a', pieces(known));
+    await until(() => metainfo.knownCount === known, 'it is known');
+  }
+  t.ok(begun < 2_000, 'they wait anew once, not for each of them');
+  origins.tell('a', Metainfo.final(DIGEST, 20 * PIECE_BYTES, Buffer.alloc(20 * 32, 1)));
+  t.ok((await Promise.all(waits)).every((news) => news !== undefined));
 });
 
 t.test('when a leader dies the next adopts what is known', async (t) => {
