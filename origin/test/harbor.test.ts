@@ -1,4 +1,7 @@
 import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Digest, digestHex } from '@sepia/base/digest';
 import type { BlobFetchState } from '@sepia/cluster/api/blob-answers';
 import { H_UPSTREAM_AUTHORIZATION } from '@sepia/cluster/api/headers';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
@@ -138,6 +141,27 @@ t.test('purge: what is gone upstream is gone everywhere, with every tag that nam
     t.equal((await get(c, id, 'v2')).status, 200, id);
   }
   t.match(await purge('o2', {}), { errors: [{ message: /neither digest nor tag/ }] });
+});
+
+t.test('purge: a manifest of a kind that is not known leaves the disks, too', async (t) => {
+  const { upstream, c } = await startPullThrough(t, 3);
+  const own = 'application/vnd.example.thing.v1+json';
+  const gone = upstream.addManifest('lib/x', 'v1', { schemaVersion: 2, mediaType: own }, own);
+  for (const id of c.ids) t.equal((await get(c, id, gone)).status, 200);
+  const hex = digestHex(gone as Digest);
+  const kept = (): string[] =>
+    c.ids.filter((id) => existsSync(join(c.dataOf(id), 'v1/blobs/sha256', hex.slice(0, 2), hex)));
+  await until(() => kept().length > 0, 'it is kept');
+  for (const reference of ['v1', gone]) upstream.manifests.delete(`lib/x:${reference}`);
+  const body = JSON.stringify({ digest: gone });
+  const { bytes } = await c.call('o1', {
+    method: 'POST',
+    path: `/v1/purge?${HUB}`,
+    body,
+    headers: { 'content-type': 'application/json' },
+  });
+  t.match(JSON.parse(bytes.toString()), { gone: true, missed: [] });
+  t.same(kept(), []);
 });
 
 t.test('purge in mode none is refused: nothing behind could confirm it', async (t) => {

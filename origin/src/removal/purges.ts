@@ -6,7 +6,6 @@ import type { RepositoryName, Tag } from '@sepia/base/names/repository';
 import { H_HOP } from '@sepia/cluster/api/headers';
 import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
-import { isKnownType } from '@sepia/oci/manifest';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Members } from '../cluster/members.ts';
 import { PURGE_MS } from '../deadlines/members.ts';
@@ -154,7 +153,8 @@ export class Purges {
   async #purgeHere(name: Repository, digest: Digest): Promise<void> {
     const { manifests, store } = this.#deps;
     manifests.forget(digest);
-    await dropCached(store, name, digest, ({ mediaType }) => isKnownType(mediaType ?? ''));
+    // What was stored as a manifest has its type, known or not.
+    await dropCached(store, name, digest, ({ mediaType }) => mediaType !== undefined);
   }
 
   /** The tag is asked for upstream: it moves, or is dropped. */
