@@ -5,7 +5,7 @@ import { peerShare } from './agent-bytes.ts';
 import type { PullResult } from './pull-race.ts';
 
 /** The demo is passed when every digest was right and at least half of the bytes came from peers. */
-export const MIN_PEER_SHARE = 0.5;
+const MIN_PEER_SHARE = 0.5;
 
 /** One row per agent: time, first byte, where the bytes came from, digest. */
 export function resultTable(results: readonly PullResult[], out: NodeJS.WriteStream): string {

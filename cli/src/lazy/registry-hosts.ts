@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { type Change, isNotThere, restoreFile, textOf } from './changed-files.ts';
 
 /** What containerd reads of registries: a folder per host, `hosts.toml` in it. */
-export const HOSTS_DIR = '/etc/containerd/certs.d';
+const HOSTS_DIR = '/etc/containerd/certs.d';
 /** The folder of registries that have none of their own. */
 export const EVERY_OTHER = '_default';
 

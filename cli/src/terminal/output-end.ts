@@ -5,7 +5,7 @@ const EXIT_PIPE = 141;
 const EXIT_REFUSED = 2;
 
 /** Where a command ends because its output cannot be written: nothing is said to who left (`| head`), else what the system says. */
-export function outputEnd(error: unknown): { readonly text: string | undefined; readonly exitCode: number } {
+function outputEnd(error: unknown): { readonly text: string | undefined; readonly exitCode: number } {
   const code = systemCode(error);
   if (code === 'EPIPE') return { text: undefined, exitCode: EXIT_PIPE };
   return { text: `standard output cannot be written (${code})`, exitCode: EXIT_REFUSED };

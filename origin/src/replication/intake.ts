@@ -163,7 +163,7 @@ function takesAway(
 }
 
 /** The error of a rule that the cluster document does not have. */
-export function unknownRule(rule: string, targets: ReadonlyMap<string, Target>): CodedError {
+function unknownRule(rule: string, targets: ReadonlyMap<string, Target>): CodedError {
   const names = [...targets.keys()].filter((name) => !isWriteBackRule(name)).join(', ') || 'none';
   return new CodedError('REQUEST_INVALID', { message: `no replication rule "${rule}"; there are: ${names}` });
 }

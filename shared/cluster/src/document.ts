@@ -37,7 +37,7 @@ const QUOTA = z
 export type RepositoryQuota = z.infer<typeof QUOTA>;
 
 /** One registry that the cluster fronts. */
-export const UPSTREAM_SCHEMA = z
+const UPSTREAM_SCHEMA = z
   .strictObject({
     name: z
       .string()

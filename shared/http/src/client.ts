@@ -241,7 +241,7 @@ export class InternalClient {
 }
 
 /** True for a body that is sent as it comes. */
-export function isStream(body: InternalRequest['body']): body is Readable {
+function isStream(body: InternalRequest['body']): body is Readable {
   return typeof body === 'object' && !(body instanceof Uint8Array);
 }
 

@@ -51,15 +51,14 @@ export interface BlobStoreOptions {
   readonly partialTtlMs?: number;
 }
 
-export const BLOB_STORE_DEFAULTS: Readonly<Required<Omit<BlobStoreOptions, 'durable' | 'bootId'>>> =
-  Object.freeze({
-    budgetBytes: Number.POSITIVE_INFINITY,
-    highWatermark: 0.9,
-    lowWatermark: 0.8,
-    mapDelayMs: MAP_DELAY_MS,
-    accessGrainMs: ACCESS_GRAIN_MS,
-    partialTtlMs: PARTIAL_MS,
-  });
+const BLOB_STORE_DEFAULTS: Readonly<Required<Omit<BlobStoreOptions, 'durable' | 'bootId'>>> = Object.freeze({
+  budgetBytes: Number.POSITIVE_INFINITY,
+  highWatermark: 0.9,
+  lowWatermark: 0.8,
+  mapDelayMs: MAP_DELAY_MS,
+  accessGrainMs: ACCESS_GRAIN_MS,
+  partialTtlMs: PARTIAL_MS,
+});
 
 /** What is known of a blob without reading it. */
 export interface BlobStat {

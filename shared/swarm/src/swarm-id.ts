@@ -2,7 +2,7 @@ import { createHmac } from 'node:crypto';
 import type { Digest } from '@sepia/base/digest';
 
 /** Bytes of a swarm id: it travels in the handshake's info_hash field. */
-export const SWARM_ID_BYTES = 20;
+const SWARM_ID_BYTES = 20;
 
 /**
  * The name of a blob's swarm between members: the first 20 bytes of HMAC-SHA-256(cluster key, "sepia-swarm-1" ‖ digest).

@@ -26,7 +26,7 @@ interface BodyFacts {
  * Iterating throws `BACKEND_DOWN` when the body is cut, silent too long or only trickles, `UPSTREAM_LIES` when more bytes
  * come than announced, and the signal's reason when aborted.
  */
-export class BlobBody implements BlobStream {
+class BlobBody implements BlobStream {
   readonly #answer: Answer;
   readonly #facts: BodyFacts;
   readonly #signal: AbortSignal;

@@ -21,11 +21,11 @@ export const OP = {
 export const ERRNO = { ENOENT: -2, EIO: -5, ENOTDIR: -20, EROFS: -30, ENOSYS: -38 } as const;
 
 /** `fuse_in_header` (Linux `include/uapi/linux/fuse.h`). */
-export const IN_HEADER_BYTES = 40;
+const IN_HEADER_BYTES = 40;
 /** `fuse_out_header`. */
-export const OUT_HEADER_BYTES = 16;
+const OUT_HEADER_BYTES = 16;
 /** Longest read that we let the kernel ask for. */
-export const MAX_READ_BYTES = 1024 * 1024;
+const MAX_READ_BYTES = 1024 * 1024;
 /** The kernel wants room for its largest write besides the header, whatever it sends. */
 export const REQUEST_BUFFER_BYTES = MAX_READ_BYTES + 64 * 1024;
 /** The root's node id as the wire has it, in hex. */

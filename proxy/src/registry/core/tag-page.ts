@@ -2,7 +2,7 @@ import { CodedError } from '@sepia/base/errors';
 import { nextLink } from './page-link.ts';
 
 /** Most tags in one answer when the client asks for pages. */
-export const MAX_TAG_PAGE = 10_000;
+const MAX_TAG_PAGE = 10_000;
 
 /** Most tags in one answer to who asks for all: a list that is longer has a `Link` to the rest. */
 export const MAX_TAGS = 99_999;

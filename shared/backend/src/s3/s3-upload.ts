@@ -316,7 +316,7 @@ function numbered({ number }: Part, sha256: Buffer) {
 }
 
 /** The checksum that S3 gives an object of parts. */
-export function compositeOf(parts: readonly Uint8Array[]): string {
+function compositeOf(parts: readonly Uint8Array[]): string {
   const whole = createHash('sha256');
   for (const one of parts) whole.update(one);
   return `${whole.digest('base64')}-${parts.length}`;

@@ -76,7 +76,7 @@ export async function firstAnswer<C, T>(
  * Of what failed before and after, what to tell: the later, unless that one was silent and the former answered "not now",
  * with its reason. A definite answer that was not final is no such reason: who is silent might know better.
  */
-export function moreTelling(before: unknown, after: unknown): unknown {
+function moreTelling(before: unknown, after: unknown): unknown {
   const isReason = isCoded(before) && before.facts.retryable && outcomeOf(before) === 'refusal';
   return isReason && outcomeOf(after) === 'silence' ? before : after;
 }

@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto';
 
 /** Bytes of a BitTorrent peer id. */
-export const PEER_ID_BYTES = 20;
+const PEER_ID_BYTES = 20;
 /** `-SP0001-`. */
 const CLIENT_HEX = '2d5350303030312d';
 

@@ -2,7 +2,7 @@ import { DIGEST } from '@sepia/base/names/digest-schema';
 import { z } from 'zod';
 
 /** Longest life of a command at a tracker, in ms: a node that is away for longer must be told anew. */
-export const MAX_COMMAND_LIFE_MS = 24 * 3_600_000;
+const MAX_COMMAND_LIFE_MS = 24 * 3_600_000;
 /** Most blobs that one prefetch names beside its manifest. */
 const MAX_DIGESTS = 10_000;
 /** Most nodes that one command is meant for by name. */
@@ -15,7 +15,7 @@ const REPOSITORY = { upstream: z.string().min(1).max(64), repository: z.string()
  * Detail of `prefetch`: a manifest with all that it names, single blobs, or both. `platforms`: which children of an
  * index a node takes, those of its own platform (all, if the index has none for it) or all.
  */
-export const PREFETCH_DETAIL = z
+const PREFETCH_DETAIL = z
   .object({
     ...REPOSITORY,
     manifest: DIGEST.optional(),
@@ -28,7 +28,7 @@ export const PREFETCH_DETAIL = z
 export type PrefetchDetail = z.output<typeof PREFETCH_DETAIL>;
 
 /** Detail of `purge`: one manifest or blob, one tag, or with neither the whole repository. */
-export const PURGE_DETAIL = z.object({
+const PURGE_DETAIL = z.object({
   ...REPOSITORY,
   digest: DIGEST.optional(),
   tag: z.string().min(1).max(128).optional(),
@@ -58,7 +58,7 @@ export const COMMAND_REQUEST = z.intersection(
 export type CommandRequest = z.output<typeof COMMAND_REQUEST>;
 
 /** A command as a node gets it in the answer to its heartbeat; the only way *to* a node. Idempotent by id. */
-export const NODE_COMMAND = z.intersection(
+const NODE_COMMAND = z.intersection(
   z.object({ id: COMMAND_ID, expiresInMs: z.number().int().min(0).max(MAX_COMMAND_LIFE_MS) }),
   KIND,
 );

@@ -11,7 +11,7 @@ export const MAX_COMMAND_WORDS = 16;
 export const MAX_COMMAND_TEXT = 4_096;
 
 /** What the config of an image says that it runs: a hint of what is read first, nothing is believed for it. */
-export const START_COMMAND = z.object({
+const START_COMMAND = z.object({
   /** Entrypoint, then command. */
   words: z.array(z.string().max(MAX_COMMAND_TEXT)).max(MAX_COMMAND_WORDS),
   /** `PATH` and `LD_LIBRARY_PATH` of its environment. */
@@ -31,7 +31,7 @@ export const AGENT_OF_NODE = 'agent';
  * An image that somebody pulls on a node: its config is held back until the node's snapshotter says that it has shown
  * the layers, or will not. The agent vouches that this repository may read each of them, and that bindings are signed.
  */
-export const LAZY_OFFER = z.object({
+const LAZY_OFFER = z.object({
   id: z.string().min(1).max(64),
   upstream: z.string().min(1).max(64),
   repository: z.string().min(1).max(255),

@@ -4,7 +4,7 @@ import { z } from 'zod';
 /** Longest path, as Linux has it. */
 const MAX_PATH = 4_096;
 /** UTF-8 bytes of a profile's paths together: a record of two must fit into a message between members. */
-export const MAX_PROFILE_BYTES = 48 * 1024;
+const MAX_PROFILE_BYTES = 48 * 1024;
 const MAX_PATHS = 10_000;
 
 /** Paths within an image, in the order in which its start reads them. */

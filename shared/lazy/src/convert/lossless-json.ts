@@ -8,7 +8,7 @@ interface RawJson {
 }
 
 /** Parses JSON; numbers that a double cannot hold as written become opaque and are written as they were. @throws {SyntaxError} */
-export function parseLossless(text: string): unknown {
+function parseLossless(text: string): unknown {
   const reviver = (_key: string, value: unknown, context: { source?: string }): unknown =>
     typeof value === 'number' && context.source !== undefined && String(value) !== context.source
       ? (JSON as unknown as RawJson).rawJSON(context.source)

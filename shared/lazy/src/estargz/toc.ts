@@ -8,7 +8,7 @@ export const TOC_DIGEST_ANNOTATION = 'containerd.io/snapshot/stargz/toc.digest';
 /** Layer annotation with the length of the whole uncompressed stream, decimal (read by containers/storage). */
 export const UNCOMPRESSED_SIZE_ANNOTATION = 'io.containers.estargz.uncompressed-size';
 /** Most entries that a TOC may hold. */
-export const MAX_TOC_ENTRIES = 4_000_000;
+const MAX_TOC_ENTRIES = 4_000_000;
 
 /** `chunk`: a further part of the regular file before it; the others are types of tar entries. */
 export type TocType = 'dir' | 'reg' | 'symlink' | 'hardlink' | 'char' | 'block' | 'fifo' | 'chunk';

@@ -25,7 +25,7 @@ import type { LayerEntry } from './layer-entry.ts';
 export type LayerCompression = 'none' | 'gzip' | 'zstd' | 'chunks';
 
 /** What a layer is: a tar of its own, or of a Nydus image the layer with the bootstrap, or a data blob. */
-export const LAYER_KINDS = ['layer', 'nydus-bootstrap', 'nydus-blob'] as const;
+const LAYER_KINDS = ['layer', 'nydus-bootstrap', 'nydus-blob'] as const;
 export type LayerKind = (typeof LAYER_KINDS)[number];
 
 /** A stretch of the uncompressed layer that is read and verified alone. */
@@ -85,7 +85,7 @@ export interface IndexToWrite
 
 const MAGIC = Buffer.from('SEPIALX\n', 'latin1');
 /** Of indexes of a tar; a change of meaning raises it, and who reads only lower ones refuses it. */
-export const INDEX_VERSION = 1;
+const INDEX_VERSION = 1;
 /** Version of indexes of Nydus layers: who reads only the first refuses them. */
 const NYDUS_VERSION = 2;
 /** The fixed first part of an index; it says how long the head is. */

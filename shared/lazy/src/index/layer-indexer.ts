@@ -106,7 +106,7 @@ export class LayerIndexer {
 }
 
 /** Reads the compression from a blob's first bytes, as container engines do; media types lie. */
-export function compressionOf(first: Uint8Array): LayerCompression {
+function compressionOf(first: Uint8Array): LayerCompression {
   if (first[0] === 0x1f && first[1] === 0x8b) return 'gzip';
   const magic = first.length < 4 ? 0 : Buffer.from(first).readUInt32LE(0);
   if (magic === 0xfd2fb528 || (magic & 0xfffffff0) >>> 0 === 0x184d2a50) return 'zstd';

@@ -298,7 +298,7 @@ function readChunkTable(
 }
 
 /** @throws {CodedError} `LAYER_INVALID` for a chunk that does not lie in its blob */
-export function checkChunk(chunk: RafsChunk, chunkBytes: number, at: number): void {
+function checkChunk(chunk: RafsChunk, chunkBytes: number, at: number): void {
   const { blob, index, packedOffset, packedBytes, offset, sizeBytes } = chunk;
   const isThere =
     index < blob.chunkCount &&

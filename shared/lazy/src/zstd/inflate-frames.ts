@@ -40,7 +40,7 @@ export async function inflateFrames(read: ReadAt, from: number, to: number, take
 }
 
 /** What one frame holds. @throws {CodedError} `LAYER_INVALID` */
-export function inflateFrame(frame: Uint8Array, offset: number): Buffer {
+function inflateFrame(frame: Uint8Array, offset: number): Buffer {
   try {
     return zstdDecompressSync(frame, { maxOutputLength: MAX_FRAME_BYTES });
   } catch (error) {

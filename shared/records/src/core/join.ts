@@ -54,7 +54,7 @@ export function isShown(wanted: Entry, standing: Entry | undefined, byField: boo
 }
 
 /** True for entries whose bytes on disk are the same. */
-export function isSameEntry(a: Entry, b: Entry): boolean {
+function isSameEntry(a: Entry, b: Entry): boolean {
   return a === b || canonicalJson(a) === canonicalJson(b);
 }
 

@@ -74,7 +74,7 @@ export function takeOver(
 }
 
 /** True if enough others handed over for a shard of these owners: R − W + 1 of each set, or all there are. */
-export function isHandedOver(
+function isHandedOver(
   standing: Pick<Standing, 'id' | 'handed'>,
   sets: readonly (readonly string[])[],
 ): boolean {

@@ -59,15 +59,16 @@ export interface RegisterClientOptions {
   readonly graceMs?: number;
 }
 
-export const REGISTER_CLIENT_DEFAULTS: Readonly<Required<Omit<RegisterClientOptions, 'proposerId'>>> =
-  Object.freeze({
+const REGISTER_CLIENT_DEFAULTS: Readonly<Required<Omit<RegisterClientOptions, 'proposerId'>>> = Object.freeze(
+  {
     deadlineMs: REGISTER_MS,
     requestTimeoutMs: REGISTER_REQUEST_MS,
     backoffMs: REGISTER_REST_MS,
     maxBackoffMs: MAX_REGISTER_REST_MS,
     quorumTries: 3,
     graceMs: REGISTER_GRACE_MS,
-  });
+  },
+);
 
 /** What a register holds on its acceptors: the value, and the newest changes that made it, oldest first. */
 interface Envelope {

@@ -20,7 +20,7 @@ export interface StrangerLimits {
 }
 
 /** Where an engine is told no others: 8 are served at once, with 32 MiB/s together. */
-export const STRANGER_LIMITS: StrangerLimits = Object.freeze({ slots: 8, bytesPerSec: 32 * 1024 * 1024 });
+const STRANGER_LIMITS: StrangerLimits = Object.freeze({ slots: 8, bytesPerSec: 32 * 1024 * 1024 });
 
 /** The limits that `policies` of the cluster document name: with no rate nobody has a slot. */
 export function strangerLimits(policies: {

@@ -12,7 +12,7 @@ export const EXTENSION_IDS = Object.freeze({ sepia_auth: 1, sepia_have: 2, sepia
 export type ExtensionName = keyof typeof EXTENSION_IDS;
 
 /** Why a member says goodbye: it has no such swarm, it has no room, it does the same over another wire, it stops. */
-export const GONE_REASONS = ['dropped', 'full', 'duplicate', 'stopping', 'banned', 'done'] as const;
+const GONE_REASONS = ['dropped', 'full', 'duplicate', 'stopping', 'banned', 'done'] as const;
 export type GoneReason = (typeof GONE_REASONS)[number];
 
 /** A goodbye. `piece`: what came from here was not what it should be. */

@@ -20,7 +20,7 @@ const RENEW_SHARE = 0.1;
 /** What helpers print for a registry that they know nothing of (docker-credential-helpers, `credentials/error.go`). */
 const NOT_FOUND = /credentials not found|no credentials/i;
 /** What may follow `docker-credential-` in the name of a program that is run: no path, no option. */
-export const HELPER_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+const HELPER_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
 interface HelperDeps {
   readonly log: Logger;

@@ -6,7 +6,7 @@ export interface ClockSample {
 }
 
 /** A clock that is off by less is right, in ms. */
-export const CLOCK_TOLERANCE_MS = 2_000;
+const CLOCK_TOLERANCE_MS = 2_000;
 /** The own time follows the others once it is off by more, in ms; small differences never move it. */
 const STEP_MS = 1_000;
 /** A sample is believed for so long; a better one replaces it at once, any other after a minute. */

@@ -3,9 +3,9 @@ import { byEnd, isOpen, type Job, type JobLane } from './job.ts';
 /** A register takes 256 KiB with all that stands around its value (`POST /v1/register`): a longer lane could not change any more. */
 export const MAX_LANE_BYTES = 224 * 1024;
 /** What open jobs may need when one is put in; the rest is for what is noted while they run, and for those that ended. */
-export const MAX_OPEN_BYTES = 128 * 1024;
+const MAX_OPEN_BYTES = 128 * 1024;
 /** Longest result that is kept. */
-export const MAX_RESULT_BYTES = 16 * 1024;
+const MAX_RESULT_BYTES = 16 * 1024;
 const MAX_ERROR_CHARS = 1_000;
 
 /** True if open jobs need less than {@link MAX_OPEN_BYTES}, not counting what can be left out. */

@@ -1,7 +1,7 @@
 import { CodedError } from '@sepia/base/errors';
 
 /** The newest schema that this version reads and writes. */
-export const SCHEMA_VERSION = 1;
+const SCHEMA_VERSION = 1;
 /** Held while the schema is made or changed: one origin does it, the others wait. */
 const MIGRATION_LOCK = 7_364_109;
 /** What is told to the others when records change. */
