@@ -59,7 +59,7 @@ const ONES: readonly OneOfEach[] = [
   },
   {
     what: 'a map that lets go of its oldest',
-    copy: /\.keys\(\)\.next\(\)\.value/,
+    copy: /\.(?:keys|values)\(\)\.next\(\)\.value/,
     homes: ['shared/base/src/latest-map.ts', 'agent/src/node/core/lease-book.ts'],
   },
   {

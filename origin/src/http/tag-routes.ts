@@ -12,7 +12,7 @@ import type { Manifests } from '../manifests/manifests.ts';
 import { relink } from '../manifests/relink.ts';
 import type { Links } from '../records/links.ts';
 import type { Referrers } from '../records/referrers.ts';
-import type { TagName, Tags } from '../records/tags.ts';
+import { type TagName, type Tags, unknownTag } from '../records/tags.ts';
 import { setFault } from '../upstream/core/tag-policy.ts';
 import type { RegistryBehind } from '../upstream/registry-behind.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
@@ -65,8 +65,4 @@ export function tagRoutes(router: Router, deps: TagRouteDeps): void {
 
 function tagNameOf(ctx: Context): TagName {
   return { ...repositoryOf(ctx), tag: parseTag(required(ctx, 'tag')) };
-}
-
-function unknownTag(name: TagName): CodedError {
-  return new CodedError('TAG_UNKNOWN', { detail: { repository: name.repository, tag: name.tag } });
 }

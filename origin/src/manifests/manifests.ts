@@ -28,7 +28,7 @@ import type { ReadManifest } from '../fence/closure.ts';
 import type { LinkProofs } from '../proofs/link-proofs.ts';
 import { isTakenAway, recordOf, type TagRecord, type TagState } from '../records/core/tag-record.ts';
 import type { LinkEntry } from '../records/links.ts';
-import { isQuorumProblem, type Seen, type TagName } from '../records/tags.ts';
+import { isQuorumProblem, type Seen, type TagName, unknownTag } from '../records/tags.ts';
 import { decideTag, mayAsk, staleAge } from '../upstream/core/tag-policy.ts';
 import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
 import { askLeader } from './ask-leader.ts';
@@ -364,8 +364,4 @@ export class Manifests {
 
 function unknownManifest({ repository, digest }: BlobName): CodedError {
   return new CodedError('MANIFEST_UNKNOWN', { detail: { reference: digest, repository } });
-}
-
-function unknownTag(name: { readonly repository: string; readonly tag: Tag }): CodedError {
-  return new CodedError('TAG_UNKNOWN', { detail: { repository: name.repository, tag: name.tag } });
 }

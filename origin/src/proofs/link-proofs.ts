@@ -33,7 +33,7 @@ export interface Held {
 export class LinkProofs {
   readonly #deps: LinkProofsDeps;
   readonly #deliveries: Deliveries;
-  readonly #confirmed = new Set<string>();
+  readonly #confirmed = new LatestMap<string, true>(MAX_CONFIRMED);
   /** Until when names are believed whose link a push made, in ms: it had the bytes. Each look at the link renews it. */
   readonly #pushed = new LatestMap<string, number>(MAX_CONFIRMED);
   readonly #asking = new SingleFlight<string, void>();
@@ -58,10 +58,7 @@ export class LinkProofs {
 
   /** The upstream was heard to have it in this repository. */
   note = (name: BlobName): void => {
-    const key = linkKey(name);
-    this.#confirmed.delete(key);
-    this.#confirmed.add(key);
-    if (this.#confirmed.size > MAX_CONFIRMED) this.#confirmed.delete(this.#confirmed.values().next().value!);
+    this.#confirmed.set(linkKey(name), true);
   };
 
   /** Its link is there, and says by `pushed` that a push made it: who pushes has the bytes. */

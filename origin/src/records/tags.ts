@@ -134,7 +134,7 @@ export class Tags {
     const fn = (current: TagState | undefined): TagState | undefined => {
       if (mover === 'revalidate' && current !== undefined && isOurs(current, rules, seen)) {
         if (current.digest !== undefined) return current;
-        throw new CodedError('TAG_UNKNOWN', { detail: { repository: name.repository, tag: name.tag } });
+        throw unknownTag(name);
       }
       if (mayMove(current?.digest, digest, rules, mover)) {
         const next = moved(current, move);
@@ -309,4 +309,9 @@ export function isQuorumProblem(error: unknown): boolean {
 
 function keyOf(name: TagName): string {
   return tagKey(name.upstream, name.repository, name.tag);
+}
+
+/** The answer for a tag that its repository does not have. */
+export function unknownTag({ repository, tag }: Pick<TagName, 'repository' | 'tag'>): CodedError {
+  return new CodedError('TAG_UNKNOWN', { detail: { repository, tag } });
 }

@@ -12,7 +12,7 @@ import type { Manifests } from '../manifests/manifests.ts';
 import type { LinkEntry, Links } from '../records/links.ts';
 import type { Referrers } from '../records/referrers.ts';
 import type { TagIndex } from '../records/tag-index.ts';
-import type { TagName, Tags } from '../records/tags.ts';
+import { type TagName, type Tags, unknownTag } from '../records/tags.ts';
 import type { RegistryBehind } from '../upstream/registry-behind.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { Invalidation } from './invalidation.ts';
@@ -76,7 +76,7 @@ export class Deletes {
     const record = await this.#record(name);
     this.#checkMovable(name, record);
     if (record !== undefined && (await this.#take(name, undefined, change))) return;
-    throw new CodedError('TAG_UNKNOWN', { detail: { repository: name.repository, tag: name.tag } });
+    throw unknownTag(name);
   }
 
   /** The tag as it stands; where another registry has a say and it is not known here, as that has it. */

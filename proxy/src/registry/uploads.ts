@@ -3,6 +3,7 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { ignoreFailure, logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { type NamedUpstream, type ResolvedName, resolveName } from '@sepia/base/names/upstream-name';
+import { mountSource } from '@sepia/face/door/mount-source';
 import type { RegistryHandler } from '@sepia/face/registry-app';
 import { queryValue } from '@sepia/http/signed';
 import { parseChunkRange } from '@sepia/oci/chunk-range';
@@ -169,22 +170,15 @@ async function isMounted(
   signal: AbortSignal,
 ): Promise<boolean> {
   if (from === undefined) return await deps.uploads.mount(target, target.repository, digest, signal);
-  const source = sourceOf(deps, queryValue(ctx, 'ns'), from);
+  const ns = queryValue(ctx, 'ns');
+  const source = mountSource(from, (name) =>
+    resolveName({ ns, name, defaultUpstream: deps.defaultUpstream }, deps.upstreams()),
+  );
   if (source?.upstream !== target.upstream) return false;
   return await deps.uploads.mount(target, source.repository, digest, signal);
 }
 
-/** Undefined for a name that some other registry may have, and that is none here. */
-function sourceOf(deps: UploadDeps, ns: string | undefined, name: string): ResolvedName | undefined {
-  try {
-    return resolveName({ ns, name, defaultUpstream: deps.defaultUpstream }, deps.upstreams());
-  } catch (error) {
-    if (isCoded(error, 'NAME_INVALID')) return undefined;
-    throw error;
-  }
-}
-
-/** A chunk was not the one that it said it is: its client goes on from where the upload stands. */
+/** True where a chunk does not fit the upload's offset or its own length: the client is told the offset and goes on from there. */
 function isOtherThanSaid(error: unknown): boolean {
   return isCoded(error, 'UPLOAD_OUT_OF_ORDER') || isCoded(error, 'SIZE_MISMATCH');
 }

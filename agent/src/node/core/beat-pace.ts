@@ -1,4 +1,5 @@
 import { backoffMs } from '@sepia/base/async/backoff';
+import { LEASE_HEARTBEATS } from '@sepia/cluster/api/lease';
 import {
   FIRST_HEARTBEAT_MS,
   MAX_HEARTBEAT_MS,
@@ -6,9 +7,6 @@ import {
   MIN_LEASE_MS,
   WATCHED_HEARTBEAT_MS,
 } from '../../deadlines.ts';
-
-/** A lease lasts as long as this many heartbeats. */
-const LEASE_HEARTBEATS = 2.5;
 
 /** What a tracker said of the next heartbeat. */
 export interface BeatAnswer {

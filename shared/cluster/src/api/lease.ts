@@ -12,6 +12,8 @@ export const MAX_LEASE_COMMANDS = 64;
 
 /** Longest lease, in ms. */
 export const MAX_LEASE_MS = 600_000;
+/** A node's lease lasts as long as this many of its heartbeats: for nodes that ask for one, and for trackers that set both. */
+export const LEASE_HEARTBEATS = 2.5;
 
 /** Body of `PUT /v1/nodes/<id>`: a node's lease, renewed by each heartbeat. Digests go to their tracker and the next in order. */
 export const LEASE_REQUEST = z.object({

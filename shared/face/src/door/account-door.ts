@@ -1,5 +1,5 @@
 import type { Audit } from '@sepia/base/audit';
-import { CodedError, isCoded } from '@sepia/base/errors';
+import { CodedError } from '@sepia/base/errors';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import type { RequestState } from '@sepia/http/app';
 import { queryValue } from '@sepia/http/signed';
@@ -16,6 +16,7 @@ import { OWN_SERVICE } from '../access/grants.ts';
 import { type AccessRules, type Action, TOKEN_ACTIONS } from '../access/rules.ts';
 import { repositoryScope } from '../access/scope.ts';
 import { addressOf, auditFacts } from './client-facts.ts';
+import { mountSource } from './mount-source.ts';
 import { challengeText } from './realm.ts';
 
 interface AccountDoorDeps {
@@ -75,7 +76,7 @@ export class AccountDoor {
     await run();
   }
 
-  /** A mount from a repository that the caller may not read, or that is none here, is an ordinary upload. */
+  /** Drops `mount` and `from` where the caller may not read the source: the request then begins an ordinary upload. */
   #checkMount(
     ctx: Context,
     caller: Caller,
@@ -84,7 +85,7 @@ export class AccountDoor {
   ): void {
     const from = queryValue(ctx, 'from');
     if (from === undefined || queryValue(ctx, 'mount') === undefined) return;
-    const source = sourceOf(from, resolve);
+    const source = mountSource(from, resolve);
     if (
       source?.upstream === target.upstream &&
       this.#deps.rules.allowed(caller.account, source).has('read')
@@ -171,14 +172,4 @@ function actionOf(method: string, route: RegistryRoute): Action {
   if (route.type === 'uploads' || route.type === 'upload') return 'write';
   if (method === 'DELETE') return 'delete';
   return method === 'GET' || method === 'HEAD' ? 'read' : 'write';
-}
-
-/** Undefined for a name that some other registry may have, and that is none here. */
-function sourceOf(from: string, resolve: (name: string) => ResolvedName): ResolvedName | undefined {
-  try {
-    return resolve(from);
-  } catch (error) {
-    if (isCoded(error, 'NAME_INVALID')) return undefined;
-    throw error;
-  }
 }

@@ -1,5 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
-import { textOf } from '../tar/byte-string.ts';
+import { notLazy } from '../not-lazy.ts';
 import { EntryBudget } from '../tar/entry-budget.ts';
 import type { TarEntry } from '../tar/tar-entry.ts';
 import { TarReader } from '../tar/tar-reader.ts';
@@ -32,13 +32,9 @@ export class EntryList {
     const over = this.#budget.add(entry);
     if (over !== undefined)
       throw new CodedError('LAYER_NOT_LAZY', { message: over.message, detail: { reason: over.reason } });
-    if (entry.usesGlobals) notLazy('global-header', entry);
+    if (entry.usesGlobals) notLazy('global-header', entry.name);
     if (entry.type === 'hardlink' && LINK_NAME_OF_ITS_OWN.test(entry.linkName))
-      notLazy('hard-link-name-not-plain', entry);
+      notLazy('hard-link-name-not-plain', entry.name);
     this.#entries.push(layerEntry(entry));
   }
-}
-
-function notLazy(reason: string, { name }: TarEntry): never {
-  throw new CodedError('LAYER_NOT_LAZY', { detail: { reason, path: textOf(name) } });
 }

@@ -1,5 +1,5 @@
-import { CodedError } from '@sepia/base/errors';
-import { type ByteString, textOf } from '../tar/byte-string.ts';
+import { notLazy } from '../not-lazy.ts';
+import type { ByteString } from '../tar/byte-string.ts';
 import { cleanPath, type TarEntry, type TarEntryType } from '../tar/tar-entry.ts';
 
 /** What can be mounted; a layer with an entry of another type is not lazy. */
@@ -39,12 +39,12 @@ export const MAX_NAME_BYTES = 16_383;
  * {@link MAX_NAME_BYTES}
  */
 export function layerEntry(entry: TarEntry): LayerEntry {
-  if (entry.sparse) notLazy('sparse-file', entry);
-  if (entry.type === 'other') notLazy('unknown-entry-type', entry);
-  if (!isOwner(entry.uid) || !isOwner(entry.gid)) notLazy('owner-out-of-range', entry);
+  if (entry.sparse) notLazy('sparse-file', entry.name);
+  if (entry.type === 'other') notLazy('unknown-entry-type', entry.name);
+  if (!isOwner(entry.uid) || !isOwner(entry.gid)) notLazy('owner-out-of-range', entry.name);
   const linkBytes = entry.type === 'hardlink' ? entry.linkName.length : 0;
   if (Math.max(entry.name.length, linkBytes) > MAX_NAME_BYTES)
-    notLazy('name-not-possible', { name: entry.name.slice(0, 200) as ByteString });
+    notLazy('name-not-possible', entry.name.slice(0, 200) as ByteString);
   const link = entry.type === 'hardlink' ? cleanPath(entry.linkName) : entry.linkName;
   const hasLink = entry.type === 'hardlink' || entry.type === 'symlink';
   const { type, mode, uid, gid, mtimeSec, mtimeNsec, devMajor, devMinor, xattrs, size } = entry;
@@ -60,8 +60,4 @@ export function layerEntry(entry: TarEntry): LayerEntry {
 
 function isOwner(id: number): boolean {
   return id >= 0 && id < 2 ** 32;
-}
-
-function notLazy(reason: string, { name }: Pick<TarEntry, 'name'>): never {
-  throw new CodedError('LAYER_NOT_LAZY', { detail: { reason, path: textOf(name) } });
 }

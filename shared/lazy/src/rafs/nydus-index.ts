@@ -1,12 +1,12 @@
 import { createHash, type Hash } from 'node:crypto';
 import type { Digest } from '@sepia/base/digest';
-import { CodedError } from '@sepia/base/errors';
 import { isWhiteout, type TreeNode } from '../erofs/layer-tree.ts';
 import type { LayerEntry } from '../index/layer-entry.ts';
 import { type SpanToWrite, storeWindow, writeIndex } from '../index/layer-index.ts';
 import type { MadeIndex } from '../index/layer-indexer.ts';
 import { encodeCuts, MAX_SPAN_CHUNKS } from '../index/span-chunks.ts';
-import { type ByteString, textOf } from '../tar/byte-string.ts';
+import { notLazy } from '../not-lazy.ts';
+import type { ByteString } from '../tar/byte-string.ts';
 import type { ChunkInfo } from './chunk-info.ts';
 import { type ChunkAddress, type RafsBlob, WHITEOUT } from './format.ts';
 import type { ReadBootstrap } from './read-bootstrap.ts';
@@ -243,8 +243,4 @@ function entryOf(
   const facts = { path, mode, uid, gid, mtimeSec, mtimeNsec, devMajor, devMinor, xattrs };
   if (first !== undefined) return { ...facts, type: 'hardlink', link: first, offset: 0, size: 0 };
   return { ...facts, type: node.type, link, offset, size };
-}
-
-function notLazy(reason: string, path: ByteString): never {
-  throw new CodedError('LAYER_NOT_LAZY', { detail: { reason, path: textOf(path) } });
 }

@@ -1,4 +1,4 @@
-import { MAX_LEASE_MS } from '@sepia/cluster/api/lease';
+import { LEASE_HEARTBEATS, MAX_LEASE_MS } from '@sepia/cluster/api/lease';
 import { MIN_REJOIN_MS, MIN_WATCHED_MS, MOST_NEWS_GAP_MS } from '../../deadlines.ts';
 
 /** Heartbeats that a tracker is sent in one second, all nodes together: a small part of what one core answers. */
@@ -11,8 +11,6 @@ const JOINS_PER_SECOND = 1_000;
 const NEWS_PER_SECOND = 500;
 /** So few are told of each piece at once. */
 const FEW_WAITING = 32;
-/** A lease lasts as long as this many heartbeats. */
-const LEASE_HEARTBEATS = 2.5;
 
 /** Times that grow with the number of nodes, so that what they send together stays the same; all in ms. */
 export interface Pace {
