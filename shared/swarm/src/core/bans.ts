@@ -19,7 +19,7 @@ export class Bans {
     return this.untilMs(peerId, nowMs) > nowMs;
   }
 
-  /** Until when it is left alone; 0: it is not. */
+  /** Until when the peer is banned; 0: it is not. */
   untilMs(peerId: string, nowMs: number): number {
     const untilMs = this.#untilMs.get(peerId) ?? 0;
     if (untilMs > 0 && untilMs <= nowMs) this.#untilMs.delete(peerId);

@@ -29,7 +29,7 @@ export class Dialling {
   /** Peers that are being dialled, and known ones that are members and no origins. */
   #pending = 0;
   #sharing = 0;
-  /** Before this nobody can be dialled who could not be when it was last looked: nothing is to be gone through. */
+  /** No known peer becomes dialable before this: until then, without news, the list is not walked. */
   #nextMs = 0;
   /** `Bans.eased` when it was last looked. */
   #eased = 0;
@@ -89,7 +89,7 @@ export class Dialling {
     return this.#bans.has(banIdOf(peerId), nowMs);
   }
 
-  /** A liar: not again for long; an origin only for a while (it may be the only source). */
+  /** Bans a peer that sent a bad piece: for long, but an origin only for a while (it may be the only source). */
   ban(peerId: string, origin: boolean, nowMs: number): void {
     this.#bans.add(banIdOf(peerId), nowMs + (origin ? this.#limits.originBanMs : this.#limits.banMs));
   }

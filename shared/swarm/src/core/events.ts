@@ -38,7 +38,7 @@ export type SwarmEvent =
       readonly dialled: boolean;
       readonly isStranger?: boolean;
     }
-  /** A peer that is no member serves nothing from now on, or does again. */
+  /** A stranger choked us, or unchoked us (BEP 3). */
   | { readonly type: 'choked'; readonly link: LinkId; readonly on: boolean }
   | { readonly type: 'linkDown'; readonly link: LinkId; readonly reason: DownReason }
   | { readonly type: 'bitfield'; readonly link: LinkId; readonly indexes: Iterable<number> }
@@ -91,5 +91,5 @@ export type SwarmEffect =
       readonly detail: Readonly<Record<string, unknown>>;
     };
 
-/** Takes what the core wants done, one after the other, in the order in which it is to be done. */
+/** Takes the effects of the core, one call each, in the order in which they are to be done. */
 export type Emit = (effect: SwarmEffect) => void;

@@ -33,7 +33,7 @@ export class Fetching {
     this.#deps = deps;
   }
 
-  /** `heads`: whether what readers wait for may be had from somebody who had it not. */
+  /** Requests what may be requested now. `heads`: some link may have got a piece that a reader waits for. */
   schedule(nowMs: number, emit: Emit, heads: boolean): void {
     const { limits, pieces, asking } = this.#deps;
     if (this.noBuffers) return;
@@ -91,7 +91,7 @@ export class Fetching {
     return Math.min(1, Math.max(0.5, asking.peerCount() / (2 * limits.fewPeers)));
   }
 
-  /** Whether another piece may be asked for, if somebody has one that is wanted. */
+  /** True if one more piece may be requested, provided that a link has one that is wanted. */
   get mayAskMore(): boolean {
     const { pieces } = this.#deps;
     return pieces.wanted.list.length > 0 && pieces.inFlight.size < this.target && !this.noBuffers;
@@ -176,7 +176,10 @@ export class Fetching {
     return Math.max(limits.stallMs, Math.min(this.#lineMs(nowMs), mostMs));
   }
 
-  /** From when on a reader's piece is late; where more is asked for, not while the line needs so long for all of it. */
+  /**
+   * After which time a piece that a reader waits for is late, in ms; with several pieces in flight not before our line could
+   * have brought all of them.
+   */
   #readerLateMs(nowMs: number): number {
     const { limits, pieces } = this.#deps;
     if (pieces.inFlight.size <= 1) return limits.readerLateMs;

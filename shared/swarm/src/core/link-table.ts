@@ -3,7 +3,7 @@ import type { LinkId } from './events.ts';
 import { CORE_LIMITS, type CoreLimits } from './limits.ts';
 import type { Link } from './link.ts';
 
-/** The links of a swarm by id, and how many there are of each kind: asked after every event, so they are not counted anew. */
+/** The links of a swarm by id, with running counts of each kind: they are read after every event. */
 export class LinkTable extends Map<LinkId, Link> {
   /** Wires to members, origins among them. */
   members = 0;
@@ -11,7 +11,7 @@ export class LinkTable extends Map<LinkId, Link> {
   peers = 0;
   /** Wires to peers that are no members. */
   strangers = 0;
-  /** Those that may have something that is wanted; {@link noteEmpty} takes one away until it has news. */
+  /** Links that may have a wanted piece; {@link noteEmpty} removes one until it announces another piece. */
   readonly #eager: Link[] = [];
   /** Their places in `facts`. */
   readonly #eagerPlaces: number[] = [];
@@ -26,7 +26,7 @@ export class LinkTable extends Map<LinkId, Link> {
    */
   readonly #wireIds: LinkId[] = [];
   readonly #wireSeats: number[] = [];
-  /** Numbers that wires had who are gone, and how many there were in all. */
+  /** Seats of wires that closed, to be given out again; `#seats`: how many seats there are in all. */
   readonly #freeSeats: number[] = [];
   #seats = 0;
 
@@ -35,12 +35,12 @@ export class LinkTable extends Map<LinkId, Link> {
     this.#limits = limits;
   }
 
-  /** Those that may have something that is wanted, in the order in which that was heard. */
+  /** Links that may have a wanted piece, in the order in which they announced one. */
   get eager(): readonly Link[] {
     return this.#eager;
   }
 
-  /** Visits those that may have something that is wanted, and may be asked for more; how many pieces they are asked for. */
+  /** Visits the {@link eager} links that have room for another request. `load`: pieces requested there that are not here yet. */
   forEachWithRoom(visit: (link: Link, load: number, isHttp: boolean) => void): void {
     const { facts } = this;
     const places = this.#eagerPlaces;
@@ -50,7 +50,7 @@ export class LinkTable extends Map<LinkId, Link> {
     }
   }
 
-  /** Visits the wires to origins and to whom `isWith` says no of their seat, in the order in which they came. */
+  /** Visits, in the order in which they opened, the wires to origins and those of whose seat `isWith` is false. */
   forEachToTell(isWith: (seat: number) => boolean, visit: (id: LinkId) => void): void {
     for (let at = 0; at < this.#wireIds.length; at++) {
       const seat = this.#wireSeats[at]!;
@@ -58,7 +58,7 @@ export class LinkTable extends Map<LinkId, Link> {
     }
   }
 
-  /** It has nothing that is wanted. */
+  /** Takes a link out of {@link eager}: it has no wanted piece. */
   noteEmpty(link: Link): void {
     if (!link.isEager) return;
     link.isEager = false;
@@ -67,7 +67,7 @@ export class LinkTable extends Map<LinkId, Link> {
     this.#eager.splice(at, 1);
   }
 
-  /** It may have something that is wanted. */
+  /** Puts a link into {@link eager}: it may have a wanted piece. */
   noteNews(link: Link): void {
     if (link.isEager) return;
     link.isEager = true;
@@ -75,12 +75,12 @@ export class LinkTable extends Map<LinkId, Link> {
     this.#eagerPlaces.push(this.#placeOf.get(link.id)!);
   }
 
-  /** More is wanted than was: anybody may have it. */
+  /** More pieces are wanted than before, and any link may have them: all become {@link eager}. */
   noteWanting(): void {
     if (this.#eager.length < this.size) for (const link of this.values()) this.noteNews(link);
   }
 
-  /** What those hold together that are neither origins nor strangers; undefined while no such wire is there. */
+  /** Union of the bitfields of peers that are neither origins nor strangers; undefined while there is no such wire. */
   peerPieces(): Bitfield | undefined {
     let held: Bitfield | undefined;
     for (const link of this.values()) {
@@ -141,7 +141,7 @@ export class LinkTable extends Map<LinkId, Link> {
  */
 export class Turns {
   readonly #links: Link[] = [];
-  /** Infinite for whom has had its first turn. */
+  /** Infinity for a link that has had its first turn. */
   readonly #lots: number[] = [];
   readonly #again: Link[] = [];
   #left = 0;
@@ -153,7 +153,7 @@ export class Turns {
     this.#left += 1;
   }
 
-  /** Whose turn it is; undefined where nobody is left. Of equal lots the one that was added last. */
+  /** The link whose turn it is; undefined when none is left. Of equal lots, the one that was added last. */
   next(): Link | undefined {
     if (this.#left === 0) return this.#again[this.#next++];
     const lots = this.#lots;
@@ -164,17 +164,17 @@ export class Turns {
     return this.#links[least];
   }
 
-  /** It is to have one more turn, after all others. */
+  /** Gives a link one more turn, after all others. */
   again(link: Link): void {
     this.#again.push(link);
   }
 }
 
-/** Of a place: how many pieces are asked for there, how many more may be, and {@link FLAGS}. */
+/** Numbers per place: load (pieces requested), room (pieces that may still be requested), {@link FLAGS}, and one unused. */
 const WIDTH = 4;
 const PLACES = 64;
 
-/** What a link is and how it stands. */
+/** Kind and state of a link, as bits of one number. */
 export const FLAGS = Object.freeze({
   http: 1,
   /** A member that is no origin. */
@@ -184,17 +184,17 @@ export const FLAGS = Object.freeze({
 });
 
 /**
- * What a choice looks at of all links of a swarm: it lies together here, the links themselves are far apart in memory. Each link
- * has a place while it is in the table, and keeps what is there as it is.
+ * The facts by which a link is chosen, for all links of a swarm in one array: the link objects are far apart in memory, and
+ * slow to walk. Each link has a place while it is in the table, and keeps its own facts up to date.
  */
 export class LinkFacts {
   #numbers = new Int32Array(PLACES * WIDTH);
-  /** Until when a link refuses some piece, or is left alone. */
+  /** By place: until when the link refuses some piece, or is paused. */
   #untilMs: number[] = [];
   readonly #free: number[] = [];
   #places = 0;
 
-  /** A place for one more. */
+  /** Takes a free place. */
   take(): number {
     const place = this.#free.pop() ?? this.#places++;
     if ((place + 1) * WIDTH > this.#numbers.length) {
@@ -207,7 +207,7 @@ export class LinkFacts {
     return place;
   }
 
-  /** It is nobody's any more. */
+  /** Gives a place back. */
   give(place: number): void {
     this.#numbers[place * WIDTH + 2] = 0;
     this.#free.push(place);
@@ -238,7 +238,7 @@ export class LinkFacts {
     return (this.#numbers[place * WIDTH + 2]! & FLAGS.http) !== 0;
   }
 
-  /** Whether each peer that is no origin serves whatever it has. */
+  /** True if each peer that is no origin would serve every piece it has: none is stalled, choking, refusing or paused. */
   arePeersSure(nowMs: number): boolean {
     for (let place = 0; place < this.#places; place++) {
       const flags = this.#numbers[place * WIDTH + 2]!;

@@ -13,7 +13,7 @@ export interface Fetch {
   bytes: number;
 }
 
-/** What the own line needs for all that is on its way, ms: by its best of late, and by its rate of now. */
+/** How long our own line needs for all pieces in flight, in ms: `ms` by its best rate of late, `longMs` by its rate of now. */
 export interface OwnLine {
   readonly ms: number;
   readonly longMs: number;
@@ -26,16 +26,16 @@ const MAX_RTT_MS = 10_000;
 /** What the core knows of one source: what it has, what it was asked for, how fast it is. */
 export class Link {
   readonly kind: LinkKind;
-  /** No member: a source beside the others, that nothing waits for. */
+  /** A standard BitTorrent client: a source beside the others, for which nothing waits. */
   readonly isStranger: boolean;
   /** It is among {@link LinkTable.eager}. */
   isEager = false;
-  /** How many pieces it is asked for: as `fetches.size`, which is further away in memory. */
+  /** Pieces requested from it that are not here yet: a copy of `fetches.size`, which is further away in memory. */
   load = 0;
-  /** How many pieces on their way keep it busy. */
+  /** How many pieces in flight keep it busy for a round trip and 50 ms. */
   #busy = 0;
   readonly has: Bitfield;
-  /** Its number among the wires that are up at the same time; −1: none. */
+  /** Its number among the open wires, given to another one once it closed; −1: none. */
   seat = -1;
   readonly origin: boolean;
   #stalled = false;
@@ -61,7 +61,7 @@ export class Link {
   failures = 0;
   readonly #rate: Rate;
   #front = 0;
-  /** Where a choice finds what it looks at of all links; undefined while it is in no table. */
+  /** Its place in the {@link LinkFacts} of its table; undefined while it is in none. */
   #place: { readonly facts: LinkFacts; readonly at: number; readonly limits: CoreLimits } | undefined;
 
   constructor(init: {
@@ -91,7 +91,7 @@ export class Link {
     this.httpHas = init.httpHas;
   }
 
-  /** It has a place among the facts of all links, or none any more. */
+  /** Sets, or takes away, its place in the {@link LinkFacts} of its table. */
   placed(
     place: { readonly facts: LinkFacts; readonly at: number; readonly limits: CoreLimits } | undefined,
   ): void {
@@ -100,7 +100,7 @@ export class Link {
     this.#noteState();
   }
 
-  /** It brings nothing though it is asked. */
+  /** Pieces are requested from it, and nothing comes. */
   get stalled(): boolean {
     return this.#stalled;
   }
@@ -120,7 +120,7 @@ export class Link {
     return this.#fetches;
   }
 
-  /** It did not bring a piece: it is not asked for that one before `untilMs`. */
+  /** It did not deliver a piece, which is not requested from it again before `untilMs`. */
   refuse(index: number, untilMs: number): void {
     this.#refused ??= new Map();
     this.#refused.set(index, untilMs);
@@ -128,7 +128,7 @@ export class Link {
     this.#noteState();
   }
 
-  /** Whether there may be a piece that it is not asked for because it refused it of late. */
+  /** True while there may be a piece that is not requested from it because it refused it of late. */
   refuses(nowMs: number): boolean {
     return nowMs < this.#refusesUntilMs;
   }
@@ -172,7 +172,7 @@ export class Link {
     return true;
   }
 
-  /** The first piece that it has not; the number of pieces if it has all. */
+  /** Index of the first piece that it lacks; the number of pieces if it has all. */
   get front(): number {
     const at = this.has.nextMissing(this.#front);
     this.#front = at < 0 ? this.has.size : at;
@@ -218,8 +218,8 @@ export class Link {
   }
 
   /**
-   * Notes whether it is stalled; true if it has been silent for so long that it is given up. Who is silent for less than the own line
-   * needs may wait its turn there.
+   * Updates `stalled`. True if it has been silent for so long that it is to be given up: one that is silent for less than our
+   * own line needs may only be waiting its turn there.
    */
   checkSilence(limits: CoreLimits, nowMs: number, line: OwnLine): boolean {
     const silentMs = nowMs - this.lastByteMs;
@@ -233,7 +233,7 @@ export class Link {
     return silentMs >= Math.max(limits.hungMs * (this.kind === 'http' ? 3 : 1), 2 * line.longMs);
   }
 
-  /** Leaves it alone for a while that doubles with each failure. */
+  /** Pauses it, for twice as long after each failure. */
   pause(limits: CoreLimits, nowMs: number): void {
     this.failures += 1;
     this.notBeforeMs = nowMs + backoffMs(this.failures, limits.backoffMinMs, limits.backoffMaxMs);

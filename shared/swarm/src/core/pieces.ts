@@ -85,7 +85,7 @@ export class PieceTable {
     this.wanted.delete(index);
   }
 
-  /** `link` will not bring it (any more). */
+  /** `link` will not deliver the piece (any more): it is wanted again unless another link fetches it, too. */
   release(link: LinkId, index: number): void {
     const rest = this.inFlight.get(index)?.filter((one) => one !== link) ?? [];
     if (rest.length > 0) {
@@ -96,7 +96,7 @@ export class PieceTable {
     this.want(index);
   }
 
-  /** It is here, or on its way to the disk: whoever is still asked need not bring it. */
+  /** The piece is here, or on its way to the disk. Returns the links that it is still requested from: they need not send it. */
   settle(index: number): readonly LinkId[] {
     const asked = this.inFlight.get(index) ?? [];
     this.inFlight.delete(index);
@@ -104,7 +104,7 @@ export class PieceTable {
     return asked;
   }
 
-  /** How many wires have it. */
+  /** How many wires have the piece. */
   rarity(index: number): number {
     return this.peerHolders[index]! + this.originHolders[index]!;
   }
@@ -115,7 +115,7 @@ export class PieceTable {
     return word < this.#words && (this.#seats[index * this.#words + word]! & (1 << (seat & 31))) !== 0;
   }
 
-  /** A wire has a piece that it had not. What strangers have is not counted: members do not rely on it. */
+  /** A peer announced a piece. What strangers have does not count as availability: members do not rely on it. */
   gained(link: Link, index: number): void {
     const word = link.seat >> 5;
     while (word >= this.#words) this.#widen();
@@ -125,7 +125,7 @@ export class PieceTable {
     else if (this.peerHolders[index]!++ === 0) this.held.add(index);
   }
 
-  /** A wire is no more, and what it had with it. */
+  /** A wire closed: the pieces of its peer no longer count. */
   lost(link: Link): void {
     const { held } = this;
     const holders = link.origin ? this.originHolders : this.peerHolders;
@@ -146,10 +146,10 @@ export class PieceTable {
   }
 }
 
-/** What of what a peer said is new: nothing that is wanted, something, or what a reader waits for. */
+/** What an announcement brought: no wanted piece, a wanted one, or one that a reader waits for. */
 type Heard = 'nothing' | 'news' | 'next';
 
-/** What hearing a peer looks at and changes; it stays the core's. */
+/** The parts of the core that announcements read and change. */
 interface HearingDeps {
   readonly limits: CoreLimits;
   readonly links: LinkTable;
@@ -159,14 +159,14 @@ interface HearingDeps {
 }
 
 /**
- * What peers say they have: by far the most frequent event, and most often it comes while nothing is to be done for it. Then it is
- * written down in one place, and gone through in order before anything looks at what peers have.
+ * Announcements of peers (`bitfield`, `have`), by far the most frequent event. Most come while nothing can be done about
+ * them: those are queued, and applied in order before anything looks at what peers have.
  */
 export class Hearing {
   readonly #deps: HearingDeps;
-  /** While true nothing is to be done for what peers say, whatever it is. */
+  /** While true an announcement may be queued: none could lead to a dial or a request. */
   mayWait = false;
-  /** What waits: of each word −1 − its link, then its pieces. What is behind `#size` was gone through. */
+  /** The queue: for each announcement −1 − its link, then the indexes of its pieces. What lies behind `#size` was applied. */
   readonly #words: number[] = [];
   #size = 0;
 
@@ -174,14 +174,14 @@ export class Hearing {
     this.#deps = deps;
   }
 
-  /** Writes down what `link` said. */
+  /** Queues an announcement of `link`. */
   later(link: LinkId, indexes: readonly number[]): void {
     const words = this.#words;
     words[this.#size++] = -1 - link;
     for (let at = 0; at < indexes.length; at++) words[this.#size++] = indexes[at]!;
   }
 
-  /** Goes through what waits. */
+  /** Applies the queue. */
   settle(): void {
     this.mayWait = false;
     const size = this.#size;

@@ -1,6 +1,6 @@
 const WINDOW_MS = 200;
 const WEIGHT = 0.3;
-/** The best of late halves in this time, ms. */
+/** `bestPerSec` halves in this time, in ms. */
 const HALF_LIFE_MS = 7_000;
 /** Bounds of what is believed, bytes per second: beyond them it is a fault of the measurement. */
 const LEAST = 1024;
@@ -9,7 +9,7 @@ const MOST = 1e11;
 /** Bytes per second, smoothed, 0 before the first window, else between 1 KiB/s and 100 GB/s; idle time is not slowness. */
 export class Rate {
   bytesPerSec = 0;
-  /** The most that it was of late: what it can be, also when who was quick is silent. */
+  /** Highest rate of late, fading with {@link HALF_LIFE_MS}: what is possible, also while the fastest sender is silent. */
   bestPerSec = 0;
   readonly #windowMs: number;
   #sinceMs: number;
@@ -21,13 +21,13 @@ export class Rate {
     this.#windowMs = windowMs;
   }
 
-  /** Nothing was on its way until now. */
+  /** Begins to measure anew: until now nothing was in flight. */
   restart(nowMs: number): void {
     this.#sinceMs = this.#heardMs = nowMs;
     this.#bytes = 0;
   }
 
-  /** Since when nothing came though something was on its way, ms ago. */
+  /** For how long nothing came, in ms, not counting the time before {@link restart}. */
   silentMs(nowMs: number): number {
     return nowMs - this.#heardMs;
   }

@@ -92,7 +92,7 @@ export class SuperSeed {
     this.#open.delete(index);
   }
 
-  /** What it was offered and did not take may go to another. */
+  /** A peer is gone: what it was suggested and did not take may be suggested to another. */
   onDown(link: Link): void {
     for (const [index, sinceMs] of link.offers) if (sinceMs !== GIVEN_UP) this.#reopen(index);
     link.offers.clear();
@@ -124,8 +124,8 @@ export class SuperSeed {
   }
 
   /**
-   * Since when it was refused a piece is remembered, of few at once: another takes the place of the oldest once that was not
-   * come back for in long. Earlier, whoever asks for many in turn would be heard for none.
+   * Remembers since when a peer is refused a piece, for a few pieces at once. A new one replaces the oldest only when that
+   * was not requested again for long: else a peer that asks for many pieces in turn would be served none.
    */
   #turnAway({ turnedAway }: Link, index: number, nowMs: number): void {
     if (turnedAway.has(index)) return;
@@ -138,8 +138,8 @@ export class SuperSeed {
   }
 
   /**
-   * How many of its suggestions are to be waited for. One that takes much longer than they do is a slow peer's: another is
-   * suggested the piece too, and nobody waits for it; it gets no more before it has that.
+   * How many suggestions to this peer are still awaited. One that takes much longer than usual went to a slow peer: the piece
+   * is suggested to another as well and no longer awaited, and the slow peer gets no new suggestion before it has that piece.
    */
   #awaited(link: Link, nowMs: number): number {
     const lateMs = Math.min(MAX_LATE_MS, Math.max(MIN_LATE_MS, LATE * this.#takesMs));

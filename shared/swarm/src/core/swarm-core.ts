@@ -378,7 +378,7 @@ export class SwarmCore {
     emit({ type: 'setTimer', key: 'tick', atMs: nowMs + this.limits.tickMs });
   }
 
-  /** Nobody is to be dialled and nothing asked for, whatever peers say they have. */
+  /** True while no announcement could lead to a dial or a request. */
   #isBusy(): boolean {
     const { dialledWires, readerHead } = this.limits;
     if (this.#links.members + this.#dialling.pending < dialledWires || this.#fetching.mayAskMore)

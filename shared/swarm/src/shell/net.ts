@@ -27,7 +27,7 @@ export interface Listener {
   close(): Promise<void>;
 }
 
-/** Who may be at the other end of a socket that was accepted. */
+/** Who may have opened an accepted socket: anyone, or standard BitTorrent clients alone. */
 export type Audience = 'anyone' | 'strangers';
 /** What becomes of a dial, once. */
 type Dialled = (socket: Socket | undefined, error?: CodedError) => void;

@@ -90,7 +90,7 @@ export class PeerLink {
     this.#upload.cancel(index, offset);
   }
 
-  /** It is not served any more: what it asked for is rejected. */
+  /** The peer is choked: its open requests are rejected. */
   dropRequests(): void {
     this.#upload.clear();
     this.#admitted.clear();

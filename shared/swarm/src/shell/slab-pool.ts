@@ -19,11 +19,11 @@ export interface SharedSlab {
    * it now is done. Idempotent.
    */
   settle(isKept: boolean): void;
-  /** Nobody will ask for them any more. Idempotent; nothing before `settle`. */
+  /** Frees the kept bytes: nobody will read them any more. Idempotent; without effect before `settle`. */
   drop(): void;
 }
 
-/** Of a slab that readers have, or may have. */
+/** How a slab is shared: how many readers hold it, and whether its owner still does. */
 interface Shares {
   pins: number;
   isOwned: boolean;

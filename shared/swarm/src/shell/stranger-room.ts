@@ -13,13 +13,13 @@ const STRANGER_BYTES = 4 * 1024 * 1024;
 
 /** What a member spends on peers that are no members. */
 export interface StrangerLimits {
-  /** Of them, this many are served at once. */
+  /** How many strangers are unchoked at once. */
   readonly slots: number;
-  /** All of them together, in bytes per second, while no member is served. */
+  /** Upload rate of all strangers together, in bytes per second, while no member is served. */
   readonly bytesPerSec: number;
 }
 
-/** Where an engine is told no others: 8 are served at once, with 32 MiB/s together. */
+/** Limits of an engine that is given none: 8 strangers at once, 32 MiB/s together. */
 const STRANGER_LIMITS: StrangerLimits = Object.freeze({ slots: 8, bytesPerSec: 32 * 1024 * 1024 });
 
 /** The limits that `policies` of the cluster document name: with no rate nobody has a slot. */
@@ -33,7 +33,7 @@ export function strangerLimits(policies: {
 
 /** A wire to a stranger that wants something. */
 export interface Seat {
-  /** It is served no more, or from now on. */
+  /** Chokes the peer, or unchokes it. */
   choke(on: boolean): void;
 }
 

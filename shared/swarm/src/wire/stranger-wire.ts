@@ -14,9 +14,9 @@ import type { PieceWire, WireEvents } from './wire-owner.ts';
 export interface StrangerEvents extends WireEvents {
   /** The handshake is done; what is sent from here on is sent in this call or later. */
   onReady(): void;
-  /** It serves nothing, or does again. Requests that it dropped are told by `onReject`. */
+  /** The peer choked us, or unchoked us. Requests that it dropped are told by `onReject`. */
   onChoke(on: boolean): void;
-  /** It wants something of us, or no more. */
+  /** The peer became interested, or not interested. */
   onInterest(on: boolean): void;
 }
 

@@ -42,7 +42,7 @@ export class WireLine implements FrameSink {
   ready = false;
   downloadedBytes = 0;
   uploadedBytes = 0;
-  /** Requests of the other end that were not answered yet. */
+  /** Requests of the peer that were not answered yet. */
   peerRequests = 0;
   readonly requests: BlockRequests;
   readonly #init: LineInit;

@@ -62,7 +62,7 @@ interface Line {
   readonly pendingRequests: number;
 }
 
-/** What a swarm does with a wire, whoever is at its other end. */
+/** What a swarm does with a wire, be its peer a member or a stranger. */
 export interface PieceWire {
   readonly line: Line;
   /** How many blocks may be requested at once. */

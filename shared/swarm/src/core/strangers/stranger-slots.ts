@@ -4,7 +4,7 @@ interface Taker {
   hasSlot: boolean;
 }
 
-/** Who is served from now on, and who no more. */
+/** Peers to unchoke, and peers to choke. */
 export interface SlotChange<K> {
   readonly unchoke: readonly K[];
   readonly choke: readonly K[];
@@ -33,12 +33,12 @@ export class StrangerSlots<K> {
     return this.#takers.get(who)?.hasSlot === true;
   }
 
-  /** It is interested. */
+  /** A peer is interested: it waits for a slot, unless it has one. */
   ask(who: K, nowMs: number): void {
     if (!this.#takers.has(who)) this.#takers.set(who, { sinceMs: nowMs, hasSlot: false });
   }
 
-  /** It is not interested any more, or gone. True if it had a slot. */
+  /** A peer is not interested any more, or is gone. True if it had a slot. */
   leave(who: K): boolean {
     const hadSlot = this.has(who);
     this.#takers.delete(who);
