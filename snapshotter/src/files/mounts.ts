@@ -48,3 +48,13 @@ export async function runMount(command: 'mount' | 'umount', args: readonly strin
       message: `${command} ${args.at(-1)}: ${stderr.trim() || `exit ${code}`}`,
     });
 }
+
+/** Snapshots lie in the data folder and become options of an overlay, where these end a path. `lies`: where its links lead. @throws {CodedError} `CONFIG_INVALID` */
+export function checkOverlayPath(data: string, lies = data): void {
+  if (!/[:,\\]/.test(lies)) return;
+  const where = lies === data ? data : `${data} leads to ${lies}, which`;
+  throw new CodedError('CONFIG_INVALID', {
+    message: `data: ${where} has a colon, comma or backslash, which no overlay of snapshots-socket can name: choose another folder`,
+    detail: { key: 'data' },
+  });
+}

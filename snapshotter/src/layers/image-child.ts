@@ -1,5 +1,5 @@
 import { closeSync, openSync, readSync, rmSync, writeFileSync } from 'node:fs';
-import { isCoded } from '@sepia/base/errors';
+import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { MadeImage } from '@sepia/lazy/erofs/image-part';
 import type { ImageDone, ImageInFile, ImageJob } from './image-process.ts';
@@ -12,13 +12,21 @@ process.on('message', ({ indexFile, headBytes, question, into }: ImageJob) => {
     tell({ answer: 'meta' in answer ? put(answer, into) : answer });
   } catch (error) {
     throwIfBug(error);
-    if (!isCoded(error)) throw error;
-    tell({ refused: { code: error.code, message: error.message, detail: error.detail } });
+    const { code, message, detail } = isCoded(error) ? error : ofThisNode(error);
+    tell({ refused: { code, message, detail } });
   }
 });
 
 function tell(done: ImageDone): void {
   process.send?.(done);
+}
+
+/** What the system refuses, for want of room or descriptors: that says nothing of the layer. */
+function ofThisNode(error: unknown): CodedError {
+  if (systemCode(error) === undefined) throw error;
+  return new CodedError('MEMBER_BUSY', {
+    message: `its image cannot be made now: ${(error as Error).message}`,
+  });
 }
 
 function headOf(file: string, bytes: number): Buffer {
@@ -39,6 +47,10 @@ function put({ meta, extents, ...facts }: MadeImage, into: string): ImageInFile 
     // Each whole: a disk that is full takes a part of one write, without an error.
     for (const { buffer, byteOffset, byteLength } of [extents.image, extents.layer, extents.length, meta])
       writeFileSync(fd, Buffer.from(buffer, byteOffset, byteLength));
+  } catch (error) {
+    // A part of it is of no use, and takes room where there is none.
+    rmSync(into, { force: true });
+    throw error;
   } finally {
     closeSync(fd);
   }

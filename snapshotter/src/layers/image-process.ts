@@ -3,6 +3,7 @@ import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { CodedError, type ErrorCode, type ErrorDetail } from '@sepia/base/errors';
+import { isBug } from '@sepia/base/failure';
 import { isOutOfFiles, outOfFiles } from '@sepia/base/system/open-files';
 import type { MadeImage } from '@sepia/lazy/erofs/image-part';
 import { indexEntries } from '@sepia/lazy/index/layer-index';
@@ -122,7 +123,15 @@ export class ImageProcess implements ImageMaker {
   #work(): void {
     clearTimeout(this.#idle);
     while (this.#jobs.length > 0) {
-      const maker = this.#makers.find(({ waiting }) => waiting === undefined) ?? this.#start();
+      let maker: Maker | undefined;
+      try {
+        maker = this.#makers.find(({ waiting }) => waiting === undefined) ?? this.#start();
+      } catch (error) {
+        // One that runs does them all.
+        if (this.#makers.length > 0 && !isBug(error)) return;
+        this.#jobs.shift()!.reject(isBug(error) ? error : notStarted(error as Error));
+        continue;
+      }
       if (maker === undefined) return;
       const waiting = this.#jobs.shift()!;
       maker.waiting = waiting;

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Stoppable } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { Metrics } from '@sepia/base/metrics';
+import { checkOverlayPath } from '../files/mounts.ts';
 import type { Layers } from '../layers/layers.ts';
 import type { LazyLayer } from '../layers/lazy-layer.ts';
 import type { Grants } from './core/grants.ts';
@@ -22,7 +23,7 @@ interface Places {
   readonly 'snapshots-socket'?: string | undefined;
 }
 
-/** Opens door 2 where the config has its socket. @throws {CodedError} `START_FAILED` */
+/** Opens door 2 where the config has its socket. @throws {CodedError} `START_FAILED`, `CONFIG_INVALID` */
 export async function openSnapshots(parts: {
   readonly config: Places;
   readonly layers: Layers;
@@ -37,6 +38,7 @@ export async function openSnapshots(parts: {
   if (socket === undefined) return undefined;
   // The kernel tells what is mounted by paths without links.
   const [data, source] = [await realpath(config.data), await realpath(config.mount)];
+  checkOverlayPath(config.data, data);
   const snapshots = await Snapshots.open({
     folder: new SnapshotFolder({ log }, join(data, 'snapshots')),
     mounts: new LayerMounts({ source }),

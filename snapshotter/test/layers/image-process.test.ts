@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isCoded } from '@sepia/base/errors';
 import { indexHeadBytes } from '@sepia/lazy/index/layer-index';
@@ -87,6 +87,28 @@ t.test('a process that ends takes one layer with it, and no other', async (t) =>
   t.equal(last.status, 'fulfilled');
   t.ok(ended.status === 'rejected' && isCoded(ended.reason, 'LAYER_NOT_LAZY'));
   t.match(ended, { reason: { message: /ended with/ } });
+});
+
+t.test('what the disk refuses is told as such: it says nothing of a layer', async (t) => {
+  const { images, at, left } = made(t);
+  await images.ask(at(MANY), IMAGE);
+  const inTheWay = join(t.testdirName, 'layers', 'made-image-0');
+  mkdirSync(inTheWay);
+  await t.rejects(images.ask(at(MANY), IMAGE), {
+    code: 'MEMBER_BUSY',
+    message: /cannot be made now: .*made-image-0/,
+  });
+  rmdirSync(inTheWay);
+  await images.ask(at(MANY), IMAGE);
+  t.same(left(), []);
+  writeFileSync(join(t.testdirName, 'file'), '');
+  const nowhere = new ImageProcess(join(t.testdirName, 'file', 'layers'));
+  const asked = [at(MANY), at(MANY)].map(async (index) => await nowhere.ask(index, IMAGE));
+  for (const { status, reason } of (await Promise.allSettled(asked)) as PromiseRejectedResult[])
+    t.match(
+      { status, reason },
+      { status: 'rejected', reason: { code: 'MEMBER_BUSY', message: /not be started: ENOTDIR/ } },
+    );
 });
 
 t.test('many at once: each gets its own, whichever process made it', async (t) => {

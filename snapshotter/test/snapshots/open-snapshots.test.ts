@@ -43,3 +43,14 @@ t.test(
     t.match(answer, { mounts: [{ source: join(dir, 'disk/snapshots/tree/1/fs') }] });
   },
 );
+
+t.test('a data folder that leads to one that no overlay can name', async (t) => {
+  const dir = t.testdir({ 'disk:1': {} });
+  symlinkSync(join(dir, 'disk:1'), join(dir, 'data'));
+  const config = { data: join(dir, 'data'), mount: dir, 'snapshots-socket': join(dir, 's.sock') };
+  const parts = { config } as unknown as Parameters<typeof openSnapshots>[0];
+  await t.rejects(openSnapshots(parts), {
+    code: 'CONFIG_INVALID',
+    message: /^data: .*data leads to .*disk:1, which has a colon/,
+  });
+});
