@@ -4,10 +4,10 @@ import { PRIVATE_MS } from '../deadlines/upstreams.ts';
 
 const MAX_ENTRIES = 20_000;
 
-/** What the upstream said to nobody in particular: what it asks for, or no. */
+/** The upstream's answer to a request without credentials: its challenge, or a denial. */
 export type SaidToNobody = AccessChallenge | { readonly denied: string };
 
-/** Repositories that an upstream refused to serve to nobody in particular a moment ago, by their key. */
+/** Repositories, by key, that an upstream refused to requests without credentials a moment ago. */
 export class PrivateRepositories {
   readonly #nowMs: () => number;
   readonly #refused = new ExpiringMap<SaidToNobody>(MAX_ENTRIES);

@@ -88,7 +88,7 @@ export interface BackendState {
   readonly upstream: string;
   readonly kind: BlobBackend['kind'];
   readonly place: string;
-  /** Pushed blobs here that are not known to be there. */
+  /** Pushed blobs here that the backend is not known to have. */
   readonly blobs: number;
   readonly bytes: number;
   readonly oldestSeconds: number;
@@ -112,7 +112,7 @@ export class WriteBehind {
   #hasSettled = false;
   /** What the last failure of an upstream's backend said. */
   readonly #problems = new Map<string, string>();
-  /** Backends that are this cluster's, and until when that is believed. */
+  /** Backends that were found to belong to this cluster, by upstream: until when that is believed. */
   readonly #ownedUntilMs = new Map<string, number>();
 
   constructor(deps: WriteBehindDeps) {
@@ -346,7 +346,7 @@ export class WriteBehind {
     logFailure(log, error, message, { upstream, place, failures }, level);
   }
 
-  /** The backend has it: the copy here is one of what can be fetched again. */
+  /** The backend has the blob: the copy here becomes a cached one. */
   async #settle(digest: Digest): Promise<void> {
     const { store, nowMs } = this.#deps;
     this.#plan.done(digest);

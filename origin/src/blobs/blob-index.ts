@@ -72,7 +72,7 @@ export class BlobIndex {
     return found;
   }
 
-  /** No owner has it any more: nobody waits for it. */
+  /** No owner has the blob any more: it is not wanted any longer. */
   async giveUp(digest: string): Promise<void> {
     if (isDigest(digest)) await this.#unwant(digest);
   }
@@ -93,7 +93,7 @@ export class BlobIndex {
     }
   }
 
-  /** A pushed blob that should be here is not, or is no blob any more: the other owners are asked for it, and it is waited for. */
+  /** A pushed blob is missing on disk or damaged: takes it out of the index, and wants it from the other owners. */
   async lost(digest: Digest): Promise<void> {
     if (!(await this.#deps.records.blobSet.has([digest]))) return;
     this.#deps.log.error({ digest }, 'a pushed blob is gone from the disk: its copy is made again');
@@ -120,7 +120,10 @@ export class BlobIndex {
     await this.noteHere(store, digest);
   }
 
-  /** Behind a start: what should be here and has no file any more is lost, without a line for each. @returns how many are */
+  /**
+   * After a start: takes every indexed blob without a file as {@link lost}, without a log line for each. @returns how many
+   * are lost
+   */
   async findLost(store: BlobStore, signal: AbortSignal): Promise<number> {
     let lost = 0;
     for await (const digest of store.unlisted(this.list())) {
@@ -150,7 +153,7 @@ export class BlobIndex {
     return true;
   }
 
-  /** Another owner has it: noted as here if it is, else as wanted. True if it must be sent. */
+  /** Another owner has a pushed blob. Notes it as here if it is, else as wanted. True if `from` must send it. */
   async take(store: BlobStore, digest: string, from: string): Promise<boolean> {
     if (!isDigest(digest)) return false;
     if (await this.noteHere(store, digest)) return false;

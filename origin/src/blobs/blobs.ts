@@ -31,7 +31,7 @@ import type { Repair } from './repair.ts';
 import { storedBlob } from './stored-blob.ts';
 import type { Swarms } from './swarms.ts';
 
-/** Where a request goes on: here, or at another origin that has the blob or is to fetch it. */
+/** Where a blob is served from: here, or another origin that has it or is to fetch it. */
 export type Opened =
   | {
       readonly type: 'local';
@@ -43,7 +43,7 @@ export type Opened =
     }
   | { readonly type: 'remote'; readonly id: string };
 
-/** Where metainfo of a blob is: here, with the fetch that adds to it, or at the origin that fetches it. */
+/** Where the metainfo of a blob is: here, with the fetch that adds to it if one runs, or at the origin that fetches the blob. */
 export type MetainfoSource =
   | { readonly type: 'local'; readonly metainfo: Metainfo; readonly fetch: Fetch | undefined }
   | { readonly type: 'remote'; readonly id: string };

@@ -14,7 +14,7 @@ export interface Hint {
   readonly repository: string;
 }
 
-/** Which copy it is: a push in the name of another upstream owes one of its own. */
+/** What identifies an owed copy: pushes to two upstreams owe two. */
 type CopyOwed = Pick<Hint, 'digest' | 'target' | 'upstream'>;
 
 const QUEUE = 'copy';
@@ -42,7 +42,7 @@ export class Hints {
   /** Keys of copies that were made, still on the disk. */
   readonly #made = new Map<string, string[]>();
   #forgetting: NodeJS.Timeout | undefined;
-  /** There may be some on the disk that are not known here. */
+  /** True while hints may be on disk that are not in `#known`. */
   #more = true;
 
   constructor(
@@ -172,7 +172,7 @@ function textOf(hint: CopyOwed): string {
   return `${hint.digest}\n${hint.target}\n${hint.upstream}`;
 }
 
-/** Undefined for a value that is none. */
+/** The hint in a stored value; undefined if the value is not one. */
 function hintIn(value: unknown): Hint | undefined {
   const hint = value as Partial<Hint> | null | undefined;
   const isHint =

@@ -2,7 +2,7 @@ import { CodedError } from '@sepia/base/errors';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { Located } from '@sepia/cluster/core/where';
 
-/** No origin has it, or who could does not say. */
+/** The error for a blob that no origin has, or of which an origin that could have it does not answer. */
 export function missingBlob(name: BlobName, found: Pick<Located, 'type'>): CodedError {
   const detail = { digest: name.digest, repository: name.repository };
   if (found.type === 'undecided')

@@ -29,7 +29,7 @@ import type { Upstreams } from '../upstream/upstreams.ts';
 const MAX_LOOKS = 8;
 const MAX_HOPELESS = 10_000;
 
-/** Nobody gave a right copy of a piece. */
+/** A search for a right copy of a piece that found none. */
 interface Hopeless {
   readonly sinceMs: number;
   readonly error: CodedError;
@@ -53,7 +53,7 @@ export class Repair {
   readonly #deps: RepairDeps;
   readonly #mending = new SingleFlight<string, Uint8Array>();
   readonly #looking = new Set<string>();
-  /** Pieces that nobody had, since when, and what was said of them. */
+  /** Pieces for which no right copy was found, with time and error of the search. */
   readonly #hopeless = new LatestMap<string, Hopeless>(MAX_HOPELESS);
   readonly #stopped = new AbortController();
 
@@ -99,7 +99,7 @@ export class Repair {
     });
   }
 
-  /** What was found out within `forMs`; who was silent then may have one all the same, and is asked again soon. */
+  /** The search that failed within `forMs`. If some source was silent it counts for less time: that source may have a copy. */
   #believed(key: string, forMs: number): Hopeless | undefined {
     const known = this.#hopeless.get(key);
     if (known === undefined) return undefined;
@@ -107,7 +107,7 @@ export class Repair {
     return this.#deps.nowMs() - known.sinceMs < Math.min(forMs, mostMs) ? known : undefined;
   }
 
-  /** Something that was read of a blob was damaged: it is mended behind. */
+  /** A read found damage (`DISK_CORRUPT`): mends that piece in the background. */
   noteRotten(digest: Digest, error: unknown): void {
     if (!isCoded(error, 'DISK_CORRUPT')) return;
     const { piece } = error.detail;

@@ -330,7 +330,7 @@ export class Replicator {
     }
   }
 
-  /** True if an owner has the blob, and as one that was pushed if it is one here: what is only cached may be evicted. */
+  /** True if an owner has the blob, as a pushed one where it is pushed here: a cached copy may be evicted. */
   async #hasIt(name: CopyName, id: string, signal: AbortSignal, epoch: number): Promise<boolean> {
     const { members, store, upstreams } = this.#deps;
     const stat = await store.stat(name.digest);
@@ -359,7 +359,7 @@ export class Replicator {
     return this.#copies.has(copyKey(hint, hint.target, this.#deps.members.epoch, false));
   }
 
-  /** What this origin kept for others goes when they all have it. */
+  /** Deletes a blob that was kept for its owners, once all of them have it. */
   async #tidy(digest: Digest): Promise<void> {
     const { members, hints, store, log } = this.#deps;
     const look = {};
@@ -385,7 +385,7 @@ function hasCopies(holders: ReadonlySet<string>, sets: readonly (readonly string
   return sets.every((set) => set.filter((id) => holders.has(id)).length + standIns >= majority(set.length));
 }
 
-/** A push in the name of another upstream has a copy of its own: the one under way may not tell of it. */
+/** Key of a copy under way, with its upstream: a push to another upstream needs a copy of its own. */
 function copyKey({ digest, upstream }: CopyName, target: string, epoch: number, isStandIn: boolean): string {
   return `${keyOf(digest, target)}\n${upstream}${isStandIn ? '\nstand-in' : ''}\n${epoch}`;
 }
@@ -394,6 +394,6 @@ function keyOf(digest: Digest, target: string): string {
   return `${digest}\n${target}`;
 }
 
-/** What an owner said of its disk, whoever reads it can mend. */
+/** What an owner said of its disk: an operator can mend that. */
 const diskTold = (error: unknown): string =>
   isCoded(error, 'DISK_FULL') || isCoded(error, 'DISK_FAILED') ? `: ${error.message}` : '';

@@ -217,7 +217,7 @@ export class Members {
     await answer.body.dump();
   }
 
-  /** Of others: whoever asks is here, so that it never passes itself over. */
+  /** Notes a failure of another member; this one never passes itself over. */
   #failed(id: string): void {
     if (id !== this.selfId) this.#deps.health.failed(id);
   }

@@ -42,7 +42,7 @@ export const QUOTA_RENEW_MS = QUOTA_HOLD_MS / 10;
 export const QUOTA_COUNT_MS = 10_000;
 
 // Owners of blobs: copies and repair.
-/** A blob that an origin was asked for is asked of another one after this. */
+/** A blob that one origin was asked for and did not bring is requested from another one after this. */
 export const ASK_NEXT_MS = 20_000;
 /** Longest time for one piece from one source. */
 export const REPAIR_PIECE_MS = 15_000;
@@ -120,7 +120,7 @@ export const HEARD_REST_MS = 3_000;
 export const FIRST_LOOK_MS = 100;
 /** Longest time between two looks at what a move waits for. */
 export const MAX_LOOK_MS = 1_000;
-/** Where no blob came for so long, all are asked for again: who had to send them may be gone. */
+/** If no blob came for this long, all that are wanted are requested again: their senders may be gone. */
 export const MOVE_ASK_AGAIN_MS = 10_000;
 /** How long an owner may take to look at a page. */
 export const COVERS_MS = 10_000;

@@ -102,7 +102,7 @@ export const BACKEND_FAILED_MS = 1_000;
 export const BACKEND_TIDY_MS = 3_600_000;
 /** What writers left half, and nobody goes on with, is removed after this. */
 export const BACKEND_HALF_MS = 24 * 3_600_000;
-/** Whose a backend is, is looked at again after this. */
+/** Whether a backend belongs to this cluster is looked at again after this. */
 export const BACKEND_OWNED_MS = 600_000;
 /** A backend deletes one blob within this; what it does not delete waits for the next collection. */
 export const BACKEND_DELETE_MS = 8_000;
@@ -132,7 +132,7 @@ export const ARRIVAL_READ_MS = 300_000;
 export const TAG_LOOK_MS = 2_000;
 /** All tags are looked through again after this. */
 export const TAG_WHOLE_MS = 3_600_000;
-/** And sooner while some could not be: after this, doubling up to the next. */
+/** All tags are looked through again sooner while some could not be read: after this, doubling up to the next. */
 export const TAG_UNFINISHED_MS = 5_000;
 /** Longest time until they are looked through again while some could not be. */
 export const MAX_TAG_UNFINISHED_MS = 600_000;
@@ -140,7 +140,7 @@ export const MAX_TAG_UNFINISHED_MS = 600_000;
 // Targets of replication.
 /** The queue is looked through this often; a copy that another origin runs is looked at again after up to twice as long. */
 export const SCAN_MS = 1_000;
-/** A queue with nothing in it is: whatever comes into it is told, so that nothing waits for this look. */
+/** An empty queue is looked through this often: a new job is told at once, so that none waits for this look. */
 export const EMPTY_SCAN_MS = 30_000;
 /** A long queue is looked through this often at most. */
 export const LONG_SCAN_MS = 10_000;

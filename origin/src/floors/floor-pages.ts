@@ -36,7 +36,7 @@ interface FloorPagesDeps {
   readonly digests: FloorBuckets;
 }
 
-/** What this origin has of floors, and of repositories that have one, for their other owners. */
+/** Pages of this origin's floors, and of the records of repositories that have a floor, for the other owners. */
 export class FloorPages {
   readonly #deps: FloorPagesDeps;
 

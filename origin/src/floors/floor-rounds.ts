@@ -33,8 +33,9 @@ interface FloorRoundsDeps {
 }
 
 /**
- * Looks for a floor of a repository with all of its owners, and is one of them: each promises to refuse what is older and
- * then tells what it has up to there; if all told the same, each agrees, and drops its tombstones. ADR 0072.
+ * Looks, together with all other owners of a repository, for a floor: each promises to refuse older writes and then tells a
+ * digest of what it has up to there. If all digests are the same, each agrees to the floor and drops its tombstones below.
+ * ADR 0072.
  */
 export class FloorRounds {
   readonly #deps: FloorRoundsDeps;
@@ -43,7 +44,10 @@ export class FloorRounds {
     this.#deps = deps;
   }
 
-  /** As an owner: a digest of what is here up to `atMs`, once nothing older is taken any more. @throws `CONFLICT`, `RECORDS_PENDING` */
+  /**
+   * As an owner: refuses older writes from now on, and returns a digest of the records up to `atMs`. @throws `CONFLICT`,
+   * `RECORDS_PENDING`
+   */
   async promise(shard: ShardName, atMs: number): Promise<{ readonly digest: string }> {
     const { records, dateMs } = this.#deps;
     this.#requireOwner(shard);
@@ -54,7 +58,10 @@ export class FloorRounds {
     return { digest: await this.#digest(shard, atMs) };
   }
 
-  /** As an owner: all told the same. `generation`: in which this origin told it. @throws `CONFLICT`, `RECORDS_PENDING` */
+  /**
+   * As an owner: agrees to a floor, because all digests were the same. `generation`: of this origin when it told its digest.
+   * @throws `CONFLICT`, `RECORDS_PENDING`
+   */
   async agree(shard: ShardName, atMs: number, generation: number): Promise<void> {
     const { floors } = this.#deps.records;
     this.#requireOwner(shard);
@@ -70,7 +77,10 @@ export class FloorRounds {
     await dropCovered(this.#deps, shard);
   }
 
-  /** True if all owners had the same up to `atMs`, and were told so; who did not hear of it takes it over from another one. */
+  /**
+   * True if all owners had the same records up to `atMs` and were told so; an owner that did not hear of it takes the floor
+   * over from another one.
+   */
   async seek(shard: ShardName, atMs: number, signal: AbortSignal): Promise<boolean> {
     const { members, standing } = this.#deps;
     const { epoch, sets } = this.#requireOwner(shard);

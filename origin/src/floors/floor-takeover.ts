@@ -15,7 +15,7 @@ import { FLOOR_LIST, FLOOR_PAGE } from './messages.ts';
 /** Entries that are taken off the disk in one step. */
 const DROP_BATCH = 500;
 
-/** Of a start, which takes all that another one has; or of one that counts, which takes from those that do. */
+/** `handover`: an origin that starts takes all that another one has. `repair`: one that counts takes from others that count. */
 type How = 'handover' | 'repair';
 
 interface FloorTakeoverDeps {

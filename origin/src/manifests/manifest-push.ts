@@ -55,7 +55,7 @@ export interface PushIntents {
 /** What a push of a manifest goes through. */
 export interface PushDeps {
   readonly store: BlobStore;
-  /** Size of a blob that this origin does not have, where another one tells it. */
+  /** Size of a blob that is not at this origin, as another origin tells it; undefined if none does. */
   readonly sizeOf: (name: BlobName) => Promise<number | undefined>;
   readonly links: Links;
   readonly keeps: Pick<Kept, 'byOwners'>;

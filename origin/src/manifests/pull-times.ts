@@ -77,7 +77,7 @@ export class PullTimes {
     return undefined;
   }
 
-  /** Until the next one is due; for ever, if none is. */
+  /** Ms until the next image is due; Infinity if none is. */
   #dueInMs(): number {
     let leastMs = Number.POSITIVE_INFINITY;
     for (const image of this.#images.values()) leastMs = Math.min(leastMs, this.#waitOf(image));

@@ -56,7 +56,7 @@ export class LinkProofs {
     return this.#confirmed.has(linkKey(name)) && this.#deliveries.has(name, provenance);
   }
 
-  /** The upstream was heard to have it in this repository. */
+  /** The upstream confirmed that this repository has the blob. */
   note = (name: BlobName): void => {
     this.#confirmed.set(linkKey(name), true);
   };
@@ -72,7 +72,7 @@ export class LinkProofs {
     this.#deliveries.note(name);
   }
 
-  /** A repository does not have it any more. */
+  /** A repository no longer has the blob: drops what was confirmed. */
   forget(name: Readonly<Record<'upstream' | 'repository' | 'digest', string>>): void {
     this.#confirmed.delete(linkKey(name));
     this.#pushed.delete(linkKey(name));

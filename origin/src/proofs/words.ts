@@ -5,7 +5,7 @@ import type { Where, Word, WordAsked } from '@sepia/cluster/api/blob-answers';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { MOST_WORDS_MS, WORDS_MS } from '../deadlines/members.ts';
 
-/** Who only looks has nothing fetched, and nobody else asked. */
+/** Options of a mere look: nothing is fetched, and no other origin is asked. */
 const WATCHING = { fetch: false, wantAll: false, hop: true } as const;
 
 /** What is known of blobs here. */

@@ -223,7 +223,7 @@ export class OwnStanding {
     });
   }
 
-  /** The operator's word, or nobody else is there: counts with what is here. */
+  /** Makes this origin count with the records that it has: an operator said so, or there is no other origin. */
   async settle(): Promise<void> {
     if (this.firstStart === 'member') await this.beginGeneration();
     await this.setFirstStart('member');

@@ -45,7 +45,7 @@ export interface RecordEngine {
   whenCounts(): Promise<void>;
   /** Why records cannot be reached; undefined while they can. */
   readonly away: string | undefined;
-  /** What still works but is to be seen to: nothing can be written. */
+  /** Conditions that an operator should look at, such as a table that takes no writes. */
   readonly warnings: readonly string[];
 }
 

@@ -12,15 +12,15 @@ export interface Change<T> {
   readonly value?: T | undefined;
 }
 
-/** That they went to an owner, and what becomes of it. */
+/** One delivery to an owner, and its answer. */
 interface Sent {
   readonly answer: Promise<CountedAnswer<ToldClocks> | undefined>;
 }
 
 /**
- * Records that owners of their repository get with something else, and take under their clock, before they are written
- * by `QuorumSet.write`: that asks nobody again who answered so. An owner may have them although they are never written:
- * as after a write that failed.
+ * Records that travel to owners of their repository inside another call (such as a blob's copy), before `QuorumSet.write`
+ * writes them. That then counts the owners that already answered, and does not ask them again. As after a write that failed,
+ * an owner may keep records that are never written to a quorum.
  */
 export class RidingWrite<T> {
   readonly atMs: number;
@@ -37,25 +37,28 @@ export class RidingWrite<T> {
     this.#owners = new Set(owners.sets.flat());
   }
 
-  /** True once, for these changes under this membership: written again, they need a clock of then. */
+  /**
+   * Claims the deliveries for a write: true once, for the same changes under the same membership. A second write needs a new
+   * clock.
+   */
   take(changes: readonly Change<T>[], epoch: number): boolean {
     if (this.#isTaken || epoch !== this.epoch) return false;
     this.#isTaken = true;
     return JSON.stringify(changes) === JSON.stringify(this.changes);
   }
 
-  /** True for an owner under that membership which was not sent them yet. */
+  /** True if `id` is an owner under that membership and was not sent the records yet. */
   mayRide(id: string, epoch: number): boolean {
     return epoch === this.epoch && this.#owners.has(id) && !this.#sent.has(id);
   }
 
-  /** They are on their way to an owner; `answer` is undefined where it did not take them. */
+  /** Notes a delivery to an owner; `answer` resolves to undefined where the owner did not take the records. */
   sent(id: string, answer: Promise<CountedAnswer<ToldClocks> | undefined>): void {
     readElsewhere(answer);
     this.#sent.set(id, { answer });
   }
 
-  /** What an owner answered; undefined if it is to be sent them: it did not take them, or is slow. */
+  /** The answer of an owner; undefined if the records must be sent to it: it did not take them, or is slow. */
   async answerOf(id: string): Promise<CountedAnswer<ToldClocks> | undefined> {
     const sent = this.#sent.get(id);
     if (sent === undefined) return undefined;

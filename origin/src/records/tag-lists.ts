@@ -117,7 +117,7 @@ async function upstreamTags(
   return { tags: [...all].sort(byBytes), isWhole: true };
 }
 
-/** Those of one page: when as many as it holds stand, no later one is on it. */
+/** The owed tags that can be on one page: reading ends once `limit` of them stand, since later ones are on the next. */
 async function owedTags(
   deps: { readonly tagIndex: Pick<TagIndex, 'owed'>; readonly upstreams: Pick<Upstreams, 'takesDeletes'> },
   name: ShardName,

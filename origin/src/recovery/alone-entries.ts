@@ -32,7 +32,7 @@ export class AloneEntries {
     this.#deps = deps;
   }
 
-  /** Nothing is known of `id`, or of anybody: it is asked anew, or nothing of before counts. */
+  /** Forgets what `id` lacks, or what any owner lacks: it is asked anew, or earlier answers no longer count. */
   async forget(id?: string): Promise<void> {
     const { aloneSet } = this.#deps.records;
     for await (const marks of this.#marks(id === undefined ? [] : [id])) await aloneSet.remove(...marks);

@@ -36,7 +36,7 @@ interface Other {
   isUrgent: boolean;
   /** Until then digests are compared, and nothing is taken. */
   restUntilMs: number;
-  /** Why it was not compared; undefined if it was. */
+  /** Why the last comparison did not take place; undefined if it did. */
   unreached: string | undefined;
   fruitless: number;
 }

@@ -24,7 +24,7 @@ export class CopiesOwed {
     this.#deps = deps;
   }
 
-  /** How many of `digests` are here to be sent, and which are not here. */
+  /** Notes copies of `digests` as owed to `target`. Returns how many, and which blobs are not here. */
   async add(target: string, digests: readonly string[]): Promise<{ owed: number; lacking: Digest[] }> {
     const { store, hints, cluster } = this.#deps;
     const lacking: Digest[] = [];

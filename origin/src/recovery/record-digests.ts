@@ -22,7 +22,7 @@ export interface Bucket {
   readonly name: string;
 }
 
-/** One reading of all records, as they were at its moment. */
+/** One count of all records, over a snapshot of the database. */
 interface Count {
   readonly snapshot: ReturnType<Database['snapshot']>;
   /** Keys that changed since: what the snapshot has of them is taken out. Undefined once all that it saw was told. */
@@ -98,7 +98,7 @@ export class RecordDigests {
     return found;
   }
 
-  /** Of all records that are compared with anybody, and of the memberships. */
+  /** Digest of all records that are compared with any other owner, and of the memberships. */
   get whole(): string {
     const all = new Uint32Array(SUM_WORDS);
     for (const { sum } of this.#sums.values()) for (let at = 0; at < SUM_WORDS; at++) all[at]! ^= sum[at]!;
@@ -122,8 +122,8 @@ export class RecordDigests {
   }
 
   /**
-   * What was counted, or will be, of a record that changes. A write that was under way when the count began is in its
-   * snapshot or not, whatever it says was there before.
+   * The value under which the count has, or will have, a record that now changes: the one in the snapshot. A write under way
+   * when the count began may be in the snapshot or not, so what it found before says nothing.
    */
   #asCounted({ snapshot, touched }: Count, key: string, before: unknown): unknown {
     if (touched === undefined || touched.has(key)) return before;

@@ -13,7 +13,7 @@ const PAGE_RECORDS = 2_000;
 const PAGE_BYTES = 1024 * 1024;
 /** Records that are looked at for one page. */
 const LOOKED_AT = 20_000;
-/** As these, of records that other origins own: one page is one message to each of their owners. */
+/** The same bounds for records that other origins own: there one page is one message to each owner. */
 const FORMER_RECORDS = 500;
 const FORMER_BYTES = 512 * 1024;
 const FORMER_LOOKED_AT = 5_000;
@@ -167,7 +167,7 @@ export class RecordPages {
     return gone.filter(Boolean).length;
   }
 
-  /** What is here under a key, as it is compared; undefined if nothing is. */
+  /** The stored record of a key in the form in which it is compared; undefined if there is none. */
   async own(space: SyncSpace, key: string): Promise<string | undefined> {
     const full = `${space}\0${key}`;
     const text = await this.#deps.db.get(full);

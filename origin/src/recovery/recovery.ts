@@ -126,7 +126,7 @@ export class Recovery {
     });
   }
 
-  /** What the disk has and what should be there are one before anything is said of what is owed. */
+  /** Compares the disk with the index of pushed blobs; before that nothing is said of what is owed. */
   async #lookThrough(): Promise<void> {
     const { index, store, log } = this.#deps;
     const { signal } = this.#stopped;
@@ -199,8 +199,8 @@ export class Recovery {
   }
 
   /**
-   * Tells all others that this origin stops with what it has: the next start is then confirmed by them. Undefined if one
-   * does not note it, or if this origin does not count.
+   * Tells all others that this origin stops cleanly, so that they confirm its next start. Returns the token for that;
+   * undefined if one of them did not note it, or if this origin does not count.
    */
   async tellClosing(): Promise<string | undefined> {
     const { members, standing } = this.#deps;

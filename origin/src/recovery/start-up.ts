@@ -49,7 +49,7 @@ export type HandoverAnswer =
   | { readonly type: 'outdated'; readonly known: number }
   | { readonly type: 'not-yet' };
 
-/** What a start asks of the ring, and has it do. */
+/** What a start needs of the ring. */
 export interface RecoveryRing {
   readonly membership: Membership;
   /** The membership is known, and this origin is not in it. */
@@ -58,7 +58,7 @@ export interface RecoveryRing {
   readonly formerRecords: number | undefined;
   /** Asks the others for their membership and follows the newest. */
   catchUp(): Promise<void>;
-  /** What the document says is agreed. */
+  /** Takes the membership of the cluster document as agreed: the first start of a cluster. */
   found(): Promise<void>;
   /** Returns once the membership here is at least of that epoch. @throws `RECORDS_PENDING` */
   reach(epoch: number, from?: string): Promise<void>;
@@ -84,10 +84,10 @@ export class StartUp {
   readonly #stopped = new AbortController();
   #running: Promise<void> | undefined;
   #waitsFor: readonly string[] = [];
-  /** All that it still waits for were asked, and none is done. */
+  /** True once all origins that it waits for were asked and none has handed over. */
   #isStuck = false;
   #rested: AbortController | undefined;
-  /** Those that did not answer when they were asked last. */
+  /** Origins that did not answer the last question. */
   readonly #silent = new Set<string>();
 
   constructor(deps: StartUpDeps) {
@@ -154,7 +154,7 @@ export class StartUp {
     await this.#takeOver();
   }
 
-  /** An origin that is not in the ring does nothing before it is added. */
+  /** Waits until this origin is in the ring: before that it does nothing. */
   async #untilInside(): Promise<void> {
     const ring = this.#deps.ring();
     for (let asked = 1; ring.isOutside; asked++) {

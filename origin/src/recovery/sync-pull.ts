@@ -120,7 +120,7 @@ export class SyncPull {
       await Promise.all(entries.map(async ({ space, key }) => await pages.drop(space, key)));
   }
 
-  /** A handover begins, or is over: what nobody else has from then on was written here. */
+  /** Forgets which entries only this origin has: a handover begins or ends, and entries written from now on are new. */
   async forgetAlone(): Promise<void> {
     await this.#deps.alone.forget();
   }
@@ -191,7 +191,7 @@ export class SyncPull {
     }
   }
 
-  /** Asks all owners again for what is wanted; what none of them has any more is wanted no longer. */
+  /** Asks all owners again for the wanted blobs, and gives up those that none of them has any more. */
   async askAgain(signal: AbortSignal): Promise<void> {
     const { members, blobs, store } = this.#deps;
     let after: string | undefined;

@@ -39,9 +39,9 @@ export interface TagDeletions {
 
 /** How a delete was asked for, where other origins may be asked for the same. */
 interface Asked {
-  /** The same at each of them: what one has done no other does again. */
+  /** Id of the change, the same at every origin: what one of them has done no other does again. */
   readonly change?: string | undefined;
-  /** Aborted when nobody waits for the answer of this one any more. */
+  /** Aborted when nobody waits for this origin's answer any more. */
   readonly signal?: AbortSignal;
 }
 
@@ -79,7 +79,7 @@ export class Deletes {
     throw unknownTag(name);
   }
 
-  /** The tag as it stands; where another registry has a say and it is not known here, as that has it. */
+  /** The tag as it is here; if it is not known here and the upstream has a registry behind, as it is there. */
   async #record(name: TagName): Promise<{ readonly digest: Digest } | undefined> {
     const { tags, upstreams, manifests } = this.#deps;
     const record = await tags.read(name);

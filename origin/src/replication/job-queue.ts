@@ -35,7 +35,7 @@ export class JobQueue {
     this.#deps = deps;
   }
 
-  /** A job with an id of its own, not written yet. */
+  /** A job with a new id, not yet written. */
   newEntry(job: Omit<ReplicationJob, 'v' | 'createdAtMs' | 'tries'>): OpenJob {
     const atMs = this.#deps.nowMs();
     const id = `${atMs.toString(36)}-${randomBytes(6).toString('hex')}`;

@@ -33,9 +33,9 @@ export interface Look {
   readonly backlogs: ReadonlyMap<string, Backlog>;
   /** What may begin. */
   readonly groups: readonly Group[];
-  /** By leader: jobs that it may not know of. A leader with none was told of all. */
+  /** Jobs that their leader may not know of, by leader; a leader without an entry knows all of its jobs. */
   readonly foreign: ReadonlyMap<string, readonly OpenJob[]>;
-  /** Of the ids that were asked about those that are still open. */
+  /** Those of the ids asked about whose jobs are still open. */
   readonly open: ReadonlySet<string>;
 }
 

@@ -82,7 +82,10 @@ export class ReplicationJobs {
     yield* this.#below(of === undefined ? [] : [of.upstream, of.repository]);
   }
 
-  /** Of each upstream that `isMeant` one job that is, if there is one. Reads nothing of the other upstreams. */
+  /**
+   * One job for which `isJob` is true of each upstream for which `isMeant` is, if there is one. Jobs of other upstreams are
+   * not read.
+   */
   async *ofUpstreams(
     isMeant: (upstream: string) => boolean,
     isJob: (job: ReplicationJob) => boolean,

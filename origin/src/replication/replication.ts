@@ -77,7 +77,7 @@ export class Replication {
   /** What the last look found to begin, in its order. */
   #ready: Group[] = [];
   #isLong = false;
-  /** Nothing was in it at the last look, and nothing runs. */
+  /** True if the queue was empty at the last look, and nothing runs. */
   #isEmpty = false;
   /** Jobs changed since the last look began. */
   #hasNews = false;

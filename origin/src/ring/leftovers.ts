@@ -90,7 +90,7 @@ export class Leftovers {
     return tidied;
   }
 
-  /** What brought the blob here, if all owners have it as one that was pushed by that. */
+  /** The provenance of the blob here, if all its owners have it as pushed with that provenance. */
   async #seenByAll(
     digest: Digest,
     owners: readonly string[],

@@ -129,7 +129,10 @@ function refused(message: string, cause?: unknown): CodedError {
   return new CodedError('REQUEST_INVALID', { message: `ring: ${message}`, cause });
 }
 
-/** Who was in the ring and lost its records is handed over to by all others: two of them would wait for each other. */
+/**
+ * Refuses to add, in one change, two origins that were in the ring before and lost their records: each needs a handover from
+ * all others, so they would wait for each other.
+ */
 async function checkReturns(
   deps: ReadyDeps,
   { origins }: Membership,

@@ -303,7 +303,7 @@ export class Ring {
     }
   }
 
-  /** What follows `current`. Those who follow it already do not vote on it any more: it is what they say. */
+  /** Decides the membership after `current`. Origins that already follow a later one do not vote: that one is the decision. */
   async #decide(current: Membership, next: Membership): Promise<Membership> {
     try {
       return await this.#deps.agreement.decide(current, next);

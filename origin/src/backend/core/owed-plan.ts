@@ -5,7 +5,7 @@ export type OwedStep = 'write' | 'look' | 'wait';
 
 /** Times of {@link OwedPlan}, in ms. */
 export interface OwedTimes {
-  /** The others look after this, and then less and less often. */
+  /** Origins that do not lead look at the backend after this, then ever less often. */
   readonly lookMs: number;
   /** A blob that the leader did not write within this is written by whoever has it. */
   readonly takeOverMs: number;
@@ -33,7 +33,7 @@ interface Pause {
 export interface OwedSum {
   readonly blobs: number;
   readonly bytes: number;
-  /** When the oldest of them came to be known here. */
+  /** When the oldest of them was added here, in ms; undefined if none is known. */
   readonly oldestMs: number | undefined;
 }
 
@@ -59,13 +59,13 @@ export class OwedPlan {
     return this.#bytes;
   }
 
-  /** When the oldest of them came to be known here. */
+  /** When the oldest of them was added here, in ms; undefined if none is known. */
   get oldestMs(): number | undefined {
     const [oldest] = this.#owed.values();
     return oldest?.sinceMs;
   }
 
-  /** There may be some on record that are not known here: read them when there is room. */
+  /** True if blobs on record may be unknown here, and there is room to read them. */
   get wantsMore(): boolean {
     return this.#hasMore && this.#owed.size < this.#maxKnown / 2;
   }
@@ -75,7 +75,10 @@ export class OwedPlan {
     this.#hasMore = false;
   }
 
-  /** False if there is no room: it stays on record. One that is known is due at once, and is as it was otherwise. */
+  /**
+   * Adds a blob, due at once. True if it is known now; one that was known before is left as it was, due when it was. False if
+   * there is no room: it stays on record.
+   */
   add(digest: string, sizeBytes: number, nowMs: number): boolean {
     const known = this.#owed.get(digest);
     if (known !== undefined) return true;
@@ -88,7 +91,7 @@ export class OwedPlan {
     return true;
   }
 
-  /** It is there, or is no business of this origin any more. */
+  /** Drops a blob: the backend has it, or this origin no longer owes it. */
   done(digest: string): void {
     const owed = this.#owed.get(digest);
     if (owed === undefined) return;
@@ -96,7 +99,7 @@ export class OwedPlan {
     this.#bytes -= owed.sizeBytes;
   }
 
-  /** It is owed to this backend. False while that is given a rest: it is due after that. */
+  /** Notes to which backend a blob is owed. False while that backend rests after a failure: the blob is due after that. */
   at(digest: string, place: string, nowMs: number): boolean {
     const owed = this.#owed.get(digest);
     if (owed !== undefined) owed.place = place;
@@ -152,7 +155,10 @@ export class OwedPlan {
     return next === undefined ? undefined : Math.max(0, next - nowMs);
   }
 
-  /** The leader of a digest writes it; the others look until it is there, and write it when it does not come. */
+  /**
+   * What to do now about a blob that is due. The leader of a digest writes it; other owners look until it is there, and write
+   * it themselves when it does not come.
+   */
   step(digest: string, isLeader: boolean, nowMs: number): OwedStep {
     const owed = this.#owed.get(digest);
     if (owed === undefined) return 'wait';
@@ -163,7 +169,7 @@ export class OwedPlan {
     return 'wait';
   }
 
-  /** It was looked for and is not there yet. */
+  /** A look found that the backend does not have the blob yet. */
   notYet(digest: string, nowMs: number): void {
     const owed = this.#owed.get(digest);
     if (owed === undefined) return;

@@ -80,7 +80,7 @@ export class Fence {
     }
   }
 
-  /** It was told to somebody as being here: it stays. */
+  /** Keeps a condemned key: somebody was told that it is here. */
   rescue(key: string): void {
     if (this.#condemned.delete(key)) this.#rescued.add(key);
   }

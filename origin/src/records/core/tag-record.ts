@@ -114,8 +114,8 @@ export function owedAgain(state: TagState | undefined, digest: Digest): TagState
 }
 
 /**
- * The registry behind was just made to have `seen`, and what is here is another that it owed no more: some other origin
- * brought that there, and it is replaced.
+ * True if a write-back that just put `seen` at the registry behind replaced the digest that is here: another origin had
+ * brought that one there, so nothing was owed for it any more.
  */
 export function isReplaced(state: TagState | undefined, seen: Digest | undefined): boolean {
   return state !== undefined && state.owed === undefined && state.digest !== seen;

@@ -98,7 +98,10 @@ export function decideTag(facts: TagFacts | undefined, rules: TagRules, nowMs: n
   return Math.abs(nowMs - facts.checkedAtMs) < rules.ttlMs ? 'answer' : 'ask-upstream';
 }
 
-/** Whether a tag that is known may be asked for upstream at all: not where it is believed for ever, or is news there. */
+/**
+ * True if a known tag may be asked for upstream at all: not one that never expires (`immutable`, `pinned`), nor one whose
+ * change is still owed there.
+ */
 export function mayAsk(facts: TagFacts | undefined, rules: TagRules): boolean {
   return (
     facts?.owed === undefined &&

@@ -36,12 +36,12 @@ export class ArrivalBook<D extends string> {
     return this.#plan.size;
   }
 
-  /** A blob was pushed: it is due at once, or stays on record where there is no room. */
+  /** A blob was pushed: it is due at once, unless it is known already; without room it stays on record. */
   added(digest: D, sizeBytes: number, nowMs: number): void {
     if (!this.#plan.add(digest, sizeBytes, nowMs)) this.#isRead = false;
   }
 
-  /** Where to read on from record, or undefined while there is nothing to read, or no room. */
+  /** Where to go on reading the record; undefined while there is nothing to read, or no room. */
   readFrom(nowMs: number): { readonly after: D | undefined } | undefined {
     if (this.#isRead || this.#plan.size >= this.#maxKnown / 2) return undefined;
     if (this.#readAtMs !== undefined && nowMs - this.#readAtMs < ARRIVAL_READ_MS) return undefined;
@@ -77,13 +77,13 @@ export class ArrivalBook<D extends string> {
     return this.#plan.step(digest, false, nowMs) !== 'wait';
   }
 
-  /** It came there, or is no business of this origin any more. */
+  /** Drops a blob: the registry behind has it, or this origin no longer owes it. */
   done(digest: D): void {
     this.#looks.delete(digest);
     this.#plan.done(digest);
   }
 
-  /** It was looked for and is not there yet. */
+  /** A look found that the registry behind does not have the blob yet. */
   notYet(digest: D, nowMs: number): void {
     const looks = (this.#looks.get(digest) ?? 0) + 1;
     this.#looks.set(digest, looks);
@@ -95,7 +95,7 @@ export class ArrivalBook<D extends string> {
     } else this.#plan.notYet(digest, nowMs);
   }
 
-  /** Whether it is there could not be said. */
+  /** A look failed: whether the blob is there is not known. */
   failed(digest: D, nowMs: number): void {
     this.#plan.failed(digest, undefined, nowMs);
   }

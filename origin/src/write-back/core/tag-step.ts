@@ -4,12 +4,12 @@ import type { Owed } from '../../records/core/tag-record.ts';
 /** Who wins when a tag was changed at the registry behind while a change of it waited here. */
 export type OnConflict = 'ours' | 'theirs' | 'stop';
 
-/** What an operator says of one push: who wins its conflict, or that it is given up. */
+/** An operator's decision on one push: who wins its conflict, or `drop`: it is given up. */
 export type Take = 'ours' | 'theirs' | 'drop';
 
 /** What is done about one tag that awaits write-back. */
 export type TagStep =
-  /** The registry has it as it is here. */
+  /** The registry behind has the same: nothing to do. */
   | { readonly type: 'there' }
   /** It is put, or deleted; `over`: the change there that is lost by that. */
   | { readonly type: 'put' | 'delete'; readonly over?: Digest | null }
