@@ -5,13 +5,19 @@
 // Origins.
 /** An origin that does not say within this what it has counts as silent; measured between the two. */
 export const LEAST_SILENCE_MS = 900;
-/** The most of it, while origins are slow to answer; and for a look at one of them. */
+/**
+ * Most of {@link LEAST_SILENCE_MS}, while origins are slow to answer; also how long one origin is waited for when it is
+ * looked at.
+ */
 export const MOST_SILENCE_MS = 4_000;
 /** Least slack over the wait of a long poll until it has failed, whatever else is known; at most `MOST_SILENCE_MS`. */
 export const LEAST_POLL_SLACK_MS = 1_200;
-/** Least slack over it until all are asked what they have, beside it: more than a leader that lives usually needs. */
+/**
+ * Least slack over the wait of a long poll until, beside it, all origins are asked what they have: more than a living leader
+ * usually needs.
+ */
 export const LEAST_LATE_MS = 150;
-/** The most of it, where answers are slow. */
+/** Most of {@link LEAST_LATE_MS}, where answers are slow. */
 export const MOST_LATE_MS = 600;
 /** A leader that is late is waited for so long with that question at least, while the others answer; at most `MOST_SILENCE_MS`. */
 export const LEAST_GRACE_MS = 600;

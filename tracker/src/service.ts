@@ -46,7 +46,7 @@ export interface Tracker {
   stop(): Promise<void>;
 }
 
-/** What keeps something, each in a folder of its own. */
+/** The parts that hold state, one for each folder. */
 interface Rooms {
   readonly table: SwarmTable;
   readonly keeper: MetainfoKeeper;

@@ -3,7 +3,7 @@ import { throwIfBug } from '@sepia/base/failure';
 import type { BlobQuery, BlobWish, UpstreamBlob } from '@sepia/upstream/queries';
 import type { BlobSource } from './blob-backend.ts';
 
-/** The next one may have it, or be there. */
+/** Codes after which the next place is tried: it may have the blob, or answer. */
 const GO_ON: ReadonlySet<ErrorCode> = new Set([
   'BLOB_UNKNOWN',
   'UPSTREAM_DENIED',

@@ -94,7 +94,7 @@ export function placeOf({ s3, fs }: BackendConfig): string {
   return `s3://${s3.bucket}/${s3.prefix}${at}`;
 }
 
-/** A bucket that a registry writes is its own: nothing else is written there. */
+/** Refuses `layout: registry` where Sepia would write: such a bucket belongs to the registry that fills it. */
 export function checkBackend(
   upstream: { readonly mode: string; readonly backend?: BackendConfig | undefined },
   ctx: z.RefinementCtx,

@@ -229,7 +229,10 @@ function hostOf(url: string): string[] {
   return URL.canParse(url) ? [new URL(url).host] : [];
 }
 
-/** What an upstream is told to answer to leads to it: nobody is told otherwise, as of two names of Docker Hub. */
+/**
+ * Checks that each host leads to its upstream: not to another one that has it too, nor to an earlier one that answers to an
+ * alias of it (Docker Hub has several names).
+ */
 function checkHosts(document: Named, ctx: z.RefinementCtx): void {
   const all = hostsOf(document);
   const taken = new Map<string, string>();
@@ -253,7 +256,7 @@ function checkHosts(document: Named, ctx: z.RefinementCtx): void {
     }
 }
 
-/** An address of a member that leads nobody to it. */
+/** An address of a member by which it cannot be reached. */
 export interface AddressFault {
   readonly id: string;
   readonly path: readonly [index: number, key: string, at: number];

@@ -6,7 +6,7 @@ import { majority, type Ownership, ownersOf, type Shard, STAND_INS } from './rin
 /** Epochs that a membership names of its own past: those of 32 changes. The oldest that is known stays besides. */
 const ANCESTORS = 64;
 
-/** An earlier epoch of a ring: `hash` is of who was in it, and of the hash of the epoch before it. */
+/** An earlier epoch of a ring. `hash` covers its members and the hash of the epoch before it, as in a chain. */
 export interface Ancestor {
   readonly epoch: number;
   readonly hash: string;
@@ -123,7 +123,7 @@ export interface MoveReport {
   readonly id: string;
   /** Of the membership that it works by. */
   readonly epoch: number;
-  /** It has all that it will own, and settled all registers that it owned. */
+  /** It has taken over all that it will own, and settled all registers that it owned before. */
   readonly isDone: boolean;
 }
 
@@ -170,7 +170,7 @@ function isSameRing(one: Membership, other: Membership): boolean {
   return ringInWords(one) === ringInWords(other);
 }
 
-/** True if both say the same of one epoch: who is in the ring, and who was in it when its change began. */
+/** True if both have the same epoch, the same members, and the same members at the beginning of the change. */
 function isSameMembership(one: Membership, other: Membership): boolean {
   return one.epoch === other.epoch && isSameRing(one, other) && beganWith(one) === beganWith(other);
 }
@@ -214,7 +214,7 @@ export interface ToldRing {
 
 /** What several members told of the ring. */
 interface ToldRings {
-  /** The newest of the ring that most of them are of; undefined if nobody told one. */
+  /** The newest membership of the ring that most members told of; undefined if nobody told of one. */
   readonly ring: Membership | undefined;
   /** So many told of that ring. */
   readonly count: number;
@@ -251,7 +251,7 @@ function beganWith({ before = [] }: Membership): string {
   return ringInWords({ v: 1, epoch: 0, origins: before });
 }
 
-/** These bytes are for ever: all versions must say the same of an epoch. */
+/** NOTE: the hashed text must never change: every version must get the same hash for an epoch. */
 function ancestorOf(membership: Membership): Ancestor {
   const { epoch, lineage = [] } = membership;
   const text = [lineage.at(-1)?.hash ?? '', epoch, ringInWords(membership), beganWith(membership)].join('\n');

@@ -41,7 +41,7 @@ export function followingClient(cluster: Cluster, log: Logger, deps: ClientDeps)
     const told = RING_ANSWER.safeParse(await client.json(call)).data;
     return told?.founded === true ? told.membership : undefined;
   };
-  /** Where none was followed yet, the ring that most origins name: the first that is heard may be of another one. */
+  /** The ring that most origins name, while none is followed yet: the first origin that answers may belong to another ring. */
   const firstRing = async (url: string, id: string): Promise<Membership | undefined> => {
     const origins = new Map(cluster.members('origin').map((one) => [one.id, one.urls[0] ?? ''])).set(id, url);
     const isEnough = (said: Parameters<typeof toldBy>[0]): boolean =>

@@ -31,7 +31,7 @@ const UNDICI_BROKE: ReadonlySet<string> = new Set([
 
 interface AppDeps {
   readonly log: Logger;
-  /** Decides before everything else who may come in: no listener is without. */
+  /** Decides, before anything else, who may come in; every listener has one. */
   readonly gate: Gate;
   /** Proxies whose `X-Forwarded-For` is believed; default none. */
   readonly trustedProxies?: readonly string[];
@@ -155,7 +155,7 @@ const saidLimit = new LogLimit({ everyMs: SAID_MS, lines: 20 });
 /** Keys of an error's detail that tell how the cluster is made: members, places of backends, records on disk. */
 const INNER_KEYS = ['url', 'place', 'mark', 'key', 'system'] as const;
 
-/** What a member said of another one, of a backend or of its records, for somebody who is none: the log keeps what is left out. */
+/** An error as a client may see it: without addresses of members, backends and records. What is left out goes to the log. */
 function withoutPlaces(ctx: Context, error: CodedError, log: Logger): CodedError {
   const { code, message, facts } = error;
   const { caller, requestId } = ctx.state as RequestState;

@@ -7,7 +7,7 @@ import { CallVerifier, type RefusedWhy } from './sign.ts';
 
 const REASONS: readonly RefusedWhy[] = ['signature', 'date', 'recipient', 'replay', 'full'];
 
-/** Who a member's gate is for, and what it goes by. */
+/** For which role the gate is, and what it checks calls with. */
 export interface MemberGateDeps {
   readonly role: 'origin' | 'tracker' | 'proxy' | 'accelerator';
   readonly guards?: Readonly<Partial<Record<Guard, GuardCheck>>>;

@@ -99,7 +99,7 @@ interface ClientSocketOptions {
   readonly readsBodies?: boolean;
   /** For sockets to members alone: how the cluster encrypts them. Every connection, also of an `http:` URL, is encrypted so. */
   readonly encryption?: MemberEncryption | undefined;
-  /** Where else whoever is called may be dialled. */
+  /** Further addresses of the member that is called. */
   readonly furtherAddresses?: FurtherAddresses | undefined;
 }
 

@@ -276,7 +276,10 @@ export class BlobFiles {
     return facts !== undefined && facts !== 'unread' && facts.kind === 'file' ? facts.sizeBytes : 0;
   }
 
-  /** What can be fetched again is not here where the disk does not read it; what only this disk has is not given up. */
+  /**
+   * Treats a blob that the disk cannot read as missing where it can be fetched again. Where the store is `durable` the error
+   * stands: this may be the last copy.
+   */
   async #missingIfUnread<T>(digest: Digest, read: () => Promise<T>): Promise<T | undefined> {
     try {
       return await read();

@@ -53,7 +53,7 @@ export class DiskRoom {
   #isUsed = false;
   #runs = false;
   #timer: NodeJS.Timeout | undefined;
-  /** The next look is one of those that are seldom. */
+  /** Nobody needs room: the next look comes after the long pause. */
   #rests = false;
 
   constructor(deps: DiskRoomDeps) {

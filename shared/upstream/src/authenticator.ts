@@ -24,7 +24,7 @@ export interface Authorizer {
     signal: AbortSignal,
     isOfBase?: boolean,
   ): Promise<string | undefined>;
-  /** What was sent did not open it: another request is to bring something new. `unknown`: it was a 404, or a 400. */
+  /** The header that was `sent` was refused: the next request must bring another one. `unknown`: by a 404, or a 400. */
   refused(scope: string, sent: string | undefined, unknown?: boolean): void;
   /** What the upstream asked for when it refused, as far as it told. */
   challenge(scope: string): UpstreamChallenge | undefined;
@@ -55,7 +55,7 @@ type Scheme =
 export class Authenticator implements Authorizer {
   readonly #deps: AuthenticatorDeps;
   #scheme: Scheme = { type: 'none' };
-  /** What was told last, also where it did not help. */
+  /** The last scheme that was told, also where it did not help. */
   #told: Scheme = { type: 'none' };
   /** Scopes that the upstream names otherwise than we do, by ours; the oldest goes first. */
   readonly #otherScopes = new LatestMap<string, string>(MAX_OTHER_SCOPES);

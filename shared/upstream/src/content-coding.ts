@@ -18,8 +18,9 @@ const DECODERS = new Map<string, () => Duplex>([
 const MAX_CODINGS = 3;
 
 /**
- * How a body is encoded though nobody asked for it, in the order in which it was (RFC 9110, 8.4), if all of it is known; else
- * undefined, as where it is not. Its length is then not that of the content, and its ranges are none of the content's.
+ * Content codings of a body, in the order in which they were applied (RFC 9110, 8.4); undefined where there are none, or one
+ * that is not known. They are sent though nobody asked for them; `Content-Length` and ranges are then not those of the
+ * content.
  */
 export function codingOf({ headers }: Pick<Answer, 'headers'>): readonly string[] | undefined {
   const said = [headers['content-encoding'] ?? []].flat().flatMap((one) => one.split(','));

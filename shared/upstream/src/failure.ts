@@ -94,7 +94,7 @@ function messageOf(code: ErrorCode, answer: Answer, said: Said): string {
   }
 }
 
-/** True for a no to who asks; one to the request itself (451, 406) is to be told as it is. */
+/** True if the registry refuses the caller (401, 403), not the request itself (451, 406), which is told to clients as it is. */
 export function isOfWhoAsks(error: unknown): boolean {
   return isCoded(error, 'UPSTREAM_DENIED') && error.detail['reason'] !== REQUEST_REFUSED;
 }
@@ -104,7 +104,7 @@ export function isOfCredentials(error: unknown): boolean {
   return isOfWhoAsks(error) || (isCoded(error, 'UPSTREAM_DENIED') && error.detail['status'] === 400);
 }
 
-/** True where a registry that this one leads to lets nobody in any more: no failure that passes, nor a no to who asks. */
+/** True if a registry that this one redirects to denies access: neither a failure that passes, nor a refusal of the caller. */
 export function isDeniedElsewhere(error: unknown): boolean {
   return isCoded(error, 'BACKEND_DOWN') && error.detail['reason'] === DENIED_ELSEWHERE;
 }

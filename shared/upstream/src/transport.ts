@@ -67,7 +67,7 @@ export interface RegistryRead {
   readonly accept?: readonly number[];
   /** Sent to the upstream itself in place of its own credentials; a 401 is then final. */
   readonly authorization?: string;
-  /** In whose name, where it is not for the transport to choose. */
+  /** In whose name to ask; undefined: the transport chooses. */
   readonly as?: Authorizer | undefined;
   /** Aborted when nobody waits for it any more: see `ManifestQuery`. */
   readonly unwanted?: AbortSignal | undefined;
@@ -292,7 +292,7 @@ export class Transport {
   }
 }
 
-/** Sockets for a registry and for whom it leads to. */
+/** Sockets for a registry and for the hosts that it redirects to. */
 export function socketsOf(
   access: RegistryAccess,
   limits: { readonly connections: number; readonly connectTimeoutMs: number },

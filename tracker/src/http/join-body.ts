@@ -2,10 +2,10 @@ import { peerIdHexOf } from '@sepia/base/names/peer-id';
 import type { JoinAnswer, PeerEntry } from '@sepia/cluster/api/join';
 import type { Handout } from '../swarms/core/swarm-table.ts';
 
-/** Nodes in words of JSON, as they are told: 50 of them are most of an answer, and the same in each. */
+/** JSON of peer entries, kept: up to 50 of them are most of an answer, and they repeat from answer to answer. */
 const worded = new WeakMap<Handout, string>();
 
-/** A node as it is told to others. */
+/** The peer entry of a node in the answer to a join. */
 export function peerEntry({ nodeId, addresses, zone }: Handout): PeerEntry {
   return {
     peerId: peerIdHexOf(nodeId),

@@ -22,7 +22,7 @@ interface OpenTorrent {
   readonly name: BlobName;
   readonly infoHash: string;
   readonly sizeBytes: number;
-  /** Until when it is open without anybody announcing. */
+  /** Until when the torrent is open although no client announces. */
   freshUntilMs: number;
   /** When origins last allowed it, and were last asked. */
   allowedAtMs: number;

@@ -2,9 +2,9 @@ import { CodedError } from '../errors.ts';
 import { delay } from '../lifecycle.ts';
 
 interface RoomOptions {
-  /** How many there are. */
+  /** How many run now. */
   readonly running: () => number;
-  /** Ends one that nobody needs, if there is any. */
+  /** Ends one that nobody needs, if there is one. */
   readonly makeRoom: () => void;
   /** What is bounded, for the error: `downloads`. */
   readonly what: string;

@@ -23,7 +23,7 @@ export interface BackendReport {
   readonly bytes: number;
   /** Blobs that were there before the first link on record: they stay. */
   readonly older: number;
-  /** Why something is there still that could go. */
+  /** Why something stayed that could have been removed. */
   readonly left?: string;
 }
 

@@ -44,7 +44,7 @@ const LAZY_OFFER = z.object({
   readFirst: START_PATHS.optional(),
   /** A Nydus image: its last layer has the bootstrap, the others are data blobs. It is mounted, or cannot be used here. */
   isNydus: z.boolean().default(false),
-  /** Why it cannot be lazy at all; its diffIDs must not be found all the same. */
+  /** Why the image cannot be lazy. Layers with its diffIDs must not be shown to it all the same. */
   reason: REASON.optional(),
   layers: z
     .array(
@@ -53,7 +53,7 @@ const LAZY_OFFER = z.object({
         sizeBytes: z.number().int().min(0),
         /** What the image's config claims. */
         diffId: DIGEST,
-        /** One of a later version that is not understood counts as none: the other images of a list are as they are. */
+        /** A binding of a later version, which is not understood, counts as none, and does not spoil the rest of the list. */
         binding: z.union([LAYER_BINDING, z.unknown().transform(() => undefined)]).optional(),
         /** Nobody in the cluster answered for this layer: what the node itself has checked before counts. */
         isUnanswered: z.boolean().default(false),
@@ -71,7 +71,7 @@ export const LAZY_ANSWER = z.object({
   isShown: z.boolean(),
   /** The image must not be pulled now, and why: it would show another image's layer. */
   refusal: REASON.optional(),
-  /** It is a Nydus image that is not shown, and why: a runtime has no use for it. */
+  /** Why a Nydus image is not shown: without that no runtime can use it. */
   unusable: REASON.optional(),
   /** It is not known yet whether it would: asked again, the snapshotter may say otherwise. */
   isPending: z.boolean().optional(),

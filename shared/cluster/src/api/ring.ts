@@ -17,9 +17,9 @@ export const ORIGIN_RING = {
 export interface RingStatus {
   readonly id: string;
   readonly epoch: number;
-  /** Of its folder: another one has not what this one had. */
+  /** Number of its data folder's generation: a folder with another one lacks the records of this one. */
   readonly generation: number;
-  /** It counts for all that it owns. */
+  /** It counts in the majorities of all records that it owns. */
   readonly isSettled: boolean;
   /** Its part of the change is done; true where none is under way. */
   readonly isDone: boolean;

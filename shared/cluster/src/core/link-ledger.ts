@@ -23,17 +23,17 @@ interface LedgerOptions<V> {
   readonly costOf?: (value: V) => number;
 }
 
-/** A link is looked up again after this part of the time for which it is believed, */
+/** A link is looked up again after this part of the time for which it is believed, or up to {@link RENEW_SPREAD} later. */
 const RENEW_AFTER = 0.65;
-/** or up to this later: what was noted at once does not come up again at once. */
+/** Spreads the look-ups of links that were noted together. */
 const RENEW_SPREAD = 0.2;
-/** Its multiples, without their whole parts, lie evenly between 0 and 1. */
+/** The fractional parts of its multiples are spread evenly between 0 and 1. */
 const GOLDEN = (Math.sqrt(5) - 1) / 2;
 
 interface Note<V> {
   readonly value: V;
   readonly untilMs: number;
-  /** Infinite once somebody was told. */
+  /** Infinity once {@link LinkLedger.isDue} has said so. */
   renewMs: number;
 }
 
@@ -68,7 +68,7 @@ export class LinkLedger<V> {
     return this.#used;
   }
 
-  /** False: it must be looked up before anything is served by it. */
+  /** False if the link must be looked up before anything is served by it. */
   isBelieved(name: Revocation, nowMs: number): boolean {
     return this.#options.beliefMs(name.upstream) === undefined || this.get(name, nowMs) !== undefined;
   }
@@ -84,8 +84,8 @@ export class LinkLedger<V> {
   }
 
   /**
-   * True once for each note, while it is believed and most of that time is over: a link that many go by is looked up again
-   * before it must be, so that none of them waits.
+   * True once for each note, when most of its time is over but it is still believed: a link in frequent use is renewed before
+   * it expires, so that no request waits.
    */
   isDue(name: Revocation, nowMs: number): boolean {
     const found = this.#notes.get(linkKey(name));
@@ -121,12 +121,12 @@ export class LinkLedger<V> {
     }
   }
 
-  /** A look-up found that the link is not there: what was noted of it proves nothing any more. */
+  /** A look-up found no link: drops what was noted of it. */
   deny(name: Revocation): void {
     this.#forget(name);
   }
 
-  /** Links that are no more: neither what is noted of them is believed, nor what anybody asked before. */
+  /** Links were deleted: drops their notes, and voids the answers of all look-ups that are under way. */
   revoke(revoked: readonly Revocation[]): void {
     this.#revision += 1;
     for (const name of revoked) this.#forget(name);

@@ -83,7 +83,7 @@ type Said =
   | { readonly by: string; readonly type: 'answer'; readonly answer: Whereabouts }
   | { readonly by: string; readonly type: 'refusal' | 'silence' };
 
-/** Of all that were asked, in their order. Who refuses to say says nothing: it may have a copy all the same. */
+/** The answers of all that were asked, in that order. A refusal counts as silence: that origin may have a copy nevertheless. */
 export function allToldBy(said: readonly Said[]): Whereabouts[] {
   return said.map((one) => (one.type === 'answer' ? one.answer : silent(one.by)));
 }

@@ -62,7 +62,7 @@ export class UpstreamAccess {
     return (this.#public.get(repository, nowMs) ?? this.#granted.get(key, nowMs)) !== undefined;
   }
 
-  /** A token was handed out that nobody may be let in with after `endMs` of the clock of this. */
+  /** A token was handed out that opens nothing after `endMs`, by this object's clock. */
   noteEnd(authorization: string, endMs: number): void {
     // Kept a little longer than it lives, so that its end is known to who asks at its end.
     this.#ends.set(hashOf(authorization), endMs, endMs + MAX_GRANTED_MS);

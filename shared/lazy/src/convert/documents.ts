@@ -159,7 +159,7 @@ export function diffIdsOf(config: Uint8Array, layers: number): Digest[] {
   return ids;
 }
 
-/** The config with other DiffIDs; everything else is as it was, to the byte where they are the same. */
+/** The config with other DiffIDs and everything else as it was; byte for byte the same config where the DiffIDs are the same. */
 export function newConfig(config: Buffer, old: readonly Digest[], diffIds: readonly Digest[]): Document {
   if (diffIds.every((id, index) => id === old[index]))
     return { bytes: config, digest: digestOf(config), mediaType: OCI_CONFIG };

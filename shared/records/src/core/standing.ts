@@ -49,7 +49,7 @@ export type Grant =
   | { readonly type: 'granted'; readonly next: Standing }
   /** A newer generation of the asker is known: it takes a later one. */
   | { readonly type: 'outdated'; readonly known: number }
-  /** It has nothing that it could vouch for. */
+  /** The source itself does not count: it cannot vouch for its records. */
   | { readonly type: 'not-yet' };
 
 /** Records the asker's generation; `next` must be durable before anything is handed over. */
@@ -85,7 +85,7 @@ function isHandedOver(
   });
 }
 
-/** True if what it says of a shard of these owners counts. */
+/** True if the member counts in majorities of a shard with these owners. */
 export function countsFor(standing: Standing, sets: readonly (readonly string[])[]): boolean {
   return standing.settled || isHandedOver(standing, sets);
 }

@@ -317,7 +317,7 @@ function shardNow(owners: Owners): Shard {
   return typeof owners === 'function' ? owners() : { epoch: 0, sets: [owners] };
 }
 
-/** How many of `owners`, from the first on, are a quorum; all where they are none. */
+/** Length of the shortest prefix of `owners` that is a quorum; of the whole list where that is none. */
 function quorumOf(owners: readonly string[], sets: Shard['sets']): number {
   const last = owners.findIndex((_, index) => isQuorum(owners.slice(0, index + 1), sets));
   return last < 0 ? owners.length : last + 1;

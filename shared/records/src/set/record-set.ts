@@ -43,7 +43,7 @@ export interface Put {
   readonly isNews: boolean;
   /** What is there now. */
   readonly standing: Entry | undefined;
-  /** It was refused: it must have a later clock than this. */
+  /** Set where the write was refused: it needs a clock later than this. */
   readonly behindMs: number | undefined;
 }
 
@@ -148,7 +148,7 @@ export class RecordSet<T> {
     });
   }
 
-  /** Changes entries in one step, each by what is there then; `next`: what is there after it, undefined: the same. */
+  /** Changes entries in one atomic step. `step` sees what is stored and returns what shall be; `next` undefined: no change. */
   async #changeAll<E extends { readonly key: readonly string[] }, A>(
     wanted: readonly E[],
     step: (one: E, before: Entry | undefined) => { readonly next: Entry | undefined; readonly answer: A },

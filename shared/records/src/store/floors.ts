@@ -63,12 +63,12 @@ export class Floors {
     }
   }
 
-  /** Of the repository that `key` begins with. */
+  /** The floor of the repository that `key` begins with. */
   of(key: readonly string[]): Floor {
     return this.#known.get(nameOf(key)) ?? NO_FLOOR;
   }
 
-  /** Up to where what is not here is taken from no lower floor. */
+  /** Clock up to which an entry that is missing here is not taken from an owner with a lower floor. */
   closedMs(key: readonly string[]): number {
     return Math.max(this.of(key).agreedMs, this.#coming.get(nameOf(key)) ?? 0);
   }

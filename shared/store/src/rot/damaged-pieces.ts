@@ -28,7 +28,7 @@ export class DamagedPieces implements Iterable<PieceAt> {
     this.#onNote();
   }
 
-  /** It is right on the disk again, or is not there any more. */
+  /** The piece was mended on disk, or its blob is gone. */
   forget(digest: Digest, piece: number): void {
     this.#pieces.delete(keyOf(digest, piece));
   }
@@ -41,7 +41,7 @@ export class DamagedPieces implements Iterable<PieceAt> {
     return [...new Set([...this.#pieces.values()].map(({ digest }) => digest))];
   }
 
-  /** Those of now: what is noted or forgotten meanwhile does not count. */
+  /** The pieces noted at this moment: changes during the iteration are not seen. */
   [Symbol.iterator](): Iterator<PieceAt> {
     return [...this.#pieces.values()][Symbol.iterator]();
   }

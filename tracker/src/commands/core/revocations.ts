@@ -35,7 +35,7 @@ export class Revocations {
     this.#expire(nowMs);
   }
 
-  /** What a node that heard up to `cursor` has not heard yet, and where it is then. */
+  /** The revocations after `cursor` that a node has not heard of, and the cursor for its next question. */
   after(cursor: string | undefined, nowMs: number): { revoked: readonly Revocation[]; cursor: string } {
     this.#expire(nowMs);
     const heard = this.#seqOf(cursor);

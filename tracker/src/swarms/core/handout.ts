@@ -14,7 +14,7 @@ export function sample<T>(items: T[], count: number, chance: Chance): T[] {
   return items.slice(0, take);
 }
 
-/** So many that may be drawn, one with each call. */
+/** Items that can be drawn one by one, and how many there are. */
 export interface Deck<T> {
   readonly count: number;
   readonly draw: () => T | undefined;

@@ -3,7 +3,7 @@ import { MIN_REJOIN_MS, MIN_WATCHED_MS, MOST_NEWS_GAP_MS } from '../../deadlines
 
 /** Heartbeats that a tracker is sent in one second, all nodes together: a small part of what one core answers. */
 const HEARTBEATS_PER_SECOND = 500;
-/** Of them those of nodes that somebody watches. */
+/** Heartbeats in one second of nodes that run a swarm or a command. */
 const WATCHED_PER_SECOND = 500;
 /** Joins that one core bears beside them. */
 const JOINS_PER_SECOND = 1_000;

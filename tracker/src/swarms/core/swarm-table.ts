@@ -15,7 +15,7 @@ export interface NodeFacts {
   readonly zone?: string | undefined;
 }
 
-/** Somebody handed out, and why; the same object as long as nothing of it changes. */
+/** A peer of a handout, and why it was chosen; the same object while none of its facts change, so that its JSON can be kept. */
 export interface Handout {
   readonly nodeId: string;
   readonly addresses: readonly string[];
@@ -25,7 +25,7 @@ export interface Handout {
 
 interface Node {
   facts: NodeFacts;
-  /** As it is handed out, of the facts that it has now. */
+  /** Its handouts, made of its present facts. */
   told: { [reason in Handout['reason']]?: Handout };
   bootId: string;
   seq: number;

@@ -30,7 +30,7 @@ export class Twins {
     this.#changes.set(nodeId, { from, returns }, nowMs + keepMs);
   }
 
-  /** The other process that bears the id, if there is one. */
+  /** The other process that uses the same node id, if there is one. */
   of(nodeId: string, nowMs: number): Process | undefined {
     const change = this.#changes.get(nodeId, nowMs);
     return change !== undefined && change.returns >= MIN_RETURNS ? change.from : undefined;

@@ -313,7 +313,7 @@ function connectionOf(url: string): pg.ClientConfig {
   };
 }
 
-/** True if a write that failed so may be there, or may come to be there, all the same. */
+/** True if a write that failed with this error may have been committed nevertheless, or may still be. */
 export function isInDoubt(thrown: unknown): boolean {
   return !isCoded(thrown) && mayBeDone(stateOf(thrown));
 }
