@@ -73,8 +73,8 @@ class Looks {
   }
 
   /**
-   * 1 if the queue took it, 0 if it has it, or had it and it is settled since this scan began, or it, or the share of its
-   * project, is full: others may still have places.
+   * Puts a task into the queue. 1 if it is new there; 0 if the queue has it, has settled it since this scan began, or is full
+   * (as a whole or for this project: other tasks may still have places).
    */
   async put(add: () => Promise<{ readonly isNew: boolean }>): Promise<number> {
     try {
@@ -87,7 +87,7 @@ class Looks {
   }
 }
 
-/** What a scan came to: tasks that it put in, and such that must wait for a place in the queue. */
+/** Result of a scan: tasks added to the queue, and tasks for which it had no place. */
 interface Scanned {
   readonly added: number;
   readonly full: number;
@@ -197,8 +197,8 @@ async function tagsOf(
 }
 
 /**
- * Undefined if the result there was made from what the tag points at by the rule as it is now, or the job would say that there can be none; else
- * what the tag points at, where that is known.
+ * What a task lacks. Undefined if the result was made by the present rule from what the tag points at, or if there can be
+ * none; else the digest that the tag points at, where that is known.
  */
 async function lackOf(
   deps: ScanDeps,

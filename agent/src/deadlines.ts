@@ -10,7 +10,7 @@ import { COMPLAINT_MS } from '@sepia/cluster/deadlines';
 export const ASK_AFTER_MS = 1_500;
 /** A member that thinks about a call is asked something small this often: each node asks, of all who wait. */
 export const ASK_EVERY_MS = 5_000;
-/** One that answered anything within this is not asked; nor are those of a vigil while one of them did. */
+/** A member that answered any call within this is not asked whether it is there; nor is any of a vigil while one of them did. */
 export const HEARD_MS = 1_000;
 /** Until a small question counts as unanswered, or all count as silent: a busy member, or a busy node, is late by seconds. */
 export const ASK_MS = 5_000;
@@ -22,11 +22,11 @@ export const LEAST_LATE_MS = 500;
 export const ASK_AGAIN_MS = 500;
 /** A member that failed to answer is tried last for this long. */
 export const SILENT_REST_MS = 5_000;
-/** The next of them is asked so long after the one before: the first answer is enough. */
+/** Members of a vigil are asked this far apart: the first answer is enough. */
 export const VIGIL_NEXT_MS = 50;
 /** Nobody may answer for so long until all count as silent; up to `ASK_MS`, by how fast they answer. */
 export const LEAST_SILENT_MS = 3_000;
-/** While one answers they are asked so often. */
+/** While one of them answers, all are asked this often. */
 export const VIGIL_EVERY_MS = 3_000;
 /** Silent ones are asked on for so long after the last request that needs them: the next one knows at once. */
 export const VIGIL_LINGER_MS = 10_000;
@@ -148,7 +148,7 @@ export const ASKED_MS = 10 * 60_000;
 export const DOUBT_MS = 60_000;
 /** One wait for the snapshotter's next word. */
 export const OFFER_MS = 10_000;
-/** One that said nothing, or has too much to do, is asked again after this. */
+/** A snapshotter that gave no answer, or is overloaded, is asked again after this. */
 export const OFFER_AGAIN_MS = 500;
 /** A refused image is named in the log, and to the snapshotter, once in this time: its puller comes again. */
 export const REFUSED_MS = 60_000;

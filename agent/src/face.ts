@@ -86,7 +86,7 @@ function entrance(ground: Ground, outside: Outside): ReturnType<typeof entranceO
   return entranceOf({ ...ground, asking, audit });
 }
 
-/** What the agent has to do with the snapshotter of its node. */
+/** The agent's side of lazy starts: offers to the node's snapshotter, and the images that may be lazy. */
 interface LazySide {
   readonly offers: Offers;
   readonly lazy: LazyImages;
@@ -139,7 +139,7 @@ function* ownNames(upstreams: Cluster['upstreams'], publicUrl: string | undefine
   if (upstreams.some(isDockerHub)) yield* DOCKER_HUB_HOSTS;
 }
 
-/** Who may call what is for the snapshotter: whoever has the node's secret. Without a secret nobody. */
+/** The verifier for calls of the snapshotter: signed with the node's secret. Without a secret nobody may call. */
 function snapshotterSide({ nodeSecret, log }: Ground): { verifier?: CallVerifier } {
   if (nodeSecret === undefined) return {};
   return { verifier: new CallVerifier({ clusterKey: nodeSecret, selfId: AGENT_OF_NODE, log }) };

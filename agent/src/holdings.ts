@@ -18,17 +18,17 @@ import { LeaseBook } from './node/core/lease-book.ts';
 /** Most links remembered that the cluster vouched for. */
 const MAX_PROOFS = 100_000;
 
-/** The swarms of a node: its ports, and what it tells of what it has. */
+/** The swarms of a node: the engine, its ports, and the book of what it tells the trackers. */
 interface NodeSwarms {
   readonly engine: SwarmEngine;
   /** Addresses of the swarm ports. */
   readonly listening: readonly string[];
-  /** Those that others are told. */
+  /** Addresses that other members are told. */
   readonly addresses: () => readonly string[];
   readonly book: LeaseBook;
 }
 
-/** What a node has, what it brings in, and by which links. */
+/** All that blobs and manifests are served from: cache, downloads, links. */
 export interface Holdings extends NodeSwarms {
   readonly hints: Hints;
   readonly seeds: Seeds;

@@ -15,7 +15,7 @@ import { purge } from './node/commands/purge.ts';
 import { CommandRunner } from './node/commands/runner.ts';
 import { Heartbeat } from './node/heartbeat.ts';
 
-/** What there is to say of the trackers. */
+/** What `/readyz` says of the trackers. */
 interface Lease {
   /** Whether they can be reached. */
   readonly reach: Reach;
@@ -23,7 +23,7 @@ interface Lease {
   readonly warnings: () => string[];
 }
 
-/** Begins to tell the trackers what is here, and to do what they say. */
+/** Starts the heartbeat, which tells the trackers what is here, and the runner of their commands. */
 export function startLease(
   ground: Ground,
   outside: Outside,

@@ -10,7 +10,7 @@ export const PROBE_EVERY_MS = 1_000;
  * seldom. Shorter than `PATIENCE_MS` of health by more than two probes: one that fails silences no origin.
  */
 export const QUIET_PROBE_EVERY_MS = 3 * PROBE_EVERY_MS;
-/** Without a call to origins for this long a proxy has nothing to do. */
+/** A proxy that made no call to origins for this long counts as idle. */
 export const QUIET_MS = 10_000;
 /** An origin that answered anything within this is not probed: an idle one is asked every other round. */
 export const HEARD_MS = 1.5 * PROBE_EVERY_MS;

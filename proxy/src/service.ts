@@ -64,7 +64,7 @@ export async function startProxy(
 /** What changes while it serves. */
 interface ServingState {
   draining: boolean;
-  /** Those of the config that is in force. */
+  /** The limits of the config in force. */
   limits: ProxyConfig['limits'];
 }
 

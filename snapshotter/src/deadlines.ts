@@ -33,7 +33,7 @@ export const FIRST_FILL_PAUSE_MS = 1_000;
 export const LONGEST_FILL_PAUSE_MS = 60_000;
 /** Layers may be added: looked at this often while all are whole. */
 export const FILL_LOOK_MS = 500;
-/** A lane that has to stand still looks again after this. */
+/** A lane of filling that has to pause looks again after this. */
 export const FILL_BESIDE_MS = 100;
 /** Layers that became whole are looked for this often. */
 export const CHECK_LOOK_MS = 1_000;

@@ -15,7 +15,7 @@ export interface JobView {
   readonly lack?: string;
 }
 
-/** What is shown of a job; the rest of it is passed on as it is. */
+/** The fields of a job that are read here; the others are passed on unchanged. */
 interface WatchedJob {
   readonly id: string;
   readonly status: 'PROCESSING' | 'COMPLETED' | 'FAILED';
@@ -28,7 +28,7 @@ interface WatchDeps {
 
 const NOTHING: JobView = { jobs: new Map(), ended: new Set() };
 
-/** Looks at the cluster's queue while somebody watches it: once for all who do, and not at all for nobody. */
+/** Polls the cluster's queue of jobs while at least one client watches, once for all of them. */
 export class JobWatch {
   readonly #deps: WatchDeps;
   readonly #everyMs: number;

@@ -42,7 +42,7 @@ export class CallWatch {
   readonly #nowMs: () => number;
   readonly #health: Health;
   readonly #asking = new SingleFlight<string, void>();
-  /** Who answers small questions in time. One that does not is tried last for a while, and is not given up for it. */
+  /** Which members answer small questions in time. One that does not is tried last for a while, but not given up. */
   readonly #prompt: Health;
   /** How fast members answer what needs no thought. */
   readonly #pace = new AnswerPace();
@@ -241,7 +241,7 @@ export class CallWatch {
   }
 }
 
-/** Any answer counts, also that there is nothing of this name. */
+/** Asks a member something small. Any answer is a sign of life, also a 404. */
 async function ask(asker: Asker, target: Target, signal: AbortSignal): Promise<void> {
   const late = new AbortController();
   const giveUp = (): void => late.abort(new CodedError('PEER_HTTP', { message: `${target.id} is silent` }));

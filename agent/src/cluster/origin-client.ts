@@ -342,7 +342,7 @@ export class OriginClient {
     return await this.#first(targets, ask, { hedgeAfterMs: HEDGE_MS * 2, signal, isFinal: isDecisive });
   }
 
-  /** The first answer, waited for while any of them is there. */
+  /** The first answer; it is waited for while any of `targets` gives a sign of life. */
   async #first<T>(
     targets: readonly Target[],
     ask: (target: Target, signal: AbortSignal) => Promise<T>,

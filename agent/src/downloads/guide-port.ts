@@ -22,7 +22,7 @@ export interface Guide {
   wantAll(): void;
   /** One verified piece past the swarm, from whoever owns the blob. */
   refetch(metainfo: Metainfo, index: number, signal: AbortSignal): Promise<Uint8Array>;
-  /** The origins as a source that needs no disk here, and who they are. */
+  /** The origins as a source that needs no disk here. */
   source(): BlobSource;
   holders(metainfo: Metainfo): BlobHolders;
 }

@@ -86,7 +86,7 @@ export class Readings {
     this.#urges.update(this.#readers.values());
   }
 
-  /** Resolves when there is something to fetch. Nobody is asked anything for a download that nobody reads. */
+  /** Resolves when there is something to fetch: for a download without readers no member is asked anything. */
   async untilBusy(signal: AbortSignal): Promise<void> {
     while (this.idle) await this.#woken.next(signal);
   }

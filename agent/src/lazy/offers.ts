@@ -72,7 +72,7 @@ export class Offers {
     waiting.settle(answer);
   }
 
-  /** Until there is news, or the wait is over. */
+  /** Resolves when there is news, or when the wait is over. */
   async #somethingNew(late: AbortSignal): Promise<void> {
     try {
       await this.#news.next(late);

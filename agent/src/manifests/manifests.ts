@@ -346,7 +346,7 @@ function one(value: string | string[] | undefined): string | undefined {
   return Array.isArray(value) ? value[0] : value;
 }
 
-/** None of those that were asked says anything. */
+/** True if none of those that were asked answered. */
 function isNobody(error: unknown): boolean {
   return isSilence(error) || isCoded(error, 'NO_PEERS');
 }

@@ -89,7 +89,7 @@ async function change(operator: Operator, what: RingChange, flags: ChangeFlags):
   }
 }
 
-/** Until those that are drained, and answer, have nothing that others still have to confirm. */
+/** Waits until the drained origins that answer have no blob left that its new owners still have to confirm. */
 async function untilConfirmed(operator: Operator, ids: readonly string[]): Promise<void> {
   let shown = '';
   for (;;) {

@@ -17,7 +17,7 @@ export interface ManifestToPush {
 export interface ImageToPush {
   readonly blobs: readonly BlobSource[];
   readonly manifests: readonly ManifestToPush[];
-  /** Where the last one is an index that names what is not here, and one image that is: this one. */
+  /** The only image that is here of an index whose other children are missing; set only if the last manifest is such an index. */
   readonly alone?: ManifestToPush | undefined;
 }
 

@@ -29,7 +29,7 @@ interface Rights {
   readonly gid?: number;
 }
 
-/** Of a file that was not there: whoever reads the folder may read it. */
+/** Rights of a new file: whoever may read the folder may read it. */
 const NEW: Rights = { mode: 0o644 };
 
 /**
@@ -86,7 +86,7 @@ export async function restoreFile(
   return done;
 }
 
-/** Nothing of ours is at `path` any more: nor is what says so, nor the folders that were made for it and are empty. */
+/** Removes what we put at `path`, our marks beside it, and the empty folders that were made for it. */
 export async function forget(named: string): Promise<void> {
   const path = await behind(named);
   const made = await madeFor(path);

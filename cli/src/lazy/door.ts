@@ -17,7 +17,7 @@ export interface NodeFacts {
 /** What is compared of a version: patches do not count. */
 export type Version = readonly [major: number, minor: number];
 
-/** What a node can do, and why not more. */
+/** Which way of showing layers a node can use, and what stands in the way of a better one. */
 export interface DoorChoice {
   /** 1: stock containerd looks into our folder. 2: it asks our snapshotter. `none`: ordinary pulls. */
   readonly door: 1 | 2 | 'none';

@@ -33,10 +33,10 @@ export interface RowWatch {
   ended(row: Row['row'], run: RowRun): void;
 }
 
-/** What one thread may take: of its heap, and of what is young there. */
+/** Heap of one thread, and its young generation, in MiB. */
 const HEAP_MIB = 6_144;
 const YOUNG_MIB = 192;
-/** What a run takes beside its nodes, for each of them and each blob, and for each piece of those: mostly who of 64 others has it. */
+/** Memory of a run: the base, then per node and blob, then per piece of these (mostly which of 64 peers have it). */
 const BASE_BYTES = 256 * 2 ** 20;
 const NODE_BYTES = 256 * 1024;
 const NODE_PIECE_BYTES = 48;

@@ -135,7 +135,7 @@ export class Preheat {
     }
   }
 
-  /** What it takes to start the image before it is there. The first pull asks for it again, so it fails nothing here. */
+  /** Has the image indexed for lazy starts. The first pull asks for that again, so a failure does not fail the preheat. */
   async #index(): Promise<void> {
     const { upstream, repository, reference } = this.#request.image;
     try {

@@ -32,7 +32,7 @@ interface UploadsDeps {
   readonly random: () => number;
 }
 
-/** Where a push goes and whose it is. */
+/** Where a push goes, and which client pushes. */
 export interface PushTarget extends ResolvedName {
   /** Who pushes, as origins count places: see `keyOf`. */
   readonly client: string;

@@ -14,7 +14,7 @@ import { type BlobRange, SilentRanges } from './core/silent-ranges.ts';
 /** A layer as the node's agent serves it. */
 export interface LayerName extends LayerHome {
   readonly digest: string;
-  /** Where it is asked for when its own repository refuses it. */
+  /** Repositories to ask when the layer's own one refuses it. */
   readonly others?: readonly LayerHome[];
 }
 
@@ -33,9 +33,9 @@ export type Arrived = (bytes: Buffer, length: number) => void;
 /** Layers of which it is remembered who served them last. */
 const MAX_SERVED = 1_000;
 const FINAL: readonly string[] = ['AUTH_DENIED', 'RANGE_INVALID'];
-/** What one repository may say while another has the layer. */
+/** Codes after which another repository that has the layer is asked. */
 const PLACE_REFUSED: readonly string[] = ['AUTH_DENIED', 'NO_PEERS', 'BLOB_UNKNOWN'];
-/** What says that the agent is there and has nothing of a layer. */
+/** Codes by which the agent says that it has nothing of a layer. */
 const REFUSED: readonly string[] = ['NO_PEERS', 'BLOB_UNKNOWN'];
 
 /** Reads ranges of layers from the node's own agent: by repository and digest, so that only a link opens a blob. */
@@ -126,7 +126,7 @@ export class AgentSource {
     }
   }
 
-  /** An agent that is there has had nothing of the layer for a whole deadline. */
+  /** True if the agent answers, but has had nothing of the layer for a whole deadline. */
   #isGone({ digest }: BlobRange, error: unknown, beganMs: number): boolean {
     if (!isCoded(error) || !REFUSED.includes(error.code)) return false;
     return this.#outages.refused(digest, beganMs, performance.now()) >= this.#options.deadlineMs;

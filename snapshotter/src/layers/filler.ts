@@ -16,15 +16,15 @@ type Filled = Pick<LazyLayer, 'presence' | 'fetch' | 'hasOrFetches'> & {
 
 interface FillerDeps<Layer extends Filled> {
   readonly log: Logger;
-  /** The layers that something may be fetched of, as they are now. */
+  /** The layers of which spans may be fetched, as they are now. */
   readonly layers: () => readonly Layer[];
-  /** Those of which all is fetched; of the others only what comes first. */
+  /** Those of them that are fetched whole; of the others only what a start reads first. */
   readonly rest: () => readonly Layer[];
-  /** What comes before all else. */
+  /** Spans that are fetched before all others. */
   readonly first: Pick<FirstSpans<Layer>, 'isEmpty' | 'take'>;
-  /** Puts spans into it. */
+  /** Adds spans to `first`. */
   readonly addFirst: (spans: readonly { readonly layer: Layer; readonly span: number }[]) => void;
-  /** Ends when something is put into it; throws the signal's reason. */
+  /** Resolves when spans are added to `first`; throws the signal's reason. */
   readonly firstAdded: (signal: AbortSignal) => Promise<void>;
   readonly reads: () => Reads;
   readonly nowMs: () => number;
@@ -116,7 +116,7 @@ export class Filler<Layer extends Filled> {
     own.push(...spans);
   }
 
-  /** Nothing came of it last, and its time is not over. */
+  /** True while a layer rests because the last try brought nothing. */
   #isResting(layer: Layer): boolean {
     return (this.#rests.untilMs(layer) ?? Number.NEGATIVE_INFINITY) > this.#deps.nowMs();
   }

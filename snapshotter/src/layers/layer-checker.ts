@@ -27,7 +27,10 @@ interface CheckerOptions {
   readonly lookMs?: number;
 }
 
-/** Of layers that became whole, that this process did not read yet or that somebody wrote to: bytes a second. */
+/**
+ * Rate at which layers are checked that became whole, were not read by this process yet or were written to, in bytes a
+ * second.
+ */
 const FIRST_BYTES_PER_SEC = 64 * 1024 * 1024;
 
 /**
@@ -38,11 +41,11 @@ export class LayerChecker<Layer extends Checked> {
   readonly #deps: CheckerDeps<Layer>;
   readonly #options: CheckerOptions;
   readonly #checkedMs = new WeakMap<Layer, number>();
-  /** Of those that were not found right: how often in a row, and when they are looked at again. */
+  /** Layers whose check failed: how often in a row, and when they are checked again. */
   readonly #failed = new WeakMap<Layer, { readonly times: number; readonly againMs: number }>();
   /** Layers that this process did not find right yet. */
   readonly #first: Passes;
-  /** Those that it did. */
+  /** Layers that this process has found right before. */
   readonly #again: Passes | undefined;
 
   constructor(deps: CheckerDeps<Layer>, options: CheckerOptions) {
@@ -137,7 +140,10 @@ export class LayerChecker<Layer extends Checked> {
     }
   }
 
-  /** A disk that damages all that is written to it is not written to all the time. */
+  /**
+   * Notes a failed check. The next one waits, ever longer: a disk that damages whatever is written must not be rewritten all
+   * the time.
+   */
   #wasNotRight(layer: Layer): void {
     const times = (this.#failed.get(layer)?.times ?? 0) + 1;
     const pauseMs = backoffMs(times, FIRST_CHECK_PAUSE_MS, LONGEST_CHECK_PAUSE_MS);

@@ -30,7 +30,7 @@ interface LayersFollower {
   readonly mismatched?: (layer: LazyLayer, error: CodedError) => void;
   /** All of a layer is on disk. */
   readonly completed?: (layer: LazyLayer) => void;
-  /** So many blocks of a layer are not as they were written: they are not here any more. */
+  /** Blocks of a layer changed on disk: they count as missing from now on. */
   readonly damaged?: (layer: LazyLayer, blocks: number) => void;
   /** A layer is shown to a pull. */
   readonly used?: (layer: LazyLayer) => void;
@@ -78,7 +78,7 @@ export class Layers {
   readonly #byName = new Map<string, LazyLayer>();
   readonly #opening = new Map<string, Promise<LazyLayer>>();
   readonly #removing = new Map<string, Promise<void>>();
-  /** Nobody finds them any more, and their files are open yet. */
+  /** Layers that can no longer be found, but whose files are still open. */
   readonly #leaving = new Set<LazyLayer>();
   readonly #status = new Map<string, Known>();
   readonly #followers: LayersFollower[] = [];

@@ -34,7 +34,7 @@ interface LayerDeps {
   readonly onFetched: (bytes: number) => void;
   /** All of the layer is in its image file, on disk: once it is checked, the file can be mounted by itself. */
   readonly onComplete: (layer: LazyLayer) => void;
-  /** So many blocks on disk are not as they were written: they are not here any more. */
+  /** Blocks changed on disk: they count as missing from now on. */
   readonly onDamage?: (layer: LazyLayer, blocks: number) => void;
   /** What the agent sends does not fit the index, again and again. */
   readonly onMismatch?: (layer: LazyLayer, error: CodedError) => void;
@@ -262,7 +262,7 @@ export class LazyLayer {
     return await this.#deps.images.ask(await this.#index(), { type: 'tree' });
   }
 
-  /** Where the content of these files is that it has. */
+  /** Places in the image of the content of those of `paths` that the layer has. */
   async places(paths: readonly string[]): Promise<readonly FilePlace[]> {
     return await this.#deps.images.ask(await this.#index(), { type: 'places', paths });
   }

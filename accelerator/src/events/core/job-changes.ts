@@ -1,7 +1,7 @@
 /** Jobs by id, each as the JSON text that clients are shown. */
 export type JobTexts = ReadonlyMap<string, string>;
 
-/** What a client is told: a job as it is now, or that it is not on record any more. */
+/** One event for a client: the present state of a job, or that it is no longer on record. */
 export type JobChange =
   | { readonly type: 'job'; readonly id: string; readonly text: string }
   | { readonly type: 'gone'; readonly id: string };

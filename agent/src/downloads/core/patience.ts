@@ -29,12 +29,12 @@ export class Patience {
     this.#lookedMs = nowMs;
   }
 
-  /** Something came, or somebody came who waits from now on. */
+  /** Notes progress: bytes came, or a new reader, whose wait begins now. */
   progress(nowMs: number): void {
     this.#progressMs = nowMs;
   }
 
-  /** Somebody has bytes of it. */
+  /** A reader has got bytes. */
   begun(): void {
     this.#hasBegun = true;
   }
@@ -53,7 +53,7 @@ export class Patience {
     return this.#isOver(nowMs) ? 'give-up' : 'wait';
   }
 
-  /** What the origins have got: more than when they were asked before is progress. */
+  /** Notes how much the origins have fetched so far: more than at the last look is progress. */
   fetched(bytes: number, nowMs: number): void {
     this.#lookedMs = nowMs;
     this.#hasNews = true;

@@ -120,7 +120,7 @@ export function renew<T>(
   return { lane: isHeld ? { ...lane, events } : lane, isHeld };
 }
 
-/** The event is done with, whoever did it. */
+/** Notes an event as done, by whichever proxy. */
 export function finish<T>(lane: Lane<T> = EMPTY, key: string): Lane<T> {
   return {
     events: lane.events.filter((event) => event.key !== key),

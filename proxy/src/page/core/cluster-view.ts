@@ -66,7 +66,10 @@ export interface BackendRow {
   readonly kind: string;
   /** Bucket or folder. */
   readonly place: string;
-  /** Copies at origins that are not known to be there yet, and their bytes in whole MiB; none where it is only read. */
+  /**
+   * Blobs at origins that the backend is not known to have, and their bytes in whole MiB; undefined for a backend that is
+   * only read.
+   */
   readonly waiting?: number;
   readonly waitingBytes?: number;
   readonly oldestSeconds: number;

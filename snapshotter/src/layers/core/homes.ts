@@ -8,12 +8,12 @@ export interface LayerHome {
 /** Repositories that are remembered to have one layer. */
 const MAX_HOMES = 8;
 
-/** The homes of a layer once it was seen in this one: it is asked first. */
+/** The homes of a layer after it was pulled by `home`, which is asked first from now on. */
 export function withFirst(homes: readonly LayerHome[], home: LayerHome): readonly LayerHome[] {
   return [home, ...homes.filter((one) => !isSameHome(one, home))].slice(0, MAX_HOMES);
 }
 
-/** The homes of a layer where this one had it, too, before: it is asked last. */
+/** The homes of a layer with `home`, which had it earlier, too, and is asked last. */
 export function withLast(homes: readonly LayerHome[], home: LayerHome): readonly LayerHome[] {
   return homes.some((one) => isSameHome(one, home)) ? homes : [...homes, home].slice(0, MAX_HOMES);
 }

@@ -4,7 +4,7 @@ import type { Run } from './runs.ts';
 interface SpansNow {
   /** The span is on disk, or on its way there. */
   readonly isHere: (span: number) => boolean;
-  /** Something of it was read, whoever had to wait for it. */
+  /** Some part of the span was read, whether or not the reader had to wait for it. */
   readonly wasRead: (span: number) => boolean;
 }
 

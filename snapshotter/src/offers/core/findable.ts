@@ -10,14 +10,14 @@ export interface Claim {
   /** Where the layer can be read. */
   readonly upstream: string;
   readonly repository: string;
-  /** The image, and what it has the layer for. */
+  /** Manifest of the image, and the kind that it takes the layer for. */
   readonly manifest: Digest;
   readonly part: LayerKind;
 }
 
 const MAX_CLAIMS = 50_000;
 
-/** What came of the wish to show diffIDs. */
+/** Whether diffIDs could be shown. */
 export interface Showing {
   readonly isShown: boolean;
   /** Claims that stand in the way. None although nothing is shown: there were more than can be kept. */

@@ -21,7 +21,7 @@ export interface Verdict {
   readonly unproven: readonly LazyOffer['layers'][number][];
   /** Those of them that were read whole: they hold something else, and no runtime would unpack them; misfits, too. */
   readonly forged: readonly LazyOffer['layers'][number][];
-  /** Layers that are, or are shown here as, something else than this image has them for. */
+  /** Layers of another kind than this image takes them for, by the record or as they are shown here. */
   readonly misfits: readonly Digest[];
 }
 
@@ -31,7 +31,7 @@ export interface Known {
   isShown(diffId: Digest): boolean;
   /** Layers that the cluster's record bound to it when they came here. */
   layersOf(diffId: Digest): readonly Digest[];
-  /** As what a diffID is shown here: a tar of its own, or a part of a Nydus image; undefined: it is not. */
+  /** The kind of layer that is shown here under a diffID; undefined: none is. */
   kindOf(diffId: Digest): LayerKind | undefined;
   /** What this node found in a layer by reading all of it. */
   readDiffId(layer: Digest): Digest | undefined;
@@ -74,7 +74,7 @@ export function judge(offer: LazyOffer, known: Known): Verdict {
   };
 }
 
-/** What a layer is to its image. */
+/** The kind that an image takes its layer for. */
 export function partOf(offer: LazyOffer, layer: { readonly digest: Digest }): LayerKind {
   if (!offer.isNydus) return 'layer';
   return offer.layers.at(-1)?.digest === layer.digest ? 'nydus-bootstrap' : 'nydus-blob';
@@ -85,8 +85,9 @@ function kindOnRecord({ binding }: LazyOffer['layers'][number]): LayerKind | und
 }
 
 /**
- * The same bytes are shown as one tree where they are a part of a Nydus image, and unpacked as another: what an image does
- * not mean must not be found by it. `kinds`: of what is shown and what is on record.
+ * Why a layer is a misfit; undefined if it is none. The same bytes give one tree as part of a Nydus image and another as an
+ * ordinary layer, so an image must not find a layer of another kind than it means. `kinds`: of what is shown here, and on
+ * record.
  */
 export function whyMisfit(part: LayerKind, kinds: readonly (LayerKind | undefined)[]): string | undefined {
   const other = kinds.find((kind) => kind !== undefined && kind !== part);
