@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { type Digest, digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
-import { allEnded, ended, ignoreFailure, logFailure } from '@sepia/base/failure';
+import { allEnded, ignoreFailure } from '@sepia/base/failure';
 import { LatestMap } from '@sepia/base/latest-map';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PieceHasher } from '@sepia/metainfo/tree';
@@ -13,6 +13,7 @@ import { ACCESS_GRAIN_MS, KEEP_HOUSE_MS, MAP_DELAY_MS, PARTIAL_MS } from './dead
 import { type EvictionResult, Evictor } from './evictor.ts';
 import { Asides } from './files/asides.ts';
 import type { FilePort } from './files/file-port.ts';
+import { Housekeeping } from './house/housekeeping.ts';
 import type { PartialBlob } from './partial-blob.ts';
 import { PartialFolder, type PartialInit } from './partial-folder.ts';
 import { type BlobAttrs, type Provenance, withProvenance } from './sidecar.ts';
@@ -49,6 +50,8 @@ export interface BlobStoreOptions {
   readonly accessGrainMs?: number;
   /** Partials that nobody touched for so long are removed. */
   readonly partialTtlMs?: number;
+  /** What is kept is looked after this often. */
+  readonly keepHouseMs?: number;
 }
 
 const BLOB_STORE_DEFAULTS: Readonly<Required<Omit<BlobStoreOptions, 'durable' | 'bootId'>>> = Object.freeze({
@@ -58,6 +61,7 @@ const BLOB_STORE_DEFAULTS: Readonly<Required<Omit<BlobStoreOptions, 'durable' | 
   mapDelayMs: MAP_DELAY_MS,
   accessGrainMs: ACCESS_GRAIN_MS,
   partialTtlMs: PARTIAL_MS,
+  keepHouseMs: KEEP_HOUSE_MS,
 });
 
 /** What is known of a blob without reading it. */
@@ -81,6 +85,7 @@ export class BlobStore {
   readonly #partials: PartialFolder;
   readonly #usage = new UsageCounter();
   readonly #evictor: Evictor;
+  readonly #house: Housekeeping<EvictionResult>;
   readonly #opened = new Map<Digest, number>();
   readonly #uploads = new Map<string, UploadFile>();
   readonly #held = new HeldRoom();
@@ -88,9 +93,7 @@ export class BlobStore {
   readonly #accessed = new LatestMap<Digest, number>(ACCESSES_REMEMBERED);
   readonly #evictedListeners = new Set<(digest: Digest, sizeBytes: number) => void>();
   readonly #tightListeners = new Set<() => void>();
-  #reconciling: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
-  #keeping: NodeJS.Timeout | undefined;
 
   private constructor(given: BlobStoreDeps, options: BlobStoreOptions) {
     this.#asides = new Asides(given.log);
@@ -101,7 +104,7 @@ export class BlobStore {
     this.#blobs.changes = {
       added: (...args) => {
         this.#usage.added(...args);
-        this.#evictWhenDue();
+        this.#house.evictWhenDue();
       },
       removed: (...args) => this.#usage.removed(...args),
       ...(deps.index === undefined
@@ -129,6 +132,18 @@ export class BlobStore {
       },
       { budgetBytes, highWatermark, lowWatermark },
     );
+    this.#house = new Housekeeping(
+      {
+        ...{ log: deps.log, evictor: this.#evictor },
+        count: async (stopped) => await this.#count(stopped),
+        sweep: async () => await this.expirePartials(),
+        lookAside: async () => await this.#asides.look(deps.files),
+        onTight: () => {
+          for (const listener of this.#tightListeners) listener();
+        },
+      },
+      { everyMs: this.#options.keepHouseMs },
+    );
   }
 
   /** Opens the store in an existing folder; unfinished uploads of a former process are removed. */
@@ -143,7 +158,7 @@ export class BlobStore {
   /** Another budget, at once. */
   adjust(budget: Budget): void {
     this.#evictor.adjust(budget);
-    this.#evictWhenDue();
+    this.#house.evictWhenDue();
   }
 
   async has(digest: Digest): Promise<boolean> {
@@ -280,9 +295,9 @@ export class BlobStore {
     return unlistedBlobs(this.#blobs, digests);
   }
 
-  /** In words, for `/readyz`: folders that lay where files belong. */
+  /** In words, for `/readyz`: folders that lay where files belong, and what could not be done for want of the disk. */
   get warnings(): string[] {
-    return this.#asides.warnings;
+    return [...this.#asides.warnings, ...this.#house.warnings];
   }
 
   /** Bytes of all blobs; grows to the truth while `reconcile` counts. */
@@ -292,7 +307,7 @@ export class BlobStore {
 
   /** Evicts, least recently used first, down to the low watermark if usage is above the high one. */
   evict(): Promise<EvictionResult> {
-    return this.#evictor.run();
+    return this.#house.evict();
   }
 
   /** Removes partials that nobody has open and nobody touched for long; done at the start and every few minutes. */
@@ -312,10 +327,12 @@ export class BlobStore {
     return () => this.#tightListeners.delete(listener);
   }
 
-  /** Behind the start: counts usage, removes sidecars without blob and stale partials, evicts. Runs once. */
+  /**
+   * Behind the start: counts usage, removes sidecars without blob and stale partials, evicts. Runs once.
+   * @throws what kept it from that; it is tried again by itself, and told until then
+   */
   reconcile(): Promise<void> {
-    this.#reconciling ??= this.#reconcile();
-    return this.#reconciling;
+    return this.#house.begin();
   }
 
   /** Ends what runs, drops uploads, syncs and closes partials. Idempotent. */
@@ -329,8 +346,7 @@ export class BlobStore {
   }
 
   async #close(): Promise<void> {
-    clearInterval(this.#keeping);
-    await ended(this.#reconciling);
+    await this.#house.stop();
     // What one of them cannot for want of a disk keeps no other open.
     const uploads = allEnded([...this.#uploads.values()].map((upload) => upload.drop()));
     const parts = [uploads, this.#partials.close()];
@@ -340,8 +356,7 @@ export class BlobStore {
     await allEnded(parts);
   }
 
-  async #reconcile(): Promise<void> {
-    const stopped = (): boolean => this.#closing !== undefined;
+  async #count(stopped: () => boolean): Promise<object> {
     await this.#usage.count(this.#blobs, stopped);
     let orphans = 0;
     for (const kind of ['meta', 'leaves'] as const) {
@@ -349,29 +364,7 @@ export class BlobStore {
       for await (const digest of unlistedBlobs(this.#blobs, beside))
         if (await this.#blobs.removeOrphan(digest)) orphans += 1;
     }
-    if (stopped()) return;
-    const partials = await this.expirePartials();
-    this.#keeping = setInterval(() => this.#keepHouse(), KEEP_HOUSE_MS);
-    this.#keeping.unref();
-    this.#deps.log.info({ usedBytes: this.#usage.bytes, orphans, partials }, 'blob store reconciled');
-    if (!stopped()) await this.#evictor.run();
-  }
-
-  #keepHouse(): void {
-    this.expirePartials()
-      .then(() => this.#evictWhenDue())
-      .then(() => this.#asides.look(this.#deps.files))
-      .catch((error: unknown) => logFailure(this.#deps.log, error, 'partials were not looked through'));
-  }
-
-  #evictWhenDue(): void {
-    if (!this.#evictor.due || this.#closing !== undefined) return;
-    this.#evictor
-      .run()
-      .then(() => {
-        if (this.#evictor.due) for (const listener of this.#tightListeners) listener();
-      })
-      .catch((error: unknown) => logFailure(this.#deps.log, error, 'eviction failed'));
+    return { usedBytes: this.#usage.bytes, orphans };
   }
 
   #letGo(digest: Digest): void {

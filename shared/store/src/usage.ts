@@ -90,8 +90,11 @@ export class UsageCounter implements BlobChanges {
     else this.#touched.set(digest, 0);
   }
 
-  /** Counts everything; `stopped` ends it early. */
+  /** Counts everything; `stopped` ends it early. One that failed begins anew. */
   async count(blobs: BlobFiles, stopped: () => boolean): Promise<void> {
+    this.#bytes = 0;
+    this.#counted = new Set();
+    this.#current = undefined;
     let sum = 0;
     const sizes = new Map<Digest, number>();
     const end = (): void => {
