@@ -113,6 +113,14 @@ const PASSING: ReadonlySet<string> = new Set([
   'DRAINING',
   'OVERLOADED',
   'CONTENT_SWEPT',
+  'MEMBER_BUSY',
+  'DISK_FULL',
+  'DISK_FAILED',
+  'DISK_CORRUPT',
+  'STALE_ATTEMPT',
+  'RING_CHANGING',
+  'EPOCH_OUTDATED',
+  'NOT_IN_RING',
 ]);
 
 /** A failed run of a job. */

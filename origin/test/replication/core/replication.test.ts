@@ -78,6 +78,12 @@ t.test('what is owed is given up for refusals alone, never for silence', async (
     tries: 0,
     pauses: false,
   });
+  for (const code of ['MEMBER_BUSY', 'DISK_FULL', 'DISK_CORRUPT', 'RING_CHANGING', 'EPOCH_OUTDATED'])
+    t.same(
+      failurePlan({ ...failure, code, tries: 2 }, rules, true),
+      { next: 750, tries: 2, pauses: false },
+      `${code}: this cluster's own trouble is no refusal`,
+    );
   t.equal(failurePlan({ ...failure, code: 'BACKEND_DOWN', tries: 2 }, rules, false).next, 'dead');
   t.equal(failurePlan({ ...failure, code: 'UPSTREAM_DENIED', tries: 2 }, rules, true).next, 'dead');
   t.same(failurePlan({ ...failure, code: 'UPSTREAM_DENIED' }, rules, true), {
