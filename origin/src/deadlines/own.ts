@@ -45,3 +45,5 @@ export const MAX_TOMBSTONES_MS = 3_600_000;
 export const FIRST_TOMBSTONES_MS = 60_000;
 /** The schedule of collections is looked at this often. */
 export const SCHEDULE_LOOK_MS = 60_000;
+/** One that could not begin, as while an origin is away, is tried again after this. */
+export const SCHEDULE_AGAIN_MS = 600_000;

@@ -2,7 +2,7 @@ import { Passes } from '@sepia/base/async/passes';
 import type { Logger } from '@sepia/base/log';
 import type { RecordStore } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
-import { SCHEDULE_LOOK_MS } from '../deadlines/own.ts';
+import { SCHEDULE_AGAIN_MS, SCHEDULE_LOOK_MS } from '../deadlines/own.ts';
 import type { Collector } from './collector.ts';
 
 /** When this origin last led a sweep, on its own disk. */
@@ -24,7 +24,8 @@ interface GcScheduleOptions {
 
 /**
  * Begins sweeps by the clock, at the first healthy owner of the key `gc`. What it noted last is on its disk: a restart
- * neither forgets nor repeats one. Where another origin takes over, the first sweep comes a period after its start.
+ * neither forgets nor repeats one. Where another origin takes over, or the clock was set back behind the last, the first
+ * sweep comes a period after that. One that is refused is tried again soon.
  */
 export class GcSchedule {
   readonly #deps: GcScheduleDeps;
@@ -39,7 +40,7 @@ export class GcSchedule {
       name: 'gc-schedule',
       pass: async () => await this.#look(),
       firstMs: restMs,
-      rest: () => restMs,
+      rest: ({ isFailed }) => (isFailed ? Math.min(SCHEDULE_AGAIN_MS, options.everyMs) : restMs),
       log: deps.log,
       failed: 'scheduled garbage collection did not begin',
       level: 'warn',
@@ -56,10 +57,25 @@ export class GcSchedule {
 
   async #look(): Promise<void> {
     const { members, collector, records, nowMs } = this.#deps;
+    const { everyMs, graceMs } = this.#options;
     if (members.leaderOf('gc') !== members.selfId || collector.isRunning) return;
     const last = (await records.jobSet.entry(LAST))?.atMs;
-    if (last !== undefined && nowMs() - last < this.#options.everyMs) return;
-    await records.jobSet.put(LAST, {}, nowMs());
-    if (last !== undefined) await collector.begin({ dryRun: false, graceMs: this.#options.graceMs });
+    const agoMs = last === undefined ? Number.NEGATIVE_INFINITY : nowMs() - last;
+    if (agoMs >= 0 && agoMs < everyMs) return;
+    await this.#note(nowMs());
+    if (last === undefined || agoMs < 0) return;
+    try {
+      await collector.begin({ dryRun: false, graceMs });
+    } catch (error) {
+      await this.#note(last);
+      throw error;
+    }
+  }
+
+  /** An entry with a later clock stands in no way. */
+  async #note(atMs: number): Promise<void> {
+    const { jobSet } = this.#deps.records;
+    await jobSet.remove(LAST);
+    await jobSet.put(LAST, {}, atMs);
   }
 }
