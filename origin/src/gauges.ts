@@ -52,8 +52,8 @@ export function originGauges(metrics: Metrics, parts: GaugedParts): void {
   );
   metrics.gauge(
     'sepia_origin_owed_records',
-    'Parts of the records that differ from those of another origin; 1 before they were compared.',
-    () => recovery.antiEntropy.differing ?? 1,
+    'Parts of the records that differ from those of another origin; 1 before they were compared, and the disk looked through.',
+    () => recovery.owed().records ?? 1,
   );
   metrics.gauge(
     'sepia_origin_former_records',

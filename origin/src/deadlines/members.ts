@@ -136,6 +136,12 @@ export const MAX_LEFTOVER_REST_MS = 160_000;
 export const START_REST_MS = 50;
 /** Longest rest between two such questions. */
 export const MAX_START_REST_MS = 2_000;
+/** Longest rest before a start goes on that failed here, as for want of room on the disk. */
+export const MAX_START_AGAIN_MS = 10_000;
+/** What should be on the disk is looked for again after this where that failed: at first, then after twice as long each time. */
+export const LOOK_THROUGH_AGAIN_MS = 1_000;
+/** Longest rest before it is: each time all blobs are listed. */
+export const MAX_LOOK_THROUGH_AGAIN_MS = 600_000;
 /** A source counts its records and syncs its standing before it answers. */
 export const HANDOVER_MS = 5_000;
 /** An origin outside of the ring asks for the membership after this, then ever less often; it is told too. */

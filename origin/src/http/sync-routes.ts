@@ -15,9 +15,10 @@ import type { ShardName } from '../records/own-records.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
 import type { AntiEntropy } from '../recovery/anti-entropy.ts';
 import type { CopiesOwed } from '../recovery/copies-owed.ts';
+import type { HandoverAnswer, StandingAnswer } from '../recovery/messages.ts';
 import type { RecordDigests } from '../recovery/record-digests.ts';
 import type { RecordPages } from '../recovery/record-pages.ts';
-import type { HandoverAnswer, StandingAnswer, StartUp } from '../recovery/start-up.ts';
+import type { StartUp } from '../recovery/start-up.ts';
 import type { Agreement } from '../ring/agreement.ts';
 import { repositoryOf } from './request.ts';
 

@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { askAll, withoutAnswer } from '@sepia/base/async/ask-many';
 import { CodedError } from '@sepia/base/errors';
-import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { ORIGIN_SYNC } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
@@ -17,6 +16,7 @@ import type { Tags } from '../records/tags.ts';
 import { AloneEntries } from './alone-entries.ts';
 import { AntiEntropy } from './anti-entropy.ts';
 import { CopiesOwed } from './copies-owed.ts';
+import { LookThrough } from './look-through.ts';
 import type { OpenedRecords } from './open-records.ts';
 import { RecordPages } from './record-pages.ts';
 import { type RecoveryRing, StartUp } from './start-up.ts';
@@ -54,9 +54,7 @@ export class Recovery {
   readonly pull: SyncPull;
   readonly #deps: RecoveryDeps;
   readonly #ring: () => RecoveryRing;
-  readonly #stopped = new AbortController();
-  #building: Promise<void> | undefined;
-  #isLookedThrough = false;
+  readonly #looking: LookThrough;
 
   constructor(deps: RecoveryDeps, ring: () => RecoveryRing, options: { readonly compareEveryMs: number }) {
     const {
@@ -103,6 +101,7 @@ export class Recovery {
       { members, standing, digests, pull, blobs: index, tags, log, nowMs: () => performance.now() },
       { everyMs: options.compareEveryMs },
     );
+    this.#looking = new LookThrough({ index, store, log });
     index.onLost(() => this.antiEntropy.askSoon());
     let isSettled = standing.isSettled;
     standing.onChange(() => {
@@ -118,32 +117,17 @@ export class Recovery {
   }
 
   start(): void {
-    const { log } = this.#deps;
     this.startUp.start();
     this.antiEntropy.start();
-    this.#building = this.#lookThrough().catch((error: unknown) => {
-      logFailure(log, error, 'pushed blobs were not looked through', {}, 'error');
-    });
-  }
-
-  /** Compares the disk with the index of pushed blobs; before that nothing is said of what is owed. */
-  async #lookThrough(): Promise<void> {
-    const { index, store, log } = this.#deps;
-    const { signal } = this.#stopped;
-    await index.build(store, signal);
-    const lost = await index.findLost(store, signal);
-    if (signal.aborted) return;
-    this.#isLookedThrough = true;
-    if (lost > 0)
-      log.error({ blobs: lost }, 'pushed blobs are gone from the disk: their copies are made again');
+    this.#looking.start();
   }
 
   async stop(): Promise<void> {
     const reason = new CodedError('DRAINING');
-    this.#stopped.abort(reason);
+    const looking = this.#looking.stop();
     await this.startUp.stop(reason);
     await this.antiEntropy.stop();
-    await this.#building;
+    await looking;
   }
 
   owed(): Owed {
@@ -151,7 +135,7 @@ export class Recovery {
     const handover = this.startUp.waiting;
     return {
       ...(handover === undefined ? {} : { handover }),
-      records: this.#isLookedThrough ? this.antiEntropy.differing : undefined,
+      records: this.#looking.isDone ? this.antiEntropy.differing : undefined,
       blobs: index.wanted,
       copies: hints.size,
     };
@@ -182,6 +166,7 @@ export class Recovery {
     if (this.#ring().isOutside) return [`${waiting}`];
     return [
       ...this.#deps.folder.db.warnings,
+      ...this.#looking.warnings,
       ...(waiting === undefined
         ? []
         : [`under-replicated: ${waiting}; what they own too is not served here`]),

@@ -8,46 +8,22 @@ import { ORIGIN_SYNC } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { Member } from '@sepia/cluster/document';
 import { type Membership, spareOf } from '@sepia/cluster/membership';
-import { type FirstStart, type FirstStartAnswer, firstStartStep } from '@sepia/records/core/first-start';
+import { type FirstStartAnswer, firstStartStep } from '@sepia/records/core/first-start';
 import { isWitness } from '@sepia/records/core/set-protocol';
-import type { Generations } from '@sepia/records/core/standing';
 import { type AcceptorStore, acceptorStateOf } from '@sepia/records/register/acceptor-store';
 import type { Members } from '../cluster/members.ts';
 import {
   HANDOVER_MS,
   MAX_OUTSIDE_REST_MS,
+  MAX_START_AGAIN_MS,
   MAX_START_REST_MS,
   OUTSIDE_REST_MS,
   START_REST_MS,
 } from '../deadlines/members.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
+import type { HandoverAnswer, StandingAnswer } from './messages.ts';
 import type { RecordDigests } from './record-digests.ts';
 import type { SyncPull } from './sync-pull.ts';
-
-/** What an origin says of itself: answer of `GET /v1/standing`. */
-export interface StandingAnswer {
-  readonly firstStart: FirstStart;
-  readonly generation: number;
-  readonly settled: boolean;
-  /** Records of an earlier generation are still there; members of the version before do not say. */
-  readonly kept?: boolean;
-  readonly epoch: number;
-}
-
-/** Answer of `POST /v1/handover`. */
-export type HandoverAnswer =
-  | {
-      readonly type: 'granted';
-      readonly generation: number;
-      readonly known: Generations;
-      readonly epoch: number;
-      /** It counts; members of the version before do not say. */
-      readonly settled?: boolean;
-      /** What the source promised and accepted about the membership after its own. */
-      readonly agreement?: { readonly key: string; readonly state: unknown };
-    }
-  | { readonly type: 'outdated'; readonly known: number }
-  | { readonly type: 'not-yet' };
 
 /** What a start needs of the ring. */
 export interface RecoveryRing {
@@ -86,6 +62,8 @@ export class StartUp {
   #waitsFor: readonly string[] = [];
   /** True once all origins that it waits for were asked and none has handed over. */
   #isStuck = false;
+  /** Why it could not go on when it tried last. */
+  #failure: string | undefined;
   #rested: AbortController | undefined;
   /** Origins that did not answer the last question. */
   readonly #silent = new Set<string>();
@@ -110,9 +88,10 @@ export class StartUp {
     if (this.#deps.ring().isOutside) return 'not in the ring; add it with "sepia ring add", or stop it';
     if (standing.isSettled) return undefined;
     const whom = this.#waitsFor.length === 0 ? '' : ` from ${this.#waitsFor.join(', ')}`;
+    const why = this.#failure === undefined ? '' : ` (tried again after ${this.#failure})`;
     return standing.firstStart === 'member'
-      ? `waiting for records${whom}`
-      : `waiting for the first start${whom}`;
+      ? `waiting for records${whom}${why}`
+      : `waiting for the first start${whom}${why}`;
   }
 
   /** At the start, and again when this origin counts no more; it changes nothing while one is under way. */
@@ -140,8 +119,24 @@ export class StartUp {
 
   async #run(): Promise<void> {
     // It may have been taken out, or added again, while it was handed over to.
-    do await this.#untilCounting();
+    do await this.#tryOn();
     while (this.#deps.ring().isOutside || !this.#deps.standing.isSettled);
+  }
+
+  /** As after a restart: what failed, such as a disk that took no write, may be over. */
+  async #tryOn(): Promise<void> {
+    for (let failures = 1; ; failures++) {
+      try {
+        await this.#untilCounting();
+        this.#failure = undefined;
+        return;
+      } catch (error) {
+        this.#stopped.signal.throwIfAborted();
+        this.#failure = isCoded(error) ? `${error.code}: ${error.message}` : 'a failure: see the log';
+        logFailure(this.#deps.log, error, 'records are not handed over; it is tried again', {}, 'error');
+        await this.#rest(backoffMs(failures, START_REST_MS, MAX_START_AGAIN_MS));
+      }
+    }
   }
 
   async #untilCounting(): Promise<void> {

@@ -11,7 +11,7 @@ import type { InternalClient } from '@sepia/http/client';
 import type { Members } from '../cluster/members.ts';
 import { PATIENT_MS } from '../deadlines/members.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
-import type { StandingAnswer } from '../recovery/start-up.ts';
+import type { StandingAnswer } from '../recovery/messages.ts';
 
 interface ReadyDeps {
   readonly cluster: Pick<Cluster, 'document'>;
