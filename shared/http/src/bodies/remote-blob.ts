@@ -270,7 +270,10 @@ export class RemoteBlob implements ReadableBlob {
     return leaves;
   }
 
-  /** Beside the question for the leaf hashes of its first piece, not behind it; if that fails, it was not asked. */
+  /**
+   * Beside the question for the leaf hashes of its first piece, not behind it; if that fails, or those are long in coming and
+   * others need its place, it was not asked.
+   */
   #beginRange(id: string, piece: number): void {
     const start = this.#firstByte;
     this.#firstByte = undefined;
@@ -283,9 +286,13 @@ export class RemoteBlob implements ReadableBlob {
     const giveUp = (): void => over.abort(new CodedError('TIMEOUT', { message: `${id} is not waited for` }));
     const stream = new RangeStream(id, range, comingRange(coming, giveUp));
     this.#stream = stream;
+    const closeUnread = (): void => {
+      if (this.#reading === 0 && this.#stream === stream && stream.at === start) stream.close();
+    };
+    setTimeout(closeUnread, UNREAD_MS).unref();
     coming.catch((error: unknown) => {
       noteBug(error);
-      if (this.#reading === 0 && this.#stream === stream) stream.close();
+      closeUnread();
     });
   }
 

@@ -185,6 +185,23 @@ t.test('a member too old to tell leaf hashes is read by pieces', async (t) => {
   blob.close();
 });
 
+t.test('one whose leaf hashes do not come holds no place of others, and is asked for anew', async (t) => {
+  const gate = Promise.withResolvers<void>();
+  const { blob, asked } = remote(async (_id, first) => {
+    await gate.promise;
+    return pieceLeaves(PIECES[first]!);
+  });
+  const reading = read(blob, 0, 9);
+  await until(() => asked.length === 1, 'it is asked for');
+  await until(isNothingOpen, 'it is given up');
+  t.ok(asked[0]!.signal.aborted);
+  gate.resolve();
+  await until(() => asked.length === 2, 'it is asked for anew');
+  asked[1]!.answer();
+  t.ok((await reading).equals(BYTES.subarray(0, 10)));
+  blob.close();
+});
+
 t.test('who leaves while it comes ends it, and it alone', async (t) => {
   const gate = Promise.withResolvers<void>();
   const leaves: BlobSource['leaves'] = async (_id, first) => {
