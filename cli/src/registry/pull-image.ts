@@ -30,26 +30,24 @@ export async function resolveImage(
   const manifests: PulledManifest[] = [];
   const blobs = new Map<string, Descriptor>();
   const seen = new Set<string>();
-  const visit = async (wanted: string, depth: number): Promise<void> => {
+  const visit = async (wanted: string, depth: number, child?: Descriptor): Promise<void> => {
     if (seen.has(wanted)) return;
     seen.add(wanted);
-    const manifest = await client.pullManifest(repository, wanted, signal);
+    const manifest = await client.pullManifest(repository, wanted, signal).catch((error: unknown) => {
+      if (child === undefined || isKnownType(child.mediaType) || !isCoded(error, 'MANIFEST_UNKNOWN'))
+        throw error;
+      // What an index names by a type that nobody knows may be a blob.
+      blobs.set(child.digest, child);
+      return undefined;
+    });
+    if (manifest === undefined) return;
     manifests.push(manifest);
     const parsed = parseServedManifest(manifest.bytes, manifest.mediaType);
     for (const one of parsed.descriptors)
       if (one.kind !== 'child' && !one.foreign) blobs.set(one.digest, one);
     if (!isIndexType(parsed.mediaType) || depth >= MAX_DEPTH) return;
     const children = parsed.descriptors.filter((one) => one.kind === 'child');
-    for (const child of ofThisPlatform(manifest.bytes, children)) await visitChild(child, depth + 1);
-  };
-  /** What an index names by a type that nobody knows may be a blob. */
-  const visitChild = async (child: Descriptor, depth: number): Promise<void> => {
-    try {
-      await visit(child.digest, depth);
-    } catch (error) {
-      if (!isCoded(error, 'MANIFEST_UNKNOWN') || isKnownType(child.mediaType)) throw error;
-      blobs.set(child.digest, child);
-    }
+    for (const child of ofThisPlatform(manifest.bytes, children)) await visit(child.digest, depth + 1, child);
   };
   await visit(reference, 0);
   return { manifests, blobs: [...blobs.values()] };

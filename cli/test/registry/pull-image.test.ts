@@ -49,3 +49,19 @@ t.test('an image that an index names and nobody has is an error', async (t) => {
   );
   await t.rejects(resolveImage(client, 'team/app', 'v1'), { code: 'MANIFEST_UNKNOWN' });
 });
+
+t.test('an index of no type whose image nobody has is an error, too: it is no blob', async (t) => {
+  const inner = JSON.stringify({
+    schemaVersion: 2,
+    mediaType: OCI_INDEX,
+    manifests: [entry('gone', OCI_MANIFEST)],
+  });
+  const outer = { schemaVersion: 2, mediaType: OCI_INDEX, manifests: [entry(inner)] };
+  const client = clientOf(
+    new Map([
+      ['v1', { bytes: Buffer.from(JSON.stringify(outer)), mediaType: OCI_INDEX }],
+      [digestOf(Buffer.from(inner)), { bytes: Buffer.from(inner), mediaType: OCI_INDEX }],
+    ]),
+  );
+  await t.rejects(resolveImage(client, 'team/app', 'v1'), { code: 'MANIFEST_UNKNOWN' });
+});

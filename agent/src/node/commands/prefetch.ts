@@ -86,13 +86,21 @@ async function collect(
 ): Promise<ComingImage[]> {
   const seen = new Set<Digest>();
   const images: ComingImage[] = [];
-  const visit = async (digest: Digest, depth: number, isOwn: boolean): Promise<void> => {
+  const visit = async (digest: Digest, depth: number, isOwn: boolean, child?: Descriptor): Promise<void> => {
     if (seen.has(digest)) return;
     if (seen.size >= MAX_MANIFESTS || depth > MAX_DEPTH)
       throw new CodedError('MANIFEST_SYNTAX', { message: 'index has too many or too deep children' });
     seen.add(digest);
     const reference = { kind: 'digest', digest } as const;
-    const manifest = await patiently(async () => await deps.manifests.get(target, reference, signal), signal);
+    const get = async () => await deps.manifests.get(target, reference, signal);
+    const manifest = await patiently(get, signal).catch((error: unknown) => {
+      if (child === undefined || isKnownType(child.mediaType) || !isCoded(error, 'MANIFEST_UNKNOWN'))
+        throw error;
+      // What an index names by a type that nobody knows may be a blob.
+      sizes.set(digest, child.sizeBytes);
+      return undefined;
+    });
+    if (manifest === undefined) return;
     const { bytes } = manifest;
     const parsed = parseServedManifest(bytes, manifest.mediaType);
     for (const { kind, foreign, digest: named, sizeBytes } of parsed.descriptors)
@@ -107,17 +115,8 @@ async function collect(
     );
     const platforms = platformsOf(bytes).filter(({ digest: named }) => children.has(named));
     const own = ownChildren(platforms, deps.architecture);
-    for (const child of everything ? [...children.keys()] : own)
-      await visitChild(children.get(child)!, depth + 1, isOwn && own.includes(child));
-  };
-  /** What an index names by a type that nobody knows may be a blob. */
-  const visitChild = async (child: Descriptor, depth: number, isOwn: boolean): Promise<void> => {
-    try {
-      await visit(child.digest, depth, isOwn);
-    } catch (error) {
-      if (!isCoded(error, 'MANIFEST_UNKNOWN') || isKnownType(child.mediaType)) throw error;
-      sizes.set(child.digest, child.sizeBytes);
-    }
+    for (const named of everything ? [...children.values()] : own.map((one) => children.get(one)!))
+      await visit(named.digest, depth + 1, isOwn && own.includes(named.digest), named);
   };
   await visit(top, 1, true);
   return images;
