@@ -23,8 +23,11 @@ export const MOST_LATE_MS = 600;
 export const LEAST_GRACE_MS = 600;
 /** Metainfo that an origin has on disk; where it may ask the upstream first, `FIRST_ANSWER_MS.origin`. */
 export const METAINFO_MS = 10_000;
-/** News of an open blob are told after this at the latest, by how many wait for them; no longer than an agent waits before it asks whether we are there. */
-export const MOST_NEWS_GAP_MS = 1_000;
+/**
+ * News of an open blob are told after this at the latest, by how many wait for them: sooner, with the way to it, than an agent asks
+ * whether we are there (1 s), or each answer would cost one more question.
+ */
+export const MOST_NEWS_GAP_MS = 800;
 /** Between two packets of an answer with news of an open blob: it is written at once. */
 export const POLL_BODY_MS = 5_000;
 /** Wait of one poll at the leader; short, so that one that hangs is noticed within about a second. */
