@@ -33,9 +33,9 @@ export const RESUME_MS = 6 * 3_600_000;
 export const COMPILE_MS = 30_000;
 /** A member that starts is ready within this. */
 export const READY_MS = 60_000;
-/** It is looked this often whether it is. */
+/** How often it is looked whether a started member is ready. */
 export const READY_POLL_MS = 100;
-/** One question whether it is. */
+/** One question whether a member is ready is answered within this. */
 export const PROBE_MS = 2_000;
 /** A port of this machine accepts at once, or nobody listens. */
 export const LOCAL_CONNECT_MS = 1_000;

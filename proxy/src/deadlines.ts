@@ -51,7 +51,7 @@ export const POLL_SLACK_MS = 2_000;
 export const FIRST_PIECE_MS = 15 * 60_000;
 /** The next origin is asked beside a silent one after this, for what it can answer by itself. */
 export const HEDGE_MS = 500;
-/** The same, for what an origin may have to gather from others, or ask a slow upstream: lists, and who may read. */
+/** As `HEDGE_MS`, for what an origin may have to gather from others, or ask a slow upstream for: lists, and who may read. */
 export const SLOW_HEDGE_MS = 1_000;
 /** One origin's answer with a page of the catalog or of tags: it may ask the upstream for its list. */
 export const LIST_MS = 20_000;
@@ -79,7 +79,7 @@ export const UPLOAD_CANCEL_MS = 1_000;
 export const STORE_MS = 60_000;
 /** One origin's part in a register of Harbor's jobs and events. */
 export const RECORD_REQUEST_MS = 1_500;
-/** The whole of it: several attempts, while origins come back. */
+/** A read or write of such a register as a whole: several attempts, while origins come back. */
 export const RECORD_MS = 15_000;
 /** Longest rest between two attempts. */
 export const RECORD_REST_MS = 1_000;
@@ -89,7 +89,7 @@ export const PURGE_ORIGIN_MS = 20_000;
 export const REFRESH_MS = 20_000;
 
 // Clients.
-/** It is looked this often whether bytes of a request's body still come. */
+/** How often it is looked whether the body of a request still comes. */
 export const WATCH_EVERY_MS = 250;
 /** A request that was refused before its end is read on this long, so that the client sees the answer. */
 export const DRAIN_MS = 5_000;
@@ -109,7 +109,7 @@ export const FORMER_MS = 60 * 60_000;
 // Other proxies, and the status page.
 /** Accounts are compared with other proxies' so soon after the start. */
 export const AGREEMENT_FIRST_MS = 2_000;
-/** And then this often: a file that was forgotten at one proxy is named within the time. */
+/** How often accounts are compared after that: a file that was forgotten at one proxy is named within this time. */
 export const AGREEMENT_EVERY_MS = 30_000;
 /** A proxy that does not say within this what accounts it has is asked the next time. */
 export const AGREEMENT_MS = 2_000;
@@ -143,7 +143,7 @@ export const JOB_RENEW_MS = JOB_HOLD_MS / 4;
 export const CLOCKS_APART_MS = 60_000;
 /** A proxy that took an event has to renew or end it within this. */
 export const EVENT_TAKEN_MS = 60_000;
-/** It renews this often: two renewals may fail. */
+/** How often a proxy renews an event that it took: two renewals may fail. */
 export const EVENT_RENEW_MS = EVENT_TAKEN_MS / 3;
 /** What other proxies left, and what is tried again, is looked for this often. */
 export const EVENT_LOOK_MS = 5_000;
@@ -157,7 +157,7 @@ export const EVENT_GIVE_UP_MS = 24 * 3_600_000;
 // Preheats: origins that fetch, nodes that are told.
 /** One long wait for an origin that fetches a blob; then it is asked again. */
 export const FETCH_WAIT_MS = 15_000;
-/** An answer to that wait may be this late. */
+/** How late the answer to `FETCH_WAIT_MS` may be. */
 export const FETCH_SLACK_MS = 45_000;
 /** Pause between two rounds over a blob's origins, doubling up to the next. */
 export const PREHEAT_RETRY_MS = 1_000;

@@ -67,7 +67,7 @@ export const MOUNT_MS = 30_000;
 // Its own processes, and whether it is ready.
 /** The holder of the mount has it up within this. */
 export const START_MS = 60_000;
-/** It is looked this often whether it has. */
+/** How often it is looked whether the holder has the mount up. */
 export const START_POLL_MS = 100;
 /** A holder that was killed is followed by another within this. */
 export const SUCCESSION_MS = 3_000;

@@ -41,8 +41,8 @@ export async function* listed(
 }
 
 /**
- * What names a digest as its subject, of one artifact type if it is given: all pages, as long as they are no more than
- * {@link MAX_LIST_BYTES}. @throws {CodedError} what the cluster throws
+ * Referrers of a digest, of one artifact type if that is given: all pages, up to {@link MAX_LIST_BYTES} together. @throws
+ * {CodedError} what the cluster throws
  */
 export async function referrersOf(
   proxies: Proxies,

@@ -55,7 +55,7 @@ export const REPAIR_TOLD_MS = 5_000;
  * damage would set each other looking for ever. Whoever reads it meanwhile waits for no copy to turn up.
  */
 export const REPAIR_HOPELESS_MS = 60_000;
-/** Of an owner and a reason a copy that failed is logged once in this time. */
+/** A failed copy is logged once in this time for each owner and reason. */
 export const COPY_SAID_MS = 10_000;
 /** Owed copies are looked at this often; one that failed is made again after this, doubling up to the next. */
 export const COPY_LOOK_MS = 2_000;
@@ -79,7 +79,7 @@ export const RELAY_SLACK_MS = 20_000;
 export const RELAY_STALL_MS = 35_000;
 /** To one that waits for more, the first hashes are told one by one, later ones gathered for this long. */
 export const GATHER_MS = 50;
-/** Of several links that are asked for at once, those that take so much longer than the first are asked for alone. */
+/** When several links are asked for in one call, those that take this much longer than the first are asked for again, alone. */
 export const WORDS_MS = 100;
 /** So do those that take longer than this, were it all of them; the tracker takes 0.9 s for silence. */
 export const MOST_WORDS_MS = 200;
@@ -89,7 +89,7 @@ export const DELIVERY_LEADER_MS = 15 * 60_000;
 // Collection of garbage: all members.
 /** An origin may owe copies for this long before a sweep gives up. */
 export const GC_OWED_MS = 30_000;
-/** Until then they are asked this often whether they still owe any. */
+/** How often owners are asked, until then, whether they still owe copies. */
 export const GC_ASK_AGAIN_MS = 1_000;
 /** A member that does not say within this that a sweep may begin is silent. */
 export const GC_READY_MS = 10_000;

@@ -1,4 +1,4 @@
-/** Of which ring changes this origin's part is done, as far as this process knows. */
+/** The ring changes of which this origin's part is done, as far as this process knows. */
 export class DoneMoves {
   #epoch = -1;
 

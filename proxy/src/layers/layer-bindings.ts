@@ -25,8 +25,8 @@ interface Deps {
 }
 
 /**
- * What the cluster knows of layers: one register each on a quorum of origins, by the layer's digest. It is told only to
- * whom the layer itself would be served: the repository must have a link to it, proven as for its bytes.
+ * Bindings of layers: for each layer one register on a quorum of origins, by the layer's digest. Only those to whom the layer
+ * itself would be served are told its binding: the repository must have a link to it, proven as for its bytes.
  */
 export class LayerBindings {
   readonly #deps: Deps;

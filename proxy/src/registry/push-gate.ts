@@ -30,7 +30,7 @@ export interface PushTurn {
   readonly hold: (bytes: number) => void;
 }
 
-/** Who may push now: upstreams that take pushes, and no more requests with a body at once than the limits. */
+/** Admits pushes: to upstreams that take them, and only as many bodies at once as the limits allow. */
 export class PushGate {
   readonly #cluster: Cluster;
   #limits: PlaceLimits;

@@ -50,7 +50,7 @@ export function checkedId(
   return id;
 }
 
-/** @throws {CodedError} `CONFIG_INVALID` for a listener whose upstream is none of the cluster's */
+/** Checks that the default upstreams of listeners are upstreams of the cluster. @throws {CodedError} `CONFIG_INVALID` */
 export function checkDefaultUpstreams(
   listeners: readonly { readonly 'default-upstream'?: string | undefined }[],
   { upstreams }: Cluster,

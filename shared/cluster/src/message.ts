@@ -13,7 +13,10 @@ export function fits<T extends z.ZodType>(schema: T, what?: string): (value: unk
   };
 }
 
-/** What a member answered, checked as strictly as a request. @throws {CodedError} `PEER_HTTP` for an answer that is none */
+/**
+ * The answer of a member, checked against its schema as strictly as a request. @throws {CodedError} `PEER_HTTP` for one that
+ * does not fit
+ */
 export function toldBy<T extends z.ZodType>(member: string, schema: T, value: unknown): z.output<T> {
   const found = schema.safeParse(value);
   if (found.success) return found.data;

@@ -1,12 +1,12 @@
 /**
- * Who looks at a caller that is no member: `anyone` nobody, `door` the registry face (which must know repository and
- * action first), the others a check that the service gives to its gate.
+ * What checks a caller that is no member. `anyone`: nothing; `door`: the registry face, which must know repository and action
+ * first; the others: a check that the service gives to its gate.
  */
 export type Guard = 'anyone' | 'door' | 'health' | 'driver' | 'webhook' | 'loopback';
 
 /**
- * Paths that strangers may call, as they stand in a request, undecoded; one that ends in `*` means all that begin so, a
- * segment `*` before the end any one segment.
+ * Paths that may be called without a signature, undecoded as in the request. A `*` at the end stands for any rest, a segment
+ * `*` before it for any one segment.
  */
 export type OpenRoutes = Readonly<Record<string, Guard>>;
 

@@ -103,7 +103,7 @@ interface ClientSocketOptions {
   readonly furtherAddresses?: FurtherAddresses | undefined;
 }
 
-/** Of the origin of a URL (`http://host:port`): further URLs without path that lead to the same one, in the order to try them. */
+/** Further URLs, without path, that lead to the same server as `origin` (`http://host:port`), in the order to try them. */
 export type FurtherAddresses = (origin: string) => readonly string[];
 
 /** What those that dial members know of them. */

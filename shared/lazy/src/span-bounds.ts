@@ -9,5 +9,5 @@ export interface SpanBounds {
   readonly maxSpanBytes: number;
 }
 
-/** Of our own indexes. */
+/** Bounds of the indexes that we make. */
 export const SPAN_BOUNDS: SpanBounds = { spanBytes: 1024 * 1024, maxSpanBytes: 16 * 1024 * 1024 };

@@ -7,7 +7,7 @@
 export const REGISTER_MS = 10_000;
 /** One owner's answer. */
 export const REGISTER_REQUEST_MS = 2_000;
-/** Of a prepare, which a quorum is asked: the other owners are asked too when one of these says nothing for so long. */
+/** A prepare goes to a quorum only; the other owners are asked, too, when one of the quorum is silent for this long. */
 export const REGISTER_HEDGE_MS = 100;
 /** Before a round that another proposer disturbed is tried again, doubling up to the next. */
 export const REGISTER_REST_MS = 10;
@@ -23,7 +23,7 @@ export const HOLD_MS = 60_000;
 // PostgreSQL.
 /** What was asked is tried again for so long: shorter than callers wait. */
 export const DATABASE_DEADLINE_MS = 8_000;
-/** As DATABASE_DEADLINE_MS while the database is known to be away: callers have other ways, or answer 503. */
+/** Replaces DATABASE_DEADLINE_MS while the database is known to be away: callers have other ways, or answer 503. */
 export const DOWN_DEADLINE_MS = 500;
 /** A connection that is not made within this is given up. */
 export const CONNECT_MS = DATABASE_DEADLINE_MS / 2;
@@ -40,7 +40,7 @@ export const LATE_MS = 20_000;
 export const RETRY_MS = 20;
 /** Longest pause between two tries. */
 export const MAX_RETRY_MS = 400;
-/** One that is away is asked this often at most whether it is back. */
+/** A database that is away is asked at most this often whether it is back. */
 export const MAX_RETURN_MS = 1_000;
 /** An idle connection is closed after this. */
 export const IDLE_MS = 30_000;

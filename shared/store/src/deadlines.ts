@@ -6,7 +6,10 @@
 // The disk, when it is full or does not answer.
 /** How much is free is looked at this often while room is needed, or there is none. */
 export const ROOM_LOOK_MS = 1_000;
-/** And this often while nobody needs any: what others write to the disk is still seen, and told by `/readyz`. */
+/**
+ * How often free room is looked at while nobody needs any: what others write to the disk is still seen, and told by
+ * `/readyz`.
+ */
 export const UNUSED_ROOM_LOOK_MS = 10_000;
 /** After a write that found no room, no blob is begun for this long: others take it. */
 export const FULL_MS = 10_000;

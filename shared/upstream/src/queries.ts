@@ -75,7 +75,7 @@ export interface BlobRange {
   readonly end?: number | undefined;
 }
 
-/** What of a blob is asked for. */
+/** Which part of a blob is asked for. */
 export interface BlobWish extends BlobQuery {
   readonly range?: BlobRange | undefined;
   /** Size of the blob as far as it is known: a body of that length is the blob, whatever it is said to be encoded with. */

@@ -13,8 +13,9 @@ export interface ReferrerEntry {
 }
 
 /**
- * The descriptors of an image index, which may name none of its fields but one; undefined if it is none: registries that know of no
- * referrers answer with other JSON. Entries that are no descriptors are left out.
+ * The descriptors of an image index that lists referrers; it is known by any one of `manifests`, `schemaVersion` and
+ * `mediaType`. Undefined for other JSON, which registries without the referrers API answer with. Entries that are not
+ * descriptors are left out.
  */
 export function referrersOf(bytes: Uint8Array): ReferrerEntry[] | undefined {
   const value = objectOf(bytes);

@@ -5,7 +5,7 @@ const SYNC_MS = 200;
 /** So many entries at the front of the queue are cut off together. */
 const CUT = 64;
 
-/** What of a blob is on a node's disk for good: what a start after a crash finds. It costs no events of the clock. */
+/** The pieces of a blob that a node finds on its disk after a crash. It needs no events of the virtual clock. */
 export class Disk {
   readonly #kept: Bitfield;
   /** Pieces that were written, in order, and when each is there for good; those before `#next` are. */

@@ -31,7 +31,10 @@ export interface ImageJob {
   readonly into: string;
 }
 
-/** What of an image is in a file: image, layer and length of its extents as 64-bit floats, then the metadata. */
+/**
+ * The part of an image that is handed over in a file: for each extent image offset, layer offset and length as 64-bit floats,
+ * then the metadata.
+ */
 export interface ImageInFile extends Omit<MadeImage, 'meta' | 'extents'> {
   readonly extentsInFile: number;
 }

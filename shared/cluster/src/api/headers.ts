@@ -18,7 +18,7 @@ export const H_CLASS = 'sepia-class';
 export const H_MEDIA_TYPE = 'sepia-media-type';
 /** Repositories that brought a copied blob: `UPSTREAM/REPOSITORY`, with commas between them. */
 export const H_BROUGHT = 'sepia-brought';
-/** Of a copy: links that the receiver takes as an owner of the repository, under one clock (JSON). */
+/** Header of a blob's copy: links that the receiver stores as an owner of the repository, under one clock (JSON). */
 export const H_LINKS = 'sepia-links';
 /** A client's own `Authorization` on its way to the upstream or to a proxy's accounts: of this call, never kept or logged. */
 export const H_UPSTREAM_AUTHORIZATION = 'sepia-upstream-authorization';

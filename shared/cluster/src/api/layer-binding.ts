@@ -65,9 +65,9 @@ export const LAYER_BINDING: z.ZodType<LayerBinding> = BINDING.extend({ home: HOM
 export type LayerBinding = z.infer<typeof BINDING>;
 /** What a node found wrong with an index, and when; it stays bad until another is bound. */
 export type LayerFault = z.infer<typeof FAULT>;
-/** What of a binding keeps its index from being swept: of later versions too, whatever else they say. */
+/** The part of a binding that keeps its index from garbage collection; read of later versions, too, whatever else they say. */
 export const INDEX_HOME = z.object({ index: DIGEST, home: HOME });
-/** What of a binding is signed. */
+/** The signed part of a binding. */
 export type BindingFacts = Omit<LayerBinding, 'signature' | 'bad'>;
 
 /** Bodies of `PUT` and `POST /v1/layers/…` at a proxy. */

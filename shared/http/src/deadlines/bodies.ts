@@ -24,7 +24,7 @@ export const BODY_GRACE_MS = 60_000;
 // Reads, and their buffers.
 /** A read that takes longer gives its turn to the next and goes on: one slow source holds up nobody. */
 export const TURN_MS = 250;
-/** One that goes on for so long behind its turn is not counted any more. */
+/** A read that goes on for this long after its turn is not counted any more. */
 export const LATE_MS = 2_000;
 /** Buffers that nobody used for this long are freed. */
 export const BUFFER_IDLE_MS = 5_000;

@@ -31,7 +31,7 @@ export const REQUEST_HEADER_MS = 30_000;
 export const CONNECT_MS = 3_000;
 /** A member of several addresses is dialled at the next one, beside the one before, when that did not answer for this long. */
 export const NEXT_ADDRESS_MS = 250;
-/** Of several addresses one that takes connections and says nothing on them is dialled after the others for this long. */
+/** An address that accepts connections and then says nothing is dialled after the other addresses for this long. */
 export const MUTE_MS = 60_000;
 /** Where the addresses of a name were found before, a lookup that takes longer is not waited for. */
 export const SLOW_NAME_MS = 300;

@@ -18,7 +18,7 @@ interface Ends {
 /** Layers that registries are not to hand on. */
 const FOREIGN = /\.(?:foreign|nondistributable)\./;
 
-/** What of one image goes to the target as it is, each once, however often it is named. */
+/** Copies what of one image goes to the target unchanged (documents and blobs), each once however often it is named. */
 export class Copies {
   readonly #ends: Ends;
   readonly #limits: WorkLimits;

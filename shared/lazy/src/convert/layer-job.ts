@@ -31,7 +31,7 @@ export interface LayerOptions extends BuildOptions {
   readonly compressor?: Compressor;
 }
 
-/** Of eStargz, where nobody says otherwise; {@link layerDefaults} has those of each format. */
+/** Default options of eStargz; {@link layerDefaults} has those of each format. */
 export const LAYER_DEFAULTS: LayerOptions = { ...BUILD_DEFAULTS, format: 'estargz' };
 
 /** Files are read in parts of this size; nydus-image's default. */

@@ -73,8 +73,8 @@ export const DEVICE_ALIGN = 0x8_0000;
 /** Blob ids have 8 bits, one of which is none. */
 export const MAX_BLOBS = 254;
 /**
- * Of a data blob, and of the records that a bootstrap has; a layer with as many or more is left as it is. Nydus knows 16
- * million, but each is held in memory, and a small blob may say that it has them all.
+ * Bound for the chunks of a data blob, and for the chunk records of a bootstrap; a layer with this many or more is left as it
+ * is. Nydus allows 16 million, but each is held in memory, and a small blob may claim to have them all.
  */
 export const MAX_CHUNKS = 4_000_000;
 /** A block. */

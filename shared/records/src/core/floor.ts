@@ -60,7 +60,7 @@ export function isGoneBy(own: Told, theirs: Told): boolean {
   );
 }
 
-/** What stands, of what enough owners told; undefined if none of them has it, or it was deleted. */
+/** The entry that stands, by the answers of enough owners; undefined if none of them has it, or it was deleted. */
 export function standingAbove(told: readonly Told[], join: Join): Entry | undefined {
   let standing: Entry | undefined;
   for (const one of told) {

@@ -93,7 +93,7 @@ export function tryStep(ended: {
   return ended.left > 0 ? 'again' : 'conflict';
 }
 
-/** What stands, of what enough owners told; undefined if none of them has anything. */
+/** The entry that stands, by the answers of enough owners; undefined if none of them has one. */
 export function standingOf<E>(told: readonly (E | undefined)[], join: (a: E, b: E) => E): E | undefined {
   const found = told.filter((one): one is E => one !== undefined);
   return found.length === 0 ? undefined : found.reduce((a, b) => join(a, b));

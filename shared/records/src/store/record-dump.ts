@@ -86,7 +86,7 @@ export function clockFault(
   return `${space}: the clock of record ${name} (${atMs}) is negative or more than a day ahead`;
 }
 
-/** What a set makes of two stored records of one key, as {@link RecordSet} does. Of a register: the higher accepted ballot. */
+/** Merges two stored records of one key: of a set as {@link RecordSet} does, of a register by the higher accepted ballot. */
 export function laterRecord(space: RecordSpace, a: unknown, b: unknown): unknown {
   if (space === 'r1') return ballotOf(b) > ballotOf(a) ? b : a;
   const join = space === 'l1' ? joinFields : joinWhole;

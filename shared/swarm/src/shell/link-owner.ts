@@ -10,7 +10,7 @@ import type { SlabPool } from './slab-pool.ts';
 import type { UploadBudget, UploadGate } from './upload.ts';
 import type { WireWarnings } from './wire-warnings.ts';
 
-/** Of a swarm, what its wires need. */
+/** The parts of a swarm that its wires need. */
 export interface LinkDeps {
   readonly digest: Digest;
   readonly sizeBytes: number;

@@ -68,7 +68,7 @@ export function plainHandshake(infoHash: Uint8Array, peerId: Uint8Array): Uint8A
   return bytes;
 }
 
-/** Of the last reserved byte: the fast extension. */
+/** Bit of the last reserved byte of the handshake: the fast extension (BEP 6). */
 export const FAST_BIT = 0x04;
 
 /** Writes a `piece` message (BEP 3): its 13 bytes of head and the block, which is not copied. */

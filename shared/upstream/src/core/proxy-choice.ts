@@ -30,7 +30,7 @@ export function proxyFor(url: URL, env: ProxyEnvironment): string | undefined {
   return entries.some((entry) => isNamed(entry.toLowerCase(), plain(url.hostname), port)) ? undefined : proxy;
 }
 
-/** A proxy's URL as it may be given in the environment; undefined if it is none of HTTP. */
+/** The URL of a proxy as the environment may give it; undefined if it is not an HTTP proxy. */
 export function parseProxy(text: string): URL | undefined {
   const full = /^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? text : `http://${text}`;
   if (!URL.canParse(full)) return undefined;

@@ -6,7 +6,7 @@ import { CodedError } from '@sepia/base/errors';
  * others.
  */
 export type Kind = 'view' | 'active' | 'committed';
-/** Of containerd; kept as they are. */
+/** Labels of a snapshot as containerd gave them; kept unchanged. */
 export type Labels = Readonly<Record<string, string>>;
 
 /** A snapshot as it is on record. */

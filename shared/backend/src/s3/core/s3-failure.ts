@@ -8,7 +8,7 @@ export interface S3Refusal {
   readonly message: string;
 }
 
-/** What of it a caller has to know. `retryAfterSeconds` where patience is asked for and none is named. */
+/** What a refusal of the store means: our code for it, and words for the message. */
 export interface S3Meaning {
   readonly code: ErrorCode;
   readonly words: string;

@@ -1,6 +1,6 @@
 import type { Write } from '../../record-table.ts';
 
-/** What becomes of the text under a key; undefined: there is none. */
+/** A change of the text under a key; an undefined text: there is none. */
 export interface Change {
   readonly key: string;
   readonly old: string | undefined;
