@@ -15,6 +15,7 @@ import { Fence } from './fence/core/fence.ts';
 import { Fetches } from './fetch/fetches.ts';
 import { byteCounters } from './gauges.ts';
 import type { Ground } from './ground.ts';
+import type { Outside } from './outside.ts';
 import { LinkProofs } from './proofs/link-proofs.ts';
 import { Catalog } from './records/catalog.ts';
 import { Links } from './records/links.ts';
@@ -26,7 +27,6 @@ import { TagIndex } from './records/tag-index.ts';
 import { Tags } from './records/tags.ts';
 import { Invalidation } from './removal/invalidation.ts';
 import { DoneMoves } from './ring/done-moves.ts';
-import type { Wires } from './wires.ts';
 
 /** What an origin knows of names, by the records that its shards' owners keep. */
 export type Names = ReturnType<typeof createNames>;
@@ -34,10 +34,10 @@ export type Names = ReturnType<typeof createNames>;
 export type Content = ReturnType<typeof createContent>;
 
 /** Third: tags, links, referrers, quotas; and what takes rights back everywhere. */
-export function createNames(ground: Ground, wires: Wires) {
+export function createNames(ground: Ground, outside: Outside) {
   const { given, records, recordStanding, store, nowMs, dateMs } = ground;
   const { cluster, selfId, log, stops } = given;
-  const { members, recordMembers, upstreams, client } = wires;
+  const { members, recordMembers, upstreams, client } = outside;
   const counted = { members: recordMembers, records, standing: recordStanding };
   const sets = recordSets({ ...counted, nowMs: dateMs });
   const invalidation = new Invalidation({ cluster, client, selfId, log, nowMs });
@@ -63,10 +63,10 @@ export function createNames(ground: Ground, wires: Wires) {
 }
 
 /** Fourth: blobs as they come, are kept sound, copied to their owners and handed out. */
-export function createContent(ground: Ground, wires: Wires, { links, proofs }: Names) {
+export function createContent(ground: Ground, outside: Outside, { links, proofs }: Names) {
   const { given, pace, opened, standing, metrics, store, index, room, backends, nowMs, dateMs } = ground;
   const { config, cluster, clusterKey, log, stops } = given;
-  const { members, upstreams, engine } = wires;
+  const { members, upstreams, engine } = outside;
   const { deadlines, scrub } = config;
   const { fetched, servedBytes } = byteCounters(metrics, cluster.upstreams);
   const swarms = new Swarms({ engine, store, log, nowMs }, { idleMs: deadlines['swarm-idle'] });

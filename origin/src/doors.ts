@@ -7,12 +7,12 @@ import { originGauges } from './gauges.ts';
 import type { Ground } from './ground.ts';
 import { originApp } from './http/origin-app.ts';
 import { originRouter } from './http/origin-router.ts';
+import type { Outside } from './outside.ts';
 import type { Keeping, Pushes } from './pushes.ts';
 import { originStatus } from './status.ts';
-import type { Wires } from './wires.ts';
 
 /** All parts of an origin. */
-export type OriginParts = Ground & Wires & Names & Content & Pushes & Keeping;
+export type OriginParts = Ground & Outside & Names & Content & Pushes & Keeping;
 
 /** Last: the port for members and the admin port. They serve when this resolves. @throws {CodedError} `START_FAILED` */
 export async function openDoors(parts: OriginParts) {

@@ -9,11 +9,11 @@ import type { Ground } from './ground.ts';
 import { Manifests } from './manifests/manifests.ts';
 import { PullTimes } from './manifests/pull-times.ts';
 import { Recheck } from './manifests/recheck.ts';
+import type { Outside } from './outside.ts';
 import { createRemoval } from './removal/start.ts';
 import { createReplication, openIntake } from './replication/start.ts';
 import { createRing } from './ring/start.ts';
 import { RegistryBehind } from './upstream/registry-behind.ts';
-import type { Wires } from './wires.ts';
 import { refuseLeftBehind, refuseMoved } from './write-back/left-behind.ts';
 import { createWriteBack } from './write-back/start.ts';
 
@@ -23,10 +23,10 @@ export type Pushes = Awaited<ReturnType<typeof createPushes>>;
 export type Keeping = ReturnType<typeof createKeeping>;
 
 /** Fifth: manifests with what goes on from a push: replication, the registry behind. @throws {CodedError} `START_FAILED` */
-export async function createPushes(ground: Ground, wires: Wires, names: Names, content: Content) {
+export async function createPushes(ground: Ground, outside: Outside, names: Names, content: Content) {
   const { given, records, recordStanding, metrics, store, index, standing, folder, nowMs, dateMs } = ground;
   const { cluster, log, stops, acceptLoss } = given;
-  const { members, recordMembers, upstreams, identities } = wires;
+  const { members, recordMembers, upstreams, identities } = outside;
   const { counted, tags, tagIndex, links, proofs, quotas, referrers } = names;
   const { blobs, cachedCopies, repair, replicator, guard } = content;
   const behind = new RegistryBehind({ cluster, upstreams, nowMs });
@@ -63,7 +63,7 @@ export async function createPushes(ground: Ground, wires: Wires, names: Names, c
 /** Sixth: removals, garbage collection, access, uploads, the ring and what a lost disk is refilled by. */
 export function createKeeping(
   ground: Ground,
-  wires: Wires,
+  outside: Outside,
   names: Names,
   content: Content,
   { manifests, intake, behind }: Pushes,
@@ -71,7 +71,7 @@ export function createKeeping(
   const { given, opened, records, recordStanding, metrics, store, index, room, backends } = ground;
   const { nowMs, dateMs } = ground;
   const { config, cluster, selfId, log, stops } = given;
-  const { members, client, upstreams, sessions, privates } = wires;
+  const { members, client, upstreams, sessions, privates } = outside;
   const { sets, links, tags, tagIndex, referrers, invalidation, quotas, publics } = names;
   const { swarms, replicator, fence, owner, guard, hints, moves } = content;
   const { deletes, purges, removals } = createRemoval({

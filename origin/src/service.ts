@@ -7,8 +7,8 @@ import { type OriginConfig, uploadOptions } from './config.ts';
 import { createContent, createNames } from './content.ts';
 import { type OriginParts, openDoors } from './doors.ts';
 import { type OriginGiven, openGround } from './ground.ts';
+import { reachOut } from './outside.ts';
 import { createKeeping, createPushes } from './pushes.ts';
-import { openWires } from './wires.ts';
 
 /** A running origin. */
 export interface Origin {
@@ -47,12 +47,12 @@ export async function startOrigin(config: OriginConfig, deps: OriginDeps = {}): 
 async function build(given: OriginGiven): Promise<Origin> {
   const { cluster, log, stops } = given;
   const ground = await openGround(given);
-  const wires = await openWires(ground);
-  const names = createNames(ground, wires);
-  const content = createContent(ground, wires, names);
-  const pushes = await createPushes(ground, wires, names, content);
-  const keeping = createKeeping(ground, wires, names, content, pushes);
-  const parts = { ...ground, ...wires, ...names, ...content, ...pushes, ...keeping };
+  const outside = await reachOut(ground);
+  const names = createNames(ground, outside);
+  const content = createContent(ground, outside, names);
+  const pushes = await createPushes(ground, outside, names, content);
+  const keeping = createKeeping(ground, outside, names, content, pushes);
+  const parts = { ...ground, ...outside, ...names, ...content, ...pushes, ...keeping };
   const { listener, admin } = await openDoors(parts);
   run(parts);
   const { peerAddresses, recordEngine, uploads } = parts;

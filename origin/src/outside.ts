@@ -16,11 +16,11 @@ const PROBE_CONNECTIONS = 2;
 /** How long a member that failed is passed over. */
 const REST: Rest = { firstMs: FAILED_REST_MS, maxMs: MAX_FAILED_REST_MS };
 
-/** What an origin reaches others by. */
-export type Wires = Awaited<ReturnType<typeof openWires>>;
+/** The clients of an origin: of other members, of upstreams, of the swarm. */
+export type Outside = Awaited<ReturnType<typeof reachOut>>;
 
 /** Second: the other members, the upstreams, the swarm. @throws {CodedError} `CONFIG_INVALID`, `START_FAILED` */
-export async function openWires(ground: Ground) {
+export async function reachOut(ground: Ground) {
   const { given, pace, clock, nowMs, dateMs, backends, recordEngine } = ground;
   const { config, cluster, clusterKey, selfId, log, stops, env } = given;
   const dialling = diallingOf(cluster, clusterKey, log);
