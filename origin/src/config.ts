@@ -178,7 +178,9 @@ const KEYS = z.strictObject({
     .min(1)
     .max(100_000)
     .default(250)
-    .describe('As max-uploads, of one account or, without one, of one client address; counted before it.'),
+    .describe(
+      'As max-uploads, of one account or, without one, of one client address or IPv6 /64; counted before it.',
+    ),
   'max-blob': bytes({ least: '1MiB' })
     .prefault('1TiB')
     .describe('Largest blob that a push may bring; more is 413.'),

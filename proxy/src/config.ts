@@ -41,7 +41,7 @@ const LIMITS = z
       .max(100_000)
       .default(256)
       .describe(
-        'As open-uploads, of one client address; counted before it. Behind a balancer set trusted-proxies.',
+        'As open-uploads, of one client address, or IPv6 /64; counted before it. Behind a balancer set trusted-proxies.',
       ),
     'requests-per-second': z
       .number()
@@ -49,7 +49,9 @@ const LIMITS = z
       .min(0)
       .max(1_000_000)
       .default(2_000)
-      .describe('Requests per second of one client address; more wait a little, then get 429. 0: no limit.'),
+      .describe(
+        'Requests per second of one client address, or IPv6 /64: where nodes share one, raise it. More wait a little, then get 429. 0: no limit.',
+      ),
     'manifest-cache': bytes({ least: '1MiB' }).prefault('64MiB').describe('Memory for manifests by digest.'),
     'upload-idle': duration({ least: '500ms', most: '1h' })
       .prefault('60s')
