@@ -89,6 +89,7 @@ export class CacheKeeper {
       try {
         await this.#tick();
       } catch (error) {
+        this.#lack = `layers are not kept within their budget: ${(error as Error).message}`;
         logFailure(this.#deps.log, error, 'keeping the layers within their budget failed; it is tried again');
       }
     } while (await pause(this.#tickMs, signal));

@@ -204,3 +204,27 @@ t.test('another budget counts at once', async (t) => {
   await until(() => keeper.fill.lack === undefined, 'there is room');
   t.equal(keeper.fill.budgetBytes, 10 * FILE_BYTES);
 });
+
+t.test('what keeps it from its work is told until it works again', async (t) => {
+  let isBad = true;
+  const layer = {
+    index: { diffId: digestOf(Buffer.from('x')) },
+    diskBytes: async () => {
+      if (isBad) throw new Error('EIO: fstat');
+      return 7;
+    },
+  };
+  const deps = {
+    layers: { cached: () => [{ layer, keptMs: 0, isLocal: false }] },
+    held: async () => new Set(),
+    log: silentLogger(),
+    nowMs: () => 1e12,
+  };
+  const keeper = new CacheKeeper(deps as unknown as ConstructorParameters<typeof CacheKeeper>[0], BUDGET, 1);
+  t.teardown(() => keeper.stop());
+  await until(() => keeper.fill.lack !== undefined, 'it is told');
+  t.match(keeper.fill.lack, /not kept within their budget: EIO/);
+  isBad = false;
+  await until(() => keeper.fill.lack === undefined, 'it works');
+  t.equal(keeper.fill.usedBytes, 7);
+});
