@@ -86,6 +86,7 @@ export class Collector {
   readonly #letGo = new Map<Digest, Writable<RepositoryReport>>();
   /** A backend may be deleting something still. */
   #isUnclear = false;
+  #endedWellMs: number | undefined;
 
   constructor(deps: CollectorDeps) {
     this.#deps = deps;
@@ -98,6 +99,11 @@ export class Collector {
 
   get isRunning(): boolean {
     return this.#running !== undefined;
+  }
+
+  /** When a sweep of this process that took what it found ended well, whatever the last one does. */
+  get endedWellMs(): number | undefined {
+    return this.#endedWellMs;
   }
 
   /**
@@ -131,6 +137,7 @@ export class Collector {
       try {
         await this.#sweep(report);
         report.phase = 'done';
+        if (!dryRun) this.#endedWellMs = nowMs();
       } catch (error) {
         report.phase = 'failed';
         report.failure = isCoded(error) ? error.message : 'internal error; see the log';

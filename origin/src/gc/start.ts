@@ -96,7 +96,7 @@ export function createGc(deps: GcDeps, options: GcOptions) {
   metrics.gauge(
     'sepia_origin_gc_ended_timestamp_seconds',
     'When a collection led from here last ended well; 0 if none did since the start.',
-    () => (collector.report?.phase === 'done' ? (collector.report.endedAtMs ?? 0) / 1_000 : 0),
+    () => (collector.endedWellMs ?? 0) / 1_000,
   );
   const everyMs = options.every === 'never' ? 0 : options.every;
   const schedule = new GcSchedule({ ...deps, collector }, { everyMs, graceMs: options.grace });

@@ -13,11 +13,11 @@ t.test(
     const bytes = randomBytes(300_000);
     await hub.image('team/app', 'v1', bytes);
     const leader = hub.c.ids[0]!;
-    const begin = async () =>
+    const begin = async (dryRun = false) =>
       await hub.c.call(leader, {
         method: 'POST',
         path: '/v1/gc',
-        body: Buffer.from(JSON.stringify({ dryRun: false, graceMs: 0 })),
+        body: Buffer.from(JSON.stringify({ dryRun, graceMs: 0 })),
         headers: { 'content-type': 'application/json' },
       });
     await until(async () => (await begin()).status === 202, 'a collection begins');
@@ -27,6 +27,18 @@ t.test(
       return report?.endedAtMs === undefined ? undefined : report;
     }, 'it ends');
     t.match(report, { phase: 'done', failure: undefined, seen: 0, blobs: 0, unlinked: 0 });
+    const ended = async () =>
+      /^sepia_origin_gc_ended_timestamp_seconds\{.*\} (.*)$/m.exec(
+        await hub.c.admin(leader, '/metrics'),
+      )?.[1];
+    const before = await ended();
+    t.ok(Number(before) > 0, 'it is told when it ended');
+    await until(async () => (await begin(true)).status === 202, 'one that only tells begins');
+    await until(
+      async () => /^sepia_origin_gc_running\{.*\} 0$/m.test(await hub.c.admin(leader, '/metrics')),
+      'it ends',
+    );
+    t.equal(await ended(), before, 'one that only tells takes nothing of it');
     const digest: Digest = digestOf(bytes);
     const read = await hub.c.call(leader, {
       method: 'HEAD',
