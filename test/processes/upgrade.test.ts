@@ -17,7 +17,7 @@ const SMALL = [
   '--agents',
   '1',
   '--ports-from',
-  '28000',
+  '30000',
 ];
 
 /** What an earlier version had acknowledged when its folder was put aside. */

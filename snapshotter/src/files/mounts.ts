@@ -49,7 +49,10 @@ export async function runMount(command: 'mount' | 'umount', args: readonly strin
     });
 }
 
-/** Snapshots lie in the data folder and become options of an overlay, where these end a path. `lies`: where its links lead. @throws {CodedError} `CONFIG_INVALID` */
+/**
+ * Snapshots lie in the data folder and become options of an overlay, where these end a path. `lies`: where its links lead.
+ * @throws {CodedError} `CONFIG_INVALID`
+ */
 export function checkOverlayPath(data: string, lies = data): void {
   if (!/[:,\\]/.test(lies)) return;
   const where = lies === data ? data : `${data} leads to ${lies}, which`;
