@@ -2,6 +2,7 @@ import { isCoded } from '@sepia/base/errors';
 import { logFailure, outcomeOf, throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
+import { notePass } from '@sepia/base/metrics';
 import { matcherOf } from '@sepia/base/names/pattern';
 import { isRepositoryName, isTag } from '@sepia/base/names/repository';
 import type { ConversionTask } from '@sepia/cluster/api/conversions';
@@ -280,13 +281,17 @@ export async function scanForever(deps: ScanDeps, everyMs: number, signal: Abort
   let nextMs = everyMs;
   for (let pauseMs = everyMs * 0.1 * deps.chance(); ; pauseMs = nextMs * (0.9 + 0.2 * deps.chance())) {
     nextMs = everyMs;
+    let beganMs = performance.now();
     try {
       await delay(pauseMs, signal);
+      beganMs = performance.now();
       const { added, full } = await scanOnce(deps, signal);
       if (full > 0) nextMs = Math.min(everyMs, FULL_AGAIN_MS);
+      notePass('scan', { isFailed: false, tookMs: performance.now() - beganMs });
       if (added + full > 0) deps.log.info({ added, full }, 'a scan found images to convert');
     } catch (error) {
       if (signal.aborted) return throwIfBug(error);
+      notePass('scan', { isFailed: true, tookMs: performance.now() - beganMs });
       logFailure(deps.log, error, 'scan for images to convert was not finished');
     }
   }
