@@ -1,6 +1,7 @@
 import { isCoded } from '@sepia/base/errors';
 import { ended, logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
+import { notePass } from '@sepia/base/metrics';
 
 interface HousekeepingDeps<Evicted> {
   readonly log: Pick<Logger, 'debug' | 'info' | 'warn' | 'error'>;
@@ -97,18 +98,24 @@ export class Housekeeping<Evicted> {
 
   async #look(): Promise<void> {
     const { sweep, lookAside } = this.#deps;
-    if (!this.#isCounted) await this.#try(async () => await this.#count(), 'what is kept was not counted');
-    await this.#try(sweep, 'partials were not looked through');
+    const beganMs = performance.now();
+    const count = async (): Promise<void> => await this.#count();
+    const counted = this.#isCounted || (await this.#try(count, 'what is kept was not counted'));
+    const swept = await this.#try(sweep, 'partials were not looked through');
     this.evictWhenDue();
-    await this.#try(lookAside, 'what lies aside was not looked at');
+    const looked = await this.#try(lookAside, 'what lies aside was not looked at');
+    notePass('store', { isFailed: !(counted && swept && looked), tookMs: performance.now() - beganMs });
   }
 
-  async #try(work: () => Promise<unknown>, failed: string): Promise<void> {
-    if (this.#isStopped) return;
+  /** True if it was done, or need not be any more. */
+  async #try(work: () => Promise<unknown>, failed: string): Promise<boolean> {
+    if (this.#isStopped) return true;
     try {
       await work();
+      return true;
     } catch (error) {
       logFailure(this.#deps.log, error, failed);
+      return false;
     }
   }
 

@@ -1,5 +1,6 @@
 import { digestOf } from '@sepia/base/digest';
 import { silentLogger } from '@sepia/base/log';
+import { Metrics } from '@sepia/base/metrics';
 import { bytesOf } from '@sepia/test-support/seeded';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
@@ -29,12 +30,16 @@ t.test('a count that failed is told, and made again; what comes meanwhile is cou
     { ...deps, files: failing },
     { durable: false, ...BUDGET, keepHouseMs: 5 },
   );
+  const metrics = new Metrics('agent', 'a1');
   t.same(store.warnings, []);
   await t.rejects(store.reconcile(), { code: 'DISK_CORRUPT' });
   t.match(store.warnings, [/^cache: what is kept could not be counted.*\(.*: \/d\/blobs\/sha256\/..\)/]);
   await store.putBytes(digestOf(blobs[4]!), blobs[4]!, CACHED);
+  const failed = /^sepia_pass_failed\{loop="store".*\} 1$/m;
+  await until(async () => failed.test(await metrics.registry.metrics()), 'its rounds say so too');
   isBad = false;
   await until(() => store.warnings.length === 0, 'it is counted');
+  await until(async () => !failed.test(await metrics.registry.metrics()), 'and so do its rounds');
   t.equal(store.usage(), 50_000);
   await store.putBytes(digestOf(blobs[5]!), blobs[5]!, CACHED);
   await until(() => store.usage() <= 30_000, 'room is made');
