@@ -75,7 +75,7 @@ export function originGauges(metrics: Metrics, parts: GaugedParts): void {
 export function byteCounters(metrics: Metrics, upstreams: readonly { readonly name: string }[]) {
   const bytes = metrics.counter(
     'sepia_origin_upstream_bytes_total',
-    'Bytes of blobs that came from an upstream.',
+    'Bytes of blobs fetched from an upstream; not what is read there to prove or mend one.',
     ['upstream'],
   );
   for (const { name } of upstreams) bytes.inc({ upstream: name }, 0);
