@@ -17,14 +17,15 @@ function runBroken(
   return { status, said: stdout };
 }
 
-for (const [file, broken] of [
-  ['proxy/test/bodies/faults.test.ts', 'chunk-dropped'],
-  ['proxy/test/bodies/faults.test.ts', 'body-unchecked'],
-  ['test/inprocess/body-ends/faults.test.ts', 'body-unchecked'],
-  ['test/inprocess/body-ends/node-faults.test.ts', 'body-unchecked'],
+for (const [file, broken, runs] of [
+  ['proxy/test/bodies/faults.test.ts', 'chunk-dropped', 40],
+  // On a virtual clock: which of its runs see it changes with every call that is made sooner or later.
+  ['proxy/test/bodies/faults.test.ts', 'body-unchecked', 70],
+  ['test/inprocess/body-ends/faults.test.ts', 'body-unchecked', 12],
+  ['test/inprocess/body-ends/node-faults.test.ts', 'body-unchecked', 12],
 ] as const)
   t.test(`${broken}: ${file} sees it`, async (t) => {
-    const { status, said } = runBroken(file, broken, 12);
+    const { status, said } = runBroken(file, broken, runs);
     t.equal(status, 1, said.slice(-2_000));
-    t.match(said, /not ok [0-9]+ - wrong bytes completed in 12 runs/);
+    t.match(said, new RegExp(`not ok [0-9]+ - wrong bytes completed in ${runs} runs`));
   });
