@@ -18,7 +18,7 @@ function runBroken(
 }
 
 for (const [file, broken, runs] of [
-  ['proxy/test/bodies/faults.test.ts', 'chunk-dropped', 40],
+  ['proxy/test/bodies/faults.test.ts', 'chunk-dropped', 12],
   // On a virtual clock: which of its runs see it changes with every call that is made sooner or later.
   ['proxy/test/bodies/faults.test.ts', 'body-unchecked', 70],
   ['test/inprocess/body-ends/faults.test.ts', 'body-unchecked', 12],
