@@ -12,6 +12,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { systemCode } from '@sepia/base/errors';
+import { runHeard } from '@sepia/test-support/clients/heard';
 import { must } from '@sepia/test-support/testbed';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
@@ -43,7 +44,7 @@ t.test('what is broken of one layer stops no other, and is told', OPTIONS, async
   const node = await LazyNode.start(t, images);
   const { containerd, daemon } = node;
   const run = async (at: number, name: string): Promise<string> => {
-    const { stdout, stderr } = await containerd.run(node.images[at]!, name, ['/bin/cat', '/app']);
+    const { stdout, stderr } = await runHeard(containerd, node.images[at]!, name, 'cat /app');
     return stdout === '' ? stderr : stdout;
   };
   for (const [at, name] of NAMES.entries()) {
@@ -100,7 +101,7 @@ t.test('a byte that is damaged on disk is never read: it is fetched again', OPTI
   const { containerd, daemon, dir } = node;
   await containerd.pull(node.images[0]!);
   const sumOf = async (name: string): Promise<string> => {
-    const { stdout, stderr } = await containerd.run(node.images[0]!, name, ['/bin/sha256sum', '/data']);
+    const { stdout, stderr } = await runHeard(containerd, node.images[0]!, name, 'sha256sum /data');
     return stdout.split(' ')[0] ?? stderr;
   };
   const hex = layer.diffId.slice(7);

@@ -1,6 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { Containerd24 } from '@sepia/test-support/clients/containerd24';
+import { runHeard } from '@sepia/test-support/clients/heard';
 import { testbed } from '@sepia/test-support/testbed';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
@@ -9,7 +10,7 @@ import { whyNoLazyNode } from './support/lazy-node.ts';
 
 /** Size of the one large file of each image, in units of 10⁶ bytes. */
 const FILE_MB = 24;
-const READ = ['/bin/sh', '-c', 'sha256sum /data/noise1.bin'];
+const READ = 'sha256sum /data/noise1.bin';
 /** The daemon looks at containerd once a minute. */
 const REMOVED_MS = 240_000;
 const REMOVED = 'sepia_snapshotter_layers_removed';
@@ -61,7 +62,7 @@ t.test(
         : 0;
     };
     const sumOf = async (image: string, name: string): Promise<string> => {
-      const { stdout, stderr, code } = await containerd.run(image, name, READ);
+      const { stdout, stderr, code } = await runHeard(containerd, image, name, READ);
       t.equal(code, 0, stderr);
       return stdout;
     };

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { runHeard } from '@sepia/test-support/clients/heard';
 import t, { type Test } from 'tap';
 import { noise } from '../../../shared/lazy/test/support/arbitrary-gzip.ts';
 import { LazyNode, madeLayer, shellLayer, whyNoLazyNode } from './support/lazy-node.ts';
@@ -19,7 +20,7 @@ async function read(t: Test): Promise<{
   await node.containerd.pull(node.images[0]!);
   t.same(await node.stored({ repository: 't/app', layers }), [], 'no layer is stored');
   const look = async (name: string, file: string): ReturnType<LazyNode['containerd']['run']> =>
-    await node.containerd.run(node.images[0]!, name, ['/bin/sha256sum', `/${file}`]);
+    await runHeard(node.containerd, node.images[0]!, name, `sha256sum /${file}`);
   const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
   return { node, look, right: { app: sha256(files.app), late: sha256(files.late) } };
 }

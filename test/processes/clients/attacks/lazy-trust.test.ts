@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Containerd16 } from '@sepia/test-support/clients/containerd16';
 import { Containerd24 } from '@sepia/test-support/clients/containerd24';
+import { runHeard } from '@sepia/test-support/clients/heard';
 import { askAs } from '@sepia/test-support/clients/token-client';
 import { type Output, whyNoClients } from '@sepia/test-support/testbed';
 import t, { type Test } from 'tap';
@@ -119,7 +120,7 @@ async function attack(t: Test, here: Here, targets: Targets, target: PushedImage
 }
 
 async function reads(t: Test, { door }: Here, image: PushedImage, name: string): Promise<void> {
-  const { stdout, stderr } = await door.run(nameOf(image), name, ['/bin/cat', '/app']);
+  const { stdout, stderr } = await runHeard(door, nameOf(image), name, 'cat /app');
   t.equal(stdout, textOf(image.repository), stderr);
 }
 
