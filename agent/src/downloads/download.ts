@@ -3,7 +3,7 @@ import { boundedMs } from '@sepia/base/bounded-ms';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded, takesNoWrites } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import { delay, pause } from '@sepia/base/lifecycle';
+import { delay } from '@sepia/base/lifecycle';
 import type { BlobReader, ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import { FINAL_ATTEMPT, type Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceLength } from '@sepia/metainfo/tree';
@@ -19,7 +19,6 @@ import {
   WATCH_EVERY_MS,
 } from '../deadlines.ts';
 import { silentMsOf } from '../source/core/silence.ts';
-import { newsGapMs } from './core/news-pace.ts';
 import { Patience } from './core/patience.ts';
 import type { DownloadDeps, PieceSource } from './download-deps.ts';
 import type { Finding, Guide } from './guide-port.ts';
@@ -320,14 +319,11 @@ export class Download implements ReadableBlob {
 
   async #pollLoop(): Promise<void> {
     const { signal } = this.#abort;
-    const beganMs = this.#deps.nowMs();
     while (this.partial.metainfo.state === 'open') {
       await this.#readings.untilBusy(signal);
       try {
         const news = await this.#deps.guide.poll(this.partial.metainfo, this.#etag, signal);
-        if (news === undefined) continue;
-        await this.#learn(news.metainfo, news.etag);
-        if (this.#readings.wantsAll) await pause(newsGapMs(this.#deps.nowMs() - beganMs), signal);
+        if (news !== undefined) await this.#learn(news.metainfo, news.etag);
       } catch (error) {
         throwIfBug(error);
         signal.throwIfAborted();
