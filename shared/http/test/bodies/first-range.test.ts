@@ -83,6 +83,16 @@ t.afterEach(async () => {
   await until(isNothingOpen, 'no range is left open');
 });
 
+/** A blob whose leaf hashes come once `gate` is resolved. */
+function gated(): ReturnType<typeof remote> & { gate: PromiseWithResolvers<void> } {
+  const gate = Promise.withResolvers<void>();
+  const leaves = async (_id: string, first: number): Promise<Uint8Array> => {
+    await gate.promise;
+    return pieceLeaves(PIECES[first]!);
+  };
+  return { ...remote(leaves), gate };
+}
+
 t.test('the first range is asked for beside the leaf hashes, and is the only one', async (t) => {
   for (const [start, end] of [
     [0, BYTES.length - 1],
@@ -129,11 +139,7 @@ t.test('what is wrong in it is never handed out, and it is asked for again elsew
 });
 
 t.test('one that is cut or refused before it is read was not asked', async (t) => {
-  const gate = Promise.withResolvers<void>();
-  const { blob, asked } = remote(async (_id, first) => {
-    await gate.promise;
-    return pieceLeaves(PIECES[first]!);
-  });
+  const { blob, asked, gate } = gated();
   const reading = read(blob, 0, 9);
   await until(() => asked.length === 1, 'it is asked for');
   asked[0]!.fail(new CodedError('NO_PEERS'));
@@ -186,11 +192,7 @@ t.test('a member too old to tell leaf hashes is read by pieces', async (t) => {
 });
 
 t.test('one whose leaf hashes do not come holds no place of others, and is asked for anew', async (t) => {
-  const gate = Promise.withResolvers<void>();
-  const { blob, asked } = remote(async (_id, first) => {
-    await gate.promise;
-    return pieceLeaves(PIECES[first]!);
-  });
+  const { blob, asked, gate } = gated();
   const reading = read(blob, 0, 9);
   await until(() => asked.length === 1, 'it is asked for');
   await until(isNothingOpen, 'it is given up');
