@@ -5,8 +5,8 @@ import { Command } from 'commander';
 import { ROLES } from './up/plan.ts';
 
 const EXIT_CODES = `
-Exit codes: 0 all is well; 1 it was done and something is not well, as the command says, or it failed in a way nobody thought of;
-2 a wrong option or config, or it could not be done: one line says why; 141 whoever read its output has left.`;
+Exit codes: 0 success; 1 it ran, but something is not as it should be (the output says what), or a bug;
+2 a wrong option or config, or it could not be done (one line says why); 141 the reader of its output has gone.`;
 
 /** Adds commands to a program. */
 type Add = (program: Command) => void;
@@ -46,7 +46,7 @@ export async function buildProgram(asked?: string): Promise<Command> {
   const program = new Command('sepia');
   program
     .version(versionText(), '-V, --version', 'print the version')
-    .description('Hands container images to every node of a cluster at once.')
+    .description('Brings container images to every node of a cluster at once.')
     .addHelpText('after', EXIT_CODES)
     .showHelpAfterError('(sepia COMMAND --help shows the options)')
     .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2));

@@ -15,7 +15,7 @@ import { bytesText, durationText } from '../terminal/format.ts';
 /** `sepia gc`. */
 export function addGc(program: Command): void {
   operatorOptions(program.command('gc'))
-    .description('collect pushed content that no tag leads to, in the whole cluster')
+    .description('remove pushed content that no tag leads to, in the whole cluster')
     .option('--dry-run', 'say what would go, and take nothing', false)
     .option('--grace <duration>', 'what was written within this time stays', '24h')
     .option('--json', 'print JSON', false)

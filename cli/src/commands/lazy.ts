@@ -30,7 +30,9 @@ import { addVerify } from './images/lazy-verify.ts';
 
 /** `sepia lazy`. */
 export function addLazy(program: Command): void {
-  const lazy = program.command('lazy').description('layers that are read before they are downloaded');
+  const lazy = program
+    .command('lazy')
+    .description('lazy images, whose layers are read before they are downloaded');
   addVerify(lazy);
   addIndex(lazy);
   addFetch(lazy);

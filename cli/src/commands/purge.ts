@@ -18,7 +18,7 @@ export function addPurge(program: Command): void {
   operatorOptions(program.command('purge <ref-or-repository>'))
     .description('forget a tag, a digest or a whole repository in every cache of the cluster, agents too')
     .option('--upstream <name>', 'upstream that it belongs to (default: by its host, else the first)')
-    .option('--yes', 'also where Sepia is the source of truth: it is a delete there', false)
+    .option('--yes', 'go on where Sepia is the source of truth, where it deletes for good', false)
     .action(async (ref: string, flags: OperatorFlags & { upstream?: string; yes: boolean }) => {
       await using operator = Operator.open(flags);
       const parsed = operator.nameOf(ref);

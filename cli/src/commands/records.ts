@@ -15,7 +15,9 @@ interface CopyFlags extends OperatorFlags {
 
 /** `sepia records`. */
 export function addRecords(program: Command): void {
-  const records = program.command('records').description('where tags and links rest');
+  const records = program
+    .command('records')
+    .description('tags and links: copy them between the origins and a PostgreSQL');
   operatorOptions(records.command('copy'))
     .description(
       'copy all records between the origins (which run with records.engine embedded) and a PostgreSQL, and compare them; refused while a proxy runs',

@@ -24,7 +24,7 @@ interface AddFlags extends ChangeFlags {
 export function addRing(program: Command): void {
   const ring = program
     .command('ring')
-    .description('the origins that keep content: who they are, and changes of that');
+    .description('the origins that keep content: list, add, drain and remove them');
   operatorOptions(ring.command('status'))
     .description(
       'members of the ring, and how far a change is; exit 0 only if none is under way, nothing is owed and no origin is of another ring',

@@ -29,9 +29,8 @@ interface Flags {
 export function addSimulate(program: Command): void {
   program
     .command('simulate [scenario]')
-    .description(
-      `run the swarm's own core on a virtual clock and network: ${Object.keys(SCENARIOS).join(', ')} (default warm)`,
-    )
+    .description("run the swarm's own core on a virtual clock and network (default: the scenario warm)")
+    .addHelpText('after', scenariosText)
     .option('--nodes <n>', 'nodes that pull', wholeNumber('--nodes'))
     .option('--origins <n>', 'origins', wholeNumber('--origins'))
     .option(
@@ -55,6 +54,11 @@ export function addSimulate(program: Command): void {
     .option('--svg <file>', 'draw how many nodes had finished by when')
     .option('--json', 'print JSON', false)
     .action(async (scenario: string | undefined, flags: Flags) => await run(scenario ?? 'warm', flags));
+}
+
+function scenariosText(): string {
+  const lines = Object.entries(SCENARIOS).map(([name, { meaning }]) => `  ${name.padEnd(6)} ${meaning}`);
+  return ['', 'Scenarios (N3 and the like: rows of docs/numbers.md):', ...lines].join('\n');
 }
 
 async function run(scenario: string, flags: Flags): Promise<void> {

@@ -24,7 +24,7 @@ interface MemberStatus {
 export function addStatus(program: Command): void {
   program
     .command('status')
-    .description('ask every member of a cluster how it is')
+    .description('show the state of every member of a cluster')
     .option('--cluster <file>', 'its cluster.json', './sepia-data/cluster.json')
     .option('--json', 'print JSON', false)
     .action(async (flags: { cluster: string; json: boolean }) => {

@@ -21,7 +21,7 @@ interface HistoryAnswer {
 
 /** `sepia tag`. */
 export function addTag(program: Command): void {
-  const tag = program.command('tag').description('history of a tag, and pointing it somewhere');
+  const tag = program.command('tag').description('show the history of a tag, or point it elsewhere');
   operatorOptions(tag.command('history <ref>'))
     .description('every move of a tag that is kept, oldest first')
     .option('--json', 'print JSON', false)

@@ -67,12 +67,12 @@ export function addUp(program: Command): void {
     .addOption(ENCRYPTION)
     .option(
       '--records <engine>',
-      'where tags and links rest: embedded, or postgres with --url-file (default: as at the last start, at first embedded)',
+      'where tags and links are kept: embedded (on the origins), or postgres with --url-file (default: as at the last start, at first embedded)',
     )
     .option('--url-file <file>', `for --records postgres: ${URL_FILE_HELP}`)
     .option(
       '--accept-loss',
-      'start the origins with the records that are here although others are missing, or rest in the other engine: those are lost (once; not when one is started again)',
+      'start although records are missing, or are kept by the other engine, and lose them (at this start only)',
       false,
     )
     .option(

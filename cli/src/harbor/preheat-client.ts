@@ -71,7 +71,11 @@ export class PreheatClient {
       bytes = await readLimited(answer.body, MAX_ANSWER_BYTES, this.#proxy);
     } catch (cause) {
       throwIfBug(cause);
-      throw new CodedError('PEER_HTTP', { message: `${this.#proxy} does not answer`, cause });
+      const why = (cause as Error).message;
+      throw new CodedError('PEER_HTTP', {
+        message: `${this.#proxy} does not answer (${why}); name another proxy with --proxy URL`,
+        cause,
+      });
     }
     const json = parsed(bytes);
     if (status >= 400) {

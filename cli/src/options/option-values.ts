@@ -36,7 +36,7 @@ export function urlOption(option: string): (text: string) => string {
 
 /** What `--url-file` is for. */
 export const URL_FILE_HELP =
-  'file with postgres://user:password@host:port/database; without it that address takes the place of postgres, and stands where processes are listed';
+  'file with postgres://user:password@host:port/database; that address may be given in place of postgres, but then everybody who lists processes sees it';
 
 /**
  * Where records rest, of what stands on the command line: `embedded`, or the address of a PostgreSQL and a database in it. For

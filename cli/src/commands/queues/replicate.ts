@@ -25,7 +25,9 @@ interface ShownJob {
 
 /** `sepia replicate`. */
 export function addReplicate(program: Command): void {
-  const replicate = program.command('replicate').description('copies of what is pushed at other registries');
+  const replicate = program
+    .command('replicate')
+    .description('copies of pushed images at other registries: what waits, and what failed');
   operatorOptions(replicate.command('status [rule]'))
     .description('jobs that are not done, and why')
     .option('--json', 'print JSON', false)

@@ -34,7 +34,7 @@ interface RetryFlags extends OperatorFlags {
 export function addWriteBack(program: Command): void {
   const writeBack = program
     .command('write-back')
-    .description('pushes that the registry behind an upstream of mode write-back has not got yet');
+    .description('pushes that an upstream of mode write-back still has to bring to its registry');
   operatorOptions(writeBack.command('status [upstream]'))
     .description('what waits, why, and what to do')
     .option('--json', 'print JSON', false)
@@ -52,7 +52,7 @@ export function addWriteBack(program: Command): void {
     )
     .action(runRetry);
   operatorOptions(writeBack.command('give-up <job>'))
-    .description('give one push up: its tag becomes what it is at the registry, which never gets it')
+    .description('drop one push: the registry never gets it, and the tag becomes what it is there')
     .action(runGiveUp);
   operatorOptions(writeBack.command('drain [upstream]'))
     .description('try all again and wait until nothing is left; exit code 1 with what is left')
