@@ -71,7 +71,7 @@ export class BackupWriter {
     this.#offset += bytes.length;
   }
 
-  /** On the disk, then closed. */
+  /** Closes the file once all of it is on the disk. */
   close(): void {
     fsyncSync(this.#fd);
     closeSync(this.#fd);

@@ -27,7 +27,7 @@ export interface RowFailure {
 
 /** Who is told how rows get on. */
 export interface RowWatch {
-  /** It has its thread. */
+  /** The row runs, on a thread of its own. */
   began(row: Row['row']): void;
   progress(row: Row['row'], progress: SimulateProgress): void;
   ended(row: Row['row'], run: RowRun): void;

@@ -50,7 +50,7 @@ export class Sessions {
     }
   }
 
-  /** The upstream refused them. */
+  /** Forgets credentials that the upstream refused. */
   drop(repositoryKey: string, authorization: string): void {
     this.#sessions.delete(`${repositoryKey}\n${hashOf(authorization)}`);
   }

@@ -30,7 +30,7 @@ export class FetchCourse {
     return this.#over.signal;
   }
 
-  /** Whoever waits looks again. */
+  /** Wakes all who wait: they look again whether what they wait for is there. */
   tell(): void {
     this.#news.tell();
   }

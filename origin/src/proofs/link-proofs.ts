@@ -66,7 +66,7 @@ export class LinkProofs {
     if (link?.pushed === true) this.#pushed.set(linkKey(name), this.#deps.nowMs() + LINK_BELIEF_MS.lasting);
   }
 
-  /** The upstream sent its bytes. */
+  /** The upstream sent the bytes of a blob under this name: that is a proof of the link. */
   noteDelivered(name: BlobName): void {
     this.note(name);
     this.#deliveries.note(name);

@@ -265,7 +265,7 @@ export class OwnStanding {
     if (epoch < own) throw new CodedError('EPOCH_OUTDATED', { detail: { epoch: own } });
   }
 
-  /** Another origin stops cleanly. */
+  /** Notes that another origin stops cleanly. */
   async noteClosing(id: string, closing: Pick<Closing, 'generation' | 'token'>): Promise<void> {
     await this.#change((now) => ({ ...now, closings: { ...now.closings, [id]: closing } }));
   }

@@ -69,7 +69,7 @@ export class Origins {
     return this.#deps.health.tries(this.#deps.cluster.origins(key));
   }
 
-  /** Who decides about a register. */
+  /** The origins that decide about a register. */
   shard(key: string): Shard {
     return this.#deps.cluster.shard(key);
   }

@@ -20,7 +20,7 @@ export class AnswerPace {
   #deviationMs = 0;
   #backoff = 1;
 
-  /** An answer came after `ms`. */
+  /** Notes that an answer came after `ms`. */
   note(ms: number): void {
     if (Number.isNaN(ms)) return;
     const sampleMs = Math.min(MOST_SAMPLE_MS, Math.max(0, ms));

@@ -248,7 +248,7 @@ function inTurn(dial: Connect.connector, furtherOf: FurtherAddresses | undefined
 class MuteAddresses {
   readonly #mute = new ExpiringMap<true>(MAX_MUTE);
 
-  /** The same, those last. */
+  /** The same addresses, those that lately gave no answer last. */
   last<W extends Way>(ways: readonly W[]): readonly W[] {
     const nowMs = performance.now();
     const isMute = (way: W): boolean => this.#mute.get(keyOf(way), nowMs) === true;

@@ -155,7 +155,7 @@ export class BlobStore {
     return store;
   }
 
-  /** Another budget, at once. */
+  /** Sets another budget; what is above it is evicted at once. */
   adjust(budget: Budget): void {
     this.#evictor.adjust(budget);
     this.#house.evictWhenDue();

@@ -119,7 +119,7 @@ export class PartialBlob {
       this.#tree = isProven && this.#metainfo.state === 'final' ? 'proven' : 'unproven';
   }
 
-  /** One more user. */
+  /** Counts one more user, who calls {@link release} when done. */
   retain(): this {
     this.#refs += 1;
     return this;

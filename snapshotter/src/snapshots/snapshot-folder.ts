@@ -84,7 +84,7 @@ export class SnapshotFolder {
     await lchown(fs, uid, gid);
   }
 
-  /** Survives a power loss. */
+  /** Writes a snapshot down; durable when it resolves. */
   async save(snapshot: Snapshot): Promise<void> {
     await this.#saveCopy(snapshot);
     await writeJson(this.#record(snapshot.id), snapshot, true);

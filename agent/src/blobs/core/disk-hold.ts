@@ -19,7 +19,7 @@ export class DiskHold {
     this.#untilMs = nowMs + this.#holdMs;
   }
 
-  /** A blob was stored. */
+  /** Notes that a blob was stored: the disk takes writes again. */
   took(): void {
     this.#refusal = undefined;
   }

@@ -34,7 +34,7 @@ export class Patience {
     this.#progressMs = nowMs;
   }
 
-  /** A reader has got bytes. */
+  /** Notes that a reader has got bytes. */
   begun(): void {
     this.#hasBegun = true;
   }

@@ -38,7 +38,7 @@ export class BeatPace {
     return isWatched ? Math.min(watchedMs, this.#toldMs) : this.#toldMs;
   }
 
-  /** Ms to the next try. */
+  /** Notes a failed heartbeat. @returns the wait until the next one, in ms */
   failed(): number {
     const ceilingMs = Math.max(FIRST_HEARTBEAT_MS, Math.min(this.#toldMs, MAX_RETRY_MS));
     this.#failures += 1;

@@ -72,7 +72,7 @@ export class Passes {
     this.#running ??= this.#run();
   }
 
-  /** There is something to do. */
+  /** Begins the next pass now: there is something to do. */
   wake(): void {
     this.#woken.abort();
   }

@@ -47,7 +47,7 @@ export class LeafCache {
     return chunk;
   }
 
-  /** The file is gone. */
+  /** Drops what is kept of a file that is gone. */
   forget(path: string): void {
     for (const key of this.#chunks.keys()) if (key.startsWith(`${path}/`)) this.#chunks.delete(key);
   }

@@ -110,7 +110,7 @@ function rarest(view: PickView, link: Link, from: readonly number[], start: numb
 /** A set of piece indexes with O(1) add, delete and sampling. */
 export class IndexSet {
   readonly list: number[] = [];
-  /** The same set. */
+  /** The same set as {@link IndexSet.list}, as a bitfield. */
   readonly bits: Bitfield;
   readonly #at: Int32Array;
 

@@ -77,7 +77,7 @@ export class PieceTable {
     for (let index = from; index <= to && index < this.#pieceCount; index++) this.want(index);
   }
 
-  /** `link` is asked for it. */
+  /** Notes that `link` was asked for the piece. */
   begin(link: LinkId, index: number): void {
     const others = this.inFlight.get(index);
     if (others === undefined) this.inFlight.set(index, [link]);

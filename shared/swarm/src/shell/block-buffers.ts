@@ -13,7 +13,7 @@ export class BlockBuffers {
     this.sizeBytes = sizeBytes;
   }
 
-  /** A dirty buffer. */
+  /** A buffer of `sizeBytes`, with what was left in it. */
   take(): Uint8Array {
     return this.#free.pop() ?? Buffer.allocUnsafeSlow(this.sizeBytes);
   }

@@ -21,7 +21,7 @@ export class Outages {
     return nowMs - sinceMs;
   }
 
-  /** Bytes of it came. */
+  /** Bytes of a blob came: its outage is over. */
   served(digest: string): void {
     this.#refused.delete(digest);
   }

@@ -21,7 +21,7 @@ export class Rests<Layer extends object> {
     return pauseMs;
   }
 
-  /** Bytes of it came. */
+  /** Bytes of a layer came: it rests no longer. */
   served(layer: Layer): void {
     this.#rests.delete(layer);
   }

@@ -16,7 +16,7 @@ const MAX_RANGES = 1_000;
 export class SilentRanges {
   #ranges: (BlobRange & { readonly untilMs: number })[] = [];
 
-  /** It got nothing. */
+  /** Notes that a wait for these bytes was in vain. */
   note(range: BlobRange, nowMs: number): void {
     const left = this.#ranges.filter((one) => one.untilMs > nowMs && !isWithin(one, range));
     this.#ranges = [...left, { ...range, untilMs: nowMs + FORGOTTEN_MS }].slice(-MAX_RANGES);
@@ -29,7 +29,7 @@ export class SilentRanges {
     );
   }
 
-  /** Somebody answers again. */
+  /** Forgets all of them: somebody answers again. */
   clear(): void {
     this.#ranges = [];
   }

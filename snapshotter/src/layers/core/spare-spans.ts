@@ -57,14 +57,14 @@ export class SpareSpans {
     }
   }
 
-  /** It is on disk now. */
+  /** Drops a span that is on disk now. */
   drop(layer: string, span: number): void {
     const key = keyOf(layer, span);
     this.#bytes -= this.#spans.get(key)?.length ?? 0;
     this.#spans.delete(key);
   }
 
-  /** The layer is gone. */
+  /** Drops all spans of a layer that is gone. */
   forget(layer: string): void {
     for (const [key, { length }] of this.#spans) {
       if (!key.startsWith(`${layer}#`)) continue;

@@ -47,7 +47,7 @@ export class Findable {
     return this.#shown.has(diffId);
   }
 
-  /** Not found any longer. */
+  /** A layer is shown no longer. */
   hidden(diffId: Digest): void {
     this.#shown.delete(diffId);
   }

@@ -176,7 +176,7 @@ export class Followed {
     return 'leave';
   }
 
-  /** Its leader answered. */
+  /** Notes that the leader of a blob answered. */
   answered(entry: Entry): void {
     (entry as State).orphanSinceMs = undefined;
   }

@@ -37,7 +37,7 @@ export class LeaderWait {
     this.#pace = pace;
   }
 
-  /** Of the next poll. */
+  /** How long the next poll is waited for. */
   next(): PollWaits {
     const lateMs = this.#pace.timeoutMs(LEAST_LATE_MS, MOST_LATE_MS);
     const slackMs = this.#pace.timeoutMs(LEAST_POLL_SLACK_MS, MOST_SILENCE_MS);
@@ -55,7 +55,7 @@ export class LeaderWait {
     this.#mayLook -= 1;
   }
 
-  /** It was not in vain. */
+  /** A look was not in vain: one more may be made. */
   found(): void {
     this.#mayLook = Math.min(MOST_IN_VAIN, this.#mayLook + 1);
   }
