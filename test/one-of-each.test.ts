@@ -231,7 +231,7 @@ const ONES: readonly OneOfEach[] = [
     copy: /\bclass (?:\w*Queue|\w*Jobs)\b/,
     // The lists in which conversions wait, Harbor's jobs and events, and replication rest in records.
     homes: [
-      'origin/src/replication/job-queue.ts',
+      'origin/src/replication/replication-queue.ts',
       'origin/src/replication/replication-jobs.ts',
       'proxy/src/harbor/event-queue.ts',
       'proxy/src/harbor/jobs.ts',

@@ -24,7 +24,7 @@ import type { LinkEntry, Links } from '../records/links.ts';
 import { keptSize } from '../upstream/kept-size.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { Absence } from './absence.ts';
-import { acknowledged } from './acknowledged.ts';
+import { doubtUnknown } from './doubt-unknown.ts';
 import { Handouts, type VouchedPiece } from './handouts.ts';
 import { missingBlob, missingThere } from './missing-blob.ts';
 import type { Repair } from './repair.ts';
@@ -315,7 +315,7 @@ export class Blobs {
   /** Asks a backend or upstream. "Not there" of a backend says nothing about what an origin that is silent owes it. */
   async #ask<T>(name: BlobName, link: LinkEntry, ask: () => Promise<T> | undefined): Promise<T | undefined> {
     try {
-      return await acknowledged(name, link, this, async () => await ask());
+      return await doubtUnknown(name, link, this, async () => await ask());
     } catch (error) {
       const decides = this.#deps.upstreams.client(name.upstream) !== undefined;
       if (decides || !isCoded(error, 'BLOB_UNKNOWN')) throw error;

@@ -9,7 +9,7 @@ import type { BlobStore } from '@sepia/store/blob-store';
 import { MAX_PROVENANCE, withProvenance } from '@sepia/store/sidecar';
 import type { Members } from '../cluster/members.ts';
 import { PATIENT_MS } from '../deadlines/members.ts';
-import { acknowledged } from '../records/ask-counted.ts';
+import { writeToOwners } from '../records/ask-counted.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
 
 interface KeptDeps {
@@ -67,7 +67,7 @@ export class Kept {
     let keeping = 0;
     let silent = 0;
     try {
-      await acknowledged(members.shard(name.digest), async (id) => {
+      await writeToOwners(members.shard(name.digest), async (id) => {
         try {
           const sender = await this.#at(id, name, isMount);
           keeping += 1;

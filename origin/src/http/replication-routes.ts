@@ -6,10 +6,10 @@ import { serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
 import { z } from 'zod';
 import type { ReplicationIntake } from '../replication/intake.ts';
-import type { JobQueue } from '../replication/job-queue.ts';
-import { MAX_JOBS } from '../replication/job-queue.ts';
 import type { Replication, WhichJobs } from '../replication/replication.ts';
 import type { JobEntry } from '../replication/replication-jobs.ts';
+import type { ReplicationQueue } from '../replication/replication-queue.ts';
+import { MAX_JOBS } from '../replication/replication-queue.ts';
 import { isWriteBackRule } from '../replication/targets.ts';
 import { numberOf, repositoryOf, required } from './request.ts';
 
@@ -59,7 +59,7 @@ export function replicationRoutes(
   deps: {
     readonly replication: Replication;
     readonly intake: ReplicationIntake;
-    readonly queue: JobQueue;
+    readonly queue: ReplicationQueue;
   },
 ): void {
   const { replication, intake, queue } = deps;

@@ -17,8 +17,8 @@ import {
   parseManifest,
 } from '@sepia/oci/manifest';
 import type { Reference } from '@sepia/oci/route';
-import { acknowledged } from '../blobs/acknowledged.ts';
 import type { Blobs } from '../blobs/blobs.ts';
+import { doubtUnknown } from '../blobs/doubt-unknown.ts';
 import type { Repair } from '../blobs/repair.ts';
 import type { CachedCopies } from '../cached/cached-copies.ts';
 import type { Members } from '../cluster/members.ts';
@@ -277,7 +277,7 @@ export class Manifests {
     };
     try {
       const shared = async (): Promise<ManifestAnswer> => await this.#flights.share(key, fetch, wish.signal);
-      return await acknowledged(name, link, this.#deps.blobs, shared);
+      return await doubtUnknown(name, link, this.#deps.blobs, shared);
     } catch (error) {
       wish.signal?.throwIfAborted();
       throw upstreamError(error, name.upstream);

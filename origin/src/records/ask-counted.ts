@@ -54,7 +54,7 @@ function isFinal(error: unknown, ids: readonly string[]): boolean {
  * change of the old and of the new owners), the others go on behind.
  * @throws `QUORUM_LOST` when that is out of reach, with the last error as cause
  */
-export async function acknowledged(shard: Shard, write: (id: string) => Promise<Sender>): Promise<void> {
+export async function writeToOwners(shard: Shard, write: (id: string) => Promise<Sender>): Promise<void> {
   const ids = [...new Set(shard.sets.flat())];
   const open = new Set(ids);
   const acks: { readonly sender: Sender }[] = [];

@@ -10,7 +10,7 @@ import { joinFields, joinWhole } from '@sepia/records/core/join';
 import { clockOf, type ToldClocks, tryStep } from '@sepia/records/core/set-protocol';
 import type { Members } from '../cluster/members.ts';
 import { PATIENT_MS } from '../deadlines/members.ts';
-import { acknowledged, type CountedAnswer } from './ask-counted.ts';
+import { type CountedAnswer, writeToOwners } from './ask-counted.ts';
 import { askMember, askOwners, isSameEpoch, MAX_TRIES, type Under } from './ask-owners.ts';
 import { type MergedPage, mergeTold, type OwnPage } from './core/record-merge.ts';
 import {
@@ -107,7 +107,7 @@ export class QuorumSet<T> {
         value === undefined ? { key, atMs } : { key, atMs, value },
       );
       try {
-        await acknowledged(owners, async (id) => {
+        await writeToOwners(owners, async (id) => {
           let { sender } = this.#deps.standing;
           for await (const some of inTurns(records, BATCH_RECORDS)) {
             const put = (await sent?.answerOf(id)) ?? (await this.#put(id, shard, owners.epoch, some));

@@ -8,8 +8,8 @@ import type { RecordStore } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
 import { INTENT_MS } from '../deadlines/members.ts';
 import type { TagIndex } from '../records/tag-index.ts';
-import type { JobQueue } from './job-queue.ts';
 import type { OpenJob, ReplicationJob } from './replication-jobs.ts';
+import type { ReplicationQueue } from './replication-queue.ts';
 import { isWriteBackRule, type Target, writeBackRule } from './targets.ts';
 
 type RepositoryId = { readonly upstream: string; readonly repository: RepositoryName };
@@ -17,7 +17,7 @@ type RepositoryId = { readonly upstream: string; readonly repository: Repository
 interface IntakeDeps {
   readonly members: Members;
   readonly records: RecordStore;
-  readonly queue: JobQueue;
+  readonly queue: ReplicationQueue;
   readonly targets: ReadonlyMap<string, Target>;
   readonly tagIndex: TagIndex;
   readonly nowMs: () => number;

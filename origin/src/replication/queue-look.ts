@@ -1,8 +1,8 @@
 import { shardKey } from '@sepia/cluster/cluster';
 import type { Members } from '../cluster/members.ts';
 import { INTENT_MS, TELL_AGAIN_MS } from '../deadlines/members.ts';
-import { type JobQueue, MAX_JOBS } from './job-queue.ts';
 import type { OpenJob, ReplicationJob, ReplicationJobs } from './replication-jobs.ts';
+import { MAX_JOBS, type ReplicationQueue } from './replication-queue.ts';
 import { isWriteBackRule } from './targets.ts';
 
 /** Groups of one rule that one look takes up; the others wait for a later one. */
@@ -41,7 +41,7 @@ export interface Look {
 
 interface QueueLookDeps {
   readonly jobs: Pick<ReplicationJobs, 'open'>;
-  readonly queue: Pick<JobQueue, 'mayRun'>;
+  readonly queue: Pick<ReplicationQueue, 'mayRun'>;
   readonly members: Pick<Members, 'leaderOf' | 'selfId'>;
   readonly rules: { readonly size: number; has(rule: string): boolean };
   readonly nowMs: () => number;

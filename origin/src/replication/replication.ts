@@ -7,13 +7,14 @@ import type { Logger } from '@sepia/base/log';
 import type { PassEnd } from '@sepia/base/metrics';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { headTo, to } from '@sepia/cluster/api/route';
+import type { RetryRules } from '@sepia/records/jobs/core/job-lane';
 import type { Members } from '../cluster/members.ts';
 import { EMPTY_SCAN_MS, LONG_SCAN_MS, SCAN_MS } from '../deadlines/upstreams.ts';
-import { failurePlan, type RetryRules, waitOf } from './core/replication.ts';
+import { failurePlan, waitOf } from './core/replication.ts';
 import type { CopyProgress, ImageCopy } from './image-copy.ts';
-import { type JobQueue, MAX_JOBS } from './job-queue.ts';
 import { type Backlog, type Group, groupKey, QueueLook } from './queue-look.ts';
 import type { JobEntry, OpenJob, ReplicationJob, ReplicationJobs } from './replication-jobs.ts';
+import { MAX_JOBS, type ReplicationQueue } from './replication-queue.ts';
 import { Strikes } from './strikes.ts';
 import { isWriteBackRule, type Target } from './targets.ts';
 
@@ -54,7 +55,7 @@ export type CarryOut = (
 interface ReplicationDeps {
   readonly members: Members;
   readonly jobs: ReplicationJobs;
-  readonly queue: JobQueue;
+  readonly queue: ReplicationQueue;
   readonly targets: ReadonlyMap<string, Target>;
   readonly newCopy: (target: Target, signal: AbortSignal) => ImageCopy;
   readonly carryOut: CarryOut;

@@ -18,9 +18,9 @@ import type { Tags } from '../records/tags.ts';
 import { BlobReader } from './blob-reader.ts';
 import { deleteAtTarget, ImageCopy } from './image-copy.ts';
 import { ReplicationIntake } from './intake.ts';
-import { JobQueue } from './job-queue.ts';
 import { type CarryOut, Replication } from './replication.ts';
 import { ReplicationJobs } from './replication-jobs.ts';
+import { ReplicationQueue } from './replication-queue.ts';
 import { openTargets, type Target } from './targets.ts';
 
 /** Referrers of one manifest that are looked at; a rule may have less. */
@@ -44,7 +44,7 @@ interface IntakeParts {
 /** What becomes a job, and where it lies. */
 interface NotedWork {
   readonly intake: ReplicationIntake;
-  readonly queue: JobQueue;
+  readonly queue: ReplicationQueue;
   readonly jobs: ReplicationJobs;
   readonly targets: ReadonlyMap<string, Target>;
 }
@@ -67,7 +67,7 @@ interface ReplicationParts extends NotedWork {
 export function openIntake(parts: IntakeParts): NotedWork {
   const { cluster, members, records, standing, tagIndex, credentials, env, log, nowMs, dateMs } = parts;
   const jobs = new ReplicationJobs({ records, nowMs: dateMs });
-  const queue = new JobQueue({ members: parts.recordMembers, jobs, standing, nowMs: dateMs });
+  const queue = new ReplicationQueue({ members: parts.recordMembers, jobs, standing, nowMs: dateMs });
   const targets = openTargets({ cluster, credentials, env, log, nowMs, dateMs });
   const intake = new ReplicationIntake({ members, records, queue, targets, tagIndex, nowMs });
   return { intake, queue, jobs, targets };

@@ -18,8 +18,8 @@ import {
 import type { TagState } from '../records/core/tag-record.ts';
 import type { OwedTag, TagIndex } from '../records/tag-index.ts';
 import type { TagName, Tags } from '../records/tags.ts';
-import { type JobQueue, MAX_JOBS } from '../replication/job-queue.ts';
 import type { OpenJob, ReplicationJob } from '../replication/replication-jobs.ts';
+import { MAX_JOBS, type ReplicationQueue } from '../replication/replication-queue.ts';
 import { isWriteBackRule, writeBackRule } from '../replication/targets.ts';
 
 /** Tags that are noted at once; where there were more all are looked through. */
@@ -37,7 +37,7 @@ export interface OwedTagsDeps {
   readonly upstreams: readonly string[];
   readonly members: Pick<Members, 'leaderOf' | 'selfId' | 'epoch'>;
   readonly records: RecordStore;
-  readonly queue: Pick<JobQueue, 'newEntry' | 'mayRun' | 'without' | 'write'>;
+  readonly queue: Pick<ReplicationQueue, 'newEntry' | 'mayRun' | 'without' | 'write'>;
   readonly tags: Pick<Tags, 'state'>;
   readonly tagIndex: Pick<TagIndex, 'owed'>;
   /** The queue has something new. */
@@ -163,7 +163,7 @@ export class OwedTags {
     }
   }
 
-  /** When that is due. */
+  /** Looks through all tags for jobs that were lost, where a look is due. */
   async #lookAtAll(): Promise<void> {
     const { nowMs, members, log } = this.#deps;
     const { epoch } = members;

@@ -14,8 +14,8 @@ import type { Members } from '../cluster/members.ts';
 import type { Links } from '../records/links.ts';
 import type { TagIndex } from '../records/tag-index.ts';
 import type { Tags } from '../records/tags.ts';
-import type { JobQueue } from '../replication/job-queue.ts';
 import type { CarryOut, Replication } from '../replication/replication.ts';
+import type { ReplicationQueue } from '../replication/replication-queue.ts';
 import { writeBackRule } from '../replication/targets.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { Arrivals } from './arrivals.ts';
@@ -53,7 +53,7 @@ interface WriteBackWatch extends Stoppable {
 export interface WriteBackView {
   readonly carryOut: CarryOut;
   /** What waits lies in this queue. Returns what looks after it behind; not started. */
-  watch(replication: Pick<Replication, 'backlogs' | 'wake'>, queue: JobQueue): WriteBackWatch;
+  watch(replication: Pick<Replication, 'backlogs' | 'wake'>, queue: ReplicationQueue): WriteBackWatch;
   /** What waits of the repositories that this origin leads, one entry for each upstream of mode write-back. */
   backlogs(): WriteBackBacklog[];
   /** One line for each upstream whose pushes wait too long or were given up. */
@@ -136,7 +136,7 @@ export function createWriteBack(parts: WriteBackParts): WriteBackView {
 /** What sees that pushes came to their registries; not started. */
 function arrivalsOf(
   parts: Pick<WriteBackParts, 'cluster' | 'tagIndex' | 'upstreams' | 'index' | 'store' | 'log' | 'nowMs'>,
-  jobs: Pick<JobQueue, 'waiting'>,
+  jobs: Pick<ReplicationQueue, 'waiting'>,
   isOn: boolean,
 ): Arrivals {
   const { cluster, tagIndex } = parts;

@@ -10,7 +10,7 @@ import { VirtualTime } from '@sepia/test-support/virtual-time';
 import t from 'tap';
 import type { Members } from '../../src/cluster/members.ts';
 import { QUICK_MS } from '../../src/deadlines/members.ts';
-import { acknowledged, askCounted } from '../../src/records/ask-counted.ts';
+import { askCounted, writeToOwners } from '../../src/records/ask-counted.ts';
 import { Links } from '../../src/records/links.ts';
 import { QuorumSet } from '../../src/records/quorum-set.ts';
 import { RidingWrite } from '../../src/records/riding-write.ts';
@@ -30,8 +30,8 @@ t.test('silence of some is no hindrance, of most it is', async (t) => {
     if (dead.includes(id)) throw new CodedError('PEER_HTTP');
     return sender(id);
   };
-  await acknowledged(SHARD, write(['b']));
-  await t.rejects(acknowledged(SHARD, write(['b', 'c'])), { code: 'QUORUM_LOST' });
+  await writeToOwners(SHARD, write(['b']));
+  await t.rejects(writeToOwners(SHARD, write(['b', 'c'])), { code: 'QUORUM_LOST' });
 });
 
 t.test('no more are asked than are enough, in the order given, while they answer', async (t) => {
@@ -55,7 +55,7 @@ t.test('what an older generation says does not count', async (t) => {
   };
   t.same(await askCounted(SHARD, ask), { answers: ['a'], isEnough: false, silent: ['c'] });
   await t.rejects(
-    acknowledged(SHARD, async (id) => (await ask(id)).sender),
+    writeToOwners(SHARD, async (id) => (await ask(id)).sender),
     { code: 'QUORUM_LOST' },
   );
 });
@@ -66,8 +66,8 @@ t.test('in a ring change old and new owners must answer', async (t) => {
     if (dead.includes(id)) throw new CodedError('PEER_HTTP');
     return sender(id);
   };
-  await acknowledged(joint, write(['a', 'd']));
-  await t.rejects(acknowledged(joint, write(['d', 'e'])), { code: 'QUORUM_LOST' });
+  await writeToOwners(joint, write(['a', 'd']));
+  await t.rejects(writeToOwners(joint, write(['d', 'e'])), { code: 'QUORUM_LOST' });
 });
 
 t.test('a bug is thrown, it is no silent owner', async (t) => {
@@ -86,7 +86,7 @@ t.test('a bug is thrown, it is no silent owner', async (t) => {
     ),
     RangeError,
   );
-  await t.rejects(acknowledged(SHARD, wrong), TypeError);
+  await t.rejects(writeToOwners(SHARD, wrong), TypeError);
 });
 
 t.test('a write that a later record hides in part is made again under a later clock', async (t) => {

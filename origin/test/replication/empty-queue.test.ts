@@ -1,9 +1,9 @@
 import { silentLogger } from '@sepia/base/log';
 import { VirtualTime } from '@sepia/test-support/virtual-time';
 import t from 'tap';
-import type { JobQueue } from '../../src/replication/job-queue.ts';
 import { Replication } from '../../src/replication/replication.ts';
 import type { OpenJob, ReplicationJobs } from '../../src/replication/replication-jobs.ts';
+import type { ReplicationQueue } from '../../src/replication/replication-queue.ts';
 
 const JOB: OpenJob = {
   ...{ upstream: 'local', repository: 'team/app', id: 'a', atMs: 1 },
@@ -37,7 +37,7 @@ t.test('an empty queue is looked at seldom, and at once when something comes int
   const replication = new Replication({
     members: { selfId: 'o1', leaderOf: () => 'o1' } as never,
     jobs: jobs as unknown as ReplicationJobs,
-    queue: { mayRun: () => true } as unknown as JobQueue,
+    queue: { mayRun: () => true } as unknown as ReplicationQueue,
     targets: new Map(),
     newCopy: () => t.fail('nothing runs') as never,
     carryOut: async () => undefined,

@@ -1,6 +1,5 @@
 import { silentLogger } from '@sepia/base/log';
 import t from 'tap';
-import type { JobQueue } from '../../src/replication/job-queue.ts';
 import { Replication } from '../../src/replication/replication.ts';
 import type {
   JobEntry,
@@ -8,6 +7,7 @@ import type {
   ReplicationJob,
   ReplicationJobs,
 } from '../../src/replication/replication-jobs.ts';
+import type { ReplicationQueue } from '../../src/replication/replication-queue.ts';
 
 const JOB: Omit<ReplicationJob, 'state'> = {
   v: 1,
@@ -34,7 +34,7 @@ t.test(
     const replication = new Replication({
       members: {} as never,
       jobs: jobs as unknown as ReplicationJobs,
-      queue: queue as unknown as JobQueue,
+      queue: queue as unknown as ReplicationQueue,
       targets: new Map(),
       newCopy: () => t.fail('nothing runs') as never,
       carryOut: async () => undefined,

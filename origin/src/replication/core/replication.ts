@@ -1,6 +1,7 @@
 import { backoffMs } from '@sepia/base/async/backoff';
 import { matcherOf, type NameMatcher } from '@sepia/base/names/pattern';
 import { isRepositoryName, type RepositoryName } from '@sepia/base/names/repository';
+import type { RetryRules } from '@sepia/records/jobs/core/job-lane';
 import { AFTER_NONE_MS } from '../../deadlines/upstreams.ts';
 
 /** The part of a rule of the cluster document that decides what is copied and how it is called there. */
@@ -64,13 +65,6 @@ export class RuleMatcher {
     if (add !== undefined) name = `${add}/${name}`;
     return isRepositoryName(name) ? name : undefined;
   }
-}
-
-/** How failures are answered, in ms. */
-export interface RetryRules {
-  readonly firstMs: number;
-  readonly maxMs: number;
-  readonly tries: number;
 }
 
 /**

@@ -13,7 +13,7 @@ import {
   pieceLength,
 } from '@sepia/metainfo/tree';
 import { POLL_MS, UNREAD_MS } from '../deadlines/bodies.ts';
-import { type Ask, askInTurn } from './ask-in-turn.ts';
+import { type Ask, askHolders } from './ask-holders.ts';
 import {
   FIRST_READ,
   leafStart,
@@ -321,7 +321,7 @@ export class RemoteBlob implements ReadableBlob {
       failure: () => this.#follower.error,
     };
     try {
-      const { id, value } = await askInTurn(deps, either.signal, async (one, abort, onBytes) => ({
+      const { id, value } = await askHolders(deps, either.signal, async (one, abort, onBytes) => ({
         id: one,
         value: await ask(one, abort, onBytes),
       }));

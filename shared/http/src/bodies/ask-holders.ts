@@ -43,11 +43,11 @@ interface Try<T> {
 }
 
 /**
- * Asks members in the order's turn until one answers, another beside those that are silent; the rest is aborted.
+ * Asks the holders of a blob in the order's turn until one answers, another beside those that are silent; the rest is aborted.
  * Looks for holders again when all failed. A bug is thrown, silence and refusal go to the next member.
  * @throws `NO_PEERS` without progress for `progressMs`, or when all holders say that nobody has it, a definite answer, `STALE_ATTEMPT`
  */
-export async function askInTurn<T>(deps: AskDeps, signal: AbortSignal, ask: Ask<T>): Promise<T> {
+export async function askHolders<T>(deps: AskDeps, signal: AbortSignal, ask: Ask<T>): Promise<T> {
   const { order, isDefinite } = deps;
   const running = new Map<string, Try<T>>();
   const tried = new Set<string>();

@@ -1,7 +1,7 @@
 import { CodedError } from '@sepia/base/errors';
 import { VirtualTime } from '@sepia/test-support/virtual-time';
 import t, { type Test } from 'tap';
-import { type Ask, askInTurn } from '../../src/bodies/ask-in-turn.ts';
+import { type Ask, askHolders } from '../../src/bodies/ask-holders.ts';
 import { SourceOrder } from '../../src/bodies/core/source-order.ts';
 
 const never = new AbortController().signal;
@@ -26,7 +26,7 @@ async function asked(ids: readonly string[], ask: Ask<string>): Promise<string> 
     newsMs: () => 0,
     failure: () => undefined,
   };
-  return await askInTurn(deps, never, ask);
+  return await askHolders(deps, never, ask);
 }
 
 async function silent(ms: number): Promise<never> {

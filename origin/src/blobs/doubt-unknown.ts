@@ -4,11 +4,11 @@ import type { BlobName } from '@sepia/base/names/blob-name';
 import type { Located } from '@sepia/cluster/core/where';
 
 /**
- * What a push made is somewhere, whatever the registry behind says that may not have it yet: "unknown" from there only
- * counts when all who could have it say no: then it came there, was evicted here, and was taken away there.
+ * Runs `work`, which asks a registry or backend behind. Its "unknown" is doubted for what was pushed here, which may not
+ * have reached it yet: it counts only where all who could have the content say no, too.
  * @throws `QUORUM_LOST` when one of them is silent, else what `work` fails with
  */
-export async function acknowledged<T>(
+export async function doubtUnknown<T>(
   name: BlobName,
   link: { readonly pushed?: boolean | undefined } | undefined,
   blobs: { locateOthers(name: BlobName): Promise<Pick<Located, 'type'>> },

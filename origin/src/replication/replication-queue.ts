@@ -6,7 +6,7 @@ import { shardKey } from '@sepia/cluster/cluster';
 import type { Sender } from '@sepia/records/core/standing';
 import type { Members } from '../cluster/members.ts';
 import { PATIENT_MS } from '../deadlines/members.ts';
-import { acknowledged } from '../records/ask-counted.ts';
+import { writeToOwners } from '../records/ask-counted.ts';
 import { askOwners } from '../records/ask-owners.ts';
 import type { ShardName } from '../records/own-records.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
@@ -20,7 +20,7 @@ interface WaitingPush {
   readonly reference?: string;
 }
 
-interface JobQueueDeps {
+interface ReplicationQueueDeps {
   readonly members: Members;
   readonly jobs: ReplicationJobs;
   readonly standing: Pick<OwnStanding, 'require' | 'counts' | 'sender' | 'within'>;
@@ -28,10 +28,10 @@ interface JobQueueDeps {
 }
 
 /** Writes jobs to a quorum of the owners of their repository's shard; entries of one call have the same repository. */
-export class JobQueue {
-  readonly #deps: JobQueueDeps;
+export class ReplicationQueue {
+  readonly #deps: ReplicationQueueDeps;
 
-  constructor(deps: JobQueueDeps) {
+  constructor(deps: ReplicationQueueDeps) {
     this.#deps = deps;
   }
 
@@ -55,7 +55,7 @@ export class JobQueue {
     const { members, standing } = this.#deps;
     const shard = members.shard(shardKey(first.upstream, first.repository));
     try {
-      await acknowledged(shard, async (id) => {
+      await writeToOwners(shard, async (id) => {
         let { sender } = standing;
         for (let at = 0; at < entries.length; at += MAX_JOBS)
           sender = await this.tell(id, entries.slice(at, at + MAX_JOBS), shard.epoch);
