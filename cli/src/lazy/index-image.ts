@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { type Digest, digestHex, parseDigest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { NYDUS_BOOTSTRAP_ANNOTATION } from '@sepia/lazy/convert/nydus-marks';
-import { imageConflicts } from '@sepia/lazy/erofs/image-conflicts';
+import { imageConflicts, lowestConflict } from '@sepia/lazy/erofs/image-conflicts';
 import { indexWithImage } from '@sepia/lazy/erofs/image-part';
 import { layerTree } from '@sepia/lazy/erofs/layer-tree';
 import { readIndexHead } from '@sepia/lazy/index/layer-index';
@@ -76,12 +76,12 @@ async function indexLayer(
 }
 
 function assertNoConflict(made: readonly MadeIndex[]): void {
-  const trees = made.map((one) => layerTree(readIndexHead(one.bytes).entries));
-  const [conflict] = imageConflicts(trees);
+  const entries = made.map((one) => readIndexHead(one.bytes).entries);
+  const conflict = lowestConflict(entries[0] ?? []) ?? imageConflicts(entries.map((of) => layerTree(of)))[0];
   if (conflict === undefined) return;
   const layer = made[conflict.layer]!.layer;
   throw new CodedError('LAYER_NOT_LAZY', {
-    message: `${layer}: mounted over the layers below it, it would differ from what is unpacked (${conflict.reason}: ${textOf(conflict.path)})`,
+    message: `${layer}: mounted in its place among the layers, it would differ from what is unpacked (${conflict.reason}: ${textOf(conflict.path)})`,
     detail: { layer, reason: conflict.reason, path: textOf(conflict.path) },
   });
 }

@@ -83,6 +83,11 @@ t.test(
       code: 'LAYER_NOT_LAZY',
       message: /implied-directory.*: tmp/,
     });
+    const whiteout = await imageOf(t, [[{ name: 'x' }, { name: '.wh.y' }], [{ name: '.wh.x' }]]);
+    await t.rejects(indexImage(whiteout, IMAGE, options(dir)), {
+      code: 'LAYER_NOT_LAZY',
+      message: /whiteout-in-lowest-layer: \.wh\.y/,
+    });
     const mark = { 'containerd.io/snapshot/nydus-bootstrap': 'true' };
     const nydus = await imageOf(t, [[{ name: 'x' }]], undefined, mark);
     await t.rejects(indexImage(nydus, IMAGE, options(dir)), {

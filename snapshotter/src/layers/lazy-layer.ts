@@ -4,6 +4,7 @@ import type { Digest } from '@sepia/base/digest';
 import { CodedError, takesNoWrites } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { Extents } from '@sepia/lazy/erofs/extents';
+import type { Conflict } from '@sepia/lazy/erofs/image-conflicts';
 import type { MadeImage } from '@sepia/lazy/erofs/image-part';
 import type { TreeNode } from '@sepia/lazy/erofs/layer-tree';
 import { indexEntries, type LayerHead, readIndexSpans } from '@sepia/lazy/index/layer-index';
@@ -67,6 +68,7 @@ export class LazyLayer {
   readonly index: LayerHead;
   /** Directories that only other paths of the layer name: see `imageConflicts`. */
   readonly implied: readonly ByteString[];
+  readonly hasWhiteouts: boolean | undefined;
   readonly entryCount: number;
   readonly imageBytes: number;
   /** Per block of the image the turn in which it was read first; the thread that answers reads writes it. */
@@ -92,7 +94,7 @@ export class LazyLayer {
 
   private constructor(
     deps: LayerDeps,
-    parts: Pick<LazyLayer, 'index' | 'implied' | 'entryCount' | 'imageBytes'> & {
+    parts: Pick<LazyLayer, 'index' | 'implied' | 'hasWhiteouts' | 'entryCount' | 'imageBytes'> & {
       home: LayerHome;
       extents: Extents;
     },
@@ -101,6 +103,7 @@ export class LazyLayer {
     this.#deps = deps;
     this.index = parts.index;
     this.implied = parts.implied;
+    this.hasWhiteouts = parts.hasWhiteouts;
     this.entryCount = parts.entryCount;
     this.imageBytes = parts.imageBytes;
     this.#homes = [parts.home];
@@ -139,8 +142,7 @@ export class LazyLayer {
     const made = async (): Promise<MadeImage> =>
       (await indexFile.image(index)) ?? (await deps.images.ask(at, { type: 'image' }));
     const erofs = await made();
-    const { extents } = erofs;
-    const { sizeBytes: imageBytes, implied, meta } = erofs;
+    const { extents, hasWhiteouts, sizeBytes: imageBytes, implied, meta } = erofs;
     let layer: LazyLayer | undefined;
     const image = await ImageFile.open(
       {
@@ -161,7 +163,7 @@ export class LazyLayer {
       },
     );
     const entryCount = indexEntries(head);
-    const facts = { index, implied, entryCount, imageBytes };
+    const facts = { index, implied, hasWhiteouts, entryCount, imageBytes };
     layer = new LazyLayer(deps, { ...facts, home: options.home, extents }, { image, indexFile });
     return layer;
   }
@@ -265,6 +267,12 @@ export class LazyLayer {
   /** Places in the image of the content of those of `paths` that the layer has. */
   async places(paths: readonly string[]): Promise<readonly FilePlace[]> {
     return await this.#deps.images.ask(await this.#index(), { type: 'places', paths });
+  }
+
+  /** What keeps it from being the lowest layer of an image. */
+  async lowestConflict(): Promise<Conflict | undefined> {
+    if (this.hasWhiteouts === false) return undefined;
+    return (await this.#deps.images.ask(await this.#index(), { type: 'lowest' }))[0];
   }
 
   /** What of its tree lies on the ways to these paths. */

@@ -1,5 +1,5 @@
 import { readPathLine } from '@sepia/cluster/core/path-line';
-import { outlineOf } from '@sepia/lazy/erofs/image-conflicts';
+import { type Conflict, lowestConflict, outlineOf } from '@sepia/lazy/erofs/image-conflicts';
 import { imageOf, type MadeImage } from '@sepia/lazy/erofs/image-part';
 import { type TreeNode, unpackedTree } from '@sepia/lazy/erofs/layer-tree';
 import { type LayerIndex, readIndexHead } from '@sepia/lazy/index/layer-index';
@@ -10,6 +10,7 @@ import { cleanPath } from '@sepia/lazy/tar/tar-entry';
 export type ImageQuestion =
   | { readonly type: 'image' }
   | { readonly type: 'tree' }
+  | { readonly type: 'lowest' }
   | { readonly type: 'outline'; readonly paths: readonly ByteString[] }
   | { readonly type: 'files' }
   | { readonly type: 'places'; readonly paths: readonly string[] };
@@ -21,10 +22,11 @@ export interface FilePlace {
   readonly size: number;
 }
 
-/** The answer to each question: an image; its tree, or what of it lies on the ways to some paths; files with content by where that begins; those of a list. */
+/** The answer to each question: an image; its tree, or what of it lies on the ways to some paths; what keeps it from being the lowest layer, if anything; files with content by where that begins; those of a list. */
 export interface ImageAnswers {
   readonly image: MadeImage;
   readonly tree: TreeNode;
+  readonly lowest: readonly Conflict[];
   readonly outline: TreeNode;
   readonly files: ReadonlyMap<number, string>;
   readonly places: readonly FilePlace[];
@@ -39,6 +41,7 @@ function answerOf(index: LayerIndex, question: ImageQuestion): ImageAnswers[Imag
   if (question.type === 'files') return contentFiles(index);
   if (question.type === 'places') return placesOf(index, question.paths);
   if (question.type === 'image') return imageOf(index);
+  if (question.type === 'lowest') return [lowestConflict(index.entries) ?? []].flat();
   const tree = unpackedTree(index.entries);
   return question.type === 'tree' ? tree : outlineOf(tree, question.paths);
 }

@@ -4,7 +4,7 @@ import { logFailure, throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { LazyAnswer, LazyOffer } from '@sepia/cluster/api/lazy-offers';
-import { imageConflicts } from '@sepia/lazy/erofs/image-conflicts';
+import { type Conflict, imageConflicts } from '@sepia/lazy/erofs/image-conflicts';
 import type { TreeNode } from '@sepia/lazy/erofs/layer-tree';
 import type { LayerKind } from '@sepia/lazy/index/layer-index';
 import { type ByteString, textOf } from '@sepia/lazy/tar/byte-string';
@@ -273,7 +273,7 @@ export class Publisher {
     const layers = outcomes.map(({ digest, diffId, reason }) => ({ digest, diffId, reason }));
     const opened = outcomes.flatMap(({ layer }) => (layer === undefined ? [] : [layer]));
     if (opened.length < layers.length) return { isLazy: false, layers };
-    const [conflict] = imageConflicts(await outlines(opened));
+    const conflict = await conflictOf(opened);
     if (conflict !== undefined) {
       const reason = `its layers, mounted, would differ from what is unpacked (${conflict.reason}: ${textOf(conflict.path)})`;
       return { isLazy: false, reason, layers };
@@ -315,6 +315,11 @@ function whyNotMounted(
   const why = reason ?? `its layer ${bad?.digest}: ${bad?.reason}`;
   const text = `${repository}@${manifest}: it is a Nydus image, which no runtime unpacks, and it is not mounted: ${why}`;
   return text.slice(0, MAX_UNUSABLE);
+}
+
+/** What the layers, mounted, would show otherwise than unpacked; from the bottom to the top. */
+async function conflictOf(layers: readonly LazyLayer[]): Promise<Conflict | undefined> {
+  return (await layers[0]?.lowestConflict()) ?? imageConflicts(await outlines(layers))[0];
 }
 
 /** What is needed of the layers' trees to find conflicts: nothing where none of them only implies a directory. */

@@ -60,6 +60,7 @@ t.test('a layer is the same whoever makes its image', async (t) => {
     const places = { type: 'places', paths: ['no/such', '/srv/3/file-3'] } as const;
     t.match(await images.ask(at(head), places), [{ turn: 1, size: 1 }]);
     t.same(left(), [], 'what was handed over in a file is not left there');
+    t.same(await images.ask(at(head), { type: 'lowest' }), []);
     const outline = { type: 'outline', paths: ['srv/3', 'no/such'] as ByteString[] } as const;
     t.same(await images.ask(at(head), outline), answerFrom(head, outline));
   }

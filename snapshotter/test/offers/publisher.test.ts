@@ -95,7 +95,9 @@ function published(
       if (digest === id('slow')) nowMs += 5_000;
       const [kind = 'layer', ...sources] = parts.get(digest) ?? [];
       const index = { layer: digest, kind, sources: sources.map((one) => ({ digest: id(one) })) };
-      return { index, implied: [] } as unknown as LazyLayer;
+      const found = { layer: 0, path: 'etc/.wh.x', reason: 'whiteout-in-lowest-layer' };
+      const lowestConflict = async () => (digest === id('whiteouts') ? found : undefined);
+      return { index, implied: [], lowestConflict } as unknown as LazyLayer;
     },
     show: async (layer) => void shown.push(layer.index.layer),
     grant: ({ manifest }) => void granted.push(manifest),
@@ -127,6 +129,16 @@ t.test('one layer that cannot be opened hides them all, and says why', async (t)
   t.match(run.images.list(), [
     { isLazy: false, layers: [{ reason: undefined }, { reason: 'no index came' }] },
   ]);
+});
+
+t.test('a lowest layer that would show what unpacking takes away hides them all', async (t) => {
+  const run = published(t, offerOf('whiteouts', 'high'));
+  await run.answered();
+  t.same([run.answers, run.shown], [[{ isShown: false }], []]);
+  t.match(run.images.list(), [{ isLazy: false, reason: /\(whiteout-in-lowest-layer: etc\/\.wh\.x\)/ }]);
+  const other = published(t, offerOf('low', 'whiteouts'));
+  await other.answered();
+  t.same(other.answers, [{ isShown: true }], 'above another layer it may be');
 });
 
 t.test('what comes after the agent’s wait is not shown', async (t) => {

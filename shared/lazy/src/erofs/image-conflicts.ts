@@ -1,12 +1,24 @@
+import type { LayerEntry } from '../index/layer-entry.ts';
 import type { ByteString } from '../tar/byte-string.ts';
-import { isWhiteout, type TreeNode } from './layer-tree.ts';
+import { isWhiteout, isWhiteoutPath, type TreeNode } from './layer-tree.ts';
 
 /** Why layers, mounted one over the other, would not be what unpacking them one after the other gives. */
 export interface Conflict {
   /** Index of the upper layer, from the bottom. */
   readonly layer: number;
   readonly path: ByteString;
-  readonly reason: 'implied-directory-differs-below' | 'path-through-link-below';
+  readonly reason: 'implied-directory-differs-below' | 'path-through-link-below' | 'whiteout-in-lowest-layer';
+}
+
+/**
+ * A whiteout that the lowest layer of an image must not have. Who unpacks that layer takes away what it has itself under the
+ * name, and leaves nothing else; a mounted one has a device there, which overlayfs lists and nobody can open.
+ * @param entries of the lowest layer
+ */
+export function lowestConflict(entries: Iterable<Pick<LayerEntry, 'path'>>): Conflict | undefined {
+  for (const { path } of entries)
+    if (isWhiteoutPath(path)) return { layer: 0, path, reason: 'whiteout-in-lowest-layer' };
+  return undefined;
 }
 
 /**

@@ -9,7 +9,7 @@ import { type LayerHead, type LayerIndex, readIndexHead } from '../index/layer-i
 import type { ByteString } from '../tar/byte-string.ts';
 import { EROFS_LAYOUT, type ErofsImage, encodeErofs, hasRoot } from './encode.ts';
 import type { Extents } from './extents.ts';
-import { impliedDirectories } from './image-conflicts.ts';
+import { impliedDirectories, lowestConflict } from './image-conflicts.ts';
 import { EROFS_BLOCK } from './inodes.ts';
 import { imageUuid } from './layer-image.ts';
 import { unpackedTree } from './layer-tree.ts';
@@ -20,11 +20,15 @@ import { checkUnpacking } from './unpacking.ts';
 export interface MadeImage extends Pick<ErofsImage, 'meta' | 'sizeBytes' | 'extents'> {
   /** Directories that only other paths name: see `imageConflicts`. */
   readonly implied: readonly ByteString[];
+  /** False: it may be the lowest layer of an image, see `lowestConflict`. Undefined: who put it behind its index did not say. */
+  readonly hasWhiteouts: boolean | undefined;
 }
 
 const MAGIC = Buffer.from('SEPIAIM\n', 'latin1');
 const HEADER_BYTES = 64;
 const SUM_BYTES = 32;
+/** 0 in what was made before. */
+const SAYS = { noWhiteouts: 1, whiteouts: 2 } as const;
 /** Images with more than this before the content of their files are made where they are shown: such an index would be too long. */
 const MAX_META_BYTES = 16 * 1024 * 1024;
 
@@ -34,7 +38,8 @@ export function imageOf(index: Pick<LayerIndex, 'kind' | 'diffId' | 'entries'>):
   const tree = unpackedTree(index.entries);
   if (index.kind === 'layer') checkUnpacking(index.entries, tree);
   const { meta, sizeBytes, extents } = encodeErofs(tree, { uuid: imageUuid(index.diffId) });
-  return { meta, sizeBytes, extents, implied: impliedDirectories(tree) };
+  const hasWhiteouts = lowestConflict(index.entries) !== undefined;
+  return { meta, sizeBytes, extents, implied: impliedDirectories(tree), hasWhiteouts };
 }
 
 /**
@@ -56,6 +61,7 @@ export function indexWithImage(bytes: Buffer, index: LayerIndex = readIndexHead(
   putNumber(header, 24, meta.length);
   putNumber(header, 32, files.length);
   putNumber(header, 40, implied.length);
+  header.writeUInt8(image.hasWhiteouts === true ? SAYS.whiteouts : SAYS.noWhiteouts, 48);
   const part = [header, meta, files, implied];
   const sum = createHash('sha256');
   for (const piece of part) sum.update(piece);
@@ -89,7 +95,13 @@ export async function readImagePart(part: Buffer, index: LayerHead): Promise<Mad
   const implied = readNames(new ByteReader(all.raw(namesBytes)));
   const meta = await inflate(stored, metaBytes);
   // Who made the first indexes had the root of some layers elsewhere than their superblock said.
-  return hasRoot(meta) ? { meta, sizeBytes, extents, implied } : undefined;
+  return hasRoot(meta) ? { meta, sizeBytes, extents, implied, hasWhiteouts: saidIn(part) } : undefined;
+}
+
+function saidIn(part: Buffer): boolean | undefined {
+  const said = part.readUInt8(48);
+  if (said === SAYS.whiteouts) return true;
+  return said === SAYS.noWhiteouts ? false : undefined;
 }
 
 /** Per file: how far behind the end of the one before it begins in the layer, and its length; undefined where files share bytes. */

@@ -1,5 +1,10 @@
 import t from 'tap';
-import { imageConflicts, impliedDirectories, outlineOf } from '../../src/erofs/image-conflicts.ts';
+import {
+  imageConflicts,
+  impliedDirectories,
+  lowestConflict,
+  outlineOf,
+} from '../../src/erofs/image-conflicts.ts';
 import { layerTree } from '../../src/erofs/layer-tree.ts';
 import { layerEntry } from '../../src/index/layer-entry.ts';
 import { tarEntries } from '../../src/tar/tar-reader.ts';
@@ -63,4 +68,13 @@ t.test('who unpacks takes a directory from below, whatever is opaque', async (t)
   t.same(found([tmp], [{ name: 'a/.wh..wh..opq' }], [{ name: 'a/tmp/x' }]), [`2 ${differs}`]);
   t.same(found([tmp], [{ name: 'a/.wh..wh..opq' }, { name: 'a/tmp/x' }]), [`1 ${differs}`]);
   t.same(found([tmp], [{ name: '.wh..wh..opq' }, { name: 'a/tmp/x' }]), [`1 ${differs}`]);
+});
+
+t.test('the lowest layer has no whiteout', async (t) => {
+  const whiteoutIn = (...names: string[]): string | undefined =>
+    lowestConflict(tarEntries(writeTar(names.map((name) => ({ name })))).map(layerEntry))?.path;
+  t.equal(whiteoutIn('etc/x', 'etc/.wh.x'), 'etc/.wh.x', 'who unpacks takes x away');
+  t.equal(whiteoutIn('.wh.gone'), '.wh.gone', 'overlayfs would list it, and have nothing there');
+  t.equal(whiteoutIn('d/x', 'd/.wh..wh..opq', '.wh..wh..opq'), undefined, 'there is nothing below to hide');
+  t.equal(whiteoutIn('.wh..wh.plnk/1.2', 'a.wh.b', '.wh/x'), undefined, 'other names');
 });

@@ -73,6 +73,18 @@ t.test('an index without an image, or with one of another layout, has none', asy
   t.equal(await readImagePart(part, readIndexHead(SOME)), undefined);
 });
 
+t.test('whether an entry is a whiteout is said, unless it was made before that was', async (t) => {
+  const plain = indexOf(writeTar([{ name: 'd/x' }, { name: 'd/.wh.y' }]));
+  const part = partOf(plain)!;
+  t.equal((await readImagePart(part, readIndexHead(plain)))?.hasWhiteouts, true);
+  t.equal((await readImagePart(partOf(SOME)!, readIndexHead(SOME)))?.hasWhiteouts, false);
+  const before = Buffer.from(part.subarray(0, -SUM_BYTES));
+  before.writeUInt8(0, 48);
+  const old = Buffer.concat([before, createHash('sha256').update(before).digest()]);
+  const read = await readImagePart(old, readIndexHead(plain));
+  t.ok(read !== undefined && read.hasWhiteouts === undefined);
+});
+
 t.test('an image whose superblock leads to no root is none: who has it makes it anew', async (t) => {
   const names = Array.from({ length: 120 }, (_none, number) => ({ name: `${number}`.padStart(20, 'n') }));
   const plain = indexOf(writeTar(names));

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { chownSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isCoded } from '@sepia/base/errors';
-import { imageConflicts } from '@sepia/lazy/erofs/image-conflicts';
+import { imageConflicts, lowestConflict } from '@sepia/lazy/erofs/image-conflicts';
 import { imageOf } from '@sepia/lazy/erofs/image-part';
 import { unpackedTree } from '@sepia/lazy/erofs/layer-tree';
 import { readIndexHead } from '@sepia/lazy/index/layer-index';
@@ -126,7 +126,8 @@ function imagesOf(tars: readonly Buffer[]): Buffer[] | string {
       const made = imageOf(index);
       return materialize({ ...made, inodes: 0 }, tars[at]!);
     });
-    const [conflict] = imageConflicts(indexes.map(({ entries }) => unpackedTree(entries)));
+    const trees = indexes.map(({ entries }) => unpackedTree(entries));
+    const conflict = lowestConflict(indexes[0]?.entries ?? []) ?? imageConflicts(trees)[0];
     return conflict?.reason ?? images;
   } catch (error) {
     if (!isCoded(error, 'LAYER_NOT_LAZY')) throw error;

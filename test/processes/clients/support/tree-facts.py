@@ -34,6 +34,7 @@ def walk(root):
             found[relative.hex()] = facts(path, groups, relative)
         except FileNotFoundError:
             # overlayfs lists a whiteout that hides nothing, and has nothing under its name
+            found[relative.hex()] = {"kind": 0, "mtime": "0"}
             continue
         if stat.S_ISDIR(os.lstat(path).st_mode):
             open_paths += [os.path.join(relative, name) if relative else name for name in sorted(os.listdir(path))]

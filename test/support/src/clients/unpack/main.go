@@ -29,9 +29,12 @@ func main() {
 }
 
 func unpack(tar, folder, below string) error {
-	options := []archive.ApplyOpt{archive.WithConvertWhiteout(archive.OverlayConvertWhiteout)}
+	var options []archive.ApplyOpt
+	// The lowest layer has no overlay: its whiteouts take away what it has itself.
 	if below != "" {
-		options = append(options, archive.WithParents(strings.Split(below, ":")))
+		options = append(options,
+			archive.WithConvertWhiteout(archive.OverlayConvertWhiteout),
+			archive.WithParents(strings.Split(below, ":")))
 	}
 	file, err := os.Open(tar)
 	if err != nil {
