@@ -69,6 +69,8 @@ export const MOUNT_MS = 30_000;
 export const START_MS = 60_000;
 /** How often it is looked whether the holder has the mount up. */
 export const START_POLL_MS = 100;
+/** systemd has begun it in a scope of its own within this, or it is begun without. */
+export const SCOPE_MS = 10_000;
 /** A holder that was killed is followed by another within this. */
 export const SUCCESSION_MS = 3_000;
 /** How often it is looked whether mount and agent answer. */

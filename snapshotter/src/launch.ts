@@ -1,4 +1,3 @@
-import { spawn } from 'node:child_process';
 import { mkdir, open, readFile, readlink, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Passes } from '@sepia/base/async/passes';
@@ -15,6 +14,10 @@ import { ContainerdSnapshots } from './doors/containerd-snapshots.ts';
 import { ContentCache } from './doors/content-cache.ts';
 import { UnservedLinks } from './doors/unserved-links.ts';
 import { isMounted, runMount } from './files/mounts.ts';
+import { begin, beginInScope, isOfUnit } from './holder-scope.ts';
+
+const ENDS_WITH_UNIT =
+  'the holder has no scope of its own: a stop of this unit of systemd ends it, and containers lose their files; give the unit KillMode=process';
 
 /**
  * Sees to it that a holder runs for this node, and waits until its daemon serves. Stopping leaves the holder: what is
@@ -104,12 +107,12 @@ async function startHolder(
   const log = await open(join(config.data, 'log'), 'a', 0o640);
   try {
     const script = join(import.meta.dirname, 'holder.sh');
-    const child = spawn('/bin/sh', [script, config.mount, pidFile, ...command], {
-      detached: true,
-      stdio: ['ignore', log.fd, log.fd],
-      env: { ...process.env, SEPIA_SUPERVISOR: '' },
-    });
-    child.unref();
+    const holder = ['/bin/sh', script, config.mount, pidFile, ...command];
+    const how = { logFd: log.fd, env: { ...process.env, SEPIA_SUPERVISOR: '' } };
+    const isUnits = await isOfUnit();
+    if (isUnits && (await beginInScope(holder, { ...how, isBegun: () => isHolder(pidFile) }))) return;
+    if (isUnits) createLogger('snapshotter', 'launcher', config.log.level).warn(ENDS_WITH_UNIT);
+    begin(holder, how);
   } finally {
     await log.close();
   }

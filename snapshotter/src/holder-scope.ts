@@ -1,0 +1,61 @@
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { delay } from '@sepia/base/lifecycle';
+import { SCOPE_MS, START_POLL_MS } from './deadlines.ts';
+
+const SYSTEMD_RUN = 'systemd-run';
+const SCOPE = ['--scope', '--quiet', '--collect', '--description=Sepia: holder of mounted layers'];
+
+/** What goes on without whoever began it. */
+export interface Begun {
+  /** Where it says what it has to say. */
+  readonly logFd: number;
+  readonly env: NodeJS.ProcessEnv;
+}
+
+/** True where systemd ends this process with a unit, and by default all that the unit began. */
+export async function isOfUnit(): Promise<boolean> {
+  return existsSync('/run/systemd/system') && namesUnit(await readFile('/proc/self/cgroup', 'utf8'));
+}
+
+/** True for `/proc/self/cgroup` of a process of a service. */
+export function namesUnit(cgroup: string): boolean {
+  return /\.service(?:\/|$)/m.test(cgroup);
+}
+
+/** Begins a command that goes on without us. */
+export function begin([program, ...args]: readonly string[], how: Begun): ReturnType<typeof spawn> {
+  const child = spawn(program!, args, {
+    detached: true,
+    stdio: ['ignore', how.logFd, how.logFd],
+    env: how.env,
+  });
+  child.unref();
+  return child;
+}
+
+/**
+ * Begins a command in a scope of systemd's, of its own: what ends the unit of whoever began it leaves it.
+ * @param isBegun whether it runs
+ * @returns false where it does not, in time: systemd cannot be asked, or it ended at once
+ */
+export async function beginInScope(
+  command: readonly string[],
+  how: Begun & { readonly isBegun: () => Promise<boolean>; readonly program?: string },
+): Promise<boolean> {
+  const child = begin([how.program ?? SYSTEMD_RUN, ...SCOPE, ...command], how);
+  const late = AbortSignal.timeout(SCOPE_MS);
+  let isOver = false;
+  const over = (): void => {
+    isOver = true;
+  };
+  child.once('error', over).once('exit', over);
+  while (!isOver && !late.aborted) {
+    if (await how.isBegun()) return true;
+    await delay(START_POLL_MS);
+  }
+  if (await how.isBegun()) return true;
+  child.kill('SIGKILL');
+  return false;
+}
