@@ -1,22 +1,28 @@
 import { lstat, readdir } from 'node:fs/promises';
-import { join } from 'node:path';
 import { systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { Usage } from './core/table.ts';
+import { pathIn } from './deep-trees.ts';
 
-/** What a tree takes on disk, each inode once; what goes away meanwhile is not counted. */
+/** What is not there any more, or lies deeper than a path can name. */
+const NOT_COUNTED = new Set(['ENOENT', 'ENOTDIR', 'ENAMETOOLONG']);
+
+/** What a tree takes on disk, each inode once, whatever bytes its name has; what goes away meanwhile is not counted. */
 export async function diskUsage(root: string): Promise<Usage> {
   const seen = new Set<number>();
   let sizeBytes = 0;
-  const open = [root];
+  const open: Buffer[] = [Buffer.from(root)];
   for (let path = open.pop(); path !== undefined; path = open.pop()) {
     try {
       const facts = await lstat(path);
       if (seen.has(facts.ino)) continue;
       seen.add(facts.ino);
       sizeBytes += facts.blocks * 512;
-      if (facts.isDirectory()) for (const name of await readdir(path)) open.push(join(path, name));
+      if (!facts.isDirectory()) continue;
+      for (const name of await readdir(path, { encoding: 'buffer' })) open.push(pathIn(path, name));
     } catch (error) {
-      if (systemCode(error) !== 'ENOENT') throw error;
+      throwIfBug(error);
+      if (!NOT_COUNTED.has(systemCode(error) ?? '')) throw error;
     }
   }
   return { sizeBytes, inodes: seen.size };

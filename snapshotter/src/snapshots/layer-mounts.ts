@@ -1,4 +1,5 @@
 import { readFile, stat, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { systemCode } from '@sepia/base/errors';
 import { isMounted, mountLines, pointOf, runMount } from '../files/mounts.ts';
 
@@ -30,6 +31,17 @@ export class LayerMounts {
     if (found === 'stale') await this.release(target);
     await runMount('mount', ['-t', 'erofs', '-o', 'ro', image, target]);
     await writeFile(`${target}.source`, source);
+  }
+
+  /** Something is mounted at `target`: told by what two folders are on, for who starts a container waits for it. */
+  async isThere(target: string): Promise<boolean> {
+    try {
+      const [own, above] = await Promise.all([stat(target), stat(dirname(target))]);
+      return own.dev !== above.dev;
+    } catch (error) {
+      if (systemCode(error) !== 'ENOENT') throw error;
+      return false;
+    }
   }
 
   /** Nothing is mounted at `target` afterwards; whoever is in it still sees it. @throws {CodedError} `START_FAILED` */

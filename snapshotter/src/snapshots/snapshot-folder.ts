@@ -8,6 +8,7 @@ import { diskFiles } from '@sepia/store/files/disk-files';
 import { z } from 'zod';
 import { readJson, writeJson } from '../files/json-file.ts';
 import type { Snapshot } from './core/table.ts';
+import { flatten } from './deep-trees.ts';
 
 /** What a later version says in a record is kept: an upgrade may be taken back (ADR 12). */
 const RECORD = z.looseObject({
@@ -63,17 +64,6 @@ export class SnapshotFolder {
     return join(this.#dir, 'tree', String(id), part);
   }
 
-  /** Nobody took the folder of a snapshot away. */
-  async isMade(id: number): Promise<boolean> {
-    try {
-      await stat(this.pathOf(id, 'fs'));
-      return true;
-    } catch (error) {
-      if (systemCode(error) !== 'ENOENT') throw error;
-      return false;
-    }
-  }
-
   /** Folders of a snapshot; its root belongs to whom the root below belongs to. */
   async make(snapshot: Snapshot, below: Snapshot | undefined): Promise<void> {
     const fs = this.pathOf(snapshot.id, 'fs');
@@ -105,13 +95,24 @@ export class SnapshotFolder {
   /** Takes a folder out of sight: what it is called now, for {@link sweep}, in this process or the next. */
   async hide(path: string): Promise<string> {
     if (path.endsWith('.gone')) return path;
-    await rename(path, `${path}.gone`);
+    try {
+      await rename(path, `${path}.gone`);
+    } catch (error) {
+      // Somebody took it away, or it was never made.
+      if (systemCode(error) !== 'ENOENT') throw error;
+    }
     return `${path}.gone`;
   }
 
-  /** Takes a hidden folder off the disk. */
+  /** Takes a hidden folder off the disk, however deep it is. */
   async sweep(hidden: string): Promise<void> {
-    await rm(hidden, { recursive: true, force: true });
+    try {
+      await rm(hidden, { recursive: true, force: true });
+    } catch (error) {
+      if (systemCode(error) !== 'ENAMETOOLONG') throw error;
+      await flatten(hidden);
+      await rm(hidden, { recursive: true, force: true });
+    }
   }
 
   treeOf(id: number): string {

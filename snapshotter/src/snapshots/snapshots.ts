@@ -21,11 +21,12 @@ export interface HeldLayer {
 }
 
 const LEFT = 'files that no snapshot owns could not be removed; the next clean-up tries again';
+const UNMOUNTED = 'somebody unmounted a layer of a snapshot, or took its folder away: it is mounted again';
 const NOT_MOUNTED = 'a layer of a snapshot is not mounted: remove its image and pull again';
 
 interface Deps {
   readonly folder: SnapshotFolder;
-  readonly mounts: Pick<LayerMounts, 'ensure' | 'release'>;
+  readonly mounts: Pick<LayerMounts, 'ensure' | 'isThere' | 'release'>;
   readonly grants: Grants;
   /** A layer that is open here. */
   readonly layerOf: (diffId: Digest) => HeldLayer | undefined;
@@ -74,8 +75,13 @@ export class Snapshots {
         throw new CodedError('SNAPSHOT_EXISTS', { message: `layer ${wanted.labels[LABEL.ref]} is here` });
       const snapshot = this.#table.begun(kind, wanted, this.#deps.wallMs());
       const [below] = await this.#mountBelow(snapshot);
-      await this.#deps.folder.make(snapshot, below);
-      await this.#deps.folder.save(snapshot);
+      try {
+        await this.#deps.folder.make(snapshot, below);
+        await this.#deps.folder.save(snapshot);
+      } catch (error) {
+        await this.#discard(snapshot);
+        throw error;
+      }
       this.#table.put(snapshot);
       return this.#mountsOf(snapshot);
     });
@@ -188,6 +194,7 @@ export class Snapshots {
       await mounts.ensure(layer.image, folder.pathOf(snapshot.id, 'fs'));
       await folder.save(snapshot);
     } catch (error) {
+      await this.#discard(snapshot);
       throwIfBug(error);
       logFailure(log, error, 'a layer could not be mounted; it is pulled the ordinary way', { diffId });
       return false;
@@ -209,17 +216,20 @@ export class Snapshots {
 
   /** What a snapshot stands on, with layers mounted that are not. @throws {CodedError} where one cannot be: it would be empty */
   async #mountBelow(snapshot: Snapshot): Promise<Snapshot[]> {
-    const { folder } = this.#deps;
+    const { folder, mounts, log } = this.#deps;
     const below = this.#table.ancestors(snapshot);
     for (const one of below) {
-      if (one.layer === undefined) continue;
-      if (!this.#unmounted.has(one.id) && (await folder.isMade(one.id))) continue;
-      await this.#mount(one, one.layer);
+      const { id, name, layer } = one;
+      if (layer === undefined) continue;
+      const wasMounted = !this.#unmounted.has(id);
+      if (wasMounted && (await mounts.isThere(folder.pathOf(id, 'fs')))) continue;
+      if (wasMounted) log.warn({ name, layer }, UNMOUNTED);
+      await this.#mount(one, layer);
     }
     return below;
   }
 
-  /** Also where somebody took its folder away. */
+  /** Also where somebody unmounted it, or took its folder away. */
   async #mount(snapshot: Snapshot, layer: Digest): Promise<void> {
     const { layerOf, mounts, folder } = this.#deps;
     this.#unmounted.add(snapshot.id);
@@ -238,6 +248,12 @@ export class Snapshots {
       const ids = new Set([...this.#table.list()].map(({ id }) => id));
       return await this.#hide(await this.#deps.folder.orphans(ids));
     });
+  }
+
+  /** Nothing is left of one that did not come on record: who asks again gets another number, on a full disk for hours. */
+  async #discard({ id }: Snapshot): Promise<void> {
+    const { folder } = this.#deps;
+    readElsewhere(this.#sweep(await this.#hide([folder.treeOf(id)])));
   }
 
   /** Unmounts trees that no snapshot owns and takes them out of sight; what cannot be waits for the next clean-up. */

@@ -1,7 +1,8 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { silentLogger } from '@sepia/base/log';
 import t from 'tap';
+import { diskUsage } from '../../src/snapshots/disk-usage.ts';
 import { SnapshotFolder } from '../../src/snapshots/snapshot-folder.ts';
 
 const ONE = {
@@ -37,4 +38,36 @@ t.test('a record that is none is left out, and what stands on it', async (t) => 
   for (const path of ['records/1.json', 'tree/1/record.json']) writeFileSync(join(dir, path), '{"id":1}');
   const { snapshots, nextId } = await new SnapshotFolder({ log: silentLogger() }, dir).open();
   t.same([snapshots, nextId], [[], 3]);
+});
+
+t.test('a tree deeper than any path can name goes off the disk', async (t) => {
+  const dir = t.testdir();
+  const folder = new SnapshotFolder({ log: silentLogger() }, dir);
+  await folder.open();
+  await folder.make(ONE, undefined);
+  const fs = folder.pathOf(1, 'fs');
+  // As a program makes it that goes down step by step: each part is put into the one before.
+  const names = Array.from({ length: 10 }, () => 'n'.repeat(200));
+  for (let part = 0; part < 4; part++) {
+    const inner = join(dir, 'inner');
+    mkdirSync(join(inner, ...names), { recursive: true });
+    writeFileSync(join(inner, ...names, 'file'), 'x'.repeat(5_000));
+    if (existsSync(join(fs, 'd'))) renameSync(join(fs, 'd'), join(inner, ...names, 'd'));
+    renameSync(inner, join(fs, 'd'));
+  }
+  const usage = await diskUsage(fs);
+  t.ok(usage.inodes > 10, 'what a path can name of it is counted');
+  const hidden = await folder.hide(folder.treeOf(1));
+  await folder.sweep(hidden);
+  t.notOk(existsSync(hidden));
+});
+
+t.test('what files take is counted, whatever bytes their names have', async (t) => {
+  const dir = t.testdir();
+  const odd = Buffer.concat([Buffer.from(`${dir}/`), Buffer.from('ff', 'hex')]);
+  mkdirSync(odd);
+  writeFileSync(Buffer.concat([odd, Buffer.from('/file')]), 'x'.repeat(100_000));
+  const { sizeBytes, inodes } = await diskUsage(dir);
+  t.equal(inodes, 3);
+  t.ok(sizeBytes >= 100_000, `${sizeBytes} bytes`);
 });
