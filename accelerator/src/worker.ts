@@ -1,4 +1,4 @@
-import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
+import { CodedError, isCoded, isOutOfRoom } from '@sepia/base/errors';
 import { isBug, logFailure, throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
@@ -183,7 +183,6 @@ export class Worker {
 /** What a job says of its failure to whoever may see it. */
 function reasonOf(error: unknown): string {
   if (isCoded(error)) return `${error.code}: ${error.message}`;
-  if (systemCode(error) === 'ENOSPC')
-    return 'DISK_FULL: the data folder of the accelerator has no room for the layer';
+  if (isOutOfRoom(error)) return 'DISK_FULL: the data folder of the accelerator has no room for the layer';
   return 'INTERNAL: see the log of the accelerator';
 }

@@ -85,22 +85,24 @@ t.test('a queue that does not answer is a lack until it does', async (t) => {
 });
 
 t.test('each job ends in one word to the queue', async (t) => {
-  const queue = new FakeQueue('good', 'later', 'never', 'bug', 'full');
+  const queue = new FakeQueue('good', 'later', 'never', 'bug', 'full', 'quota');
   start(t, queue, async ({ tag }) => {
     if (tag === 'later') throw new CodedError('BACKEND_DOWN', { message: 'down' });
     if (tag === 'never') throw new CodedError('LAYER_INVALID', { message: 'bad' });
     if (tag === 'bug') throw new TypeError('of ours');
     if (tag === 'full') throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' });
+    if (tag === 'quota') throw Object.assign(new Error('disk quota exceeded'), { code: 'EDQUOT' });
     return { outcome: 'converted' };
   });
   const ends = (): string[] => queue.heard.filter((one) => !one.startsWith('renew'));
-  await until(() => ends().length === 5, 'five ends');
+  await until(() => ends().length === 6, 'six ends');
   t.same(ends(), [
     'finish good converted',
     'fail later BACKEND_DOWN: down false',
     'fail never LAYER_INVALID: bad true',
     'fail bug INTERNAL: see the log of the accelerator true',
     'fail full DISK_FULL: the data folder of the accelerator has no room for the layer false',
+    'fail quota DISK_FULL: the data folder of the accelerator has no room for the layer false',
   ]);
 });
 

@@ -1,6 +1,6 @@
 import { availableParallelism, homedir } from 'node:os';
 import { join } from 'node:path';
-import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
+import { CodedError, isCoded, isOutOfRoom } from '@sepia/base/errors';
 import { processMemoryBytes } from '@sepia/base/memory/process-memory';
 import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
 import { type ConvertOptions, type ConvertResult, convertImage } from '@sepia/lazy/convert/convert-image';
@@ -77,7 +77,7 @@ export async function runConvert(run: RunConvert): Promise<ConvertResult> {
     await ends?.finish();
     return result;
   } catch (error) {
-    if (systemCode(error) !== 'ENOSPC') throw error;
+    if (!isOutOfRoom(error)) throw error;
     const target = run.target.kind === 'disk' ? `, or that of ${run.target.path},` : '';
     throw new CodedError('DISK_FULL', {
       message: `the disk of ${run.workDir}${target} is full`,

@@ -229,6 +229,14 @@ export function isErrorCode(code: string): code is ErrorCode {
 /** What to do where a process may open no file more. */
 export const RAISE_LIMIT = 'raise the limit of open files (LimitNOFILE of systemd, ulimit -n)';
 
+/** What a system says where there is no room: on its disk, in a quota, for a file of that length. */
+const NO_ROOM = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
+
+/** True for what a system says where it has no room for what is written. */
+export function isOutOfRoom(error: unknown): boolean {
+  return NO_ROOM.has(systemCode(error) ?? '');
+}
+
 /** The system error code (`ENOENT`, `ECONNREFUSED`) of anything thrown, or undefined. */
 export function systemCode(error: unknown): string | undefined {
   if (typeof error !== 'object' || error === null) return undefined;

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
+import { CodedError, isCoded, isOutOfRoom, systemCode } from '@sepia/base/errors';
 import { noteBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { LogLimit } from '@sepia/base/log-limit';
@@ -18,7 +18,7 @@ export const MAX_URL_CHARS = 8 * 1024;
 const RETRY_AFTER_SECONDS = 5;
 
 /** How the database words a full disk. */
-const NO_SPACE = /No space left on device/;
+const NO_SPACE = /No space left on device|Disk quota exceeded/;
 
 /** How undici says that an answer broke off or never came. */
 const UNDICI_BROKE: ReadonlySet<string> = new Set([
@@ -200,7 +200,7 @@ function writeError(ctx: Context, error: CodedError, wordError: AppDeps['wordErr
 /** Anything thrown, as a coded error: disk full, damaged disks and deadlines get their codes, the rest is `INTERNAL`. */
 export function toCoded(thrown: unknown): CodedError {
   if (isCoded(thrown)) return thrown;
-  if (systemCode(thrown) === 'ENOSPC' || NO_SPACE.test(String(thrown)))
+  if (isOutOfRoom(thrown) || NO_SPACE.test(String(thrown)))
     return new CodedError('DISK_FULL', { cause: thrown });
   if (isOutOfFiles(thrown)) return outOfFiles(thrown);
   if (thrown instanceof URIError)

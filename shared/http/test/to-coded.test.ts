@@ -9,7 +9,10 @@ import { HttpListener } from '../src/listener.ts';
 t.test('a full disk is told as such, whoever found it', async (t) => {
   const system = Object.assign(new Error('write'), { code: 'ENOSPC' });
   const database = new Error('IO error: /d/v1/db/000005.log: No space left on device');
-  for (const error of [system, database]) t.match(toCoded(error), { code: 'DISK_FULL', cause: error });
+  const quota = Object.assign(new Error('write'), { code: 'EDQUOT' });
+  const quotaOfDatabase = new Error('IO error: /d/v1/db/000005.log: Disk quota exceeded');
+  for (const error of [system, database, quota, quotaOfDatabase])
+    t.match(toCoded(error), { code: 'DISK_FULL', cause: error });
 });
 
 t.test('who may open no file more is busy, and says what to raise', async (t) => {

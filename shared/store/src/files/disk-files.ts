@@ -12,7 +12,7 @@ import {
   utimes,
 } from 'node:fs/promises';
 import { promisify } from 'node:util';
-import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
+import { CodedError, isCoded, isOutOfRoom, systemCode } from '@sepia/base/errors';
 import { ended, throwIfBug } from '@sepia/base/failure';
 import { asideOf } from './asides.ts';
 import type { FileFacts, FilePort, OpenFile, OpenMode } from './file-port.ts';
@@ -31,7 +31,6 @@ const NO_FILE = new Set(['ELOOP', 'EISDIR', 'ENXIO', 'ENODEV']);
 const NO_BYTES = new Set(['EISDIR', 'EAGAIN', 'ESPIPE']);
 /** Of a name where a folder lies. */
 const FOLDER_THERE = new Set(['EISDIR', 'ENOTEMPTY', 'EEXIST', 'EPERM']);
-const FULL = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 const FAILING = new Set(['EIO', 'EROFS', 'EUCLEAN']);
 
 const syncOf = promisify(fsync);
@@ -283,7 +282,7 @@ async function told<T>(path: string, call: () => Promise<T>): Promise<T> {
     return await call();
   } catch (cause) {
     const system = systemCode(cause) ?? '';
-    if (FULL.has(system)) throw new CodedError('DISK_FULL', { detail: { path, system }, cause });
+    if (isOutOfRoom(cause)) throw new CodedError('DISK_FULL', { detail: { path, system }, cause });
     if (FAILING.has(system))
       throw new CodedError('DISK_CORRUPT', {
         message: `disk fails: ${system}`,
