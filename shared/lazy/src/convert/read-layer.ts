@@ -10,6 +10,9 @@ import { EntryBudget } from '../tar/entry-budget.ts';
 import type { TarEntry } from '../tar/tar-entry.ts';
 import { TarReader } from '../tar/tar-reader.ts';
 
+/** zstd may look back 2 GiB where who compressed wanted it (`--long=31`), and takes that much memory. */
+const WINDOW_TOO_LARGE = 'ZSTD_error_frameParameter_windowTooLarge';
+
 /** A layer that was read whole: uncompressed on disk, with its entries. */
 export interface ReadLayer {
   readonly entries: TarEntry[];
@@ -122,6 +125,11 @@ export class LayerReader {
     } catch (cause) {
       throwIfBug(cause);
       const { code } = cause as NodeJS.ErrnoException;
+      if (code === WINDOW_TOO_LARGE)
+        throw new CodedError('LAYER_NOT_LAZY', {
+          message: 'to decompress the layer takes a window of more than 128 MiB',
+          cause,
+        });
       if (code?.startsWith('Z_') !== true && code?.startsWith('ZSTD_') !== true) throw cause;
       throw new CodedError('LAYER_INVALID', { message: `the layer cannot be decompressed (${code})`, cause });
     }

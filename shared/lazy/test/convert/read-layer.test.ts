@@ -1,3 +1,4 @@
+import { constants, createZstdCompress } from 'node:zlib';
 import t from 'tap';
 import { LayerReader } from '../../src/convert/read-layer.ts';
 import { byteStringOf } from '../../src/tar/byte-string.ts';
@@ -44,4 +45,21 @@ t.test('an attribute does not keep the rest of its header in memory', async (t) 
   t.equal(Buffer.from(kept!.xattrs.get(byteStringOf('user.a'))!).toString(), 'small');
   t.equal(kept!.xattrs.get(byteStringOf('user.a'))!.buffer.byteLength, 5);
   t.ok(whole!.xattrs.get(byteStringOf('user.a'))!.byteOffset > 0, 'what is most of it is not copied');
+});
+
+t.test('a layer that only a very long memory decompresses stays as it is', async (t) => {
+  const packed = async (windowLog: number): Promise<Buffer> => {
+    // Its length is not known to who begins to compress, which would shorten the window.
+    const stream = createZstdCompress({ params: { [constants.ZSTD_c_windowLog]: windowLog } });
+    stream.write(writeTar([{ name: 'a' }]).subarray(0, 512));
+    stream.end(writeTar([{ name: 'a' }]).subarray(512));
+    return Buffer.concat((await stream.toArray()) as Buffer[]);
+  };
+  const read = async (blob: Buffer): Promise<number> => {
+    const reader = new LayerReader({ append: async () => undefined }, 1 << 20);
+    await reader.push(blob);
+    return (await reader.end()).entries.length;
+  };
+  t.equal(await read(await packed(27)), 1);
+  await t.rejects(read(await packed(28)), { code: 'LAYER_NOT_LAZY', message: /window of more than 128 MiB/ });
 });
