@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { connect } from 'node:net';
 import { AccessTokens } from '@sepia/face/access/access-tokens';
+import { peekClaims } from '@sepia/face/access/authorization';
 import { ask, askAs, authorizationFor, basicOf, challengeOf } from '@sepia/test-support/clients/token-client';
 import { AccountCluster, DEV, pushAs } from '@sepia/test-support/cluster/account-cluster';
 import { ALICE, PrivateCluster, USERS } from '@sepia/test-support/cluster/private-cluster';
@@ -79,8 +80,20 @@ t.test('expired tokens, and those for another upstream', async (t) => {
     t.equal(reply.status, 401, 'the same name at another upstream');
     t.equal(challengeOf(reply).params.get('error'), 'insufficient_scope');
   }
-  const mixed = `${here.proxyUrl()}/token?scope=repository:team/app:pull&scope=repository:second.test/team/app:pull`;
-  t.equal((await ask(mixed, { authorization: basicOf(DEV) })).status, 400, 'two upstreams in one request');
+  const pushed = 'repository:team/app:pull,push';
+  const source = 'repository:second.test/team/app:pull';
+  const own = [{ upstream: 'local', type: 'repository', name: 'team/app', actions: ['pull', 'push'] }];
+  for (const scopes of [
+    [pushed, source],
+    [source, pushed],
+  ]) {
+    // As clients ask that would mount what they pulled from another upstream by the same address.
+    const query = scopes.map((scope) => `scope=${encodeURIComponent(scope)}`).join('&');
+    const reply = await ask(`${here.proxyUrl()}/token?${query}`, { authorization: basicOf(DEV) });
+    t.equal(reply.status, 200, 'two upstreams in one request');
+    const answer = JSON.parse(reply.bytes.toString('utf8')) as { token: string };
+    t.same(peekClaims(answer.token)?.['access'], own, 'a token is for the one that is pushed to');
+  }
 });
 
 t.test('no host is asked because a request names it, and credentials stay where they belong', async (t) => {

@@ -164,26 +164,25 @@ export class Door {
 
   /**
    * Which upstream scopes are about, in that upstream's own names: what the realm said, else the names in the scopes,
-   * as in a path of `/v2`; none: the listener's default. @throws {CodedError} `REQUEST_INVALID` for two, `UPSTREAM_UNKNOWN`
+   * as in a path of `/v2`; none: the listener's default. A token is for one upstream: of several it is the one that
+   * something is pushed to, and what others are asked for is not granted, as clients ask of the source of each layer
+   * that they would mount. @throws {CodedError} `UPSTREAM_UNKNOWN`
    */
   #scopesOf(ns: string | undefined, asked: readonly string[]): { upstream: string; scopes: string[] } {
-    const found = new Set<string>();
-    const scopes = asked.map((scope) => {
+    const all = asked.map((scope) => {
       const parsed = parseRepositoryScope(scope);
-      if (parsed === undefined) return scope;
+      if (parsed === undefined) return { scope, upstream: undefined, isWrite: false };
       const { upstream, repository } = this.#resolve(ns, parsed.name);
-      found.add(upstream);
-      return repositoryScope(repository, parsed.actions);
+      const isWrite = parsed.actions.some((action) => action !== 'pull');
+      return { scope: repositoryScope(repository, parsed.actions), upstream, isWrite };
     });
     const named = ns === undefined ? undefined : upstreamOfHost(ns, this.#deps.upstreams())?.name;
     if (ns !== undefined && named === undefined)
       throw new CodedError('UPSTREAM_UNKNOWN', { detail: { ns: ns.slice(0, 200) } });
-    if (found.size > 1)
-      throw new CodedError('REQUEST_INVALID', {
-        message: 'scopes of several upstreams in one request; ask for one token each',
-        detail: { upstreams: [...found] },
-      });
-    return { upstream: named ?? [...found][0] ?? this.#options.defaultUpstream, scopes };
+    const first = all.find(({ isWrite }) => isWrite) ?? all.find((one) => one.upstream !== undefined);
+    const upstream = named ?? first?.upstream ?? this.#options.defaultUpstream;
+    const own = all.filter((one) => one.upstream === undefined || one.upstream === upstream);
+    return { upstream, scopes: own.map(({ scope }) => scope) };
   }
 
   #resolve(ns: string | undefined, name: string): ResolvedName {
