@@ -57,7 +57,9 @@ export function bearerOf(challenges: readonly Challenge[]): BearerChallenge | un
     const realm = params.get('realm');
     if (scheme !== 'bearer' || realm === undefined || !/^https?:\/\//i.test(realm) || !URL.canParse(realm))
       continue;
-    return { realm, service: params.get('service'), scope: params.get('scope') };
+    // An empty scope says nothing of what to ask for.
+    const scope = params.get('scope');
+    return { realm, service: params.get('service'), scope: scope?.trim() === '' ? undefined : scope };
   }
   return undefined;
 }

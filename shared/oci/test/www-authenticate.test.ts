@@ -53,6 +53,12 @@ t.test('only a Bearer challenge with an http realm can be followed', async (t) =
     service: 's',
     scope: undefined,
   });
+  const said = (scope: string) => bearer(`Bearer realm="http://x/",scope="${scope}"`)?.scope;
+  t.same(
+    ['', ' ', 'a:b:c', 'a d'].map(said),
+    [undefined, undefined, 'a:b:c', 'a d'],
+    'an empty scope is none',
+  );
   for (const header of [
     'Bearer',
     'Bearer realm=""',

@@ -131,7 +131,9 @@ export async function requestToken(
   const url = new URL(challenge.realm);
   if (credentials !== undefined) url.searchParams.set('account', credentials.username);
   if (challenge.service !== undefined) url.searchParams.set('service', challenge.service);
-  for (const scope of scopes) url.searchParams.append('scope', scope);
+  // Of several in one text, as challenges name them, some services read none.
+  for (const scope of new Set(scopes.flatMap((some) => some.split(' '))))
+    if (scope !== '') url.searchParams.append('scope', scope);
   const late = AbortSignal.timeout(timeoutMs);
   let answer: Answer;
   try {

@@ -139,6 +139,31 @@ t.test('token: the scope of the challenge is what is asked for, from then on at 
   );
 });
 
+t.test('token: a challenge whose scope is empty says nothing of it', async (t) => {
+  for (const scope of ['', ' ']) {
+    const upstream = await startUpstream(t, { auth: { type: 'token', saysScope: scope } });
+    upstream.push(repository, IMAGE, 'v1');
+    const client = clientOf(t, upstream.url);
+    t.ok(await client.getManifest(V1, soon()), JSON.stringify(scope));
+    t.same(
+      upstream.requests('token').map((entry) => entry.query.getAll('scope')),
+      [[`repository:${repository}:pull`]],
+    );
+  }
+});
+
+t.test('token: several scopes of a challenge are asked for one by one', async (t) => {
+  const scopes = ['repository:team/app:pull', 'repository:team/base:pull'];
+  const upstream = await startUpstream(t, { auth: { type: 'token', scope: scopes.join(' ') } });
+  upstream.push(repository, IMAGE, 'v1');
+  const client = clientOf(t, upstream.url);
+  t.ok(await client.getManifest(V1, soon()));
+  t.same(
+    upstream.requests('token').map((entry) => entry.query.getAll('scope')),
+    [scopes],
+  );
+});
+
 t.test('token: failures of the token service are coded', async (t) => {
   const cases = [
     [{ type: 'status', status: 401 }, 'UPSTREAM_DENIED'],

@@ -17,6 +17,8 @@ export type FakeAuth =
       readonly harborQuirk?: boolean;
       /** Scope named in the challenge, where it is another than the repository's. */
       readonly scope?: string;
+      /** What the challenge says in place of the scope that is wanted. */
+      readonly saysScope?: string;
       /** Passwords of several users, in place of one; who is none of them is anonymous. */
       readonly users?: Readonly<Record<string, string>>;
       /** Whether somebody (undefined: anonymous) may pull a repository; tokens grant only what they may. */
@@ -59,9 +61,11 @@ export class FakeAuthority {
     const asked = auth.scope ?? (repository === undefined ? undefined : `repository:${repository}:pull`);
     const grant = this.#grants.get(sent?.startsWith('Bearer ') === true ? sent.slice(7) : '');
     const known = grant !== undefined && grant.expiresAtMs > Date.now();
-    if (known && (asked === undefined || grant.scopes.includes(asked))) return true;
+    const wanted = asked?.split(' ') ?? [];
+    if (known && wanted.every((one) => grant.scopes.includes(one))) return true;
     if (sent !== undefined && auth.harborQuirk === true) return refuse(res, 'Basic realm="harbor"');
-    const scope = asked === undefined ? '' : `,scope="${asked}"`;
+    const said = auth.saysScope ?? asked;
+    const scope = said === undefined ? '' : `,scope="${said}"`;
     return refuse(res, `Bearer realm="${this.realm}",service="fake,registry"${scope}`);
   }
 
