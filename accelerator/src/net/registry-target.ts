@@ -1,5 +1,6 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { ignoreFailure } from '@sepia/base/failure';
 import { LatestMap } from '@sepia/base/latest-map';
 import type { ImageTarget } from '@sepia/lazy/convert/ends';
 import { parseManifest } from '@sepia/oci/manifest';
@@ -32,11 +33,20 @@ export function registryTarget(
     readonly refersToSource?: boolean;
   } = {},
 ): ImageTarget {
+  const mountOf = (digest: Digest): { readonly digest: Digest; readonly from: string } | undefined => {
+    const from = places.get(digest);
+    return from === undefined || from === repository ? undefined : { digest, from };
+  };
+  /** Also where it could be mounted. */
   const isHere = async (client: TargetClient, digest: Digest, signal: AbortSignal): Promise<boolean> => {
     if (await client.hasBlob(repository, digest, signal)) return true;
-    const from = places.get(digest);
-    if (from === undefined || from === repository) return false;
-    return (await client.begin(repository, { digest, from }, signal)).type === 'mounted';
+    const mount = mountOf(digest);
+    if (mount === undefined) return false;
+    const begun = await client.begin(repository, mount, signal);
+    if (begun.type === 'mounted') return true;
+    // What was not mounted is an upload, which nobody goes on with.
+    await client.cancel(repository, begun.url, signal).catch(ignoreFailure);
+    return false;
   };
   return {
     has: async (digest, _sizeBytes, signal = NEVER) => {
@@ -46,8 +56,8 @@ export function registryTarget(
     },
     putBlob: async ({ digest, sizeBytes, open }, signal = NEVER) => {
       await use(async (client) => {
-        if (await isHere(client, digest, signal)) return;
-        const begun = await client.begin(repository, undefined, signal);
+        if (await client.hasBlob(repository, digest, signal)) return;
+        const begun = await client.begin(repository, mountOf(digest), signal);
         if (begun.type === 'session')
           await client.upload({ repository, digest, sizeBytes, open }, begun.url, signal);
       });

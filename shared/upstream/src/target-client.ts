@@ -9,6 +9,8 @@ import type { Authenticator } from './authenticator.ts';
 import { Authority } from './authority.ts';
 import { flowing } from './bodies/flowing.ts';
 import { apiUrl } from './core/api-url.ts';
+import { ChunkSizes } from './core/chunk-sizes.ts';
+import { isRefusedMount, isTooLarge, mayResume, NO_CHUNKS, TAKEN, THERE } from './core/target-answers.ts';
 import { NO_CHUNKS_MS, TARGET_CONNECT_MS, TARGET_HEADERS_MS, TARGET_READ_MS } from './deadlines/upstreams.ts';
 import { type Answer, discard, down, exchange, header, type Method } from './exchange.ts';
 import { failureOf, NO_HEAD } from './failure.ts';
@@ -48,17 +50,10 @@ interface Call {
 }
 
 const USER_AGENT = 'sepia';
-/** Answers to HEAD of a blob that is there. */
-const THERE = [200, 302, 303, 307, 308];
-/** A blob up to this many bytes goes in one PUT, a larger one in chunks. */
+/** A blob up to this many bytes goes in one PUT, a larger one in chunks; fewer where so many are too large. */
 const SINGLE_BYTES = 4 * 1024 * 1024;
-const CHUNK_BYTES = 32 * 1024 * 1024;
 /** Requests of one blob in a row that brought no byte until it fails. */
 const MAX_FRUITLESS = 3;
-/** What registries answer to what they took. */
-const TAKEN = [200, 201, 202, 204];
-/** Answers of a registry that takes no chunks, or none of this size; 500 to what closes a session of them. */
-const NO_CHUNKS = [400, 404, 405, 411, 413, 415, 416, 422, 500, 501];
 
 /**
  * Writes to another registry over the distribution API, with Basic or token authentication. Failures have the codes of
@@ -73,6 +68,7 @@ export class TargetClient {
   readonly #auth: Authenticator;
   /** Until when blobs go whole, as chunks were refused and one PUT was not. */
   #wholeUntilMs = 0;
+  readonly #chunks = new ChunkSizes({ keptMs: NO_CHUNKS_MS });
 
   constructor(deps: TargetClientDeps, options: { readonly connections: number }) {
     this.#deps = deps;
@@ -157,40 +153,58 @@ export class TargetClient {
     return THERE.includes(answer.status);
   }
 
-  /** Begins an upload; `mounted` if the target took the blob over from another of its repositories. */
+  /**
+   * Begins an upload; `mounted` if the target took the blob over from another of its repositories. A mount that it refuses (no right to
+   * the other repository, or it is not there), or breaks at, is an upload like any other.
+   */
   async begin(
     repository: string,
     mount: { readonly digest: Digest; readonly from: string } | undefined,
     signal: AbortSignal,
   ): Promise<{ readonly type: 'mounted' } | { readonly type: 'session'; readonly url: URL }> {
     const url = this.#url(repository, 'blobs/uploads/');
+    const call = { method: 'POST', url, repository, unknown: 'REPOSITORY_UNKNOWN' } as const;
+    const headers = { 'content-length': '0' };
     if (mount !== undefined) {
       url.searchParams.set('mount', mount.digest);
       url.searchParams.set('from', mount.from);
     }
-    const call = { method: 'POST', url, repository, unknown: 'REPOSITORY_UNKNOWN' } as const;
-    const headers = { 'content-length': '0' };
-    const answer = await this.#send({ ...call, from: mount?.from, headers, accept: TAKEN }, signal);
+    let answer: Answer;
+    try {
+      answer = await this.#send({ ...call, from: mount?.from, headers, accept: TAKEN }, signal);
+    } catch (error) {
+      throwIfBug(error);
+      if (mount === undefined || !isRefusedMount(error)) throw error;
+      return await this.begin(repository, undefined, signal);
+    }
     discard(answer);
     if (answer.status === 201 && mount !== undefined) return { type: 'mounted' };
     return { type: 'session', url: this.#location(answer) };
   }
 
+  /** Ends a session that nothing is sent into; one that cannot be ended is left to its registry. */
+  async cancel(repository: string, session: URL, signal: AbortSignal): Promise<void> {
+    const call = { method: 'DELETE', url: session, repository, unknown: 'UPLOAD_UNKNOWN' } as const;
+    discard(await this.#send({ ...call, accept: TAKEN }, signal));
+  }
+
   /**
-   * Sends a blob into a session: small ones in one PUT, others in chunks; a chunk that was cut goes on where the target
-   * says that it stands. A target that takes none gets all of it in one PUT of another session, and so do the next ones for a while.
+   * Sends a blob into a session: small ones in one PUT, others in chunks, smaller ones where they are too large; a chunk that was cut
+   * goes on where the target says that it stands. A target that takes none gets all of it in one PUT of another session, and so do the
+   * next ones for a while.
    */
   async upload(blob: OutgoingBlob, session: URL, signal: AbortSignal): Promise<void> {
     const { nowMs } = this.#deps;
-    if (blob.sizeBytes <= SINGLE_BYTES) return await this.#close(blob, session, 0, signal);
-    if (nowMs() < this.#wholeUntilMs) {
-      try {
-        return await this.#close(blob, session, 0, signal);
-      } catch (error) {
-        // Chunks may have been refused at a bad moment, and this one be too large for one request: the next try is in chunks.
-        this.#wholeUntilMs = 0;
-        throw error;
-      }
+    const isSmall = blob.sizeBytes <= Math.min(SINGLE_BYTES, this.#chunks.bytes(nowMs()));
+    try {
+      if (isSmall || nowMs() < this.#wholeUntilMs) return await this.#close(blob, session, 0, signal);
+    } catch (error) {
+      // Chunks may have been refused at a bad moment, and this one be too large for one request: the next try is in chunks.
+      this.#wholeUntilMs = 0;
+      if (!isTooLarge(error) || !this.#chunks.tooLarge(blob.sizeBytes, nowMs())) throw error;
+      const begun = await this.begin(blob.repository, undefined, signal);
+      if (begun.type === 'session') await this.upload(blob, begun.url, signal);
+      return;
     }
     try {
       await this.#inChunks(blob, session, signal);
@@ -208,8 +222,9 @@ export class TargetClient {
     let url = session;
     let offset = 0;
     let fruitless = 0;
+    const { nowMs } = this.#deps;
     while (offset < blob.sizeBytes) {
-      const end = Math.min(blob.sizeBytes, offset + CHUNK_BYTES);
+      const end = Math.min(blob.sizeBytes, offset + this.#chunks.bytes(nowMs()));
       try {
         const answer = await this.#patch(blob, url, offset, end, signal);
         // Without a next address it is the same.
@@ -219,10 +234,12 @@ export class TargetClient {
       } catch (error) {
         throwIfBug(error);
         signal.throwIfAborted();
+        const isSmaller = (): boolean => this.#chunks.tooLarge(end - offset, nowMs());
+        if (isTooLarge(error) && isSmaller()) continue;
         if (!mayResume(error) || ++fruitless > MAX_FRUITLESS) throw error;
         const where = await this.#where(blob, url, signal);
         // It stands where the chunk begins: what it does not take is the chunk.
-        if (isCoded(error, 'RANGE_INVALID') && where.offset === offset) throw error;
+        if (isCoded(error, 'RANGE_INVALID') && where.offset === offset && !isSmaller()) throw error;
         if (where.offset > offset) fruitless = 0;
         ({ url, offset } = where);
       }
@@ -374,12 +391,6 @@ export class TargetClient {
     found.protocol = this.#base.protocol;
     return found;
   }
-}
-
-/** A cut connection or a failure of the server may have left bytes there; a 416 says that it stands elsewhere. */
-function mayResume(error: unknown): boolean {
-  if (isCoded(error, 'BACKEND_DOWN')) return error.detail['status'] !== 501;
-  return isCoded(error, 'RANGE_INVALID');
 }
 
 function scopeOf(call: Call): string {

@@ -28,6 +28,8 @@ export class TestTarget {
     method: string,
     path: string,
     query: URLSearchParams,
+    /** Of the body, as the request says. */
+    bytes: number,
   ) => Fault | undefined | Promise<Fault | undefined> = () => undefined;
   /** `basic`: user:pass. `token`: tokens that may be used so often. */
   auth: { readonly type: 'basic' } | { readonly type: 'token'; readonly uses: number } | undefined;
@@ -70,7 +72,8 @@ export class TestTarget {
     this.requests.push(`${req.method} ${url.pathname}`);
     if (url.pathname === '/token') return this.#token(req, res);
     if (!this.#mayPass(req, res)) return void req.resume();
-    const fault = await this.fault(req.method!, url.pathname, url.searchParams);
+    const bytes = Number(req.headers['content-length'] ?? 0);
+    const fault = await this.fault(req.method!, url.pathname, url.searchParams, bytes);
     if (fault !== undefined && 'status' in fault) {
       req.resume();
       res.writeHead(fault.status, { 'content-type': 'application/json', ...fault.headers });
@@ -126,6 +129,10 @@ export class TestTarget {
     if (parts === undefined) return void res.writeHead(404).end();
     const length = (): number => parts.reduce((sum, one) => sum + one.length, 0);
     const location = `/v2/${repository}/blobs/uploads/${session}?state=x`;
+    if (req.method === 'DELETE') {
+      this.#sessions.delete(session);
+      return void res.writeHead(204).end();
+    }
     if (req.method === 'GET')
       return void res.writeHead(204, { location, range: `0-${Math.max(0, length() - 1)}` }).end();
     const start = /^(\d+)-/.exec(req.headers['content-range'] ?? '')?.[1];
@@ -185,7 +192,11 @@ export class TestTarget {
         ({ digest: part }) =>
           !this.manifests.has(`${repository}@${part}`) && !this.blobs.has(`${repository}@${part}`),
       );
-    if (lacks || (reference.includes(':') && reference !== digest)) return void res.writeHead(400).end();
+    if (lacks || (reference.includes(':') && reference !== digest)) {
+      const code = lacks ? 'MANIFEST_BLOB_UNKNOWN' : 'DIGEST_INVALID';
+      res.writeHead(400, { 'content-type': 'application/json' });
+      return void res.end(JSON.stringify({ errors: [{ code, message: 'refused' }] }));
+    }
     this.manifests.set(key, digest);
     this.manifests.set(`${repository}@${digest}`, digest);
     this.manifestBytes.set(digest, bytes);
