@@ -109,10 +109,11 @@ export class ImageCopy {
     digest: Digest,
     tag: string | undefined,
     depth: number,
+    isAgain = false,
   ): Promise<void> {
     this.#signal.throwIfAborted();
-    if (tag === undefined && this.#there.has(digest)) return;
-    const send = async (): Promise<void> => await this.#send(name, to, digest, tag, depth);
+    if (tag === undefined && this.#there.has(digest) && !isAgain) return;
+    const send = async (): Promise<void> => await this.#send(name, to, digest, tag, depth, isAgain);
     if (tag !== undefined) return await send();
     await this.#target.sending.share(`${to}@${digest}`, send, this.#signal);
     this.#there.add(digest);
@@ -124,10 +125,11 @@ export class ImageCopy {
     digest: Digest,
     tag: string | undefined,
     depth: number,
+    isAgain: boolean,
   ): Promise<void> {
     const { client } = this.#target;
     const reference = tag ?? digest;
-    if ((await client.headManifest(to, reference, this.#signal)) === digest) {
+    if (!isAgain && (await client.headManifest(to, reference, this.#signal)) === digest) {
       this.#there.add(digest);
       return;
     }
@@ -135,20 +137,38 @@ export class ImageCopy {
       throw new CodedError('MANIFEST_SYNTAX', { message: `index is nested deeper than ${MAX_DEPTH}` });
     const manifest = await this.#deps.manifests.get(name, { kind: 'digest', digest }, false);
     const isThere =
-      this.#there.has(digest) ||
-      (tag !== undefined && (await client.headManifest(to, digest, this.#signal)) !== undefined);
-    if (!isThere) await this.#parts(name, to, manifest, depth);
-    if (tag === undefined || (await name.beforeTag?.()) !== false)
-      await client.putManifest(to, reference, manifest, this.#signal);
+      !isAgain &&
+      (this.#there.has(digest) ||
+        (tag !== undefined && (await client.headManifest(to, digest, this.#signal)) !== undefined));
+    if (!isThere) await this.#parts(name, to, manifest, depth, isAgain);
+    const put = async (): Promise<void> => {
+      if (tag === undefined || (await name.beforeTag?.()) !== false)
+        await client.putManifest(to, reference, manifest, this.#signal);
+    };
+    try {
+      await put();
+    } catch (error) {
+      throwIfBug(error);
+      if (isAgain || !lacksParts(error)) throw error;
+      await this.#parts(name, to, manifest, depth, true);
+      await put();
+    }
     this.#there.add(digest);
     this.progress.manifests += 1;
   }
 
-  async #parts(name: CopyName, to: RepositoryName, manifest: StoredManifest, depth: number): Promise<void> {
+  /** `isAgain`: what the target said that it has, it lacked in the end; nothing is asked for then, nor mounted. */
+  async #parts(
+    name: CopyName,
+    to: RepositoryName,
+    manifest: StoredManifest,
+    depth: number,
+    isAgain: boolean,
+  ): Promise<void> {
     const { descriptors } = parseServedManifest(manifest.bytes, manifest.mediaType);
     const blobs = new Map<Digest, Descriptor>();
     for (const one of descriptors) {
-      if (one.kind === 'child' && (await this.#child(name, to, one, depth + 1))) continue;
+      if (one.kind === 'child' && (await this.#child(name, to, one, depth + 1, isAgain))) continue;
       if (!one.foreign) blobs.set(one.digest, one);
     }
     const failed = new AbortController();
@@ -157,7 +177,7 @@ export class ImageCopy {
       [...blobs.values()].map(async (one) => {
         const release = await this.#target.gate.acquire(signal);
         try {
-          const send = async (): Promise<void> => await this.#blob(name, to, one, signal);
+          const send = async (): Promise<void> => await this.#blob(name, to, one, signal, isAgain);
           await this.#target.sending.share(`${to}@${one.digest}`, send, signal);
         } catch (error) {
           failed.abort(error);
@@ -172,9 +192,15 @@ export class ImageCopy {
   }
 
   /** False for what an index names by a type that nobody knows, and that is a blob. */
-  async #child(name: CopyName, to: RepositoryName, one: Descriptor, depth: number): Promise<boolean> {
+  async #child(
+    name: CopyName,
+    to: RepositoryName,
+    one: Descriptor,
+    depth: number,
+    isAgain: boolean,
+  ): Promise<boolean> {
     try {
-      await this.#tree(name, to, one.digest, undefined, depth);
+      await this.#tree(name, to, one.digest, undefined, depth, isAgain);
       return true;
     } catch (error) {
       throwIfBug(error);
@@ -184,12 +210,17 @@ export class ImageCopy {
     }
   }
 
-  async #blob(name: CopyName, to: RepositoryName, one: Descriptor, signal: AbortSignal): Promise<void> {
-    const { client, places, rule } = this.#target;
-    if (await client.hasBlob(to, one.digest, signal)) return this.#remember(one.digest, to);
-    const from = places.get(one.digest) ?? (await this.#elsewhere(name.upstream, one.digest, to));
-    const mount = from === undefined || from === to ? undefined : { digest: one.digest, from };
-    const begun = await this.#begin(to, mount, signal);
+  async #blob(
+    name: CopyName,
+    to: RepositoryName,
+    one: Descriptor,
+    signal: AbortSignal,
+    isAgain: boolean,
+  ): Promise<void> {
+    const { client, rule } = this.#target;
+    if (!isAgain && (await client.hasBlob(to, one.digest, signal))) return this.#remember(one.digest, to);
+    const mount = isAgain ? undefined : await this.#mountOf(name.upstream, one.digest, to);
+    const begun = await client.begin(to, mount, signal);
     if (begun.type === 'mounted') {
       this.progress.mounted += 1;
       return this.#remember(one.digest, to);
@@ -216,6 +247,15 @@ export class ImageCopy {
     this.#remember(one.digest, to);
   }
 
+  async #mountOf(
+    upstream: string,
+    digest: Digest,
+    to: string,
+  ): Promise<{ readonly digest: Digest; readonly from: string } | undefined> {
+    const from = this.#target.places.get(digest) ?? (await this.#elsewhere(upstream, digest, to));
+    return from === undefined || from === to ? undefined : { digest, from };
+  }
+
   /** Another repository of the target that should have the blob, if this origin knows one. */
   async #elsewhere(upstream: string, digest: Digest, to: string): Promise<string | undefined> {
     const brought = await this.#deps.broughtBy(digest);
@@ -226,25 +266,6 @@ export class ImageCopy {
         : [],
     );
     return there.find((repository) => repository !== to);
-  }
-
-  /** A mount that the target refuses (no right to the other repository, or it is not there), or breaks at, is an upload like any other. */
-  async #begin(
-    to: RepositoryName,
-    mount: { readonly digest: Digest; readonly from: string } | undefined,
-    signal: AbortSignal,
-  ): ReturnType<Target['client']['begin']> {
-    const { client } = this.#target;
-    if (mount === undefined) return await client.begin(to, undefined, signal);
-    try {
-      return await client.begin(to, mount, signal);
-    } catch (error) {
-      throwIfBug(error);
-      const isBroken = isCoded(error, 'BACKEND_DOWN') && error.detail['status'] !== undefined;
-      if (!isBroken && !isCoded(error, 'UPSTREAM_DENIED') && !isCoded(error, 'REPOSITORY_UNKNOWN'))
-        throw error;
-      return await client.begin(to, undefined, signal);
-    }
   }
 
   #remember(digest: Digest, to: string): void {
@@ -268,6 +289,13 @@ export class ImageCopy {
       await this.#tree(name, to, record.digest, tag, 0);
     }
   }
+}
+
+/** True where a registry says of a manifest that it lacks what this names, whatever it said when it was asked for that. */
+function lacksParts(error: unknown): boolean {
+  return (
+    isCoded(error) && /^(?:MANIFEST_|MANIFEST_BLOB_|BLOB_)UNKNOWN$/.test(String(error.detail['upstreamCode']))
+  );
 }
 
 /** Takes a tag away at the target, if its rule wants that and the tag is still gone here. */

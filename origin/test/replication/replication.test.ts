@@ -196,6 +196,30 @@ t.test('what a target answers to a mount or a HEAD that it cannot do is no reaso
   }
 });
 
+t.test('what a target only says that it has is sent all the same', async (t) => {
+  const { target, c } = await setUp(t, { rewrite: { 'strip-prefix': 'team' }, tags: ['v*'] });
+  const layers = [randomBytes(50_000), randomBytes(100)];
+  await pushImage(c, 'team/first', 'v1', layers);
+  await until(() => target.manifests.has('first:v1'), 'a repository that has the layers');
+  // As one says whose memory of its blobs, or of its manifests, outlives them; its mounts come to nothing, too.
+  let told = 0;
+  target.fault = (method, path, query) => {
+    if (query.has('mount')) return { status: 201 };
+    const isTold = method === 'HEAD' && path.includes('/blobs/');
+    if (isTold) told += 1;
+    return isTold ? { status: 200 } : undefined;
+  };
+  const children = [
+    await pushImage(c, 'team/other', undefined, layers),
+    await pushImage(c, 'team/other', undefined, [randomBytes(2_000_000)]),
+  ];
+  const index = { schemaVersion: 2, mediaType: OCI_INDEX, manifests: children };
+  const { digest } = await pushManifest(c, 'team/other', 'v1', index);
+  await until(() => target.manifests.get('other:v1') === digest, 'the tag is there');
+  t.ok(told > 0);
+  for (const bytes of layers) t.ok(target.blobs.get(`other@${digestOf(bytes)}`)?.equals(bytes));
+});
+
 t.test('referrers follow: by digest, of referrers, and under fallback tags', async (t) => {
   const { target, c } = await setUp(t, { tags: ['v*'] });
   const image = await pushImage(c, 'team/app', 'v1', [randomBytes(9)]);
