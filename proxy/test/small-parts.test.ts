@@ -2,7 +2,7 @@ import { digestOf } from '@sepia/base/digest';
 import t from 'tap';
 import { countPieces, fullnessCells } from '../src/page/core/cells.ts';
 import { createManifestCache } from '../src/registry/core/manifest-cache.ts';
-import { MAX_TAGS, parsePageSize, tagPage } from '../src/registry/core/tag-page.ts';
+import { MAX_TAGS, parseLast, parsePageSize, tagPage } from '../src/registry/core/tag-page.ts';
 
 t.test('the manifest cache drops what was not used for longest and stays below its limit', async (t) => {
   const made = (text: string) => ({
@@ -45,6 +45,12 @@ t.test('a page of tags links to the next', async (t) => {
     t.equal(parsePageSize(large), 10_000, large);
   for (const bad of ['-1', 'x', '1.5', ''])
     t.throws(() => parsePageSize(bad), { code: 'REQUEST_INVALID' }, bad);
+});
+
+t.test('a list goes on behind any text that could be a name or a part of one', async (t) => {
+  for (const last of [undefined, 'team/', 'B', 'v1.0+x', 'x'.repeat(256)]) t.equal(parseLast(last), last);
+  for (const bad of ['x'.repeat(257), 'a\0', 'é'])
+    t.throws(() => parseLast(bad), { code: 'REQUEST_INVALID' });
 });
 
 t.test('cells tell full from nearly full and empty from nearly empty', async (t) => {

@@ -172,6 +172,15 @@ t.test('the catalog: sorted, in pages, per upstream, without what is empty', asy
     t.same(other, [{ repositories: ['there'] }]);
     t.equal((await callUntilAnswered('GET', `${url}/v2/_catalog?ns=nowhere.test`)).status, 404);
     t.equal((await callUntilAnswered('GET', `${url}/v2/_catalog?n=x`)).status, 400);
+    for (const [last, first] of [
+      ['a/', 2],
+      ['B', 0],
+      ['team/zz', 6],
+    ] as const) {
+      const [page] = await pages<{ repositories: string[] }>(url, `/v2/_catalog?last=${last}`);
+      t.same(page?.repositories, [...names].sort().slice(first), `behind ${last}, which is no name here`);
+    }
+    t.equal((await callUntilAnswered('GET', `${url}/v2/_catalog?last=%00`)).status, 400);
     t.equal((await call('DELETE', `${url}/v2/_catalog`)).status, 405);
   }
   const gone = await call('DELETE', `${cluster.proxyUrls[1]}/v2/b/blobs/${digestOf(Buffer.from('b'))}`);

@@ -1,6 +1,5 @@
 import type Router from '@koa/router';
 import { parseDigest } from '@sepia/base/digest';
-import { parseRepositoryName } from '@sepia/base/names/repository';
 import { ORIGIN_BLOBS, ORIGIN_NAMES, ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { goneSignal } from '@sepia/http/client-gone';
 import { serve } from '@sepia/http/router';
@@ -50,7 +49,7 @@ export function discoveryRoutes(router: Router, deps: DiscoveryRouteDeps): void 
     const upstream = required(ctx, 'upstream');
     deps.upstreams.get(upstream);
     const n = numberOf(ctx, 'n', MAX_CATALOG_PAGE) ?? MAX_CATALOG_PAGE;
-    ctx.body = await deps.catalog.list(upstream, { n, last: lastName(queryValue(ctx, 'last')) });
+    ctx.body = await deps.catalog.list(upstream, { n, last: queryValue(ctx, 'last') });
   });
   serve(router, ORIGIN_NAMES.repositories, async (ctx) => {
     if (queryValue(ctx, 'repository') !== undefined) {
@@ -58,7 +57,7 @@ export function discoveryRoutes(router: Router, deps: DiscoveryRouteDeps): void 
       return;
     }
     const limit = Math.max(1, numberOf(ctx, 'limit', MAX_CATALOG_PAGE + 1) ?? MAX_CATALOG_PAGE);
-    const after = lastName(queryValue(ctx, 'after'));
+    const after = queryValue(ctx, 'after');
     ctx.body = await deps.catalog.ownPage(required(ctx, 'upstream'), { after, limit });
   });
   serve(router, ORIGIN_NAMES.manifestDelete, async (ctx) => {
@@ -73,8 +72,4 @@ export function discoveryRoutes(router: Router, deps: DiscoveryRouteDeps): void 
     await deps.deletes.blob(blobNameOf(ctx), false, { signal: goneSignal(ctx) });
     ctx.status = 204;
   });
-}
-
-function lastName(text: string | undefined): string | undefined {
-  return text === undefined ? undefined : parseRepositoryName(text);
 }

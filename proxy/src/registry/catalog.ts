@@ -1,6 +1,5 @@
 import { firstAnswer } from '@sepia/base/async/ask-many';
 import { CodedError } from '@sepia/base/errors';
-import { parseRepositoryName } from '@sepia/base/names/repository';
 import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { isDefinite } from '@sepia/cluster/core/answers';
@@ -11,7 +10,7 @@ import type { Origins } from '../cluster/origins.ts';
 import { LIST_MS, SLOW_HEDGE_MS } from '../deadlines.ts';
 import { clientSignal } from './answers.ts';
 import { nextLink } from './core/page-link.ts';
-import { parsePageSize } from './core/tag-page.ts';
+import { parseLast, parsePageSize } from './core/tag-page.ts';
 
 /** Most repositories of one answer; without `n` a client gets as many and a link to the rest. */
 const MAX_PAGE = 1_000;
@@ -20,9 +19,8 @@ const MAX_PAGE = 1_000;
 export function listCatalog(deps: { readonly origins: Origins }): CatalogHandler {
   return async (ctx, upstream) => {
     const n = Math.min(MAX_PAGE, parsePageSize(queryValue(ctx, 'n')));
-    const last = queryValue(ctx, 'last');
-    const behind = last === undefined ? undefined : parseRepositoryName(last);
-    const call = to(ORIGIN_NAMES.catalog, { upstream, n, last: behind });
+    const last = parseLast(queryValue(ctx, 'last'));
+    const call = to(ORIGIN_NAMES.catalog, { upstream, n, last });
     const signal = clientSignal(ctx);
     const ask = async (
       id: string,

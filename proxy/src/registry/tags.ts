@@ -12,18 +12,15 @@ import { BESIDE_MISSES, whileAlive } from '../bodies/blob-source.ts';
 import type { Origins } from '../cluster/origins.ts';
 import { LIST_MS, SLOW_HEDGE_MS } from '../deadlines.ts';
 import { clientSignal } from './answers.ts';
-import { parsePageSize, tagPage } from './core/tag-page.ts';
+import { parseLast, parsePageSize, tagPage } from './core/tag-page.ts';
 
 const MAX_LIST_BYTES = 32 * 1024 * 1024;
-const MAX_LAST_CHARS = 256;
 
 /** GET tags/list with `n` and `last`. */
 export function listTags(deps: { readonly origins: Origins }): RegistryHandler<'tags'> {
   return async (ctx, target, { name }) => {
     const n = parsePageSize(queryValue(ctx, 'n'));
-    const last = queryValue(ctx, 'last');
-    if (last !== undefined && last.length > MAX_LAST_CHARS)
-      throw new CodedError('REQUEST_INVALID', { message: 'last is too long for a tag' });
+    const last = parseLast(queryValue(ctx, 'last'));
     const call = to(ORIGIN_NAMES.tags, { ...target, n: n + 1, last });
     const signal = clientSignal(ctx);
     const ask = async (id: string, abort: AbortSignal): Promise<string[]> => {

@@ -18,6 +18,20 @@ export function parsePageSize(text: string | undefined): number {
   return Math.min(Number(text), MAX_TAG_PAGE);
 }
 
+/** Longer than any tag or name. */
+const MAX_LAST_CHARS = 256;
+
+/**
+ * `last` of a list: what it names need not be there, nor be a name (`team/` leads to what is below it); undefined when not given.
+ * @throws {CodedError} `REQUEST_INVALID`
+ */
+export function parseLast(text: string | undefined): string | undefined {
+  if (text === undefined || (text.length <= MAX_LAST_CHARS && /^[\x20-\x7e]*$/.test(text))) return text;
+  throw new CodedError('REQUEST_INVALID', {
+    message: `last is longer than ${MAX_LAST_CHARS} characters, or not of those that names have`,
+  });
+}
+
 /** Answer of `GET /v2/<name>/tags/list` (distribution-spec, "Listing Tags"). */
 export interface TagPage {
   readonly tags: readonly string[];
