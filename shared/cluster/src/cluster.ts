@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
+import { LatestMap } from '@sepia/base/latest-map';
 import type { NamedUpstream } from '@sepia/base/names/upstream-name';
 import { type ClusterDocument, hostsOf, type Member, type MemberRole, type Upstream } from './document.ts';
 import { foundingMembership, type Membership, ownershipOf, owningIds, shardOf } from './membership.ts';
@@ -7,6 +8,9 @@ import { takesPushes } from './write-back.ts';
 
 /** An upstream with every `ns` value it answers to. */
 export type ClusterUpstream = Upstream & NamedUpstream;
+
+/** Keys of which is remembered who keeps them, for what is done with one asks several times. */
+const PLACED_KEYS = 256;
 
 /**
  * The cluster as its document names it: upstreams, policies, trackers, proxies. Which origins there are and who owns what
@@ -22,6 +26,9 @@ export class Cluster {
   #members: ReadonlyMap<string, Member>;
   #furtherUrls: ReadonlyMap<string, readonly string[]>;
   readonly #listeners = new Set<() => void>();
+  /** By the membership. */
+  readonly #origins = new LatestMap<string, Ownership>(PLACED_KEYS);
+  readonly #shards = new LatestMap<string, Shard>(PLACED_KEYS);
 
   constructor(document: ClusterDocument) {
     this.file = document;
@@ -58,6 +65,8 @@ export class Cluster {
   /** Follows the membership of the origins; where the file names a member, its addresses are the file's. */
   follow(membership: Membership): void {
     this.#membership = membership;
+    this.#origins.clear();
+    this.#shards.clear();
     this.#isAgreed = true;
     const kept = [...membership.origins, ...(membership.before ?? [])];
     const origins = new Map<string, Member>();
@@ -126,12 +135,16 @@ export class Cluster {
 
   /** Origins for a digest or a shard key; in a ring change the old and the new ones. */
   origins(key: string): Ownership {
-    return ownershipOf(key, this.#membership);
+    const found = this.#origins.get(key) ?? ownershipOf(key, this.#membership);
+    this.#origins.set(key, found);
+    return found;
   }
 
   /** Who decides about a digest or a shard key. */
   shard(key: string): Shard {
-    return shardOf(key, this.#membership);
+    const found = this.#shards.get(key) ?? shardOf(key, this.#membership);
+    this.#shards.set(key, found);
+    return found;
   }
 
   /** Trackers for a digest, in order. */

@@ -95,3 +95,17 @@ t.test('one origin of another ring does not decide for who knows none yet', asyn
   await until(() => made.errors === 1, 'the other one is refused');
   t.same(cluster.membership, made.told);
 });
+
+t.test('who keeps a key is what the membership says that was followed last', (t) => {
+  const ring = ringOf('o1', 'o2', 'o3', 'o4');
+  const cluster = new Cluster({ version: 1, members: [], upstreams: [] } as unknown as ClusterDocument);
+  t.same(cluster.origins('a').owners, []);
+  cluster.follow(ring);
+  const [first] = cluster.origins('a').owners;
+  t.ok(cluster.shard('a').sets.flat().includes(first!));
+  t.equal(cluster.origins('a'), cluster.origins('a'), 'it is remembered');
+  cluster.follow(drained(ring, first!));
+  t.notOk(cluster.origins('a').owners.includes(first!));
+  t.same(cluster.shard('a'), { epoch: cluster.epoch, sets: [cluster.origins('a').owners] });
+  t.end();
+});
