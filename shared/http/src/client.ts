@@ -7,7 +7,15 @@ import { askWhole, type CutAnswer, type WholeAnswer } from './bodies/whole-answe
 import { wholeBody } from './bodies/whole-body.ts';
 import { BODY_MS } from './deadlines/sockets.ts';
 import { request } from './loaded/undici.ts';
-import { clockOf, hashOf, PROTOCOL_VERSION, SIGN_EARLY_MS, type SignedBody, signCall } from './sign.ts';
+import {
+  clockOf,
+  dateIn,
+  hashOf,
+  PROTOCOL_VERSION,
+  SIGN_EARLY_MS,
+  type SignedBody,
+  signCall,
+} from './sign.ts';
 import { signOld } from './sign-old.ts';
 import type { Dispatcher } from './sockets.ts';
 
@@ -158,15 +166,16 @@ export class InternalClient {
       bodyTimeout: call.bodyTimeoutMs ?? BODY_MS,
     };
     const heard = (answered: InternalResponse['headers']): boolean => {
-      const signature = signatures['sepia-signature'] ?? signatures['authorization'] ?? '';
-      const theirMs = clockOf(clusterKey, call.to, signature, answered['sepia-clock']);
-      if (theirMs !== undefined) clock.answered(call.to, theirMs, markMs);
       for (const listener of this.#listeners) listener(call, answered);
-      return (
-        answered['sepia-error'] === 'SIGNATURE_INVALID' &&
-        theirMs !== undefined &&
-        Math.abs(theirMs - dateMs) > SIGN_EARLY_MS
-      );
+      const told = answered['sepia-clock'];
+      const isRefused = answered['sepia-error'] === 'SIGNATURE_INVALID';
+      // To prove what is known costs as much as to sign a call.
+      if (!isRefused && !clock.isNews(call.to, dateIn(told), markMs)) return false;
+      const signature = signatures['sepia-signature'] ?? signatures['authorization'] ?? '';
+      const theirMs = clockOf(clusterKey, call.to, signature, told);
+      if (theirMs === undefined) return false;
+      clock.answered(call.to, theirMs, markMs);
+      return isRefused && Math.abs(theirMs - dateMs) > SIGN_EARLY_MS;
     };
     return { options, heard };
   }

@@ -251,6 +251,11 @@ export function clockOf(
   return isRight ? Number(date) : undefined;
 }
 
+/** The date in a value of `Sepia-Clock`, which may be anybody's; NaN where there is none. */
+export function dateIn(answer: string | readonly string[] | undefined): number {
+  return Number(/^date=(\d{1,15}),/.exec(String(answer ?? ''))?.[1] ?? Number.NaN);
+}
+
 function clockMac(key: Uint8Array, id: string, nonce: string, date: string): Buffer {
   return hmacOf(key, ['sepia-clock-1', id, nonce, date].join('\n'));
 }

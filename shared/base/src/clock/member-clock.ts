@@ -54,12 +54,14 @@ export class MemberClock {
   /** A member answered a call that was begun at `markMs` and said that its clock was at `dateMs`. */
   answered(id: string, dateMs: number, markMs: number): void {
     const steady = this.#sources.steadyMs();
-    const sample: ClockSample = {
-      offsetMs: dateMs - (markMs + steady) / 2,
-      errorMs: (steady - markMs) / 2,
-    };
-    this.#book.note(id, sample, steady);
+    this.#book.note(id, sampleOf(dateMs, markMs, steady), steady);
     this.#compare(steady);
+  }
+
+  /** Whether such an answer would say more than is known: else nobody need check who said it. */
+  isNews(id: string, dateMs: number, markMs: number): boolean {
+    const steady = this.#sources.steadyMs();
+    return this.#book.isNews(id, sampleOf(dateMs, markMs, steady), steady);
   }
 
   /** How far the machine's clock is ahead of the others', in s. */
@@ -87,4 +89,8 @@ export class MemberClock {
     this.#comparedMs = steady;
     this.#stepMs = this.#book.stepMs(this.#sources.wallMs() - steady, steady);
   }
+}
+
+function sampleOf(dateMs: number, markMs: number, steadyMs: number): ClockSample {
+  return { offsetMs: dateMs - (markMs + steadyMs) / 2, errorMs: (steadyMs - markMs) / 2 };
 }

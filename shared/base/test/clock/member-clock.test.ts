@@ -44,3 +44,21 @@ t.test('a clock that is set wrong while it runs moves nothing', async (t) => {
   t.equal(clock.nowMs(), WALL + 1_030);
   t.equal(clock.skewSeconds, 30);
 });
+
+t.test('an answer is news where it says more than is known', async (t) => {
+  const { clock, at, pass, call } = clockOf(0);
+  const news = (id: string, aheadMs: number, tookMs: number): boolean => {
+    const markMs = clock.mark();
+    pass(tookMs);
+    return clock.isNews(id, at.wallMs + aheadMs - tookMs / 2, markMs);
+  };
+  t.ok(news('a', 0, 10), 'nothing is known of it');
+  call('a');
+  t.notOk(news('a', 0, 10));
+  t.notOk(news('a', 3, 400), 'less sure');
+  t.ok(news('a', 0, 4), 'surer');
+  t.ok(news('a', 90_000, 10), 'it was set');
+  t.notOk(news('b', Number.NaN, 10), 'it says nothing');
+  pass(60_000);
+  t.ok(news('a', 0, 10), 'what is known is old');
+});

@@ -28,16 +28,21 @@ export class ClockBook {
   readonly #samples = new Map<string, Kept>();
   #stepMs = 0;
 
-  note(id: string, sample: ClockSample, atMs: number): void {
-    const { offsetMs, errorMs } = sample;
-    if (!Number.isFinite(offsetMs) || !(errorMs >= 0 && errorMs <= MAX_ERROR_MS)) return;
+  /** False where {@link note} would change nothing. */
+  isNews(id: string, { offsetMs, errorMs }: ClockSample, atMs: number): boolean {
+    if (!Number.isFinite(offsetMs) || !(errorMs >= 0 && errorMs <= MAX_ERROR_MS)) return false;
     const before = this.#samples.get(id);
     const isMoved =
       before !== undefined && Math.abs(before.offsetMs - offsetMs) > before.errorMs + errorMs + STEP_MS;
-    if (before !== undefined && !isMoved && before.errorMs <= errorMs && atMs - before.atMs < RENEW_MS)
-      return;
-    if (before === undefined && this.#samples.size >= MAX_MEMBERS) this.#forgetOld(atMs);
-    if (before === undefined && this.#samples.size >= MAX_MEMBERS) return;
+    return before === undefined || isMoved || before.errorMs > errorMs || atMs - before.atMs >= RENEW_MS;
+  }
+
+  note(id: string, sample: ClockSample, atMs: number): void {
+    if (!this.isNews(id, sample, atMs)) return;
+    const isFull = !this.#samples.has(id) && this.#samples.size >= MAX_MEMBERS;
+    if (isFull) this.#forgetOld(atMs);
+    if (isFull && this.#samples.size >= MAX_MEMBERS) return;
+    const { offsetMs, errorMs } = sample;
     this.#samples.set(id, { offsetMs, errorMs, atMs });
   }
 
