@@ -126,6 +126,7 @@ export class BlobFiles {
   /**
    * Makes a verified file a blob: file synced and sidecar synced and in place, then the rename, then its folder synced
    * (syncs when durable). A blob that is there is replaced by the same bytes, its attributes merged: those that it has now.
+   * The folder of a pushed one's sidecar is synced beside its own: without its sidecar it counts as pushed all the same.
    */
   async install(blob: Installation): Promise<BlobAttrs> {
     const { digest, sizeBytes, layer } = blob;
@@ -133,26 +134,29 @@ export class BlobFiles {
       const before = await this.#load(digest);
       const replacedBytes = before?.sizeBytes ?? (await this.#unreadBytes(digest));
       const attrs = before === undefined ? blob.attrs : mergeAttrs(before.attrs, blob.attrs);
+      const sidecarFolder = this.layout.sidecarShard(digest);
+      const isPushed = attrs.class === 'pushed';
       await this.folders.ensure(this.layout.blobShard(digest), this.layout.root);
       await allEnded([
         this.durable ? blob.file.sync() : Promise.resolve(),
-        this.#writeSidecar({ digest, sizeBytes, layer, attrs }),
+        this.#renameSidecar({ digest, sizeBytes, layer, attrs }),
       ]);
+      if (!isPushed) await this.folders.sync(sidecarFolder);
       if (blob.leavesPath !== undefined && sizeBytes > LEAFLESS_BYTES)
         await this.#installLeaves(digest, blob.leavesPath);
       await this.files.rename(blob.path, this.layout.blob(digest));
       try {
-        await this.folders.sync(this.layout.blobShard(digest));
+        await allEnded([
+          this.folders.sync(this.layout.blobShard(digest)),
+          isPushed ? this.folders.sync(sidecarFolder) : undefined,
+        ]);
       } catch (error) {
         // One that was there before was acknowledged: whichever of both the disk keeps, the bytes are the same.
         if (before === undefined) await this.files.unlink(this.layout.blob(digest)).catch(ignoreFailure);
         throw error;
       }
       this.changes.added(digest, sizeBytes, replacedBytes);
-      await allEnded([
-        attrs.class === 'pushed' ? this.changes.pushed?.(digest, sizeBytes) : undefined,
-        blob.beside?.(),
-      ]);
+      await allEnded([isPushed ? this.changes.pushed?.(digest, sizeBytes) : undefined, blob.beside?.()]);
       return attrs;
     });
   }
@@ -324,13 +328,17 @@ export class BlobFiles {
   }
 
   async #writeSidecar(sidecar: Sidecar): Promise<void> {
+    await this.#renameSidecar(sidecar);
+    await this.folders.sync(this.layout.sidecarShard(sidecar.digest));
+  }
+
+  /** Its name survives a power loss once its folder is synced. */
+  async #renameSidecar(sidecar: Sidecar): Promise<void> {
     const { digest } = sidecar;
-    const folder = this.layout.sidecarShard(digest);
-    await this.folders.ensure(folder, this.layout.root);
+    await this.folders.ensure(this.layout.sidecarShard(digest), this.layout.root);
     const target = { path: this.layout.sidecar(digest), temporary: this.temporary(), durable: this.durable };
     this.#sidecars.delete(digest);
     await replaceWhole(this.files, target, encodeSidecar(sidecar));
-    await this.folders.sync(folder);
     this.#cache(sidecar);
   }
 

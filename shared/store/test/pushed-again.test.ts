@@ -10,10 +10,10 @@ import { CrashFiles } from './crash-files.ts';
 const BYTES = Buffer.from('pushed by many');
 const DIGEST = digestOf(BYTES);
 
-/** A store on files whose folders of blobs cannot be synced once `fails` is set. */
+/** A store on files whose folders of blobs cannot be synced once `fails` is set; `syncing`: what each sync of a folder waits for. */
 async function world() {
   const disk = new CrashFiles('/d');
-  const made = { fails: false, disk };
+  const made = { fails: false, disk, syncing: async (_path: string): Promise<void> => undefined };
   const files: FilePort = {
     open: (path, mode) => disk.open(path, mode),
     rename: (from, to) => disk.rename(from, to),
@@ -23,6 +23,7 @@ async function world() {
     makeFolder: (path) => disk.makeFolder(path),
     syncFolder: async (path) => {
       if (made.fails && path.startsWith('/d/blobs/')) throw new CodedError('DISK_FAILED');
+      await made.syncing(path);
       await disk.syncFolder(path);
     },
     touch: (path, atMs) => disk.touch(path, atMs),
@@ -67,5 +68,49 @@ t.test('a blob goes only if it is as it was meant at the last moment', async (t)
   t.ok(await store.has(DIGEST));
   t.equal(await store.deleteUnless(DIGEST, () => false), BYTES.length);
   t.equal(await store.deleteUnless(DIGEST, (attrs) => attrs === undefined), 0, 'nothing is known of it');
+  await store.close();
+});
+
+/** Resolves `asked` once folders of so many kinds are being synced; none of their syncs ends before `open` is called. */
+function heldSyncs(count: number) {
+  const kinds = new Set<string>();
+  const asked = Promise.withResolvers<void>();
+  const gate = Promise.withResolvers<void>();
+  const syncing = async (path: string): Promise<void> => {
+    const kind = /^\/d\/(blobs|meta)\/sha256\/../.exec(path)?.[1];
+    if (kind === undefined) return;
+    kinds.add(kind);
+    if (kinds.size === count) asked.resolve();
+    await gate.promise;
+  };
+  return { asked: asked.promise, open: () => gate.resolve(), kinds, syncing };
+}
+
+t.test('the folders of a pushed blob and of its sidecar are synced beside each other', async (t) => {
+  const { store, made } = await world();
+  const held = heldSyncs(2);
+  made.syncing = held.syncing;
+  let isStored = false;
+  const put = store.putBytes(DIGEST, BYTES, PUSHED).then(() => {
+    isStored = true;
+  });
+  await held.asked;
+  t.notOk(isStored, 'neither is durable yet');
+  held.open();
+  await put;
+  t.ok(await store.has(DIGEST));
+  await store.close();
+});
+
+t.test('the sidecar of a cached blob is durable before the blob appears', async (t) => {
+  const { store, made } = await world();
+  const held = heldSyncs(1);
+  made.syncing = held.syncing;
+  const put = store.putBytes(DIGEST, BYTES, CACHED);
+  await held.asked;
+  t.same([...held.kinds], ['meta']);
+  t.equal(await made.disk.stat(`/d/blobs/sha256/${DIGEST.slice(7, 9)}/${DIGEST.slice(7)}`), undefined);
+  held.open();
+  await put;
   await store.close();
 });
