@@ -60,8 +60,9 @@ export class Hints {
     return this.#known.size;
   }
 
-  /** Durable when it resolves, all of them in one step. */
-  async add(...hints: readonly Hint[]): Promise<void> {
+  /** Durable when it resolves, all that are not yet in one step. */
+  async add(...owed: readonly Hint[]): Promise<void> {
+    const hints = owed.filter((hint) => this.#known.get(textOf(hint))?.repository !== hint.repository);
     if (hints.length === 0) return;
     const atMs = this.#nowMs();
     for (const hint of hints) this.#made.delete(textOf(hint));

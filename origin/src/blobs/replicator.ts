@@ -12,7 +12,7 @@ import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { majority } from '@sepia/cluster/ring';
 import type { BlobStore } from '@sepia/store/blob-store';
-import { CopyFailures } from '../cluster/copy-failures.ts';
+import { CopyFailures, diskTold } from '../cluster/copy-failures.ts';
 import type { Members } from '../cluster/members.ts';
 import { COPY_LOOK_MS, MAX_COPY_RETRY_MS } from '../deadlines/members.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
@@ -195,10 +195,9 @@ export class Replicator {
 
   /** Makes one copy now, or joins the one under way; it is owed until it is made. @throws `PEER_HTTP` and the like */
   async copyTo(name: CopyName, id: string): Promise<void> {
-    const { hints } = this.#deps;
-    await hints.add({ ...name, target: id });
+    await this.#deps.hints.add({ ...name, target: id });
     await this.#copy(name, id, false, this.#passes.signal);
-    hints.done({ ...name, target: id });
+    this.#deps.hints.done({ ...name, target: id });
   }
 
   /** As {@link copyTo}, of what is no loss: it is not owed. */
@@ -208,13 +207,18 @@ export class Replicator {
 
   /** A stand-in gets a blob, by `take`, for owners that are away: it keeps it, and owes them a copy each when this resolves. */
   async standIn(name: CopyName, take: () => Promise<void>): Promise<void> {
-    const { members, hints } = this.#deps;
     await this.hold(name.digest, async () => {
       await take();
-      const { owners } = members.placement(name.digest);
-      const others = owners.filter((id) => id !== members.selfId);
-      await hints.add(...others.map((target) => ({ ...name, target })));
+      await this.owe(name);
     });
+  }
+
+  /** A copy is owed to each other owner, durably when it resolves. For {@link place} to find it so, while it is {@link hold held}. */
+  async owe(name: CopyName): Promise<void> {
+    const { members, hints } = this.#deps;
+    const { owners } = members.placement(name.digest);
+    const others = owners.filter((id) => id !== members.selfId);
+    await hints.add(...others.map((target) => ({ ...name, target })));
   }
 
   /** Copies for `target` that failed are tried again at once: it came back, or asks for them. */
@@ -350,9 +354,10 @@ export class Replicator {
     return knowsPushes(where, stat?.attrs.provenance ?? [], keeps);
   }
 
+  /** Whoever holds a blob makes its copies. */
   #isDue(hint: Hint): boolean {
-    const key = keyOf(hint.digest, hint.target);
-    return !this.#isRunning(hint) && (this.#backoff.get(key)?.untilMs ?? 0) <= performance.now();
+    if (this.#isRunning(hint) || this.#held.has(hint.digest)) return false;
+    return (this.#backoff.get(keyOf(hint.digest, hint.target))?.untilMs ?? 0) <= performance.now();
   }
 
   #isRunning(hint: Hint): boolean {
@@ -393,7 +398,3 @@ function copyKey({ digest, upstream }: CopyName, target: string, epoch: number, 
 function keyOf(digest: Digest, target: string): string {
   return `${digest}\n${target}`;
 }
-
-/** What an owner said of its disk: an operator can mend that. */
-const diskTold = (error: unknown): string =>
-  isCoded(error, 'DISK_FULL') || isCoded(error, 'DISK_FAILED') ? `: ${error.message}` : '';

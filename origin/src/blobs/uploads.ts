@@ -279,7 +279,9 @@ export class Uploads {
   async #place(file: UploadFile, name: BlobName): Promise<{ sizeBytes: number }> {
     const { links, replicator, guard } = this.#deps;
     const place = async (): Promise<{ sizeBytes: number }> => {
-      const { sizeBytes, attrs, bytes } = await file.commit(name.digest, attrsOf(name, 'pushed', undefined));
+      const owe = async (): Promise<void> => await replicator.owe(name);
+      const committed = await file.commit(name.digest, attrsOf(name, 'pushed', undefined), owe);
+      const { sizeBytes, attrs, bytes } = committed;
       const isPushed = this.#deps.upstreams.get(name.upstream).mode === 'write-back';
       const link = { ...name, sizeBytes, pushed: isPushed ? true : undefined };
       const small = smallBlob(attrs, bytes);

@@ -25,3 +25,7 @@ export class CopyFailures {
     log.warn(facts, 'copy failed; it is made later');
   }
 }
+
+/** What an owner said of its disk: an operator can mend that. */
+export const diskTold = (error: unknown): string =>
+  isCoded(error, 'DISK_FULL') || isCoded(error, 'DISK_FAILED') ? `: ${error.message}` : '';

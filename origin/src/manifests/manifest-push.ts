@@ -122,7 +122,8 @@ async function storeManifest(
   const riding = mayRide ? links.ride(entries) : undefined;
   await replicator.hold(digest, async () => {
     const given = { class: 'pushed', provenance, writtenBack: false, mediaType } as const;
-    const attrs = await store.putBytes(digest, bytes, given);
+    const owe = async (): Promise<void> => await replicator.owe({ ...name, digest });
+    const attrs = await store.putBytes(digest, bytes, given, owe);
     await replicator.place({ ...name, digest }, { small: smallBlob(attrs, bytes), links: riding });
   });
   const references = [

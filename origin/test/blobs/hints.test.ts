@@ -47,6 +47,25 @@ t.test('copies that were made leave nothing on the disk; what is owed survives a
   await folder.close();
 });
 
+t.test('what is owed already is not written again, but for another repository', async (t) => {
+  const folder = await DataFolder.open({ log: silentLogger() }, { dir: t.testdir(), id: 'o1' });
+  const records = new RecordStore({ table: new LevelTable({ db: folder.db }) });
+  let nowMs = 1;
+  const hints = new Hints({ records, log: silentLogger(), nowMs: () => nowMs++ });
+  const clocks = async (): Promise<number[]> =>
+    (await collect(records.jobSet.entries(['copy']))).map(({ atMs }) => atMs);
+  await hints.add(hint(1));
+  await hints.add(hint(1), hint(2));
+  t.same((await clocks()).sort(), [1, 2]);
+  await hints.add({ ...hint(1), repository: 'b' });
+  t.same((await clocks()).sort(), [2, 3]);
+  hints.done(hint(1));
+  await hints.add(hint(1));
+  t.same((await clocks()).sort(), [2, 4], 'one that was made is owed anew');
+  await records.close();
+  await folder.close();
+});
+
 t.test('more than is held in memory waits on the disk, and comes in its turn', async (t) => {
   const folder = await DataFolder.open({ log: silentLogger() }, { dir: t.testdir(), id: 'o1' });
   const records = new RecordStore({ table: new LevelTable({ db: folder.db }) });

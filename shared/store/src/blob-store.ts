@@ -6,7 +6,7 @@ import { allEnded, ignoreFailure } from '@sepia/base/failure';
 import { LatestMap } from '@sepia/base/latest-map';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PieceHasher } from '@sepia/metainfo/tree';
-import { BlobFiles, type StoreLog } from './blob-files.ts';
+import { type Beside, BlobFiles, type StoreLog } from './blob-files.ts';
 import { BlobHandle } from './blob-handle.ts';
 import type { Budget } from './core/eviction.ts';
 import { ACCESS_GRAIN_MS, KEEP_HOUSE_MS, MAP_DELAY_MS, PARTIAL_MS } from './deadlines.ts';
@@ -204,13 +204,13 @@ export class BlobStore {
     return undefined;
   }
 
-  /** Stores small content at once; its attributes as they are now. @throws `DIGEST_MISMATCH`, `DISK_FULL` */
-  async putBytes(digest: Digest, bytes: Uint8Array, attrs: BlobAttrs): Promise<BlobAttrs> {
+  /** Stores small content at once, and `beside` with it; its attributes as they are now. @throws `DIGEST_MISMATCH`, `DISK_FULL` */
+  async putBytes(digest: Digest, bytes: Uint8Array, attrs: BlobAttrs, beside?: Beside): Promise<BlobAttrs> {
     const found = digestOf(bytes, digestAlgorithm(digest));
     if (found !== digest) throw new CodedError('DIGEST_MISMATCH', { detail: { expected: digest, found } });
     const hasher = new PieceHasher();
     hasher.update(bytes);
-    const blob = { digest, sizeBytes: bytes.length, layer: hasher.finish(), attrs };
+    const blob = { digest, sizeBytes: bytes.length, layer: hasher.finish(), attrs, beside };
     return await this.#blobs.installBytes(blob, bytes);
   }
 
