@@ -1,3 +1,4 @@
+import { alone } from '@sepia/base/chunk';
 import type { Digest } from '@sepia/base/digest';
 
 /** A manifest with the digest it was put or asked with. */
@@ -6,6 +7,9 @@ export interface StoredManifest {
   readonly mediaType: string;
   readonly bytes: Buffer;
 }
+
+/** Of an entry beside its bytes: key, map, objects. A round guess. */
+const ENTRY_BYTES = 512;
 
 /** Manifests in memory by digest, least recently used first out. */
 export class ManifestCache {
@@ -26,24 +30,26 @@ export class ManifestCache {
   }
 
   delete(digest: Digest): void {
-    this.#bytes -= this.#entries.get(digest)?.bytes.length ?? 0;
+    const found = this.#entries.get(digest);
+    if (found === undefined) return;
     this.#entries.delete(digest);
+    this.#bytes -= costOf(found);
   }
 
-  /** Takes it, and returns it. */
+  /** Takes it, with a copy of bytes that share their memory, and returns it. */
   put(manifest: StoredManifest): StoredManifest {
-    const before = this.#entries.get(manifest.digest);
-    if (before !== undefined) {
-      this.#entries.delete(manifest.digest);
-      this.#bytes -= before.bytes.length;
-    }
-    this.#entries.set(manifest.digest, manifest);
-    this.#bytes += manifest.bytes.length;
-    for (const [digest, { bytes }] of this.#entries) {
+    const kept = { ...manifest, bytes: alone(manifest.bytes) };
+    this.delete(manifest.digest);
+    this.#entries.set(manifest.digest, kept);
+    this.#bytes += costOf(kept);
+    for (const digest of this.#entries.keys()) {
       if (this.#bytes <= this.#limitBytes) break;
-      this.#entries.delete(digest);
-      this.#bytes -= bytes.length;
+      this.delete(digest);
     }
-    return manifest;
+    return kept;
   }
+}
+
+function costOf({ bytes }: StoredManifest): number {
+  return bytes.length + ENTRY_BYTES;
 }

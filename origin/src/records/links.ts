@@ -60,6 +60,7 @@ export class Links {
       beliefMs: (upstream) =>
         deps.upstreams.takesDeletes(upstream) ? LINK_BELIEF_MS.member : LINK_BELIEF_MS.lasting,
       limit: MAX_CACHED,
+      isForgetful: true,
     });
   }
 

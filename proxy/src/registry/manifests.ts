@@ -1,5 +1,6 @@
 import { askInTurn, firstAnswer } from '@sepia/base/async/ask-many';
 import { FreshFlight } from '@sepia/base/async/fresh-flight';
+import { alone } from '@sepia/base/chunk';
 import { type Digest, digestAlgorithm, digestOf, parseDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { parseTag, type Tag } from '@sepia/base/names/repository';
@@ -82,7 +83,8 @@ async function askOrigins(
   const order = deps.origins.tries(shardKey(target.upstream, target.repository));
   const found = await firstAnswer(order, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isDefinite });
   const { digest, mediaType, bytes } = found;
-  if (bytes !== undefined) deps.cache.note({ ...target, digest }, { digest, mediaType, bytes }, lookUp);
+  if (bytes !== undefined)
+    deps.cache.note({ ...target, digest }, { digest, mediaType, bytes: alone(bytes) }, lookUp);
   return found;
 }
 
@@ -144,7 +146,7 @@ async function takeManifest(
   const call = to(ORIGIN_NAMES.manifestPut, asked);
   const lookUp = deps.cache.begin(deps.nowMs());
   const { digest, tags } = await store(deps.origins, target, call, bytes, mediaType, signal);
-  deps.cache.note({ ...target, digest }, { digest, mediaType, bytes }, lookUp);
+  deps.cache.note({ ...target, digest }, { digest, mediaType, bytes: alone(bytes) }, lookUp);
   ctx.set('Location', locationOf(ctx, route.name, `manifests/${digest}`));
   ctx.set('Docker-Content-Digest', digest);
   if (subject !== undefined) ctx.set('OCI-Subject', subject);

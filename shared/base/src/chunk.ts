@@ -41,6 +41,17 @@ export function giveBackRead(chunk: Uint8Array): void {
   if (isEnd && !isPooled && buffer instanceof ArrayBuffer) free(buffer);
 }
 
+/**
+ * The same bytes alone in their memory, for who keeps them long: a small buffer lies in a pool of Node's, and the 8 KiB of that
+ * stay as long as any buffer in it.
+ */
+export function alone<B extends Uint8Array>(bytes: B): B | Buffer {
+  if (bytes.length === bytes.buffer.byteLength) return bytes;
+  const own = Buffer.allocUnsafeSlow(bytes.length);
+  own.set(bytes);
+  return own;
+}
+
 /** Views of it become empty either way; memory of the size of a full read is used for the next: fresh one costs a fault a page. */
 function free(memory: ArrayBuffer): void {
   if (memory.byteLength === READ_BYTES && kept.length < KEPT) kept.push(memory.transfer());

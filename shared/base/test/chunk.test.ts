@@ -1,11 +1,11 @@
 import t from 'tap';
-import { giveBack, giveBackRead, keepRead, READ_BUFFER, READ_BYTES } from '../src/chunk.ts';
+import { alone, giveBack, giveBackRead, keepRead, READ_BUFFER, READ_BYTES } from '../src/chunk.ts';
 
 t.test('a chunk that is alone in its memory is freed, one that shares it is not', async (t) => {
-  const alone = Buffer.allocUnsafeSlow(65_536);
-  giveBack(alone);
-  t.equal(alone.byteLength, 0);
-  giveBack(alone);
+  const lone = Buffer.allocUnsafeSlow(65_536);
+  giveBack(lone);
+  t.equal(lone.byteLength, 0);
+  giveBack(lone);
   const shared = Buffer.allocUnsafeSlow(65_536).fill(7);
   giveBack(shared.subarray(1));
   t.equal(shared.byteLength, 65_536);
@@ -53,4 +53,13 @@ t.test('a short read is alone in memory of its length', async (t) => {
   READ_BUFFER.fill(4);
   t.equal(chunk.buffer.byteLength, 1_000);
   t.ok(chunk.every((byte) => byte === 3));
+});
+
+t.test('what is kept long is alone in its memory', async (t) => {
+  const small = Buffer.concat([Buffer.from('a'), Buffer.from('b')]);
+  const own = alone(small);
+  t.equal(own.toString(), 'ab');
+  t.equal(own.buffer.byteLength, 2);
+  t.equal(alone(own), own, 'once is enough');
+  t.equal(alone(Buffer.alloc(0)).length, 0);
 });

@@ -13,7 +13,7 @@ const ENTRY_OVERHEAD_BYTES = 512;
 
 /**
  * Manifests by the link that they are served by: a digest learned elsewhere opens nothing. The bytes are kept, not
- * copied.
+ * copied: give some that are alone in their memory.
  */
 export type ManifestCache = LinkLedger<CachedManifest>;
 
@@ -26,5 +26,6 @@ export function createManifestCache(
     beliefMs: (upstream) => (takesDeletes(upstream) ? LINK_BELIEF_MS.member : Number.POSITIVE_INFINITY),
     limit: limitBytes,
     costOf: ({ bytes }) => bytes.length + ENTRY_OVERHEAD_BYTES,
+    isForgetful: true,
   });
 }

@@ -21,6 +21,8 @@ interface LedgerOptions<V> {
   readonly limit: number;
   /** What one note costs of the limit. 1 where it is not given. */
   readonly costOf?: (value: V) => number;
+  /** What is believed no more goes with the next notes, for nobody asks {@link LinkLedger.isKnown}. */
+  readonly isForgetful?: boolean;
 }
 
 /** A link is looked up again after this part of the time for which it is believed, or up to {@link RENEW_SPREAD} later. */
@@ -104,7 +106,7 @@ export class LinkLedger<V> {
    * revoked since, nor what alone exceeds the limit.
    */
   note(name: Revocation, value: V, lookUp: LookUp): void {
-    const { beliefMs, limit } = this.#options;
+    const { beliefMs, limit, isForgetful } = this.#options;
     const periodMs = beliefMs(name.upstream);
     const cost = this.#costOf(value);
     if (lookUp.revision !== this.#revision || periodMs === undefined || cost > limit) return;
@@ -114,8 +116,9 @@ export class LinkLedger<V> {
     const [untilMs, renewMs] = [lookUp.atMs + periodMs, lookUp.atMs + periodMs * part];
     this.#notes.set(linkKey(name), { value, untilMs, renewMs });
     this.#used += cost;
+    const isOver = ({ untilMs }: Note<V>): boolean => isForgetful === true && untilMs <= lookUp.atMs;
     for (const [key, oldest] of this.#notes) {
-      if (this.#used <= limit) return;
+      if (this.#used <= limit && !isOver(oldest)) return;
       this.#notes.delete(key);
       this.#used -= this.#costOf(oldest.value);
     }

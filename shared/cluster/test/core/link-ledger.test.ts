@@ -31,6 +31,18 @@ t.test('a link is believed for a while after it was looked up', async (t) => {
   t.notOk(ledger.isBelieved({ ...NAME, repository: 'other' }, 100));
 });
 
+t.test('a forgetful one keeps nothing that is believed no more', async (t) => {
+  const ledger = new LinkLedger<string>({ beliefMs: () => BELIEF_MS, limit: 10, isForgetful: true });
+  const named = (repository: string): Revocation => ({ ...NAME, repository });
+  for (const name of ['a', 'b', 'c']) ledger.note(named(name), 'found', ledger.begin(100));
+  ledger.note(named('d'), 'found', ledger.begin(105));
+  t.equal(ledger.used, 4);
+  ledger.note(named('e'), 'found', ledger.begin(110));
+  t.equal(ledger.used, 2);
+  t.notOk(ledger.isKnown(named('a')));
+  t.ok(ledger.isBelieved(named('d'), 110));
+});
+
 t.test('a link that is denied is known no longer; what is asked for beside it counts', async (t) => {
   const ledger = ledgerOf();
   const other = { ...NAME, repository: 'other' };
