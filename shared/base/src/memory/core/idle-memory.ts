@@ -16,25 +16,39 @@ const WORTH_BYTES = 8 * 1024 * 1024;
 const WORTH_SHARE = 0.1;
 
 /**
+ * After a burst a process collects thoroughly too, where that is a pause of well below a second: with up to so much in use, in
+ * bytes, and so many looks after the last time at the earliest.
+ */
+const THOROUGH_BYTES = 96 * 1024 * 1024;
+const THOROUGH_LOOKS = 8;
+
+/**
  * How a process is to collect: `usual` frees what nobody holds; `thorough` takes several rounds, drops code that ran at the
- * start alone as well, and leaves no empty pages.
+ * start, or in a burst alone, as well, and leaves no empty pages.
  */
 type Collection = 'usual' | 'thorough';
 
 /**
  * When a process that has become idle should collect its garbage: V8 does so when it allocates, so what a burst left
- * behind would stay for as long as nothing happens. Never while busy; thoroughly once, when the start is over; at most
- * once for each growth after that. Pure.
+ * behind would stay for as long as nothing happens. Never while busy; thoroughly when the start is over, and when the process
+ * rests after a burst; at most once for each growth after that. Pure.
  */
 export class IdleMemory {
   /** In use after the last collection, or the least seen since. */
   #leastBytes = Number.POSITIVE_INFINITY;
   #isStartOver = false;
+  #hadBurst = false;
+  /** Looks since the last thorough collection. */
+  #looks = 0;
 
   /** How to collect now, then tell {@link collected} what is left; undefined: not now. */
   look({ usedBytes, cpuShare }: MemoryLook): Collection | undefined {
-    if (!this.#isStartOver && cpuShare < RESTING_SHARE) {
+    this.#looks += 1;
+    this.#hadBurst ||= cpuShare >= IDLE_SHARE;
+    if (cpuShare < RESTING_SHARE && this.#isThoroughDue(usedBytes)) {
       this.#isStartOver = true;
+      this.#hadBurst = false;
+      this.#looks = 0;
       return 'thorough';
     }
     this.#leastBytes = Math.min(this.#leastBytes, usedBytes);
@@ -44,5 +58,10 @@ export class IdleMemory {
 
   collected(usedBytes: number): void {
     this.#leastBytes = usedBytes;
+  }
+
+  #isThoroughDue(usedBytes: number): boolean {
+    if (!this.#isStartOver) return true;
+    return this.#hadBurst && this.#looks >= THOROUGH_LOOKS && usedBytes <= THOROUGH_BYTES;
   }
 }

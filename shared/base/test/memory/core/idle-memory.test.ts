@@ -40,6 +40,29 @@ t.test('what a burst left is collected once the process is idle, and once only',
     t.notOk(memory.look({ usedBytes: 120 * MIB, cpuShare: IDLE }), 'the rest is in use');
 });
 
+t.test('after a burst a process at rest collects thoroughly, once, and not soon again', async (t) => {
+  const memory = started(40 * MIB);
+  const looks = (count: number, cpuShare: number, usedBytes = 40 * MIB): (string | undefined)[] =>
+    Array.from({ length: count }, () => {
+      const how = memory.look({ usedBytes, cpuShare });
+      if (how !== undefined) memory.collected(usedBytes);
+      return how;
+    });
+  looks(2, BUSY);
+  const said = looks(20, IDLE);
+  t.same(said.filter(Boolean), ['thorough'], 'although what it uses is the same');
+  t.ok(said.indexOf('thorough') >= 4, 'the start was collected not long before');
+  looks(1, BUSY);
+  t.same(looks(1, IDLE), ['thorough']);
+  looks(1, BUSY);
+  t.same(looks(6, IDLE).filter(Boolean), [], 'too soon');
+  t.same(looks(1, 0.05), [undefined], 'it has something to do');
+  t.same(looks(1, IDLE), ['thorough']);
+  looks(20, BUSY);
+  t.same(looks(20, IDLE, 200 * MIB).filter(Boolean), ['usual'], 'the pause would be long');
+  t.same(looks(1, IDLE), ['thorough'], 'it is small again');
+});
+
 t.test('a slow creep is collected when it is worth the time', async (t) => {
   const memory = started(40 * MIB);
   let collections = 0;
