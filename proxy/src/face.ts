@@ -2,6 +2,7 @@ import { randomInt } from 'node:crypto';
 import type { MemberClock } from '@sepia/base/clock/member-clock';
 import type { StopStack } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
+import { forgetsAtRest } from '@sepia/base/memory/at-rest';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { createRegistryApp, type RegistryWriteHandlers } from '@sepia/face/registry-app';
 import type { InternalClient } from '@sepia/http/client';
@@ -66,6 +67,7 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
   const { config, cluster, clusterKey, origins, log, nowMs, dateMs, metrics } = parts;
   const takesDeletes = (upstream: string): boolean => cluster.takesDeletes(upstream);
   const cache = createManifestCache(config.limits['manifest-cache'], takesDeletes);
+  forgetsAtRest(cache);
   const gate = new PushGate({ cluster }, placeLimits(config.limits));
   const uploads = new Uploads(
     { origins, random: () => randomInt(2 ** 32) / 2 ** 32 },

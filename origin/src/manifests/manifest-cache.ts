@@ -1,5 +1,6 @@
 import { alone } from '@sepia/base/chunk';
 import type { Digest } from '@sepia/base/digest';
+import { forgetsAtRest } from '@sepia/base/memory/at-rest';
 
 /** A manifest with the digest it was put or asked with. */
 export interface StoredManifest {
@@ -19,6 +20,12 @@ export class ManifestCache {
 
   constructor(limitBytes: number) {
     this.#limitBytes = limitBytes;
+    forgetsAtRest(this);
+  }
+
+  forgetAll(): void {
+    this.#entries.clear();
+    this.#bytes = 0;
   }
 
   get(digest: Digest): StoredManifest | undefined {

@@ -3,6 +3,7 @@ import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { optional } from '@sepia/base/json/plain-object';
+import { forgetsAtRest } from '@sepia/base/memory/at-rest';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { linkKey } from '@sepia/base/names/blob-name';
 import type { Revocation } from '@sepia/cluster/api/revocation';
@@ -62,6 +63,7 @@ export class Links {
       limit: MAX_CACHED,
       isForgetful: true,
     });
+    forgetsAtRest(this.#ledger);
   }
 
   /** The link as this origin's own records have it, for people who look and for guesses. */

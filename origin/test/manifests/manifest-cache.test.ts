@@ -25,4 +25,8 @@ t.test('what is kept is bounded, objects and keys too, and holds no memory but i
   cache.delete(all[49]!.digest);
   cache.put(all[1]!);
   t.equal(there(), Math.floor(10_000 / 612));
+  cache.forgetAll();
+  t.equal(there(), 0);
+  for (const one of all) cache.put(one);
+  t.equal(there(), Math.floor(10_000 / 612));
 });

@@ -7,6 +7,7 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { allEnded, ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import { LatestMap } from '@sepia/base/latest-map';
 import type { Logger } from '@sepia/base/log';
+import { forgetsAtRest } from '@sepia/base/memory/at-rest';
 import { HASH_BYTES, PIECE_BYTES, PieceHasher, pieceHash } from '@sepia/metainfo/tree';
 import {
   type FileFacts,
@@ -77,6 +78,11 @@ export class BlobFiles {
     this.layout = new Layout(deps.dir);
     this.folders = new Folders(deps.files, options);
     this.durable = options.durable;
+    forgetsAtRest(this);
+  }
+
+  forgetAll(): void {
+    this.#sidecars.clear();
   }
 
   /** A name under `uploads/` that nothing uses; leftovers there are removed at start. */

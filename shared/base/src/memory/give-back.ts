@@ -1,5 +1,6 @@
 import { getHeapStatistics, setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import { forgetAtRest } from './at-rest.ts';
 import { IdleMemory } from './core/idle-memory.ts';
 
 /** How often a process is looked at, in ms: what a burst left is given back within two looks. */
@@ -20,8 +21,10 @@ export function giveMemoryBack(lookMs: number = LOOK_MS): () => void {
     last = now;
     const how = memory.look({ usedBytes: usedBytes(), cpuShare });
     if (how === undefined) return;
-    if (how === 'thorough') collect({ type: 'major', execution: 'sync', flavor: 'last-resort' });
-    else collect();
+    if (how === 'thorough') {
+      forgetAtRest();
+      collect({ type: 'major', execution: 'sync', flavor: 'last-resort' });
+    } else collect();
     memory.collected(usedBytes());
   }, lookMs);
   timer.unref();

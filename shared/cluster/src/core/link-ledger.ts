@@ -135,6 +135,12 @@ export class LinkLedger<V> {
     for (const name of revoked) this.#forget(name);
   }
 
+  /** Forgets all, as if nothing had been looked up; what is under way is noted. */
+  forgetAll(): void {
+    this.#notes.clear();
+    this.#used = 0;
+  }
+
   #forget(name: Revocation): void {
     const key = linkKey(name);
     const found = this.#notes.get(key);

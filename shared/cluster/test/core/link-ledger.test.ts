@@ -41,6 +41,12 @@ t.test('a forgetful one keeps nothing that is believed no more', async (t) => {
   t.equal(ledger.used, 2);
   t.notOk(ledger.isKnown(named('a')));
   t.ok(ledger.isBelieved(named('d'), 110));
+  const asked = ledger.begin(110);
+  ledger.forgetAll();
+  t.equal(ledger.used, 0);
+  t.notOk(ledger.isBelieved(named('d'), 110));
+  ledger.note(named('d'), 'found', asked);
+  t.ok(ledger.isBelieved(named('d'), 110), 'what was being looked up is noted');
 });
 
 t.test('a link that is denied is known no longer; what is asked for beside it counts', async (t) => {

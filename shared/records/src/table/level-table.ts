@@ -1,6 +1,7 @@
 import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import { ignoreFailure } from '@sepia/base/failure';
 import { LatestMap } from '@sepia/base/latest-map';
+import { forgetsAtRest } from '@sepia/base/memory/at-rest';
 import type { Database } from '@sepia/store/data-folder';
 import type { DatabaseWrite } from '@sepia/store/level-database';
 import { GroupCommit } from './group-commit.ts';
@@ -23,6 +24,11 @@ export class LevelTable implements RecordTable {
   constructor(deps: { readonly db: Database }) {
     this.#db = deps.db;
     this.#commits = new GroupCommit(deps);
+    forgetsAtRest(this);
+  }
+
+  forgetAll(): void {
+    this.#kept.clear();
   }
 
   async get(key: string): Promise<string | undefined> {

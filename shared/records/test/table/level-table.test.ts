@@ -98,5 +98,7 @@ t.test(
       ['1', '1', 1],
       'the last 2,000',
     );
+    table.forgetAll();
+    t.same([await table.get('k2000'), reads - before], ['1', 2], 'none at rest');
   },
 );
