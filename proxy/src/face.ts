@@ -66,8 +66,7 @@ export interface Face {
 export function createFace(parts: FaceParts, stops: StopStack): Face {
   const { config, cluster, clusterKey, origins, log, nowMs, dateMs, metrics } = parts;
   const takesDeletes = (upstream: string): boolean => cluster.takesDeletes(upstream);
-  const cache = createManifestCache(config.limits['manifest-cache'], takesDeletes);
-  forgetsAtRest(cache);
+  const cache = forgetsAtRest(createManifestCache(config.limits['manifest-cache'], takesDeletes));
   const gate = new PushGate({ cluster }, placeLimits(config.limits));
   const uploads = new Uploads(
     { origins, random: () => randomInt(2 ** 32) / 2 ** 32 },

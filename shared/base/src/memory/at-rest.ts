@@ -6,9 +6,10 @@ export interface Forgetful {
 
 const all = new Set<WeakRef<Forgetful>>();
 
-/** `one` is to forget what it remembers when this process rests after a burst. It is not kept alive by that. */
-export function forgetsAtRest(one: Forgetful): void {
+/** `one` is to forget what it remembers when this process rests after a burst. It is not kept alive by that. @returns `one` */
+export function forgetsAtRest<One extends Forgetful>(one: One): One {
   all.add(new WeakRef(one));
+  return one;
 }
 
 /** This process rests: what was remembered in the burst goes before its memory is collected. */
