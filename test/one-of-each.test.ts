@@ -87,6 +87,8 @@ const ONES: readonly OneOfEach[] = [
     copy: /\b2 \*\* 31 - 1\b|\b2147483647\b|\b0x7fffffff\b/,
     homes: ['shared/base/src/bounded-ms.ts', 'snapshotter/src/fuse/worker.ts'],
   },
+  { what: 'chance', copy: /randomInt\([^)]*\) \/ |Math\.random/, homes: ['shared/base/src/clock/chance.ts'] },
+  { what: 'lookup of hosts', copy: /\blookup\b.*'node:dns'/, homes: ['shared/http/src/names/lookup.ts'] },
   { what: 'wait until another is silent: `afterOwnMs`', copy: /\(\) => setImmediate\(\w/, homes: [] },
   {
     what: 'a loop of passes and rests that a service runs by itself',
@@ -254,11 +256,7 @@ const ONES: readonly OneOfEach[] = [
       'proxy/src/harbor/purger.ts',
     ],
   },
-  {
-    what: 'body in several ranges',
-    copy: /boundary=\$\{/,
-    homes: ['shared/http/src/serve-blob.ts'],
-  },
+  { what: 'body in several ranges', copy: /boundary=\$\{/, homes: ['shared/http/src/serve-blob.ts'] },
   {
     what: 'protocol of BitTorrent that is overridden',
     copy: /\bfrom 'bittorrent-protocol'/,

@@ -1,6 +1,7 @@
-import { randomInt, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { chance } from '@sepia/base/clock/chance';
 import { MemberClock } from '@sepia/base/clock/member-clock';
 import { CodedError } from '@sepia/base/errors';
 import { StopStack, startAll } from '@sepia/base/lifecycle';
@@ -177,7 +178,6 @@ async function serve(
   stops.push('admin', () => admin.stop(STOP_GRACE_MS));
   worker.start();
   stops.push('worker', () => worker.stop());
-  const chance = (): number => randomInt(2 ** 32) / 2 ** 32;
   const scanning = scanForever(
     { cluster, proxies, queue, records, log, chance, dateMs: clock.nowMs },
     config.scan,

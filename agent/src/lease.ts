@@ -1,5 +1,5 @@
-import { randomInt } from 'node:crypto';
 import { arch } from 'node:os';
+import { chance } from '@sepia/base/clock/chance';
 import type { Digest } from '@sepia/base/digest';
 import { Reach } from '@sepia/base/reach';
 import { PROTOCOL_VERSION } from '@sepia/http/sign';
@@ -64,7 +64,7 @@ export function startLease(
     }),
     swarms: () => blobs.figures(),
     trackerIdsOf: (digest) => trackers.trackerIds(digest as Digest),
-    chance: () => randomInt(2 ** 32) / 2 ** 32,
+    chance,
     onAnswer: () => gate.note(true, nowMs()),
     reach,
     onStrangers: (told) => openSwarms(engine, told),

@@ -1,4 +1,4 @@
-import { randomInt } from 'node:crypto';
+import { chance } from '@sepia/base/clock/chance';
 import type { MemberClock } from '@sepia/base/clock/member-clock';
 import type { StopStack } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
@@ -68,10 +68,7 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
   const takesDeletes = (upstream: string): boolean => cluster.takesDeletes(upstream);
   const cache = forgetsAtRest(createManifestCache(config.limits['manifest-cache'], takesDeletes));
   const gate = new PushGate({ cluster }, placeLimits(config.limits));
-  const uploads = new Uploads(
-    { origins, random: () => randomInt(2 ** 32) / 2 ** 32 },
-    { idleMs: config.limits['upload-idle'] },
-  );
+  const uploads = new Uploads({ origins, random: chance }, { idleMs: config.limits['upload-idle'] });
   const rate = new RateGate({ nowMs }, { perSecond: config.limits['requests-per-second'] });
   const { admit } = rate;
   const own = (): OwnStatus => ({

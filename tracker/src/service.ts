@@ -1,5 +1,6 @@
-import { randomInt, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { Passes } from '@sepia/base/async/passes';
+import { chance } from '@sepia/base/clock/chance';
 import { MemberClock } from '@sepia/base/clock/member-clock';
 import { CodedError } from '@sepia/base/errors';
 import { StopStack, startAll } from '@sepia/base/lifecycle';
@@ -134,7 +135,7 @@ async function build(ground: Ground): Promise<Tracker> {
 function createRooms(ground: Ground, client: InternalClient, reach: Reach): Rooms {
   const { config, cluster, log, metrics, stops, stopping } = ground;
   const nowMs = steadyMs;
-  const table = new SwarmTable(() => randomInt(2 ** 32) / 2 ** 32, digestHash);
+  const table = new SwarmTable(chance, digestHash);
   const origins = new Origins({ cluster, client });
   const look = new Passes({
     name: 'origins',
@@ -151,7 +152,7 @@ function createRooms(ground: Ground, client: InternalClient, reach: Reach): Room
     { budgetBytes: config['metainfo-cache'] },
   );
   stops.push('metainfo', () => keeper.stop());
-  const strangers = new StrangerTable(() => randomInt(2 ** 32) / 2 ** 32);
+  const strangers = new StrangerTable(chance);
   const desk = new StrangerDesk({
     origins: new TorrentOrigins({ cluster, client, stopping: stopping.signal }),
     table,

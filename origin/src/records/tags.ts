@@ -1,4 +1,4 @@
-import { randomInt } from 'node:crypto';
+import { chance } from '@sepia/base/clock/chance';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
@@ -84,7 +84,7 @@ export class Tags {
     this.#registers = new RegisterClient(
       {
         transport: async (id, request, signal) => await this.#send(id, request, signal),
-        chance: deps.chance ?? (() => randomInt(2 ** 32) / 2 ** 32),
+        chance: deps.chance ?? chance,
         nowMs: deps.nowMs,
         isSuspect: (id) => deps.members.isSuspect(id),
         ...(deps.delay === undefined ? {} : { delay: deps.delay }),

@@ -1,4 +1,4 @@
-import { randomInt } from 'node:crypto';
+import { chance } from '@sepia/base/clock/chance';
 import type { Digest } from '@sepia/base/digest';
 import type { Logger } from '@sepia/base/log';
 import type { Metrics } from '@sepia/base/metrics';
@@ -111,7 +111,7 @@ export function createReplication(parts: ReplicationParts): Replication {
       new ImageCopy({ manifests, tags, reader, referrersOf, broughtBy, nowMs, onBytes }, target, signal),
     log,
     nowMs,
-    chance: () => randomInt(2 ** 32) / 2 ** 32,
+    chance,
     onOutcome: (rule, outcome) => outcomes.inc({ rule, outcome }),
   });
   metrics.gauge(

@@ -1,4 +1,4 @@
-import { randomInt } from 'node:crypto';
+import { chance } from '@sepia/base/clock/chance';
 import { CodedError } from '@sepia/base/errors';
 import { ORIGIN_RING } from '@sepia/cluster/api/ring';
 import { to } from '@sepia/cluster/api/route';
@@ -35,7 +35,7 @@ export class Agreement {
     this.#registers = new RegisterClient(
       {
         transport: async (id, request) => await this.#send(id, request),
-        chance: () => randomInt(2 ** 32) / 2 ** 32,
+        chance,
         nowMs: deps.nowMs,
         isSuspect: (id) => deps.members.isSuspect(id),
       },

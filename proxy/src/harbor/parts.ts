@@ -1,5 +1,5 @@
-import { randomInt } from 'node:crypto';
 import type { Audit } from '@sepia/base/audit';
+import { chance } from '@sepia/base/clock/chance';
 import type { StopStack } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { NamedUpstream } from '@sepia/base/names/upstream-name';
@@ -67,7 +67,7 @@ export function createHarbor(face: HarborDeps, cache: ManifestCache, stops: Stop
     registers: records,
     rules: cluster.document.conversions,
     dateMs,
-    chance: () => randomInt(2 ** 32) / 2 ** 32,
+    chance,
   });
   // A pushed image has been through the rules before it is brought along.
   const preheatPushed = (request: PreheatRequest): Preheat => new Preheat(shared, request);

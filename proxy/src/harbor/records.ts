@@ -1,5 +1,5 @@
-import { randomInt } from 'node:crypto';
 import { KeyedLocks } from '@sepia/base/async/keyed-locks';
+import { chance } from '@sepia/base/clock/chance';
 import { CodedError } from '@sepia/base/errors';
 import { H_STANDING } from '@sepia/cluster/api/headers';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
@@ -47,7 +47,7 @@ export class Records {
           const reply = parseRegisterReply(JSON.parse(bytes.toString('utf8')));
           return { ...reply, sender: senderOf(id, answer.headers[H_STANDING]) };
         },
-        chance: () => randomInt(2 ** 32) / 2 ** 32,
+        chance,
         nowMs: dateMs,
         isSuspect: (id) => origins.health.isSuspect(id),
       },

@@ -1,7 +1,7 @@
-import { type LookupAddress, lookup as systemLookup } from 'node:dns';
 import type { LookupFunction } from 'node:net';
 import { CodedError, REDIRECT_REFUSED } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import { answerLookup, type Resolve, systemResolve } from '@sepia/http/names/lookup';
 import {
   createDispatcher,
   type Dispatcher,
@@ -20,12 +20,6 @@ import {
   placeOf,
 } from './core/reach.ts';
 import { Pools, type PoolTerms } from './credentials/pools.ts';
-
-/** Finds all addresses of a host name; the system's resolver unless a test says otherwise. */
-export type Resolve = (
-  hostname: string,
-  done: (error: NodeJS.ErrnoException | null, addresses: readonly LookupAddress[]) => void,
-) => void;
 
 interface SocketsDeps {
   /** Name of the upstream, for errors. */
@@ -125,20 +119,14 @@ export class UpstreamSockets {
   #lookup(place: Place, purpose: Purpose): LookupFunction {
     const resolve = this.#deps.resolve ?? systemResolve;
     return (hostname, options, done) => {
-      const family = familyOf(options.family);
       const find = (): void =>
         resolve(hostname, (error, found) => {
           if (error !== null) return done(error, []);
           try {
             const addresses = found.map(({ address }) => address);
             const allowed = new Set(this.#check(hostname, addresses, place, purpose));
-            const usable = found.filter(
-              (one) => allowed.has(one.address) && (family === 0 || one.family === family),
-            );
-            const [first] = usable;
-            if (first === undefined) return done(notFound(hostname), []);
-            if (options.all === true) return done(null, [...usable]);
-            return done(null, first.address, first.family);
+            const usable = found.filter((one) => allowed.has(one.address));
+            answerLookup(hostname, usable, options, done);
           } catch (refused) {
             throwIfBug(refused);
             return done(refused as NodeJS.ErrnoException, []);
@@ -180,19 +168,6 @@ const WORDS: Readonly<Record<AddressClass, string>> = {
 
 function ownClass(classes: readonly AddressClass[]): AddressClass | undefined {
   return classes.includes('private') ? 'private' : classes[0];
-}
-
-function systemResolve(hostname: string, done: Parameters<Resolve>[1]): void {
-  systemLookup(hostname, { all: true }, (error, addresses) => done(error, addresses));
-}
-
-function familyOf(family: number | 'IPv4' | 'IPv6' | undefined): number {
-  if (family === 'IPv4') return 4;
-  return family === 'IPv6' ? 6 : (family ?? 0);
-}
-
-function notFound(hostname: string): NodeJS.ErrnoException {
-  return Object.assign(new Error(`${hostname} has no address of that family`), { code: 'ENOTFOUND' });
 }
 
 function portOf({ port, protocol }: URL): string {

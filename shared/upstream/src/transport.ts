@@ -1,5 +1,6 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
+import type { Resolve } from '@sepia/http/names/lookup';
 import type { MemberDialling, ProxyAddress } from '@sepia/http/sockets';
 import type { TlsTexts } from '@sepia/http/tls/tls-texts';
 import type { BearerChallenge } from '@sepia/oci/www-authenticate';
@@ -14,7 +15,7 @@ import { failureOf, type Subject } from './failure.ts';
 import { follow } from './redirect.ts';
 import { MAX_SHARED_PAUSE_SECONDS, PauseBook, retryAfterOf } from './retry-after.ts';
 import { BodyGate, RequestTurns, SlotGate } from './slot-gate.ts';
-import { type Resolve, UpstreamSockets } from './sockets.ts';
+import { UpstreamSockets } from './sockets.ts';
 import type { GivenAnswer } from './token.ts';
 
 /** How a registry is reached, by readers and writers alike. */

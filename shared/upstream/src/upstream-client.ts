@@ -4,6 +4,7 @@ import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { ClusterUpstream } from '@sepia/cluster/cluster';
 import { wholeBody } from '@sepia/http/bodies/whole-body';
+import type { Resolve } from '@sepia/http/names/lookup';
 import { liveTls } from '@sepia/http/tls/tls-texts';
 import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, OCI_INDEX } from '@sepia/oci/manifest';
 import { referenceText } from '@sepia/oci/route';
@@ -34,7 +35,6 @@ import {
   type UpstreamManifestHead,
 } from './queries.ts';
 import { type ReferrerEntry, referrersOf, referrersTag } from './referrer-list.ts';
-import type { Resolve } from './sockets.ts';
 import type { GivenAnswer } from './token.ts';
 import { type NamesOf, type RegistryRead, type RegistryReader, Transport } from './transport.ts';
 

@@ -2,6 +2,7 @@ import { CodedError, type ErrorCode } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import type { ClusterUpstream } from '@sepia/cluster/cluster';
+import type { Resolve } from '@sepia/http/names/lookup';
 import { parseReference, type Reference } from '@sepia/oci/route';
 import { FakeUpstream } from '@sepia/test-support/upstream/fake-upstream';
 import type { Test } from 'tap';
@@ -9,7 +10,6 @@ import type { ProxyEnvironment } from '../src/core/proxy-choice.ts';
 import type { Identity } from '../src/credentials/open.ts';
 import { type Credentials, fixedCredentials } from '../src/credentials/source.ts';
 import type { UpstreamClientOptions } from '../src/queries.ts';
-import type { Resolve } from '../src/sockets.ts';
 import { UpstreamClient } from '../src/upstream-client.ts';
 
 type Teardown = Pick<Test, 'teardown'>;

@@ -1,8 +1,9 @@
 import { CodedError } from '@sepia/base/errors';
+import type { Resolve } from '@sepia/http/names/lookup';
 import { makeImage } from '@sepia/test-support/upstream/fake-upstream';
 import t from 'tap';
 import { request } from 'undici';
-import { type Resolve, UpstreamSockets } from '../src/sockets.ts';
+import { UpstreamSockets } from '../src/sockets.ts';
 import {
   clientOf,
   failure,

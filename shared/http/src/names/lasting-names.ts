@@ -1,17 +1,16 @@
-import { ADDRCONFIG, type LookupAddress, lookup as systemLookup } from 'node:dns';
+import type { LookupAddress } from 'node:dns';
 import type { LookupFunction } from 'node:net';
 import { systemCode } from '@sepia/base/errors';
 import { ExpiringMap } from '@sepia/base/expiring-map';
 import { LogLimit } from '@sepia/base/log-limit';
 import { FAILED_EVERY_MS, NAME_KEPT_MS, SLOW_NAME_MS } from '../deadlines/sockets.ts';
-
-type Found = (error: NodeJS.ErrnoException | null, addresses: readonly LookupAddress[]) => void;
+import { answerLookup, type Found, type Resolve, systemResolve } from './lookup.ts';
 
 interface LastingNamesDeps {
   readonly nowMs: () => number;
   readonly log?: { warn(facts: object, message: string): void } | undefined;
   /** Finds all addresses of a name; default: as the system does. */
-  readonly resolve?: (name: string, done: Found) => void;
+  readonly resolve?: Resolve;
 }
 
 /** Names whose addresses are remembered at most. */
@@ -33,15 +32,10 @@ export class LastingNames {
   }
 
   /** For whoever connects. */
-  readonly lookup: LookupFunction = (name, { all, family }, done) => {
+  readonly lookup: LookupFunction = (name, options, done) => {
     this.#find(name, (error, found) => {
-      if (error !== null) return done(error, []);
-      const usable = found.filter((one) => isOf(family, one.family));
-      const [first] = usable;
-      if (all === true && first !== undefined) return done(null, usable);
-      if (first !== undefined) return done(null, first.address, first.family);
-      const message = `${name} has no address of that family`;
-      return done(Object.assign(new Error(message), { code: 'ENOTFOUND' }), []);
+      if (error === null) answerLookup(name, found, options, done);
+      else done(error, []);
     });
   };
 
@@ -86,13 +80,4 @@ export class LastingNames {
     if (leftOut === undefined) return;
     this.#deps.log?.warn({ name, reason, leftOut }, 'a name does not resolve; its last addresses are used');
   }
-}
-
-function systemResolve(name: string, done: Found): void {
-  systemLookup(name, { all: true, hints: ADDRCONFIG }, (error, found) => done(error, found));
-}
-
-function isOf(wanted: number | 'IPv4' | 'IPv6' | undefined, family: number): boolean {
-  if (wanted === undefined || wanted === 0) return true;
-  return wanted === family || wanted === `IPv${family}`;
 }

@@ -1,5 +1,5 @@
-import { randomInt } from 'node:crypto';
 import { backoffMs } from '@sepia/base/async/backoff';
+import { chance } from '@sepia/base/clock/chance';
 import type { TextSource } from '@sepia/base/config/live-texts';
 import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
 import { ignoreFailure, logFailure, throwIfBug } from '@sepia/base/failure';
@@ -147,7 +147,7 @@ export class PostgresDatabase {
         throwIfBug(error);
         if (isCoded(error) && error.code !== 'BACKEND_DOWN') throw error;
         const failure = databaseFailure(stateOf(error));
-        const waitMs = backoffMs(tries, RETRY_MS, MAX_RETRY_MS) * (0.5 + randomInt(1_000) / 1_000);
+        const waitMs = backoffMs(tries, RETRY_MS, MAX_RETRY_MS) * (0.5 + chance());
         this.#retries += 1;
         if (isReadOnly(error)) readOnly = error;
         const isHopeless = failure === 'refusal' || (this.#noWrites !== undefined && isReadOnly(error));
