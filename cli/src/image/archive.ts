@@ -3,7 +3,7 @@ import { join, normalize } from 'node:path';
 import { Readable } from 'node:stream';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import { type TarEntry, tarEntries } from './tar-index.ts';
+import { indexTar, type TarPlace } from './tar-index.ts';
 
 /** Files of an image on disk, in a folder or in a tar; names are relative with `/`. */
 export interface Archive {
@@ -30,7 +30,7 @@ export async function openArchive(path: string): Promise<Archive> {
       cause,
     });
   }
-  return isFolder ? new FolderArchive(path) : new TarArchive(path, await tarEntries(path));
+  return isFolder ? new FolderArchive(path) : new TarArchive(path, await indexTar(path));
 }
 
 /** A small file as text, or undefined when it is not there. */
@@ -65,11 +65,11 @@ export class FolderArchive implements Archive {
 
 class TarArchive implements Archive {
   readonly path: string;
-  readonly #entries: ReadonlyMap<string, TarEntry>;
+  readonly #files: ReadonlyMap<string, TarPlace>;
 
-  constructor(path: string, entries: ReadonlyMap<string, TarEntry>) {
+  constructor(path: string, files: ReadonlyMap<string, TarPlace>) {
     this.path = path;
-    this.#entries = entries;
+    this.#files = files;
   }
 
   sizeOf(name: string): number | undefined {
@@ -89,8 +89,8 @@ class TarArchive implements Archive {
     return createReadStream(this.path, range);
   }
 
-  #find(name: string, depth = 0): TarEntry | undefined {
-    const entry = this.#entries.get(normalize(name));
+  #find(name: string, depth = 0): TarPlace | undefined {
+    const entry = this.#files.get(normalize(name));
     if (entry?.link === undefined) return entry;
     return depth > MAX_LINKS ? undefined : this.#find(entry.link, depth + 1);
   }

@@ -84,6 +84,22 @@ export class TarReader {
   }
 
   /**
+   * Passes over what is left of a payload and its padding, at most `most` bytes, as if they had been pushed.
+   * @returns how many: the next chunk begins behind them
+   */
+  skip(most: number): number {
+    let skipped = 0;
+    while ((this.#state === 'payload' || this.#state === 'padding') && skipped < most) {
+      const step = Math.min(this.#left, most - skipped);
+      this.#left -= step;
+      this.#offset += step;
+      skipped += step;
+      this.#settle();
+    }
+    return skipped;
+  }
+
+  /**
    * Ends the archive. The two zero blocks and the last padding may be missing, as other readers allow.
    * @throws {CodedError} `LAYER_INVALID` where a header or a payload is cut
    */

@@ -94,6 +94,34 @@ t.test('what was written is read, in both forms and in chunks of any size', asyn
   );
 });
 
+t.test('payloads that nobody reads are passed over, in as many steps as one likes', async (t) => {
+  fc.assert(
+    fc.property(
+      arbitraryParts(),
+      fc.constantFrom<TarForm>('pax', 'gnu'),
+      fc.integer({ min: 1, max: 2_000 }),
+      (parts, form, most) => {
+        const archive = writeTar(parts, form);
+        const entries: TarEntry[] = [];
+        const reader = new TarReader({ entry: (entry) => void entries.push(entry) });
+        for (let at = 0; at < archive.length; ) {
+          const skipped = reader.skip(Math.min(most, archive.length - at));
+          if (skipped === 0) reader.push(archive.subarray(at, at + 512));
+          at += skipped === 0 ? 512 : skipped;
+        }
+        reader.end();
+        t.same(entries, tarEntries(archive));
+      },
+    ),
+    { numRuns: 100 },
+  );
+  const cut = new TarReader({ entry: () => undefined });
+  const archive = writeTar([{ name: 'a', payload: Buffer.alloc(600) }], 'pax');
+  cut.push(archive.subarray(0, 512));
+  t.equal(cut.skip(100), 100);
+  t.throws(() => cut.end(), { code: 'LAYER_INVALID', message: 'tar archive is cut short' });
+});
+
 t.test('bytes that are no archive are refused by code, never by an accident', async (t) => {
   let refused = 0;
   fc.assert(
