@@ -56,6 +56,8 @@ export const LINK_MS = 3_000;
 export const MEND_MS = 30_000;
 /** Long-poll for more hashes. */
 export const POLL_MS = 10_000;
+/** An origin ends a long-poll in time, or counts as silent after this. */
+export const POLL_ANSWER_MS = POLL_MS + 1_500;
 /** Without news for so long, by how fast it came so far, whoever tells it must show that it is there. */
 export const LEAST_DOUBT_MS = 300;
 /** Most of {@link LEAST_DOUBT_MS}: a member that hangs costs this much to all who pull the blob. */

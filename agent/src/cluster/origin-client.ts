@@ -9,13 +9,22 @@ import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { isDecisive } from '@sepia/cluster/core/answers';
 import { COMPLAINT_MS, FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
+import type { MetainfoNews } from '@sepia/http/bodies/metainfo-follower';
 import { answeredRange, type RangeBody } from '@sepia/http/bodies/range-stream';
 import { type InternalClient, readLimited } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceHash, pieceLength } from '@sepia/metainfo/tree';
-import { ASK_AFTER_MS, HEDGE_MS, PIECE_BODY_MS, PIECE_MS, WHERE_MS } from '../deadlines.ts';
+import {
+  ASK_AFTER_MS,
+  HEDGE_MS,
+  PIECE_BODY_MS,
+  PIECE_MS,
+  POLL_ANSWER_MS,
+  POLL_MS,
+  WHERE_MS,
+} from '../deadlines.ts';
 import { type CallWatch, originsOf, type Target, targetsOf } from './members.ts';
-import { type MetainfoNews, newsOf } from './tracker-client.ts';
+import { newsOf } from './tracker-client.ts';
 import type { Wish } from './wish.ts';
 
 /** A piece as the fetching origin vouches for it; its bytes, if given, match `hash`. */
@@ -162,15 +171,7 @@ export class OriginClient {
         signal,
       }),
     );
-    answer.body.on('error', () => undefined);
-    const range = String(answer.headers['content-range'] ?? '');
-    if (answer.status === 206 && range.startsWith(`bytes ${start}-${end}/`))
-      return answeredRange(answer.body);
-    answer.body.destroy();
-    throw new CodedError('PEER_HTTP', {
-      message: `${target.id} answered with another range`,
-      detail: { status: answer.status, range },
-    });
+    return answeredRange(answer, { start, end }, target.id);
   }
 
   /** Tells an origin that a piece which it sent does not match its hash. */
@@ -301,16 +302,15 @@ export class OriginClient {
     name: BlobName,
     known: Metainfo,
     etag: string,
-    waitMs: number,
     target: Target,
     signal: AbortSignal,
   ): Promise<MetainfoNews | undefined> {
     const { bytes, status, headers } = await this.#client.bytes({
       url: target.url,
       to: target.id,
-      ...to(ORIGIN_BLOBS.metainfo, { ...name, wait: waitMs, from: known.knownPrefix }),
+      ...to(ORIGIN_BLOBS.metainfo, { ...name, wait: POLL_MS, from: known.knownPrefix }),
       headers: { 'if-none-match': etag },
-      headersTimeoutMs: waitMs + 1_500,
+      headersTimeoutMs: POLL_ANSWER_MS,
       lasts: 'wait',
       signal,
     });

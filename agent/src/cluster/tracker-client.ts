@@ -9,16 +9,11 @@ import { TRACKER } from '@sepia/cluster/api/tracker';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { isDecisive, isDefinite } from '@sepia/cluster/core/answers';
 import { FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
+import type { MetainfoNews } from '@sepia/http/bodies/metainfo-follower';
 import type { InternalClient } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { FAREWELL_MS, HEDGE_MS, LEASE_MS } from '../deadlines.ts';
 import { type CallWatch, type Target, targetsOf } from './members.ts';
-
-/** What a long-poll told: hashes from where the asker's gapless prefix ended, and the mark for the next poll. */
-export interface MetainfoNews {
-  readonly metainfo: Metainfo;
-  readonly etag: string;
-}
 
 /** Reads an answer of a metainfo poll. @throws what `Metainfo.decode` throws */
 export function newsOf(bytes: Uint8Array, etag: string | string[] | undefined): MetainfoNews {

@@ -1,9 +1,9 @@
 import type { BlobHolders } from '@sepia/http/bodies/core/source-order';
+import type { MetainfoNews } from '@sepia/http/bodies/metainfo-follower';
 import type { BlobSource } from '@sepia/http/bodies/remote-blob';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import type { Swarm } from '@sepia/swarm/swarm';
 import type { VouchedPiece } from '../cluster/origin-client.ts';
-import type { MetainfoNews } from '../cluster/tracker-client.ts';
 
 /** How a download learns who has the blob and what its pieces hash to. */
 export interface Guide {

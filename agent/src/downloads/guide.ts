@@ -6,13 +6,14 @@ import type { JoinAnswer, PeerEntry } from '@sepia/cluster/api/join';
 import { isDecisive } from '@sepia/cluster/core/answers';
 import { AnswerPace } from '@sepia/http/answer-pace';
 import type { BlobHolders } from '@sepia/http/bodies/core/source-order';
+import type { MetainfoNews } from '@sepia/http/bodies/metainfo-follower';
 import type { BlobSource } from '@sepia/http/bodies/remote-blob';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { pieceHash } from '@sepia/metainfo/tree';
 import type { HttpSource } from '@sepia/swarm/swarm';
 import type { CallWatch, Target } from '../cluster/members.ts';
 import type { OriginClient, VouchedPiece } from '../cluster/origin-client.ts';
-import type { MetainfoNews, TrackerClient } from '../cluster/tracker-client.ts';
+import type { TrackerClient } from '../cluster/tracker-client.ts';
 import type { Wish } from '../cluster/wish.ts';
 import {
   COMPLAINT_WAIT_MS,
@@ -143,8 +144,7 @@ export class ClusterGuide implements Guide {
 
   async poll(known: Metainfo, etag: string, signal: AbortSignal): Promise<MetainfoNews | undefined> {
     const { origins, trackers } = this.#deps;
-    if (this.#direct !== undefined)
-      return await origins.poll(this.#name, known, etag, POLL_MS, this.#direct, signal);
+    if (this.#direct !== undefined) return await origins.poll(this.#name, known, etag, this.#direct, signal);
     const askedMs = performance.now();
     const doubtMs = this.#newsPace.timeoutMs(LEAST_DOUBT_MS, MOST_DOUBT_MS);
     const news = await trackers.poll(this.#name, known, etag, { waitMs: POLL_MS, doubtMs }, signal);

@@ -63,7 +63,7 @@ t.test('an origin is told what is wrong however many bodies and waits are under 
     origins.leaves(NAME, 0, 1, origin, signal),
     origins.vouched(NAME, { sizeBytes: SIZE_BYTES, index: 0, lastPiece: 0 }, origin, signal),
     origins.metainfo(NAME, { all: true }, signal),
-    origins.poll(NAME, OPEN, '', 60_000, origin, signal),
+    origins.poll(NAME, OPEN, '', origin, signal),
   ]).flat();
   await until(() => member.hung() === 4, 'two bodies, and two that are waited for');
   await origins.complain(NAME, 0, origin, AbortSignal.timeout(20_000));

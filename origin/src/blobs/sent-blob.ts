@@ -73,7 +73,7 @@ export async function sendCopy(
   const call = {
     ...to(ORIGIN_BLOBS.blobPut, { ...name, copy: true, hint: isStandIn }),
     headers,
-    ...({ body } as object),
+    body,
     headersTimeoutMs: COPY_ANSWER_MS,
     epoch,
   };

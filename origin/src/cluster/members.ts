@@ -148,7 +148,7 @@ export class Members {
     return await this.#watch(id, call, async (request) => await this.#deps.client.bytes(request, limitBytes));
   }
 
-  async json<T>(id: string, call: Omit<MemberCall, 'body'> & { readonly json?: unknown }): Promise<T> {
+  async json<T>(id: string, call: MemberCall & { readonly json?: unknown }): Promise<T> {
     return await this.#watch(
       id,
       call,
@@ -159,7 +159,7 @@ export class Members {
   /** As {@link json}, with what the member's answer counts by. An empty answer is undefined. */
   async counted<T>(
     id: string,
-    call: Omit<MemberCall, 'body'> & { readonly json?: unknown },
+    call: MemberCall & { readonly json?: unknown },
   ): Promise<{ readonly sender: Sender; readonly answer: T }> {
     const { json, ...rest } = call;
     const body = json === undefined ? {} : { body: JSON.stringify(json) };

@@ -354,7 +354,7 @@ export class Manifests {
         ...to(ORIGIN_BLOBS.blobPut, { ...name, digest, copy: true }),
         headersTimeoutMs: MANIFEST_COPY_MS,
         headers,
-        ...({ body: bytes } as object),
+        body: bytes,
       })
       .catch((error: unknown) =>
         logFailure(log, error, 'manifest not copied to its owner', { digest, owner }, 'debug'),

@@ -162,15 +162,7 @@ function originSource(
       const run = (alive: AbortSignal): Promise<InternalResponse> =>
         origins.call(id, { ...call, signal: alive });
       const answer = await whileAlive(origins, id, signal, run, READ_MISSES);
-      answer.body.on('error', () => undefined);
-      const range = headerOf(answer, 'content-range') ?? '';
-      if (answer.status === 206 && range.startsWith(`bytes ${start}-${end}/`))
-        return answeredRange(answer.body);
-      answer.body.destroy();
-      throw new CodedError('PEER_HTTP', {
-        message: `origin ${id} answered with another range`,
-        detail: { status: answer.status, range },
-      });
+      return answeredRange(answer, { start, end }, id);
     },
     // It was said when the blob was opened.
     wantAll: () => Promise.resolve(),

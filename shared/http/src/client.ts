@@ -1,4 +1,3 @@
-import type { Readable } from 'node:stream';
 import type { MemberClock } from '@sepia/base/clock/member-clock';
 import { CodedError, isErrorCode, systemCode } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
@@ -28,7 +27,7 @@ export interface InternalRequest {
   readonly path: string;
   readonly headers?: Readonly<Record<string, string>>;
   /** A stream needs `content-length` in `headers`, else it is sent chunked. */
-  readonly body?: Uint8Array | string | Readable;
+  readonly body?: Uint8Array | string | AsyncIterable<Uint8Array>;
   /** Until the response headers, in ms. */
   readonly headersTimeoutMs: number;
   /** Longest silence in the body, in ms. */
@@ -161,7 +160,8 @@ export class InternalClient {
     const options = {
       method: call.method,
       headers: { ...headers, ...signatures },
-      ...(body === undefined ? {} : { body }),
+      // Undici sends any iterable of bytes; its types name streams alone.
+      ...(body === undefined ? {} : { body: body as NonNullable<Dispatcher.DispatchOptions['body']> }),
       headersTimeout: call.headersTimeoutMs,
       bodyTimeout: call.bodyTimeoutMs ?? BODY_MS,
     };
@@ -227,8 +227,8 @@ export class InternalClient {
     return answer;
   }
 
-  /** Sends and reads JSON. An empty answer is undefined. */
-  async json<T>(call: Omit<InternalRequest, 'body'> & { readonly json?: unknown }): Promise<T> {
+  /** Reads JSON; sends `json`, where there is any, as the body. An empty answer is undefined. */
+  async json<T>(call: InternalRequest & { readonly json?: unknown }): Promise<T> {
     const { json, ...rest } = call;
     const withBody =
       json === undefined
@@ -250,7 +250,7 @@ export class InternalClient {
 }
 
 /** True for a body that is sent as it comes. */
-function isStream(body: InternalRequest['body']): body is Readable {
+function isStream(body: InternalRequest['body']): body is AsyncIterable<Uint8Array> {
   return typeof body === 'object' && !(body instanceof Uint8Array);
 }
 

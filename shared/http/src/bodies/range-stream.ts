@@ -9,8 +9,32 @@ export interface RangeBody extends AsyncIterable<Uint8Array> {
   giveBack?(chunk: Uint8Array): void;
 }
 
-/** The body of an answer that undici reads. */
-export function answeredRange(body: AsyncIterable<Uint8Array> & { destroy(): void }): RangeBody {
+/** What a member answers to a request for a range. */
+interface RangeAnswer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly body: AsyncIterable<Uint8Array> & {
+    on(event: 'error', listener: () => void): unknown;
+    destroy(): void;
+  };
+}
+
+/** The body of the answer that member `id` gave to a request for this range. @throws `PEER_HTTP` where it gave another */
+export function answeredRange(
+  { status, headers, body }: RangeAnswer,
+  { start, end }: { readonly start: number; readonly end: number },
+  id: string,
+): RangeBody {
+  // Whoever reads hears of an error by reading; after that nobody listens.
+  body.on('error', () => undefined);
+  const range = String(headers['content-range'] ?? '');
+  if (status !== 206 || !range.startsWith(`bytes ${start}-${end}/`)) {
+    body.destroy();
+    throw new CodedError('PEER_HTTP', {
+      message: `${id} answered with another range`,
+      detail: { status, range },
+    });
+  }
   return {
     [Symbol.asyncIterator]: () => body[Symbol.asyncIterator](),
     destroy: () => body.destroy(),
