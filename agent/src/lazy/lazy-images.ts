@@ -35,7 +35,7 @@ import { type PulledImage, PulledImages } from './core/pulled-images.ts';
 import type { FormerImages } from './former-images.ts';
 import type { Offers } from './offers.ts';
 
-/** Larger configs are none. */
+/** Configs above this, in bytes, are refused. */
 export const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
 const MAX_ASKED = 5_000;
 const NOT_INDEXED = 'an image was not handed to be indexed';
@@ -93,7 +93,7 @@ export class LazyImages {
     this.#options = options;
   }
 
-  /** A snapshotter came and asks. */
+  /** Notes that a snapshotter asks here. */
   served(): void {
     this.#deps.former.begin();
   }
@@ -217,32 +217,44 @@ export class LazyImages {
     ]);
     if (bindings.some((one) => one.binding === undefined && !one.isUnanswered)) this.#askForIndexes(image);
     if (!offers.isServed) return;
-    const { upstream, repository, manifest } = image;
+    const { upstream, repository, manifest, isNydus } = image;
     const layers = offered(image, diffIds, bindings);
     const command = readCommand(config);
-    const hints = {
+    const asked = {
+      ...{ upstream, repository, manifest, isNydus, layers },
       ...(command === undefined ? {} : { command }),
       ...(readFirst === undefined ? {} : { readFirst }),
+      ...this.#whyNever(image),
     };
-    const known = { ...hints, ...this.#whyNever(image) };
-    const { isNydus } = image;
-    const asked = { upstream, repository, manifest, isNydus, ...known, layers };
+    // What a record names for each layer is its own. Else nobody but the snapshotter knows what is found under these names.
+    const isProven = layers.every(({ binding, diffId }) => binding?.diffId === diffId);
+    const answer = await this.#judged(asked, { isProven, untilMs }, signal);
+    if (answer?.refusal !== undefined) this.#refuse(image, answer.refusal);
+    if (answer?.unusable !== undefined) this.#refuse(image, answer.unusable, 'IMAGE_NOT_MOUNTED');
+    if (answer !== undefined) return;
+    if (isNydus) this.#refuse(image, NYDUS_UNANSWERED, 'IMAGE_NOT_MOUNTED');
+    if (!isProven) this.#refuse(image, UNANSWERED);
+  }
+
+  /** What the snapshotter says, asked until it has decided or the time is over; undefined where it says nothing. */
+  async #judged(
+    asked: Parameters<Offers['offer']>[0],
+    { isProven, untilMs }: { readonly isProven: boolean; readonly untilMs: number },
+    signal: AbortSignal,
+  ): Promise<Awaited<ReturnType<Offers['offer']>>> {
+    const { offers, nowMs } = this.#deps;
     const doubtMs = nowMs() + (this.#options.doubtMs ?? DOUBT_MS);
     let answer = await offers.offer(asked, untilMs - nowMs());
     // Nobody could use a Nydus image that is not shown: there is more time for it.
-    if (isNydus) answer ??= await offers.offer(asked, OFFER_MS);
-    // What a record names for each layer is its own. Else nobody but the snapshotter knows what is found under these names.
-    const isProven = layers.every(({ binding, diffId }) => binding?.diffId === diffId);
-    const isOpen = (): boolean => (answer === undefined ? !isProven && !isNydus : answer.isPending === true);
+    if (asked.isNydus) answer ??= await offers.offer(asked, OFFER_MS);
+    const isOpen = (): boolean =>
+      answer === undefined ? !isProven && !asked.isNydus : answer.isPending === true;
     while (isOpen() && nowMs() < doubtMs && !signal.aborted) {
       const again = await offers.offer(asked, Math.min(OFFER_MS, doubtMs - nowMs()));
       answer = again ?? answer;
       if (again === undefined && !(await pause(OFFER_AGAIN_MS, signal))) break;
     }
-    if (answer === undefined && isOpen()) this.#refuse(image, UNANSWERED);
-    if (answer?.refusal !== undefined) this.#refuse(image, answer.refusal);
-    const unusable = answer === undefined && isNydus ? NYDUS_UNANSWERED : answer?.unusable;
-    if (unusable !== undefined) this.#refuse(image, unusable, 'IMAGE_NOT_MOUNTED');
+    return answer;
   }
 
   /** Not let through: nobody can say what it would show, or it is of no use. @throws {CodedError} of that code */

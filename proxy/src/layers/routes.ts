@@ -7,11 +7,11 @@ import { LAYER_CALLS, MAX_INDEX_BYTES } from '@sepia/cluster/api/layer-binding';
 import { PROXY } from '@sepia/cluster/api/proxy';
 import { PROFILE_CALL } from '@sepia/cluster/api/start-profile';
 import type { RequestState } from '@sepia/http/app';
+import { goneSignal } from '@sepia/http/client-gone';
 import { serve } from '@sepia/http/router';
 import { queryValue, readBody } from '@sepia/http/signed';
 import type { Context } from 'koa';
 import { jsonBody } from '../http/json-body.ts';
-import { clientSignal } from '../registry/answers.ts';
 import type { LayerBindings } from './layer-bindings.ts';
 import type { StartProfiles } from './start-profiles.ts';
 
@@ -23,12 +23,12 @@ const BODY = { limitBytes: PROXY.layerBind.body.maxBytes, what: 'layers' };
  */
 export function layerRoutes(router: Router, bindings: LayerBindings): void {
   serve(router, PROXY.layer, async (ctx, params) => {
-    const binding = await bindings.get(layerOf(ctx, params.layer), clientSignal(ctx));
+    const binding = await bindings.get(layerOf(ctx, params.layer), goneSignal(ctx));
     ctx.body = binding === undefined ? {} : { binding };
   });
   serve(router, PROXY.layerBind, async (ctx, params) => {
     const { binding } = await jsonBody(ctx, LAYER_CALLS.bind, BODY);
-    await bindings.bind(layerOf(ctx, params.layer), binding, clientSignal(ctx));
+    await bindings.bind(layerOf(ctx, params.layer), binding, goneSignal(ctx));
     ctx.body = {};
   });
   serve(router, PROXY.layerIndex, async (ctx, params) => {
@@ -36,13 +36,13 @@ export function layerRoutes(router: Router, bindings: LayerBindings): void {
     const tooLarge = (): CodedError =>
       new CodedError('REQUEST_TOO_LARGE', { detail: { limit: MAX_INDEX_BYTES } });
     const bytes = await readBody(ctx, MAX_INDEX_BYTES, tooLarge);
-    await bindings.store({ ...layerOf(ctx, params.layer), digest }, bytes, clientSignal(ctx));
+    await bindings.store({ ...layerOf(ctx, params.layer), digest }, bytes, goneSignal(ctx));
     ctx.body = {};
   });
   serve(router, PROXY.layerComplaint, async (ctx, params) => {
     const fault = await jsonBody(ctx, LAYER_CALLS.complain, BODY);
     const by = (ctx.state as RequestState).caller ?? '';
-    await bindings.complain(layerOf(ctx, params.layer), { ...fault, by }, clientSignal(ctx));
+    await bindings.complain(layerOf(ctx, params.layer), { ...fault, by }, goneSignal(ctx));
     ctx.body = {};
   });
 }

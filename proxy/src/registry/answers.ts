@@ -1,4 +1,3 @@
-import { CodedError } from '@sepia/base/errors';
 import type { Context } from 'koa';
 
 /** Answers without a body: `Content-Length: 0`, no type (204 has neither). */
@@ -13,15 +12,4 @@ export function sendEmpty(ctx: Context, status: 201 | 202 | 204): void {
 export function locationOf(ctx: Context, name: string, rest: string): string {
   const ns = ctx.query['ns'];
   return `/v2/${name}/${rest}${typeof ns === 'string' && ns !== '' ? `?ns=${encodeURIComponent(ns)}` : ''}`;
-}
-
-/** Aborts when the client's connection closes before the answer is complete. */
-export function clientSignal(ctx: Context): AbortSignal {
-  const gone = new AbortController();
-  const onClose = (): void => {
-    if (!ctx.res.writableFinished) gone.abort(new CodedError('TIMEOUT', { message: 'client is gone' }));
-  };
-  if (ctx.res.destroyed || (ctx.req.destroyed && !ctx.req.complete)) onClose();
-  ctx.res.once('close', onClose);
-  return gone.signal;
 }

@@ -3,6 +3,7 @@ import { isCoded } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { RegistryHandler } from '@sepia/face/registry-app';
+import { goneSignal } from '@sepia/http/client-gone';
 import { serveBlob } from '@sepia/http/serve-blob';
 import { clientHas } from '@sepia/oci/etag';
 import { rangeWish } from '@sepia/oci/range';
@@ -13,7 +14,6 @@ import { openOriginBlob } from '../bodies/origin-blob.ts';
 import { findSource } from '../bodies/whereabouts.ts';
 import { headerOf, type Origins } from '../cluster/origins.ts';
 import { FIRST_PIECE_MS, JOIN_MS } from '../deadlines.ts';
-import { clientSignal } from './answers.ts';
 
 /** Headers of a client that decide what the origin answers. */
 const ASKED = ['range', 'if-range', 'if-none-match'] as const;
@@ -44,7 +44,7 @@ export function readBlob(deps: BlobDeps): RegistryHandler<'blob'> {
   const finding = new SingleFlight<string, SourcePlan>({ joinMs: JOIN_MS });
   return async (ctx, target, { digest }) => {
     const name: BlobName = { ...target, digest };
-    const signal = clientSignal(ctx);
+    const signal = goneSignal(ctx);
     const graceMs = ctx.method === 'HEAD' ? 0 : undefined;
     // 500 who ask for one blob at once are one question to the origins.
     const key = `${target.upstream}\n${target.repository}\n${digest}\n${graceMs}`;

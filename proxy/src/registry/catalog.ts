@@ -4,11 +4,11 @@ import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { isDefinite } from '@sepia/cluster/core/answers';
 import type { CatalogHandler } from '@sepia/face/registry-app';
+import { goneSignal } from '@sepia/http/client-gone';
 import { queryValue } from '@sepia/http/signed';
 import { BESIDE_MISSES, whileAlive } from '../bodies/blob-source.ts';
 import type { Origins } from '../cluster/origins.ts';
 import { LIST_MS, SLOW_HEDGE_MS } from '../deadlines.ts';
-import { clientSignal } from './answers.ts';
 import { nextLink } from './core/page-link.ts';
 import { parseLast, parsePageSize } from './core/tag-page.ts';
 
@@ -21,7 +21,7 @@ export function listCatalog(deps: { readonly origins: Origins }): CatalogHandler
     const n = Math.min(MAX_PAGE, parsePageSize(queryValue(ctx, 'n')));
     const last = parseLast(queryValue(ctx, 'last'));
     const call = to(ORIGIN_NAMES.catalog, { upstream, n, last });
-    const signal = clientSignal(ctx);
+    const signal = goneSignal(ctx);
     const ask = async (
       id: string,
       abort: AbortSignal,

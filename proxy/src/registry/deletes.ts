@@ -8,11 +8,12 @@ import { type RouteCall, to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import { isDefinite } from '@sepia/cluster/core/answers';
 import type { RegistryHandler } from '@sepia/face/registry-app';
+import { goneSignal } from '@sepia/http/client-gone';
 import { referenceText } from '@sepia/oci/route';
 import { whileAlive } from '../bodies/blob-source.ts';
 import { newChange, type Origins } from '../cluster/origins.ts';
 import { DELETE_MS } from '../deadlines.ts';
-import { clientSignal, sendEmpty } from './answers.ts';
+import { sendEmpty } from './answers.ts';
 
 interface DeleteDeps {
   readonly origins: Origins;
@@ -22,7 +23,7 @@ interface DeleteDeps {
 export function deleteManifest(deps: DeleteDeps): RegistryHandler<'manifest'> {
   return async (ctx, target, { reference }) => {
     const call = to(ORIGIN_NAMES.manifestDelete, { ...target, reference: referenceText(reference) });
-    await drop(deps.origins, target, call, clientSignal(ctx));
+    await drop(deps.origins, target, call, goneSignal(ctx));
     sendEmpty(ctx, 202);
   };
 }
@@ -31,7 +32,7 @@ export function deleteManifest(deps: DeleteDeps): RegistryHandler<'manifest'> {
 export function deleteBlob(deps: DeleteDeps): RegistryHandler<'blob'> {
   return async (ctx, target, { digest }) => {
     const call = to(ORIGIN_BLOBS.blobDelete, { ...target, digest });
-    await drop(deps.origins, target, call, clientSignal(ctx));
+    await drop(deps.origins, target, call, goneSignal(ctx));
     sendEmpty(ctx, 202);
   };
 }

@@ -15,6 +15,7 @@ import { type ManifestAnswer, sendManifest } from '@sepia/face/manifest-answer';
 import type { RegistryHandler } from '@sepia/face/registry-app';
 import { wholeBody } from '@sepia/http/bodies/whole-body';
 import { type InternalResponse, readLimited } from '@sepia/http/client';
+import { goneSignal } from '@sepia/http/client-gone';
 import { IDLE_PROGRESS_MS } from '@sepia/http/deadlines/sockets';
 import { MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
 import { parsePushedManifest } from '@sepia/oci/pushed-manifest';
@@ -24,7 +25,7 @@ import { BESIDE_MISSES, whileAlive } from '../bodies/blob-source.ts';
 import { RequestBody, watchFlow } from '../bodies/request-body.ts';
 import { headerOf, newChange, type Origins } from '../cluster/origins.ts';
 import { HEDGE_MS, MANIFEST_WRITE_MS } from '../deadlines.ts';
-import { clientSignal, locationOf, sendEmpty } from './answers.ts';
+import { locationOf, sendEmpty } from './answers.ts';
 import type { ManifestCache } from './core/manifest-cache.ts';
 import type { PushGate, PushTurn } from './push-gate.ts';
 
@@ -58,7 +59,7 @@ export function readManifest(deps: ManifestDeps): RegistryHandler<'manifest'> {
     const key = [method, target.upstream, target.repository, referenceText(reference)].join('\n');
     const find = async (signal: AbortSignal): Promise<ManifestAnswer> =>
       await askOrigins(deps, target, reference, method, signal);
-    sendManifest(ctx, await asked.run(key, find, clientSignal(ctx)));
+    sendManifest(ctx, await asked.run(key, find, goneSignal(ctx)));
   };
 }
 
@@ -137,7 +138,7 @@ async function takeManifest(
   route: Parameters<RegistryHandler<'manifest'>>[2],
   turn: PushTurn,
 ): Promise<void> {
-  const signal = clientSignal(ctx);
+  const signal = goneSignal(ctx);
   const bytes = await readManifestBody(ctx, turn);
   const { subject, mediaType } = parsePushedManifest(bytes, ctx.get('content-type'));
   const { reference } = route;

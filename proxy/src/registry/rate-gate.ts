@@ -2,9 +2,9 @@ import { CodedError } from '@sepia/base/errors';
 import { delay } from '@sepia/base/lifecycle';
 import { hostOf } from '@sepia/base/names/host-of';
 import { addressOf } from '@sepia/face/door/client-facts';
+import { goneSignal } from '@sepia/http/client-gone';
 import type { Context } from 'koa';
 import { TURN_MS } from '../deadlines.ts';
-import { clientSignal } from './answers.ts';
 import { RateLimit } from './core/rate-limit.ts';
 
 const MAX_ADDRESSES = 20_000;
@@ -35,7 +35,7 @@ export class RateGate {
   /** For `createRegistryApp`'s `admit`. */
   readonly admit = async (ctx: Context): Promise<void> => {
     const found = this.#limit.admit(hostOf(addressOf(ctx)), this.#nowMs());
-    if (found.type === 'wait') await delay(found.waitMs, clientSignal(ctx));
+    if (found.type === 'wait') await delay(found.waitMs, goneSignal(ctx));
     if (found.type === 'refuse')
       throw new CodedError('OVERLOADED', {
         message: 'too many requests from this address; try again later',

@@ -7,12 +7,12 @@ import { shardKey } from '@sepia/cluster/cluster';
 import { isDefinite } from '@sepia/cluster/core/answers';
 import type { RegistryHandler } from '@sepia/face/registry-app';
 import { type InternalResponse, readLimited } from '@sepia/http/client';
+import { goneSignal } from '@sepia/http/client-gone';
 import { queryValue } from '@sepia/http/signed';
 import { OCI_INDEX } from '@sepia/oci/manifest';
 import { BESIDE_MISSES, whileAlive } from '../bodies/blob-source.ts';
 import type { Origins } from '../cluster/origins.ts';
 import { REFERRERS_MS, SLOW_HEDGE_MS } from '../deadlines.ts';
-import { clientSignal } from './answers.ts';
 import { nextLink } from './core/page-link.ts';
 
 /** A page has about 1 MiB, or one descriptor with as many annotations as a manifest can have. */
@@ -28,7 +28,7 @@ export function listReferrers(deps: { readonly origins: Origins }): RegistryHand
     if ((artifactType ?? '').length > MAX_TYPE_CHARS)
       throw new CodedError('REQUEST_INVALID', { message: 'artifactType is too long for a media type' });
     const call = to(ORIGIN_NAMES.referrers, { ...target, digest, artifactType, last });
-    const signal = clientSignal(ctx);
+    const signal = goneSignal(ctx);
     const ask = async (id: string, abort: AbortSignal): Promise<{ manifests: unknown[]; next?: string }> => {
       const either = AbortSignal.any([abort, signal]);
       const run = (running: AbortSignal): Promise<InternalResponse> =>

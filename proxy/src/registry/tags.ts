@@ -7,11 +7,11 @@ import { shardKey } from '@sepia/cluster/cluster';
 import { isDefinite } from '@sepia/cluster/core/answers';
 import type { RegistryHandler } from '@sepia/face/registry-app';
 import { type InternalResponse, readLimited } from '@sepia/http/client';
+import { goneSignal } from '@sepia/http/client-gone';
 import { queryValue } from '@sepia/http/signed';
 import { BESIDE_MISSES, whileAlive } from '../bodies/blob-source.ts';
 import type { Origins } from '../cluster/origins.ts';
 import { LIST_MS, SLOW_HEDGE_MS } from '../deadlines.ts';
-import { clientSignal } from './answers.ts';
 import { parseLast, parsePageSize, tagPage } from './core/tag-page.ts';
 
 const MAX_LIST_BYTES = 32 * 1024 * 1024;
@@ -22,7 +22,7 @@ export function listTags(deps: { readonly origins: Origins }): RegistryHandler<'
     const n = parsePageSize(queryValue(ctx, 'n'));
     const last = parseLast(queryValue(ctx, 'last'));
     const call = to(ORIGIN_NAMES.tags, { ...target, n: n + 1, last });
-    const signal = clientSignal(ctx);
+    const signal = goneSignal(ctx);
     const ask = async (id: string, abort: AbortSignal): Promise<string[]> => {
       const either = AbortSignal.any([abort, signal]);
       const run = (running: AbortSignal): Promise<InternalResponse> =>

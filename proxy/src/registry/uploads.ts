@@ -5,12 +5,13 @@ import type { Logger } from '@sepia/base/log';
 import { type NamedUpstream, type ResolvedName, resolveName } from '@sepia/base/names/upstream-name';
 import { mountSource } from '@sepia/face/door/mount-source';
 import type { RegistryHandler } from '@sepia/face/registry-app';
+import { goneSignal } from '@sepia/http/client-gone';
 import { queryValue } from '@sepia/http/signed';
 import { parseChunkRange } from '@sepia/oci/chunk-range';
 import type { Context } from 'koa';
 import { RequestBody } from '../bodies/request-body.ts';
 import { UPLOAD_CANCEL_MS } from '../deadlines.ts';
-import { clientSignal, locationOf, sendEmpty } from './answers.ts';
+import { locationOf, sendEmpty } from './answers.ts';
 import { keyOf } from './core/push-places.ts';
 import { heldRange, parseUploadId, type UploadId } from './core/upload.ts';
 import { type PushGate, pusherOf } from './push-gate.ts';
@@ -35,11 +36,10 @@ export function startUpload(deps: UploadDeps): RegistryHandler<'uploads'> {
     // Nothing here has it: the upload is an ordinary one, and its end says what is taken.
     const mount = asked === undefined || isOtherDigest(asked) ? undefined : asked;
     const digest = queryValue(ctx, 'digest');
-    const signal = clientSignal(ctx);
+    const signal = goneSignal(ctx);
     if (mount !== undefined) {
-      const from = queryValue(ctx, 'from');
       const wanted = parseDigest(mount);
-      if (await isMounted(deps, ctx, target, from, wanted, signal)) return sendCreated(ctx, name, wanted);
+      if (await isMounted(deps, ctx, target, wanted, signal)) return sendCreated(ctx, name, wanted);
     } else if (digest !== undefined) {
       const wanted = parseDigest(digest);
       const length = contentLength(ctx);
@@ -64,17 +64,10 @@ export function appendUpload(deps: UploadDeps): RegistryHandler<'upload'> {
   return async (ctx, target, { name, uploadId }) => {
     deps.gate.checkMode(target);
     const id = parseUploadId(uploadId);
-    const signal = clientSignal(ctx);
     const body = bodyOf(ctx);
-    await deps.gate.run(ctx, async (turn) => {
-      const either = AbortSignal.any([signal, turn.signal]);
-      try {
-        sendSession(ctx, name, id.text, await deps.uploads.append(id, target, body, either));
-      } catch (error) {
-        if (isOtherThanSaid(error)) await tellOffset(deps, ctx, target, name, id, signal);
-        throw error;
-      }
-    });
+    await inSession(deps, ctx, target, { name, id }, async (signal) =>
+      sendSession(ctx, name, id.text, await deps.uploads.append(id, target, body, signal)),
+    );
     sendEmpty(ctx, 202);
   };
 }
@@ -88,31 +81,43 @@ export function finishUpload(deps: UploadDeps): RegistryHandler<'upload'> {
     if (digest === undefined)
       throw new CodedError('DIGEST_SYNTAX', { message: 'closing an upload needs ?digest=' });
     const wanted = parseDigest(digest);
-    const signal = clientSignal(ctx);
     const body = bodyOf(ctx);
     const client = keyOf(pusherOf(ctx));
-    await deps.gate.run(ctx, async (turn) => {
-      const either = AbortSignal.any([signal, turn.signal]);
+    await inSession(deps, ctx, target, { name, id }, async (signal) => {
       try {
-        await finish(deps, id, { ...target, client }, wanted, body, either);
+        await finish(deps, id, { ...target, client }, wanted, body, signal);
       } catch (error) {
-        if (isCoded(error, 'UPLOAD_UNKNOWN') && (await isThere(deps, target, wanted, either))) return;
-        if (isOtherThanSaid(error)) await tellOffset(deps, ctx, target, name, id, signal);
-        throw error;
+        if (!isCoded(error, 'UPLOAD_UNKNOWN')) throw error;
+        // It was closed before, and its client did not hear of it: the repository has the blob.
+        if (!(await deps.uploads.mount(target, target.repository, wanted, signal))) throw error;
       }
     });
     sendCreated(ctx, name, wanted);
   };
 }
 
-/** The session was closed before, and its client did not hear of it: the repository has the blob. */
-async function isThere(
-  deps: UploadDeps,
+/**
+ * Runs `work` when it is its turn, until the client is gone. Where a chunk does not fit the session's offset or its own
+ * length, the client is told the offset and goes on from there.
+ */
+async function inSession(
+  { gate, uploads }: UploadDeps,
+  ctx: Context,
   target: ResolvedName,
-  digest: Digest,
-  signal: AbortSignal,
-): Promise<boolean> {
-  return await deps.uploads.mount(target, target.repository, digest, signal);
+  { name, id }: { readonly name: string; readonly id: UploadId },
+  work: (signal: AbortSignal) => Promise<void>,
+): Promise<void> {
+  const signal = goneSignal(ctx);
+  await gate.run(ctx, async (turn) => {
+    try {
+      await work(AbortSignal.any([signal, turn.signal]));
+    } catch (error) {
+      if (!isCoded(error, 'UPLOAD_OUT_OF_ORDER') && !isCoded(error, 'SIZE_MISMATCH')) throw error;
+      const offset = await uploads.offset(id, target, signal).catch(ignoreFailure);
+      if (offset !== undefined) sendSession(ctx, name, id.text, offset);
+      throw error;
+    }
+  });
 }
 
 /**
@@ -143,7 +148,7 @@ async function finish(
 export function uploadStatus(deps: UploadDeps): RegistryHandler<'upload'> {
   return async (ctx, target, { name, uploadId }) => {
     const id = parseUploadId(uploadId);
-    sendSession(ctx, name, id.text, await deps.uploads.offset(id, target, clientSignal(ctx)));
+    sendSession(ctx, name, id.text, await deps.uploads.offset(id, target, goneSignal(ctx)));
     sendEmpty(ctx, 204);
   };
 }
@@ -151,7 +156,7 @@ export function uploadStatus(deps: UploadDeps): RegistryHandler<'upload'> {
 /** DELETE: drops the session. */
 export function cancelUpload(deps: UploadDeps): RegistryHandler<'upload'> {
   return async (ctx, target, { uploadId }) => {
-    await deps.uploads.cancel(parseUploadId(uploadId), target, clientSignal(ctx));
+    await deps.uploads.cancel(parseUploadId(uploadId), target, goneSignal(ctx));
     sendEmpty(ctx, 204);
   };
 }
@@ -165,10 +170,10 @@ async function isMounted(
   deps: UploadDeps,
   ctx: Context,
   target: ResolvedName,
-  from: string | undefined,
   digest: Digest,
   signal: AbortSignal,
 ): Promise<boolean> {
+  const from = queryValue(ctx, 'from');
   if (from === undefined) return await deps.uploads.mount(target, target.repository, digest, signal);
   const ns = queryValue(ctx, 'ns');
   const source = mountSource(from, (name) =>
@@ -176,23 +181,6 @@ async function isMounted(
   );
   if (source?.upstream !== target.upstream) return false;
   return await deps.uploads.mount(target, source.repository, digest, signal);
-}
-
-/** True where a chunk does not fit the upload's offset or its own length: the client is told the offset and goes on from there. */
-function isOtherThanSaid(error: unknown): boolean {
-  return isCoded(error, 'UPLOAD_OUT_OF_ORDER') || isCoded(error, 'SIZE_MISMATCH');
-}
-
-async function tellOffset(
-  deps: UploadDeps,
-  ctx: Context,
-  target: ResolvedName,
-  name: string,
-  id: UploadId,
-  signal: AbortSignal,
-): Promise<void> {
-  const offset = await deps.uploads.offset(id, target, signal).catch(ignoreFailure);
-  if (offset !== undefined) sendSession(ctx, name, id.text, offset);
 }
 
 function bodyOf(ctx: Context): UploadBody {

@@ -102,10 +102,8 @@ export function createRegistryApp(deps: RegistryAppDeps, options: RegistryAppOpt
       await door?.base(ctx);
       return answerBase(ctx);
     }
-    const run =
-      route.type === 'catalog'
-        ? catalogOf(ctx, memberUpstream, deps, options, door)
-        : passed(ctx, route, memberUpstream, deps, options, door);
+    const asked: Asked = { ctx, memberUpstream, door, deps, options };
+    const run = route.type === 'catalog' ? catalogOf(asked) : passed(asked, route);
     await run.catch((error: unknown) => {
       if (isRefusedByMember(error)) throw withoutMembers(error, deps.log);
       throw isLimited(ctx, route, error) ? asLimited(error) : error;
@@ -166,13 +164,18 @@ function answerBase(ctx: Context): void {
   ctx.body = '{}';
 }
 
-function targetOf(
-  ctx: Context,
-  name: string,
-  memberUpstream: string | undefined,
-  deps: RegistryAppDeps,
-  options: RegistryAppOptions,
-): ResolvedName {
+/** One request below `/v2/`, and what is needed to answer it. */
+interface Asked {
+  readonly ctx: Context;
+  /** Set where a member asks for an upstream by its name. */
+  readonly memberUpstream: string | undefined;
+  /** None for members. */
+  readonly door: RegistryAppDeps['door'];
+  readonly deps: RegistryAppDeps;
+  readonly options: RegistryAppOptions;
+}
+
+function targetOf({ ctx, memberUpstream, deps, options }: Asked, name: string): ResolvedName {
   const upstreams = deps.upstreams();
   if (memberUpstream === undefined) {
     return resolveName(
@@ -186,33 +189,22 @@ function targetOf(
   return { upstream: memberUpstream, repository: parseRepositoryName(name) };
 }
 
-async function catalogOf(
-  ctx: Context,
-  memberUpstream: string | undefined,
-  deps: RegistryAppDeps,
-  options: RegistryAppOptions,
-  door: RegistryAppDeps['door'],
-): Promise<void> {
-  const { catalog } = deps.handlers;
+async function catalogOf(asked: Asked): Promise<void> {
+  const { ctx, door } = asked;
+  const { catalog } = asked.deps.handlers;
   if (catalog === undefined) throw new CodedError('ROUTE_UNKNOWN', { message: 'the catalog is not served' });
   if (ctx.method !== 'GET') refuse(ctx, ['GET']);
   // Any legal name says which upstream a request without one means.
-  const { upstream } = targetOf(ctx, 'any', memberUpstream, deps, options);
+  const { upstream } = targetOf(asked, 'any');
   await door?.catalog(ctx, upstream);
   await catalog(ctx, upstream);
 }
 
 /** Runs a handler for whom the door lets pass. */
-async function passed(
-  ctx: Context,
-  route: NamedRoute,
-  memberUpstream: string | undefined,
-  deps: RegistryAppDeps,
-  options: RegistryAppOptions,
-  door: RegistryAppDeps['door'],
-): Promise<void> {
+async function passed(asked: Asked, route: NamedRoute): Promise<void> {
+  const { ctx, door, deps, options } = asked;
   const run = handlerOf(ctx, route, deps.handlers, options);
-  const target = targetOf(ctx, route.name, memberUpstream, deps, options);
+  const target = targetOf(asked, route.name);
   if (door === undefined) await run(target);
   else await door.pass(ctx, target, route, () => run(target));
 }
