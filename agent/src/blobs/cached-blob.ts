@@ -9,6 +9,7 @@ export type MendPiece = (index: number, signal: AbortSignal) => Promise<Uint8Arr
 export class CachedBlob implements ReadableBlob {
   readonly isFinal = true;
   readonly provesWhole = true;
+  readonly isWholeHere = true;
   readonly digest: Digest;
   readonly sizeBytes: number;
   readonly #handle: BlobHandle;

@@ -18,6 +18,7 @@ export function storedBlob(
     sizeBytes,
     isFinal: true,
     provesWhole: true,
+    isWholeHere: true,
     has: () => true,
     leaves: (piece) => handle.leaves(piece),
     read: async (offset, into) => void (await handle.read(offset, into)),

@@ -70,6 +70,11 @@ export class CheckedBody {
     return range.withhold && isLast && (!isFinal || this.#whole !== undefined);
   }
 
+  /** True if windows may be taken before those in front of them have come. */
+  get isInAnyOrder(): boolean {
+    return this.#blob.isWholeHere === true && this.#whole === undefined;
+  }
+
   /**
    * The checked bytes of a range from `at` on, as many as a buffer holds, or with `mayBorrow` the rest of a piece that is
    * lent; while a piece is waited for, no buffer is held. `sizeOf` is asked when the buffer is taken: what others took

@@ -14,6 +14,8 @@ export interface ReadableBlob {
    * of another member, and a body from byte 0 is hashed as it leaves.
    */
   readonly provesWhole: boolean;
+  /** True if all of it lies on this machine: reads may overlap, in any order, and nothing is lent. */
+  readonly isWholeHere?: boolean;
   /** True if a piece can be read without waiting for it. */
   has(piece: number): boolean;
   /**

@@ -6,7 +6,7 @@ import {
   bufferFor,
   FIRST_PACE,
   mayBorrow,
-  mayReadAhead,
+  mostAhead,
   type Pace,
   paceAfter,
   windowAt,
@@ -43,7 +43,7 @@ interface BodyLimits {
 }
 
 /**
- * Sends a body window by window; to a client that is quick the next one is read meanwhile. `gone` is aborted when
+ * Sends a body window by window; to a client that is quick the next ones are read meanwhile. `gone` is aborted when
  * the client is. @throws before {@link BodySink.begin} and after it; after it the body must be cut
  */
 export async function sendBody(
@@ -63,6 +63,14 @@ export async function sendBody(
   }
 }
 
+/** A window that is being read. */
+interface Ahead {
+  readonly at: number;
+  /** Where the next one begins, if as many bytes come as were asked for. */
+  readonly end: number;
+  readonly chunk: Promise<CheckedChunk>;
+}
+
 class Sender {
   readonly #blob: ReadableBlob;
   readonly #plan: BodyPlan;
@@ -71,7 +79,8 @@ class Sender {
   readonly #body: CheckedBody;
   #pace: Pace = FIRST_PACE;
   #begun = false;
-  #ahead: { readonly at: number; readonly chunk: Promise<CheckedChunk> } | undefined;
+  /** Windows that are read while the one before them is sent, in their order. */
+  #ahead: readonly Ahead[] = [];
 
   constructor(blob: ReadableBlob, plan: BodyPlan, sink: BodySink, deadline: Deadline) {
     this.#blob = blob;
@@ -85,8 +94,8 @@ class Sender {
 
   /** What was read ahead is not needed any more. */
   end(): void {
-    if (this.#ahead !== undefined) readElsewhere(this.#ahead.chunk.then((chunk) => chunk.free()));
-    this.#ahead = undefined;
+    for (const { chunk } of this.#ahead) readElsewhere(chunk.then((one) => one.free()));
+    this.#ahead = [];
   }
 
   async run(limits: BodyLimits): Promise<void> {
@@ -136,8 +145,11 @@ class Sender {
   }
 
   async #next(range: CheckedRange, at: number, waitMs: number): Promise<CheckedChunk> {
-    const coming = this.#ahead?.at === at ? this.#ahead.chunk : this.#take(range, at);
-    this.#ahead = undefined;
+    const [next, ...later] = this.#ahead;
+    // Fewer or more bytes came than were asked for: what was read ahead does not follow on them.
+    if (next !== undefined && next.at !== at) this.end();
+    else this.#ahead = later;
+    const coming = next?.at === at ? next.chunk : this.#take(range, at);
     const chunk = await this.#deadline.run(waitMs, coming, (late) => late.free());
     this.#readAhead(range, at + chunk.bytes.length);
     return chunk;
@@ -149,11 +161,16 @@ class Sender {
   }
 
   /** Begins to read what follows, unless it must wait for the whole digest. */
-  #readAhead(range: CheckedRange, at: number): void {
-    if (at > range.end || !mayReadAhead(this.#pace, readBuffers.lent)) return;
-    if (this.#body.isWithheld(range, windowAt(range, at, BUFFER_BYTES.large))) return;
-    const chunk = this.#take(range, at);
-    readElsewhere(chunk);
-    this.#ahead = { at, chunk };
+  #readAhead(range: CheckedRange, from: number): void {
+    for (let at = this.#ahead.at(-1)?.end ?? from; at <= range.end; ) {
+      if (this.#ahead.length >= mostAhead(this.#pace, readBuffers.lent)) return;
+      const window = windowAt(range, at, BUFFER_BYTES.large);
+      if (this.#body.isWithheld(range, window)) return;
+      if (this.#ahead.length > 0 && !this.#body.isInAnyOrder) return;
+      const chunk = this.#take(range, at);
+      readElsewhere(chunk);
+      this.#ahead = [...this.#ahead, { at, end: window.end, chunk }];
+      at = window.end;
+    }
   }
 }

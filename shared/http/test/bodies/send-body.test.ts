@@ -4,6 +4,7 @@ import t from 'tap';
 import { MemoryBlob } from '../../src/bodies/memory-blob.ts';
 import { readBuffers } from '../../src/bodies/read-buffers.ts';
 import { sendBody } from '../../src/bodies/send-body.ts';
+import { FakeBlob } from '../support/fake-blob.ts';
 
 const READERS = 60;
 /** Writes that a socket takes at once: more than make a reader quick. */
@@ -43,3 +44,55 @@ t.test('a process lends few large buffers, also where many who were quick go on 
   const { lent } = readBuffers;
   await until(() => lent.large + lent.usual + lent.small === 0, 'all are given back');
 });
+
+/** A blob on a disk that answers out of order: of reads that are under way the last one first. */
+class Shuffled extends FakeBlob {
+  readonly isWholeHere: boolean;
+  /** Most reads that were under way at once. */
+  most = 0;
+  #waiting: (() => void)[] = [];
+
+  constructor(sizeBytes: number, isWholeHere: boolean) {
+    super(sizeBytes, 'shuffled');
+    this.isWholeHere = isWholeHere;
+    this.land(0, 1, 2);
+    this.finish();
+  }
+
+  override async read(offset: number, into: Uint8Array): Promise<void> {
+    await new Promise<void>((resolve) => {
+      this.#waiting.push(resolve);
+      this.most = Math.max(this.most, this.#waiting.length);
+      setImmediate(() => this.#waiting.pop()?.());
+    });
+    await super.read(offset, into);
+  }
+}
+
+for (const [isWholeHere, most] of [
+  [true, 3],
+  [false, 1],
+] as const)
+  t.test(`to who is quick ${most} windows are read ahead, sent in their order`, async (t) => {
+    const blob = new Shuffled(3 * 1024 * 1024 - 5, isWholeHere);
+    const got: Buffer[] = [];
+    const sink = {
+      begin: () => undefined,
+      write: async (bytes: Uint8Array) => {
+        got.push(Buffer.from(bytes));
+        for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
+      },
+    };
+    const range = { start: 7, end: blob.sizeBytes - 1, withhold: false };
+    const limits = { firstPieceMs: 60_000, stallMs: 60_000 };
+    await sendBody(
+      blob,
+      { parts: [{ range, head: '' }], tail: '' },
+      sink,
+      limits,
+      new AbortController().signal,
+    );
+    t.ok(Buffer.concat(got).equals(blob.bytes.subarray(7)));
+    t.equal(blob.most, most);
+    t.equal(readBuffers.lent.large + readBuffers.lent.usual, 0, 'all are given back');
+  });

@@ -80,9 +80,13 @@ export function bufferFor(pace: Pace, lent: Lent): BufferSize {
   return lent.usual < MOST.usual ? 'usual' : 'small';
 }
 
-/** True if the next window may be read while the one before is being sent. */
-export function mayReadAhead(pace: Pace, lent: Lent): boolean {
-  return isQuick(pace) && lent.large < MOST.large;
+/** Windows of one body that are read while one is sent, where few buffers are lent: the disk, hashing and the socket work at once. */
+const MOST_AHEAD = 3;
+
+/** How many windows may be read while the one before is being sent. */
+export function mostAhead(pace: Pace, lent: Lent): number {
+  if (!isQuick(pace) || lent.large >= MOST.large) return 0;
+  return lent.large < MOST.large / 2 ? MOST_AHEAD : 1;
 }
 
 /** Ranges of other members that may stay open between two reads, in a process: each holds up to 0.2 MiB. */

@@ -9,8 +9,8 @@ import {
   leafIndex,
   leavesOf,
   mayBorrow,
-  mayReadAhead,
   mayStayOpen,
+  mostAhead,
   type Pace,
   paceAfter,
   type ReadPace,
@@ -64,12 +64,12 @@ t.test(
   'who took eight writes at once gets large buffers and is read ahead for; one slow write ends it',
   async (t) => {
     t.equal(bufferFor(after(7), NONE), 'usual');
-    t.notOk(mayReadAhead(after(7), NONE));
+    t.equal(mostAhead(after(7), NONE), 0);
     t.equal(bufferFor(after(8), NONE), 'large');
-    t.ok(mayReadAhead(after(8), NONE));
+    t.equal(mostAhead(after(8), NONE), 3);
     const slow = paceAfter(after(8), 26, LEAF_BYTES);
     t.equal(bufferFor(slow, NONE), 'usual');
-    t.notOk(mayReadAhead(slow, NONE));
+    t.equal(mostAhead(slow, NONE), 0);
   },
 );
 
@@ -92,7 +92,9 @@ t.test(
   async (t) => {
     t.equal(bufferFor(after(8), { large: 23, usual: 0 }), 'large');
     t.equal(bufferFor(after(8), { large: 24, usual: 127 }), 'usual');
-    t.notOk(mayReadAhead(after(8), { large: 24, usual: 0 }));
+    t.equal(mostAhead(after(8), { large: 11, usual: 0 }), 3);
+    t.equal(mostAhead(after(8), { large: 12, usual: 0 }), 1, 'many read: one window each');
+    t.equal(mostAhead(after(8), { large: 24, usual: 0 }), 0);
     t.equal(bufferFor(after(8), { large: 24, usual: 128 }), 'small');
     t.equal(bufferFor(FIRST_PACE, { large: 0, usual: 128 }), 'small', 'large ones are not for a slow reader');
   },
