@@ -1,6 +1,7 @@
 import { Bitfield } from '@sepia/base/bitfield';
 import type { ErrorCode } from '@sepia/base/errors';
 import t from 'tap';
+import { MOST_ASKED_MS } from '../src/deadlines/upstreams.ts';
 import { FetchPace } from '../src/fetch/core/fetch-pace.ts';
 import { FetchPlan } from '../src/fetch/core/fetch-plan.ts';
 import { errorWeight, retryDelayMs } from '../src/fetch/core/fetch-retry.ts';
@@ -284,6 +285,10 @@ t.test('pace: retries with growing pauses, ends without progress, lingers for re
   t.equal(errorWeight({ code: 'BACKEND_DOWN', detail: { reason: 'redirect-refused' } }), 'certain');
   t.equal(errorWeight({ code: 'UPSTREAM_DENIED' }), 'certain');
   t.equal(retryDelayMs(50, undefined), 2_000);
+  t.equal(retryDelayMs(0, 7), 7_000);
+  for (const seconds of [999_999_999, Number.POSITIVE_INFINITY])
+    t.equal(retryDelayMs(0, seconds), MOST_ASKED_MS, `${seconds} s`);
+  for (const seconds of [0, -5, Number.NaN]) t.equal(retryDelayMs(0, seconds), 100, `${seconds} s`);
 });
 
 t.test('tag policies', async (t) => {

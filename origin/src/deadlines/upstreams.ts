@@ -42,6 +42,8 @@ export const DELIVERY_FAILED_MS = 10_000;
 export const FETCH_RETRY_MS = 100;
 /** Longest pause between two tries; `deadlines.fetch-progress` ends them. */
 export const MAX_FETCH_RETRY_MS = 2_000;
+/** Longest pause that an upstream, or a member on its behalf, is believed to ask for. */
+export const MOST_ASKED_MS = 600_000;
 /** A fetch's progress is looked at this often. */
 export const FETCH_TICK_MS = 250;
 /** Time that the swarm gets for pieces that agents hold before the upstream is asked. */

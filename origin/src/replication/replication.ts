@@ -1,5 +1,6 @@
 import { answersOf, askAll } from '@sepia/base/async/ask-many';
 import { Passes } from '@sepia/base/async/passes';
+import { boundedMs } from '@sepia/base/bounded-ms';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { isBug, logFailure, throwIfBug } from '@sepia/base/failure';
 import { LatestMap } from '@sepia/base/latest-map';
@@ -9,7 +10,7 @@ import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { headTo, to } from '@sepia/cluster/api/route';
 import type { RetryRules } from '@sepia/records/jobs/core/job-lane';
 import type { Members } from '../cluster/members.ts';
-import { EMPTY_SCAN_MS, LONG_SCAN_MS, SCAN_MS } from '../deadlines/upstreams.ts';
+import { EMPTY_SCAN_MS, LONG_SCAN_MS, MOST_ASKED_MS, SCAN_MS } from '../deadlines/upstreams.ts';
 import { failurePlan, waitOf } from './core/replication.ts';
 import type { CopyProgress, ImageCopy } from './image-copy.ts';
 import { type Backlog, type Group, groupKey, QueueLook } from './queue-look.ts';
@@ -365,7 +366,7 @@ export class Replication {
     const error = isCoded(thrown) ? thrown : new CodedError('INTERNAL', { cause: thrown });
     if (error.code === 'INTERNAL') log.error({ err: thrown, rule: job.rule }, 'replication failed by a bug');
     const seconds = Number(error.detail['retryAfterSeconds'] ?? Number.NaN);
-    const retryAfterMs = Number.isNaN(seconds) ? undefined : seconds * 1_000;
+    const retryAfterMs = Number.isNaN(seconds) ? undefined : boundedMs(seconds * 1_000, 0, MOST_ASKED_MS);
     const rules = { firstMs: rule.retry.first, maxMs: rule.retry.max, tries: rule.retry.tries };
     const failure = {
       code: error.code,

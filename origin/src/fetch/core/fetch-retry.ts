@@ -1,6 +1,7 @@
 import { backoffMs } from '@sepia/base/async/backoff';
+import { boundedMs } from '@sepia/base/bounded-ms';
 import { type ErrorCode, REDIRECT_REFUSED } from '@sepia/base/errors';
-import { FETCH_RETRY_MS, MAX_FETCH_RETRY_MS } from '../../deadlines/upstreams.ts';
+import { FETCH_RETRY_MS, MAX_FETCH_RETRY_MS, MOST_ASKED_MS } from '../../deadlines/upstreams.ts';
 
 /** New bytes of one connection that are much, whatever is missing. */
 const MUCH_BYTES = 64 * 1024;
@@ -29,9 +30,10 @@ export function errorWeight({ code, detail }: Failed): 'certain' | 'passing' {
   }
 }
 
-/** Pause before the connection after `failures` failed ones in a row, in ms; what the upstream asked for wins. */
+/** Pause before the connection after `failures` failed ones in a row, in ms; what the upstream asked for wins, within bounds. */
 export function retryDelayMs(failures: number, retryAfterSeconds: unknown): number {
-  if (typeof retryAfterSeconds === 'number') return retryAfterSeconds * 1000;
+  if (typeof retryAfterSeconds === 'number')
+    return boundedMs(retryAfterSeconds * 1_000, FETCH_RETRY_MS, MOST_ASKED_MS);
   return backoffMs(failures + 1, FETCH_RETRY_MS, MAX_FETCH_RETRY_MS);
 }
 

@@ -2,6 +2,7 @@ import { HeadBucketCommand, S3Client } from '@aws-sdk/client-s3';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { isBug } from '@sepia/base/failure';
 import type { Dispatcher } from '@sepia/http/sockets';
+import { retryAfterOf } from '@sepia/upstream/retry-after';
 import { BUCKET_MS, CALL_MS } from '../deadlines.ts';
 import { inTime } from '../in-time.ts';
 import { meaningOf } from './core/s3-failure.ts';
@@ -157,14 +158,12 @@ export class S3Store {
         error,
       );
     const found = meaningOf({ status, code: thrown.name, message: thrown.message });
-    const after = Number(thrown.$response?.headers?.['retry-after'] ?? Number.NaN);
+    const after = retryAfterOf({ headers: thrown.$response?.headers ?? {} }, Date.now());
     return new CodedError(found.code, {
       message: `${this.place}: ${found.words}`,
       detail: {
         ...{ place: this.place, status, s3: thrown.name },
-        ...(found.code === 'UPSTREAM_LIMITED'
-          ? { retryAfterSeconds: Number.isNaN(after) ? 1 : Math.max(1, after) }
-          : {}),
+        ...(found.code === 'UPSTREAM_LIMITED' ? { retryAfterSeconds: Math.max(1, after ?? 1) } : {}),
       },
       cause: error,
     });
