@@ -61,8 +61,10 @@ export const LEAVING_MS = 5_000;
 export const CACHE_LOOK_MS = 60_000;
 /** Room in the cache is looked at this often. */
 export const CACHE_TICK_MS = 5_000;
-/** One call of mount or umount; a kernel that hangs in it is not waited for. */
+/** One call of mount or umount; then it is killed. */
 export const MOUNT_MS = 30_000;
+/** One that was killed ends within this, or the kernel hangs in it and nobody waits for it. */
+export const MOUNT_KILLED_MS = 2_000;
 
 // Its own processes, and whether it is ready.
 /** The holder of the mount has it up within this. */

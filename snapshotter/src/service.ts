@@ -18,6 +18,7 @@ import type { SnapshotterConfig } from './config.ts';
 import { makeDebugProof } from './debug-proof.ts';
 import { ContainerdSnapshots } from './doors/containerd-snapshots.ts';
 import { ContentCache } from './doors/content-cache.ts';
+import { mountLack } from './files/mounts.ts';
 import { fillLayers } from './fill-layers.ts';
 import { FuseServer } from './fuse/fuse-server.ts';
 import { setReadahead } from './fuse/readahead.ts';
@@ -248,7 +249,7 @@ async function openAdmin(
       metrics,
       notReady: () => readiness.notReady,
       warnings: () =>
-        [pulls?.offers.lack(), pulls?.cache.fill.lack, diskLack(layers, config.data)].filter(
+        [pulls?.offers.lack(), pulls?.cache.fill.lack, diskLack(layers, config.data), mountLack()].filter(
           (one) => one !== undefined,
         ),
       app: new Koa(),
