@@ -2,6 +2,7 @@ import { CodedError, isCoded, isOutOfRoom } from '@sepia/base/errors';
 import { isBug, logFailure, throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
+import { notePass } from '@sepia/base/metrics';
 import type { Reach } from '@sepia/base/reach';
 import type {
   ConversionJob,
@@ -80,6 +81,8 @@ export class Worker {
     const { signal } = this.#stopped;
     while (!signal.aborted) {
       const free = this.#options.workers - this.#running.size;
+      const beganMs = performance.now();
+      let isFailed = false;
       try {
         const jobs = free > 0 ? await queue.take(holder, free) : [];
         if (free > 0) reach.answered();
@@ -88,7 +91,9 @@ export class Worker {
         const kind = isCoded(error, 'SIGNATURE_INVALID') ? 'refused' : 'silent';
         reach.failed('queue', kind, String((error as Error).message), performance.now());
         logFailure(log, error, 'the queue of conversions does not answer');
+        isFailed = true;
       }
+      if (free > 0) notePass('jobs', { isFailed, tookMs: performance.now() - beganMs });
       await this.#pause();
     }
   }

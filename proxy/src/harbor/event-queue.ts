@@ -3,6 +3,7 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
+import { notePass } from '@sepia/base/metrics';
 import type { Registers } from '@sepia/records/jobs/job-queue';
 import { EVENT_LOOK_MS, EVENT_RENEW_MS } from '../deadlines.ts';
 import {
@@ -42,6 +43,8 @@ export class EventQueue<T> {
   readonly #holder: string;
   readonly #stopped = new AbortController();
   readonly #running = new Set<Promise<void>>();
+  /** A lane could not be read in the look under way. */
+  #isBlind = false;
   /** Events that this proxy carried out. */
   #ended = 0;
   #loop: Promise<void> | undefined;
@@ -98,6 +101,8 @@ export class EventQueue<T> {
   async #look(): Promise<void> {
     const { signal } = this.#stopped;
     while (await pause(this.#lookEveryMs, signal)) {
+      const beganMs = performance.now();
+      this.#isBlind = false;
       for (let isMoving = true; isMoving; ) {
         const before = this.#ended;
         let isMore = false;
@@ -105,6 +110,7 @@ export class EventQueue<T> {
         // What fails waits for its own time; while events end well there is no reason to wait.
         isMoving = isMore && this.#ended > before;
       }
+      notePass('events', { isFailed: this.#isBlind, tookMs: performance.now() - beganMs });
     }
   }
 
@@ -125,6 +131,7 @@ export class EventQueue<T> {
         return found.lane;
       });
     } catch (error) {
+      this.#isBlind = true;
       if (!signal.aborted) logFailure(log, error, 'events that wait were not looked for', { lane });
       return false;
     }

@@ -2,10 +2,11 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { backoffMs } from '@sepia/base/async/backoff';
 import { type Digest, isDigest } from '@sepia/base/digest';
-import { isCoded } from '@sepia/base/errors';
+import { CodedError, isCoded } from '@sepia/base/errors';
 import { ended, logFailure, throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
+import { notePass } from '@sepia/base/metrics';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { BlobHandle } from './blob-handle.ts';
 import type { BlobStore } from './blob-store.ts';
@@ -16,6 +17,10 @@ import type { DamagedPieces } from './rot/damaged-pieces.ts';
 
 /** Pieces of a blob that are looked at with it open, which keeps it from eviction. */
 const PIECES_OPEN = 16;
+/** So many blobs in a row that cannot be read are a disk that does not answer, and no matter of theirs. */
+const MOST_UNREAD = 100;
+/** Blobs that a log line each is written for; the warning tells how many there are. */
+const MOST_TOLD = 10;
 
 interface ScrubberDeps {
   readonly store: Pick<BlobStore, 'has' | 'open' | 'list'>;
@@ -60,6 +65,8 @@ export class Scrubber {
   #woken = new AbortController();
   #place: ScrubPlace | undefined;
   #keptMs = Number.NEGATIVE_INFINITY;
+  /** Blobs that could not be read for another reason than damage when they were last looked at. */
+  #unread = new Set<Digest>();
   #failures = 0;
   #retryAtMs = Number.POSITIVE_INFINITY;
   #running: Promise<void> | undefined;
@@ -94,7 +101,11 @@ export class Scrubber {
 
   /** In words, for `/readyz`; empty if all that was found is mended. */
   get warnings(): string[] {
-    return this.#deps.damaged.warnings;
+    const [first] = this.#unread;
+    const { warnings } = this.#deps.damaged;
+    if (first === undefined) return warnings;
+    const words = `scrub: ${this.#unread.size} blobs cannot be read, as ${first}; the log says why, the next pass looks at them again`;
+    return [...warnings, words];
   }
 
   get #path(): string {
@@ -111,6 +122,7 @@ export class Scrubber {
         else await this.#passOver(next.place);
       } catch (error) {
         logFailure(this.#deps.log, error, 'stored blobs were not looked through', {}, 'error');
+        notePass('scrub', { isFailed: true, tookMs: this.#tookMs() });
         await this.#rest(SCRUB_FAILED_MS);
       }
     }
@@ -130,12 +142,16 @@ export class Scrubber {
   async #passOver(place: ScrubPlace): Promise<void> {
     const { store, onUnreadable, expected } = this.#deps;
     this.#place = place;
+    const unread = new Set<Digest>();
+    let inRow = 0;
     for await (const { digest } of store.list(place.after)) {
       if (this.#stopped.signal.aborted) return;
-      if (!(await this.#look(digest))) await onUnreadable?.(digest);
+      inRow = (await this.#wasRead(digest, unread)) ? 0 : inRow + 1;
       if (this.#stopped.signal.aborted) return;
       this.#place = { ...place, after: digest };
       await this.#keep(false);
+      if (inRow < MOST_UNREAD) continue;
+      throw new CodedError('DISK_FAILED', { message: `${inRow} blobs in a row cannot be read` });
     }
     for await (const digest of expected?.() ?? []) {
       await this.#rest(this.#pace.read(0, performance.now()));
@@ -143,7 +159,33 @@ export class Scrubber {
       if (!(await store.has(digest))) await onUnreadable?.(digest);
     }
     this.#place = { beganMs: place.beganMs, isOver: true };
+    // What went since is nobody's matter.
+    for (const digest of this.#unread) if (!unread.has(digest)) this.#unread.delete(digest);
+    notePass('scrub', { isFailed: unread.size > 0, tookMs: this.#tookMs() });
     await this.#keep(true);
+  }
+
+  /** Looks at a blob. One that cannot be read now, as for want of rights, keeps the pass from no other: false then. */
+  async #wasRead(digest: Digest, unread: Set<Digest>): Promise<boolean> {
+    const { onUnreadable, log } = this.#deps;
+    try {
+      if (!(await this.#look(digest))) await onUnreadable?.(digest);
+      this.#unread.delete(digest);
+      return true;
+    } catch (error) {
+      if (this.#stopped.signal.aborted) return true;
+      unread.add(digest);
+      this.#unread.add(digest);
+      const level = unread.size > MOST_TOLD ? 'debug' : 'error';
+      logFailure(log, error, 'a stored blob was not looked through', { digest }, level);
+      await this.#rest(this.#pace.read(0, performance.now()));
+      return false;
+    }
+  }
+
+  /** Since the pass under way began, by the wall clock. */
+  #tookMs(): number {
+    return Math.max(0, this.#deps.nowMs() - (this.#place?.beganMs ?? this.#deps.nowMs()));
   }
 
   /** Checks all pieces of a blob at the rate; false if it is not here as its sidecar says. */

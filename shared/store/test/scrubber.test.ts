@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { type Digest, digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
+import { Metrics } from '@sepia/base/metrics';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import { bytesOf } from '@sepia/test-support/seeded';
 import { until } from '@sepia/test-support/until';
@@ -62,6 +63,12 @@ class Scene {
     this.scrubber.start();
     await until(() => this.scrubber.pass?.isOver, 'a pass');
   }
+}
+
+/** What `sepia_pass_failed` says of the last pass. */
+async function scrubFailed(): Promise<string | undefined> {
+  const text = await new Metrics('origin', 'o').registry.metrics();
+  return /^sepia_pass_failed\{loop="scrub".*\} (\d)$/m.exec(text)?.[1];
 }
 
 /** Blobs of 0 bytes, of less than a leaf, of a piece, of several. */
@@ -174,6 +181,60 @@ function contract(t: Test, makeGround: (t: Test) => Promise<StoreGround>): void 
     await until(() => scene.scrubber.damaged.pieces === 0, 'mended');
     t.ok(Buffer.from(bytes).equals((await readAll(store, digest))!));
     t.same(scene.scrubber.warnings, []);
+    await scene.scrubber.stop();
+    await store.close();
+  });
+
+  check(
+    'a blob that cannot be read keeps a pass from none of the others, and is named',
+    async (t, ground, open) => {
+      const store = await open();
+      const blobs = await filled(store);
+      const digests: Digest[] = [];
+      for await (const { digest } of store.list()) digests.push(digest);
+      const [stuck] = digests;
+      const opens = store.open.bind(store);
+      let isStuck = true;
+      store.open = async (one, options) => {
+        if (one === stuck && isStuck) throw Object.assign(new Error('no rights'), { code: 'EACCES' });
+        return await opens(one, options);
+      };
+      const scene = new Scene(t, ground, store, { everyMs: 1_000 });
+      await scene.pass();
+      const read = [...blobs].filter(([digest]) => digest !== stuck).map(([, { length }]) => length);
+      t.equal(
+        scene.bytes,
+        read.reduce((sum, one) => sum + one, 0),
+        'all others were read',
+      );
+      t.match(scene.scrubber.warnings, [new RegExp(`^scrub: 1 blobs cannot be read, as ${stuck}`)]);
+      t.equal(await scrubFailed(), '1');
+      isStuck = false;
+      await until(() => scene.scrubber.warnings.length === 0, 'the next pass reads it');
+      await until(async () => (await scrubFailed()) === '0', 'a pass is done');
+      await scene.scrubber.stop();
+      await store.close();
+    },
+  );
+
+  check('a disk that reads nothing ends a pass, which goes on later', async (t, ground, open) => {
+    const store = await open();
+    await filled(store);
+    const digests = Array.from({ length: 250 }, (_none, at) => digestOf(Buffer.from(`${at}`)));
+    const tried = new Set<Digest>();
+    store.list = async function* () {
+      for (const digest of digests) yield { digest } as never;
+    };
+    store.open = async (one) => {
+      tried.add(one);
+      throw new CodedError('DISK_FAILED');
+    };
+    const scene = new Scene(t, ground, store);
+    scene.scrubber.start();
+    await until(() => tried.size >= 100, 'so many are tried');
+    await until(async () => (await scrubFailed()) === '1', 'it failed');
+    t.equal(tried.size, 100);
+    t.notOk(scene.scrubber.pass?.isOver);
     await scene.scrubber.stop();
     await store.close();
   });

@@ -2,6 +2,7 @@ import { takesNoWrites } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
 import { delay, pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
+import { notePass } from '@sepia/base/metrics';
 import { FILL_BESIDE_MS, FILL_LOOK_MS, FIRST_FILL_PAUSE_MS, LONGEST_FILL_PAUSE_MS } from '../deadlines.ts';
 import { FILL_SPANS, FIRST_LANES, mayFetchFirst, nextFill, type Reads } from './core/fill.ts';
 import type { FirstSpans } from './core/first-spans.ts';
@@ -47,7 +48,7 @@ export class Filler<Layer extends Filled> {
     this.#deps = deps;
     const lanes = Array.from({ length: FIRST_LANES }, (_none, lane) => lane);
     this.#running = Promise.all([
-      this.#repeat(() => this.#restStep()),
+      this.#repeat(() => this.#restStep(), 'filling'),
       this.#repeat(() => this.#againStep()),
       ...lanes.map((lane) => this.#repeat(() => this.#firstStep(lane))),
     ]);
@@ -58,15 +59,19 @@ export class Filler<Layer extends Filled> {
     await this.#running;
   }
 
-  async #repeat(step: () => Promise<void>): Promise<void> {
+  /** `loop`: its name in metrics. */
+  async #repeat(step: () => Promise<void>, loop?: string): Promise<void> {
     const { signal } = this.#abort;
     let pauseMs = FIRST_FILL_PAUSE_MS;
     while (!signal.aborted) {
+      const beganMs = performance.now();
       try {
         await step();
+        if (loop !== undefined) notePass(loop, { isFailed: false, tookMs: performance.now() - beganMs });
         pauseMs = FIRST_FILL_PAUSE_MS;
       } catch (error) {
         if (signal.aborted) return;
+        if (loop !== undefined) notePass(loop, { isFailed: true, tookMs: performance.now() - beganMs });
         logFailure(this.#deps.log, error, 'filling layers failed; it is tried again', { pauseMs });
         await pause(pauseMs, signal);
         pauseMs = Math.min(2 * pauseMs, LONGEST_FILL_PAUSE_MS);
