@@ -1,5 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { MAX_TIMER_MS } from './bounded-ms.ts';
+import { connectionsLost } from './connections/lost-connections.ts';
 import { showLoopLag } from './event-loop/lag.ts';
 import { bugsSeen } from './failure.ts';
 import { logLinesLost } from './log-sink.ts';
@@ -46,6 +47,16 @@ export class Metrics {
       collect() {
         this.reset();
         this.inc(logLinesLost());
+      },
+    });
+    new Counter({
+      name: 'sepia_connections_lost_total',
+      help: 'Connections that listeners of this process passed over: the system did not hand them over, no descriptor was left, too many requests unanswered.',
+      labelNames: ['why'],
+      registers: [this.registry],
+      collect() {
+        this.reset();
+        for (const [why, count] of connectionsLost()) this.inc({ why }, count);
       },
     });
     this.#showPasses();

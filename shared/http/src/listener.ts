@@ -1,6 +1,7 @@
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { noteLostConnection } from '@sepia/base/connections/lost-connections';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { parseHostPort } from '@sepia/base/host-port';
@@ -60,15 +61,19 @@ export class HttpListener {
       const before = running.get(req.socket)?.unfinished.size ?? 0;
       if (refused.size > 0 && refused.has(otherEnd(req.socket))) refuseBusy(res);
       // Each may hold files and memory: what there is room for is counted by connections.
-      else if (before >= MOST_UNANSWERED) req.socket.destroy();
-      else listener(req, res);
+      else if (before >= MOST_UNANSWERED) {
+        noteLostConnection('requests');
+        req.socket.destroy();
+      } else listener(req, res);
     }, tls);
     const { server } = made;
     // Not on the socket: after an answer Node gives a socket the server's timeout again, for each request anew.
     server.timeout = idleMs;
     server.on('connection', (socket) => {
       socket.on('error', () => socket.destroy());
-      if (!room.takes()) holdRefused(socket, refused);
+      if (room.takes()) return;
+      noteLostConnection('descriptors');
+      holdRefused(socket, refused);
     });
     server.on('checkExpectation', (_req, res) => {
       const { headers, body } = refusal(invalid('only 100-continue can be expected'));
@@ -85,8 +90,11 @@ export class HttpListener {
       server.once('error', (cause) => reject(bindError(cause, key, address)));
       server.listen(target.port, target.host, resolve);
     });
-    // Of a connection that the system did not hand over: who came tries again, and nobody else hears of it.
-    server.removeAllListeners('error').on('error', throwIfBug);
+    // Of a connection that the system did not hand over: who came tries again.
+    server.removeAllListeners('error').on('error', (error) => {
+      throwIfBug(error);
+      noteLostConnection('system');
+    });
     return new HttpListener(made, tls?.plain.strangers === false ? 'https' : 'http');
   }
 

@@ -3,6 +3,7 @@ import { connect, Server } from 'node:net';
 import { PassThrough } from 'node:stream';
 import { CodedError } from '@sepia/base/errors';
 import { ignoreFailure } from '@sepia/base/failure';
+import { Metrics } from '@sepia/base/metrics';
 import { rawHttp } from '@sepia/test-support/clients/raw-http';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
@@ -248,5 +249,7 @@ t.test('connections that the system does not hand over end nothing', async (t) =
   // As Node says it where the limit of open files is reached, or a firewall refuses.
   for (const code of ['EMFILE', 'ENFILE', 'EPERM'])
     servers[0]!.emit('error', Object.assign(new Error(`accept ${code}`), { code, syscall: 'accept' }));
+  const text = await new Metrics('proxy', 'p').registry.metrics();
+  t.match(text, /^sepia_connections_lost_total\{why="system".*\} 3$/m);
   t.equal(await (await request(listener.url)).body.text(), 'ok');
 });
