@@ -68,6 +68,7 @@ export function openEntrance(parts: EntranceParts): Entrance {
     askBase: (upstream: string) => asking.base(upstream),
     login: (...given: Parameters<Logins['login']>) => logins.login(...given),
     verifyBasic: (...given: Parameters<Logins['verify']>) => logins.verify(...given),
+    isGone: (username: string) => own?.accounts.isGone(username) === true,
     isOwnAccount: logins.isOwn,
     showPassword: (...given: Parameters<Logins['shown']>) => logins.shown(...given),
     audit,

@@ -73,6 +73,11 @@ export class Accounts {
     return this.#hashes.has(username);
   }
 
+  /** True of a name that went from the file within the last hour: tokens of it live no longer than that. */
+  isGone(username: string): boolean {
+    return !this.has(username) && this.hadLately(username);
+  }
+
   /** As {@link has}; also of a name that went from the file within the last hour. */
   hadLately(username: string): boolean {
     return this.has(username) || this.#former.get(username, this.#deps.nowMs()) !== undefined;

@@ -118,10 +118,16 @@ t.test('accounts: push, pull, and who may not', async (t) => {
   await t.test('passwords are changed in the file', async (t) => {
     const file = join(here.cluster.dir, '..', 'htpasswd');
     const text = readFileSync(file, 'utf8');
+    const given = await tokenFor(here.proxyUrl(1), READER, 'repository:team/shared/app:pull');
+    const read = async (base: string, authorization: string): Promise<number> =>
+      (await ask(`${base}/v2/team/shared/app/manifests/v1`, { authorization })).status;
+    t.equal(await read(here.proxyUrl(), given), 200);
     writeFileSync(file, text.replace(/^reader:.*$/m, ''));
     const gone = async (): Promise<boolean> =>
       (await ask(`${here.proxyUrl()}/v2/`, { authorization: basicOf(READER) })).status === 401;
     t.ok(await until(gone, 'the account is gone'));
+    t.equal(await read(here.proxyUrl(), given), 401, 'its tokens, too');
+    t.equal(await read(here.proxyUrl(), token), 200, 'those of others count');
     t.equal((await ask(`${here.proxyUrl()}/v2/`, { authorization: basicOf(DEV) })).status, 200);
   });
 

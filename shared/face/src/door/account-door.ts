@@ -23,6 +23,8 @@ interface AccountDoorDeps {
   readonly tokens: AccessTokens;
   readonly rules: AccessRules;
   readonly verifyBasic?: (credentials: BasicCredentials, address: string) => Promise<boolean>;
+  /** True of an account that was taken away lately: its tokens count no longer. Only proxies know. */
+  readonly isGone?: (username: string) => boolean;
   readonly audit: Audit;
   readonly baseOf: (ctx: Context) => string;
 }
@@ -109,7 +111,8 @@ export class AccountDoor {
     const token = parseBearer(authorization);
     if (token !== undefined) {
       const holder = await this.#deps.tokens.verify(token);
-      if (holder === undefined) throw this.#challenged(ctx, wanted, 'invalid_token');
+      const isGone = holder?.account !== undefined && this.#deps.isGone?.(holder.account) === true;
+      if (holder === undefined || isGone) throw this.#challenged(ctx, wanted, 'invalid_token');
       noteAccount(ctx, holder.account);
       return holder;
     }

@@ -44,6 +44,8 @@ export interface DoorDeps {
   readonly login: (request: TokenRequest, credentials: BasicCredentials) => Promise<TokenAnswer>;
   /** Checks a password on the spot; only proxies can. @throws as `login` */
   readonly verifyBasic?: (credentials: BasicCredentials, address: string) => Promise<boolean>;
+  /** True of an account of the cluster that was taken away lately; only proxies know. */
+  readonly isGone?: (username: string) => boolean;
   /** True for credentials that are the cluster's own and must not reach an upstream. */
   readonly isOwnAccount?: (username: string) => boolean | Promise<boolean>;
   readonly showPassword?: ShowPassword;
