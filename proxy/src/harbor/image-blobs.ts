@@ -23,6 +23,8 @@ export interface ImageBlobs {
   readonly top: Digest;
   /** Size in bytes by digest. */
   readonly blobs: ReadonlyMap<Digest, number>;
+  /** Of `blobs`: what an index names by no type that is known, and that may be an image that the registry does not have. */
+  readonly doubtful: ReadonlySet<Digest>;
   /** Children of an index that the registry does not have: it may hold only the platforms that were pulled. */
   readonly absent: readonly Digest[];
 }
@@ -39,6 +41,7 @@ export async function readImage(
   signal: AbortSignal,
 ): Promise<ImageBlobs> {
   const blobs = new Map<Digest, number>();
+  const doubtful = new Set<Digest>();
   const absent: Digest[] = [];
   const seen = new Set<Digest>();
   const visit = async (reference: Reference, depth: number): Promise<Digest> => {
@@ -70,18 +73,23 @@ export async function readImage(
         else {
           // An index may name blobs by types that nobody knows.
           blobs.set(child.digest, child.sizeBytes);
+          doubtful.add(child.digest);
           found += 1;
         }
       }
     }
-    if (children.size > 0 && found === 0)
-      throw new CodedError('MANIFEST_UNKNOWN', {
-        message: 'the registry has none of the images that the index names',
-      });
+    if (children.size > 0 && found === 0) throw noneOf();
     return digest;
   };
   const top = await visit(image.reference, 1);
-  return { top, blobs, absent };
+  return { top, blobs, doubtful, absent };
+}
+
+/** Why an index is not brought of which the registry has nothing. */
+export function noneOf(): CodedError {
+  return new CodedError('MANIFEST_UNKNOWN', {
+    message: 'the registry has none of the images that the index names',
+  });
 }
 
 async function readOne(

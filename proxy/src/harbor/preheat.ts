@@ -31,7 +31,7 @@ import type { ImageName } from './core/image-url.ts';
 import type { JobRow } from './core/job-slots.ts';
 import type { Scope } from './core/messages.ts';
 import { hostOfUrl, nodeRows } from './core/rows.ts';
-import { type ImageBlobs, readImage } from './image-blobs.ts';
+import { type ImageBlobs, noneOf, readImage } from './image-blobs.ts';
 
 /** Blobs of one image at once; each is fetched by its own origin. */
 const PARALLEL = 4;
@@ -147,14 +147,17 @@ export class Preheat {
     }
   }
 
-  async #fetchAll({ blobs }: ImageBlobs, signal: AbortSignal): Promise<void> {
+  async #fetchAll(image: ImageBlobs, signal: AbortSignal): Promise<void> {
+    const { blobs, doubtful } = image;
     const failures: string[] = [];
+    const absent = new Set<Digest>();
     const fetch = async (one: Digest, running: AbortSignal): Promise<void> => {
       try {
         await this.#allowed((authorization) => this.#fetchOne(one, authorization, running));
       } catch (error) {
         throwIfBug(error);
         running.throwIfAborted();
+        if (doubtful.has(one) && isCoded(error, 'BLOB_UNKNOWN')) return void absent.add(one);
         const reason = error instanceof Error ? error.message : String(error);
         failures.push(`${one.slice(0, 19)}…: ${reason}`);
         const [owner = ''] = this.#deps.origins.placement(one).owners;
@@ -162,6 +165,9 @@ export class Preheat {
       }
     };
     await fewAtOnce(blobs.keys(), PARALLEL, fetch, signal);
+    if (absent.size > 0 && absent.size === blobs.size) throw noneOf();
+    const there = [...blobs].filter(([digest]) => !absent.has(digest));
+    this.#image = { ...image, blobs: new Map(there), absent: [...image.absent, ...absent] };
     const missed = [...this.#failed].filter(([, reason]) => reason !== '');
     if (failures.length > 0)
       throw new CodedError('NO_PEERS', {

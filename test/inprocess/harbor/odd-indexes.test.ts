@@ -27,6 +27,19 @@ t.test('an index is walked whatever type it is served under, and whatever types 
   ];
   const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: OCI_INDEX, manifests }));
   harbor.addManifest('library/app', { digest: digestOf(bytes), mediaType: DOCKER_MANIFEST, bytes }, 'odd');
+  // What of a mirror only some platforms were pulled through: an index that names images by no type.
+  const absent = { digest: digestOf(Buffer.from('never pulled')), size: 500 };
+  const pushIndex = (tag: string, children: readonly object[]): void => {
+    const text = JSON.stringify({ schemaVersion: 2, mediaType: OCI_INDEX, manifests: children });
+    const one = { digest: digestOf(Buffer.from(text)), mediaType: OCI_INDEX, bytes: Buffer.from(text) };
+    harbor.addManifest('library/app', one, tag);
+  };
+  pushIndex('partial', [absent, manifests[1]!]);
+  pushIndex('none', [absent]);
+  const jobOf = async (tag: string) =>
+    await runJob(() => cluster.proxyUrls[0]!, jobBody('harbor.test', 'library/app', tag, 'single_seed_peer'));
+  t.match(await jobOf('partial'), { state: 'SUCCESS' });
+  t.match(await jobOf('none'), { state: 'FAILURE', error: /none of the images/ });
   const body = jobBody('harbor.test', 'library/app', 'odd', 'all_peers');
   const job = await runJob(() => cluster.proxyUrls[0]!, body);
   t.equal(job.state, 'SUCCESS', job.error);
