@@ -1,5 +1,7 @@
+import { firstAnswer } from '@sepia/base/async/ask-many';
 import type { NamedFile } from '@sepia/base/config/live-texts';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { MemberDialling, ProxyAddress } from '@sepia/http/sockets';
 import { liveTls } from '@sepia/http/tls/tls-texts';
@@ -7,6 +9,7 @@ import { type ProxyEnvironment, parseProxy, proxyEnvironment, proxyFor } from '.
 import type { Home } from './core/reach.ts';
 import { basic } from './credentials/basic.ts';
 import { type CredentialConfig, openCredentials } from './credentials/open.ts';
+import { HEAD_SILENT_MS } from './deadlines/upstreams.ts';
 import type { UpstreamClientOptions } from './queries.ts';
 import { TargetClient } from './target-client.ts';
 
@@ -156,4 +159,43 @@ export function helpsToGet(error: unknown): boolean {
     isCoded(error, 'BACKEND_DOWN') &&
     [204, 400, 401, 403, 404, 405, 500, 501].includes(Number(error.detail['status']))
   );
+}
+
+/** How something is asked for; each call ends with its signal. */
+interface Ways<T> {
+  /** Undefined for an answer that tells nothing. */
+  readonly head: (signal: AbortSignal) => Promise<T | undefined>;
+  readonly get: (signal: AbortSignal) => Promise<T>;
+}
+
+/**
+ * What HEAD tells, or GET where HEAD fails or tells nothing; GET beside it where HEAD is silent for a while: there are gateways
+ * that never answer it, and who asks has not always time for the silence of both. @throws what GET fails with, or HEAD where that is final
+ */
+export async function headOrGet<T>(
+  ways: Ways<T>,
+  signal: AbortSignal,
+  silentMs = HEAD_SILENT_MS,
+): Promise<T> {
+  let said: unknown;
+  const ask = async (way: 'head' | 'get', abort: AbortSignal): Promise<T> => {
+    if (way === 'head') {
+      const found = await ways.head(abort);
+      if (found !== undefined) return found;
+      throw new CodedError('MANIFEST_UNKNOWN', { message: 'HEAD tells nothing' });
+    }
+    try {
+      return await ways.get(abort);
+    } catch (error) {
+      throwIfBug(error);
+      said = error;
+      throw error;
+    }
+  };
+  const isFinal = (error: unknown): boolean => error === said || !(helpsToGet(error) || isLate(error));
+  return await firstAnswer(['head', 'get'], ask, { hedgeAfterMs: silentMs, signal, isFinal });
+}
+
+function isLate(error: unknown): boolean {
+  return isCoded(error, 'BACKEND_DOWN') && error.detail['reason'] === 'timeout';
 }

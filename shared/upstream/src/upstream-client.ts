@@ -13,7 +13,7 @@ import { blobSizeOf, mediaTypeOf, nextQuery, statedLengthOf, tagsOf } from './an
 import type { Authorizer, UpstreamChallenge } from './authenticator.ts';
 import { blobOf } from './blob-body.ts';
 import { flowing } from './bodies/flowing.ts';
-import { caOf, defined, helpsToGet, homeOf, isHeadRefused, proxiesOf } from './client-setup.ts';
+import { caOf, defined, headOrGet, helpsToGet, homeOf, isHeadRefused, proxiesOf } from './client-setup.ts';
 import { contentOf } from './content-coding.ts';
 import type { ProxyEnvironment } from './core/proxy-choice.ts';
 import type { Identity } from './credentials/open.ts';
@@ -183,23 +183,24 @@ export class UpstreamClient {
   }
 
   /**
-   * Digest, type and size of a manifest; falls back to GET where HEAD is refused, fails, knows of none or tells no digest: some
+   * Digest, type and size of a manifest; falls back to GET where HEAD is refused, fails, is silent, knows of none or tells no digest: some
    * registries and gateways know of manifests by GET alone.
    */
   async headManifest(query: ManifestQuery, signal: AbortSignal): Promise<UpstreamManifestHead> {
     const call = { ...this.#manifestCall('HEAD', query, {}), accept: NO_HEAD };
-    const answer = await this.#transport.read(call, signal).catch((error: unknown) => {
-      if (!helpsToGet(error)) throw error;
-      return undefined;
-    });
-    if (answer !== undefined) discard(answer);
-    const digest = (answer && header(answer, 'docker-content-digest')) ?? '';
-    if (answer?.status !== 200 || !isDigest(digest)) {
-      const { bytes, ...manifest } = await this.getManifest(query, signal);
+    const head = async (abort: AbortSignal): Promise<UpstreamManifestHead | undefined> => {
+      const answer = await this.#transport.read(call, abort);
+      discard(answer);
+      const digest = header(answer, 'docker-content-digest') ?? '';
+      if (answer.status !== 200 || !isDigest(digest)) return undefined;
+      checkDigest(this.#name, query, digest);
+      return { digest, mediaType: mediaTypeOf(answer), sizeBytes: statedLengthOf(answer) };
+    };
+    const get = async (abort: AbortSignal): Promise<UpstreamManifestHead> => {
+      const { bytes, ...manifest } = await this.getManifest(query, abort);
       return { digest: manifest.digest, mediaType: manifest.mediaType, sizeBytes: bytes.length };
-    }
-    checkDigest(this.#name, query, digest);
-    return { digest, mediaType: mediaTypeOf(answer), sizeBytes: statedLengthOf(answer) };
+    };
+    return await headOrGet({ head, get }, signal);
   }
 
   /**

@@ -86,6 +86,21 @@ t.test('where HEAD fails or tells no digest, GET answers', async (t) => {
   }
 });
 
+t.test('where HEAD is never answered GET is asked beside it, and its word counts', async (t) => {
+  const upstream = await startUpstream(t);
+  const digest = upstream.push(repository, makeImage({ layers: [10], seed: 1 }), 'v1');
+  upstream.misbehave({ kind: 'manifest', method: 'HEAD', does: { type: 'silent' } });
+  const client = clientOf(t, upstream.url);
+  const head = async (tag: string) =>
+    await client.headManifest({ repository, reference: reference(tag) }, soon());
+  t.match(await head('v1'), { digest });
+  await failure(head('none'), 'MANIFEST_UNKNOWN');
+  const late = AbortSignal.timeout(1);
+  await t.rejects(client.headManifest({ repository, reference: reference('v1') }, late), {
+    name: 'TimeoutError',
+  });
+});
+
 t.test(
   'a gateway that fails once is asked once more, unless it says when or a password is shown',
   async (t) => {

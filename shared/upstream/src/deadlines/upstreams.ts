@@ -21,6 +21,8 @@ export const TURN_QUEUE_MS = 5_000;
 
 /** A gateway that could not bring a small question to its registry is asked once more after this: it is often over at once. */
 export const HICCUP_MS = 250;
+/** A registry that does not answer a HEAD of a manifest within this is asked by GET beside it. */
+export const HEAD_SILENT_MS = 1_000;
 /** A registry that answered no HEAD of a blob, and its GET, is asked by GET for this long: it may have been a right given meanwhile. */
 export const NO_HEAD_MS = 10 * 60_000;
 
