@@ -73,7 +73,7 @@ export function createKeeping(
   const { config, cluster, selfId, log, stops } = given;
   const { members, client, upstreams, sessions, privates } = outside;
   const { sets, links, tags, tagIndex, referrers, invalidation, quotas, publics } = names;
-  const { swarms, replicator, fence, owner, guard, hints, moves } = content;
+  const { blobs, swarms, replicator, fence, owner, guard, hints, moves } = content;
   const { deletes, purges, removals } = createRemoval({
     ...{ members, store, links, linkSet: sets.links, tags, tagIndex, manifests, referrers, behind },
     ...{ replication: intake, invalidation, upstreams, log, commands: new NodeCommands({ cluster, client }) },
@@ -81,7 +81,7 @@ export function createKeeping(
   const gc = createGc(
     {
       ...{ cluster, backends, owner, members, records, standing: recordStanding, sets, store },
-      ...{ swarms, replicator, tags, manifests, invalidation },
+      ...{ swarms, replicator, tags, manifests, blobs, links, invalidation },
       ...{ fence, elapsedMs: nowMs, metrics, log, nowMs: dateMs },
     },
     config['garbage-collection'],

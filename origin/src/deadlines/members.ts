@@ -95,6 +95,8 @@ export const GC_ASK_AGAIN_MS = 1_000;
 export const GC_READY_MS = 10_000;
 /** A member may take this long to look through all of its links, or to delete many files. */
 export const GC_SLOW_MS = 60_000;
+/** What may be a manifest that nothing tells of any more is read within this, wherever it is. */
+export const GC_READ_MS = 60_000;
 /** All members must have condemned within this, so that their fences stand together. */
 export const GC_CONDEMN_MS = 10_000;
 /** A member that does not take part in a hold within this is passed over. */

@@ -40,6 +40,8 @@ export interface CollectorDeps {
   readonly peers: Peers;
   readonly tags: Tags;
   readonly manifests: Manifests;
+  /** As {@link readNames} needs it. */
+  readonly bytesOf: Parameters<typeof readNames>[0]['bytesOf'];
   readonly invalidation: Pick<Invalidation, 'broadcast'>;
   /** Of upstreams of mode none, by name. */
   readonly backends: ReadonlyMap<string, BlobBackend>;

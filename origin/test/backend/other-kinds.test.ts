@@ -106,6 +106,13 @@ async function has(t: Test, c: TestCluster, name: string, digest: Digest): Promi
   }
 }
 
+/** An origin that is stopped does not have it any more. */
+function forget(c: TestCluster, id: string, digest: Digest): void {
+  const hex = digestHex(digest);
+  for (const kind of ['blobs', 'meta'])
+    rmSync(join(c.dataOf(id), 'v1', kind, 'sha256', hex.slice(0, 2), hex));
+}
+
 t.test('a collection leaves what manifests of every kind name', async (t) => {
   const { c, place } = await setUp(t, { origins: 5 });
   const kinds = await pushKinds(c);
@@ -132,11 +139,33 @@ t.test('manifests that say what they are come back from the backend, of whatever
   // As if they were the oldest of all.
   for (const id of c.ids) await c.stop(id);
   for (const { manifest } of kinds.values())
-    for (const id of copies(c, manifest.digest)) {
-      const hex = digestHex(manifest.digest);
-      for (const kind of ['blobs', 'meta'])
-        rmSync(join(c.dataOf(id), 'v1', kind, 'sha256', hex.slice(0, 2), hex));
-    }
+    for (const id of copies(c, manifest.digest)) forget(c, id, manifest.digest);
   for (const id of c.ids) await c.start(id);
   for (const [name, { manifest }] of kinds) await has(t, c, name, manifest.digest);
 });
+
+t.test(
+  'what nothing but its first push called a manifest keeps what it names, from the backend too',
+  async (t) => {
+    const { c, place } = await setUp(t);
+    const kind = new Kind(c, 50);
+    const parts = { first: (await kind.blob()).digest, rest: [(await kind.blob()).digest] };
+    const { digest, size } = await kind.manifest(undefined, { parts }, OWN);
+    const index = { schemaVersion: 2, mediaType: OCI_INDEX, manifests: [{ digest, size }] };
+    await kind.manifest('leads', index, OCI_INDEX);
+    const dead = await push(c, bytesOf(5_000, 98));
+    await until(written(c), 'all is written');
+    const kept = (): void => {
+      for (const bytes of kind.bytes) t.ok(existsSync(fileIn(place, digestOf(bytes))), 'a part is there');
+    };
+    t.match(await collect(c), { phase: 'done', links: 1 });
+    t.notOk(existsSync(fileIn(place, dead)));
+    kept();
+    for (const id of c.ids) await c.stop(id);
+    for (const id of copies(c, digest)) forget(c, id, digest);
+    for (const id of c.ids) await c.start(id);
+    await until(written(c), 'all is known');
+    t.match(await collect(c), { phase: 'done', links: 0 });
+    kept();
+  },
+);
