@@ -1,8 +1,9 @@
-import type {
-  ConversionJob,
-  ConversionOutcome,
-  ConversionProgress,
-  ConversionTask,
+import {
+  type ConversionJob,
+  type ConversionOutcome,
+  type ConversionProgress,
+  type ConversionTask,
+  TASK_KINDS,
 } from '@sepia/cluster/api/conversions';
 import { PROXY } from '@sepia/cluster/api/proxy';
 import { type RouteCall, to } from '@sepia/cluster/api/route';
@@ -36,8 +37,10 @@ export class QueueClient {
     return await this.#post(to(PROXY.conversionAdd), { task, isFound: true });
   }
 
+  /** Jobs of the kinds that this version knows. */
   async take(holder: string, limit: number): Promise<readonly ConversionJob[]> {
-    return (await this.#post<{ jobs: ConversionJob[] }>(to(PROXY.conversionTake), { holder, limit })).jobs;
+    const asked = { holder, limit, kinds: TASK_KINDS };
+    return (await this.#post<{ jobs: ConversionJob[] }>(to(PROXY.conversionTake), asked)).jobs;
   }
 
   /** @returns false if the holder must stop */

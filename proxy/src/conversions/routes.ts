@@ -20,8 +20,8 @@ export function conversionRoutes(router: Router, conversions: Conversions): void
     ctx.body = await conversions.add(task, isFound);
   });
   serve(router, PROXY.conversionTake, async (ctx) => {
-    const { holder, limit } = await jsonBody(ctx, CONVERSION_CALLS.take, BODY);
-    ctx.body = { jobs: await queue.take(holder, limit) };
+    const { holder, limit, kinds } = await jsonBody(ctx, CONVERSION_CALLS.take, BODY);
+    ctx.body = { jobs: await queue.take(holder, limit, ({ kind }) => kinds?.includes(kind) !== false) };
   });
   serve(router, PROXY.conversionChange, async (ctx, { id, verb }) => {
     ctx.body = await change(ctx, queue, id, verb);

@@ -1,3 +1,4 @@
+import { CONVERSION_CALLS, TASK_KINDS } from '@sepia/cluster/api/conversions';
 import { parseClusterDocument } from '@sepia/cluster/load-document';
 import type { Registers } from '@sepia/records/jobs/job-queue';
 import t from 'tap';
@@ -76,4 +77,18 @@ t.test('one project does not take all places of the queue', async (t) => {
   const [first, second] = [await fill('greedy'), await fill('late')];
   t.ok(first > 500 && first <= 800, `${first} of the first`);
   t.ok(second > 200, `${second} of the next`);
+});
+
+t.test('a task of a later version is taken in, and given to who knows it', async (t) => {
+  const { task } = CONVERSION_CALLS.add.parse({
+    task: { kind: 'sign', rule: 'all', upstream: 'local', repository: 'team/app', tag: '1', key: 'k' },
+  });
+  const conversions = make({ name: 'all', from: 'local', repositories: ['**'] });
+  await conversions.add(task);
+  const { queue } = conversions;
+  const knows = (kinds: readonly string[]) => (one: { readonly kind: string }) => kinds.includes(one.kind);
+  t.same(await queue.take('this version', 4, knows(TASK_KINDS)), []);
+  t.match(await queue.take('a later one', 4, knows([...TASK_KINDS, 'sign'])), [
+    { tries: 0, payload: { kind: 'sign', key: 'k' } },
+  ]);
 });

@@ -5,12 +5,15 @@ import { z } from 'zod';
 /** The rule of tasks that somebody put in by hand. */
 export const BY_HAND = 'by-hand';
 
+/** What is done about an image in this version; a later one may have more, which wait for accelerators that know them. */
+export const TASK_KINDS = ['convert', 'remove', 'index'] as const;
+
 /**
  * What a conversion job is about: a tag of an upstream, by a rule of the cluster document. `index`: the layers of an
  * image get their indexes, and `tag` may be a digest; by hand too, and then also those that have one that is bad.
  */
 const CONVERSION_TASK = z.object({
-  kind: z.enum(['convert', 'remove', 'index']),
+  kind: z.enum(TASK_KINDS).or(z.string().min(1).max(32)),
   rule: z.string().min(1).max(64),
   upstream: z.string().min(1).max(64),
   repository: z
@@ -46,7 +49,12 @@ const HOLDER = z.string().min(1).max(160);
 export const CONVERSION_CALLS = {
   /** `isFound`: a scan found it, nobody told it; it is not put in where a job about it was cancelled, or died lately. */
   add: z.object({ task: CONVERSION_TASK.loose(), isFound: z.boolean().optional() }),
-  take: z.object({ holder: HOLDER, limit: z.number().int().min(1).max(64) }),
+  /** `kinds`: what the holder knows; left out, as before: all. */
+  take: z.object({
+    holder: HOLDER,
+    limit: z.number().int().min(1).max(64),
+    kinds: z.array(z.string().max(32)).max(64).optional(),
+  }),
   renew: z.object({ holder: HOLDER, progress: z.unknown().optional() }),
   finish: z.object({ holder: HOLDER, result: z.unknown() }),
   fail: z.object({ holder: HOLDER, error: z.string().max(4_000), isFinal: z.boolean() }),

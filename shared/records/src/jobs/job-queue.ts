@@ -15,7 +15,7 @@ import {
   takeJobs,
 } from './core/job-lane.ts';
 import { fitted } from './core/lane-room.ts';
-import { inTurn } from './core/turns.ts';
+import { inTurn, isDue } from './core/turns.ts';
 
 /** Registers on a quorum of origins. */
 export interface Registers {
@@ -83,13 +83,16 @@ export class JobQueue<T> {
 
   /**
    * Gives up to `limit` due jobs to `holder`, to each owner in its turn (see {@link inTurn}). Lanes have owners of their own: one
-   * that cannot be read, or changed, holds the others up only where none can. @throws `QUORUM_LOST`, `CONFLICT` if nothing was taken
+   * that cannot be read, or changed, holds the others up only where none can. `may`: what the holder can do; the rest waits for
+   * another. @throws `QUORUM_LOST`, `CONFLICT` if nothing was taken
    */
-  async take(holder: string, limit: number): Promise<Job<T>[]> {
+  async take(holder: string, limit: number, may: (payload: T) => boolean = () => true): Promise<Job<T>[]> {
     const { nowMs } = this.#deps;
     const taken: Job<T>[] = [];
     for (let look = 0; look < MAX_LOOKS && taken.length < limit; look += 1) {
-      const turns = inTurn(await this.#readable(), nowMs(), limit - taken.length, this.#options.ownerOf);
+      const jobs = await this.#readable();
+      const known = jobs.filter((job) => !isDue(job, nowMs()) || may(job.payload));
+      const turns = inTurn(known, nowMs(), limit - taken.length, this.#options.ownerOf);
       if (turns.length === 0) break;
       for (const lane of new Set(turns.map(({ id }) => laneOfId(id)))) {
         const ids = new Set(turns.filter(({ id }) => laneOfId(id) === lane).map(({ id }) => id));

@@ -105,6 +105,26 @@ t.test('jobs of one owner in all lanes do not hold up those of another', async (
   t.same(order, Array.from({ length: 5 }, () => ['many', 'few']).flat());
 });
 
+t.test('what a holder cannot do waits for another, with all its tries', async (t) => {
+  const { open, wait } = setup();
+  const queue = open();
+  for (let n = 0; n < 20; n += 1) await queue.add(`key ${n}`, { n });
+  const isEven = ({ n }: { readonly n: number }): boolean => n % 2 === 0;
+  const taken = await queue.take('old', 40, isEven);
+  t.ok(taken.length > 0 && taken.every(({ payload }) => isEven(payload)));
+  // Who held them went away.
+  wait(3_600_000);
+  t.ok((await queue.take('odd', 40, (one) => !isEven(one))).every(({ payload }) => !isEven(payload)));
+  wait(3_600_000);
+  const rest: number[] = [];
+  for (let look = 0; look < 10; look += 1)
+    for (const { payload, tries } of await queue.take('new', 40)) {
+      t.equal(tries, 0);
+      rest.push(payload.n);
+    }
+  t.equal(new Set(rest).size, 20, 'who knows all of them gets them');
+});
+
 t.test('failure, release, cancel and retry by id', async (t) => {
   const { open, wait } = setup();
   const queue = open();
