@@ -72,7 +72,11 @@ export function replicationRoutes(
     ctx.body = { running: replication.isRunning(required(ctx, 'key')) };
   });
   serve(router, ORIGIN_RECORDS.replicationWaiting, async (ctx) => {
-    ctx.body = await queue.ownWaiting(repositoryOf(ctx), required(ctx, 'rule'), queryValue(ctx, 'reference'));
+    const [name, rule] = [repositoryOf(ctx), required(ctx, 'rule')];
+    ctx.body =
+      queryValue(ctx, 'all') === '1'
+        ? await queue.ownAllWaiting(name, rule)
+        : await queue.ownWaiting(name, rule, queryValue(ctx, 'reference'));
   });
   serve(router, ORIGIN_RECORDS.replication, async (ctx) => {
     const rule = queryValue(ctx, 'rule');

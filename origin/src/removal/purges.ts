@@ -1,23 +1,28 @@
 import { askAll, withoutAnswer } from '@sepia/base/async/ask-many';
-import type { Digest } from '@sepia/base/digest';
+import { type Digest, isDigest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
 import { H_HOP } from '@sepia/cluster/api/headers';
 import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
+import { parseServedManifest } from '@sepia/oci/manifest';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Members } from '../cluster/members.ts';
 import { PURGE_MS } from '../deadlines/members.ts';
 import { PURGE_ASK_MS } from '../deadlines/upstreams.ts';
+import { closureOf } from '../fence/closure.ts';
+import type { StoredManifest } from '../manifests/manifest-cache.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { LinkEntry, Links } from '../records/links.ts';
 import type { TagIndex } from '../records/tag-index.ts';
+import type { WaitingManifest } from '../replication/replication-queue.ts';
 import { upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { dropCached } from './drop-cached.ts';
 import type { Invalidation } from './invalidation.ts';
-import { type WaitingPushes, waitingPush } from './waiting-push.ts';
+import { type WaitingPushes, waitingPushes } from './waiting-push.ts';
 
 /** Tags of a repository that are looked through for a digest. */
 const MAX_TAGS = 10_000;
@@ -57,7 +62,7 @@ export class Purges {
   /**
    * A digest that is gone upstream loses link, cached manifest and memory at every origin; tags that named it, and the
    * one given, are asked for upstream at once. `hop`: only what this origin holds, without asking.
-   * @throws `METHOD_UNSUPPORTED` where Sepia itself is the source, `CONFLICT` while a push waits for the registry behind: do it
+   * @throws `METHOD_UNSUPPORTED` where Sepia itself is the source, `CONFLICT` while a push that names it waits for the registry behind: do it
    * again; `QUORUM_LOST`, `BACKEND_DOWN` and the like when the upstream does not say
    */
   async purge(
@@ -88,7 +93,7 @@ export class Purges {
   /**
    * The link as it is here of what the upstream does not have; undefined for what it has. Where pushes wait for a registry
    * they are looked for before that is asked: one that linked this before has got there, or is seen, and what is linked
-   * later is no business of this purge. @throws `CONFLICT` while one waits
+   * later is no business of this purge. @throws `CONFLICT` while one waits that names this, or may
    */
   async #goneThere(
     name: Repository,
@@ -97,13 +102,54 @@ export class Purges {
     const { links, upstreams } = this.#deps;
     const keepsPushes = upstreams.keepsPushes(name.upstream);
     const link = keepsPushes ? await links.find({ ...name, digest }, { fresh: true }) : undefined;
-    const reference = await waitingPush(this.#deps, name);
+    const waiting = await waitingPushes(this.#deps, name);
     if (!(await this.#isGone(name, digest))) return undefined;
+    const reference = await this.#needing(name, digest, waiting);
     if (reference === undefined) return { link };
     throw new CodedError('CONFLICT', {
       message: `${name.repository} has a push that awaits write-back: ${reference}`,
       detail: { repository: name.repository, reference },
     });
+  }
+
+  /** A push that waits and names the digest, or may. */
+  async #needing(
+    name: Repository,
+    digest: Digest,
+    waiting: readonly WaitingManifest[] | 'many',
+  ): Promise<string | undefined> {
+    if (waiting === 'many') return 'one of many';
+    const seen = new Map<string | undefined, boolean>();
+    for (const one of waiting) {
+      const needs = seen.get(one.digest) ?? (await this.#names(name, one.digest, digest));
+      seen.set(one.digest, needs);
+      if (needs) return one.reference;
+    }
+    return undefined;
+  }
+
+  /** Whether a manifest leads to a digest; also true where that is not known now. */
+  async #names(name: Repository, from: string | undefined, digest: Digest): Promise<boolean> {
+    if (from === undefined || !isDigest(from) || from === digest) return true;
+    let isUnclear = false;
+    const read = async (shard: Repository, one: Digest): Promise<StoredManifest> => {
+      try {
+        return await this.#deps.manifests.get(shard, { kind: 'digest', digest: one }, false);
+      } catch (error) {
+        throwIfBug(error);
+        isUnclear = true;
+        throw error;
+      }
+    };
+    try {
+      const { bytes, mediaType } = await read(name, from);
+      const { descriptors, subject } = parseServedManifest(bytes, mediaType);
+      const below = await closureOf(read, name, descriptors);
+      return isUnclear || subject === digest || below.some((one) => one.digest === digest);
+    } catch (error) {
+      throwIfBug(error);
+      return true;
+    }
   }
 
   /** Refused counts as gone: what the upstream does not let us have is not served either. */

@@ -9,7 +9,7 @@ import type { Members } from '../cluster/members.ts';
 import { INTENT_MS } from '../deadlines/members.ts';
 import type { TagIndex } from '../records/tag-index.ts';
 import type { OpenJob, ReplicationJob } from './replication-jobs.ts';
-import type { ReplicationQueue } from './replication-queue.ts';
+import type { ReplicationQueue, WaitingManifest } from './replication-queue.ts';
 import { isWriteBackRule, type Target, writeBackRule } from './targets.ts';
 
 type RepositoryId = { readonly upstream: string; readonly repository: RepositoryName };
@@ -112,6 +112,11 @@ export class ReplicationIntake {
   /** Tag or digest of a push to a repository that its registry behind has not got. @throws `QUORUM_LOST` */
   async waiting(name: RepositoryId): Promise<string | undefined> {
     return await this.#deps.queue.waiting(name, writeBackRule(name.upstream));
+  }
+
+  /** All of them; undefined where they are too many. @throws `QUORUM_LOST` */
+  async allWaiting(name: RepositoryId): Promise<readonly WaitingManifest[] | undefined> {
+    return await this.#deps.queue.allWaiting(name, writeBackRule(name.upstream));
   }
 
   /**

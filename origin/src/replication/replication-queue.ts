@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { throwIfBug } from '@sepia/base/failure';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
-import { to } from '@sepia/cluster/api/route';
+import { type RouteCall, to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { Sender } from '@sepia/records/core/standing';
 import type { Members } from '../cluster/members.ts';
@@ -15,9 +15,19 @@ import type { JobEntry, OpenJob, ReplicationJob, ReplicationJobs } from './repli
 /** Most jobs in one message. */
 export const MAX_JOBS = 500;
 
-/** Tag or digest of a push that waits; nothing: none does. */
+/** Most pushes that are told one by one. */
+const MAX_TOLD = 200;
+
+/** Tag or digest of a push that waits, and what was pushed, where its job says so. */
+export interface WaitingManifest {
+  readonly reference: string;
+  readonly digest?: string | undefined;
+}
+
+/** A push that waits; nothing: none does. `all`: each of them, where that was asked and they are not too many. */
 interface WaitingPush {
   readonly reference?: string;
+  readonly all?: readonly WaitingManifest[];
 }
 
 interface ReplicationQueueDeps {
@@ -101,22 +111,56 @@ export class ReplicationQueue {
     return {};
   }
 
+  /** All pushes to a repository that wait for one rule's target, as far as this origin knows. @throws `RECORDS_PENDING` */
+  async ownAllWaiting({ upstream, repository }: ShardName, rule: string): Promise<WaitingPush> {
+    const { members, jobs, standing } = this.#deps;
+    standing.require(members.shard(shardKey(upstream, repository)));
+    const all: WaitingManifest[] = [];
+    for await (const { job } of jobs.open({ upstream, repository })) {
+      if (job.rule !== rule || job.kind !== 'copy') continue;
+      if (all.length >= MAX_TOLD) return { reference: job.reference };
+      all.push({ reference: job.reference, digest: job.digest });
+    }
+    return { all };
+  }
+
+  /** As {@link ownAllWaiting}, of so many owners that no acknowledged push is missed; undefined where they are too many. @throws `QUORUM_LOST` */
+  async allWaiting(name: ShardName, rule: string): Promise<readonly WaitingManifest[] | undefined> {
+    const { upstream, repository } = name;
+    const call = to(ORIGIN_RECORDS.replicationWaiting, { upstream, repository, rule, all: true });
+    const own = async (): Promise<WaitingPush> => await this.ownAllWaiting(name, rule);
+    const answers = await this.#askWaiting(name, call, own, () => false);
+    // An origin of the version before tells of one alone.
+    if (answers.some(({ all, reference }) => all === undefined && reference !== undefined)) return undefined;
+    return answers.flatMap(({ all }) => all ?? []);
+  }
+
   /** As {@link ownWaiting}, by so many owners that no acknowledged push is missed. @throws `QUORUM_LOST` */
   async waiting(name: ShardName, rule: string, wanted?: string): Promise<string | undefined> {
-    const { members } = this.#deps;
     const { upstream, repository } = name;
     const call = to(ORIGIN_RECORDS.replicationWaiting, { upstream, repository, rule, reference: wanted });
-    const answers = await askOwners<WaitingPush>(this.#deps, {
+    const own = async (): Promise<WaitingPush> => await this.ownWaiting(name, rule, wanted);
+    const isFound = ({ reference }: WaitingPush): boolean => reference !== undefined;
+    return (await this.#askWaiting(name, call, own, isFound)).find(isFound)?.reference;
+  }
+
+  async #askWaiting(
+    { upstream, repository }: ShardName,
+    call: RouteCall,
+    own: () => Promise<WaitingPush>,
+    isFound: (answer: WaitingPush) => boolean,
+  ): Promise<readonly WaitingPush[]> {
+    const { members } = this.#deps;
+    return await askOwners<WaitingPush>(this.#deps, {
       owners: () => members.shard(shardKey(upstream, repository)),
-      own: async () => await this.ownWaiting(name, rule, wanted),
+      own,
       other: async (id, under) => await members.counted(id, { ...call, ...under }),
-      settles: (soFar) => soFar.some(({ reference }) => reference !== undefined),
+      settles: (soFar) => soFar.some(isFound),
       lost: ({ sets }) => ({
         message: 'too few origins answer to look for pushes that wait',
         detail: { owners: sets.flat() },
       }),
     });
-    return answers.find(({ reference }) => reference !== undefined)?.reference;
   }
 
   /** Takes entries of another member. Returns those that are later here. @throws `RECORDS_PENDING` */

@@ -2,8 +2,10 @@ import { digestOf } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
 import type { RepositoryName } from '@sepia/base/names/repository';
+import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
 import t from 'tap';
 import { Purges } from '../../src/removal/purges.ts';
+import type { WaitingManifest } from '../../src/replication/replication-queue.ts';
 import { ClockedLink } from '../support/clocked-links.ts';
 import { Hub } from '../support/hub.ts';
 import { everyOrder, type Step } from '../support/orders.ts';
@@ -40,6 +42,23 @@ t.test('what a push waits to bring to the registry is no content that the regist
   );
 });
 
+t.test('a push that waits, or was given up, holds up only what it names', async (t) => {
+  const hub = await Hub.start(t);
+  const [other, child] = [await hub.image('team/app', 'old'), await hub.image('team/app')];
+  const { bytes } = await hub.tag('team/app', child);
+  await hub.drained();
+  hub.target.fault = (method) => (method === 'PUT' || method === 'POST' ? { status: 403 } : undefined);
+  const manifests = [{ mediaType: OCI_MANIFEST, digest: child, size: bytes.length }];
+  await hub.manifest('team/app', 'v1', { schemaVersion: 2, mediaType: OCI_INDEX, manifests });
+  await hub.dead();
+  for (const key of ['team/app:old', `team/app@${other}`, `team/app@${child}`])
+    hub.target.manifests.delete(key);
+  t.match(await purge(hub, other), { status: 200, text: /"gone":true/ });
+  t.match(await hub.tag('team/app', other), { status: 404 });
+  t.match(await purge(hub, child), { status: 503, text: /awaits write-back: v1/ });
+  t.match(await hub.tag('team/app', child), { status: 200 });
+});
+
 /** A link, a job and a registry; each look and each change is one step of who makes it. */
 class World {
   readonly link = new ClockedLink({ atMs: 1, value: { sizeBytes: 10 } });
@@ -68,12 +87,12 @@ class World {
         if (!this.isThere) throw new CodedError('MANIFEST_UNKNOWN');
       },
     };
-    const waiting = async (): Promise<string | undefined> => {
+    const allWaiting = async (): Promise<readonly WaitingManifest[]> => {
       await step();
-      return this.isWaiting ? DIGEST : undefined;
+      return this.isWaiting ? [{ reference: DIGEST, digest: DIGEST }] : [];
     };
     const purges = new Purges({
-      ...{ links: this.link.links(step), replication: { waiting }, log: silentLogger() },
+      ...{ links: this.link.links(step), replication: { allWaiting }, log: silentLogger() },
       upstreams: { client: () => client, keepsPushes: () => true },
       tagIndex: { owed: nothing, list: nothing },
       members: { ids: [], selfId: 'o1' },

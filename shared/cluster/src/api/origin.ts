@@ -157,7 +157,7 @@ export const ORIGIN_RECORDS = {
     callers: ['origin'],
   }),
   replicationWaiting: route('replication-waiting', 'GET /v1/replication/waiting', {
-    query: [...NAME, 'rule', 'reference?'],
+    query: [...NAME, 'rule', 'reference?', 'all?'],
     callers: ['origin'],
   }),
   replication: route('replication', 'GET /v1/replication', { query: ['rule?', 'limit?'], callers: ['cli'] }),
