@@ -16,9 +16,14 @@ interface BodyFacts {
   readonly isEncoded: boolean;
   /** Bytes that must come, where known. */
   readonly expectedBytes: number | undefined;
+  /** It may be a web page, of a length that is not told, unless it is as long as this. */
+  readonly pageUnlessBytes?: number | undefined;
   /** What the other side is, for messages. */
   readonly peer?: string | undefined;
 }
+
+/** What stands in for a registry is a page of this length or less. */
+const MAX_PAGE_BYTES = 64 * 1024;
 
 /**
  * The bytes of a blob as they come from the upstream; may be read once. They are not checked against the digest:
@@ -47,8 +52,10 @@ class BlobBody implements BlobStream {
   }
 
   async *#chunks(lend: boolean): AsyncGenerator<Uint8Array, void, undefined> {
-    const { expectedBytes, digest, upstream, isEncoded, peer } = this.#facts;
+    const { expectedBytes, digest, upstream, isEncoded, peer, pageUnlessBytes } = this.#facts;
     let found = 0;
+    /** What is not handed on before it is known to be no page. */
+    const held: Uint8Array[] = [];
     try {
       const body: AsyncIterable<Uint8Array> = isEncoded
         ? contentOf(this.#answer)
@@ -61,10 +68,17 @@ class BlobBody implements BlobStream {
             detail: { upstream, digest, expected: expectedBytes },
           });
         }
+        if (pageUnlessBytes !== undefined && found <= MAX_PAGE_BYTES) {
+          held.push(chunk);
+          continue;
+        }
+        yield* held.splice(0);
         yield chunk;
         // A decoder uses its memory again itself.
         if (lend && !isEncoded) giveBack(chunk);
       }
+      if (held.length > 0 && found !== pageUnlessBytes) throw pageError(this.#answer, { upstream, digest });
+      yield* held;
     } catch (error) {
       throwIfBug(error);
       if (this.#signal.aborted) throw this.#signal.reason;
@@ -109,17 +123,16 @@ export function blobOf(
     const isOther = sentBytes !== undefined && query.sizeBytes !== undefined && sentBytes !== query.sizeBytes;
     if (isOther && isPage(answer)) {
       discard(answer);
-      throw new CodedError('BACKEND_DOWN', {
-        message: `${answer.url.host} sent a web page in place of the blob`,
-        detail: { ...facts, reason: 'page' },
-      });
+      throw pageError(answer, facts);
     }
     const isEncoded =
       coding !== undefined &&
       query.asSent !== true &&
       (sentBytes === undefined || sentBytes !== query.sizeBytes);
     const sizeBytes = isEncoded ? undefined : sentBytes;
-    const body = new BlobBody(answer, { ...facts, peer, isEncoded, expectedBytes: sizeBytes }, signal);
+    const pageUnlessBytes = sizeBytes === undefined && isPage(answer) ? query.sizeBytes : undefined;
+    const told = { ...facts, peer, isEncoded, expectedBytes: sizeBytes, pageUnlessBytes };
+    const body = new BlobBody(answer, told, signal);
     return { status: 'whole', start: 0, sizeBytes, body };
   }
   const range = query.range ?? { start: 0 };
@@ -156,4 +169,12 @@ export function blobOf(
 /** True for a 206 that nobody asked for, as caches before storage may send: of all of it, as far as it says. */
 function isWhole(answer: Answer): boolean {
   return header(answer, 'content-range') === undefined || partOf(answer, { start: 0 }) !== undefined;
+}
+
+/** A web page stands in for the registry: that says nothing of the blob. */
+function pageError({ url: { host } }: Answer, facts: Pick<BodyFacts, 'upstream' | 'digest'>): CodedError {
+  return new CodedError('BACKEND_DOWN', {
+    message: `${host} sent a web page in place of the blob`,
+    detail: { upstream: facts.upstream, digest: facts.digest, reason: 'page' },
+  });
 }

@@ -184,7 +184,10 @@ t.test(
     const page = Buffer.from('<html>back soon</html>');
     const [digest, paged] = [upstream.addBlob(repository, BYTES), upstream.addBlob(repository, page)];
     const headers = { 'content-type': 'text/html; charset=utf-8', 'content-length': String(page.length) };
-    upstream.misbehave({ kind: 'blob', does: { type: 'status', status: 200, headers, body: String(page) } });
+    let undo = upstream.misbehave({
+      kind: 'blob',
+      does: { type: 'status', status: 200, headers, body: String(page) },
+    });
     const client = clientOf(t, upstream.url);
     const sizeBytes = BYTES.length;
     await failure(client.getBlob({ repository, digest, sizeBytes }, soon()), 'BACKEND_DOWN');
@@ -192,5 +195,25 @@ t.test(
     await failure(client.getBlob({ repository, digest, sizeBytes, range }, soon()), 'BACKEND_DOWN');
     const { body } = await client.getBlob({ repository, digest: paged, sizeBytes: page.length }, soon());
     t.ok(page.equals(await readAll(body)));
+    // Its length need not be told.
+    const chunked = { 'content-type': 'text/html', 'transfer-encoding': 'chunked' };
+    const say = (body: string): void => {
+      undo();
+      undo = upstream.misbehave({
+        kind: 'blob',
+        does: { type: 'status', status: 200, headers: chunked, body },
+      });
+    };
+    const read = async (asked: object): Promise<Buffer> =>
+      await readAll((await client.getBlob({ repository, digest, ...asked }, soon())).body);
+    for (const text of [String(page), '<html>'.padEnd(64 * 1024, 'x')]) {
+      say(text);
+      await failure(read({ sizeBytes }), 'BACKEND_DOWN');
+      await failure(read({ sizeBytes, range }), 'BACKEND_DOWN');
+      t.equal(String(await read({ digest: paged, sizeBytes: text.length })), text);
+    }
+    const long = '<html>'.padEnd(300_000, 'x');
+    say(long);
+    t.equal(String(await read({ digest: paged, sizeBytes: long.length })), long);
   },
 );
