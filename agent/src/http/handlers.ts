@@ -4,7 +4,7 @@ import type { BlobName } from '@sepia/base/names/blob-name';
 import { sendManifest } from '@sepia/face/manifest-answer';
 import type { RegistryHandlers } from '@sepia/face/registry-app';
 import { goneSignal } from '@sepia/http/client-gone';
-import { serveBlob, serveHead } from '@sepia/http/serve-blob';
+import { asksToResume, resumeRefused, serveBlob, serveHead } from '@sepia/http/serve-blob';
 import { queryValue } from '@sepia/http/signed';
 import { OCI_INDEX } from '@sepia/oci/manifest';
 import type { Context } from 'koa';
@@ -51,7 +51,10 @@ export function agentHandlers(deps: HandlerDeps): RegistryHandlers {
           readSmall(deps.blobs, name, MAX_CONFIG_BYTES, signal);
         const isRuntime = ctx.get('user-agent').startsWith(CONTAINERD);
         await deps.lazy.beforeBlob(name, config, { isRuntime, signal: gone });
-        await get(ctx, name, deps);
+        await get(ctx, name, deps).catch((error: unknown) => {
+          const isLie = isCoded(error, 'UPSTREAM_LIES') && !ctx.headerSent;
+          throw isLie && asksToResume(ctx, name.digest) ? resumeRefused(name.digest) : error;
+        });
       }
     },
     tags: async (ctx, target, { name }) =>

@@ -98,6 +98,7 @@ export class Blobs {
     const [stat, link] = await Promise.all([store.stat(name.digest), links.own(name)]);
     const hasLink = link !== undefined;
     proofs.noteLink(name, link);
+    const came = fetches.cameWrong(name.digest) ? { cameWrong: true } : {};
     // Without proof nothing may be answered from here alone.
     if (stat !== undefined) {
       const { class: kept, provenance } = stat.attrs;
@@ -107,18 +108,19 @@ export class Blobs {
         upstreams.keepsPushes(name.upstream) && !provenance.some((one) => one.upstream === name.upstream);
       const by = [...new Set(provenance.map(({ upstream }) => upstream))];
       const { sizeBytes } = stat;
-      return { state: 'final', sizeBytes, linked, class: isOther ? 'cached' : kept, upstreams: by };
+      return { state: 'final', sizeBytes, linked, class: isOther ? 'cached' : kept, upstreams: by, ...came };
     }
     const fetch = fetches.running(name.digest);
     if (fetch?.sizeBytes === undefined) {
       await this.#deps.absence.require(name.digest);
-      return { state: 'none', linked: hasLink };
+      return { state: 'none', linked: hasLink, ...came };
     }
     return {
       state: 'open',
       sizeBytes: fetch.sizeBytes,
       fetchedBytes: fetches.fetchedBytes(fetch),
       linked: hasLink && proofs.isProven(name, [fetch.name]),
+      ...came,
     };
   }
 

@@ -31,7 +31,7 @@ interface SwarmsDeps {
 }
 
 /** The swarms that this origin seeds: joined when somebody asks for the metainfo, left when nobody did for a while. */
-export class Swarms implements FetchEvents {
+export class Swarms implements Omit<FetchEvents, 'cameWrong'> {
   readonly #deps: SwarmsDeps;
   readonly #idleMs: number;
   readonly #entries = new Map<Digest, Entry>();

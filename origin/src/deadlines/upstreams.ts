@@ -50,6 +50,8 @@ export const FETCH_TICK_MS = 250;
 export const SWARM_GRACE_MS = 2_000;
 /** How long it is remembered that an upstream lied about a blob. */
 export const LIE_MS = 30_000;
+/** How long clients may hold the beginning of a blob that came out wrong (docs/operations.md, "How a body ends"). */
+export const DISTRUST_MS = 24 * 3_600_000;
 /** How long a size that did not fit is not believed. */
 export const SIZE_DOUBT_MS = 24 * 3_600_000;
 /** A connection in the background stands still for those that readers wait for at most this long: upstreams end idle ones. */

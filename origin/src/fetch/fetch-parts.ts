@@ -36,6 +36,8 @@ export interface FetchEvents {
   /** The size is known: the swarm may be joined. `leech`: pieces are wanted from it. */
   started(fetch: FetchView, leech: boolean): void;
   landed(fetch: FetchView, piece: number): void;
+  /** All of it, or pieces that came twice, were wrong; some of it may have been read. */
+  cameWrong(fetch: FetchView): void;
   /** A new attempt dropped everything. */
   restarted(fetch: FetchView): void;
   /** Pieces that its members hold, as far as they are reached; undefined while none is. */

@@ -333,6 +333,7 @@ export class Fetch {
 
   async #newAttempt(): Promise<void> {
     this.#deps.log.warn({ ...this.name, attempt: this.#attempts }, 'upstream sent wrong content');
+    this.#deps.events.cameWrong(this);
     this.#connections.abort(new CodedError('STALE_ATTEMPT'));
     this.#connections = new AbortController();
     if (this.#attempts++ >= MAX_ATTEMPTS || this.isSizeTold) {

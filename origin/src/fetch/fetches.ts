@@ -8,7 +8,7 @@ import type { Metainfo } from '@sepia/metainfo/metainfo';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import { LINGER_MS } from '../deadlines/own.ts';
-import { LIE_MS, SIZE_DOUBT_MS } from '../deadlines/upstreams.ts';
+import { DISTRUST_MS, LIE_MS, SIZE_DOUBT_MS } from '../deadlines/upstreams.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { unwantedError } from './failures.ts';
 import { Fetch } from './fetch.ts';
@@ -17,6 +17,7 @@ import type { FetchEvents, FetchView } from './fetch-parts.ts';
 /** Most blobs that one origin fetches at once; further ones wait. */
 const MAX_FETCHES = 512;
 const MAX_LIES = 1_000;
+const MAX_WRONG = 10_000;
 
 /** Ends of fetches that are no fault of the upstream: nobody wanted it any more, or the origin stops. */
 const OWN_ENDS: readonly string[] = ['STALE_ATTEMPT', 'DRAINING', unwantedError().code];
@@ -37,7 +38,7 @@ interface FetchesDeps {
   readonly room: Pick<DiskRoom, 'check' | 'require'>;
   readonly log: Logger;
   readonly nowMs: () => number;
-  readonly events: FetchEvents;
+  readonly events: Omit<FetchEvents, 'cameWrong'>;
   readonly onUpstreamBytes: (upstream: string, bytes: number) => void;
   /** A fetch has ended, and its blob is in the store. */
   readonly onFetched: (name: BlobName) => void;
@@ -53,6 +54,8 @@ export class Fetches {
   readonly #fetched = new WeakMap<Fetch, number>();
   /** Of an upstream and a digest: another one may have the blob. */
   readonly #lies = new LatestMap<string, { error: CodedError; untilMs: number }>(MAX_LIES);
+  /** Digests whose content came out wrong, until when clients may hold some of it. */
+  readonly #wrong = new LatestMap<Digest, number>(MAX_WRONG);
   /** Sizes that manifests told and that did not fit. */
   readonly #doubted = new LatestMap<Digest, number>(MAX_LIES);
   readonly #room = new WaitingRoom({
@@ -74,6 +77,11 @@ export class Fetches {
 
   running(digest: Digest): Fetch | undefined {
     return this.#running.get(digest);
+  }
+
+  /** What was fetched of it within a day came out wrong: clients may hold some of that. */
+  cameWrong(digest: Digest): boolean {
+    return (this.#wrong.get(digest) ?? 0) > this.#deps.nowMs();
   }
 
   /** What the upstream sent for a fetch so far, in bytes. */
@@ -144,6 +152,7 @@ export class Fetches {
     return {
       started: (fetch, leech) => events.started(fetch, leech),
       landed: (fetch, piece) => events.landed(fetch, piece),
+      cameWrong: ({ name }) => void this.#wrong.set(name.digest, this.#deps.nowMs() + DISTRUST_MS),
       restarted: (fetch) => events.restarted(fetch),
       peerPieces: (fetch) => events.peerPieces(fetch),
       ended: (fetch) => events.ended(fetch),

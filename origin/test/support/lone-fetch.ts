@@ -58,7 +58,7 @@ export async function loneFetch(
   );
   const ends: string[] = [];
   const ended = ({ state }: Pick<Fetch, 'state'>): void => void ends.push(state);
-  const events = { started: ignore, landed: ignore, restarted: ignore, peerPieces, ended };
+  const events = { started: ignore, landed: ignore, restarted: ignore, cameWrong: ignore, peerPieces, ended };
   const room = { require: ignore };
   const fetch = new Fetch(
     { store, client, room, log, nowMs, events, onUpstreamBytes: ignore },

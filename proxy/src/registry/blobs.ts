@@ -4,7 +4,7 @@ import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { RegistryHandler } from '@sepia/face/registry-app';
 import { goneSignal } from '@sepia/http/client-gone';
-import { serveBlob } from '@sepia/http/serve-blob';
+import { asksToResume, resumeRefused, serveBlob } from '@sepia/http/serve-blob';
 import { clientHas } from '@sepia/oci/etag';
 import { rangeWish } from '@sepia/oci/range';
 import type { Context } from 'koa';
@@ -119,14 +119,11 @@ async function sendBody(
 ): Promise<void> {
   let plan = found;
   for (let tries = 1; ; tries++) {
-    const opened = await openOriginBlob(
-      deps,
-      name,
-      plan,
-      rangeWish(ctx.get('range'), plan.sizeBytes),
-      signal,
-    );
+    if (plan.cameWrong && asksToResume(ctx, name.digest)) throw resumeRefused(name.digest);
+    const wish = rangeWish(ctx.get('range'), plan.sizeBytes);
+    const opened = await openOriginBlob(deps, name, plan, wish, signal);
     try {
+      if (plan.cameWrong && wish.want === 'all') await opened.blob.whenFinal(signal);
       return await serveBlob(ctx, opened.blob, {
         // Bytes, whatever a manifest calls them: the page has the same origin, and a manifest may say text/html.
         contentType: 'application/octet-stream',

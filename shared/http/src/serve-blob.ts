@@ -4,7 +4,7 @@ import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { ignoreFailure } from '@sepia/base/failure';
 import { clientHas } from '@sepia/oci/etag';
-import { contentRange, parseRange } from '@sepia/oci/range';
+import { contentRange, isResume, parseRange } from '@sepia/oci/range';
 import type { Context } from 'koa';
 import type { ReadableBlob } from './bodies/readable-blob.ts';
 import { type BodyPlan, sendBody } from './bodies/send-body.ts';
@@ -45,10 +45,7 @@ export async function serveBlob(ctx: Context, blob: ReadableBlob, options: Serve
   if (asked.type === 'single') {
     const { range, openEnded } = asked;
     if (openEnded && range.start > 0 && options.resumable === false) {
-      throw new CodedError('NO_PEERS', {
-        message: 'this blob failed verification; begin its download again',
-        detail: { digest: blob.digest },
-      });
+      throw resumeRefused(blob.digest);
     }
     await answer(ctx, blob, options, {
       status: 206,
@@ -76,6 +73,20 @@ export async function serveBlob(ctx: Context, blob: ReadableBlob, options: Serve
       headers: {},
     });
   }
+}
+
+/** True where the client goes on with what it has of the blob: `N-`. */
+export function asksToResume(ctx: Context, digest: Digest): boolean {
+  const ifRange = ctx.get('if-range');
+  return (ifRange === '' || ifRange === `"${digest}"`) && isResume(ctx.get('range'));
+}
+
+/** What `N-` of a blob is answered that came out wrong: the client may hold a wrong prefix. */
+export function resumeRefused(digest: Digest): CodedError {
+  return new CodedError('NO_PEERS', {
+    message: 'this blob failed verification; begin its download again',
+    detail: { digest },
+  });
 }
 
 /** Answers HEAD of a blob whose size is known. */

@@ -76,6 +76,12 @@ export function rangeWish(header: string, sizeBytes?: number): RangeWish {
   }
 }
 
+/** True for a single `N-` (N > 0), by which clients go on with what they have of a body. */
+export function isResume(header: string): boolean {
+  const [, start] = /^\s*bytes\s*=\s*(\d+)-\s*$/i.exec(header) ?? [];
+  return start !== undefined && Number(start) > 0;
+}
+
 function one(first: string, last: string, sizeBytes: number): ByteRange | undefined | 'malformed' {
   if (first === '') {
     const length = Number(last);

@@ -1,7 +1,7 @@
 import { CodedError } from '@sepia/base/errors';
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
-import { contentRange, MAX_RANGES, parseRange, rangeWish } from '../src/range.ts';
+import { contentRange, isResume, MAX_RANGES, parseRange, rangeWish } from '../src/range.ts';
 
 const single = (start: number, end: number, openEnded = false) => ({
   type: 'single',
@@ -158,4 +158,10 @@ t.test('never an uncoded throw', async (t) => {
     { numRuns: 5000 },
   );
   t.pass('held');
+});
+
+t.test('a single range without an end that does not begin at 0 resumes', async (t) => {
+  for (const header of ['bytes=1-', ' Bytes = 20- ', 'bytes=010-']) t.equal(isResume(header), true, header);
+  for (const header of ['', 'bytes=0-', 'bytes=00-', 'bytes=1-2', 'bytes=-5', 'bytes=1-,5-', 'lines=1-'])
+    t.equal(isResume(header), false, header);
 });

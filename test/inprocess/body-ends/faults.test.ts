@@ -144,6 +144,7 @@ async function coldFetch(truth: Truth, chance: Chance, lies: boolean): Promise<R
     { durable: true, bootId: 'one', mapDelayMs: 1e6 },
   );
   const none = (): void => undefined;
+  const told = { started: none, landed: none, restarted: none, cameWrong: none, ended: none };
   const fetch = new Fetch(
     {
       store,
@@ -151,7 +152,7 @@ async function coldFetch(truth: Truth, chance: Chance, lies: boolean): Promise<R
       room: { require: none },
       log,
       nowMs: Date.now,
-      events: { started: none, landed: none, restarted: none, peerPieces: () => undefined, ended: none },
+      events: { ...told, peerPieces: () => undefined },
       onUpstreamBytes: none,
     },
     { upstream: 'hub', repository: NAME, digest },

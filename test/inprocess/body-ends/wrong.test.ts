@@ -1,5 +1,5 @@
-import { ociError } from '@sepia/test-support/clients/watched-get';
-import { MIB, PullThrough } from '@sepia/test-support/cluster/pull-through';
+import { ociError, type Watched, watchedGet } from '@sepia/test-support/clients/watched-get';
+import { type ColdLayer, MIB, PullThrough } from '@sepia/test-support/cluster/pull-through';
 import t from 'tap';
 
 const REFUSED = /begin its download again/;
@@ -62,7 +62,8 @@ t.test('the upstream sends wrong bytes', async (t) => {
     t.equal(third.status, 502);
     t.ok(layer.requests.length <= 6, `${layer.requests.length} requests at the upstream`);
     const rest = await layer.get({ range: 'bytes=1048576-' });
-    t.ok(rest.status === 503 || rest.status === 502, `${rest.status}`);
+    t.equal(rest.status, 503);
+    t.match(ociError(rest).message, REFUSED);
   });
 
   await t.test('shorter than the upstream states: never whole, cut before what is missing', async (t) => {
@@ -74,5 +75,56 @@ t.test('the upstream sends wrong bytes', async (t) => {
       t.ok(answer.bytes.length <= 2 * MIB, `${answer.bytes.length}`);
       t.ok(answer.bytes.equals(layer.content.subarray(0, answer.bytes.length)));
     } else t.equal(ociError(answer).code, 'UNAVAILABLE');
+  });
+});
+
+t.test('the same at proxies, whichever is asked', async (t) => {
+  await using here = await PullThrough.start(t.testdir(), { proxies: 2 });
+  const [one, other] = here.cluster.proxyUrls as [string, string];
+  const at = async (url: string, layer: ColdLayer, range?: string): Promise<Watched> =>
+    await watchedGet(
+      `${url}/v2/${layer.repository}/blobs/${layer.digest}`,
+      range === undefined ? {} : { range },
+    );
+
+  await t.test('once: cut, resuming is refused, whole bodies are verified first', async (t) => {
+    const layer = await here.hinted(4 * MIB);
+    layer.misbehave({ type: 'slow', bytesPerSec: 6 * MIB });
+    layer.misbehave({ type: 'lie', at: MIB + 5 }, { times: 1 });
+    const first = await at(one, layer);
+    t.equal(first.status, 200);
+    t.equal(first.cut, true);
+    t.ok(first.bytes.length > MIB && first.bytes.length <= 3 * MIB, `${first.bytes.length} bytes`);
+    for (const url of [one, other]) {
+      const rest = await at(url, layer, `bytes=${first.bytes.length}-`);
+      t.equal(rest.status, 503, 'resuming on a wrong prefix is refused');
+      t.match(ociError(rest).message, REFUSED);
+    }
+    for (const url of [other, one]) {
+      const again = await at(url, layer);
+      t.equal(again.status, 200);
+      t.ok(again.bytes.equals(layer.content));
+      t.equal(
+        (await at(url, layer, 'bytes=10-')).status,
+        503,
+        'still refused when the right bytes are there',
+      );
+      const bounded = await at(url, layer, 'bytes=10-19');
+      t.equal(bounded.status, 206);
+      t.ok(bounded.bytes.equals(layer.content.subarray(10, 20)));
+    }
+  });
+
+  await t.test('always: 502, never the last piece, and no resuming', async (t) => {
+    const layer = await here.hinted(3 * MIB);
+    layer.misbehave({ type: 'slow', bytesPerSec: 6 * MIB });
+    layer.misbehave({ type: 'lie', at: 2 * MIB + 5 });
+    const first = await at(one, layer);
+    if (first.status === 200) t.ok(first.cut && first.bytes.length <= 2 * MIB, `${first.bytes.length} bytes`);
+    else t.equal(first.status, 502);
+    const second = await at(other, layer);
+    t.equal(second.status, 502);
+    t.match(ociError(second).message, /match its digest/);
+    t.equal((await at(one, layer, `bytes=${MIB}-`)).status, 503);
   });
 });

@@ -12,6 +12,8 @@ export interface SourcePlan {
   readonly sizeBytes?: number;
   /** Some origin has the whole blob and a link of this repository to it. */
   readonly isDefinite: boolean;
+  /** Some origin fetched wrong content within a day: clients may hold some of that. */
+  readonly cameWrong?: true;
 }
 
 /** What {@link locate} says, for a reader: its size and certainty with it. Undefined when all were silent. */
@@ -28,6 +30,7 @@ export function chooseSource(
     type: found.type === 'at' && found.state === 'final' ? 'holders' : 'leader',
     originIds,
     isDefinite: answers.some((one) => one.state === 'final' && one.linked),
+    ...(answers.some((one) => one.cameWrong) ? { cameWrong: true } : {}),
     ...(size === undefined ? {} : { sizeBytes: size }),
   };
 }

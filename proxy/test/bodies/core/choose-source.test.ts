@@ -31,3 +31,8 @@ t.test('nobody answered: undefined', async (t) => {
   t.equal(chooseSource([at('a', 'silent')], ['a']), undefined);
   t.equal(chooseSource([], []), undefined);
 });
+
+t.test('one whose fetch came out wrong tells it, whoever has the blob', async (t) => {
+  const plan = chooseSource([at('a', 'final', true, 5), { ...at('b', 'none'), cameWrong: true }], ['a', 'b']);
+  t.same(plan, { type: 'holders', originIds: ['a'], sizeBytes: 5, isDefinite: true, cameWrong: true });
+});

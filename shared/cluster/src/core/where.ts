@@ -7,6 +7,8 @@ export interface Whereabouts {
   /** True if the repository has a link to the blob, by that origin's own record. */
   readonly linked: boolean;
   readonly sizeBytes?: number;
+  /** What it fetched of the blob within a day came out wrong: clients may hold some of that. */
+  readonly cameWrong?: true;
 }
 
 /** Where a blob is, and who may be asked for it. @see locate */
@@ -67,10 +69,16 @@ function idsOf(answers: readonly Whereabouts[], state: Whereabouts['state']): st
 
 /** Reads an origin's answer. What names no state that is known says nothing: it is silence, never a no. */
 export function toldBy(originId: string, answer: { readonly [K in keyof Where]?: unknown }): Whereabouts {
-  const { state, sizeBytes, linked } = answer;
+  const { state, sizeBytes, linked, cameWrong } = answer;
   if (state !== 'final' && state !== 'open' && state !== 'none') return silent(originId);
   const isSize = typeof sizeBytes === 'number' && Number.isSafeInteger(sizeBytes) && sizeBytes >= 0;
-  return { originId, state, linked: linked === true, ...(isSize ? { sizeBytes } : {}) };
+  return {
+    originId,
+    state,
+    linked: linked === true,
+    ...(isSize ? { sizeBytes } : {}),
+    ...(cameWrong === true ? { cameWrong } : {}),
+  };
 }
 
 /** What is known of an origin that said nothing. */

@@ -146,6 +146,9 @@ t.test('an answer is read as it is meant to be, or is silence', async (t) => {
     linked: false,
     sizeBytes: 0,
   });
+  const wrong = { state: 'none', linked: false, cameWrong: true } as const;
+  t.same(toldBy('a', wrong), { originId: 'a', ...wrong });
+  t.notOk('cameWrong' in toldBy('a', { state: 'none', cameWrong: 1 }));
   for (const sizeBytes of [-1, 0.5, Number.NaN, 2 ** 60, '5', null])
     t.notOk('sizeBytes' in toldBy('a', { state: 'open', sizeBytes }), `${sizeBytes} is no size`);
   for (const answer of [{}, { state: 'gone' }, { state: 'silent' }, { state: null }])
