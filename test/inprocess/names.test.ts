@@ -51,6 +51,10 @@ t.test('two upstreams at once: ns, host in the path, listener default, Docker Hu
     ['unknown tag', 'library/app/manifests/v9', 404],
   ];
   for (const [title, path, expected] of cases) t.equal(await digestOf(path), expected, title);
+  for (const door of [url, cluster.proxyUrls[0]!]) {
+    const list = await request(`${door}/v2/docker.io/app/tags/list`);
+    t.match(await list.body.json(), { name: 'docker.io/app', tags: ['v1'] }, 'a list names what was asked');
+  }
 
   t.ok((await pullUntilGiven(url, 'library/app', 'v1', 'docker.io')) > 300_000);
   t.ok((await pullUntilGiven(url, 'library/app', 'v1')) > 300_000);

@@ -13,7 +13,7 @@ import type { Links } from '../blobs/links.ts';
 import { readSmall } from '../blobs/read-small.ts';
 import { type LazyImages, MAX_CONFIG_BYTES } from '../lazy/lazy-images.ts';
 import type { Manifests } from '../manifests/manifests.ts';
-import { relink } from './core/relink.ts';
+import { relink, renamed } from './core/relink.ts';
 
 /** A stale attempt or a damaged start is tried again this often before any byte was sent. */
 const MAX_TRIES = 3;
@@ -62,6 +62,7 @@ export function agentHandlers(deps: HandlerDeps): RegistryHandlers {
         upstream: target.upstream,
         asked: `/v2/${target.repository}/tags/list`,
         own: `/v2/${name}/tags/list`,
+        name,
         type: 'application/json; charset=utf-8',
       }),
     referrers: async (ctx, target, { name, digest }) =>
@@ -85,7 +86,14 @@ export function agentHandlers(deps: HandlerDeps): RegistryHandlers {
 async function passList(
   ctx: Context,
   deps: HandlerDeps,
-  list: { readonly upstream: string; readonly asked: string; readonly own: string; readonly type: string },
+  list: {
+    readonly upstream: string;
+    readonly asked: string;
+    readonly own: string;
+    /** Of the repository in the list, as the client says it. */
+    readonly name?: string;
+    readonly type: string;
+  },
 ): Promise<void> {
   const query = new URLSearchParams();
   for (const key of ['n', 'last', 'artifactType']) {
@@ -98,7 +106,7 @@ async function passList(
   if (link !== undefined) ctx.set('Link', link);
   const filters = firstOf(headers['oci-filters-applied']);
   if (filters !== undefined) ctx.set('OCI-Filters-Applied', filters);
-  ctx.body = bytes;
+  ctx.body = list.name === undefined ? bytes : renamed(bytes.toString('utf8'), list.name);
   ctx.set('Content-Type', list.type);
 }
 

@@ -9,3 +9,10 @@ export function relink(link: string | undefined, path: string, ns: string | unde
   if (ns !== undefined) search.set('ns', ns);
   return `<${path}?${search.toString()}>; rel="next"`;
 }
+
+/** A proxy's list of tags with the repository in the client's own words. A list that is none stays as it is. */
+export function renamed(list: string, name: string): string {
+  const value = JSON.parse(list) as { name?: unknown } | null;
+  if (typeof value?.name !== 'string' || value.name === name) return list;
+  return JSON.stringify({ ...value, name });
+}
