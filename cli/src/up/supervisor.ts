@@ -116,9 +116,10 @@ export class Supervisor {
     await makeFolders(this.paths.root, '--data');
     // Before anything is written: another cluster may run here.
     this.#lock = await lockFolder(this.paths.root);
-    await this.#untilPortsAreFree();
+    const isLeft = existsSync(this.paths.clusterJson);
     rmSync(this.paths.clusterJson, { force: true });
     this.#wrote = true;
+    await this.#untilPortsAreFree(isLeft);
     const { upstreams, preheat = false, isLazy = false, accelerates = false } = this.#options;
     const { policies = {}, records } = this.#options;
     const of = {
@@ -166,9 +167,9 @@ export class Supervisor {
     await this.#lock?.release();
   }
 
-  /** The members of a run that was killed end by themselves, drained; its `cluster.json` is still there. */
-  async #untilPortsAreFree(): Promise<void> {
-    const untilMs = this.#deps.nowMs() + (existsSync(this.paths.clusterJson) ? STOP_GRACE_MS : 0);
+  /** The members of a run that was killed end by themselves, drained; its `cluster.json` was left (`isLeft`). */
+  async #untilPortsAreFree(isLeft: boolean): Promise<void> {
+    const untilMs = this.#deps.nowMs() + (isLeft ? STOP_GRACE_MS : 0);
     while (this.#deps.nowMs() < untilMs && (await takenPort(this.members)) !== undefined)
       await delay(READY_POLL_MS, this.#abort.signal);
     await demandFreePorts(this.members);
