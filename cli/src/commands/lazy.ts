@@ -53,6 +53,10 @@ export function addLazy(program: Command): void {
       ]);
       const images = ref === undefined ? all : imagesOf(all, ref);
       const door = ref === undefined ? await doorHere(flags) : undefined;
+      if (ref !== undefined && images.length === 0)
+        throw new CodedError('REQUEST_INVALID', {
+          message: `${ref} is none of the last 1,000 images that were pulled through this node's agent`,
+        });
       if (flags.json) process.stdout.write(`${JSON.stringify({ images, layers, cache, door }, null, 2)}\n`);
       else if (door !== undefined)
         process.stdout.write(
@@ -61,11 +65,7 @@ export function addLazy(program: Command): void {
             cacheText(cache) +
             doorText(door.served, door.choice, door.isSetUp),
         );
-      else if (images.length > 0) process.stdout.write(imagesText(images, layers));
-      else
-        throw new CodedError('REQUEST_INVALID', {
-          message: `${ref} is none of the last 1,000 images that were pulled through this node's agent`,
-        });
+      else process.stdout.write(imagesText(images, layers));
     });
   const show = lazy
     .command('show <file-or-ref>')

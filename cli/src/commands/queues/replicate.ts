@@ -29,7 +29,7 @@ export function addReplicate(program: Command): void {
     .command('replicate')
     .description('copies of pushed images at other registries: what waits, and what failed');
   operatorOptions(replicate.command('status [rule]'))
-    .description('jobs that are not done, and why')
+    .description('jobs that are not done, and why; exit 1 where an origin did not say')
     .option('--json', 'print JSON', false)
     .action(async (rule: string | undefined, flags: OperatorFlags & { json: boolean }) => {
       await using operator = Operator.open(flags);
@@ -38,6 +38,7 @@ export function addReplicate(program: Command): void {
       process.stdout.write(
         flags.json ? `${JSON.stringify({ jobs, silent })}\n` : statusText(operator, jobs, silent),
       );
+      if (silent.length > 0) process.exitCode = 1;
     });
   operatorOptions(replicate.command('run <rule>'))
     .description('queue everything that a rule names and that is here already')

@@ -36,7 +36,7 @@ export function addWriteBack(program: Command): void {
     .command('write-back')
     .description('pushes that an upstream of mode write-back still has to bring to its registry');
   operatorOptions(writeBack.command('status [upstream]'))
-    .description('what waits, why, and what to do')
+    .description('what waits, why, and what to do; exit 1 where an origin did not say')
     .option('--json', 'print JSON', false)
     .action(runStatus);
   operatorOptions(writeBack.command('retry [job]'))
@@ -66,6 +66,7 @@ async function runStatus(upstream: string | undefined, flags: StatusFlags): Prom
   const names = namesOf(operator, upstream);
   const found = await gather(operator, upstream);
   process.stdout.write(flags.json ? `${JSON.stringify(found)}\n` : textOf(names, found));
+  if (found.silent.length > 0) process.exitCode = 1;
 }
 
 async function runRetry(job: string | undefined, flags: RetryFlags): Promise<void> {
