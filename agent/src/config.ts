@@ -12,7 +12,9 @@ const BACK_TO_SOURCE = z
       .describe('auto: ask the upstream itself when no proxy, tracker or origin answers.'),
     after: duration({ least: '100ms', most: '1h' })
       .prefault('5s')
-      .describe('How long nobody must have answered; starts are spread over the same time.'),
+      .describe(
+        'How long nobody must have answered before a blob is fetched; starts are spread over the same time. Manifests and rights are asked for at once.',
+      ),
     'max-parallel': z
       .number()
       .int()

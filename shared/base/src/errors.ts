@@ -68,7 +68,12 @@ export const ERROR_TABLE = {
   REQUEST_INVALID: f('UNSUPPORTED', 400, false, 'request is not valid'),
   HOST_UNKNOWN: f('DENIED', 421, false, 'this member is not asked by that host name'),
   REQUEST_TOO_LARGE: f('SIZE_INVALID', 413, false, 'request body is too large'),
-  OVERLOADED: f('TOOMANYREQUESTS', 429, true, 'too many open uploads; try again later'),
+  OVERLOADED: f(
+    'TOOMANYREQUESTS',
+    429,
+    true,
+    'too many at once, here or at the registry behind; try again later',
+  ),
   NO_PEERS: f('UNAVAILABLE', 503, true, 'no source can serve this content now'),
   BACKEND_DOWN: f('UNAVAILABLE', 503, true, 'upstream registry does not answer'),
   UPSTREAM_DENIED: f('DENIED', 403, false, 'upstream registry refuses access'),
