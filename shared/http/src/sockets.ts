@@ -2,18 +2,18 @@ import type { RequestListener, Server } from 'node:http';
 import type { LookupFunction, OnReadOpts, Socket } from 'node:net';
 import { type ConnectionOptions, getCACertificates } from 'node:tls';
 import { keepRead, READ_BUFFER } from '@sepia/base/chunk';
-import { ExpiringMap } from '@sepia/base/expiring-map';
 import type { buildConnector as Connect, Dispatcher } from 'undici';
 import { InterimAnswers } from './core/interim-answers.ts';
 import {
   CLIENT_KEEP_ALIVE_MS,
   CONNECT_MS,
-  MUTE_MS,
-  NEXT_ADDRESS_MS,
+  FOREIGN_NAME_KEPT_MS,
   REQUEST_HEADER_MS,
   SERVER_KEEP_ALIVE_MS,
 } from './deadlines/sockets.ts';
 import { Agent, buildConnector, Pool, ProxyAgent } from './loaded/undici.ts';
+import { atEachAddress, type FurtherAddresses, inTurn } from './names/in-turn.ts';
+import { LastingNames } from './names/lasting-names.ts';
 import type { MemberEncryption } from './tls/cluster-encryption.ts';
 import { type ListenerTls, notePlain } from './tls/listener-tls.ts';
 import { TlsOrPlain } from './tls/tls-or-plain.ts';
@@ -25,9 +25,6 @@ const { createServer } = process.getBuiltinModule('node:http');
 export const MAX_HEADER_BYTES = 32 * 1024;
 /** Largest header block of an answer read, in bytes; clients in other languages read as much of servers that set many policies. */
 const MAX_ANSWER_HEADER_BYTES = 256 * 1024;
-
-/** Addresses that are remembered as mute at most. */
-const MAX_MUTE = 10_000;
 
 /** A server, and how to end connections that it has not been given yet. */
 export interface MadeServer {
@@ -103,9 +100,6 @@ interface ClientSocketOptions {
   readonly furtherAddresses?: FurtherAddresses | undefined;
 }
 
-/** Further URLs, without path, that lead to the same server as `origin` (`http://host:port`), in the order to try them. */
-export type FurtherAddresses = (origin: string) => readonly string[];
-
 /** What those that dial members know of them. */
 export type MemberDialling = Pick<ClientSocketOptions, 'encryption' | 'furtherAddresses' | 'lookup'>;
 
@@ -115,6 +109,13 @@ export interface ProxyAddress {
   readonly authorization?: string | undefined;
 }
 
+/** Of whoever says nothing else. */
+const NAMES = new LastingNames({
+  nowMs: () => performance.now(),
+  keptMs: FOREIGN_NAME_KEPT_MS,
+  believesNone: true,
+});
+
 /** The one place where this process's HTTP clients get their sockets. Header and body timeouts are set per call. */
 export function createDispatcher(options: ClientSocketOptions = {}): Dispatcher {
   const tls = {
@@ -123,8 +124,8 @@ export function createDispatcher(options: ClientSocketOptions = {}): Dispatcher 
     ...(options.insecure === true ? { rejectUnauthorized: false } : {}),
     ...(options.certificate === undefined ? {} : { cert: options.certificate }),
     ...(options.key === undefined ? {} : { key: options.key }),
-    ...(options.lookup === undefined ? {} : { lookup: options.lookup }),
   };
+  const { lookup = NAMES.lookup } = options;
   const common = {
     connections: options.connections ?? 64,
     keepAliveTimeout: CLIENT_KEEP_ALIVE_MS,
@@ -138,12 +139,14 @@ export function createDispatcher(options: ClientSocketOptions = {}): Dispatcher 
   if (proxy === undefined)
     return new Agent({
       ...common,
-      connect: withoutInterim(inTurn(connectorFor(options, tls), options.furtherAddresses)),
+      connect: withoutInterim(
+        inTurn(atEachAddress(connectorFor(options, tls), lookup), options.furtherAddresses),
+      ),
     });
   if (options.encryption?.client !== undefined)
     throw new TypeError('members are not reached by an HTTP proxy');
   const { url: uri, authorization: token } = proxy;
-  const proxyTls = { timeout: tls.timeout };
+  const proxyTls = { timeout: tls.timeout, lookup };
   return new ProxyAgent({
     ...common,
     uri,
@@ -191,96 +194,17 @@ function skipInterim(socket: Socket): void {
   };
 }
 
-/** How to dial, and whom. */
-type DialOptions = Connect.BuildOptions & { readonly lookup?: LookupFunction };
-
-function connectorFor({ encryption, readsBodies }: ClientSocketOptions, tls: DialOptions): Connect.connector {
+function connectorFor(
+  { encryption, readsBodies }: ClientSocketOptions,
+  tls: Connect.BuildOptions,
+): Connect.connector {
   if (encryption?.client !== undefined) return toMembers(encryption.client, tls);
   return readsBodies === true ? connectorOf(tls) : buildConnector(tls);
 }
 
-/**
- * Dials who has several addresses at each in turn: at the next one when one failed, or was silent for a moment. The first
- * connection counts; without any the error of the address that was tried first. An address on whose connections nothing comes
- * is tried last for a while.
- */
-function inTurn(dial: Connect.connector, furtherOf: FurtherAddresses | undefined): Connect.connector {
-  if (furtherOf === undefined) return dial;
-  const mute = new MuteAddresses();
-  return (to, done) => {
-    const further = furtherOf(`${to.protocol}//${to.host ?? to.hostname}`);
-    if (further.length === 0) return dial(to, done);
-    const { localAddress = null } = to;
-    const ways = mute.last([to, ...further.map((url) => ({ ...endOf(url), localAddress }))]);
-    const errors: Error[] = [];
-    let isOver = false;
-    let next = 0;
-    let timer: NodeJS.Timeout | undefined;
-    const dialNext = (): void => {
-      clearTimeout(timer);
-      const way = ways[next++];
-      if (way === undefined) return;
-      timer = setTimeout(dialNext, NEXT_ADDRESS_MS);
-      const at = next - 1;
-      dial(way, (...[error, socket]) => {
-        if (isOver) {
-          socket?.destroy();
-          return;
-        }
-        if (error !== null) {
-          errors[at] = error;
-          isOver = Object.keys(errors).length === ways.length;
-          if (isOver) done(errors[0]!, null);
-          else if (at === next - 1) dialNext();
-          return;
-        }
-        isOver = true;
-        clearTimeout(timer);
-        mute.watch(socket, way);
-        done(null, socket);
-      });
-    };
-    dialNext();
-  };
-}
-
-/** Who takes a connection need not be who is meant, nor well: addresses on whose connections something was asked and nothing came. */
-class MuteAddresses {
-  readonly #mute = new ExpiringMap<true>(MAX_MUTE);
-
-  /** The same addresses, those that lately gave no answer last. */
-  last<W extends Way>(ways: readonly W[]): readonly W[] {
-    const nowMs = performance.now();
-    const isMute = (way: W): boolean => this.#mute.get(keyOf(way), nowMs) === true;
-    return [...ways.filter((way) => !isMute(way)), ...ways.filter(isMute)];
-  }
-
-  watch(socket: Socket, way: Way): void {
-    const key = keyOf(way);
-    const openedMs = performance.now();
-    socket.once('close', () => {
-      const nowMs = performance.now();
-      if (socket.bytesRead > 0) this.#mute.delete(key);
-      else if (socket.bytesWritten > 0 && nowMs - openedMs >= NEXT_ADDRESS_MS)
-        this.#mute.set(key, true, nowMs + MUTE_MS);
-    });
-  }
-}
-
-type Way = Pick<Connect.Options, 'host' | 'hostname'>;
-
-function keyOf({ host, hostname }: Way): string {
-  return host ?? hostname;
-}
-
-function endOf(url: string): Pick<Connect.Options, 'protocol' | 'host' | 'hostname' | 'port'> {
-  const { protocol, host, hostname, port } = new URL(url);
-  return { protocol, host, hostname: hostname.replace(/^\[|\]$/g, ''), port };
-}
-
 /** Members are dialled by TLS whatever their URL says: the cluster key is what they show. */
-function toMembers(client: ConnectionOptions, { timeout, lookup }: DialOptions): Connect.connector {
-  const options = { ...client, timeout, maxCachedSessions: 0, ...(lookup === undefined ? {} : { lookup }) };
+function toMembers(client: ConnectionOptions, { timeout }: Connect.BuildOptions): Connect.connector {
+  const options = { ...client, timeout, maxCachedSessions: 0 };
   const secure = buildConnector(options as Connect.BuildOptions);
   return (to, done) => {
     const port = to.port || (to.protocol === 'https:' ? '443' : '80');

@@ -1,7 +1,9 @@
 import type { LookupFunction } from 'node:net';
 import { CodedError, REDIRECT_REFUSED } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import { answerLookup, type Resolve, systemResolve } from '@sepia/http/names/lookup';
+import { FOREIGN_NAME_KEPT_MS } from '@sepia/http/deadlines/sockets';
+import { LastingNames } from '@sepia/http/names/lasting-names';
+import { answerLookup, type Resolve } from '@sepia/http/names/lookup';
 import {
   createDispatcher,
   type Dispatcher,
@@ -30,6 +32,7 @@ interface SocketsDeps {
   /** Certificates as they are at this moment. */
   readonly tls?: { current(): TlsTexts } | undefined;
   readonly resolve?: Resolve | undefined;
+  readonly log?: { warn(facts: object, message: string): void } | undefined;
   /** The registry is a proxy of the cluster: how its members are dialled. */
   readonly member?: MemberDialling | undefined;
 }
@@ -51,12 +54,20 @@ export class UpstreamSockets {
   readonly #deps: SocketsDeps;
   readonly #options: SocketsOptions;
   readonly #pools = new Pools();
+  readonly #names: LastingNames;
   #own: AddressClass | undefined;
   #closed: unknown;
 
   constructor(deps: SocketsDeps, options: SocketsOptions) {
     this.#deps = deps;
     this.#options = options;
+    this.#names = new LastingNames({
+      nowMs: () => performance.now(),
+      log: deps.log,
+      ...(deps.resolve === undefined ? {} : { resolve: deps.resolve }),
+      keptMs: FOREIGN_NAME_KEPT_MS,
+      believesNone: true,
+    });
     const { hostname } = deps.home.base;
     if (isAddress(hostname)) this.#own = classOf(hostname);
   }
@@ -117,7 +128,7 @@ export class UpstreamSockets {
   }
 
   #lookup(place: Place, purpose: Purpose): LookupFunction {
-    const resolve = this.#deps.resolve ?? systemResolve;
+    const resolve = this.#names.find;
     return (hostname, options, done) => {
       const find = (): void =>
         resolve(hostname, (error, found) => {

@@ -30,6 +30,7 @@ export interface RegistryAccess {
   /** The proxy for a URL; without it every request goes straight. */
   readonly proxyFor?: ((url: URL) => ProxyAddress | undefined) | undefined;
   readonly resolve?: Resolve | undefined;
+  readonly log?: Logger | undefined;
   /** It is a proxy of the cluster: how members are dialled. */
   readonly member?: MemberDialling | undefined;
 }
@@ -298,9 +299,12 @@ export function socketsOf(
   access: RegistryAccess,
   limits: { readonly connections: number; readonly connectTimeoutMs: number },
 ): UpstreamSockets {
-  const { upstream, home, insecure, tls, resolve, member } = access;
+  const { upstream, home, insecure, tls, resolve, member, log } = access;
   const proxyFor = access.proxyFor ?? (() => undefined);
-  return new UpstreamSockets({ upstream, home, proxyFor, tls, resolve, member }, { ...limits, insecure });
+  return new UpstreamSockets(
+    { upstream, home, proxyFor, tls, resolve, member, log },
+    { ...limits, insecure },
+  );
 }
 
 /** True for an `Authorization` that a registry counts as a try to log in. */

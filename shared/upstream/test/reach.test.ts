@@ -206,3 +206,42 @@ t.test('another port of the registry leads no further in than the registry itsel
   t.equal(turn, 2, 'where the registry is was asked first');
   t.same(upstream.log, []);
 });
+
+t.test(
+  'a registry is reached where it was while its name server is silent, and not once its name is gone',
+  async (t) => {
+    const upstream = await startUpstream(t);
+    const registry = under(upstream.url, 'registry.example');
+    const answers: ((done: Parameters<Resolve>[1]) => void)[] = [
+      (done) => done(null, [{ address: '127.0.0.1', family: 4 }]),
+      (done) => waiting.push(done),
+      (done) => done(Object.assign(new Error('failed'), { code: 'EAI_AGAIN' }), []),
+      (done) => done(Object.assign(new Error('gone'), { code: 'ENOTFOUND' }), []),
+    ];
+    const waiting: Parameters<Resolve>[1][] = [];
+    const told: object[] = [];
+    const sockets = new UpstreamSockets(
+      {
+        upstream: 'x',
+        home: { base: new URL(registry), redirectHosts: [], realmHosts: [] },
+        proxyFor: () => undefined,
+        resolve: (_hostname, done) => answers.shift()!(done),
+        log: { warn: (facts) => void told.push(facts) },
+      },
+      { connections: 1, connectTimeoutMs: 3_000, insecure: false },
+    );
+    t.teardown(() => sockets.destroy(new CodedError('DRAINING')));
+    const get = async (): Promise<number> => {
+      const dispatcher = sockets.for(new URL(registry), 'redirect');
+      const { statusCode, body } = await request(`${registry}/v2/`, { dispatcher, reset: true });
+      await body.dump();
+      return statusCode;
+    };
+    t.equal(await get(), 200);
+    t.equal(await get(), 200, 'silent');
+    waiting.pop()!(null, [{ address: '127.0.0.1', family: 4 }]);
+    t.equal(await get(), 200, 'failing');
+    t.match(told, [{ name: 'registry.example' }]);
+    await t.rejects(get(), { code: 'ENOTFOUND' });
+  },
+);

@@ -1,7 +1,8 @@
 import type { TLSSocket } from 'node:tls';
 import { silentLogger } from '@sepia/base/log';
 import { HttpListener } from '@sepia/http/listener';
-import { createDispatcher, type FurtherAddresses } from '@sepia/http/sockets';
+import type { FurtherAddresses } from '@sepia/http/names/in-turn';
+import { createDispatcher } from '@sepia/http/sockets';
 import { type MemberEncryption, memberEncryption } from '@sepia/http/tls/cluster-encryption';
 import { listenerTls } from '@sepia/http/tls/listener-tls';
 import t from 'tap';

@@ -29,14 +29,18 @@ export const REQUEST_HEADER_MS = 30_000;
 // Calls that name no wait of their own.
 /** A server that does not accept a connection within this is silent. */
 export const CONNECT_MS = 3_000;
-/** A member of several addresses is dialled at the next one, beside the one before, when that did not answer for this long. */
+/** Who has several addresses is dialled at the next one, beside the one before, when that did not answer for this long. */
 export const NEXT_ADDRESS_MS = 250;
 /** An address that accepts connections and then says nothing is dialled after the other addresses for this long. */
 export const MUTE_MS = 60_000;
 /** Where the addresses of a name were found before, a lookup that takes longer is not waited for. */
 export const SLOW_NAME_MS = 300;
-/** So long after a name was last found its addresses are used while it cannot be looked up. */
+/** A name that is not found within this counts as one for which no name server answers; what comes later is remembered. */
+export const LOOKUP_MS = 10_000;
+/** So long after a member's name was last found its addresses are used while it cannot be looked up. */
 export const NAME_KEPT_MS = 60 * 60_000;
+/** The same of registries and whom they lead to: who is at an old address need not prove who it is. */
+export const FOREIGN_NAME_KEPT_MS = 10 * 60_000;
 /** Longest silence of a body that has begun. */
 export const BODY_MS = 30_000;
 

@@ -11,14 +11,18 @@ interface LastingNamesDeps {
   readonly log?: { warn(facts: object, message: string): void } | undefined;
   /** Finds all addresses of a name; default: as the system does. */
   readonly resolve?: Resolve;
+  /** How long addresses are remembered; default: those of members. */
+  readonly keptMs?: number;
+  /** Where a name server says that there is no such name that counts at once; else it may be a slip of its own. */
+  readonly believesNone?: boolean;
 }
 
 /** Names whose addresses are remembered at most. */
 const MAX_NAMES = 10_000;
 
 /**
- * Looks up the names of members. The addresses found last are given where a name server fails, or is slow: who is there is
- * reached although nobody says where. A wrong address does no harm, for members prove who they are.
+ * Looks up names. The addresses found last are given where a name server fails, or is slow: who is there is reached although
+ * nobody says where. A wrong address does no harm where whoever is there proves who it is, as members do.
  */
 export class LastingNames {
   readonly #deps: LastingNamesDeps;
@@ -33,13 +37,14 @@ export class LastingNames {
 
   /** For whoever connects. */
   readonly lookup: LookupFunction = (name, options, done) => {
-    this.#find(name, (error, found) => {
+    this.find(name, (error, found) => {
       if (error === null) answerLookup(name, found, options, done);
       else done(error, []);
     });
   };
 
-  #find(name: string, done: Found): void {
+  /** All addresses of a name, as {@link lookup}. */
+  readonly find = (name: string, done: Found): void => {
     const known = this.#known.get(name, this.#deps.nowMs());
     let isTold = false;
     const tell: Found = (error, found) => {
@@ -54,9 +59,13 @@ export class LastingNames {
     };
     const timer = known && setTimeout(useKnown, SLOW_NAME_MS, known, 'slow');
     this.#ask(name, (error, found) => {
-      if (error === null || known === undefined) tell(error, found);
+      if (error === null || known === undefined || this.#isNone(error)) tell(error, found);
       else useKnown(known, systemCode(error) ?? error.message);
     });
+  };
+
+  #isNone(error: NodeJS.ErrnoException): boolean {
+    return this.#deps.believesNone === true && error.code === 'ENOTFOUND';
   }
 
   #ask(name: string, done: Found): void {
@@ -67,10 +76,11 @@ export class LastingNames {
     }
     const waiting = [done];
     this.#waiting.set(name, waiting);
-    const { resolve = systemResolve, nowMs } = this.#deps;
+    const { resolve = systemResolve, nowMs, keptMs = NAME_KEPT_MS } = this.#deps;
     resolve(name, (error, found) => {
       this.#waiting.delete(name);
-      if (error === null && found.length > 0) this.#known.set(name, found, nowMs() + NAME_KEPT_MS);
+      if (error === null && found.length > 0) this.#known.set(name, found, nowMs() + keptMs);
+      else if (error !== null && this.#isNone(error)) this.#known.delete(name);
       for (const one of waiting) one(error, found);
     });
   }

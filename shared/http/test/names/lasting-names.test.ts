@@ -12,11 +12,12 @@ const HOUR_MS = 3_600_000;
 type Done = (error: NodeJS.ErrnoException | null, found: readonly LookupAddress[]) => void;
 
 /** Names that are looked up by hand. */
-function byHand() {
+function byHand(options: { readonly believesNone?: boolean; readonly keptMs?: number } = {}) {
   const state = { nowMs: 0, told: [] as object[] };
   const asked: { readonly name: string; readonly done: Done }[] = [];
   const names = new LastingNames({
     nowMs: () => state.nowMs,
+    ...options,
     log: { warn: (facts) => void state.told.push(facts) },
     resolve: (name, done) => void asked.push({ name, done }),
   });
@@ -89,6 +90,23 @@ t.test('of a name that was never found the error is told', async (t) => {
   const first = find('a');
   asked.shift()!.done(fails('EAI_AGAIN'), []);
   t.equal(await first, 'EAI_AGAIN');
+});
+
+t.test('who believes that there is no such name forgets its addresses', async (t) => {
+  const made = byHand({ believesNone: true, keptMs: 10 });
+  const { asked, find, fails, state } = made;
+  const ask = async (error: NodeJS.ErrnoException | null): Promise<unknown> => {
+    const next = find('a');
+    asked.shift()!.done(error, error === null ? OLD : []);
+    return await next;
+  };
+  t.same(await ask(null), OLD);
+  t.same(await ask(fails('EAI_AGAIN')), OLD);
+  t.equal(await ask(fails('ENOTFOUND')), 'ENOTFOUND');
+  t.equal(await ask(fails('EAI_AGAIN')), 'EAI_AGAIN');
+  t.same(await ask(null), OLD);
+  state.nowMs = 10;
+  t.equal(await ask(fails('EAI_AGAIN')), 'EAI_AGAIN', 'and they are kept for as long as was said');
 });
 
 t.test("the system's own names", async (t) => {
