@@ -14,6 +14,8 @@ const RESERVE_INODES = 64;
 const REMEDY = 'make room, or give it a larger disk';
 const NO_INODES = 'has no inodes left, however many bytes are free';
 const INODE_REMEDY = 'remove files, or give it a file system with more';
+const QUOTA = 'has no room left within a quota, however many bytes are free';
+const QUOTA_REMEDY = 'raise it, or make room';
 
 /** Free bytes of the disk that a folder lies on. */
 export type FreeBytes = () => Promise<number>;
@@ -45,6 +47,8 @@ export class DiskRoom {
   #freeInodes = Number.POSITIVE_INFINITY;
   /** Why the disk took no write, as the system says it. */
   #failing: string | undefined;
+  /** The last write that found no room was refused by a quota, of which free bytes say nothing. */
+  #isQuota = false;
   #heldUntilMs = 0;
   #shortLoggedMs = Number.NEGATIVE_INFINITY;
   #wasFull = false;
@@ -83,6 +87,12 @@ export class DiskRoom {
     return this.#deps.nowMs() < this.#heldUntilMs || this.#free <= RESERVE_BYTES || this.#lacksInodes;
   }
 
+  /** What it lacks, and what to do. */
+  get #lack(): readonly [lack: string, remedy: string] {
+    if (this.#lacksInodes) return [NO_INODES, INODE_REMEDY];
+    return this.#isQuota && this.#free > RESERVE_BYTES ? [QUOTA, QUOTA_REMEDY] : ['is full', REMEDY];
+  }
+
   get #lacksInodes(): boolean {
     return this.#freeInodes <= RESERVE_INODES;
   }
@@ -99,13 +109,10 @@ export class DiskRoom {
         `the disk of ${this.#deps.dir} takes no writes (${this.#failing}): what it holds is read; look after it, or replace it`,
       ];
     if (!this.isFull) return [];
-    if (this.#lacksInodes)
-      return [
-        `the disk of ${this.#deps.dir} ${NO_INODES}: no uploads, copies and fetches are taken; ${INODE_REMEDY}`,
-      ];
-    const mib = Math.floor(this.#free / 1024 ** 2);
+    const [lack, remedy] = this.#lack;
+    const free = lack === 'is full' ? ` (${Math.floor(this.#free / 1024 ** 2)} MiB free)` : '';
     return [
-      `the disk of ${this.#deps.dir} is full (${mib} MiB free): no uploads, copies and fetches are taken; ${REMEDY}`,
+      `the disk of ${this.#deps.dir} ${lack}${free}: no uploads, copies and fetches are taken; ${remedy}`,
     ];
   }
 
@@ -172,9 +179,17 @@ export class DiskRoom {
     try {
       return await call();
     } catch (error) {
+      if (systemOf(error) === 'EFBIG') throw this.#tooLarge(error);
       if (takesNoWrites(error)) throw this.#noteFull(error);
       throw error;
     }
+  }
+
+  /** Only files as large as this one are refused: the rest has room. */
+  #tooLarge(cause: unknown): CodedError {
+    const { selfId: origin, dir } = this.#deps;
+    const message = `origin ${origin} may write no file as large as this blob; raise its limit of file sizes (ulimit -f, LimitFSIZE of systemd) or take another file system for ${dir}`;
+    return new CodedError('DISK_FULL', { message, detail: { origin }, cause });
   }
 
   /** A write found no room, or no disk that takes it. */
@@ -184,6 +199,7 @@ export class DiskRoom {
     if (why !== undefined && this.#failing === undefined)
       this.#deps.log.error(this.#facts(), `disk takes no writes (${why}): other origins take them`);
     this.#failing = why ?? this.#failing;
+    this.#isQuota = systemOf(cause) === 'EDQUOT';
     this.#judge();
     return this.#error(undefined, cause);
   }
@@ -205,10 +221,11 @@ export class DiskRoom {
     if (this.isFull === this.#wasFull) return;
     this.#wasFull = this.isFull;
     if (this.#failing !== undefined) return;
+    const [lack, remedy] = this.#lack;
     if (this.#wasFull)
       this.#deps.log.error(
         this.#facts(),
-        `disk ${this.#lacksInodes ? NO_INODES : 'is full'}: no uploads, copies and fetches are taken; ${this.#lacksInodes ? INODE_REMEDY : REMEDY}`,
+        `disk ${lack}: no uploads, copies and fetches are taken; ${remedy}`,
       );
     else this.#deps.log.info(this.#facts(), 'disk has room again');
   }
@@ -258,11 +275,11 @@ export class DiskRoom {
         detail: { origin: selfId },
         ...(cause === undefined ? {} : { cause }),
       });
-    const message = this.#lacksInodes
-      ? `disk of origin ${selfId} ${NO_INODES}; ${INODE_REMEDY}`
-      : neededBytes === undefined
-        ? `disk of origin ${selfId} is full; ${REMEDY}`
-        : `disk of origin ${selfId} has no room for ${neededBytes} bytes; ${REMEDY}`;
+    const [lack, remedy] = this.#lack;
+    const message =
+      lack === 'is full' && neededBytes !== undefined
+        ? `disk of origin ${selfId} has no room for ${neededBytes} bytes; ${remedy}`
+        : `disk of origin ${selfId} ${lack}; ${remedy}`;
     const detail = {
       origin: selfId,
       freeBytes: this.#free,
@@ -270,6 +287,11 @@ export class DiskRoom {
     };
     return new CodedError('DISK_FULL', { message, detail, ...(cause === undefined ? {} : { cause }) });
   }
+}
+
+/** The system's own code of a write that was refused. */
+function systemOf(error: unknown): unknown {
+  return isCoded(error, 'DISK_FULL') ? error.detail['system'] : undefined;
 }
 
 /** What the system says. @throws what it says of a path that is not there */

@@ -68,15 +68,46 @@ t.test('large writes leave the reserve alone, small ones may use it', async (t) 
   await file.close();
 });
 
-t.test('a write that the disk refuses: full for a while, one line, and one when there is room', async (t) => {
-  const { room, log, clock, dir } = await setUp(t, 1024 * MIB);
-  const refusing: FilePort = {
+/** A disk that refuses what is opened on it. */
+function refusing(system: string): FilePort {
+  return {
     ...diskFiles,
     open: async () => {
-      throw new CodedError('DISK_FULL', { detail: { system: 'ENOSPC' } });
+      throw new CodedError('DISK_FULL', { detail: { system } });
     },
   };
-  const files = room.guard(refusing);
+}
+
+t.test('a file that is too large for this process is refused, and nothing else', async (t) => {
+  const { room, log, dir } = await setUp(t, 1024 * MIB);
+  await t.rejects(room.guard(refusing('EFBIG')).open(join(dir, 'x'), 'create'), {
+    code: 'DISK_FULL',
+    message: /^origin o2 may write no file as large as this blob; raise its limit of file sizes \(ulimit -f/,
+    detail: { origin: 'o2' },
+  });
+  t.equal(room.isFull, false);
+  room.check(10 * MIB);
+  t.same(log.lines, []);
+});
+
+t.test('a quota is told as one, whatever is free beside it', async (t) => {
+  const { room, log, clock, disk, dir } = await setUp(t, 1024 * MIB);
+  const files = room.guard(refusing('EDQUOT'));
+  const message = /^disk of origin o2 has no room left within a quota, .*; raise it, or make room$/;
+  await t.rejects(files.open(join(dir, 'x'), 'create'), { code: 'DISK_FULL', message });
+  t.throws(() => room.check(1), { code: 'DISK_FULL', message });
+  t.match(room.warnings, [/ has no room left within a quota, .*: no uploads, .*; raise it, or make room$/]);
+  t.match(log.lines, [{ msg: /^disk has no room left within a quota, / }]);
+  disk.free = RESERVE;
+  await until(() => room.warnings[0]?.includes('is full (64 MiB free)') === true, 'the disk is full as well');
+  disk.free = 1024 * MIB;
+  clock.ms += 60_000;
+  await until(() => !room.isFull, 'it is tried again');
+});
+
+t.test('a write that the disk refuses: full for a while, one line, and one when there is room', async (t) => {
+  const { room, log, clock, dir } = await setUp(t, 1024 * MIB);
+  const files = room.guard(refusing('ENOSPC'));
   for (let turn = 0; turn < 3; turn++)
     await t.rejects(files.open(join(dir, 'x'), 'create'), { code: 'DISK_FULL', detail: { origin: 'o2' } });
   t.equal(room.isFull, true);

@@ -1,5 +1,11 @@
 import type { CodedError } from '@sepia/base/errors';
 
+/** What refuses a file where bytes are free, and what to do. */
+const LIMITS: Readonly<Record<string, string>> = {
+  EDQUOT: 'has no room left within a quota: raise it, or lower cache.budget',
+  EFBIG: 'took no file as large as a blob: raise the limit of file sizes (ulimit -f, LimitFSIZE of systemd)',
+};
+
 /** Whether the disk takes blobs, as far as writes have told: one that did not is left alone for a while. */
 export class DiskHold {
   readonly #dir: string;
@@ -33,9 +39,10 @@ export class DiskHold {
   get warnings(): readonly string[] {
     if (this.#refusal === undefined) return [];
     const { code, detail } = this.#refusal;
+    const limit = LIMITS[String(detail['system'])];
     const why =
       code === 'DISK_FULL'
-        ? 'is full: make room, give it a larger one, or lower cache.budget'
+        ? (limit ?? 'is full: make room, give it a larger one, or lower cache.budget')
         : `takes no writes (${String(detail['system'] ?? 'see the log')}): look after it, or replace it`;
     return [`the disk of ${this.#dir} ${why}; blobs are passed on and not kept`];
   }
