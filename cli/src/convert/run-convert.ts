@@ -1,4 +1,4 @@
-import { availableParallelism, homedir } from 'node:os';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { CodedError, isCoded, isOutOfRoom } from '@sepia/base/errors';
 import { processMemoryBytes } from '@sepia/base/memory/process-memory';
@@ -13,6 +13,7 @@ import { JsonFolder } from '@sepia/store/scratch/json-folder';
 import { ScratchFile, sweepScratch } from '@sepia/store/scratch/scratch';
 import { openArchive } from '../image/archive.ts';
 import { loadImage } from '../image/load-image.ts';
+import { homeFolder } from '../options/home-folder.ts';
 import { type CredentialFlags, credentialsFor } from '../registry/credentials.ts';
 import { RegistryClient } from '../registry/registry-client.ts';
 import { convertView } from './convert-view.ts';
@@ -43,10 +44,21 @@ const ASSUMED_HINT = 'name a proxy of a running cluster with --proxy URL, or a r
 /** Name of an image in a layout whose source has none. */
 const LAYOUT_TAG = 'latest';
 
-/** `$XDG_CACHE_HOME/sepia/convert`, as the XDG base directory specification has it. */
-export function defaultWorkDir(env: Readonly<Record<string, string | undefined>>): string {
+/**
+ * `$XDG_CACHE_HOME/sepia/convert`, as the XDG base directory specification has it.
+ * @throws {CodedError} `CONFIG_INVALID` for a user without a home
+ */
+export function defaultWorkDir(
+  env: Readonly<Record<string, string | undefined>>,
+  findHome: () => string | undefined = homeFolder,
+): string {
   const cache = env['XDG_CACHE_HOME'];
-  return join(cache === undefined || cache === '' ? join(homedir(), '.cache') : cache, 'sepia', 'convert');
+  if (cache !== undefined && cache !== '') return join(cache, 'sepia', 'convert');
+  const home = findHome();
+  if (home !== undefined) return join(home, '.cache', 'sepia', 'convert');
+  throw new CodedError('CONFIG_INVALID', {
+    message: 'this user has no home folder: give --work-dir, or set HOME or XDG_CACHE_HOME',
+  });
 }
 
 /** Converts an image from one place to another. @throws as `convertImage` */

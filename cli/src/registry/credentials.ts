@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { Credentials } from '@sepia/upstream/credentials/source';
 import type { Command } from 'commander';
+import { homeFolder } from '../options/home-folder.ts';
 
 /** Flags of commands that speak to a registry which may want an account. */
 export interface CredentialFlags {
@@ -39,7 +39,9 @@ export function credentialsFor(
       });
     return { username, password };
   }
-  return fromDockerConfig(registry, join(env['DOCKER_CONFIG'] ?? join(homedir(), '.docker'), 'config.json'));
+  const home = homeFolder();
+  const folder = env['DOCKER_CONFIG'] ?? (home === undefined ? undefined : join(home, '.docker'));
+  return folder === undefined ? undefined : fromDockerConfig(registry, join(folder, 'config.json'));
 }
 
 function readPassword(file: string): string {
