@@ -52,7 +52,9 @@ const LIMITS = z
       .describe(
         'Requests per second of one client address, or IPv6 /64: where nodes share one, raise it. More wait a little, then get 429. 0: no limit.',
       ),
-    'manifest-cache': bytes({ least: '1MiB' }).prefault('64MiB').describe('Memory for manifests by digest.'),
+    'manifest-cache': bytes({ least: '1MiB' })
+      .prefault('64MiB')
+      .describe('Memory for manifests by digest; at most an eighth of what this process may use.'),
     'upload-idle': duration({ least: '500ms', most: '1h' })
       .prefault('60s')
       .describe('A request body without progress for this long is cut.'),

@@ -3,6 +3,7 @@ import type { MemberClock } from '@sepia/base/clock/member-clock';
 import type { StopStack } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { forgetsAtRest } from '@sepia/base/memory/at-rest';
+import { withinMemory } from '@sepia/base/memory/process-memory';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { createRegistryApp, type RegistryWriteHandlers } from '@sepia/face/registry-app';
 import type { InternalClient } from '@sepia/http/client';
@@ -66,7 +67,8 @@ export interface Face {
 export function createFace(parts: FaceParts, stops: StopStack): Face {
   const { config, cluster, clusterKey, origins, log, nowMs, dateMs, metrics } = parts;
   const takesDeletes = (upstream: string): boolean => cluster.takesDeletes(upstream);
-  const cache = forgetsAtRest(createManifestCache(config.limits['manifest-cache'], takesDeletes));
+  const kept = withinMemory(config.limits['manifest-cache']);
+  const cache = forgetsAtRest(createManifestCache(kept, takesDeletes));
   const gate = new PushGate({ cluster }, placeLimits(config.limits));
   const uploads = new Uploads({ origins, random: chance }, { idleMs: config.limits['upload-idle'] });
   const rate = new RateGate({ nowMs }, { perSecond: config.limits['requests-per-second'] });

@@ -24,7 +24,8 @@ t.test('a conversion keeps its buffers where there is memory; all others give th
   t.equal(convert.code, 0, convert.stderr);
   t.ok(convert.stderr.split('\n').includes(`4194304 --max-semi-space-size=4 ${MAIN}`), convert.stderr);
   t.same(nodeFlags('origin'), ['--max-semi-space-size=4', '--heap-growing-percent=30']);
-  t.same(nodeFlags('tracker'), ['--max-semi-space-size=32'], 'small things, no buffers');
+  t.same(nodeFlags('tracker', 2 ** 29), ['--max-semi-space-size=32'], 'small things, no buffers');
+  t.same(nodeFlags('tracker', 2 ** 29 - 1), nodeFlags('origin'), 'with little memory as others');
 });
 
 t.test('a role that runs alone runs as `sepia up` runs it: by ./sepia, by the image', async (t) => {

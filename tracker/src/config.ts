@@ -11,7 +11,7 @@ const KEYS = z.strictObject({
     .describe('How often nodes renew their lease.'),
   'metainfo-cache': bytes({ least: '1MiB' })
     .prefault('256MiB')
-    .describe('Memory for metainfo of finished blobs.'),
+    .describe('Memory for metainfo of finished blobs; at most an eighth of what this process may use.'),
 });
 
 /** Config file of a tracker. */

@@ -5,6 +5,7 @@ import { MemberClock } from '@sepia/base/clock/member-clock';
 import { CodedError } from '@sepia/base/errors';
 import { StopStack, startAll } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
+import { withinMemory } from '@sepia/base/memory/process-memory';
 import { Metrics } from '@sepia/base/metrics';
 import { Reach, steadyMs } from '@sepia/base/reach';
 import { H_CLUSTER } from '@sepia/cluster/api/headers';
@@ -149,7 +150,7 @@ function createRooms(ground: Ground, client: InternalClient, reach: Reach): Room
   stops.push('look', async () => await look.stop());
   const keeper = new MetainfoKeeper(
     { cluster, origins, log, nowMs, holders: (digest) => table.holders(digest, 50).map(peerEntry) },
-    { budgetBytes: config['metainfo-cache'] },
+    { budgetBytes: withinMemory(config['metainfo-cache']) },
   );
   stops.push('metainfo', () => keeper.stop());
   const strangers = new StrangerTable(chance);

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { processMemoryBytes } from '@sepia/base/memory/process-memory';
 import type { Role } from './plan.ts';
 
 /**
@@ -12,10 +13,12 @@ const NODE_FLAGS = ['--max-semi-space-size=4', '--heap-growing-percent=30'];
  * its garbage collector (join p99 196–754 ms, 92 with these; a third less CPU, 460 MiB instead of 257 there).
  */
 const TRACKER_FLAGS = ['--max-semi-space-size=32'];
+/** Three times that is garbage under load. With less memory it runs as others do: in a cgroup of 100 MiB the system killed it. */
+const TRACKER_BYTES = 512 * 1024 * 1024;
 
-/** What Node runs a member of a role with. */
-export function nodeFlags(role: Role): readonly string[] {
-  return role === 'tracker' ? TRACKER_FLAGS : NODE_FLAGS;
+/** What Node runs a member of a role with, which may use so much memory. */
+export function nodeFlags(role: Role, memoryBytes = processMemoryBytes()): readonly string[] {
+  return role === 'tracker' && memoryBytes >= TRACKER_BYTES ? TRACKER_FLAGS : NODE_FLAGS;
 }
 
 /** Runs a member with sources that have no types, without Node's cache of them: 8 MiB less of each. `./sepia` and the image do the same. */

@@ -3,6 +3,7 @@ import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
+import { withinMemory } from '@sepia/base/memory/process-memory';
 import { type BlobName, linkKey } from '@sepia/base/names/blob-name';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
 import { H_CLASS, H_MEDIA_TYPE } from '@sepia/cluster/api/headers';
@@ -81,7 +82,7 @@ interface ManifestsDeps extends Omit<PushDeps, 'read' | 'sizeOf'> {
 /** Manifests: resolved by tag under the upstream's policy, found by digest, pushed. */
 export class Manifests {
   readonly #deps: ManifestsDeps;
-  readonly #cache = new ManifestCache(CACHE_BYTES);
+  readonly #cache = new ManifestCache(withinMemory(CACHE_BYTES));
   readonly #flights = new SingleFlight<string, ManifestAnswer>();
 
   constructor(deps: ManifestsDeps) {

@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
+import { withinMemory } from '@sepia/base/memory/process-memory';
 import { hostOf } from '@sepia/base/names/host-of';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import { steadyMs } from '@sepia/base/reach';
@@ -12,7 +13,7 @@ import { drainRequest } from '../bodies/request-body.ts';
 import { PUSH_LOOK_MS, WINDOW_MS } from '../deadlines.ts';
 import { type Place, type PlaceLimits, type Pusher, PushPlaces, SLOW_BYTES } from './core/push-places.ts';
 
-/** Bodies of manifests that are in memory at once: 32 of the largest. */
+/** Bodies of manifests that are in memory at once: 32 of the largest, fewer where memory is short. */
 const HELD_BYTES = 128 * 1024 * 1024;
 
 interface Running {
@@ -139,7 +140,7 @@ export function placeLimits(limits: {
     all: limits['open-uploads'],
     perAccount: limits['uploads-per-account'],
     perAddress: limits['uploads-per-address'],
-    heldBytes: HELD_BYTES,
+    heldBytes: withinMemory(HELD_BYTES),
   };
 }
 
