@@ -2,7 +2,7 @@ import type { Digest } from '@sepia/base/digest';
 import type { ConversionTask } from '@sepia/cluster/api/conversions';
 import { childImages, type Document, readDocument, SOURCE_ANNOTATION } from '@sepia/lazy/convert/documents';
 import type { ImageSource } from '@sepia/lazy/convert/ends';
-import type { ReferrerEntry } from '@sepia/upstream/referrer-list';
+import type { ReferrerEntry } from '@sepia/upstream/referrers/referrer-list';
 import { referrersOf } from '../net/lists.ts';
 import type { Proxies } from '../net/proxies.ts';
 import { cosignTags } from './core/cosign-tags.ts';

@@ -12,7 +12,7 @@ import type { MakeScratch } from '@sepia/lazy/convert/scratch';
 import { type WorkBounds, WorkLimits } from '@sepia/lazy/convert/work-limits';
 import { checkedIndex } from '@sepia/lazy/index/check-index';
 import type { MadeIndex } from '@sepia/lazy/index/layer-indexer';
-import type { ReferrerEntry } from '@sepia/upstream/referrer-list';
+import type { ReferrerEntry } from '@sepia/upstream/referrers/referrer-list';
 import { OFFER_MS } from '../deadlines.ts';
 import type { ImageLayer } from './images.ts';
 

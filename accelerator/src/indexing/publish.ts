@@ -4,7 +4,7 @@ import type { LayerBinding } from '@sepia/cluster/api/layer-binding';
 import { EMPTY_CONFIG, indexArtifact, type LayerIndexPlace } from '@sepia/lazy/artifact/index-artifact';
 import type { Document } from '@sepia/lazy/convert/documents';
 import type { ImageSource } from '@sepia/lazy/convert/ends';
-import type { ReferrerEntry } from '@sepia/upstream/referrer-list';
+import type { ReferrerEntry } from '@sepia/upstream/referrers/referrer-list';
 import { putReferrer, referrerOf } from '../net/put-referrer.ts';
 import { registryTarget } from '../net/registry-target.ts';
 import type { ResultRegistry } from '../net/result-registries.ts';

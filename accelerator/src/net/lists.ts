@@ -1,6 +1,6 @@
 import { CodedError } from '@sepia/base/errors';
 import { nextQuery, objectOf } from '@sepia/upstream/answer-facts';
-import { type ReferrerEntry, referrersOf as referrersIn } from '@sepia/upstream/referrer-list';
+import { type ReferrerEntry, referrersOf as referrersIn } from '@sepia/upstream/referrers/referrer-list';
 import { LIST_MS, REFERRERS_MS } from '../deadlines.ts';
 import { type Proxies, upstreamHeader } from './proxies.ts';
 

@@ -1,7 +1,7 @@
 import { digestOf } from '@sepia/base/digest';
 import { type Document, documentOf } from '@sepia/lazy/convert/documents';
 import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
-import { referrersTag } from '@sepia/upstream/referrer-list';
+import { referrersTag } from '@sepia/upstream/referrers/referrer-list';
 import type { TargetClient } from '@sepia/upstream/target-client';
 import t from 'tap';
 import { putReferrer, referrerOf } from '../../src/net/put-referrer.ts';
@@ -32,6 +32,7 @@ class Registry {
 
   async put(): Promise<void> {
     const client = {
+      host: 'registry.example',
       putManifest: async (_repository: string, reference: string, document: Document) => {
         this.manifests.set(reference, document.bytes);
         this.onPut(reference);
@@ -40,7 +41,7 @@ class Registry {
       readManifest: async (_repository: string, reference: string) => this.manifests.get(reference),
     } as unknown as TargetClient;
     const use: ResultRegistry['use'] = async (work) => await work(client);
-    await putReferrer({ use, host: 'registry.example' }, 'a', referrerOf(REFERRER), SIGNAL);
+    await putReferrer({ use }, 'a', referrerOf(REFERRER), SIGNAL);
   }
 
   get list(): { readonly manifests: { readonly digest: string }[]; readonly [key: string]: unknown } {

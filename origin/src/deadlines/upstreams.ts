@@ -114,6 +114,8 @@ export const BACKEND_DELETE_MS = 8_000;
 export const BACKEND_SKEW_MS = 3_600_000;
 
 // The registry behind, to which pushes are brought.
+/** Whether a registry lists referrers itself is asked again after this: it may have been upgraded. */
+export const REFERRERS_API_MS = 600_000;
 /** A push waits so long for the registry behind. */
 export const BEHIND_MS = 1_000;
 /** A registry behind that was silent is not asked again for so long. */

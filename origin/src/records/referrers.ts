@@ -5,7 +5,7 @@ import type { BlobName } from '@sepia/base/names/blob-name';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import type { ParsedManifest } from '@sepia/oci/manifest';
 import type { Referrer } from '@sepia/records/store/record-store';
-import type { ReferrerEntry } from '@sepia/upstream/referrer-list';
+import type { ReferrerEntry } from '@sepia/upstream/referrers/referrer-list';
 import { LIST_MS } from '../deadlines/upstreams.ts';
 import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';

@@ -4,11 +4,13 @@ import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import { parseRepositoryName, parseTag, type RepositoryName } from '@sepia/base/names/repository';
 import { type Descriptor, isKnownType, parseServedManifest } from '@sepia/oci/manifest';
+import { referrersTag } from '@sepia/upstream/referrers/referrer-list';
 import type { StoredManifest } from '../manifests/manifest-cache.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { Tags } from '../records/tags.ts';
 import type { BlobReader } from './blob-reader.ts';
-import { subjectOfTag } from './core/replication.ts';
+import { listedBy, subjectOfTag } from './core/replication.ts';
+import { namesSubject } from './referrer-lists.ts';
 import type { Target } from './targets.ts';
 
 /** What a copy did so far. */
@@ -82,6 +84,9 @@ export class ImageCopy {
     if (tag !== undefined && this.#target.matcher.onlyWithSubject(tag) && !(await this.#hasSubject(to, tag)))
       return;
     await this.#tree(name, to, digest, tag, 0);
+    // The list that stands here under such a tag went over the one at the target, which may name more of what is here.
+    const listed = tag === undefined ? undefined : listedBy(tag);
+    if (listed !== undefined) await this.#referrers(name, to, listed, 0);
     await this.#referrers(name, to, digest, 0);
   }
 
@@ -127,23 +132,30 @@ export class ImageCopy {
     depth: number,
     isAgain: boolean,
   ): Promise<void> {
-    const { client } = this.#target;
+    const { client, referrers } = this.#target;
     const reference = tag ?? digest;
+    const read = async (): Promise<StoredManifest> =>
+      await this.#deps.manifests.get(name, { kind: 'digest', digest }, false);
     if (!isAgain && (await client.headManifest(to, reference, this.#signal)) === digest) {
       this.#there.add(digest);
+      // A copy may have ended between a referrer and its list. What an index names is no referrer.
+      if (depth === 0) await referrers.there(to, read, this.#signal);
       return;
     }
     if (depth > MAX_DEPTH)
       throw new CodedError('MANIFEST_SYNTAX', { message: `index is nested deeper than ${MAX_DEPTH}` });
-    const manifest = await this.#deps.manifests.get(name, { kind: 'digest', digest }, false);
+    const manifest = await read();
     const isThere =
       !isAgain &&
       (this.#there.has(digest) ||
         (tag !== undefined && (await client.headManifest(to, digest, this.#signal)) !== undefined));
     if (!isThere) await this.#parts(name, to, manifest, depth, isAgain);
+    // The tag comes behind the list, too.
+    if (tag !== undefined && namesSubject(manifest)) await this.#tree(name, to, digest, undefined, depth);
     const put = async (): Promise<void> => {
-      if (tag === undefined || (await name.beforeTag?.()) !== false)
-        await client.putManifest(to, reference, manifest, this.#signal);
+      if (tag !== undefined && (await name.beforeTag?.()) === false) return;
+      const said = await client.putManifest(to, reference, manifest, this.#signal);
+      if (tag === undefined) await referrers.added(to, manifest, said, this.#signal);
     };
     try {
       await put();
@@ -275,18 +287,19 @@ export class ImageCopy {
   /** What names `digest` as its subject, and what names that; tags that older clients keep for it. */
   async #referrers(name: CopyName, to: RepositoryName, digest: Digest, depth: number): Promise<void> {
     if (depth >= this.#target.rule.referrers.depth) return;
+    for (const suffix of ['', '.sig', '.att', '.sbom']) {
+      const tag = `${referrersTag(digest)}${suffix}`;
+      const record = await this.#deps.tags.read({ ...name, tag: parseTag(tag) });
+      if (record === undefined || this.#referrersLeft <= 0) continue;
+      this.#referrersLeft -= 1;
+      await this.#tree(name, to, record.digest, tag, 0);
+    }
+    // Behind the tags: one of them is the list that the target may keep of these.
     for (const referrer of await this.#deps.referrersOf(name, digest)) {
       if (this.#referrersLeft <= 0) return;
       this.#referrersLeft -= 1;
       await this.#tree(name, to, referrer, undefined, 0);
       await this.#referrers(name, to, referrer, depth + 1);
-    }
-    for (const suffix of ['', '.sig', '.att', '.sbom']) {
-      const tag = `${digest.replace(':', '-')}${suffix}`;
-      const record = await this.#deps.tags.read({ ...name, tag: parseTag(tag) });
-      if (record === undefined || this.#referrersLeft <= 0) continue;
-      this.#referrersLeft -= 1;
-      await this.#tree(name, to, record.digest, tag, 0);
     }
   }
 }

@@ -12,6 +12,7 @@ import { SlotGate } from '@sepia/upstream/slot-gate';
 import type { TargetClient } from '@sepia/upstream/target-client';
 import { TARGET_QUEUE_MS } from '../deadlines/upstreams.ts';
 import { RuleMatcher } from './core/replication.ts';
+import { ReferrerLists } from './referrer-lists.ts';
 
 /** One rule with what belongs to it in this process. */
 export interface Target {
@@ -25,6 +26,7 @@ export interface Target {
   readonly places: Map<string, string>;
   /** Blobs and manifests on their way, by repository there and digest: two jobs that name one send it once. */
   readonly sending: SingleFlight<string, void>;
+  readonly referrers: ReferrerLists;
   /** Set where the target is the registry behind an upstream: what was acknowledged here is owed to it. */
   readonly writeBack?: WriteBack;
 }
@@ -118,5 +120,6 @@ function openTarget(deps: TargetsDeps, rule: ReplicationRule, path: string): Tar
     budget: rule.rate === undefined ? undefined : new RateBudget(rule.rate),
     places: new LatestMap(MAX_PLACES),
     sending: new SingleFlight(),
+    referrers: new ReferrerLists({ ...deps, client }),
   };
 }

@@ -174,6 +174,7 @@ export class WriteBackWork {
   ): Promise<void> {
     if (!(await this.#deps.links.isDeleted({ ...name, digest }))) return;
     if ((await target.client.headManifest(name.repository, digest, signal)) === undefined) return;
+    await target.referrers.leaves(name.repository, digest, signal);
     await target.client.deleteManifest(name.repository, digest, signal);
   }
 }

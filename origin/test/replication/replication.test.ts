@@ -102,7 +102,7 @@ async function noJobs(c: TestCluster): Promise<boolean> {
 
 function onlyOnce(t: Test, target: TestTarget): void {
   t.same(
-    [...target.sent].filter(([key, count]) => count !== 1 && !key.includes(':v')),
+    [...target.sent].filter(([key, count]) => count !== 1 && !/:v|:sha256-/.test(key)),
     [],
     'nothing was sent twice',
   );
@@ -235,6 +235,8 @@ t.test('referrers follow: by digest, of referrers, and under fallback tags', asy
   await pushImage(c, 'team/app', stranger, [randomBytes(6)]);
   await until(async () => await noJobs(c), 'all is done');
   t.equal(target.manifests.has(`team/app:${stranger}`), false, 'its subject is not there');
+  t.match(target.referrersListed('team/app', image.digest), [{ digest: signature.digest }]);
+  t.match(target.referrersListed('team/app', signature.digest), [{ digest: second.digest }]);
 });
 
 t.test('a target that fails in every way ends with everything, nothing sent twice', async (t) => {

@@ -1,10 +1,10 @@
 import type { Readable } from 'node:stream';
 import { type Digest, isDigest } from '@sepia/base/digest';
-import { CodedError, type ErrorCode, isCoded } from '@sepia/base/errors';
+import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { wholeBody } from '@sepia/http/bodies/whole-body';
-import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
+import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, OCI_INDEX } from '@sepia/oci/manifest';
 import type { Authenticator } from './authenticator.ts';
 import { Authority } from './authority.ts';
 import { flowing } from './bodies/flowing.ts';
@@ -12,11 +12,13 @@ import { apiUrl } from './core/api-url.ts';
 import { ChunkSizes } from './core/chunk-sizes.ts';
 import { isRefusedMount, isTooLarge, mayResume, NO_CHUNKS, TAKEN, THERE } from './core/target-answers.ts';
 import { NO_CHUNKS_MS, TARGET_CONNECT_MS, TARGET_HEADERS_MS, TARGET_READ_MS } from './deadlines/upstreams.ts';
-import { type Answer, discard, down, exchange, header, type Method } from './exchange.ts';
+import { type Answer, discard, down, exchange, header } from './exchange.ts';
 import { failureOf, NO_HEAD } from './failure.ts';
 import { redirectTarget } from './redirect.ts';
+import { NO_REFERRERS_API, referrersOf } from './referrers/referrer-list.ts';
 import { SlotGate } from './slot-gate.ts';
 import type { UpstreamSockets } from './sockets.ts';
+import { type Call, scopeOf } from './target-call.ts';
 import { carriesPassword, type RegistryAccess, socketsOf } from './transport.ts';
 
 export interface TargetClientDeps extends RegistryAccess {
@@ -33,20 +35,6 @@ export interface OutgoingBlob {
   readonly sizeBytes: number;
   /** Its bytes from `start` to `end` (exclusive), a new stream at each call. */
   readonly open: (start: number, end: number) => Readable;
-}
-
-interface Call {
-  readonly method: Method;
-  readonly url: URL;
-  readonly repository: string;
-  /** Further repository whose content is mounted. */
-  readonly from?: string | undefined;
-  readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: (() => Uint8Array | Readable) | undefined;
-  readonly accept: readonly number[];
-  /** Code of a 404. */
-  readonly unknown: ErrorCode;
-  readonly item?: string;
 }
 
 const USER_AGENT = 'sepia';
@@ -113,8 +101,24 @@ export class TargetClient {
       discard(answer);
       return undefined;
     }
+    return await this.#bytesOf(answer, signal);
+  }
+
+  /** Whether the target lists what names a subject itself (distribution-spec, "Listing Referrers"). */
+  async listsReferrers(repository: string, subject: Digest, signal: AbortSignal): Promise<boolean> {
+    const url = this.#url(repository, `referrers/${subject}`);
+    const call = { method: 'GET', url, repository, unknown: 'MANIFEST_UNKNOWN', item: subject } as const;
+    // Gateways forbid what they do not know.
+    const asked = { ...call, headers: { accept: OCI_INDEX }, accept: [200, 403, ...NO_REFERRERS_API] };
+    const answer = await this.#send(asked, signal);
+    if (answer.status === 200) return referrersOf(await this.#bytesOf(answer, signal)) !== undefined;
+    discard(answer);
+    return false;
+  }
+
+  async #bytesOf(answer: Answer, signal: AbortSignal): Promise<Buffer> {
     const tooLarge = (): CodedError =>
-      new CodedError('UPSTREAM_LIES', { message: `a manifest of ${this.host} is larger than it may be` });
+      new CodedError('UPSTREAM_LIES', { message: `an answer of ${this.host} is larger than it may be` });
     try {
       return await wholeBody(flowing(this.host, answer.body), MAX_MANIFEST_BYTES, tooLarge);
     } catch (error) {
@@ -391,10 +395,4 @@ export class TargetClient {
     found.protocol = this.#base.protocol;
     return found;
   }
-}
-
-function scopeOf(call: Call): string {
-  const action = call.method === 'DELETE' ? 'delete' : 'pull,push';
-  const own = `repository:${call.repository}:${action}`;
-  return call.from === undefined ? own : `${own} repository:${call.from}:pull`;
 }

@@ -34,7 +34,12 @@ import {
   type UpstreamManifest,
   type UpstreamManifestHead,
 } from './queries.ts';
-import { type ReferrerEntry, referrersOf, referrersTag } from './referrer-list.ts';
+import {
+  NO_REFERRERS_API,
+  type ReferrerEntry,
+  referrersOf,
+  referrersTag,
+} from './referrers/referrer-list.ts';
 import type { GivenAnswer } from './token.ts';
 import { type NamesOf, type RegistryRead, type RegistryReader, Transport } from './transport.ts';
 
@@ -61,8 +66,6 @@ const NO_PROXIES: ProxyEnvironment = { http: undefined, https: undefined, none: 
 /** Answers of registries that send fewer tags in one page than they are asked for; they know best how many. */
 const TOO_MANY = [400, 413, 422];
 const MAX_REFERRER_PAGES = 20;
-/** Answers of registries without a referrers API; another refusal than a 401 says the same. */
-const NO_REFERRERS_API = [400, 404, 405, 406, 410, 415, 422, 501];
 
 /**
  * Reads one upstream registry. Every method takes the caller's deadline as `signal` and throws its reason when it

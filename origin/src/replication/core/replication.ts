@@ -1,4 +1,5 @@
 import { backoffMs } from '@sepia/base/async/backoff';
+import { type Digest, isDigest } from '@sepia/base/digest';
 import { matcherOf, type NameMatcher } from '@sepia/base/names/pattern';
 import { isRepositoryName, type RepositoryName } from '@sepia/base/names/repository';
 import type { RetryRules } from '@sepia/records/jobs/core/job-lane';
@@ -22,6 +23,12 @@ const REFERRER_TAG = /^(sha256-[0-9a-f]{64}|sha512-[0-9a-f]{128})(?:\..{1,20})?$
 /** The digest that a referrer tag belongs to, or undefined for other tags. */
 export function subjectOfTag(tag: string): string | undefined {
   return REFERRER_TAG.exec(tag)?.[1]?.replace('-', ':');
+}
+
+/** The digest whose referrers a tag lists, where its registry does not list them: `sha256-<hex>` alone. */
+export function listedBy(tag: string): Digest | undefined {
+  const digest = tag.replace('-', ':');
+  return isDigest(digest) ? digest : undefined;
 }
 
 /** What one rule copies. */
@@ -116,6 +123,11 @@ const PASSING: ReadonlySet<string> = new Set([
   'EPOCH_OUTDATED',
   'NOT_IN_RING',
 ]);
+
+/** Whether a failure passes by itself. */
+export function passes(code: string): boolean {
+  return PASSING.has(code);
+}
 
 /** A failed run of a job. */
 export interface JobFailure {

@@ -3,7 +3,9 @@ import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import {
   failurePlan,
+  listedBy,
   nextTry,
+  passes,
   RuleMatcher,
   subjectOfTag,
 } from '../../../src/replication/core/replication.ts';
@@ -22,6 +24,10 @@ t.test('which repositories and tags a rule names, and how they are called there'
   t.equal(rule.onlyWithSubject('v1'), false);
   t.equal(subjectOfTag(signature), `sha256:${'a'.repeat(64)}`);
   t.equal(subjectOfTag('sha256-1'), undefined);
+  t.equal(listedBy(`sha256-${'a'.repeat(64)}`), `sha256:${'a'.repeat(64)}`);
+  for (const tag of [signature, 'sha256-1', 'v1']) t.equal(listedBy(tag), undefined, tag);
+  t.ok(passes('BACKEND_DOWN'));
+  t.notOk(passes('UPSTREAM_DENIED'));
   t.equal(
     new RuleMatcher(RULE).matchesTag('local', 'team/app', 'latest'),
     true,

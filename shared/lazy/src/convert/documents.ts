@@ -1,5 +1,6 @@
 import { type Digest, digestOf, isDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { type JsonObject, parseObject } from '@sepia/base/json/lossless-json';
 import { isObject } from '@sepia/base/json/plain-object';
 import {
   DOCKER_LIST,
@@ -11,7 +12,6 @@ import {
 } from '@sepia/oci/manifest';
 import { TOC_DIGEST_ANNOTATION, UNCOMPRESSED_SIZE_ANNOTATION } from '../estargz/toc.ts';
 import { isZstdAnnotation } from '../zstdchunked/annotations.ts';
-import { type JsonObject, parseObject } from './lossless-json.ts';
 
 /** Annotation of a result: the digest of the manifest or index that it was made from. */
 export const SOURCE_ANNOTATION = 'io.sepia.conversion.source';

@@ -1,3 +1,4 @@
+import { type JsonObject, parseObject } from '@sepia/base/json/lossless-json';
 import { isObject } from '@sepia/base/json/plain-object';
 import { OCI_INDEX } from '@sepia/oci/manifest';
 import {
@@ -9,7 +10,6 @@ import {
   readDocument,
   sourceMarks,
 } from './documents.ts';
-import { type JsonObject, parseObject } from './lossless-json.ts';
 
 /** How a result stands beside its source: a tag of its own, one index of both, or a referrer of the source. */
 export type ResultForm = 'tag' | 'image-index' | 'referrer';

@@ -1,6 +1,7 @@
 import { zstdDecompressSync } from 'node:zlib';
 import { type Digest, digestOf, parseDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { type JsonObject, parseObject } from '@sepia/base/json/lossless-json';
 import { isObject } from '@sepia/base/json/plain-object';
 import type { Packer } from '../pack/batch.ts';
 import type { Compressor } from '../pack/unpack.ts';
@@ -18,7 +19,6 @@ import {
   type SourceDocument,
 } from './documents.ts';
 import type { ConvertedRecord, LayerRecord } from './layer-job.ts';
-import { type JsonObject, parseObject } from './lossless-json.ts';
 import { NYDUS_BOOTSTRAP_ANNOTATION } from './nydus-marks.ts';
 
 /** Media type of a data blob. */

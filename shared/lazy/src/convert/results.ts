@@ -1,3 +1,4 @@
+import type { JsonObject } from '@sepia/base/json/lossless-json';
 import { isObject } from '@sepia/base/json/plain-object';
 import { TOC_DIGEST_ANNOTATION } from '../estargz/toc.ts';
 import {
@@ -8,7 +9,6 @@ import {
   sourceOf,
 } from './documents.ts';
 import { NYDUS_FEATURE, osFeature } from './image-index.ts';
-import type { JsonObject } from './lossless-json.ts';
 import { NYDUS_BLOB_ANNOTATION, NYDUS_BOOTSTRAP_ANNOTATION } from './nydus-marks.ts';
 
 /** On manifests and indexes that other services made (acceleration-service, nydusify). */

@@ -7,6 +7,8 @@ export type Fault =
   | { readonly status: number; readonly headers?: Readonly<Record<string, string>> }
   | { readonly cutAfterBytes: number };
 
+const INDEX = 'application/vnd.oci.image.index.v1+json';
+
 /**
  * A registry that takes pushes as distribution does (a manifest needs its parts), counts what it is sent, and fails
  * where a hook says so.
@@ -23,6 +25,8 @@ export class TestTarget {
   readonly sent = new Map<string, number>();
   readonly requests: string[] = [];
   mounts = 0;
+  /** Whether it lists referrers itself. */
+  listsReferrers = false;
   /** One that takes its time holds up the answer. */
   fault: (
     method: string,
@@ -67,6 +71,14 @@ export class TestTarget {
     await new Promise<void>((resolve) => this.#server.listen(Number(port), '127.0.0.1', resolve));
   }
 
+  /** The list of referrers that clients left under the tag of a subject. */
+  referrersListed(repository: string, subject: string): readonly { readonly digest: string }[] | undefined {
+    const digest = this.manifests.get(`${repository}:${subject.replace(':', '-')}`);
+    if (digest === undefined) return undefined;
+    return (JSON.parse(this.manifestBytes.get(digest)!.toString()) as { manifests: { digest: string }[] })
+      .manifests;
+  }
+
   async #serve(req: IncomingMessage, res: ServerResponse): Promise<void> {
     const url = new URL(req.url!, this.url);
     this.requests.push(`${req.method} ${url.pathname}`);
@@ -85,6 +97,8 @@ export class TestTarget {
     if (blob !== null) return this.#blob(req, res, `${blob[1]}@${blob[2]}`);
     const list = /^\/v2\/(.+)\/tags\/list$/.exec(url.pathname);
     if (list !== null) return this.#list(res, list[1]!);
+    const referrers = /^\/v2\/(.+)\/referrers\/(.+)$/.exec(url.pathname);
+    if (referrers !== null && this.listsReferrers) return this.#referrers(res, referrers[1]!, referrers[2]!);
     const manifest = /^\/v2\/(.+)\/manifests\/(.+)$/.exec(url.pathname);
     if (manifest !== null) return await this.#manifest(req, res, manifest[1]!, manifest[2]!);
     res.writeHead(404).end();
@@ -201,7 +215,22 @@ export class TestTarget {
     this.manifests.set(`${repository}@${digest}`, digest);
     this.manifestBytes.set(digest, bytes);
     this.#sent(key);
-    res.writeHead(201, { 'docker-content-digest': digest }).end();
+    const { subject } = JSON.parse(bytes.toString()) as { subject?: { digest: string } };
+    const said = this.listsReferrers && subject !== undefined ? { 'oci-subject': subject.digest } : {};
+    res.writeHead(201, { 'docker-content-digest': digest, ...said }).end();
+  }
+
+  #referrers(res: ServerResponse, repository: string, subject: string): void {
+    const manifests = [...this.manifests]
+      .filter(([key]) => key.startsWith(`${repository}@`))
+      .flatMap(([, digest]) => {
+        const bytes = this.manifestBytes.get(digest)!;
+        const one = JSON.parse(bytes.toString()) as { mediaType: string; subject?: { digest: string } };
+        if (one.subject?.digest !== subject) return [];
+        return [{ mediaType: one.mediaType, digest, size: bytes.length }];
+      });
+    res.writeHead(200, { 'content-type': 'application/json' });
+    res.end(JSON.stringify({ schemaVersion: 2, mediaType: INDEX, manifests }));
   }
 
   #list(res: ServerResponse, repository: string): void {

@@ -1,4 +1,4 @@
-import { isObject } from '@sepia/base/json/plain-object';
+import { isObject } from './plain-object.ts';
 
 /** JSON whose numbers keep the text that they had, so that reading and writing changes nothing that was not edited. */
 export type JsonObject = Record<string, unknown>;

@@ -1,7 +1,10 @@
 import { type Digest, digestAlgorithm, digestHex, isDigest } from '@sepia/base/digest';
+import { parseObject } from '@sepia/base/json/lossless-json';
 import { isTag, type Tag } from '@sepia/base/names/repository';
 import { OCI_INDEX, withAnnotations } from '@sepia/oci/manifest';
-import { objectOf } from './answer-facts.ts';
+
+/** Answers of registries without a referrers API; another refusal than a 401 says the same. */
+export const NO_REFERRERS_API = [400, 404, 405, 406, 410, 415, 422, 501];
 
 /** A descriptor of a referrers list (image-spec, "Descriptor"). */
 export interface ReferrerEntry {
@@ -18,7 +21,7 @@ export interface ReferrerEntry {
  * descriptors are left out.
  */
 export function referrersOf(bytes: Uint8Array): ReferrerEntry[] | undefined {
-  const value = objectOf(bytes);
+  const value = parseObject(bytes);
   if (value === undefined) return undefined;
   const isIndex = value['schemaVersion'] === 2 || value['mediaType'] === OCI_INDEX;
   const manifests = value['manifests'] ?? (isIndex ? [] : undefined);

@@ -2,8 +2,8 @@ import { digestOf } from '@sepia/base/digest';
 import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
-import { nextQuery } from '../src/answer-facts.ts';
-import { referrersOf, referrersTag } from '../src/referrer-list.ts';
+import { nextQuery } from '../../src/answer-facts.ts';
+import { referrersOf, referrersTag } from '../../src/referrers/referrer-list.ts';
 
 const BOX = { interruptAfterTimeLimit: 3_000, markInterruptAsFailure: false };
 const DIGEST = digestOf(Buffer.from('x'));

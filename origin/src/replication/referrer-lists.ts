@@ -1,0 +1,131 @@
+import { KeyedLocks } from '@sepia/base/async/keyed-locks';
+import type { Digest } from '@sepia/base/digest';
+import { isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import { parseServedManifest } from '@sepia/oci/manifest';
+import type { ReferrerEntry } from '@sepia/upstream/referrers/referrer-list';
+import { listReferrer, unlistReferrer } from '@sepia/upstream/referrers/referrers-by-tag';
+import type { TargetClient } from '@sepia/upstream/target-client';
+import { REFERRERS_API_MS } from '../deadlines/upstreams.ts';
+import type { StoredManifest } from '../manifests/manifest-cache.ts';
+import { passes } from './core/replication.ts';
+
+interface ReferrerListsDeps {
+  readonly client: Pick<TargetClient, 'listsReferrers' | 'readManifest' | 'putManifest' | 'host'>;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+}
+
+/**
+ * Signatures and the like at a registry that does not list them: clients find them by a list under a tag, which whoever pushes
+ * one keeps (distribution-spec, "Referrers Tag Schema"). Lists of this process are written one after the other.
+ */
+export class ReferrerLists {
+  readonly #deps: ReferrerListsDeps;
+  readonly #turn = new KeyedLocks<string>();
+  /** What the registry was found to do, for a while. */
+  #known: { readonly lists: boolean; readonly untilMs: number } | undefined;
+
+  constructor(deps: ReferrerListsDeps) {
+    this.#deps = deps;
+  }
+
+  /** As {@link added}, of one that was there before. */
+  async there(repository: string, read: () => Promise<StoredManifest>, signal: AbortSignal): Promise<void> {
+    if (this.#isKnownTo(true)) return;
+    let manifest: StoredManifest;
+    try {
+      manifest = await read();
+    } catch (error) {
+      if (!isCoded(error, 'MANIFEST_UNKNOWN')) throw error;
+      return;
+    }
+    await this.added(repository, manifest, undefined, signal);
+  }
+
+  /**
+   * A manifest was put: it stands in the list of its subject, if it names one, when this resolves. `said`: what the registry
+   * answered that it lists it under. @throws what passes by itself; a refusal is logged
+   */
+  async added(
+    repository: string,
+    manifest: StoredManifest,
+    said: string | undefined,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { entry, subject } = referrerIn(manifest);
+    if (subject === undefined) return;
+    if (said === subject) return this.#note(true);
+    await this.#edit(repository, subject, signal, async () => {
+      await listReferrer(this.#deps.client, { repository, subject }, entry, signal);
+    });
+  }
+
+  /** A manifest is about to go there: no list names it when this resolves. @throws as {@link added} */
+  async leaves(repository: string, digest: Digest, signal: AbortSignal): Promise<void> {
+    const { client } = this.#deps;
+    if (this.#isKnownTo(true)) return;
+    const bytes = await client.readManifest(repository, digest, signal);
+    const subject = bytes && referrerIn({ digest, bytes, mediaType: '' }).subject;
+    if (subject === undefined) return;
+    await this.#edit(repository, subject, signal, async () => {
+      await unlistReferrer(client, { repository, subject }, digest, signal);
+    });
+  }
+
+  async #edit(
+    repository: string,
+    subject: Digest,
+    signal: AbortSignal,
+    work: () => Promise<void>,
+  ): Promise<void> {
+    const { client, log } = this.#deps;
+    try {
+      if (this.#isKnownTo(true)) return;
+      if (!this.#isKnownTo(false)) this.#note(await client.listsReferrers(repository, subject, signal));
+      if (this.#isKnownTo(false)) await this.#turn.run(`${repository}@${subject}`, work);
+    } catch (error) {
+      throwIfBug(error);
+      signal.throwIfAborted();
+      if (!isCoded(error) || passes(error.code)) throw error;
+      log.warn(
+        { err: error, host: client.host, repository, subject },
+        'the list of referrers of an image is not kept at a registry that lists none itself',
+      );
+    }
+  }
+
+  #isKnownTo(lists: boolean): boolean {
+    return this.#known?.lists === lists && this.#deps.nowMs() < this.#known.untilMs;
+  }
+
+  #note(lists: boolean): void {
+    this.#known = { lists, untilMs: this.#deps.nowMs() + REFERRERS_API_MS };
+  }
+}
+
+/** Whether a manifest is a referrer. */
+export function namesSubject(manifest: StoredManifest): boolean {
+  return referrerIn(manifest).subject !== undefined;
+}
+
+/** How a list names a manifest, and in whose; what cannot be read names no subject. */
+function referrerIn({ digest, bytes, mediaType: type }: StoredManifest): {
+  readonly entry: ReferrerEntry;
+  readonly subject: Digest | undefined;
+} {
+  let parsed: ReturnType<typeof parseServedManifest> | undefined;
+  try {
+    parsed = parseServedManifest(bytes, type);
+  } catch (error) {
+    throwIfBug(error);
+  }
+  const { mediaType = type, artifactType, annotations, subject } = parsed ?? {};
+  const entry = {
+    ...{ mediaType, digest, size: bytes.length },
+    ...(artifactType === undefined ? {} : { artifactType }),
+    ...(annotations === undefined ? {} : { annotations }),
+  };
+  return { entry, subject };
+}

@@ -1,0 +1,116 @@
+import { randomBytes } from 'node:crypto';
+import { type Digest, digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { silentLogger } from '@sepia/base/log';
+import { OCI_MANIFEST } from '@sepia/oci/manifest';
+import { TestTarget } from '@sepia/test-support/upstream/test-target';
+import { openTargetClient } from '@sepia/upstream/client-setup';
+import t, { type Test } from 'tap';
+import { REFERRERS_API_MS } from '../../src/deadlines/upstreams.ts';
+import { ReferrerLists } from '../../src/replication/referrer-lists.ts';
+import { Hub } from '../support/hub.ts';
+
+const SIGNAL = new AbortController().signal;
+const SUBJECT = digestOf(Buffer.from('an image'));
+
+function referrer(more: object = {}): { digest: Digest; bytes: Buffer; mediaType: string } {
+  const subject = { mediaType: OCI_MANIFEST, digest: SUBJECT, size: 8 };
+  const json = { schemaVersion: 2, mediaType: OCI_MANIFEST, layers: [], subject, ...more };
+  const bytes = Buffer.from(JSON.stringify({ ...json, x: randomBytes(8).toString('hex') }));
+  return { digest: digestOf(bytes), bytes, mediaType: OCI_MANIFEST };
+}
+
+async function bed(t: Test) {
+  const target = await TestTarget.start(t);
+  const to = { url: target.url, insecure: false, 'redirect-hosts': [], 'realm-hosts': [] };
+  const client = openTargetClient(
+    { env: {}, log: silentLogger(), nowMs: Date.now, dateMs: Date.now },
+    { name: 'dr', to, caKey: 'ca', account: { name: 'dr', config: undefined }, connections: 4 },
+  );
+  t.teardown(async () => await client.close());
+  const clock = { ms: 0 };
+  const lists = new ReferrerLists({ client, log: silentLogger(), nowMs: () => clock.ms });
+  return {
+    target,
+    clock,
+    lists,
+    push: async (one: ReturnType<typeof referrer>): Promise<void> => {
+      const said = await client.putManifest('app', one.digest, one, SIGNAL);
+      await lists.added('app', one, said, SIGNAL);
+    },
+    listed: () => target.referrersListed('app', SUBJECT),
+    asked: (path: string) => target.requests.filter((line) => line.includes(path)).length,
+  };
+}
+
+t.test('a registry that lists referrers gets no list', async (t) => {
+  const { target, lists, push, listed, asked, clock } = await bed(t);
+  target.listsReferrers = true;
+  const one = referrer();
+  await push(one);
+  t.equal(asked('/referrers/'), 0, 'it said so');
+  await lists.there('app', () => t.fail('nothing is read') as never, SIGNAL);
+  await lists.leaves('app', one.digest, SIGNAL);
+  clock.ms += REFERRERS_API_MS;
+  await lists.there('app', async () => one, SIGNAL);
+  t.equal(asked('/referrers/'), 1, 'asked again after a while');
+  t.equal(listed(), undefined);
+});
+
+t.test('elsewhere the list has all that are put at once, and loses what goes', async (t) => {
+  const { lists, push, listed, asked, target } = await bed(t);
+  const all = Array.from({ length: 8 }, (_, at) => referrer({ artifactType: `application/x.${at}` }));
+  await Promise.all(all.map(push));
+  const digests = all.map(({ digest }) => digest).sort();
+  t.same([...listed()!.map(({ digest }) => digest)].sort(), digests);
+  t.match(
+    listed()!.find(({ digest }) => digest === all[3]!.digest),
+    { mediaType: OCI_MANIFEST, size: all[3]!.bytes.length, artifactType: 'application/x.3' },
+  );
+  t.ok(asked('/referrers/') <= all.length);
+  for (const { digest } of all.slice(1)) await lists.leaves('app', digest, SIGNAL);
+  t.match(listed(), [{ digest: all[0]!.digest }]);
+  const puts = target.sent.size;
+  await lists.there('app', async () => all[0]!, SIGNAL);
+  await lists.there('app', async () => referrer({ subject: undefined }), SIGNAL);
+  const gone = new CodedError('MANIFEST_UNKNOWN');
+  await lists.there('app', async () => await Promise.reject(gone), SIGNAL);
+  await lists.leaves('app', digestOf(Buffer.from('nowhere')), SIGNAL);
+  t.equal(target.sent.size, puts, 'nothing is to be done');
+});
+
+t.test('a copy that ended before the list is made good; a refusal of the list fails no copy', async (t) => {
+  const { target, push, listed, lists } = await bed(t);
+  const one = referrer();
+  const isList = (path: string): boolean => path.includes('/manifests/sha256-');
+  target.fault = (method, path) => (method === 'PUT' && isList(path) ? { status: 503 } : undefined);
+  await t.rejects(push(one), { code: 'BACKEND_DOWN' });
+  target.fault = (method, path) => (method === 'PUT' && isList(path) ? { status: 403 } : undefined);
+  await push(one);
+  t.equal(listed(), undefined);
+  target.fault = () => undefined;
+  await lists.there('app', async () => one, SIGNAL);
+  t.match(listed(), [{ digest: one.digest }]);
+});
+
+t.test('write-back keeps the list at the registry, also by a delete', async (t) => {
+  const hub = await Hub.start(t);
+  const image = await hub.image('team/app', 'v1');
+  const { bytes } = await hub.tag('team/app', image);
+  const subject = { mediaType: OCI_MANIFEST, digest: image, size: bytes.length };
+  const sign = async (reference?: string): Promise<string> => {
+    const layers = [await hub.blob('team/app', randomBytes(9))];
+    const body = { schemaVersion: 2, mediaType: OCI_MANIFEST, layers, subject };
+    return await hub.manifest('team/app', reference, body);
+  };
+  const signatures = [await sign(), await sign(), await sign('signed')];
+  await hub.drained();
+  const listed = (): string[] =>
+    (hub.target.referrersListed('team/app', image) ?? []).map(({ digest }) => digest).sort();
+  t.same(listed(), [...signatures].sort());
+  const path = `/v1/manifests?upstream=hub&repository=team/app&reference=${signatures[0]}`;
+  t.equal((await hub.call('DELETE', path)).status, 204);
+  await hub.drained();
+  t.same(listed(), signatures.slice(1).sort());
+  t.notOk(hub.target.manifests.has(`team/app@${signatures[0]}`));
+});
