@@ -34,5 +34,10 @@ export function toldOfSilent(silent: readonly string[]): string {
 /** Says that something was done; where not all origins did it, the process exits with 1. */
 export function tellDone(what: string, silent: readonly string[], more = ''): void {
   process.stdout.write(`${what}${toldOfSilent(silent)}${more}\n`);
+  exitBySilent(silent);
+}
+
+/** Exits with 1 in the end where not all origins took part. */
+export function exitBySilent(silent: readonly string[]): void {
   if (silent.length > 0) process.exitCode = 1;
 }

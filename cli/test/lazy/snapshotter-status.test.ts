@@ -12,6 +12,7 @@ import {
   snapshotterLayers,
   statusText,
 } from '../../src/lazy/snapshotter-status.ts';
+import { sepia } from '../support/sepia.ts';
 
 const BASE = { indexFile: '/i', image: 'registry.example/app', spans: 8, spansHere: 3 };
 
@@ -137,4 +138,18 @@ t.test('a token is sent to the port that it names alone, from a file that nobody
   await refused(/answers 401/);
   page = '<html>log in</html>';
   await refused(/answers 401/);
+});
+
+t.test('an image that the node does not know is refused, as text and as JSON', async (t) => {
+  const server = createServer((_request, response) => void response.end('[]'));
+  await new Promise<void>((settle) => server.listen(0, '127.0.0.1', settle));
+  t.teardown(() => server.closeAllConnections());
+  t.teardown(() => server.close());
+  const admin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  for (const form of [[], ['--json']]) {
+    const { code, out, err } = await sepia('lazy', 'status', 'team/none:1', '--admin', admin, ...form);
+    t.equal(code, 2);
+    t.equal(out, '');
+    t.match(err, /team\/none:1 is none of the last 1,000 images/);
+  }
 });

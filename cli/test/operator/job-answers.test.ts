@@ -1,5 +1,5 @@
 import t from 'tap';
-import { silentOf, tellDone, toldOfSilent } from '../../src/operator/job-answers.ts';
+import { exitBySilent, silentOf, tellDone, toldOfSilent } from '../../src/operator/job-answers.ts';
 
 const error = new Error('silent');
 
@@ -23,9 +23,16 @@ t.test('what not all of them did exits with 1', (t) => {
   const whole = process.exitCode;
   tellDone('tried again', ['o2'], '; see there');
   const part = process.exitCode;
+  process.exitCode = exitCode;
+  exitBySilent([]);
+  const all = process.exitCode;
+  exitBySilent(['o2']);
+  const some = process.exitCode;
   process.stdout.write = write;
   t.equal(whole, exitCode);
   t.equal(part, 1);
+  t.equal(all, exitCode, 'a status that all told');
+  t.equal(some, 1, 'and one that lacks what an origin runs');
   t.same(said, ['tried again\n', 'tried again (no answer from o2); see there\n']);
   t.end();
 });

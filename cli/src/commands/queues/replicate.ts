@@ -5,7 +5,7 @@ import { to } from '@sepia/cluster/api/route';
 import Table from 'cli-table3';
 import type { Command } from 'commander';
 import { WORK_MS } from '../../deadlines.ts';
-import { mergedJobs, silentOf, tellDone, toldOfSilent } from '../../operator/job-answers.ts';
+import { exitBySilent, mergedJobs, silentOf, tellDone, toldOfSilent } from '../../operator/job-answers.ts';
 import { Operator, type OperatorFlags, operatorOptions } from '../../operator/operator.ts';
 import { bytesText, durationText } from '../../terminal/format.ts';
 
@@ -38,7 +38,7 @@ export function addReplicate(program: Command): void {
       process.stdout.write(
         flags.json ? `${JSON.stringify({ jobs, silent })}\n` : statusText(operator, jobs, silent),
       );
-      if (silent.length > 0) process.exitCode = 1;
+      exitBySilent(silent);
     });
   operatorOptions(replicate.command('run <rule>'))
     .description('queue everything that a rule names and that is here already')

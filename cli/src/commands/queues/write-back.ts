@@ -7,7 +7,7 @@ import type { WriteBackJob, WriteBackRetry, WriteBackStatus } from '@sepia/clust
 import Table from 'cli-table3';
 import { type Command, Option } from 'commander';
 import { LOOK_EVERY_MS } from '../../deadlines.ts';
-import { mergedJobs, silentOf, tellDone, toldOfSilent } from '../../operator/job-answers.ts';
+import { exitBySilent, mergedJobs, silentOf, tellDone, toldOfSilent } from '../../operator/job-answers.ts';
 import { Operator, type OperatorFlags, operatorOptions } from '../../operator/operator.ts';
 import { bytesText, durationText } from '../../terminal/format.ts';
 
@@ -66,7 +66,7 @@ async function runStatus(upstream: string | undefined, flags: StatusFlags): Prom
   const names = namesOf(operator, upstream);
   const found = await gather(operator, upstream);
   process.stdout.write(flags.json ? `${JSON.stringify(found)}\n` : textOf(names, found));
-  if (found.silent.length > 0) process.exitCode = 1;
+  exitBySilent(found.silent);
 }
 
 async function runRetry(job: string | undefined, flags: RetryFlags): Promise<void> {
