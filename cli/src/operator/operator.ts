@@ -4,7 +4,7 @@ import { MemberClock } from '@sepia/base/clock/member-clock';
 import { besideConfig, readClusterKey } from '@sepia/base/config/load';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug, tryParse } from '@sepia/base/failure';
-import { type ResolvedName, resolveName } from '@sepia/base/names/upstream-name';
+import { type ResolvedName, resolveName, upstreamOfHost } from '@sepia/base/names/upstream-name';
 import { ORIGIN_RING } from '@sepia/cluster/api/ring';
 import { to } from '@sepia/cluster/api/route';
 import { Cluster, shardKey } from '@sepia/cluster/cluster';
@@ -54,9 +54,12 @@ export class Operator {
   readonly #dispatcher: Dispatcher;
   #followed: Promise<void> | undefined;
   #otherRings: readonly ToldRing[] = [];
+  readonly #agentHosts: readonly string[];
 
-  constructor(cluster: Cluster, clusterKey: Uint8Array) {
+  /** `agentHosts`: where agents listen, as `docker pull 127.0.0.1:17000/…` names them. */
+  constructor(cluster: Cluster, clusterKey: Uint8Array, agentHosts: readonly string[] = []) {
     this.cluster = cluster;
+    this.#agentHosts = agentHosts;
     this.clusterKey = clusterKey;
     const dialling = diallingOf(cluster, clusterKey);
     this.#dispatcher = createDispatcher({ connectTimeoutMs: CONNECT_MS, ...dialling });
@@ -78,8 +81,9 @@ export class Operator {
     const files =
       clusterDocument === undefined
         ? filesOf(flags.cluster)
-        : { document: clusterDocument, key: clusterKeyFile! };
-    return new Operator(new Cluster(loadClusterDocument(files.document)), readClusterKey(files.key));
+        : { document: clusterDocument, key: clusterKeyFile!, agentHosts: [] };
+    const cluster = new Cluster(loadClusterDocument(files.document));
+    return new Operator(cluster, readClusterKey(files.key), files.agentHosts);
   }
 
   get originIds(): string[] {
@@ -127,7 +131,10 @@ export class Operator {
 
   /** Upstream, repository and reference of `[HOST/]REPOSITORY[:TAG|@DIGEST]`. @throws `UPSTREAM_UNKNOWN`, `REQUEST_INVALID` */
   nameOf(text: string): OperatorName {
-    const { host, repository, reference } = parseImageReference(text);
+    const { host: named, repository, reference } = parseImageReference(text);
+    // An agent's own address means the default upstream, to the agent too.
+    const agents = [{ name: 'agents', hosts: this.#agentHosts }];
+    const host = named === undefined || upstreamOfHost(named, agents) !== undefined ? undefined : named;
     const name = host === undefined ? repository : `${host}/${repository}`;
     const known = resolveName(
       { ns: host, name, defaultUpstream: this.cluster.defaultUpstream },
@@ -189,8 +196,9 @@ export class Operator {
 }
 
 /** Document and key of a cluster of `sepia up`: its members' configs name them. */
-function filesOf(clusterFile: string): { document: string; key: string } {
-  const config = readClusterFile(clusterFile).origins[0]?.config ?? '';
+function filesOf(clusterFile: string): { document: string; key: string; agentHosts: string[] } {
+  const { origins, agents } = readClusterFile(clusterFile);
+  const config = origins[0]?.config ?? '';
   const read = tryParse(
     () => parse(readFileSync(config, 'utf8')) as Readonly<Record<string, unknown>> | null,
   );
@@ -198,7 +206,11 @@ function filesOf(clusterFile: string): { document: string; key: string } {
     read.ok ? read.value?.[name] : undefined,
   );
   if (typeof document === 'string' && typeof key === 'string')
-    return { document: besideConfig(config, document), key: besideConfig(config, key) };
+    return {
+      document: besideConfig(config, document),
+      key: besideConfig(config, key),
+      agentHosts: agents.map(({ url }) => new URL(url).host),
+    };
   throw new CodedError('CONFIG_INVALID', {
     message: `${clusterFile}: the config ${config} of its first origin cannot be read`,
     cause: read.ok ? undefined : read.cause,

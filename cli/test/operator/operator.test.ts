@@ -78,3 +78,14 @@ t.test('the ring that most origins name is shown, and who names another', async 
   const text = ringText({ membership: own, statuses: [], otherRings: operator.otherRings });
   t.match(text, /\nEpoch 2; no change is under way\.\norigin-2 is of another ring \(epoch 4: .*origin-9/);
 });
+
+t.test('an image named through an agent is of the default upstream, as to that agent', async (t) => {
+  const { operator } = start(t, [], () => 1);
+  const cluster = operator.cluster;
+  await using own = new Operator(cluster, Buffer.alloc(32), ['127.0.0.1:17000']);
+  const name = { upstream: 'local', repository: 'team/app', reference: '1' };
+  for (const host of ['127.0.0.1:17000/', 'localhost:17000/', ''])
+    t.same(own.nameOf(`${host}team/app:1`), name, host);
+  t.throws(() => own.nameOf('127.0.0.1:17010/team/app:1'), { code: 'UPSTREAM_UNKNOWN' });
+  t.throws(() => operator.nameOf('127.0.0.1:17000/team/app:1'), { code: 'UPSTREAM_UNKNOWN' });
+});
