@@ -140,7 +140,10 @@ function declaredType(contentType: string | undefined): string | undefined {
   if (contentType === undefined || contentType === '') return undefined;
   const type = mediaTypeIn(contentType);
   if (type === undefined) throw syntax('Content-Type is not a media type');
-  return type === 'application/json' ? undefined : type;
+  // Types are the same in any case of letters (RFC 9110, 8.3.1); those of other kinds stay as they are written.
+  const lower = type.toLowerCase();
+  if (lower === 'application/json') return undefined;
+  return isKnownType(lower) || DOCKER_V1.includes(lower) ? lower : type;
 }
 
 /**

@@ -85,6 +85,14 @@ t.test('the type comes from the header, else from inside, else from the shape', 
   t.equal(parseManifest(image({ mediaType: OCI_MANIFEST }), 'application/json').mediaType, OCI_MANIFEST);
   t.equal(parseManifest(image({ layers: [] }), '').mediaType, OCI_MANIFEST);
   t.equal(parseManifest(image({ manifests: [] }), undefined).mediaType, OCI_INDEX);
+  for (const said of [OCI_MANIFEST.toUpperCase(), 'Application/JSON; charset=utf-8'])
+    t.equal(parseManifest(image({ mediaType: OCI_MANIFEST }), said).mediaType, OCI_MANIFEST, said);
+  const odd = 'application/vnd.Example.Thing+json';
+  t.equal(
+    parseManifest(image({ mediaType: odd }), odd).mediaType,
+    odd,
+    'of a kind of its own as it is written',
+  );
   t.throws(() => parseManifest(image({ mediaType: OCI_MANIFEST }), OCI_INDEX), {
     code: 'MANIFEST_SYNTAX',
     detail: { contentType: OCI_INDEX, mediaType: OCI_MANIFEST },
