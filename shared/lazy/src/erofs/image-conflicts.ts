@@ -12,7 +12,8 @@ export interface Conflict {
 
 /**
  * A whiteout that the lowest layer of an image must not have. Who unpacks that layer takes away what it has itself under the
- * name, and leaves nothing else; a mounted one has a device there, which overlayfs lists and nobody can open.
+ * name (of an opaque directory: directories that only paths name), and leaves nothing else; a mounted one has a device there,
+ * which overlayfs lists and nobody can open.
  * @param entries of the lowest layer
  */
 export function lowestConflict(entries: Iterable<Pick<LayerEntry, 'path'>>): Conflict | undefined {

@@ -77,10 +77,10 @@ function withUnpackedTime(entry: LayerEntry): LayerEntry {
   return mtimeSec >= 0 && isAtMost ? entry : { ...entry, mtimeSec: 0, mtimeNsec: 0 };
 }
 
-/** True for the entry of a whiteout: a name that its layer hides from lower ones. A mark that makes a directory opaque is none. */
+/** True for the entry of a whiteout: a name that its layer hides from lower ones, or all names of an opaque directory. */
 export function isWhiteoutPath(path: ByteString): boolean {
-  const at = path.lastIndexOf('/') + 1;
-  return path.startsWith(WHITEOUT, at) && !path.startsWith(AUFS) && path.slice(at) !== OPAQUE;
+  if (path.startsWith(AUFS)) return path === OPAQUE;
+  return path.startsWith(WHITEOUT, path.lastIndexOf('/') + 1);
 }
 
 class TreeBuilder {

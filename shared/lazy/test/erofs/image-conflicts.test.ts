@@ -75,6 +75,11 @@ t.test('the lowest layer has no whiteout', async (t) => {
     lowestConflict(tarEntries(writeTar(names.map((name) => ({ name })))).map(layerEntry))?.path;
   t.equal(whiteoutIn('etc/x', 'etc/.wh.x'), 'etc/.wh.x', 'who unpacks takes x away');
   t.equal(whiteoutIn('.wh.gone'), '.wh.gone', 'overlayfs would list it, and have nothing there');
-  t.equal(whiteoutIn('d/x', 'd/.wh..wh..opq', '.wh..wh..opq'), undefined, 'there is nothing below to hide');
+  t.equal(
+    whiteoutIn('d/e/x', 'd/.wh..wh..opq'),
+    'd/.wh..wh..opq',
+    'who unpacks takes d/e away: it has no entry',
+  );
+  t.equal(whiteoutIn('.wh..wh..opq'), '.wh..wh..opq');
   t.equal(whiteoutIn('.wh..wh.plnk/1.2', 'a.wh.b', '.wh/x'), undefined, 'other names');
 });

@@ -19,7 +19,7 @@ import { type TarPart, writeTar } from '../../../../shared/lazy/test/support/tar
 
 const FACTS = join(import.meta.dirname, '../support/tree-facts.py');
 const CAPABILITY = Buffer.from('0100000200040000000000000000000000000000', 'hex');
-const IMAGES = 150;
+const IMAGES = 250;
 const DIRECTORY = 0o040000;
 
 interface Facts {
@@ -205,7 +205,7 @@ t.test(
       t.strictSame(found, expected, `image ${number}: ${Object.keys(expected).length} paths`);
     }
     t.comment(JSON.stringify(said));
-    t.ok(said.same > IMAGES / 5, `${said.same} images were compared`);
+    t.ok(said.same > IMAGES / 8, `${said.same} images were compared`);
   },
 );
 
