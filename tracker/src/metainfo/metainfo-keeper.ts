@@ -16,6 +16,7 @@ import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { ASK_AGAIN_MS } from '../deadlines.ts';
 import { type Entry, Followed, type Located } from './core/followed.ts';
 import { LeaderWait } from './core/leader-wait.ts';
+import { askEarly, type EarlyMetainfo } from './early.ts';
 import { askHolder } from './holder-word.ts';
 import { pollLeader } from './leader-poll.ts';
 import type { Origins, Wish } from './origins.ts';
@@ -220,11 +221,26 @@ export class MetainfoKeeper {
     return { metainfo: word.metainfo, originIds: found.type === 'at' ? found.originIds : [holderId] };
   }
 
-  async #ask(
+  async #ask(name: BlobName, known: Metainfo | undefined, wish: Wish, search: Search): Promise<Located> {
+    const isNew = known === undefined && search.answers === undefined && search.tries === undefined;
+    const early = isNew ? askEarly(this.#deps.origins, name, wish, this.#stopped.signal) : undefined;
+    try {
+      return await this.#askAll(name, known, wish, { ...search, early });
+    } finally {
+      early?.drop();
+    }
+  }
+
+  async #askAll(
     name: BlobName,
     known: Metainfo | undefined,
     wish: Wish,
-    { isOrphan, answers, tries = HOLDER_TRIES }: Search,
+    {
+      isOrphan,
+      answers,
+      tries = HOLDER_TRIES,
+      early,
+    }: Search & { readonly early?: EarlyMetainfo | undefined },
   ): Promise<Located> {
     const { origins, holders } = this.#deps;
     const signal = this.#stopped.signal;
@@ -242,11 +258,14 @@ export class MetainfoKeeper {
       (!isHeld || (isOrphan && !isWhole)) && known?.state === 'open' && known.knownCount > 0
         ? known
         : undefined;
+    if (early !== undefined && early.originId !== originIds[0]) early.drop();
     const ask = async (originId: string): Promise<Located> => {
       const metainfo =
         adoptable !== undefined
           ? await origins.adopt(originId, name, adoptable, holders(name.digest), wish, signal)
-          : await origins.metainfo(originId, name, !isHeld, wish, signal);
+          : await (early?.originId === originId
+              ? early.told
+              : origins.metainfo(originId, name, !isHeld, wish, signal));
       return { metainfo, originIds: isWhole ? originIds : [originId] };
     };
     try {
