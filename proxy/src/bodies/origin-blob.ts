@@ -4,7 +4,7 @@ import { SingleFlight } from '@sepia/base/async/single-flight';
 import { MAX_TIMER_MS } from '@sepia/base/bounded-ms';
 import { digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { logFailure } from '@sepia/base/failure';
+import { logFailure, noteBug, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
@@ -52,9 +52,47 @@ export interface OpenedOriginBlob {
   close(): void;
 }
 
+/** Metainfo of a whole blob that was asked for before it was known who has it. */
+export interface EarlyMetainfo {
+  readonly originId: string;
+  readonly told: Promise<Metainfo>;
+  /** Aborted once it was dropped, or its reader is gone. */
+  readonly over: AbortSignal;
+  /** It is not needed, or was taken. Idempotent. */
+  drop(): void;
+}
+
+/**
+ * Asks for the metainfo of a whole blob beside the question where it is: at its first owner, who has it or is the one to fetch
+ * it in nearly all cases. In vain for a small blob that is here, and where another origin is named. Drop it.
+ */
+export function askEarly(deps: OriginBlobDeps, name: BlobName, signal: AbortSignal): EarlyMetainfo {
+  const { origins } = deps;
+  const originId = origins.health.leader(origins.placement(name.digest));
+  const source = originSource(deps, name, { want: 'all' }, false);
+  const ask = async (running: AbortSignal): Promise<Metainfo> =>
+    (await source.metainfo(originId, undefined, 0, running))!.metainfo;
+  const over = new LinkedAbort(signal);
+  const told = flightsOf(origins).early.run(JSON.stringify([originId, name]), ask, over.signal);
+  told.catch((error: unknown) => void noteBug(error));
+  const drop = (): void => over.abort(new CodedError('TIMEOUT', { message: 'nobody waits' }));
+  return { originId, told, over: over.signal, drop };
+}
+
+/** Undefined where its own reader has left: others ask anew. */
+async function toldEarly({ told, over }: EarlyMetainfo): Promise<Metainfo | undefined> {
+  try {
+    return await told;
+  } catch (error) {
+    throwIfBug(error);
+    if (over.aborted) return undefined;
+    throw error;
+  }
+}
+
 /**
  * Opens a blob for one body: a small one is read whole and its digest checked, of others every piece is checked
- * against the metainfo of an origin. `wish`: what of it is read.
+ * against the metainfo of an origin. `wish`: what of it is read; `early`: asked for before, of the whole blob.
  * @throws {CodedError} what the origins said; `NO_PEERS` when none answers
  */
 export async function openOriginBlob(
@@ -63,6 +101,7 @@ export async function openOriginBlob(
   plan: SourcePlan,
   wish: RangeWish,
   signal: AbortSignal,
+  early?: EarlyMetainfo,
 ): Promise<OpenedOriginBlob> {
   if (plan.sizeBytes !== undefined && plan.sizeBytes <= SMALL_BLOB_BYTES)
     return { blob: await smallBlob(deps, name, plan, signal), close: () => undefined };
@@ -70,12 +109,16 @@ export async function openOriginBlob(
   const source = originSource(deps, name, wish, areWhole);
   const ids = deps.origins.health.order(plan.originIds);
   const begin = async (running: AbortSignal): Promise<Metainfo> => {
-    const ask = async (id: string, abort: AbortSignal) =>
-      (await source.metainfo(id, undefined, 0, AbortSignal.any([running, abort])))!;
+    const ask = async (id: string, abort: AbortSignal): Promise<Metainfo> => {
+      const told = id === early?.originId ? await toldEarly(early) : undefined;
+      return told ?? (await source.metainfo(id, undefined, 0, AbortSignal.any([running, abort])))!.metainfo;
+    };
     const hedgeAfterMs = areWhole ? HOLDER_HEDGE_MS : MAX_TIMER_MS;
-    return (await firstAnswer(ids, ask, { hedgeAfterMs, signal: running, isFinal: isDecisive })).metainfo;
+    return await firstAnswer(ids, ask, { hedgeAfterMs, signal: running, isFinal: isDecisive });
   };
   const { beginnings } = flightsOf(deps.origins);
+  // Who is not asked first now is not asked.
+  if (early !== undefined && early.originId !== ids[0]) early.drop();
   const told = await beginnings.run(JSON.stringify([name, wish]), begin, signal);
   // What is open grows as its reader learns more: each has one of its own.
   const metainfo = told.state === 'final' ? told : Metainfo.decode(told.encode());
@@ -97,6 +140,7 @@ export async function openOriginBlob(
 /** Questions under way, by name and what of it: as many as ask for one blob at once are one question to the origins. */
 interface Flights {
   readonly beginnings: SingleFlight<string, Metainfo>;
+  readonly early: SingleFlight<string, Metainfo>;
   readonly finding: SingleFlight<string, BlobHolders>;
   readonly leaves: SingleFlight<string, Uint8Array>;
 }
@@ -106,6 +150,7 @@ const flights = new WeakMap<Origins, Flights>();
 function flightsOf(origins: Origins): Flights {
   const known = flights.get(origins) ?? {
     beginnings: new SingleFlight(),
+    early: new SingleFlight(),
     finding: new SingleFlight({ joinMs: JOIN_MS }),
     leaves: new SingleFlight({ joinMs: JOIN_MS }),
   };

@@ -10,7 +10,7 @@ import { rangeWish } from '@sepia/oci/range';
 import type { Context } from 'koa';
 import { type OpenedBlob, openBlob } from '../bodies/blob-source.ts';
 import type { SourcePlan } from '../bodies/core/choose-source.ts';
-import { openOriginBlob } from '../bodies/origin-blob.ts';
+import { askEarly, type EarlyMetainfo, openOriginBlob } from '../bodies/origin-blob.ts';
 import { findSource } from '../bodies/whereabouts.ts';
 import { headerOf, type Origins } from '../cluster/origins.ts';
 import { FIRST_PIECE_MS, JOIN_MS } from '../deadlines.ts';
@@ -50,32 +50,53 @@ export function readBlob(deps: BlobDeps): RegistryHandler<'blob'> {
     const key = `${target.upstream}\n${target.repository}\n${digest}\n${graceMs}`;
     const find = async (abort: AbortSignal): Promise<SourcePlan> =>
       await findSource(deps.origins, name, abort, graceMs);
-    const plan = await finding.run(key, find, signal);
-    const headers = Object.fromEntries(
-      ASKED.filter((key) => ctx.get(key) !== '').map((key) => [key, ctx.get(key)]),
-    );
-    if (
-      ctx.method === 'HEAD' &&
-      !deps.takesDeletes(target.upstream) &&
-      plan.isDefinite &&
-      plan.sizeBytes !== undefined &&
-      headers['if-none-match'] === undefined
-    ) {
-      return sendHead(ctx, name, plan.sizeBytes);
-    }
-    const method = ctx.method === 'HEAD' ? 'HEAD' : 'GET';
+    const isBody = ctx.method !== 'HEAD' && !clientHas(ctx.get('if-none-match'), `"${digest}"`);
+    const early = isBody && ctx.get('range') === '' ? askEarly(deps, name, signal) : undefined;
     try {
-      if (method === 'GET' && !clientHas(ctx.get('if-none-match'), `"${digest}"`))
-        return await sendBody(deps, ctx, name, plan, signal);
-      await sendHeadersOnly(ctx, await openBlob(deps.origins, plan, name, 'HEAD', headers, signal));
-    } catch (error) {
-      if (!ctx.headerSent && isCoded(error, 'RANGE_INVALID')) {
-        const size = plan.sizeBytes ?? error.detail['sizeBytes'];
-        if (typeof size === 'number') ctx.set('Content-Range', `bytes */${size}`);
-      }
-      throw error;
+      const plan = await finding.run(key, find, signal);
+      await answerBy(deps, ctx, name, { plan, isBody, early }, signal);
+    } finally {
+      early?.drop();
     }
   };
+}
+
+interface Found {
+  readonly plan: SourcePlan;
+  /** False: headers alone. */
+  readonly isBody: boolean;
+  readonly early?: EarlyMetainfo | undefined;
+}
+
+async function answerBy(
+  deps: BlobDeps,
+  ctx: Context,
+  name: BlobName,
+  { plan, isBody, early }: Found,
+  signal: AbortSignal,
+): Promise<void> {
+  const headers = Object.fromEntries(
+    ASKED.filter((key) => ctx.get(key) !== '').map((key) => [key, ctx.get(key)]),
+  );
+  if (
+    ctx.method === 'HEAD' &&
+    !deps.takesDeletes(name.upstream) &&
+    plan.isDefinite &&
+    plan.sizeBytes !== undefined &&
+    headers['if-none-match'] === undefined
+  ) {
+    return sendHead(ctx, name, plan.sizeBytes);
+  }
+  try {
+    if (isBody) return await sendBody(deps, ctx, name, { plan, early }, signal);
+    await sendHeadersOnly(ctx, await openBlob(deps.origins, plan, name, 'HEAD', headers, signal));
+  } catch (error) {
+    if (!ctx.headerSent && isCoded(error, 'RANGE_INVALID')) {
+      const size = plan.sizeBytes ?? error.detail['sizeBytes'];
+      if (typeof size === 'number') ctx.set('Content-Range', `bytes */${size}`);
+    }
+    throw error;
+  }
 }
 
 function sendHead(ctx: Context, name: BlobName, sizeBytes: number): void {
@@ -114,14 +135,15 @@ async function sendBody(
   deps: BlobDeps,
   ctx: Context,
   name: BlobName,
-  found: SourcePlan,
+  found: Pick<Found, 'plan' | 'early'>,
   signal: AbortSignal,
 ): Promise<void> {
-  let plan = found;
+  let { plan, early } = found;
   for (let tries = 1; ; tries++) {
     if (plan.cameWrong && asksToResume(ctx, name.digest)) throw resumeRefused(name.digest);
     const wish = rangeWish(ctx.get('range'), plan.sizeBytes);
-    const opened = await openOriginBlob(deps, name, plan, wish, signal);
+    const opened = await openOriginBlob(deps, name, plan, wish, signal, early);
+    early = undefined;
     try {
       if (plan.cameWrong && wish.want === 'all') await opened.blob.whenFinal(signal);
       return await serveBlob(ctx, opened.blob, {

@@ -14,7 +14,8 @@ import { Chance } from '@sepia/swarm/core/random';
 import { seededBytes } from '@sepia/test-support/upstream/fake-upstream';
 import { VirtualTime } from '@sepia/test-support/virtual-time';
 import t from 'tap';
-import { openOriginBlob } from '../../src/bodies/origin-blob.ts';
+import type { SourcePlan } from '../../src/bodies/core/choose-source.ts';
+import { askEarly, type EarlyMetainfo, openOriginBlob } from '../../src/bodies/origin-blob.ts';
 import { Origins } from '../../src/cluster/origins.ts';
 import { truthOf } from '../support/answers.ts';
 import { FaultyOrigins } from '../support/faulty-origins.ts';
@@ -51,8 +52,12 @@ function readers(answer: Call = async (request, right) => await right.call(reque
   } as const;
   const deps = { origins, log: silentLogger(), stallMs: 30_000 };
   const open = (signal = never) => openOriginBlob(deps, name, plan, { want: 'all' }, signal);
+  const early = (signal = never) => askEarly(deps, name, signal);
+  const leader = right.cluster.origins(truth.digest).owners[0]!;
+  const openBy = (change: Partial<SourcePlan>, early: EarlyMetainfo, signal = never) =>
+    openOriginBlob(deps, name, { ...plan, ...change }, { want: 'all' }, signal, early);
   const asked = (what: string): InternalRequest[] => calls.filter(({ path }) => path.includes(what));
-  return { open, asked };
+  return { open, openBy, early, leader, asked };
 }
 
 t.test(
@@ -67,6 +72,65 @@ t.test(
     for (const { close } of opened) close();
   },
 );
+
+t.test('metainfo that was asked for early is not asked for again', async (t) => {
+  const { openBy, early, leader, asked } = readers();
+  const told = early();
+  const { blob, close } = await openBy({ type: 'leader', originIds: [leader] }, told);
+  t.equal(blob.sizeBytes, 2 * PIECE_BYTES);
+  t.same(
+    asked('/metainfo').map(({ to }) => to),
+    [leader],
+  );
+  close();
+  told.drop();
+});
+
+t.test('where another origin is named it is dropped', async (t) => {
+  const { openBy, early, leader, asked } = readers(async (request, right) =>
+    request.to === leader && request.path.includes('/metainfo')
+      ? await new Promise((_, reject) =>
+          request.signal?.addEventListener('abort', () => reject(request.signal?.reason), { once: true }),
+        )
+      : await right.call(request),
+  );
+  const other = ['origin-1', 'origin-2', 'origin-3'].find((id) => id !== leader)!;
+  const told = early();
+  const { close } = await openBy({ originIds: [other] }, told);
+  t.equal(told.over.aborted, true);
+  t.same(
+    asked('/metainfo').map(({ to, signal }) => [to, signal?.aborted]),
+    [
+      [leader, true],
+      [other, false],
+    ],
+  );
+  close();
+});
+
+t.test('a reader that leaves with its early question leaves the others theirs', async (t) => {
+  const { openBy, early, leader, asked } = readers(async (request, right) =>
+    asked('/metainfo').length === 1
+      ? await new Promise((_, reject) =>
+          request.signal?.addEventListener('abort', () => reject(request.signal?.reason), { once: true }),
+        )
+      : await right.call(request),
+  );
+  const gone = new AbortController();
+  const told = early(gone.signal);
+  const plan = { type: 'leader', originIds: [leader] } as const;
+  const first = openBy(plan, told, gone.signal);
+  const second = openBy(plan, told);
+  gone.abort(new CodedError('TIMEOUT'));
+  await t.rejects(first, { code: 'TIMEOUT' });
+  const { blob, close } = await second;
+  t.equal(blob.sizeBytes, 2 * PIECE_BYTES);
+  t.same(
+    asked('/metainfo').map(({ to }) => to),
+    [leader, leader],
+  );
+  close();
+});
 
 t.test('what lasts goes over sockets of its own, and what does not with the questions', async (t) => {
   const { open, asked } = readers();
