@@ -121,7 +121,11 @@ class World {
         if (tag !== undefined) this.tags.set(tag, digest);
       },
     };
-    const target = { client, writeBack: { 'on-conflict': this.#policy } } as unknown as Target;
+    const target = {
+      client,
+      referrers: { leaves: async () => undefined },
+      writeBack: { 'on-conflict': this.#policy },
+    } as unknown as Target;
     return [target, copy as unknown as ImageCopy];
   }
 }
