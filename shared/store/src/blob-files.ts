@@ -66,6 +66,8 @@ export class BlobFiles {
   changes: BlobChanges = { added: () => undefined, removed: () => undefined };
   readonly #locks = new KeyedLocks<Digest>();
   readonly #sidecars = new LatestMap<Digest, Sidecar>(CACHED_SIDECARS);
+  /** Sidecars that were written: what was read beside one may be of before. */
+  #written = 0;
   readonly leafCache = new LeafCache();
   readonly #rebuilds = new SingleFlight<Digest, Sidecar | undefined>();
   /** What the names of its temporary files begin with, and how many there were. */
@@ -320,11 +322,12 @@ export class BlobFiles {
   async #readSidecar(digest: Digest): Promise<Sidecar | undefined> {
     const cached = this.#sidecars.get(digest);
     if (cached !== undefined) return cached;
+    const written = this.#written;
     const bytes = await readWhole(this.files, this.layout.sidecar(digest));
     if (bytes === undefined) return undefined;
     try {
       const sidecar = decodeSidecar(bytes);
-      if (sidecar.digest === digest) return this.#cache(sidecar);
+      if (sidecar.digest === digest) return this.#written === written ? this.#cache(sidecar) : sidecar;
       this.log.warn({ digest, found: sidecar.digest }, 'sidecar is of another blob');
     } catch (error) {
       if (!isCoded(error, 'DISK_CORRUPT')) throw error;
@@ -344,7 +347,7 @@ export class BlobFiles {
     await this.folders.ensure(this.layout.sidecarShard(digest), this.layout.root);
     const target = { path: this.layout.sidecar(digest), temporary: this.temporary(), durable: this.durable };
     this.#sidecars.delete(digest);
-    await replaceWhole(this.files, target, encodeSidecar(sidecar));
+    await replaceWhole(this.files, target, encodeSidecar(sidecar)).finally(() => this.#written++);
     this.#cache(sidecar);
   }
 

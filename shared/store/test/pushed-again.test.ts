@@ -1,6 +1,7 @@
 import { digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
+import { forgetAtRest } from '@sepia/base/memory/at-rest';
 import t from 'tap';
 import { BlobStore } from '../src/blob-store.ts';
 import type { FilePort } from '../src/files/file-port.ts';
@@ -10,12 +11,31 @@ import { CrashFiles } from './crash-files.ts';
 const BYTES = Buffer.from('pushed by many');
 const DIGEST = digestOf(BYTES);
 
-/** A store on files whose folders of blobs cannot be synced once `fails` is set; `syncing`: what each sync of a folder waits for. */
+/**
+ * A store on files whose folders of blobs cannot be synced once `fails` is set; `syncing`: what each sync of a folder waits for;
+ * `closing`: what the next one who read a sidecar waits for.
+ */
 async function world() {
   const disk = new CrashFiles('/d');
-  const made = { fails: false, disk, syncing: async (_path: string): Promise<void> => undefined };
+  const made = {
+    fails: false,
+    disk,
+    syncing: async (_path: string): Promise<void> => undefined,
+    closing: undefined as (() => Promise<void>) | undefined,
+  };
   const files: FilePort = {
-    open: (path, mode) => disk.open(path, mode),
+    open: async (path, mode) => {
+      const file = await disk.open(path, mode);
+      const { closing } = made;
+      if (closing === undefined || mode !== 'read' || !path.startsWith('/d/meta/')) return file;
+      made.closing = undefined;
+      const close = file.close.bind(file);
+      file.close = async () => {
+        await closing();
+        await close();
+      };
+      return file;
+    },
     rename: (from, to) => disk.rename(from, to),
     unlink: (path) => disk.unlink(path),
     list: (folder) => disk.list(folder),
@@ -113,4 +133,27 @@ t.test('the sidecar of a cached blob is durable before the blob appears', async 
   held.open();
   await put;
   await store.close();
+});
+
+t.test('who read a sidecar before it was written remembers nothing', async (t) => {
+  for (const push of ['again', 'attributes'] as const) {
+    const { store, made } = await world();
+    await store.putBytes(DIGEST, BYTES, CACHED);
+    forgetAtRest();
+    const read = Promise.withResolvers<void>();
+    const gate = Promise.withResolvers<void>();
+    made.closing = async () => {
+      read.resolve();
+      await gate.promise;
+    };
+    const before = store.stat(DIGEST);
+    await read.promise;
+    if (push === 'again') await store.putBytes(DIGEST, BYTES, PUSHED);
+    else await store.setAttrs(DIGEST, { class: 'pushed', writtenBack: false });
+    gate.resolve();
+    t.equal((await before)?.attrs.class, 'cached');
+    t.equal((await store.stat(DIGEST))?.attrs.class, 'pushed');
+    t.equal(await store.deleteUnless(DIGEST, (attrs) => attrs?.class === 'pushed'), 0, 'it was acknowledged');
+    await store.close();
+  }
 });
