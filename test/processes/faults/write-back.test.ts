@@ -104,7 +104,11 @@ async function pushesWhileAway(t: Test, engine: string, pushes: number): Promise
   t.equal(pushed.length, pushes);
   const sample = pick(pushed);
   await pullImage(up.cluster.agents[0]!.url, sample.repository, sample.tag, sample.host);
-  t.match(await sepia(up, 'write-back', 'status'), { code: 0, text: /BACKEND_DOWN/ });
+  const told = async (): Promise<boolean> => {
+    const { code, text } = await sepia(up, 'write-back', 'status');
+    return code === 0 && text.includes('BACKEND_DOWN');
+  };
+  t.ok(await until(told, 'all origins tell what waits, and why'));
 
   for (const target of targets) await target.up();
   t.match(await sepia(up, 'write-back', 'drain', '--timeout', '15m'), { code: 0, text: /nothing waits/ });

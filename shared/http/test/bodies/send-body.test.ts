@@ -74,6 +74,8 @@ for (const [isWholeHere, most] of [
   [false, 1],
 ] as const)
   t.test(`to who is quick ${most} windows are read ahead, sent in their order`, async (t) => {
+    // Who is quick is so on a busy machine, too.
+    t.intercept(performance, 'now', { value: () => 0 });
     const blob = new Shuffled(3 * 1024 * 1024 - 5, isWholeHere);
     const got: Buffer[] = [];
     const sink = {
