@@ -5,7 +5,14 @@ import { delay } from '@sepia/base/lifecycle';
 import { SCOPE_MS, START_POLL_MS } from './deadlines.ts';
 
 const SYSTEMD_RUN = 'systemd-run';
-const SCOPE = ['--scope', '--quiet', '--collect', '--description=Sepia: holder of mounted layers'];
+/** Delegated, for by default systemd stops all of a scope of which the kernel killed one process for want of memory. */
+const SCOPE = [
+  '--scope',
+  '--quiet',
+  '--collect',
+  '--property=Delegate=yes',
+  '--description=Sepia: holder of mounted layers',
+];
 
 /** What goes on without whoever began it. */
 export interface Begun {

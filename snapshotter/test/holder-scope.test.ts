@@ -23,7 +23,10 @@ async function begun(t: Test, program: string | undefined): Promise<{ isBegun: b
 }
 
 t.test('what systemd begins in a scope is what was meant, and goes on', async (t) => {
-  const { isBegun, pidFile } = await begun(t, '#!/bin/sh\n[ "$1" = --scope ] && shift 4 && exec "$@"\n');
+  const { isBegun, pidFile } = await begun(
+    t,
+    '#!/bin/sh\n[ "$1 $4" = "--scope --property=Delegate=yes" ] && shift 5 && exec "$@"\n',
+  );
   t.ok(isBegun);
   t.doesNotThrow(() => process.kill(Number(readFileSync(pidFile, 'utf8')), 0), 'it runs');
 });
