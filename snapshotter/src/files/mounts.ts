@@ -69,6 +69,7 @@ export async function runMount(
   if (before !== undefined) throw failed(`the kernel hangs there in ${before}`);
   const child = start(command, args);
   let stderr = '';
+  let isEnded = false;
   // Without a descriptor for it there is no pipe, and an error comes.
   child.stderr?.setEncoding('utf8').on('data', (text: string) => {
     stderr = (stderr + text).slice(0, 2_000);
@@ -77,7 +78,8 @@ export async function runMount(
     const kill = setTimeout(() => child.kill('SIGKILL'), boundedMs(waitMs));
     const leave = setTimeout(
       () => {
-        hanging.set(target, command);
+        // One that ended may have left its pipe to what it began, and would never be told as over.
+        if (!isEnded) hanging.set(target, command);
         // Neither it nor its pipe keeps this process.
         child.unref();
         child.stderr?.destroy();
@@ -93,7 +95,10 @@ export async function runMount(
       over();
       reject(new CodedError('START_FAILED', { message: `${command}: ${cause.message}`, cause }));
     });
-    child.once('exit', () => hanging.delete(target));
+    child.once('exit', () => {
+      isEnded = true;
+      hanging.delete(target);
+    });
     child.once('close', (exit) => {
       over();
       resolve(exit);

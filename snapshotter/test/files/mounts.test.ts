@@ -61,6 +61,15 @@ t.test(
   },
 );
 
+t.test('one that ended, and left its pipe to what it began, keeps nobody from its target', async (t) => {
+  const child = new Hanging();
+  const start = (): ChildProcess => child as unknown as ChildProcess;
+  const run = runMount('mount', ['image', '/helped'], { waitMs: 1, killedMs: 1, start });
+  child.emit('exit', null, 'SIGKILL');
+  await t.rejects(run, { code: 'START_FAILED' });
+  t.equal(mountLack(), undefined);
+});
+
 t.test('a command that is slow is killed, and says so; one that fails says why', async (t) => {
   const sh = (script: string) => (): ChildProcess =>
     spawn('/bin/sh', ['-c', script], { stdio: ['ignore', 'ignore', 'pipe'] });
