@@ -252,7 +252,13 @@ export class Snapshots {
 
   /** Nothing is left of one that did not come on record: who asks again gets another number, on a full disk for hours. */
   async #discard({ id }: Snapshot): Promise<void> {
-    const { folder } = this.#deps;
+    const { folder, log } = this.#deps;
+    try {
+      // It may be there, and not be durable: at the next start it would stand in the place of one that has its name by then.
+      await folder.forget(id);
+    } catch (error) {
+      logFailure(log, error, LEFT, { id });
+    }
     readElsewhere(this.#sweep(await this.#hide([folder.treeOf(id)])));
   }
 

@@ -30,8 +30,8 @@ t.test('what does not come on record leaves nothing on the disk, and nothing mou
   let isFull = false;
   class FullFolder extends SnapshotFolder {
     override async save(snapshot: Snapshot): Promise<void> {
-      if (isFull) throw new CodedError('DISK_FULL');
       await super.save(snapshot);
+      if (isFull) throw new CodedError('DISK_FULL');
     }
   }
   const dir = shortDir(t);
@@ -49,6 +49,7 @@ t.test('what does not come on record leaves nothing on the disk, and nothing mou
   });
   await until(() => tree().length === 0, 'an empty folder');
   t.equal(daemon.mounted.size, 0);
+  t.same(readdirSync(join(dir, 'snapshots/records')), []);
   isFull = false;
   await daemon.caller.call('Prepare', { key: 'one', parent: '', labels: {} });
   t.equal(tree().length, 1);
