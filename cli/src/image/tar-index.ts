@@ -38,7 +38,8 @@ async function readIndex(file: FileHandle): Promise<ReadonlyMap<string, TarPlace
   if (fileBytes === 0) throw invalid('it is empty');
   const files = new Map<string, TarPlace>();
   const reader = new TarReader({
-    entry: ({ type, name, linkName, payloadOffset: offset, size: sizeBytes }) => {
+    entry: ({ type, name, linkName, payloadOffset: offset, size: sizeBytes, sparse }) => {
+      if (sparse) throw invalid(`${textOf(name)} has holes; make the tar without --sparse`);
       const link = linkOf(type, textOf(name), linkName);
       if (type !== 'file' && link === undefined) return;
       if (files.size >= MAX_FILES) throw invalid(`it has more than ${MAX_FILES} files`);

@@ -32,6 +32,15 @@ t.test('a size that leads back, or is none, ends the reading', async (t) => {
   await t.rejects(indexTar(file), { code: 'REQUEST_INVALID', message: /header is not valid: size/ });
 });
 
+t.test('what has holes lies otherwise in a tar than it is', async (t) => {
+  const file = join(t.testdir(), 'x.tar');
+  const before = [header('pax', '33', 'x'), padded('27 GNU.sparse.size=1048576\n')];
+  for (const parts of [[...before, header('a', '3')], [header('a', '3', 'S')]]) {
+    writeFileSync(file, Buffer.concat([...parts, padded('abc'), Buffer.alloc(1024)]));
+    await t.rejects(indexTar(file), { code: 'REQUEST_INVALID', message: /a has holes/ });
+  }
+});
+
 t.test('the size of a large file stands in its pax header', async (t) => {
   const file = join(t.testdir(), 'x.tar');
   const parts = [
