@@ -49,6 +49,8 @@ export interface ScrubberOptions {
   /** What could not be mended is tried again after this, in ms; then after twice as long, up to `maxRetryMs`. */
   readonly retryMs?: number;
   readonly maxRetryMs?: number;
+  /** A pass that broke off goes on after this, in ms. */
+  readonly failedMs?: number;
 }
 
 /**
@@ -67,13 +69,16 @@ export class Scrubber {
   #keptMs = Number.NEGATIVE_INFINITY;
   /** Blobs that could not be read for another reason than damage when they were last looked at. */
   #unread = new Set<Digest>();
+  /** Those of the pass under way, which may have broken off and gone on. */
+  #unreadInPass = new Set<Digest>();
   #failures = 0;
   #retryAtMs = Number.POSITIVE_INFINITY;
   #running: Promise<void> | undefined;
 
   constructor(deps: ScrubberDeps, options: ScrubberOptions) {
     this.#deps = deps;
-    this.#options = { retryMs: SCRUB_RETRY_MS, maxRetryMs: MAX_SCRUB_RETRY_MS, ...options };
+    const usual = { retryMs: SCRUB_RETRY_MS, maxRetryMs: MAX_SCRUB_RETRY_MS, failedMs: SCRUB_FAILED_MS };
+    this.#options = { ...usual, ...options };
     this.#pace = new ScrubPace(options.rateBytesPerSec);
     deps.damaged.onNote(() => this.#noted());
   }
@@ -123,7 +128,7 @@ export class Scrubber {
       } catch (error) {
         logFailure(this.#deps.log, error, 'stored blobs were not looked through', {}, 'error');
         notePass('scrub', { isFailed: true, tookMs: this.#tookMs() });
-        await this.#rest(SCRUB_FAILED_MS);
+        await this.#rest(this.#options.failedMs);
       }
     }
     await this.#keep(true);
@@ -135,14 +140,15 @@ export class Scrubber {
         await this.#rest(this.#options.everyMs);
       } catch (error) {
         logFailure(this.#deps.log, error, 'damaged pieces were not tried again', {}, 'error');
-        await pause(SCRUB_FAILED_MS, this.#stopped.signal);
+        await pause(this.#options.failedMs, this.#stopped.signal);
       }
   }
 
   async #passOver(place: ScrubPlace): Promise<void> {
     const { store, onUnreadable, expected } = this.#deps;
     this.#place = place;
-    const unread = new Set<Digest>();
+    if (place.after === undefined) this.#unreadInPass = new Set();
+    const unread = this.#unreadInPass;
     let inRow = 0;
     for await (const { digest } of store.list(place.after)) {
       if (this.#stopped.signal.aborted) return;

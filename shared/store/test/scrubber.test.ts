@@ -30,9 +30,9 @@ class Scene {
     t: Test,
     ground: StoreGround,
     store: BlobStore,
-    more: { expected?: Digest[]; everyMs?: number; rate?: number } = {},
+    more: { expected?: Digest[]; everyMs?: number; rate?: number; failedMs?: number } = {},
   ) {
-    const { expected = [], everyMs = DAY, rate = 2 ** 40 } = more;
+    const { expected = [], everyMs = DAY, rate = 2 ** 40, failedMs = DAY } = more;
     this.scrubber = new Scrubber(
       {
         store,
@@ -54,7 +54,7 @@ class Scene {
           this.bytes += bytes;
         },
       },
-      { rateBytesPerSec: rate, everyMs, retryMs: 1, maxRetryMs: 50 },
+      { rateBytesPerSec: rate, everyMs, retryMs: 1, maxRetryMs: 50, failedMs },
     );
     t.teardown(async () => await this.scrubber.stop());
   }
@@ -235,6 +235,27 @@ function contract(t: Test, makeGround: (t: Test) => Promise<StoreGround>): void 
     await until(async () => (await scrubFailed()) === '1', 'it failed');
     t.equal(tried.size, 100);
     t.notOk(scene.scrubber.pass?.isOver);
+    await scene.scrubber.stop();
+    await store.close();
+  });
+
+  check('what was not read before a pass broke off is told when it is over', async (t, ground, open) => {
+    const store = await open();
+    const digests = Array.from({ length: 150 }, (_none, at) => digestOf(Buffer.from(`${at}`)));
+    store.list = async function* (after) {
+      const from = after === undefined ? 0 : digests.indexOf(after) + 1;
+      for (const digest of digests.slice(from)) yield { digest } as never;
+    };
+    let tries = 0;
+    store.open = async () => {
+      if (++tries <= 100) throw new CodedError('DISK_FAILED');
+      return undefined;
+    };
+    const scene = new Scene(t, ground, store, { failedMs: 1 });
+    await scene.pass();
+    t.equal(tries, 150);
+    t.match(scene.scrubber.warnings, [/^scrub: 100 blobs cannot be read/]);
+    t.equal(await scrubFailed(), '1');
     await scene.scrubber.stop();
     await store.close();
   });
