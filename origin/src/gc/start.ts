@@ -1,17 +1,14 @@
 import type { BlobBackend } from '@sepia/backend/blob-backend';
 import type { Logger } from '@sepia/base/log';
 import type { Metrics } from '@sepia/base/metrics';
-import type { BlobName } from '@sepia/base/names/blob-name';
 import { type Cluster, shardKey } from '@sepia/cluster/cluster';
 import { isMoving } from '@sepia/cluster/membership';
-import { MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
 import type { RecordStore } from '@sepia/records/store/record-store';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Blobs } from '../blobs/blobs.ts';
 import type { Replicator } from '../blobs/replicator.ts';
 import type { Swarms } from '../blobs/swarms.ts';
 import type { Members } from '../cluster/members.ts';
-import { GC_READ_MS } from '../deadlines/members.ts';
 import type { Fence } from '../fence/core/fence.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { Links } from '../records/links.ts';
@@ -24,6 +21,7 @@ import { Collector, type CollectorDeps } from './collector.ts';
 import { OwnContent } from './own-content.ts';
 import { type OwnGc, Peers, refused } from './peers.ts';
 import { GcSchedule } from './schedule.ts';
+import { smallBlobs } from './small-blobs.ts';
 
 interface GcDeps {
   readonly cluster: Cluster;
@@ -90,7 +88,7 @@ export function createGc(deps: GcDeps, options: GcOptions) {
     // What a pull-through source holds is its own.
     backends: new Map([...deps.backends].filter(([name]) => cluster.upstream(name).mode === 'none')),
     selfId: members.selfId,
-    bytesOf: smallBlobs(deps),
+    bytesOf: smallBlobs({ ...deps, reader: new BlobReader(deps) }),
     peers,
     ...sweptCounters(metrics),
   });
@@ -113,20 +111,6 @@ export function createGc(deps: GcDeps, options: GcOptions) {
     await Promise.all([schedule.stop(), collector.stop()]);
   };
   return { own, peers, collector, schedule, stop };
-}
-
-/** Reads blobs that may be manifests by their size. */
-function smallBlobs({ blobs, members, links }: Pick<GcDeps, 'blobs' | 'members' | 'links'>) {
-  const reader = new BlobReader({ blobs, members });
-  return async (name: BlobName): Promise<Uint8Array | undefined> => {
-    const { sizeBytes: end } = (await links.find(name)) ?? {};
-    if (end === undefined || end > MAX_MANIFEST_BYTES) return undefined;
-    const parts: Uint8Array[] = [];
-    const late = AbortSignal.timeout(GC_READ_MS);
-    for await (const part of reader.open(name, { start: 0, end }, async () => undefined, late))
-      parts.push(part as Uint8Array);
-    return Buffer.concat(parts);
-  };
 }
 
 /** Counts what collections led from here took. */
