@@ -13,9 +13,9 @@ const LOOK_MS = 15_000;
 export function giveMemoryBack(lookMs: number = LOOK_MS): () => void {
   const collect = collector();
   const memory = new IdleMemory();
-  let last = { atMs: performance.now(), cpu: process.cpuUsage() };
+  let last = spent();
   const timer = setInterval(() => {
-    const now = { atMs: performance.now(), cpu: process.cpuUsage() };
+    const now = spent();
     const spentUs = now.cpu.user + now.cpu.system - last.cpu.user - last.cpu.system;
     const cpuShare = spentUs / 1_000 / Math.max(1, now.atMs - last.atMs);
     last = now;
@@ -26,9 +26,15 @@ export function giveMemoryBack(lookMs: number = LOOK_MS): () => void {
       collect({ type: 'major', execution: 'sync', flavor: 'last-resort' });
     } else collect();
     memory.collected(usedBytes());
+    // What a collection costs is no burst, on whatever machine.
+    last = spent();
   }, lookMs);
   timer.unref();
   return () => clearInterval(timer);
+}
+
+function spent(): { readonly atMs: number; readonly cpu: NodeJS.CpuUsage } {
+  return { atMs: performance.now(), cpu: process.cpuUsage() };
 }
 
 /** By V8, which opens no file for it: `process.memoryUsage()` throws where there is no descriptor left. */
