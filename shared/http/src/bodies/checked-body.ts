@@ -51,7 +51,7 @@ export class CheckedBody {
   /** Leaf hashes of the piece that is being read. */
   #leaves: { readonly piece: number; readonly hashes: Buffer } | undefined;
   /** A piece whose copy could not be mended in its place: it is served from memory. */
-  #mended: { readonly piece: number; readonly bytes: Uint8Array } | undefined;
+  #mended: { readonly piece: number; readonly bytes: Uint8Array; readonly leaves: Buffer } | undefined;
   /** Of a body from byte 0 whose blob is on its way and proven by others: hashed as it leaves. */
   #whole: Digester | undefined;
 
@@ -161,7 +161,9 @@ export class CheckedBody {
   /** False: what was read did not match and is to be read again. */
   async #fill(piece: number, start: number, target: Buffer): Promise<boolean> {
     const blob = this.#blob;
-    if (this.#mended?.piece !== piece) {
+    // NOTE: windows of the next piece may be read beside this one, and have copies of their own.
+    let mended = this.#mended?.piece === piece ? this.#mended : undefined;
+    if (mended === undefined) {
       this.#mended = undefined;
       try {
         const hashes = await this.#leavesOf(piece);
@@ -174,12 +176,12 @@ export class CheckedBody {
       const bytes = await blob.mend(piece, this.#signal);
       const leaves = bytes && leavesIfRight(blob, piece, bytes);
       if (bytes === undefined || leaves === undefined) return false;
-      this.#mended = { piece, bytes };
-      this.#leaves = { piece, hashes: view(leaves) };
+      mended = { piece, bytes, leaves: view(leaves) };
+      this.#mended = mended;
     }
     const from = start - piece * PIECE_BYTES;
-    target.set(this.#mended.bytes.subarray(from, from + target.length));
-    return areLeaves(await this.#leavesOf(piece), leafIndex(start), target);
+    target.set(mended.bytes.subarray(from, from + target.length));
+    return areLeaves(mended.leaves, leafIndex(start), target);
   }
 
   async #leavesOf(piece: number): Promise<Buffer> {

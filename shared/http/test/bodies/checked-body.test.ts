@@ -5,6 +5,7 @@ import { CodedError } from '@sepia/base/errors';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
+import { CheckedBody } from '../../src/bodies/checked-body.ts';
 import { BUFFER_BYTES } from '../../src/bodies/core/body-windows.ts';
 import { readBuffers } from '../../src/bodies/read-buffers.ts';
 import { FakeBlob } from '../support/fake-blob.ts';
@@ -70,6 +71,35 @@ t.test('a wrong leaf is never passed on: read again, mended, or cut before it', 
     t.equal(refused.statusCode, 503, 'before the first byte it is an error');
     await refused.body.dump();
   }
+});
+
+t.test('a piece that is mended in memory is served from there beside windows of the next one', async (t) => {
+  /** Its leaf hashes are made of what lies on disk: of a damaged piece there are none. */
+  class Leafless extends RottenBlob {
+    readonly isWholeHere = true;
+    override async leaves(index: number, signal: AbortSignal): Promise<Uint8Array> {
+      if (index === Math.floor(this.at / PIECE_BYTES)) throw new CodedError('DISK_CORRUPT');
+      return await super.leaves(index, signal);
+    }
+  }
+  const blob = Object.assign(new Leafless(SIZE, 'leafless'), { at: PIECE_BYTES + 70_000, mended: 'piece' });
+  blob.land(0, 1, 2, 3);
+  blob.finish();
+  const body = new CheckedBody(blob, false, new AbortController().signal);
+  const range = { start: 0, end: SIZE - 1, withhold: false };
+  const first = PIECE_BYTES;
+  const second = first + BUFFER_BYTES.large;
+  (await body.take(range, first, () => 'large')).free();
+  // One of the next piece has come as far as its buffer.
+  const full = new Error('no buffer');
+  const next = body.take(range, 2 * PIECE_BYTES, () => {
+    throw full;
+  });
+  await t.rejects(next, full);
+  const chunk = await body.take(range, second, () => 'large');
+  t.ok(blob.bytes.subarray(second, second + BUFFER_BYTES.large).equals(chunk.bytes));
+  chunk.free();
+  t.equal(blob.mends, 1);
 });
 
 t.test('what was verified in memory leaves from there, and is given back', async (t) => {
