@@ -1,4 +1,5 @@
 import { firstAnswer } from '@sepia/base/async/ask-many';
+import { MAX_TIMER_MS } from '@sepia/base/bounded-ms';
 import type { NamedFile } from '@sepia/base/config/live-texts';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
@@ -163,14 +164,16 @@ export function helpsToGet(error: unknown): boolean {
 
 /** How something is asked for; each call ends with its signal. */
 interface Ways<T> {
-  /** Undefined for an answer that tells nothing. */
-  readonly head: (signal: AbortSignal) => Promise<T | undefined>;
+  /** Undefined for an answer that tells nothing. `waiting`: see `RegistryRead`. */
+  readonly head: (signal: AbortSignal, waiting: (isWaiting: boolean) => void) => Promise<T | undefined>;
   readonly get: (signal: AbortSignal) => Promise<T>;
 }
 
 /**
- * What HEAD tells, or GET where HEAD fails or tells nothing; GET beside it where HEAD is silent for a while: there are gateways
- * that never answer it, and who asks has not always time for the silence of both. @throws what GET fails with, or HEAD where that is final
+ * What HEAD tells, or GET where HEAD fails or tells nothing; GET beside it where HEAD was sent and is silent for a while: there are
+ * gateways that never answer it, and who asks has not always time for the silence of both. A HEAD that waits for its turn, or for a
+ * token, is no reason to ask twice.
+ * @throws what GET fails with, unless that may pass and HEAD is not over, or HEAD where that is final
  */
 export async function headOrGet<T>(
   ways: Ways<T>,
@@ -178,12 +181,24 @@ export async function headOrGet<T>(
   silentMs = HEAD_SILENT_MS,
 ): Promise<T> {
   let said: unknown;
-  const ask = async (way: 'head' | 'get', abort: AbortSignal): Promise<T> => {
-    if (way === 'head') {
-      const found = await ways.head(abort);
+  let isHeadOver = false;
+  const head = async (abort: AbortSignal, doubt: () => void): Promise<T> => {
+    let timer: NodeJS.Timeout | undefined;
+    const waiting = (isWaiting: boolean): void => {
+      clearTimeout(timer);
+      if (isWaiting) timer = setTimeout(doubt, silentMs);
+    };
+    try {
+      const found = await ways.head(abort, waiting);
       if (found !== undefined) return found;
       throw new CodedError('MANIFEST_UNKNOWN', { message: 'HEAD tells nothing' });
+    } catch (error) {
+      throwIfBug(error);
+      isHeadOver = true;
+      throw said !== undefined && leavesToGet(error) ? said : error;
     }
+  };
+  const get = async (abort: AbortSignal): Promise<T> => {
     try {
       return await ways.get(abort);
     } catch (error) {
@@ -192,10 +207,22 @@ export async function headOrGet<T>(
       throw error;
     }
   };
-  const isFinal = (error: unknown): boolean => error === said || !(helpsToGet(error) || isLate(error));
-  return await firstAnswer(['head', 'get'], ask, { hedgeAfterMs: silentMs, signal, isFinal });
+  const isFinal = (error: unknown): boolean =>
+    error === said ? isHeadOver || !mayPass(error) : !leavesToGet(error);
+  return await firstAnswer([head, get], async (way, abort, doubt) => await way(abort, doubt), {
+    hedgeAfterMs: MAX_TIMER_MS,
+    signal,
+    isFinal,
+  });
 }
 
-function isLate(error: unknown): boolean {
-  return isCoded(error, 'BACKEND_DOWN') && error.detail['reason'] === 'timeout';
+/** True for a failure of HEAD that says nothing of GET. */
+function leavesToGet(error: unknown): boolean {
+  const isLate = isCoded(error, 'BACKEND_DOWN') && error.detail['reason'] === 'timeout';
+  return isLate || helpsToGet(error);
+}
+
+/** True where registries limit what is got, or break at it, and may answer HEAD all the same. */
+function mayPass(error: unknown): boolean {
+  return isCoded(error, 'UPSTREAM_LIMITED') || isCoded(error, 'BACKEND_DOWN');
 }

@@ -28,6 +28,8 @@ export interface ExchangeDeps {
   readonly lane?: string;
   /** Aborted when nobody waits for the answer any more: the place in the queues is given up, and what was sent goes on. */
   readonly unwanted?: AbortSignal | undefined;
+  /** Called with true when a try is sent, once it had its turn, and with false when it is answered or has failed. */
+  readonly waiting?: ((isWaiting: boolean) => void) | undefined;
   /** Until the answer's headers, in ms, once a connection is free; with a body, once that was sent. */
   readonly headersTimeoutMs: number;
   /** Longest silence in a body, in ms, while somebody reads it. */
@@ -125,6 +127,7 @@ async function once(deps: ExchangeDeps, call: ExchangeRequest, signal: AbortSign
   // A body may take as long as it moves: the time begins when it is sent.
   const timer = hasBody ? undefined : setTimeout(onLate, headersTimeoutMs);
   try {
+    deps.waiting?.(true);
     const answer = await request(call.url, {
       method: call.method,
       headers: call.headers,
@@ -152,6 +155,7 @@ async function once(deps: ExchangeDeps, call: ExchangeRequest, signal: AbortSign
     throw error;
   } finally {
     clearTimeout(timer);
+    deps.waiting?.(false);
     if (hasBody && !(call.body instanceof Uint8Array)) call.body!.destroy();
   }
 }

@@ -73,6 +73,8 @@ export interface RegistryRead {
   readonly as?: Authorizer | undefined;
   /** Aborted when nobody waits for it any more: see `ManifestQuery`. */
   readonly unwanted?: AbortSignal | undefined;
+  /** See `ExchangeDeps`: of the read itself, not of a token for it. */
+  readonly waiting?: ((isWaiting: boolean) => void) | undefined;
 }
 
 /** What reads the registry. */
@@ -252,14 +254,14 @@ export class Transport {
   }
 
   async #send(
-    call: Pick<RegistryRead, 'method' | 'headers' | 'unwanted'> &
+    call: Pick<RegistryRead, 'method' | 'headers' | 'unwanted' | 'waiting'> &
       Partial<Pick<RegistryRead, 'subject' | 'kind'>>,
     url: URL,
     authorization: string | undefined,
     signal: AbortSignal,
   ): Promise<Answer> {
     const { headersTimeoutMs, bodyTimeoutMs, userAgent } = this.#options;
-    const { method, subject, unwanted } = call;
+    const { method, subject, unwanted, waiting } = call;
     const headers = {
       ...call.headers,
       'accept-encoding': 'identity',
@@ -273,6 +275,7 @@ export class Transport {
       turns: url.origin === this.#deps.home.base.origin ? this.#turns : undefined,
       lane: subject?.repository ?? '',
       unwanted,
+      waiting,
       headersTimeoutMs,
       bodyTimeoutMs,
     };

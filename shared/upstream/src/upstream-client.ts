@@ -191,8 +191,8 @@ export class UpstreamClient {
    */
   async headManifest(query: ManifestQuery, signal: AbortSignal): Promise<UpstreamManifestHead> {
     const call = { ...this.#manifestCall('HEAD', query, {}), accept: NO_HEAD };
-    const head = async (abort: AbortSignal): Promise<UpstreamManifestHead | undefined> => {
-      const answer = await this.#transport.read(call, abort);
+    const head = async (abort: AbortSignal, waiting: RegistryRead['waiting']) => {
+      const answer = await this.#transport.read({ ...call, waiting }, abort);
       discard(answer);
       const digest = header(answer, 'docker-content-digest') ?? '';
       if (answer.status !== 200 || !isDigest(digest)) return undefined;

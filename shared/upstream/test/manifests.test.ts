@@ -1,7 +1,10 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
 import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, OCI_MANIFEST } from '@sepia/oci/manifest';
 import { type Misbehaviour, makeImage, makeIndex } from '@sepia/test-support/upstream/fake-upstream';
 import t from 'tap';
+import { headOrGet } from '../src/client-setup.ts';
 import type { Answer } from '../src/exchange.ts';
 import { checkManifest } from '../src/manifest-check.ts';
 import {
@@ -99,6 +102,75 @@ t.test('where HEAD is never answered GET is asked beside it, and its word counts
   await t.rejects(client.headManifest({ repository, reference: reference('v1') }, late), {
     name: 'TimeoutError',
   });
+});
+
+t.test('a GET beside a slow HEAD that is limited leaves the answer to HEAD', async (t) => {
+  const got = Promise.withResolvers<void>();
+  let heads = 0;
+  const limited = new CodedError('UPSTREAM_LIMITED');
+  const head = headOrGet(
+    {
+      head: async (_signal, waiting) => {
+        heads += 1;
+        waiting(true);
+        await got.promise;
+        await new Promise(setImmediate);
+        waiting(false);
+        return 'head';
+      },
+      get: () => {
+        got.resolve();
+        return Promise.reject(limited);
+      },
+    },
+    soon(),
+    1,
+  );
+  t.equal(await head, 'head');
+  t.equal(heads, 1);
+  for (const error of [new CodedError('BACKEND_DOWN', { detail: { status: 500 } }), undefined]) {
+    const late = Promise.withResolvers<void>();
+    const both = headOrGet(
+      {
+        head: async (_signal, waiting) => {
+          waiting(true);
+          await late.promise;
+          await new Promise(setImmediate);
+          if (error !== undefined) throw error;
+        },
+        get: () => {
+          late.resolve();
+          return Promise.reject(limited);
+        },
+      },
+      soon(),
+      1,
+    );
+    t.equal(await both.catch((one: unknown) => one), limited, 'what GET says where HEAD helps nobody');
+  }
+});
+
+t.test('a HEAD that waits for its turn, or for a token, is no reason for a GET beside it', async (t) => {
+  let gets = 0;
+  const found = await headOrGet(
+    {
+      head: async (_signal, waiting) => {
+        await delay(20);
+        waiting(true);
+        waiting(false);
+        await delay(20);
+        return 'head';
+      },
+      get: () => {
+        gets += 1;
+        return Promise.resolve('get');
+      },
+    },
+    soon(),
+    1,
+  );
+  t.equal(found, 'head');
+  t.equal(gets, 0);
 });
 
 t.test(
