@@ -8,7 +8,8 @@ import type { Origins, Wish } from './origins.ts';
 /** Metainfo that was asked for before it was known who has the blob. Drop it. */
 export interface EarlyMetainfo {
   readonly originId: string;
-  readonly told: Promise<Metainfo>;
+  /** What it says; `mostMs`: its silence counts as an end after this, where others may be asked. */
+  told(mostMs?: number): Promise<Metainfo>;
   /** It is not needed, or was taken. Idempotent. */
   drop(): void;
 }
@@ -29,5 +30,14 @@ export function askEarly(
   const told = origins.metainfo(originId, name, true, wish, over.signal);
   told.catch((error: unknown) => void noteBug(error));
   const drop = (): void => over.abort(new CodedError('TIMEOUT', { message: 'nobody waits' }));
-  return { originId, told, drop };
+  const within = async (mostMs?: number): Promise<Metainfo> => {
+    const silent = (): void => over.abort(new CodedError('PEER_HTTP', { message: `${originId} is silent` }));
+    const timer = mostMs === undefined ? undefined : setTimeout(silent, mostMs);
+    try {
+      return await told;
+    } finally {
+      clearTimeout(timer);
+    }
+  };
+  return { originId, told: within, drop };
 }

@@ -13,7 +13,7 @@ import { isDefinite } from '@sepia/cluster/core/answers';
 import { LINK_BELIEF_MS } from '@sepia/cluster/core/link-ledger';
 import { locate, type Whereabouts } from '@sepia/cluster/core/where';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
-import { ASK_AGAIN_MS } from '../deadlines.ts';
+import { ASK_AGAIN_MS, METAINFO_MS } from '../deadlines.ts';
 import { type Entry, Followed, type Located } from './core/followed.ts';
 import { LeaderWait } from './core/leader-wait.ts';
 import { askEarly, type EarlyMetainfo } from './early.ts';
@@ -264,7 +264,7 @@ export class MetainfoKeeper {
         adoptable !== undefined
           ? await origins.adopt(originId, name, adoptable, holders(name.digest), wish, signal)
           : await (early?.originId === originId
-              ? early.told
+              ? early.told(isHeld ? METAINFO_MS : undefined)
               : origins.metainfo(originId, name, !isHeld, wish, signal));
       return { metainfo, originIds: isWhole ? originIds : [originId] };
     };

@@ -101,6 +101,21 @@ t.test('what the first owner refuses with is the answer where it is the one to a
   t.equal(origins.asked.length, 1);
 });
 
+t.test('one that has it and falls silent is waited for no longer than for what is on disk', async (t) => {
+  const asked: AbortSignal[] = [];
+  const origins = {
+    candidates: () => ({ ids: ['a'], ownerIds: ['a'] }),
+    metainfo: async (...[, , , , signal]: Parameters<Origins['metainfo']>): Promise<Metainfo> => {
+      asked.push(signal);
+      return await new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+    },
+  };
+  const early = askEarly(origins, NAME, { all: true }, new AbortController().signal)!;
+  await t.rejects(early.told(1), { code: 'PEER_HTTP' });
+  t.equal(asked[0]!.aborted, true);
+  early.drop();
+});
+
 t.test('without origins nothing is asked early', (t) => {
   const origins = {
     candidates: () => ({ ids: [], ownerIds: [] }),
