@@ -96,6 +96,19 @@ export class ImageCopy {
     if (to !== undefined) await this.#tree({ ...name, reference: tag ?? digest }, to, digest, tag, 0);
   }
 
+  /** A list of referrers went over the one at the target: what is there of those that are known here stands in it when this resolves. */
+  async relist(name: Omit<CopyName, 'reference'>, subject: Digest): Promise<void> {
+    const to = this.#target.matcher.target(name.repository);
+    if (to === undefined) return;
+    const { client, referrers } = this.#target;
+    for (const digest of await this.#deps.referrersOf(name, subject)) {
+      const read = async (): Promise<StoredManifest> =>
+        await this.#deps.manifests.get(name, { kind: 'digest', digest }, false);
+      if ((await client.headManifest(to, digest, this.#signal)) === digest)
+        await referrers.there(to, read, this.#signal);
+    }
+  }
+
   async #resolve(name: CopyName): Promise<{ digest: Digest; tag: string | undefined } | undefined> {
     if (isDigest(name.reference)) return { digest: name.reference, tag: undefined };
     const record = await this.#deps.tags.read({ ...name, tag: parseTag(name.reference) });

@@ -38,7 +38,10 @@ export class ReferrerLists {
     try {
       manifest = await read();
     } catch (error) {
-      if (!isCoded(error, 'MANIFEST_UNKNOWN')) throw error;
+      throwIfBug(error);
+      signal.throwIfAborted();
+      // It is at the target, whatever became of it here.
+      if (!isCoded(error) || passes(error.code)) throw error;
       return;
     }
     await this.added(repository, manifest, undefined, signal);

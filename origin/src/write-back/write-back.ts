@@ -1,11 +1,14 @@
-import { type Digest, isDigest } from '@sepia/base/digest';
-import { CodedError } from '@sepia/base/errors';
+import { type Digest, digestOf, isDigest } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { parseRepositoryName, parseTag } from '@sepia/base/names/repository';
+import { referrersOf } from '@sepia/upstream/referrers/referrer-list';
 import { isReplaced, type TagState } from '../records/core/tag-record.ts';
 import type { Links } from '../records/links.ts';
 import type { TagIndex } from '../records/tag-index.ts';
 import type { TagName, Tags } from '../records/tags.ts';
+import { listedBy, passes } from '../replication/core/replication.ts';
 import type { ImageCopy } from '../replication/image-copy.ts';
 import type { OpenJob } from '../replication/replication-jobs.ts';
 import type { Target } from '../replication/targets.ts';
@@ -72,9 +75,14 @@ export class WriteBackWork {
   ): Promise<void> {
     const { tags, log } = this.#deps;
     const { client, writeBack } = target;
-    const { digest: wanted, owed } = state;
+    const { digest: wanted } = state;
+    const listed = listedBy(name.tag);
     const found = (await client.headManifest(name.repository, name.tag, signal)) ?? null;
-    const step = tagStep({ wanted: wanted ?? null, found, owed: owed! }, writeBack!['on-conflict'], take);
+    const known = state.owed!;
+    const isOwn =
+      listed !== undefined && found !== wanted && (await this.#isOwnList(name, found, target, signal));
+    const owed = isOwn ? { ...known, ours: [...known.ours, found!] } : known;
+    const step = tagStep({ wanted: wanted ?? null, found, owed }, writeBack!['on-conflict'], take);
     this.#note(name, step);
     switch (step.type) {
       case 'there':
@@ -95,7 +103,46 @@ export class WriteBackWork {
       case 'stop':
         throw conflict(name, wanted ?? null, step.found);
     }
+    if (listed !== undefined && (step.type === 'put' || step.type === 'there'))
+      await this.#unlessRefused(name, signal, async () => await copy.relist(name, listed));
     if (!(await tags.paid(name, wanted, step.type !== 'there'))) throw overtaken(name);
+  }
+
+  /** Whether a list of referrers there names only what is here, too: this cluster put it there, as far as anyone can tell. */
+  async #isOwnList(
+    name: TagName,
+    found: Digest | null,
+    { client }: Target,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const { upstream, repository, tag } = name;
+    if (found === null) return false;
+    const read = async (): Promise<Buffer | undefined> => await client.readManifest(repository, tag, signal);
+    const bytes = await this.#unlessRefused(name, signal, read);
+    const entries = bytes === undefined || digestOf(bytes) !== found ? [] : (referrersOf(bytes) ?? []);
+    for (const { digest } of entries)
+      if ((await this.#deps.links.find({ upstream, repository, digest })) === undefined) return false;
+    return entries.length > 0;
+  }
+
+  /** A refusal that is about the list of referrers holds up no push. */
+  async #unlessRefused<T>(
+    name: TagName,
+    signal: AbortSignal,
+    work: () => Promise<T>,
+  ): Promise<T | undefined> {
+    try {
+      return await work();
+    } catch (error) {
+      throwIfBug(error);
+      signal.throwIfAborted();
+      if (!isCoded(error) || passes(error.code)) throw error;
+      this.#deps.log.warn(
+        { err: error, ...name },
+        'the list of referrers of an image cannot be read or kept',
+      );
+      return undefined;
+    }
   }
 
   /**

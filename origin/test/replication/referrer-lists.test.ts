@@ -2,13 +2,13 @@ import { randomBytes } from 'node:crypto';
 import { type Digest, digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
-import { OCI_MANIFEST } from '@sepia/oci/manifest';
+import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
 import { TestTarget } from '@sepia/test-support/upstream/test-target';
 import { openTargetClient } from '@sepia/upstream/client-setup';
 import t, { type Test } from 'tap';
 import { REFERRERS_API_MS } from '../../src/deadlines/upstreams.ts';
 import { ReferrerLists } from '../../src/replication/referrer-lists.ts';
-import { Hub } from '../support/hub.ts';
+import { Hub, until } from '../support/hub.ts';
 
 const SIGNAL = new AbortController().signal;
 const SUBJECT = digestOf(Buffer.from('an image'));
@@ -73,8 +73,10 @@ t.test('elsewhere the list has all that are put at once, and loses what goes', a
   const puts = target.sent.size;
   await lists.there('app', async () => all[0]!, SIGNAL);
   await lists.there('app', async () => referrer({ subject: undefined }), SIGNAL);
-  const gone = new CodedError('MANIFEST_UNKNOWN');
-  await lists.there('app', async () => await Promise.reject(gone), SIGNAL);
+  for (const code of ['MANIFEST_UNKNOWN', 'REPOSITORY_UNKNOWN', 'UPSTREAM_DENIED'] as const)
+    await lists.there('app', async () => await Promise.reject(new CodedError(code)), SIGNAL);
+  const silent = lists.there('app', async () => await Promise.reject(new CodedError('QUORUM_LOST')), SIGNAL);
+  await t.rejects(silent, { code: 'QUORUM_LOST' });
   await lists.leaves('app', digestOf(Buffer.from('nowhere')), SIGNAL);
   t.equal(target.sent.size, puts, 'nothing is to be done');
 });
@@ -113,4 +115,41 @@ t.test('write-back keeps the list at the registry, also by a delete', async (t) 
   await hub.drained();
   t.same(listed(), signatures.slice(1).sort());
   t.notOk(hub.target.manifests.has(`team/app@${signatures[0]}`));
+});
+
+t.test('a list that a client pushed goes over ours, and names all that ours did', async (t) => {
+  const hub = await Hub.start(t, { 'on-conflict': 'stop' });
+  const image = await hub.image('team/app', 'v1');
+  const { bytes } = await hub.tag('team/app', image);
+  const subject = { mediaType: OCI_MANIFEST, digest: image, size: bytes.length };
+  const sign = async (): Promise<{ mediaType: string; digest: string; size: number }> => {
+    const body = { schemaVersion: 2, mediaType: OCI_MANIFEST, layers: [], subject, x: randomBytes(9) };
+    const digest = await hub.manifest('team/app', undefined, body);
+    return { mediaType: OCI_MANIFEST, digest, size: JSON.stringify(body).length };
+  };
+  const isOn = { held: false };
+  hub.target.fault = (method) => (isOn.held && method === 'PUT' ? { status: 503 } : undefined);
+  const [first, second] = [await sign(), await sign()];
+  await hub.drained();
+  const listed = (): string[] =>
+    (hub.target.referrersListed('team/app', image) ?? []).map(({ digest }) => digest).sort();
+  const tag = image.replace(':', '-');
+  const list = { schemaVersion: 2, mediaType: OCI_INDEX, annotations: { by: 'a client' } };
+  isOn.held = true;
+  const third = await sign();
+  const pushed = await hub.manifest('team/app', tag, { ...list, manifests: [first, third] });
+  isOn.held = false;
+  await until(async () => {
+    const jobs = await hub.jobs();
+    for (const { state, error } of jobs) if (state === 'dead') throw new Error(error);
+    return jobs.length === 0;
+  }, 'nothing waits');
+  t.ok(hub.target.manifests.has(`team/app@${pushed}`));
+  t.same(listed(), [first, second, third].map(({ digest }) => digest).sort());
+  isOn.held = true;
+  await hub.manifest('team/app', tag, { ...list, manifests: [first] });
+  const isTheirs = hub.direct('team/app', tag);
+  isOn.held = false;
+  await hub.dead();
+  t.equal(hub.target.manifests.get(`team/app:${tag}`), isTheirs, 'what others put there is no list of ours');
 });
