@@ -68,12 +68,12 @@ export class LazyLayer {
   readonly index: LayerHead;
   /** Directories that only other paths of the layer name: see `imageConflicts`. */
   readonly implied: readonly ByteString[];
-  readonly hasWhiteouts: boolean | undefined;
   readonly entryCount: number;
   readonly imageBytes: number;
   /** Per block of the image the turn in which it was read first; the thread that answers reads writes it. */
   readonly turns: SharedArrayBuffer;
   readonly #deps: LayerDeps;
+  #hasWhiteouts: boolean | undefined;
   /** Never empty; the first is asked first. */
   #homes: readonly LayerHome[];
   readonly #extents: Extents;
@@ -94,16 +94,14 @@ export class LazyLayer {
 
   private constructor(
     deps: LayerDeps,
-    parts: Pick<LazyLayer, 'index' | 'implied' | 'hasWhiteouts' | 'entryCount' | 'imageBytes'> & {
-      home: LayerHome;
-      extents: Extents;
-    },
+    parts: Pick<LazyLayer, 'index' | 'implied' | 'entryCount' | 'imageBytes'> &
+      Pick<MadeImage, 'hasWhiteouts' | 'extents'> & { home: LayerHome },
     files: { image: ImageFile; indexFile: IndexFile },
   ) {
     this.#deps = deps;
     this.index = parts.index;
     this.implied = parts.implied;
-    this.hasWhiteouts = parts.hasWhiteouts;
+    this.#hasWhiteouts = parts.hasWhiteouts;
     this.entryCount = parts.entryCount;
     this.imageBytes = parts.imageBytes;
     this.#homes = [parts.home];
@@ -141,8 +139,7 @@ export class LazyLayer {
     const at = { file: options.indexFile, head };
     const made = async (): Promise<MadeImage> =>
       (await indexFile.image(index)) ?? (await deps.images.ask(at, { type: 'image' }));
-    const erofs = await made();
-    const { extents, hasWhiteouts, sizeBytes: imageBytes, implied, meta } = erofs;
+    const { extents, hasWhiteouts, sizeBytes: imageBytes, implied, meta } = await made();
     let layer: LazyLayer | undefined;
     const image = await ImageFile.open(
       {
@@ -162,8 +159,7 @@ export class LazyLayer {
         imageBytes,
       },
     );
-    const entryCount = indexEntries(head);
-    const facts = { index, implied, hasWhiteouts, entryCount, imageBytes };
+    const facts = { index, implied, hasWhiteouts, entryCount: indexEntries(head), imageBytes };
     layer = new LazyLayer(deps, { ...facts, home: options.home, extents }, { image, indexFile });
     return layer;
   }
@@ -269,10 +265,12 @@ export class LazyLayer {
     return await this.#deps.images.ask(await this.#index(), { type: 'places', paths });
   }
 
-  /** What keeps it from being the lowest layer of an image. */
+  /** What keeps it from being the lowest layer of an image. That nothing does is asked once: a pull waits for it. */
   async lowestConflict(): Promise<Conflict | undefined> {
-    if (this.hasWhiteouts === false) return undefined;
-    return (await this.#deps.images.ask(await this.#index(), { type: 'lowest' }))[0];
+    if (this.#hasWhiteouts === false) return undefined;
+    const [found] = await this.#deps.images.ask(await this.#index(), { type: 'lowest' });
+    this.#hasWhiteouts = found !== undefined;
+    return found;
   }
 
   /** What of its tree lies on the ways to these paths. */

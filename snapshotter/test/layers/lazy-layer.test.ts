@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
@@ -305,3 +306,20 @@ t.test('the image that is behind an index is not made again', async (t) => {
   t.same(asked, ['places']);
   await layer.close();
 });
+
+t.test(
+  'whether it may be the lowest of an image is asked once, where its index does not say it',
+  async (t) => {
+    const { dir, open } = made(t);
+    const plain = readFileSync(join(dir, 'index'));
+    const whole = indexWithImage(plain).subarray(0, -32);
+    whole.writeUInt8(0, plain.length + 48);
+    const sum = createHash('sha256').update(whole.subarray(plain.length)).digest();
+    writeFileSync(join(dir, 'index'), Buffer.concat([whole, sum]));
+    const asked: string[] = [];
+    const layer = await open(undefined, asked);
+    for (let pull = 0; pull < 2; pull++) t.equal(await layer.lowestConflict(), undefined);
+    t.same(asked, ['lowest']);
+    await layer.close();
+  },
+);
