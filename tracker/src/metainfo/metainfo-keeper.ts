@@ -258,13 +258,15 @@ export class MetainfoKeeper {
       (!isHeld || (isOrphan && !isWhole)) && known?.state === 'open' && known.knownCount > 0
         ? known
         : undefined;
-    if (early !== undefined && early.originId !== originIds[0]) early.drop();
+    // Where it comes later in turn it is asked anew.
+    const taken = early?.originId === originIds[0] ? early : undefined;
+    if (taken === undefined) early?.drop();
     const ask = async (originId: string): Promise<Located> => {
       const metainfo =
         adoptable !== undefined
           ? await origins.adopt(originId, name, adoptable, holders(name.digest), wish, signal)
-          : await (early?.originId === originId
-              ? early.told(isHeld ? METAINFO_MS : undefined)
+          : await (taken?.originId === originId
+              ? taken.told(isHeld ? METAINFO_MS : undefined)
               : origins.metainfo(originId, name, !isHeld, wish, signal));
       return { metainfo, originIds: isWhole ? originIds : [originId] };
     };

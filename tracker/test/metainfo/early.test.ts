@@ -7,6 +7,7 @@ import type { Cluster } from '@sepia/cluster/cluster';
 import type { Whereabouts } from '@sepia/cluster/core/where';
 import { AnswerPace } from '@sepia/http/answer-pace';
 import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
+import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import { askEarly } from '../../src/metainfo/early.ts';
 import { MetainfoKeeper } from '../../src/metainfo/metainfo-keeper.ts';
@@ -35,7 +36,9 @@ class SlowOrigins {
     signal: AbortSignal,
   ) => {
     this.asked.push({ originId, fetch, signal });
-    return await this.metainfoOf.get(originId)!.promise;
+    const gone = Promise.withResolvers<Metainfo>();
+    signal.addEventListener('abort', () => gone.reject(signal.reason), { once: true });
+    return await Promise.race([this.metainfoOf.get(originId)!.promise, gone.promise]);
   };
   poll = async (): Promise<Metainfo | undefined> => await new Promise(() => {});
 
@@ -90,6 +93,26 @@ t.test('where another has it that one is asked, and the first owner no more', as
     ],
   );
   t.equal(origins.asked[0]!.signal.aborted, true);
+});
+
+t.test('a first owner that comes second in turn is asked anew', async (t) => {
+  const { keeper, origins } = keeperOf(t);
+  const got = keeper.get(NAME);
+  origins.said.resolve(
+    ['a', 'b'].map((originId) => ({ originId, state: 'final', linked: originId === 'b' }) as const),
+  );
+  await until(() => origins.asked.length === 2, 'the one with the link is asked');
+  origins.metainfoOf.get('b')!.reject(new CodedError('PEER_HTTP'));
+  origins.metainfoOf.get('a')!.resolve(final());
+  t.equal((await got).metainfo.state, 'final');
+  t.same(
+    origins.asked.map(({ originId, fetch, signal }) => [originId, fetch, signal.aborted]),
+    [
+      ['a', true, true],
+      ['b', false, false],
+      ['a', false, false],
+    ],
+  );
 });
 
 t.test('what the first owner refuses with is the answer where it is the one to ask', async (t) => {
