@@ -161,14 +161,14 @@ export class Blobs {
   }
 
   /** Where else the blob is: all that could hold it are asked at once, the best answer ends it. */
-  async locateOthers(name: BlobName): Promise<Located> {
+  async locateOthers(name: BlobName, signal?: AbortSignal): Promise<Located> {
     const { members } = this.#deps;
     const ids = members.candidates(name.digest).filter((id) => id !== members.selfId);
     // Who knows a newer ring does not answer by this one: an owner of before may be a stand-in there, and have nothing.
     const call = { ...to(ORIGIN_BLOBS.where, name), epoch: members.epoch, bodyTimeoutMs: QUICK_MS };
-    const ask = async (id: string, signal: AbortSignal) =>
-      toldBy(id, await members.json<Where>(id, { ...call, signal }));
-    const said = await askAll(ids, ask, { isEnough: (so) => hasHolder(answersOf(so)) });
+    const ask = async (id: string, over: AbortSignal) =>
+      toldBy(id, await members.json<Where>(id, { ...call, signal: over }));
+    const said = await askAll(ids, ask, { signal, isEnough: (so) => hasHolder(answersOf(so)) });
     return locate(allToldBy(said), members.placement(name.digest).owners);
   }
 
@@ -284,7 +284,7 @@ export class Blobs {
     if (fetch === undefined) {
       const mayFetch = options.fetch && this.#deps.upstreams.blobs(name.upstream) !== undefined;
       if (!options.hop || !mayFetch) {
-        const found = options.hop ? ({ type: 'undecided' } as const) : await this.locateOthers(name);
+        const found = options.hop ? ({ type: 'undecided' } as const) : await this.locateOthers(name, signal);
         if (found.type === 'at') return { type: 'remote', id: found.originIds[0] };
         if (!mayFetch) throw missingBlob(name, found);
       }

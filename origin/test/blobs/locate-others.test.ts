@@ -67,3 +67,40 @@ t.test(
     }
   },
 );
+
+t.test('who asks beside the question where a blob is, and leaves, begins no fetch', async (t) => {
+  const asked = Promise.withResolvers<void>();
+  let begun = 0;
+  const blobs = new Blobs({
+    members: {
+      selfId: 'o1',
+      epoch: 2,
+      candidates: () => ['o1', 'o2'],
+      placement: () => ({ owners: ['o1', 'o2'] }),
+      json: async (_id: string, { signal }: { signal: AbortSignal }) => {
+        asked.resolve();
+        await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()));
+        throw new CodedError('PEER_HTTP');
+      },
+    },
+    upstreams: { blobs: () => ({}) },
+    links: { require: async () => ({}) },
+    proofs: { noteLink: () => undefined, requireShown: async () => undefined },
+    store: { tell: async () => undefined },
+    fetches: {
+      running: () => undefined,
+      begin: async () => {
+        begun += 1;
+        throw new CodedError('BACKEND_DOWN');
+      },
+    },
+    absence: { noteMissed: () => undefined },
+  } as unknown as Deps);
+  const gone = new AbortController();
+  const told = blobs.metainfo(NAME, { fetch: true, wantAll: true, hop: false }, gone.signal);
+  await asked.promise;
+  const left = new CodedError('TIMEOUT');
+  gone.abort(left);
+  t.equal(await told.catch((error: unknown) => error), left);
+  t.equal(begun, 0);
+});
