@@ -5,6 +5,7 @@ import { CodedError } from '@sepia/base/errors';
 import { ignoreFailure } from '@sepia/base/failure';
 import { Metrics } from '@sepia/base/metrics';
 import { rawHttp } from '@sepia/test-support/clients/raw-http';
+import { noIpv6 } from '@sepia/test-support/ipv6';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
 import { request } from 'undici';
@@ -40,7 +41,7 @@ t.test('an address that is not ours, or none, says so', async (t) => {
   );
 });
 
-t.test('IPv6 addresses are written in brackets', async (t) => {
+t.test('IPv6 addresses are written in brackets', { skip: noIpv6() }, async (t) => {
   const listener = await HttpListener.start((_req, res) => res.end('ok'), '[::1]:0', 'listen');
   t.teardown(() => listener.stop(0));
   t.equal(listener.url, `http://[::1]:${listener.port}`);

@@ -3,6 +3,7 @@ import { type AddressInfo, connect, createServer } from 'node:net';
 import { pipeline } from 'node:stream';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { HttpListener } from '@sepia/http/listener';
+import { noIpv6 } from '@sepia/test-support/ipv6';
 import { type Misbehaviour, makeImage, seededBytes } from '@sepia/test-support/upstream/fake-upstream';
 import { FAKE_TLS } from '@sepia/test-support/upstream/fake-upstream-tls';
 import t from 'tap';
@@ -358,7 +359,7 @@ t.test('mode none has nothing to read from', async (t) => {
   });
 });
 
-t.test('an upstream at an IPv6 address over plain HTTP', async (t) => {
+t.test('an upstream at an IPv6 address over plain HTTP', { skip: noIpv6() }, async (t) => {
   const upstream = await startUpstream(t);
   upstream.push(repository, IMAGE, 'v1');
   const { hostname, port } = new URL(upstream.url);

@@ -1,17 +1,14 @@
-import { networkInterfaces } from 'node:os';
 import { pullUntilGiven, pushUntilTaken, randomImage } from '@sepia/test-support/clients/registry-client';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
+import { noIpv6 } from '@sepia/test-support/ipv6';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
 import { request } from 'undici';
 
 const MIB = 1024 * 1024;
 const HOST = '[::1]';
-const hasIpv6 = Object.values(networkInterfaces())
-  .flat()
-  .some((one) => one?.address === '::1');
 
-t.test('a cluster that has IPv6 addresses alone', { skip: hasIpv6 ? false : 'no IPv6 here' }, async (t) => {
+t.test('a cluster that has IPv6 addresses alone', { skip: noIpv6() }, async (t) => {
   await using cluster = await Constellation.start(t.testdir(), { host: HOST, agents: 3 });
   const image = randomImage([6 * MIB + 5, 2 * MIB, 1_000]);
   const sizeBytes = [image.config, ...image.layers].reduce((sum, { bytes }) => sum + bytes.length, 0);
