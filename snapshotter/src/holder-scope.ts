@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { delay } from '@sepia/base/lifecycle';
 import { SCOPE_MS, START_POLL_MS } from './deadlines.ts';
 
@@ -21,13 +22,20 @@ export interface Begun {
   readonly env: NodeJS.ProcessEnv;
 }
 
-/** True where systemd ends this process with a unit, and by default all that the unit began. */
-export async function isOfUnit(): Promise<boolean> {
-  return existsSync('/run/systemd/system') && namesUnit(await readFile('/proc/self/cgroup', 'utf8'));
+/**
+ * True where systemd ends this process with a unit, and by default all that the unit began. A container that has the host's
+ * `/run` has process numbers of its own: systemd may take one of them for that of another process.
+ */
+export async function isOfUnit(root = '/'): Promise<boolean> {
+  if (!existsSync(join(root, 'run/systemd/system'))) return false;
+  const [first, cgroup] = await Promise.all(
+    ['1/comm', 'self/cgroup'].map(async (file) => await readFile(join(root, 'proc', file), 'utf8')),
+  );
+  return first!.trim() === 'systemd' && namesUnit(cgroup!);
 }
 
 /** True for `/proc/self/cgroup` of a process of a service. */
-export function namesUnit(cgroup: string): boolean {
+function namesUnit(cgroup: string): boolean {
   return /\.service(?:\/|$)/m.test(cgroup);
 }
 

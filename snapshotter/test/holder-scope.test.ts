@@ -1,7 +1,7 @@
 import { chmodSync, closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { beginInScope, namesUnit } from '../src/holder-scope.ts';
+import { beginInScope, isOfUnit as isOf } from '../src/holder-scope.ts';
 
 /** Begins what notes its process, with a program in the place of `systemd-run`. */
 async function begun(t: Test, program: string | undefined): Promise<{ isBegun: boolean; pidFile: string }> {
@@ -37,8 +37,14 @@ t.test('where systemd cannot be asked, or refuses, nothing was begun', async (t)
 });
 
 t.test('a process of a service ends with it', async (t) => {
-  t.ok(namesUnit('0::/system.slice/sepia.service\n'));
-  t.ok(namesUnit('12:pids:/\n1:name=systemd:/system.slice/sepia.service/payload\n0::/\n'));
-  t.notOk(namesUnit('0::/\n'));
-  t.notOk(namesUnit('0::/user.slice/user-0.slice/session-3.scope\n'), 'a login has none');
+  const isOfUnit = async (cgroup: string, first = 'systemd'): Promise<boolean> => {
+    const proc = { 1: { comm: `${first}\n` }, self: { cgroup } };
+    return await isOf(t.testdir({ proc, run: { systemd: { system: {} } } }));
+  };
+  t.ok(await isOfUnit('0::/system.slice/sepia.service\n'));
+  t.ok(await isOfUnit('12:pids:/\n1:name=systemd:/system.slice/sepia.service/payload\n0::/\n'));
+  t.notOk(await isOfUnit('0::/\n'));
+  t.notOk(await isOfUnit('0::/user.slice/user-0.slice/session-3.scope\n'), 'a login has none');
+  t.notOk(await isOfUnit('0::/system.slice/containerd.service/pod\n', 'node'), 'a container');
+  t.notOk(await isOf(t.testdir({})), 'no systemd');
 });
