@@ -32,7 +32,8 @@ export class Accounts {
   readonly #key = randomBytes(32);
   readonly #right = new ExpiringMap<true>(MAX_REMEMBERED);
   readonly #running = new SingleFlight<string, boolean>();
-  readonly #former = new ExpiringMap<true>(MAX_REMEMBERED);
+  /** When a name went. */
+  readonly #former = new ExpiringMap<number>(MAX_REMEMBERED);
   readonly #slots = new Slots({
     slots: MAX_COMPUTING,
     limits: { queueLimit: MAX_WAITING, refusal: tooMany },
@@ -73,9 +74,15 @@ export class Accounts {
     return this.#hashes.has(username);
   }
 
-  /** True of a name that went from the file within the last hour: tokens of it live no longer than that. */
+  /**
+   * True of a name that went from the file within the last hour, tokens of it live no longer than that, and was not back at the
+   * next look: a file that is rewritten in place lacks names for a moment.
+   */
   isGone(username: string): boolean {
-    return !this.has(username) && this.hadLately(username);
+    if (this.has(username)) return false;
+    const nowMs = this.#deps.nowMs();
+    const goneMs = this.#former.get(username, nowMs);
+    return goneMs !== undefined && nowMs - goneMs >= RELOAD_MS;
   }
 
   /** As {@link has}; also of a name that went from the file within the last hour. */
@@ -124,7 +131,7 @@ export class Accounts {
       // A file that is rewritten in place is empty for a moment.
       if (found.size === 0 && this.#hashes.size > 0) throw invalid(`${this.#file}: has no account left`);
       for (const name of this.#hashes.keys())
-        if (!found.has(name)) this.#former.set(name, true, nowMs + FORMER_MS);
+        if (!found.has(name)) this.#former.set(name, nowMs, nowMs + FORMER_MS);
       this.#hashes = found;
       this.#version = version;
       this.#deps.log.info({ file: this.#file, accounts: this.#hashes.size }, 'accounts were read again');

@@ -60,6 +60,8 @@ t.test('a name that is gone is still known as own for an hour; an empty file cha
   clock.nowMs += 3_000;
   t.equal(accounts.has('ben'), false);
   t.equal(accounts.hadLately('ben'), true, 'half written, or taken out a moment ago');
+  t.equal(accounts.isGone('ben'), false, 'as long as the file may be half written');
+  clock.nowMs += 3_000;
   t.equal(accounts.isGone('ben'), true);
   for (const other of ['ann', 'eve']) t.equal(accounts.isGone(other), false, other);
   clock.nowMs += 60 * 60_000;
