@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { isBaseUrl } from '@sepia/base/config/units';
+import { isBaseUrl, withoutAccount } from '@sepia/base/config/units';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { createDispatcher } from '@sepia/http/sockets';
@@ -172,7 +172,7 @@ function driverAuthOf({ driverUser, driverHeader, driverSecretFile }: Flags): Dr
 function baseOf(text: string, option: string): string {
   if (!isBaseUrl(text))
     throw invalid(
-      `${option}: "${text}" must begin with http:// or https:// and have no path, e.g. https://sepia.example.com:17300`,
+      `${option}: "${withoutAccount(text)}" must begin with http:// or https:// and have no path, e.g. https://sepia.example.com:17300`,
     );
   return new URL(text).origin;
 }

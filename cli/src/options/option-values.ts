@@ -1,4 +1,4 @@
-import { isBaseUrl } from '@sepia/base/config/units';
+import { isBaseUrl, withoutAccount } from '@sepia/base/config/units';
 import { CodedError } from '@sepia/base/errors';
 import { readDatabaseUrl } from '@sepia/records/table/postgres/database-url';
 
@@ -28,7 +28,7 @@ export function urlOption(option: string): (text: string) => string {
     const url = text.includes('://') ? text : `http://${text}`;
     if (!isBaseUrl(url))
       throw new CodedError('CONFIG_INVALID', {
-        message: `${option}: "${text}" is not a URL like http://127.0.0.1:17000`,
+        message: `${option}: "${withoutAccount(text)}" is not a URL like http://127.0.0.1:17000`,
       });
     return new URL(url).origin;
   };

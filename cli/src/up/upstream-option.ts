@@ -1,5 +1,5 @@
 import { MEMBER_ID } from '@sepia/base/config/member-keys';
-import { isRegistryUrl } from '@sepia/base/config/units';
+import { isRegistryUrl, withoutAccount } from '@sepia/base/config/units';
 import { CodedError } from '@sepia/base/errors';
 import type { UpstreamMode } from '@sepia/cluster/write-back';
 
@@ -26,7 +26,10 @@ export function parseUpstream(text: string): UpstreamOption {
     throw invalid(text, `"${name}" is not a name: lower-case letters, digits, dots, dashes`);
   const isNone = url === 'none';
   if (!isNone && !isRegistryUrl(url))
-    throw invalid(text, `"${url}" is not an http(s) URL (which may have a path before /v2/), nor none`);
+    throw invalid(
+      text,
+      `"${withoutAccount(url)}" is not an http(s) URL (which may have a path before /v2/), nor none`,
+    );
   const hosts = rest.split(',').filter((host) => host !== '');
   const bad = hosts.find((host) => !HOST.test(host));
   if (bad !== undefined) throw invalid(text, `"${bad}" is not host or host:port`);
@@ -67,5 +70,5 @@ export function upstreamsFor(
 }
 
 function invalid(text: string, why: string): CodedError {
-  return new CodedError('CONFIG_INVALID', { message: `--upstream ${text}: ${why}` });
+  return new CodedError('CONFIG_INVALID', { message: `--upstream ${withoutAccount(text)}: ${why}` });
 }

@@ -1,7 +1,8 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { recordsEngineOf, wholeNumber } from '../../src/options/option-values.ts';
+import { recordsEngineOf, urlOption, wholeNumber } from '../../src/options/option-values.ts';
+import { parseUpstream } from '../../src/up/upstream-option.ts';
 
 const ADDRESS = 'postgres://sepia:secret@db.example:5432/records';
 
@@ -44,4 +45,13 @@ t.test('a number outside of its bounds is told with them', async (t) => {
   t.equal(read('256'), 256);
   for (const text of ['0', '257'])
     t.throws(() => read(text), { message: `--threads: ${text} is not between 1 and 256` });
+});
+
+t.test('an address with an account is refused, and its password not shown', async (t) => {
+  const given = 'http://user:secret@127.0.0.1:17000';
+  for (const read of [urlOption('--proxy'), (text: string) => parseUpstream(`harbor=${text}`)]) {
+    const error = t.throws(() => read(given)) as unknown as Error;
+    t.match(error.message, /http:\/\/…@127\.0\.0\.1:17000" is not an? /);
+    t.notMatch(error.message, /secret|user/);
+  }
 });

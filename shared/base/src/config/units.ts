@@ -174,8 +174,8 @@ export function registryUrl(): z.ZodType<string> {
   });
 }
 
-/** As it may be shown: logs are read by more people than passwords. */
-function withoutAccount(text: string): string {
+/** An address as it may be shown: logs and terminals are seen by more people than passwords. */
+export function withoutAccount(text: string): string {
   return text.replace(/^([a-z]+:\/\/)?.*@/is, '$1…@');
 }
 
