@@ -153,11 +153,12 @@ export class Blobs {
     }
   }
 
-  /** As `Fetches.begin`; joins the fetch of another name only once that is proven. */
+  /** As `Fetches.begin`; joins the fetch of another name only once that is proven, also one that began while it waited. */
   async begin(name: BlobName, options: Parameters<Fetches['begin']>[1], signal: AbortSignal): Promise<Fetch> {
     await this.#deps.proofs.requireShown(name, signal, options.authorization);
     await this.#runningFor(name, signal);
-    return await this.#deps.fetches.begin(name, options, signal);
+    const fetch = await this.#deps.fetches.begin(name, options, signal);
+    return this.#deps.proofs.isProven(name, [fetch.name]) ? fetch : await this.begin(name, options, signal);
   }
 
   /** Where else the blob is: all that could hold it are asked at once, the best answer ends it. */
@@ -241,10 +242,9 @@ export class Blobs {
   }
 
   #vouch(digest: Digest, index: number, bytes: Uint8Array): VouchedPiece {
-    const fetch = this.#deps.fetches.running(digest);
-    const metainfo = fetch?.metainfo;
+    const metainfo = this.#deps.fetches.running(digest)?.metainfo;
     const hash = metainfo?.pieceHash(index);
-    if (fetch === undefined || metainfo === undefined || hash === undefined)
+    if (metainfo === undefined || hash === undefined)
       return { type: 'local', attempt: FINAL_ATTEMPT, hash: pieceHash(bytes), bytes };
     const isFirst = this.#handouts.give(digest, metainfo.attempt, index);
     return { type: 'local', attempt: metainfo.attempt, hash, bytes: isFirst ? bytes : undefined };

@@ -1,7 +1,12 @@
 import type { ServerResponse } from 'node:http';
+import { digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import type { BlobName } from '@sepia/base/names/blob-name';
+import { parseRepositoryName } from '@sepia/base/names/repository';
 import { bytesOf } from '@sepia/test-support/seeded';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
+import { Blobs } from '../../src/blobs/blobs.ts';
 import { startCluster } from '../support/cluster.ts';
 import { TestUpstream } from '../support/upstream.ts';
 
@@ -36,5 +41,45 @@ t.test('who joined the fetch of another name is not told what that name is refus
   for (const answer of await Promise.all(asked)) {
     t.equal(answer.status, 200, answer.bytes.toString().slice(0, 300));
     t.ok(answer.bytes.equals(bytes));
+  }
+});
+
+t.test('who waited for room joins what another name began meanwhile only once it is proven', async (t) => {
+  const digest = digestOf(Buffer.from('a secret'));
+  const nameOf = (text: string): BlobName => ({
+    ...{ upstream: 'one', digest },
+    repository: parseRepositoryName(text),
+  });
+  const [own, secret] = [nameOf('open/app'), nameOf('secret/app')];
+  for (const isAllowed of [false, true]) {
+    const [waiting, room] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const asked: unknown[] = [];
+    const begun = { name: secret };
+    let running: object | undefined;
+    const blobs = new Blobs({
+      proofs: {
+        requireShown: async () => undefined,
+        isProven: () => isAllowed && asked.length > 0,
+        require: async (name: BlobName, held: object) => {
+          asked.push([name, held]);
+          if (!isAllowed) throw new CodedError('BLOB_UNKNOWN');
+        },
+      },
+      fetches: {
+        running: () => running,
+        begin: async () => {
+          waiting.resolve();
+          await room.promise;
+          return begun;
+        },
+      },
+    } as unknown as ConstructorParameters<typeof Blobs>[0]);
+    const joined = blobs.begin(own, { wantAll: true, sizeHint: undefined }, new AbortController().signal);
+    await waiting.promise;
+    running = begun;
+    room.resolve();
+    if (isAllowed) t.equal(await joined, begun as unknown);
+    else await t.rejects(joined, { code: 'BLOB_UNKNOWN' });
+    t.same(asked, [[own, { provenance: [secret] }]]);
   }
 });
