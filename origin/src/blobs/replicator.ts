@@ -234,8 +234,7 @@ export class Replicator {
 
   /** How many copies are owed that are not being made at this moment. */
   async overdue(): Promise<number> {
-    const owed = await this.#deps.hints.all();
-    return owed.filter((hint) => !this.#isRunning(hint)).length;
+    return (await this.#deps.hints.all()).filter((hint) => !this.#isRunning(hint)).length;
   }
 
   /** Makes a copy, or joins the one under way; nothing is sent to an owner that has the blob. */
@@ -247,7 +246,9 @@ export class Replicator {
     options: Partial<SentCopy> & { readonly epoch?: number } = {},
   ): Promise<LinksTaken> {
     const { epoch = this.#deps.members.epoch, small, links } = options;
-    const key = copyKey(name, id, epoch, isStandIn);
+    // What began as a copy of a cached blob may be evicted there: no push counts it.
+    const stat = small === undefined ? await this.#deps.store.stat(name.digest) : undefined;
+    const key = `${copyKey(name, id, epoch, isStandIn)}${stat?.attrs.class === 'cached' ? '\ncached' : ''}`;
     const done = await this.#copies.run(
       key,
       async (both) => {
@@ -344,8 +345,7 @@ export class Replicator {
     const call = { ...to(ORIGIN_BLOBS.where, name), epoch, signal };
     const asked = members.json<Where>(id, call);
     const where = await asked.catch((error: unknown) => {
-      // Its copy is being mended: a good one is welcome.
-      // Or it waits for this very copy, or for what it must know before it says no.
+      // Its copy is being mended: a good one is welcome. Or it waits for this one, or for what it must know before it says no.
       if (!isCoded(error, 'DISK_CORRUPT') && !isCoded(error, 'RECORDS_PENDING')) throw error;
     });
     if (where?.state !== 'final') return false;

@@ -1,6 +1,8 @@
 import { digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { silentLogger } from '@sepia/base/log';
 import { News } from '@sepia/base/news';
+import { H_CLASS } from '@sepia/cluster/api/headers';
 import { LogLines } from '@sepia/test-support/log-lines';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
@@ -35,4 +37,48 @@ t.test('a disk that fails once ends no later round of owed copies', async (t) =>
   replicator.start();
   await until(() => owed.size === 0, 'what is owed is looked at again');
   t.equal(log.matching(/were not looked through/).length, 1);
+});
+
+t.test('a push counts no copy that began while the blob was a cached one', async (t) => {
+  const bytes = Buffer.from('cached, and then pushed');
+  const name = { digest: digestOf(bytes), upstream: 'u', repository: 'r' };
+  const attrs = { class: 'cached', provenance: [], writtenBack: true };
+  const stored = {
+    ...{ sizeBytes: bytes.length, attrs },
+    read: async () => bytes,
+    close: async () => undefined,
+  };
+  const [sent, done]: [string[], string[]] = [[], []];
+  const [offered, taken] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const deps = {
+    members: {
+      ...{ selfId: 'o1', epoch: 1, isSuspect: () => false, shard: () => ({ sets: [['o1', 'o2', 'o3']] }) },
+      placement: () => ({ owners: ['o1', 'o2', 'o3'], standIns: [], writeQuorum: 2 }),
+      attended: async (_: string, put: (alive: AbortSignal) => Promise<unknown>, signal: AbortSignal) =>
+        await put(signal),
+      json: async (id: string, { headers }: { headers: Record<string, string> }) => {
+        sent.push(`${id} ${headers[H_CLASS]}`);
+        offered.resolve();
+        if (headers[H_CLASS] === 'cached') await taken.promise;
+      },
+    },
+    hints: {
+      add: async () => undefined,
+      done: ({ target }: { target: string }) => void done.push(target),
+    },
+    store: { stat: async () => stored, open: async () => stored },
+    log: silentLogger(),
+  };
+  const replicator = new Replicator(deps as unknown as ConstructorParameters<typeof Replicator>[0], {
+    stragglerMs: 60_000,
+  });
+  const offer = replicator.offer(name, 'o2', new AbortController().signal);
+  await offered.promise;
+  stored.attrs = { ...attrs, class: 'pushed', writtenBack: false };
+  const push = replicator.hold(name.digest, async () => await replicator.place(name));
+  await until(() => sent.includes('o3 pushed'), 'it is copied');
+  taken.resolve();
+  await Promise.all([push, offer]);
+  await until(() => done.length === 2, 'nothing is owed');
+  t.same(sent.sort(), ['o2 cached', 'o2 pushed', 'o3 pushed']);
 });
