@@ -1,5 +1,5 @@
 import { SingleFlight } from '@sepia/base/async/single-flight';
-import { CodedError, isCoded } from '@sepia/base/errors';
+import { CodedError, type ErrorCode, isCoded } from '@sepia/base/errors';
 import { LatestMap } from '@sepia/base/latest-map';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
@@ -16,6 +16,13 @@ import type { Upstreams } from '../upstream/upstreams.ts';
 
 /** Checks remembered; the oldest go first. */
 const MAX_CHECKED = 50_000;
+/** A registry that says so does not let the manifest be served. */
+const REFUSALS: ReadonlySet<ErrorCode> = new Set([
+  'MANIFEST_UNKNOWN',
+  'REPOSITORY_UNKNOWN',
+  'UPSTREAM_DENIED',
+  'UPSTREAM_POLICY',
+]);
 
 interface RecheckDeps {
   readonly members: Members;
@@ -80,6 +87,7 @@ export class Recheck {
     } catch (thrown) {
       if (thrown === unwanted.reason) throw thrown;
       const error = upstreamError(thrown, name.upstream);
+      this.#refused(name, authorization, error);
       const staleLimitMs = upstreams.get(name.upstream).tags['stale-limit'];
       const checkedAtMs = this.#checkedAtMs.get(linkKey(name)) ?? Number.NEGATIVE_INFINITY;
       if (!isPassing(error) || nowMs() - checkedAtMs > staleLimitMs) throw error;
@@ -116,8 +124,15 @@ export class Recheck {
       gone?.throwIfAborted();
       if (isCoded(error, 'PEER_HTTP') || isCoded(error, 'DRAINING') || isCoded(error, 'INTERNAL'))
         return false;
-      throw error instanceof CodedError ? error : upstreamError(error, name.upstream);
+      const told = error instanceof CodedError ? error : upstreamError(error, name.upstream);
+      this.#refused(name, authorization, told);
+      throw told;
     }
+  }
+
+  /** What it confirmed before counts no more, whoever does not answer later; a no to somebody's login is none to others. */
+  #refused(name: BlobName, authorization: string | undefined, error: CodedError): void {
+    if (authorization === undefined && REFUSALS.has(error.code)) this.#checkedAtMs.delete(linkKey(name));
   }
 
   #mode(name: BlobName): 'never' | 'ttl' | 'always' {
