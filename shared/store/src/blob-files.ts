@@ -205,6 +205,8 @@ export class BlobFiles {
     unless: (sidecar: Sidecar | undefined) => boolean = () => false,
   ): Promise<number> {
     return this.#locks.run(digest, async () => {
+      // What it finds damaged goes by its path: that may not be what comes after this.
+      await this.#rebuilds.idle(digest);
       const path = this.layout.blob(digest);
       const facts = await this.files.stat(path);
       const sidecar = await this.#readSidecar(digest);

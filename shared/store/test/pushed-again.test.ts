@@ -1,4 +1,5 @@
-import { digestOf } from '@sepia/base/digest';
+import { setImmediate } from 'node:timers/promises';
+import { digestHex, digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
 import { forgetAtRest } from '@sepia/base/memory/at-rest';
@@ -13,7 +14,7 @@ const DIGEST = digestOf(BYTES);
 
 /**
  * A store on files whose folders of blobs cannot be synced once `fails` is set; `syncing`: what each sync of a folder waits for;
- * `closing`: what the next one who read a sidecar waits for.
+ * `closing`: what the next one who read a sidecar waits for; `opened`: the same of one who opened a blob.
  */
 async function world() {
   const disk = new CrashFiles('/d');
@@ -22,11 +23,16 @@ async function world() {
     disk,
     syncing: async (_path: string): Promise<void> => undefined,
     closing: undefined as (() => Promise<void>) | undefined,
+    opened: undefined as (() => Promise<void>) | undefined,
   };
   const files: FilePort = {
     open: async (path, mode) => {
       const file = await disk.open(path, mode);
-      const { closing } = made;
+      const { closing, opened } = made;
+      if (opened !== undefined && path.startsWith('/d/blobs/')) {
+        made.opened = undefined;
+        await opened();
+      }
       if (closing === undefined || mode !== 'read' || !path.startsWith('/d/meta/')) return file;
       made.closing = undefined;
       const close = file.close.bind(file);
@@ -156,4 +162,35 @@ t.test('who read a sidecar before it was written remembers nothing', async (t) =
     t.equal(await store.deleteUnless(DIGEST, (attrs) => attrs?.class === 'pushed'), 0, 'it was acknowledged');
     await store.close();
   }
+});
+
+t.test('a damaged copy that is read while it is deleted takes no later push along', async (t) => {
+  const { store, made } = await world();
+  await store.putBytes(DIGEST, BYTES, PUSHED);
+  const [blob, meta] = ['/d/blobs/', '/d/meta/'].map((folder) =>
+    made.disk.paths().find((path) => path.startsWith(folder) && path.endsWith(digestHex(DIGEST))),
+  );
+  made.disk.peek(blob!)[0]! ^= 1;
+  await made.disk.unlink(meta!);
+  forgetAtRest();
+  const read = Promise.withResolvers<void>();
+  const gate = Promise.withResolvers<void>();
+  made.opened = async () => {
+    read.resolve();
+    await gate.promise;
+  };
+  const turns = async (): Promise<void> => {
+    for (let turn = 0; turn < 1_000; turn++) await setImmediate();
+  };
+  const looked = store.stat(DIGEST);
+  await read.promise;
+  const deleted = store.delete(DIGEST);
+  await Promise.race([deleted, turns()]);
+  const pushed = store.putBytes(DIGEST, BYTES, PUSHED);
+  await Promise.race([pushed, turns()]);
+  gate.resolve();
+  t.equal(await looked, undefined);
+  await Promise.all([deleted, pushed]);
+  t.ok(await store.has(DIGEST), 'it was acknowledged');
+  await store.close();
 });
