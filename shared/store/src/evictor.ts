@@ -67,10 +67,10 @@ export class Evictor {
     for (let at = 0; at < oldest.length; at += BATCH) {
       const candidates = await this.#candidates(oldest.slice(at, at + BATCH));
       const decisions = decideEvictions(candidates, this.#usedBytes, this.#budget);
-      for (const { digest, evict, reason } of decisions) {
+      for (const [index, { digest, evict, reason }] of decisions.entries()) {
         if (reason === 'low-watermark') return { count, freedBytes };
         if (!evict) continue;
-        const freed = await this.#evict(digest as Digest);
+        const freed = await this.#evict(digest as Digest, candidates[index]!.attrs);
         freedBytes += freed;
         if (freed > 0) count += 1;
       }
@@ -78,11 +78,12 @@ export class Evictor {
     return { count, freedBytes };
   }
 
-  async #evict(digest: Digest): Promise<number> {
+  /** `seen`: what the veto was asked about; one that was pushed since stays. */
+  async #evict(digest: Digest, seen: BlobAttrs): Promise<number> {
     const { blobs, isOpen, onEvicted } = this.#deps;
     const keep = (attrs: BlobAttrs): boolean => keepReason({ open: isOpen(digest), attrs }) !== undefined;
     const stays = (sidecar: { readonly attrs: BlobAttrs } | undefined): boolean =>
-      sidecar === undefined || keep(sidecar.attrs);
+      sidecar === undefined || sidecar.attrs.class !== seen.class || keep(sidecar.attrs);
     const freed = (await ifReadable(blobs.remove(digest, stays))) ?? 0;
     if (freed > 0) onEvicted(digest, freed);
     return freed;

@@ -4,6 +4,7 @@ import { bytesOf } from '@sepia/test-support/seeded';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
 import { BlobStore } from '../src/blob-store.ts';
+import type { BlobAttrs } from '../src/sidecar.ts';
 import { blobPath, CACHED } from './contract.ts';
 import { inMemory } from './grounds.ts';
 import { badReads } from './unread/bad-reads.ts';
@@ -56,5 +57,25 @@ t.test('an eviction that ends above the mark says so: what could go is open', as
   await store.evict();
   t.ok(store.usage() <= 7_500, `${store.usage()} bytes left`);
   t.equal(told, before, 'who left is not told');
+  await store.close();
+});
+
+t.test('what is kept as a pushed blob once an eviction has asked about it stays', async (t) => {
+  const { files, dir } = await inMemory();
+  const bytes = bytesOf(10_000, 1);
+  const digest = digestOf(bytes);
+  const made: { store?: BlobStore } = {};
+  const mayEvict = async (_digest: string, attrs: BlobAttrs): Promise<boolean> => {
+    await made.store?.setAttrs(digest, { class: 'pushed', writtenBack: true });
+    return attrs.class === 'cached';
+  };
+  const deps = { dir, files, log: silentLogger(), nowMs: () => 1e12, mayEvict };
+  const store = await BlobStore.open(deps, { durable: true });
+  made.store = store;
+  await store.putBytes(digest, bytes, CACHED);
+  await store.reconcile();
+  store.adjust({ budgetBytes: 5_000, highWatermark: 0.9, lowWatermark: 0.5 });
+  await store.evict();
+  t.ok(await store.has(digest));
   await store.close();
 });
