@@ -56,7 +56,7 @@ export interface WriteBehindDeps {
   readonly owner: string;
   /** True for an upstream whose pushes only origins have until its registry does: no backend stands in for them. */
   readonly keepsPushes: (upstream: string) => boolean;
-  readonly index: Pick<BlobIndex, 'list' | 'onAdded' | 'removed'>;
+  readonly index: Pick<BlobIndex, 'list' | 'onAdded' | 'unlist'>;
   readonly store: BlobStore;
   readonly members: Pick<Members, 'leaderOf' | 'selfId'>;
   /** A garbage collection may be taking out of a backend what is looked for there. */
@@ -215,7 +215,7 @@ export class WriteBehind {
       const stat = await store.stat(digest);
       if (stat === undefined) continue;
       const { attrs } = stat;
-      if (attrs.class !== 'pushed') await index.removed(digest);
+      if (attrs.class !== 'pushed') await index.unlist(store, digest);
       else if (attrs.writtenBack && this.#isKept(attrs.provenance)) continue;
       else if (this.#backendOf(attrs.provenance) !== undefined) {
         if (!this.#plan.add(digest, stat.sizeBytes, nowMs())) return;

@@ -81,6 +81,13 @@ export class BlobIndex {
     await this.#deps.records.blobSet.remove([digest]);
   }
 
+  /** Takes out what was seen as a cached blob; looks once more behind that, for it may have been pushed meanwhile. */
+  async unlist(store: Pick<BlobStore, 'stat'>, digest: Digest): Promise<void> {
+    await this.removed(digest);
+    const stat = await store.stat(digest);
+    if (stat?.attrs.class === 'pushed') await this.added(digest, stat.sizeBytes);
+  }
+
   /** Pushed blobs that are here, by the index, in order, from behind `first`. */
   async *list(first?: Digest): AsyncGenerator<Digest, void, void> {
     for (let after: { after?: string } = first === undefined ? {} : { after: first }; ; ) {
@@ -148,7 +155,12 @@ export class BlobIndex {
     if (!isDigest(digest)) return false;
     const stat = await store.stat(digest);
     if (stat === undefined) return false;
-    if (stat.attrs.class !== 'pushed') await store.setAttrs(digest, { class: 'pushed' });
+    // A cached copy may be evicted up to this moment; then it is not here.
+    if (
+      stat.attrs.class !== 'pushed' &&
+      (await store.setAttrs(digest, { class: 'pushed', writtenBack: false })) === undefined
+    )
+      return false;
     await this.added(digest, stat.sizeBytes);
     return true;
   }

@@ -23,7 +23,7 @@ interface LeftoversDeps {
   readonly members: Pick<Members, 'selfId' | 'epoch' | 'placement' | 'isSuspect' | 'json'>;
   readonly cluster: Pick<Cluster, 'upstreams'>;
   readonly standing: Pick<OwnStanding, 'isSettled'>;
-  readonly index: Pick<BlobIndex, 'list' | 'removed'>;
+  readonly index: Pick<BlobIndex, 'list' | 'unlist'>;
   readonly store: Pick<BlobStore, 'stat' | 'setAttrs'>;
   readonly hints: Pick<Hints, 'owes'>;
   readonly copies: Pick<CopiesOwed, 'add'>;
@@ -136,7 +136,7 @@ export class Leftovers {
       now.provenance.every(isSeen) ? { ...now, class: 'cached' } : now,
     );
     if (attrs?.class === 'pushed') return false;
-    await index.removed(digest);
+    await index.unlist(store, digest);
     return true;
   }
 }

@@ -73,3 +73,38 @@ t.test('a blob that came, and that is still noted as wanted, is waited for no lo
     t.same(asked, [], 'nobody sends it again');
   });
 });
+
+t.test('a cached copy that goes while another owner tells of the blob is wanted', async (t) => {
+  await withIndex(t, async (index) => {
+    const kept: unknown[] = [];
+    const store = {
+      stat: async () => ({ sizeBytes: 6, attrs: { class: 'cached', writtenBack: true } }),
+      setAttrs: async (_digest: Digest, attrs: object) => void kept.push(attrs),
+    } as unknown as BlobStore;
+    t.ok(await index.take(store, DIGEST, 'o2'), 'it must be sent');
+    t.equal(index.wanted, 1);
+    for (const attrs of kept) t.same(attrs, { class: 'pushed', writtenBack: false }, 'no eviction takes it');
+  });
+});
+
+t.test('what is pushed while it is taken out as a cached one stays in the index', async (t) => {
+  await withIndex(t, async (index) => {
+    await index.added(DIGEST, 6);
+    const stat = async (attrs: object): Promise<object> => ({ sizeBytes: 6, attrs });
+    const listed = async (): Promise<Digest[]> => {
+      const found: Digest[] = [];
+      for await (const digest of index.list()) found.push(digest);
+      return found;
+    };
+    await index.unlist(
+      storeOf(async () => await stat({ class: 'pushed' })),
+      DIGEST,
+    );
+    t.same(await listed(), [DIGEST]);
+    await index.unlist(
+      storeOf(async () => await stat({ class: 'cached' })),
+      DIGEST,
+    );
+    t.same(await listed(), []);
+  });
+});

@@ -58,7 +58,7 @@ function world(given: {
         made.passes += 1;
         yield* [MOVED, OWN];
       },
-      removed: async (digest: string) => {
+      unlist: async (_store: object, digest: string) => {
         made.removed.push(digest);
       },
     } as never,
