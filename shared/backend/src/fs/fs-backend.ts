@@ -120,7 +120,7 @@ export class FsBackend implements BlobBackend {
     const found = await this.#call(() => this.#files.stat(path), signal);
     if (found?.sizeBytes === sizeBytes && !isWrong) {
       // Whoever renamed it may have been killed before the name was durable.
-      await this.#call(() => this.#folders.settle(this.#layout.blobShard(digest), this.place), signal);
+      await this.#call(() => this.#folders.sync(this.#layout.blobShard(digest)), signal);
       return 'there';
     }
     // Beside a mount that is gone nothing is written.

@@ -187,3 +187,31 @@ t.test('folders that somebody removes are made again', async (t) => {
   await t.rejects(backend.putBlob(content, soon()), { code: 'BACKEND_DOWN' });
   t.equal(await backend.putBlob(content, soon()), 'written');
 });
+
+t.test(
+  'what another writer renamed before it was killed is durable once it is said to be there',
+  async (t) => {
+    const path = t.testdir({});
+    const bytes = bytesOf(5_000);
+    const digest = digestOf(bytes);
+    const shard = join(path, 'blobs', 'sha256', digestHex(digest).slice(0, 2));
+    const filesThat = (atShard: () => void): FilePort => ({
+      ...diskFiles,
+      syncFolder: async (folder) => {
+        if (folder === shard) atShard();
+        await diskFiles.syncFolder(folder);
+      },
+    });
+    let synced = 0;
+    const first = at(path, { files: filesThat(() => (synced += 1)) });
+    await first.putBlob(contentOf(bytes), soon());
+    await first.deleteBlob({ digest }, soon());
+    const killed = filesThat(() => {
+      throw new CodedError('DRAINING');
+    });
+    await t.rejects(at(path, { files: killed }).putBlob(contentOf(bytes), soon()), { code: 'DRAINING' });
+    const before = synced;
+    t.equal(await first.putBlob(contentOf(bytes), soon()), 'there');
+    t.equal(synced, before + 1);
+  },
+);
