@@ -108,9 +108,16 @@ export class Links {
     const fresh = entries.filter((entry) => !this.#isWritten(entry));
     const [first] = fresh;
     if (first === undefined) return;
-    const lookUp = this.#ledger.begin(this.#deps.nowMs());
-    await this.#deps.set.write(first, fresh.map(changeOf), riding);
-    for (const entry of fresh) this.#ledger.note(entry, { entry, written: true }, lookUp);
+    const { upstreams, set, nowMs } = this.#deps;
+    const lookUp = this.#ledger.begin(nowMs());
+    await set.write(first, fresh.map(changeOf), riding);
+    const arePushes =
+      upstreams.takesDeletes(first.upstream) && upstreams.client(first.upstream) !== undefined;
+    for (const entry of fresh) {
+      // That a push made it stays on record, whatever is written after that.
+      if (arePushes && entry.pushed !== true) this.#ledger.deny(entry);
+      else this.#ledger.note(entry, { entry, written: true }, lookUp);
+    }
   }
 
   /** Clock to take before a registry is asked for what {@link writeSeen} then links. */

@@ -103,3 +103,14 @@ t.test('what a registry shows after a delete is linked', async (t) => {
   await links.writeSeen([ENTRY], links.seenMs());
   t.ok(link.isLinked);
 });
+
+t.test('a link that a push made is one also after a manifest linked the blob again', async (t) => {
+  const record = { key: [NAME.digest], atMs: 1, value: { sizeBytes: 6, pushed: true } };
+  const set = { read: async () => record, write: async () => undefined };
+  const upstreams = { client: () => ({}), takesDeletes: () => true };
+  const links = new Links({ set, upstreams, nowMs: () => 0, dateMs: () => 0 } as never);
+  for (const entry of [{ ...ENTRY, pushed: true }, ENTRY]) {
+    await links.write([entry]);
+    t.equal((await links.find(NAME))?.pushed, true);
+  }
+});
