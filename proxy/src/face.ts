@@ -164,7 +164,7 @@ function writeHandlers(
   pushes: Parameters<typeof startUpload>[0],
   manifests: Parameters<typeof putManifest>[0],
 ): RegistryWriteHandlers {
-  const { origins } = manifests;
+  const { origins, cache } = manifests;
   return {
     startUpload: startUpload(pushes),
     uploadStatus: uploadStatus(pushes),
@@ -172,7 +172,7 @@ function writeHandlers(
     finishUpload: finishUpload(pushes),
     cancelUpload: cancelUpload(pushes),
     putManifest: putManifest(manifests),
-    deleteManifest: deleteManifest({ origins }),
+    deleteManifest: deleteManifest({ origins, cache }),
     deleteBlob: deleteBlob({ origins }),
   };
 }

@@ -14,22 +14,29 @@ import { whileAlive } from '../bodies/blob-source.ts';
 import { newChange, type Origins } from '../cluster/origins.ts';
 import { DELETE_MS } from '../deadlines.ts';
 import { sendEmpty } from './answers.ts';
+import type { ManifestCache } from './core/manifest-cache.ts';
 
 interface DeleteDeps {
   readonly origins: Origins;
+  readonly cache: Pick<ManifestCache, 'revoke'>;
 }
 
 /** DELETE of a tag, or of a manifest with the tags that point at it: 202 once it is durable and members were told. */
 export function deleteManifest(deps: DeleteDeps): RegistryHandler<'manifest'> {
   return async (ctx, target, { reference }) => {
     const call = to(ORIGIN_NAMES.manifestDelete, { ...target, reference: referenceText(reference) });
-    await drop(deps.origins, target, call, goneSignal(ctx));
+    try {
+      await drop(deps.origins, target, call, goneSignal(ctx));
+    } finally {
+      // The origins' word of it may come later than the answer, and what failed may be deleted all the same.
+      if (reference.kind === 'digest') deps.cache.revoke([{ ...target, digest: reference.digest }]);
+    }
     sendEmpty(ctx, 202);
   };
 }
 
 /** DELETE of a blob's link. */
-export function deleteBlob(deps: DeleteDeps): RegistryHandler<'blob'> {
+export function deleteBlob(deps: Pick<DeleteDeps, 'origins'>): RegistryHandler<'blob'> {
   return async (ctx, target, { digest }) => {
     const call = to(ORIGIN_BLOBS.blobDelete, { ...target, digest });
     await drop(deps.origins, target, call, goneSignal(ctx));

@@ -199,3 +199,12 @@ t.test('tags are listed in pages', async (t) => {
   t.equal((await ask(`${url}/v2/app/tags/list?n=x`)).status, 400);
   t.equal((await ask(`${url}/v2/nobody/tags/list`)).code, 'NAME_UNKNOWN');
 });
+
+t.test('a manifest that was deleted through a proxy is served from no memory of it', async (t) => {
+  const { url, manifest } = await image(t);
+  const at = `${url}/v2/app/manifests/${manifest.digest}`;
+  t.equal((await put(url, manifest.digest, manifest)).status, 201);
+  t.equal((await ask(at, 'GET')).status, 200);
+  t.equal((await ask(at, 'DELETE')).status, 202);
+  t.equal((await ask(at, 'GET')).status, 404, 'whatever origins tell members of it, and when');
+});
