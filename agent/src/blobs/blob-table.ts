@@ -1,4 +1,3 @@
-import { saidUnknown } from '@sepia/base/async/single-flight';
 import { WaitingRoom } from '@sepia/base/async/waiting-room';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded, takesNoWrites } from '@sepia/base/errors';
@@ -41,6 +40,7 @@ import { ProvenNames } from './proven-names.ts';
 import type { Seeds } from './seeds.ts';
 import { SmallBlobs } from './small-blobs.ts';
 import { SourceBlobs } from './source-blobs.ts';
+import { isNoAnswer, type Starting } from './starting.ts';
 import { Trust } from './trust.ts';
 
 interface TableDeps {
@@ -91,7 +91,7 @@ export class BlobTable {
   readonly #patience: PatienceLimits;
   readonly #running = new Map<Digest, Download>();
   readonly #names = new ProvenNames();
-  readonly #starting = new Map<Digest, Promise<Download | MemoryBlob | Passing>>();
+  readonly #starting = new Map<Digest, Starting<Download | MemoryBlob | Passing>>();
   readonly #shown: ShownDownloads;
   readonly #cached: CachedBlobs;
   readonly #small: SmallBlobs;
@@ -167,19 +167,19 @@ export class BlobTable {
       // Meanwhile somebody else may have begun it.
       if (this.#room.isFull) return await this.#room.wait(signal).then(() => this.get(name, signal, range));
       this.#names.add(name);
-      starting = this.#start(name, wish).finally(() => {
+      const begun = this.#start(name, wish).finally(() => {
         this.#starting.delete(name.digest);
         this.#over(name.digest);
       });
-      readElsewhere(starting);
+      readElsewhere(begun);
+      starting = { name, begun };
       this.#starting.set(name.digest, starting);
     } else {
       await this.#prove(name, signal);
-      // That was asked before this request came, perhaps before a push was acknowledged.
-      const isOldNo = !isSecond && (await orAbort(saidUnknown(starting), signal));
-      if (isOldNo) return await this.get(name, signal, range, true);
+      const isOld = !isSecond && (await orAbort(isNoAnswer(starting, name), signal));
+      if (isOld) return await this.get(name, signal, range, true);
     }
-    const started = await orAbort(starting, signal);
+    const started = await orAbort(starting.begun, signal);
     if (started instanceof MemoryBlob) return this.#leaseOf(started, () => undefined);
     // As above, where the name of one that was being begun was proven.
     if (started instanceof Download)

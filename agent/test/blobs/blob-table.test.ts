@@ -42,12 +42,15 @@ async function node(
   {
     brings,
     vouches = async () => undefined,
+    locates = async () => undefined,
     files = diskFiles,
     hints = new Hints(),
     small,
   }: {
     brings: () => Promise<void>;
     vouches?: (name: BlobName) => Promise<void>;
+    /** Called for each name that is asked for first. */
+    locates?: (name: BlobName) => Promise<void>;
     files?: FilePort;
     hints?: Hints;
     /** What origins answer for small blobs. */
@@ -73,12 +76,15 @@ async function node(
   };
   const guideOf = (name: BlobName): ClusterGuide =>
     ({
-      locate: async () => ({
-        kind: 'swarm',
-        metainfo: Metainfo.decode(METAINFO.encode()),
-        intervalMs: 60_000,
-        introduce: (swarm) => swarm.setHttpSources([source]),
-      }),
+      locate: async () => {
+        await locates(name);
+        return {
+          kind: 'swarm',
+          metainfo: Metainfo.decode(METAINFO.encode()),
+          intervalMs: 60_000,
+          introduce: (swarm) => swarm.setHttpSources([source]),
+        };
+      },
       vouch: async () => await vouches(name),
       wantAll: none,
       source: () => ({}) as BlobSource,
@@ -287,4 +293,27 @@ t.test('a small blob waits for no disk, nor does who asks before its file is wri
   t.ok(await store.has(digest));
   t.ok(await isServed('team/one'), 'from the cache');
   t.equal(asked, 1);
+});
+
+t.test('what an upstream refuses is no answer to who asked for the blob by another name', async (t) => {
+  const refusal = Promise.withResolvers<void>();
+  const vouched = Promise.withResolvers<void>();
+  const located: string[] = [];
+  const { blobs } = await node(t, {
+    brings: async () => undefined,
+    vouches: async () => vouched.resolve(),
+    locates: async ({ repository }) => {
+      located.push(repository);
+      if (repository === 'team/closed') await refusal.promise;
+    },
+  });
+  const first = blobs.get(named('team/closed'), NEVER);
+  const second = blobs.get(named('team/open'), NEVER);
+  await vouched.promise;
+  refusal.reject(new CodedError('UPSTREAM_DENIED'));
+  await t.rejects(first, { code: 'UPSTREAM_DENIED' });
+  const lease = await second;
+  t.ok((await bytesOf(lease)).equals(BYTES));
+  lease.release();
+  t.same(located, ['team/closed', 'team/open']);
 });
