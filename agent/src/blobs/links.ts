@@ -56,8 +56,10 @@ export class Links {
           ),
         }));
         if (attrs === undefined || attrs.provenance.length > 0) continue;
-        seeds.drop(digest);
-        await store.delete(digest);
+        // It may have another link by now. Whoever has it open can have it seeded until it is gone.
+        await store
+          .deleteUnless(digest, (now) => (now?.provenance.length ?? 0) > 0)
+          .finally(() => seeds.drop(digest));
       } catch (error) {
         throwIfBug(error);
         log.warn({ err: error, digest, repository }, 'a deleted blob is still in the cache');

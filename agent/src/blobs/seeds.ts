@@ -61,6 +61,8 @@ export class Seeds {
 
   /** Stops seeding; the trackers hear of it with the next heartbeat. */
   drop(digest: Digest): void {
+    // One that is being opened may be open from before it went.
+    this.#opening.delete(digest);
     this.#deps.book.drop(digest);
     const known = this.#seeds.get(digest);
     if (known === undefined) return;
@@ -80,6 +82,7 @@ export class Seeds {
       await using handle = await this.#deps.store.open(digest);
       if (
         handle === undefined ||
+        !this.#opening.has(digest) ||
         handle.sizeBytes <= SMALL_BLOB_BYTES ||
         this.#seeds.has(digest) ||
         this.#deps.engine.get(digest) !== undefined

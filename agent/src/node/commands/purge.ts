@@ -4,6 +4,7 @@ import type { Logger } from '@sepia/base/log';
 import type { PurgeDetail } from '@sepia/cluster/api/commands';
 import { isKnownType, MAX_MANIFEST_BYTES, parseServedManifest } from '@sepia/oci/manifest';
 import type { BlobStore } from '@sepia/store/blob-store';
+import type { Provenance } from '@sepia/store/sidecar';
 import type { Hints } from '../../blobs/core/hints.ts';
 import type { Seeds } from '../../blobs/seeds.ts';
 import type { TagMemory } from '../../manifests/tag-memory.ts';
@@ -46,17 +47,16 @@ async function drop(deps: PurgeDeps, detail: PurgeDetail, digest: Digest, descen
     return;
   }
   const { provenance, mediaType } = stat.attrs;
-  const others = provenance.filter((one) => one.upstream !== upstream || one.repository !== repository);
-  if (others.length === provenance.length) return;
+  const isOther = (one: Provenance): boolean => one.upstream !== upstream || one.repository !== repository;
+  if (provenance.every(isOther)) return;
   const below =
     descend && mediaType !== undefined && isKnownType(mediaType)
       ? await namedBy(deps, digest, mediaType)
       : [];
-  if (others.length > 0) await store.setAttrs(digest, { provenance: others });
-  else {
-    seeds.drop(digest);
-    await store.delete(digest);
-  }
+  // By what is said of it now: another repository may have been seen with it meanwhile.
+  const freedBytes = await store.deleteUnless(digest, (now) => now?.provenance.some(isOther) === true);
+  if (freedBytes > 0) seeds.drop(digest);
+  else await store.setAttrs(digest, (now) => ({ ...now, provenance: now.provenance.filter(isOther) }));
   for (const one of below) await drop(deps, detail, one, true);
 }
 

@@ -32,3 +32,32 @@ t.test('a purge of what the disk does not read at the moment is none', async (t)
   await purge(ours as never, all as never);
   t.notOk(await store.has(DIGEST));
 });
+
+t.test('a link that comes while its blob is purged for another repository stays', async (t) => {
+  for (const others of [[], [{ ...NAME, repository: 'team/third' }]]) {
+    const deps = { dir: t.testdir(), log: silentLogger(), nowMs: Date.now, files: diskFiles };
+    const store = await BlobStore.open(deps, { durable: false, bootId: 'one' });
+    t.teardown(() => store.close());
+    await store.putBytes(DIGEST, BYTES, {
+      class: 'cached',
+      provenance: [NAME, ...others],
+      writtenBack: true,
+    });
+    const forget = (): [] => [];
+    const late = { upstream: 'up', repository: 'team/other' };
+    const beside = {
+      stat: async (digest: typeof DIGEST) => {
+        const found = await store.stat(digest);
+        await store.addProvenance(digest, late);
+        return found;
+      },
+      list: () => store.list(),
+      deleteUnless: store.deleteUnless.bind(store),
+      setAttrs: store.setAttrs.bind(store),
+      delete: store.delete.bind(store),
+    };
+    const ours = { log: silentLogger(), seeds: { drop: forget }, hints: { forget }, tags: { forget } };
+    await purge({ ...ours, store: beside } as never, { ...NAME, tag: undefined, digest: undefined } as never);
+    t.same((await store.stat(DIGEST))?.attrs.provenance, [...others, late]);
+  }
+});
