@@ -45,6 +45,8 @@ export class Heartbeat {
   readonly #bootId = randomUUID();
   readonly #timers = new Map<string, NodeJS.Timeout>();
   readonly #beating = new Set<string>();
+  /** Trackers for which there is news that the beat under way may lack. */
+  readonly #again = new Set<string>();
   readonly #paces = new Map<string, BeatPace>();
   /** Up to where each tracker told what was revoked. */
   readonly #revokedCursors = new Map<string, string>();
@@ -90,7 +92,10 @@ export class Heartbeat {
   }
 
   #soon(trackerId: string): void {
-    if (this.#beating.has(trackerId)) return;
+    if (this.#beating.has(trackerId)) {
+      this.#again.add(trackerId);
+      return;
+    }
     clearTimeout(this.#timers.get(trackerId));
     this.#schedule(trackerId, POKE_MS);
   }
@@ -100,9 +105,13 @@ export class Heartbeat {
     const timer = setTimeout(
       () => {
         this.#beating.add(trackerId);
+        this.#again.delete(trackerId);
         this.#beat(trackerId)
           .finally(() => this.#beating.delete(trackerId))
-          .then((nextMs) => this.#schedule(trackerId, nextMs * (1 + SPREAD * (2 * this.#deps.chance() - 1))))
+          .then((nextMs) => {
+            const spreadMs = nextMs * (1 + SPREAD * (2 * this.#deps.chance() - 1));
+            this.#schedule(trackerId, this.#again.has(trackerId) ? Math.min(POKE_MS, spreadMs) : spreadMs);
+          })
           .catch((error: unknown) => {
             logFailure(this.#deps.log, error, 'heartbeat failed', {}, 'error');
             this.#schedule(trackerId, BEAT_AGAIN_MS);
