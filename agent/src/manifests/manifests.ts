@@ -77,7 +77,9 @@ export class Manifests {
   }
 
   async #find(target: ResolvedName, reference: Reference, signal: AbortSignal): Promise<Whole> {
-    const lookUp = this.#deps.proofs.begin(this.#deps.nowMs());
+    const { proofs, tags, nowMs } = this.#deps;
+    const lookUp = proofs.begin(nowMs());
+    const asked = tags.ask();
     let found: Whole;
     try {
       found = await this.#fromCluster(target, reference, signal);
@@ -85,11 +87,11 @@ export class Manifests {
       throwIfBug(error);
       signal.throwIfAborted();
       if (isCoded(error, 'TAG_UNKNOWN') && reference.kind === 'tag')
-        this.#deps.tags.forget(target.upstream, target.repository, { tag: reference.tag });
+        tags.forget(target.upstream, target.repository, { tag: reference.tag }, asked);
       if (isDecisive(error)) throw error;
-      return await this.#withoutCluster(target, reference, error, signal);
+      return await this.#withoutCluster(target, reference, asked, error, signal);
     }
-    await this.#keep(target, reference, found);
+    await this.#keep(target, reference, found, asked);
     this.#prove(target, found, lookUp);
     return found;
   }
@@ -187,6 +189,7 @@ export class Manifests {
   async #withoutCluster(
     target: ResolvedName,
     reference: Reference,
+    asked: number,
     cause: unknown,
     signal: AbortSignal,
   ): Promise<Whole> {
@@ -209,7 +212,7 @@ export class Manifests {
       }
     }
     const found = await this.#fromUpstream(target, reference, cause, signal);
-    await this.#keep(target, reference, found);
+    await this.#keep(target, reference, found, asked);
     return found;
   }
 
@@ -263,16 +266,11 @@ export class Manifests {
     }
   }
 
-  async #keep(target: ResolvedName, reference: Reference, found: Whole): Promise<void> {
+  async #keep(target: ResolvedName, reference: Reference, found: Whole, asked: number): Promise<void> {
     this.#note(target, found.bytes, found.mediaType);
+    const { tags, dateMs } = this.#deps;
     if (reference.kind === 'tag')
-      this.#deps.tags.note(
-        target.upstream,
-        target.repository,
-        reference.tag,
-        found.digest,
-        this.#deps.dateMs(),
-      );
+      tags.note({ ...target, tag: reference.tag }, { digest: found.digest, atMs: dateMs(), asked });
     try {
       const attrs = {
         class: 'cached' as const,

@@ -12,6 +12,8 @@ const VERSION = 1;
 interface Seen {
   readonly digest: Digest;
   readonly atMs: number;
+  /** Of the question that was answered so: see {@link TagMemory.ask}. */
+  readonly asked: number;
 }
 
 /**
@@ -22,6 +24,7 @@ export class TagMemory {
   readonly #path: string;
   readonly #log: Logger;
   readonly #tags = new LatestMap<string, Seen>(MAX_TAGS);
+  #asked = 0;
   #timer: NodeJS.Timeout | undefined;
   #writing: Promise<void> = Promise.resolve();
 
@@ -46,9 +49,19 @@ export class TagMemory {
     return memory;
   }
 
-  note(upstream: string, repository: string, tag: string, digest: Digest, nowMs: number): void {
+  /** Before anybody is asked for a tag: what its answer is noted with, so that a late one counts no more than those after it. */
+  ask(): number {
+    this.#asked += 1;
+    return this.#asked;
+  }
+
+  note(
+    { upstream, repository, tag }: { upstream: string; repository: string; tag: string },
+    seen: Seen,
+  ): void {
     const key = keyOf(upstream, repository, tag);
-    this.#tags.set(key, { digest, atMs: nowMs });
+    if ((this.#tags.get(key)?.asked ?? 0) > seen.asked) return;
+    this.#tags.set(key, seen);
     this.#writeSoon();
   }
 
@@ -56,15 +69,20 @@ export class TagMemory {
     return this.#tags.get(keyOf(upstream, repository, tag));
   }
 
-  /** Forgets one tag, all that point at a digest, or with neither the whole repository; returns what they pointed at. */
+  /**
+   * Forgets one tag, all that point at a digest, or with neither the whole repository; returns what they pointed at. `asked`:
+   * what was seen since that question stays.
+   */
   forget(
     upstream: string,
     repository: string,
     which: { readonly tag?: string | undefined; readonly digest?: string | undefined },
+    asked = Number.POSITIVE_INFINITY,
   ): Digest[] {
     const forgotten: Digest[] = [];
     const whole = which.tag === undefined && which.digest === undefined;
-    for (const [key, { digest }] of this.#tags) {
+    for (const [key, { digest, asked: seenBy }] of this.#tags) {
+      if (seenBy > asked) continue;
       const isTag = which.tag !== undefined && key === keyOf(upstream, repository, which.tag);
       const isHere = key.startsWith(keyOf(upstream, repository, ''));
       if (!isTag && !(isHere && (whole || digest === which.digest))) continue;
@@ -91,7 +109,7 @@ export class TagMemory {
         isDigest(digest) &&
         typeof atMs === 'number'
       )
-        this.#tags.set(key, { digest, atMs });
+        this.#tags.set(key, { digest, atMs, asked: 0 });
     }
   }
 

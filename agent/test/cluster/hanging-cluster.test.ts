@@ -71,7 +71,7 @@ function manifestsOf(node: ReturnType<typeof nodeAlone>, upstream: UpstreamClien
     ...node,
     store: { open: none, putBytes: none, addProvenance: none } as unknown as BlobStore,
     hints: new Hints(),
-    tags: { get: () => undefined, note: () => undefined } as unknown as TagMemory,
+    tags: { ask: () => 1, get: () => undefined, note: () => undefined } as unknown as TagMemory,
     proofs: new LinkLedger<true>({ beliefMs: () => undefined, limit: 10 }),
     upstreamClient: () => upstream,
   };
