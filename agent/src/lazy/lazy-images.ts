@@ -365,9 +365,11 @@ export class LazyImages {
     const { upstream, repository, manifest } = image;
     const task: ConversionTask = { kind: 'index', rule: rule.name, upstream, repository, tag: manifest };
     const call = { ...to(PROXY.conversionAdd), json: { task }, headersTimeoutMs: LAZY_CALL_MS };
-    proxies
-      .json(call, AbortSignal.timeout(LAZY_CALL_MS))
-      .catch((error: unknown) => logFailure(log, error, NOT_INDEXED, { manifest }));
+    proxies.json(call, AbortSignal.timeout(LAZY_CALL_MS)).catch((error: unknown) => {
+      // The next pull asks again.
+      this.#asked.delete(manifest);
+      logFailure(log, error, NOT_INDEXED, { manifest });
+    });
   }
 }
 

@@ -7,6 +7,7 @@ import type { LazyAnswer } from '@sepia/cluster/api/lazy-offers';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { OCI_CONFIG } from '@sepia/lazy/convert/documents';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
+import { until } from '@sepia/test-support/until';
 import t from 'tap';
 import { PulledImages } from '../../src/lazy/core/pulled-images.ts';
 import { LazyImages } from '../../src/lazy/lazy-images.ts';
@@ -217,5 +218,44 @@ t.test(
     await t.rejects(pulled, { code: 'LAYER_UNPROVEN' }, 'nobody said what its layers would show');
     t.match(await polled, [{ repository: 'team/app' }]);
     over.abort();
+  },
+);
+
+t.test(
+  'an image that the queue did not take is handed to it by the next pull',
+  { timeout: 60_000 },
+  async (t) => {
+    const rule = { name: 'lazy', from: 'up', to: 'index', repositories: ['**'], 'min-size': 0 };
+    const cluster = { document: { conversions: [rule] }, upstream: () => ({}) } as unknown as Cluster;
+    let handed = 0;
+    let told = Promise.withResolvers<void>();
+    const json = async ({ path }: { path: string }): Promise<object> => {
+      if (!path.includes('conversions')) return {};
+      handed += 1;
+      told.resolve();
+      if (handed === 1) throw new CodedError('NO_PEERS');
+      return {};
+    };
+    const { log, lines } = logOf();
+    const images = new LazyImages(
+      {
+        cluster,
+        clusterKey: Buffer.alloc(32),
+        proxies: { json } as never,
+        ...{ offers: new Offers({ nowMs }), former: NONE_BEFORE, log, nowMs },
+      },
+      { waitMs: 50 },
+    );
+    images.note(TARGET, { digest: digestOf(MANIFEST, 'sha256'), bytes: MANIFEST } as never);
+    const name = { ...TARGET, digest: digestOf(CONFIG, 'sha256') };
+    const pullIt = async (): Promise<void> =>
+      await images.beforeBlob(name, async () => CONFIG, { isRuntime: true, signal: NEVER });
+    await pullIt();
+    await told.promise;
+    await until(() => lines.length === 1, 'it is logged that it failed');
+    told = Promise.withResolvers();
+    await pullIt();
+    await told.promise;
+    t.equal(handed, 2);
   },
 );
