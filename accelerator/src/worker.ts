@@ -40,6 +40,8 @@ export class Worker {
   #options: Required<WorkerOptions>;
   readonly #stopped = new AbortController();
   readonly #running = new Set<Promise<void>>();
+  /** What runs here and is not lost, by id. */
+  readonly #held = new Map<string, ConversionJob>();
   readonly #progress = new Map<string, ConversionProgress>();
   #loop: Promise<void> | undefined;
   /** Ends the pause before the next look: a worker is free. */
@@ -111,12 +113,20 @@ export class Worker {
   }
 
   #begin(job: ConversionJob): void {
+    // The queue took it for lost, and gave it here once more: what runs goes on, and holds it again.
+    if (this.#held.has(job.id)) return;
+    this.#held.set(job.id, job);
     const run = this.#run(job).finally(() => {
       this.#running.delete(run);
+      this.#letGo(job);
       this.#progress.delete(job.id);
       this.#wake.abort(new CodedError('TIMEOUT', { message: 'a worker is free' }));
     });
     this.#running.add(run);
+  }
+
+  #letGo(job: ConversionJob): void {
+    if (this.#held.get(job.id) === job) this.#held.delete(job.id);
   }
 
   async #run(job: ConversionJob): Promise<void> {
@@ -176,6 +186,7 @@ export class Worker {
       }
       try {
         if (await queue.renew(job.id, holder, this.progressOf(job.id) ?? { layers: [] })) continue;
+        this.#letGo(job);
         lost.abort(new CodedError('CONFLICT', { message: 'the job is not this accelerator’s any more' }));
         return;
       } catch (error) {

@@ -157,3 +157,29 @@ t.test('another number of workers counts at once', async (t) => {
   worker.adjust(3);
   await until(() => running.length === 3, 'three at once');
 });
+
+t.test(
+  'a job that the queue took for lost, and gives to its holder once more, is carried out once',
+  async (t) => {
+    const queue = new FakeQueue('a', 'a');
+    const gate = Promise.withResolvers<ConversionOutcome>();
+    let begun = 0;
+    let looks = 0;
+    const take = queue.take;
+    queue.take = async (holder) => {
+      looks += 1;
+      return await take(holder, 1);
+    };
+    const run = async (): Promise<ConversionOutcome> => {
+      begun += 1;
+      return await gate.promise;
+    };
+    start(t, queue, run, 2);
+    await until(() => looks > 2, 'it was given twice');
+    t.equal(begun, 1);
+    gate.resolve({ outcome: 'converted' });
+    const ends = (): string[] => queue.heard.filter((one) => !one.startsWith('renew'));
+    await until(() => ends().length > 0, 'it ended');
+    t.same(ends(), ['finish a converted']);
+  },
+);
