@@ -209,8 +209,11 @@ export class StrangerDesk {
       torrent.originIds = [];
       torrent.askedAtMs = nowMs();
       if (isSilent && nowMs() - torrent.allowedAtMs < STALE_MS) return;
-      this.#torrents.delete(torrent.infoHash);
-      strangers.forget(torrent.infoHash);
+      // It may be open by another link since: that one was not refused.
+      if (this.#torrents.get(torrent.infoHash) === torrent) {
+        this.#torrents.delete(torrent.infoHash);
+        strangers.forget(torrent.infoHash);
+      }
       throw error;
     }
   }

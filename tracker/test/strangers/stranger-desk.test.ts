@@ -1,0 +1,50 @@
+import { digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { silentLogger } from '@sepia/base/log';
+import type { BlobName } from '@sepia/base/names/blob-name';
+import { parseRepositoryName } from '@sepia/base/names/repository';
+import { infoHashOf } from '@sepia/metainfo/torrent';
+import t from 'tap';
+import { StrangerTable } from '../../src/strangers/core/stranger-table.ts';
+import { StrangerDesk } from '../../src/strangers/stranger-desk.ts';
+
+const NEVER = new AbortController().signal;
+const DIGEST = digestOf(Buffer.from('shared by two repositories'));
+const FACTS = { digest: DIGEST, sizeBytes: 26, pieces: Buffer.alloc(20) };
+
+function named(repository: string): BlobName {
+  return { upstream: 'up', repository: parseRepositoryName(repository), digest: DIGEST };
+}
+
+t.test('a torrent that is open by another link since stays when the former link is refused', async (t) => {
+  const asked = Promise.withResolvers<void>();
+  const refusal = Promise.withResolvers<never>();
+  const origins = {
+    facts: async () => FACTS,
+    open: async ({ repository }: BlobName): Promise<string[]> => {
+      if (repository === 'team/open') return ['origin-1'];
+      asked.resolve();
+      return await refusal.promise;
+    },
+  };
+  const desk = new StrangerDesk({
+    origins: origins as never,
+    table: { handout: () => [] } as never,
+    strangers: new StrangerTable(() => 0),
+    places: { of: async () => ({ host: '10.0.0.1', port: 7 }) } as never,
+    originAddresses: () => ['origin-1:7'],
+    ...{ log: silentLogger(), nowMs: () => 1e6, intervalMs: 60_000 },
+  });
+  const announce = {
+    ...{ infoHash: infoHashOf(FACTS), peerId: 'p'.repeat(40), port: 9, left: 26, numwant: 5 },
+    event: undefined,
+  } as unknown as Parameters<StrangerDesk['announce']>[0];
+  await desk.torrent(named('team/closed'), NEVER);
+  const first = desk.announce(announce, undefined, '10.0.0.2', NEVER);
+  await asked.promise;
+  await desk.torrent(named('team/open'), NEVER);
+  refusal.reject(new CodedError('AUTH_DENIED'));
+  await t.rejects(first, { code: 'AUTH_DENIED' });
+  const { peers } = await desk.announce(announce, undefined, '10.0.0.3', NEVER);
+  t.same(peers, [{ host: '10.0.0.1', port: 7 }]);
+});
