@@ -154,8 +154,9 @@ export class CacheKeeper {
     else if (isLeaving()) {
       const forget = leaving(layer);
       const remove = async (): Promise<void> => {
-        await layers.remove(layer, () => hide(idOf(layer)), forget);
+        const isGone = await layers.remove(layer, () => hide(idOf(layer)), forget);
         this.#going.delete(idOf(layer));
+        if (!isGone) return;
         this.#removed += 1;
         log.info({ layer: layer.index.layer }, 'a layer that no snapshot names made room');
       };

@@ -26,7 +26,6 @@ type Facts = Omit<KeptIndex, 'file' | 'keptMs'>;
 /** Indexes that came from the cluster: `<layer hex>.lazy`, and beside it what it belongs to. They outlive the daemon. */
 export class IndexFolder {
   readonly #dir: string;
-  readonly #indexes = new Map<Digest, Digest>();
   /** One change of a layer's files at a time. */
   readonly #turns = new KeyedLocks<Digest>();
   /** How often each was asked for. */
@@ -48,15 +47,9 @@ export class IndexFolder {
       // What is no file, or not read, is got again when a pull names the layer.
       if (!facts.ok || written === undefined || !(await isFileOrGone(file))) continue;
       const kept = { ...(facts.value as Facts), file, keptMs: written.modifiedMs };
-      this.#indexes.set(kept.layer, kept.index);
       found.push(kept);
     }
     return found;
-  }
-
-  /** The index that is kept of a layer. */
-  indexOf(layer: Digest): Digest | undefined {
-    return this.#indexes.get(layer);
   }
 
   /** The index of a layer; one that is not here, or another, is got by `read` and checked. @throws `DIGEST_MISMATCH`, what `read` throws */
@@ -74,7 +67,6 @@ export class IndexFolder {
         const stem = join(this.#dir, digestHex(layer));
         await diskFiles.unlink(`${stem}.json`);
         await diskFiles.unlink(`${stem}.lazy`);
-        this.#indexes.delete(layer);
         this.#asked.delete(layer);
       });
   }
@@ -91,7 +83,6 @@ export class IndexFolder {
       await this.#write(kept.file, bytes);
     }
     await this.#write(`${stem}.json`, Buffer.from(JSON.stringify(facts)));
-    this.#indexes.set(facts.layer, facts.index);
     return kept;
   }
 

@@ -82,6 +82,8 @@ export class Layers {
   readonly #leaving = new Set<LazyLayer>();
   readonly #status = new Map<string, Known>();
   readonly #followers: LayersFollower[] = [];
+  /** The indexes that layers were opened with: of a layer that is open another may be kept since. */
+  readonly #indexes = new WeakMap<LazyLayer, Digest>();
 
   constructor(deps: LayersDeps, options: LayersOptions) {
     this.#deps = deps;
@@ -134,7 +136,7 @@ export class Layers {
     // Spans are those of one index: with another, what is on disk means nothing.
     const mark = `${digestHex(kept.index).slice(0, 16)}`;
     const dir = (id: Digest): string => join(this.#options.dir, `${digestHex(id)}.${EROFS_LAYOUT}.${mark}`);
-    const layer = await this.#open(kept.file, kept.image, dir, { layer: kept.layer, diffId });
+    const layer = await this.#open(kept.file, kept.image, dir, kept, diffId);
     // Another pull may have opened it meanwhile.
     if (layer.index.layer === kept.layer) layer.readFrom(homeOf(kept.image));
     const { file: indexFile, image, keptMs } = kept;
@@ -153,6 +155,11 @@ export class Layers {
   layersOf(diffId: Digest): readonly Digest[] {
     const layer = this.byDiffId(diffId);
     return layer === undefined ? [] : [layer.index.layer];
+  }
+
+  /** The index that the layer was opened with; undefined where it is the operator's own. */
+  indexOf(layer: LazyLayer): Digest | undefined {
+    return this.#indexes.get(layer);
   }
 
   byDiffId(diffId: Digest): LazyLayer | undefined {
@@ -188,9 +195,14 @@ export class Layers {
     });
   }
 
-  /** Nobody finds the layer from now on, then its files go: after `before`, and before `after`. */
-  async remove(layer: LazyLayer, before: () => Promise<void>, after: () => Promise<void>): Promise<void> {
+  /**
+   * Nobody finds the layer from now on, then its files go: after `before`, and before `after`. Tried again, it does nothing
+   * where the layer came back meanwhile, or is about to: these are its files.
+   * @returns whether they went
+   */
+  async remove(layer: LazyLayer, before: () => Promise<void>, after: () => Promise<void>): Promise<boolean> {
     const name = fileNameOf(layer.index.diffId);
+    if (this.#opening.has(name) || (this.#byName.get(name) ?? layer) !== layer) return false;
     this.#byName.delete(name);
     for (const [file, known] of this.#status) if (known.layer === layer) this.#status.delete(file);
     this.#leaving.add(layer);
@@ -203,6 +215,7 @@ export class Layers {
     const removing = run().finally(() => this.#removing.delete(name));
     this.#removing.set(name, removing);
     await removing;
+    return true;
   }
 
   /** Every layer that is open. */
@@ -287,15 +300,16 @@ export class Layers {
     indexFile: string,
     image: string,
     dir: (diffId: Digest) => string,
-    expected?: { readonly layer: Digest; readonly diffId: Digest | undefined },
+    kept?: Pick<KeptIndex, 'layer' | 'index'>,
+    expected?: Digest,
   ): Promise<LazyLayer> {
     const { layer: digest, diffId } = await readIndexFacts(indexFile);
-    if (
-      expected !== undefined &&
-      (digest !== expected.layer || (expected.diffId !== undefined && diffId !== expected.diffId))
-    )
+    if ((kept !== undefined && digest !== kept.layer) || (expected !== undefined && diffId !== expected))
       throw new CodedError('INDEX_INVALID', { message: `${indexFile} is the index of another layer` });
     const name = fileNameOf(diffId);
+    // The files of one that goes would be taken from the new one.
+    for (let going = this.#removing.get(name); going !== undefined; going = this.#removing.get(name))
+      await going.catch(ignoreFailure);
     // Opened twice, one would take the other's files from it. Nothing is waited for between the look and the note.
     const known = this.#byName.get(name) ?? this.#opening.get(name);
     if (known !== undefined) return await known;
@@ -303,7 +317,9 @@ export class Layers {
     const opening = this.#openFresh(name, { dir, indexFile, home: homeOf(image), bootId });
     this.#opening.set(name, opening);
     try {
-      return await opening;
+      const layer = await opening;
+      if (kept !== undefined) this.#indexes.set(layer, kept.index);
+      return layer;
     } finally {
       this.#opening.delete(name);
     }

@@ -1,5 +1,4 @@
 import { MemberClock } from '@sepia/base/clock/member-clock';
-import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
@@ -68,15 +67,7 @@ export async function openOffers(parts: Parts, secret: Uint8Array): Promise<Offe
     proofs,
     layersOf: (diffId) => layers.layersOf(diffId),
     kindOf: (diffId) => layers.byDiffId(diffId)?.index.kind,
-    open: async (offer, { digest, diffId, binding }, signal) => {
-      const image = `${offer.upstream}/${offer.repository}`;
-      // Nobody answered for it, and it is open from before.
-      if (binding?.index === undefined) return openAlready(layers, diffId);
-      const { index, indexBytes = 0, home } = binding;
-      const at = { host: home.upstream, repository: home.repository, digest: index };
-      const read = async (): Promise<Buffer> => await source.read(at, 0, indexBytes, signal);
-      return await layers.adopt(await indexes.keep({ layer: digest, index, image }, read), diffId);
-    },
+    open: async (...asked) => await openForPull({ layers, indexes, source }, ...asked),
     show,
     grant: (offer) => grants.add(offer.manifest, offer.layers, performance.now()),
     expectStart,
@@ -90,7 +81,7 @@ export async function openOffers(parts: Parts, secret: Uint8Array): Promise<Offe
     refusal: () => publisher.refusal,
     complain: (layer, error) => {
       const { host: upstream, repository } = layer.home;
-      const known = indexes.indexOf(layer.index.layer);
+      const known = layers.indexOf(layer);
       if (known === undefined) return;
       const complaint = { upstream, repository, layer: layer.index.layer, index: known };
       agent
@@ -104,8 +95,25 @@ export async function openOffers(parts: Parts, secret: Uint8Array): Promise<Offe
   };
 }
 
-async function openAlready(layers: Layers, diffId: Digest): Promise<LazyLayer> {
-  const layer = layers.use(diffId);
+/** Opens a layer for the pull of an image that names it, by the index that its record names. @throws as {@link Layers.adopt} */
+export async function openForPull(
+  { layers, indexes, source }: Pick<Parts, 'layers' | 'indexes' | 'source'>,
+  offer: Pick<LazyOffer, 'upstream' | 'repository'>,
+  { digest, diffId, binding }: Pick<LazyOffer['layers'][number], 'digest' | 'diffId' | 'binding'>,
+  signal: AbortSignal,
+): Promise<LazyLayer> {
+  // From now on it does not make room: with it would go the index that this pull gets.
+  const open = layers.use(diffId);
+  // Nobody answered for it, and it is open from before.
+  if (binding?.index === undefined) return openAlready(open);
+  const image = `${offer.upstream}/${offer.repository}`;
+  const { index, indexBytes = 0, home } = binding;
+  const at = { host: home.upstream, repository: home.repository, digest: index };
+  const read = async (): Promise<Buffer> => await source.read(at, 0, indexBytes, signal);
+  return await layers.adopt(await indexes.keep({ layer: digest, index, image }, read), diffId);
+}
+
+function openAlready(layer: LazyLayer | undefined): LazyLayer {
   if (layer === undefined) throw new CodedError('LAYER_NOT_LAZY', { message: 'it is not open here' });
   return layer;
 }

@@ -150,3 +150,73 @@ t.test('the files of a layer that could not go are closed at the end', async (t)
   await layers.close();
   t.equal(layer.fd, -1);
 });
+
+/** As a pull brings the layer of `files`, by the index in the file `at`. */
+function pulls({ layers, files }: ReturnType<typeof made>) {
+  const layer = digestOf(BLOB);
+  return async (at: number): Promise<LazyLayer> => {
+    const [file, index] = [files[at]!, digestOf(readFileSync(files[at]!))];
+    return await layers.adopt({ layer, index, image: 'hub/team/one', file, keptMs: 0 }, digestOf(TAR));
+  };
+}
+
+t.test(
+  'a layer that came back keeps its files when the one before it is tried to be removed again',
+  async (t) => {
+    const node = made(t, [20_000]);
+    const { layers, whole } = node;
+    const pull = pulls(node);
+    const nothing = async (): Promise<void> => undefined;
+    const busy = async (): Promise<void> => {
+      throw new Error('the mount is busy');
+    };
+    const first = await pull(0);
+    await t.rejects(layers.remove(first, busy, nothing), /busy/);
+    const again = await pull(0);
+    t.not(again, first);
+    const gone: string[] = [];
+    t.notOk(
+      await layers.remove(
+        first,
+        async () => void gone.push('hidden'),
+        async () => void gone.push('forgotten'),
+      ),
+    );
+    t.same(gone, []);
+    t.equal(layers.byDiffId(digestOf(TAR)), again);
+    await again.read(0, whole.length);
+    t.ok(readFileSync(again.imagePath).equals(whole), 'it can be mounted by its file');
+  },
+);
+
+t.test('a layer that is opened beside its removal is opened behind it', async (t) => {
+  const node = made(t, [20_000]);
+  const { layers, files, whole } = node;
+  const gate = Promise.withResolvers<void>();
+  const first = await pulls(node)(0);
+  const removal = layers.remove(
+    first,
+    () => gate.promise,
+    async () => undefined,
+  );
+  // One whose name is not known before its index is read.
+  const opening = layers.add(files[0]!, 'host/team/one');
+  const other = pulls(node)(0);
+  gate.resolve();
+  t.ok(await removal);
+  const again = (await opening)!;
+  t.equal(await other, again);
+  await again.read(0, whole.length);
+  t.ok(readFileSync(again.imagePath).equals(whole));
+});
+
+t.test('of a layer that is open the index is told that it was opened with', async (t) => {
+  const node = made(t, [20_000, 40_000]);
+  const { layers, files } = node;
+  const layer = await pulls(node)(0);
+  t.equal(layers.indexOf(layer), digestOf(readFileSync(files[0]!)));
+  t.equal(await pulls(node)(1), layer, 'another index came on record meanwhile');
+  t.equal(layers.indexOf(layer), digestOf(readFileSync(files[0]!)));
+  const local = made(t, [20_000]);
+  t.equal(local.layers.indexOf((await local.layers.add(local.files[0]!, 'host/team/one'))!), undefined);
+});
