@@ -11,12 +11,12 @@ const none = (): void => undefined;
 
 t.test('a download that begins beside a heartbeat is told soon after it', async (t) => {
   const answers: ((answer: LeaseAnswer) => void)[] = [];
-  const told: LeaseRequest[] = [];
+  const told: { readonly tracker: string; readonly lease: LeaseRequest }[] = [];
   const running: NonNullable<LeaseRequest['swarms']> = [];
   const trackers = {
-    allIds: () => ['tracker-1'],
-    renew: async (_tracker: string, _node: string, lease: LeaseRequest): Promise<LeaseAnswer> => {
-      told.push(lease);
+    allIds: () => ['tracker-1', 'tracker-2'],
+    renew: async (tracker: string, _node: string, lease: LeaseRequest): Promise<LeaseAnswer> => {
+      told.push({ tracker, lease });
       return await new Promise((resolve) => answers.push(resolve));
     },
     leave: async () => undefined,
@@ -37,8 +37,18 @@ t.test('a download that begins beside a heartbeat is told soon after it', async 
   });
   t.teardown(() => heartbeat.stop());
   heartbeat.start();
-  await until(() => answers.length === 1, 'it is told of the node');
+  await until(() => answers.length === 2, 'they are told of the node');
   running.push({ digest: DIGEST, pieces: 2, have: '00', peerBytes: 0, originBytes: 0 });
+  heartbeat.poke(DIGEST);
+  const answer = (heartbeatMs: number) => ({ heartbeatMs, revoked: [], commands: [] }) as never;
+  // Without the news the other one would be told first.
+  answers[0]!(answer(3_600_000));
+  await new Promise((resolve) => setImmediate(resolve));
+  answers[1]!(answer(2_000));
+  await until(() => told.length === 3, 'the next is told');
+  t.equal(told[2]!.tracker, 'tracker-1');
+  t.same(told[2]!.lease.leeching, [DIGEST]);
+});
   heartbeat.poke(DIGEST);
   // Not asked for again for an hour, but for the news.
   answers[0]!({ heartbeatMs: 3_600_000, revoked: [], commands: [] } as unknown as LeaseAnswer);
