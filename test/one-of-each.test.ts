@@ -129,7 +129,7 @@ const ONES: readonly OneOfEach[] = [
   },
   {
     what: 'a run that all join who ask for it meanwhile',
-    copy: /new Map<[^;()]*\bPromise</,
+    copy: /new Map<[^;()]*\b(?:Promise|Starting)</,
     // Beside locks: what is made once and stays known, many spans in one run, runs that begin after something was opened.
     homes: [
       'agent/src/blobs/blob-table.ts',

@@ -49,9 +49,3 @@ t.test('a download that begins beside a heartbeat is told soon after it', async 
   t.equal(told[2]!.tracker, 'tracker-1');
   t.same(told[2]!.lease.leeching, [DIGEST]);
 });
-  heartbeat.poke(DIGEST);
-  // Not asked for again for an hour, but for the news.
-  answers[0]!({ heartbeatMs: 3_600_000, revoked: [], commands: [] } as unknown as LeaseAnswer);
-  await until(() => answers.length === 2, 'it is told of the download');
-  t.same(told[1]!.leeching, [DIGEST]);
-});
