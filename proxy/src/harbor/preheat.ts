@@ -124,12 +124,13 @@ export class Preheat {
     if (scope === 'all_peers') await this.#reachNodes(this.#image.top, signal);
   }
 
-  /** With the token that came along; where the registry refuses it, with the origins' own credentials. */
+  /** With the token that came along; where the registry refuses it, as it may in several steps at once, with the origins' own credentials. */
   async #allowed<T>(step: (authorization: string | undefined) => Promise<T>): Promise<T> {
+    const brought = this.#authorization;
     try {
-      return await step(this.#authorization);
+      return await step(brought);
     } catch (error) {
-      if (this.#authorization === undefined || !isCoded(error, 'UPSTREAM_DENIED')) throw error;
+      if (brought === undefined || !isCoded(error, 'UPSTREAM_DENIED')) throw error;
       this.#authorization = undefined;
       return await step(undefined);
     }
