@@ -18,6 +18,7 @@ export class UploadQuota {
   readonly #id: string;
   #heldBytes = -1;
   #askedMs = 0;
+  #isOver = false;
 
   /** `id`: of the upload. */
   constructor(deps: UploadQuotaDeps, name: Pick<BlobName, 'upstream' | 'repository'>, id: string) {
@@ -41,20 +42,25 @@ export class UploadQuota {
 
   /** Holds room for exactly so many bytes. @throws `QUOTA_EXCEEDED` */
   async hold(bytes: number): Promise<void> {
-    await this.#deps.quotas.hold(this.#name, { id: this.#id, sizeBytes: bytes });
-    this.#heldBytes = bytes;
-    this.#askedMs = this.#deps.nowMs();
+    await this.#ask(bytes, {});
   }
 
   /** Holds what the blob has, now that it is known which it is. @throws `QUOTA_EXCEEDED` */
   async settle(digest: BlobName['digest'], bytes: number): Promise<void> {
-    await this.#deps.quotas.hold(this.#name, { id: this.#id, sizeBytes: bytes, digest });
-    this.#heldBytes = bytes;
-    this.#askedMs = this.#deps.nowMs();
+    await this.#ask(bytes, { digest });
   }
 
+  /** The upload is over: what is asked for at this moment is not held either. */
   release(): void {
+    this.#isOver = true;
     if (this.#heldBytes >= 0) this.#deps.quotas.release(this.#name, this.#id);
     this.#heldBytes = -1;
+  }
+
+  async #ask(sizeBytes: number, which: { readonly digest?: BlobName['digest'] }): Promise<void> {
+    await this.#deps.quotas.hold(this.#name, { id: this.#id, sizeBytes, ...which });
+    this.#heldBytes = sizeBytes;
+    this.#askedMs = this.#deps.nowMs();
+    if (this.#isOver) this.release();
   }
 }
