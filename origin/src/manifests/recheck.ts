@@ -53,7 +53,7 @@ export class Recheck {
 
   /**
    * Resolves when the manifest may be served. One origin asks for all: the first healthy owner of the repository. While
-   * the upstream does not answer, what it confirmed within the stale limit is served.
+   * the upstream does not answer, what it confirmed within the stale limit, and did not refuse since, is served.
    * @throws `UPSTREAM_POLICY`, `UPSTREAM_DENIED`, `MANIFEST_UNKNOWN` and what else it answers
    */
   async check(

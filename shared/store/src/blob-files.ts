@@ -312,7 +312,8 @@ export class BlobFiles {
       return undefined;
     }
     const sidecar = await this.#readSidecar(digest);
-    if (sidecar === undefined) return this.#rebuild(digest);
+    if (sidecar === undefined)
+      return await this.#rebuilds.share(digest, async () => await this.#rebuild(digest));
     if (sidecar.sizeBytes === facts.sizeBytes) return sidecar;
     this.log.warn(
       { digest, expected: sidecar.sizeBytes, found: facts.sizeBytes },
@@ -358,12 +359,8 @@ export class BlobFiles {
     return sidecar;
   }
 
-  async #rebuild(digest: Digest): Promise<Sidecar | undefined> {
-    return await this.#rebuilds.share(digest, async () => await this.#rebuildNow(digest));
-  }
-
   /** Reads the whole blob. What is known of it is lost, so a durable store takes it for pushed and not written back. */
-  async #rebuildNow(digest: Digest): Promise<Sidecar | undefined> {
+  async #rebuild(digest: Digest): Promise<Sidecar | undefined> {
     const path = this.layout.blob(digest);
     const file = await openExisting(this.files, path);
     if (file === undefined) return undefined;
@@ -378,6 +375,8 @@ export class BlobFiles {
         hasher.update(bytes);
       }
       if (digester.digest() !== digest) {
+        // Whoever brought it since wrote a sidecar before its bytes took this place: they are not what was read.
+        if ((await this.#readSidecar(digest)) !== undefined) return undefined;
         this.log.warn({ digest }, 'blob without sidecar does not match its digest: dropped');
         await this.files.unlink(path);
         this.changes.removed(digest, sizeBytes);

@@ -14,7 +14,7 @@ const DIGEST = digestOf(BYTES);
 
 /**
  * A store on files whose folders of blobs cannot be synced once `fails` is set; `syncing`: what each sync of a folder waits for;
- * `closing`: what the next one who read a sidecar waits for; `opened`: the same of one who opened a blob.
+ * `closing`: what the next one who read a sidecar waits for; `opened`: the same of one who opened a blob; `seeking`: what each who looks for a sidecar waits for.
  */
 async function world() {
   const disk = new CrashFiles('/d');
@@ -24,6 +24,7 @@ async function world() {
     syncing: async (_path: string): Promise<void> => undefined,
     closing: undefined as (() => Promise<void>) | undefined,
     opened: undefined as (() => Promise<void>) | undefined,
+    seeking: async (): Promise<void> => undefined,
   };
   const files: FilePort = {
     open: async (path, mode) => {
@@ -45,7 +46,11 @@ async function world() {
     rename: (from, to) => disk.rename(from, to),
     unlink: (path) => disk.unlink(path),
     list: (folder) => disk.list(folder),
-    stat: (path) => disk.stat(path),
+    stat: async (path) => {
+      const facts = await disk.stat(path);
+      if (path.startsWith('/d/meta/')) await made.seeking();
+      return facts;
+    },
     makeFolder: (path) => disk.makeFolder(path),
     syncFolder: async (path) => {
       if (made.fails && path.startsWith('/d/blobs/')) throw new CodedError('DISK_FAILED');
@@ -194,3 +199,45 @@ t.test('a damaged copy that is read while it is deleted takes no later push alon
   t.ok(await store.has(DIGEST), 'it was acknowledged');
   await store.close();
 });
+
+t.test(
+  'a damaged copy that a look finds only when its delete has begun takes no later push along',
+  async (t) => {
+    const { store, made } = await world();
+    await store.putBytes(DIGEST, BYTES, PUSHED);
+    const [blob, meta] = ['/d/blobs/', '/d/meta/'].map((folder) =>
+      made.disk.paths().find((path) => path.startsWith(folder) && path.endsWith(digestHex(DIGEST))),
+    );
+    made.disk.peek(blob!)[0]! ^= 1;
+    await made.disk.unlink(meta!);
+    forgetAtRest();
+    const stops = [0, 1, 2].map(
+      () => [Promise.withResolvers<void>(), Promise.withResolvers<void>()] as const,
+    );
+    const [sought, deleting, read] = stops as [(typeof stops)[0], (typeof stops)[0], (typeof stops)[0]];
+    const waits = [sought, deleting];
+    made.seeking = async () => await stopAt(waits.shift());
+    made.opened = async () => await stopAt(read);
+    const looked = store.stat(DIGEST);
+    await sought[0].promise;
+    const deleted = store.delete(DIGEST);
+    await deleting[0].promise;
+    sought[1].resolve();
+    await read[0].promise;
+    deleting[1].resolve();
+    await deleted;
+    await store.putBytes(DIGEST, BYTES, PUSHED);
+    read[1].resolve();
+    await looked;
+    t.ok(await store.has(DIGEST), 'it was acknowledged');
+    await store.close();
+  },
+);
+
+/** Says that it came here, and waits. */
+async function stopAt(
+  stop: readonly [PromiseWithResolvers<void>, PromiseWithResolvers<void>] | undefined,
+): Promise<void> {
+  stop?.[0].resolve();
+  await stop?.[1].promise;
+}
