@@ -49,6 +49,8 @@ export class DiskRoom {
   #failing: string | undefined;
   /** The last write that found no room was refused by a quota, of which free bytes say nothing. */
   #isQuota = false;
+  /** Writes that a read-only or failing disk refused. */
+  #refusals = 0;
   #heldUntilMs = 0;
   #shortLoggedMs = Number.NEGATIVE_INFINITY;
   #wasFull = false;
@@ -165,10 +167,11 @@ export class DiskRoom {
       },
       truncate: (sizeBytes) => this.#noted(() => file.truncate(sizeBytes)),
       sync: async () => {
-        const proves = isUnsynced;
+        const [proves, refusals] = [isUnsynced, this.#refusals];
         isUnsynced = false;
         await this.#noted(() => file.sync());
-        if (proves && this.#failing !== undefined) this.#noteWritten();
+        // What was refused since it began is the newer word.
+        if (proves && this.#failing !== undefined && refusals === this.#refusals) this.#noteWritten();
       },
       sizeBytes: () => file.sizeBytes(),
       close: () => file.close(),
@@ -199,6 +202,7 @@ export class DiskRoom {
     if (why !== undefined && this.#failing === undefined)
       this.#deps.log.error(this.#facts(), `disk takes no writes (${why}): other origins take them`);
     this.#failing = why ?? this.#failing;
+    if (why !== undefined) this.#refusals += 1;
     this.#isQuota = systemOf(cause) === 'EDQUOT';
     this.#judge();
     return this.#error(undefined, cause);

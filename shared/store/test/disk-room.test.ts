@@ -248,6 +248,31 @@ t.test('a disk that fails when it is synced is not well because a file opens on 
   t.equal(log.lines.length, 1);
 });
 
+t.test('a sync that began before a write was refused does not say that the disk takes writes', async (t) => {
+  const { room, log, dir } = await setUp(t, RESERVE + 10 * MIB);
+  const synced = Promise.withResolvers<void>();
+  const slow = { write: async () => undefined, sync: async () => await synced.promise };
+  const refusing = {
+    write: async () => {
+      throw new CodedError('DISK_FAILED', { detail: { system: 'EROFS' } });
+    },
+  };
+  const open = async (path: string) => (path.endsWith('slow') ? slow : refusing);
+  const files = room.guard({ ...diskFiles, open } as unknown as FilePort);
+  const first = await files.open(join(dir, 'slow'), 'update');
+  const other = await files.open(join(dir, 'other'), 'update');
+  await first.write(Buffer.from('x'), 0);
+  const syncing = first.sync();
+  await t.rejects(other.write(Buffer.from('y'), 0), { code: 'DISK_FAILED' });
+  synced.resolve();
+  await syncing;
+  t.ok(room.isFailing);
+  await first.write(Buffer.from('z'), 1);
+  await first.sync();
+  t.notOk(room.isFailing);
+  t.equal(log.lines.length, 2);
+});
+
 t.test('a disk without inodes is full, however many bytes are free, and says so', async (t) => {
   const { room, log, disk } = await setUp(t, 1024 * MIB);
   room.check(0);
