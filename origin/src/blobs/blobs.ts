@@ -141,22 +141,21 @@ export class Blobs {
     return link;
   }
 
-  /**
-   * The running fetch of a blob, if there is one, once its bytes may be shown under this name. Whatever is opened is
-   * looked at again: another name's bytes may come at any time.
-   */
+  /** The running fetch of a blob, or one that ended well meanwhile, once its bytes may be shown under this name: what is opened is looked at again. */
   async #runningFor(name: BlobName, signal: AbortSignal): Promise<Fetch | undefined> {
     for (;;) {
       const fetch = this.#deps.fetches.running(name.digest);
       if (fetch === undefined || this.#deps.proofs.isProven(name, [fetch.name])) return fetch;
       await this.#deps.proofs.require(name, { provenance: [fetch.name] }, signal);
+      if (fetch.state === 'final') return fetch;
     }
   }
 
   /** As `Fetches.begin`; joins the fetch of another name only once that is proven, also one that began while it waited. */
   async begin(name: BlobName, options: Parameters<Fetches['begin']>[1], signal: AbortSignal): Promise<Fetch> {
     await this.#deps.proofs.requireShown(name, signal, options.authorization);
-    await this.#runningFor(name, signal);
+    const joined = await this.#runningFor(name, signal);
+    if (joined?.state === 'final') return joined;
     const fetch = await this.#deps.fetches.begin(name, options, signal);
     return this.#deps.proofs.isProven(name, [fetch.name]) ? fetch : await this.begin(name, options, signal);
   }

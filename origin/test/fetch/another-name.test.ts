@@ -3,6 +3,7 @@ import { digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { parseRepositoryName } from '@sepia/base/names/repository';
+import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import { bytesOf } from '@sepia/test-support/seeded';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
@@ -42,6 +43,50 @@ t.test('who joined the fetch of another name is not told what that name is refus
     t.equal(answer.status, 200, answer.bytes.toString().slice(0, 300));
     t.ok(answer.bytes.equals(bytes));
   }
+});
+
+t.test('what another name fetched while it was proven is not fetched again', async (t) => {
+  const hub = await TestUpstream.start(t);
+  const c = await startCluster(t, {
+    origins: 1,
+    upstreams: [{ name: 'hub', url: hub.url, mode: 'pull-through' }],
+  });
+  const bytes = Buffer.from(bytesOf(600_000, 1));
+  const digest = hub.addBlob(bytes);
+  const layer = { mediaType: 'application/vnd.oci.image.layer.v1.tar', digest, size: bytes.length };
+  const manifest = { schemaVersion: 2, mediaType: OCI_MANIFEST, config: layer, layers: [layer] };
+  hub.addManifest('open/app', 'v1', manifest, OCI_MANIFEST);
+  const linked = await c.get('o1', '/v1/manifests?upstream=hub&repository=open/app&reference=v1');
+  t.equal(linked.status, 200);
+  const [read, shown] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  hub.fault = (req, res) => {
+    const isShown = req.method === 'HEAD' && req.url?.includes('/open/') === true;
+    const isRead = req.method === 'GET' && req.url?.includes('/first/') === true;
+    if (!isShown && !isRead) return false;
+    void (isShown ? shown : read).promise.then(() => {
+      res.writeHead(200, { 'content-length': bytes.length }).end(isShown ? undefined : bytes);
+    });
+    return true;
+  };
+  const isAsked = (line: RegExp) => () => hub.requests.some((request) => line.test(request));
+  const get = async (repository: string) =>
+    await c.get('o1', `/v1/blobs/${digest}?upstream=hub&repository=${repository}`);
+  const first = get('first/app');
+  await until(isAsked(/^GET .*\/first\/.*\/blobs\//), 'it is fetched');
+  const second = get('open/app');
+  await until(isAsked(/^HEAD .*\/open\/.*\/blobs\//), 'it is to be proven');
+  read.resolve();
+  t.equal((await first).status, 200);
+  await until(async () => {
+    const { bytes: said } = await c.get('o1', `/v1/blobs/${digest}/where?upstream=hub&repository=first/app`);
+    return said.includes('final');
+  }, 'it is stored');
+  shown.resolve();
+  t.ok((await second).bytes.equals(bytes));
+  t.same(
+    hub.requests.filter((line) => /^GET .*\/open\/.*\/blobs\//.test(line)),
+    [],
+  );
 });
 
 t.test('who waited for room joins what another name began meanwhile only once it is proven', async (t) => {
