@@ -30,7 +30,7 @@ export interface CopyName {
   readonly repository: RepositoryName;
   /** Tag or digest. */
   readonly reference: string;
-  /** Runs when all but the tag is at the target; false: the tag is there by now. What it throws ends the copy. */
+  /** Runs when all but the tag is at the target; false: the tag is there by now, or is to be another. What it throws ends the copy. */
   readonly beforeTag?: () => Promise<boolean>;
 }
 
@@ -74,7 +74,10 @@ export class ImageCopy {
     this.#referrersLeft = target.rule.referrers.max;
   }
 
-  /** Resolves when all is at the target. A tag that is gone by now is no failure: its deletion is a job of its own. */
+  /**
+   * Resolves when all is at the target. A tag that is gone by now is no failure: its deletion is a job of its own. A copy takes
+   * long: another origin that took this one for dead may have brought a later push, which nothing is put over.
+   */
   async run(name: CopyName): Promise<void> {
     const to = this.#target.matcher.target(name.repository);
     if (to === undefined) return;
@@ -83,7 +86,13 @@ export class ImageCopy {
     const { digest, tag } = found;
     if (tag !== undefined && this.#target.matcher.onlyWithSubject(tag) && !(await this.#hasSubject(to, tag)))
       return;
-    await this.#tree(name, to, digest, tag, 0);
+    let isMoved = false;
+    const beforeTag = async (): Promise<boolean> => {
+      isMoved = (await this.#resolve(name))?.digest !== digest;
+      return !isMoved;
+    };
+    await this.#tree({ ...name, beforeTag }, to, digest, tag, 0);
+    if (isMoved) return await this.run(name);
     // The list that stands here under such a tag went over the one at the target, which may name more of what is here.
     const listed = tag === undefined ? undefined : listedBy(tag);
     if (listed !== undefined) await this.#referrers(name, to, listed, 0);
