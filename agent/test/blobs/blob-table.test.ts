@@ -297,6 +297,7 @@ t.test('a small blob waits for no disk, nor does who asks before its file is wri
 
 t.test('what an upstream refuses is no answer to who asked for the blob by another name', async (t) => {
   const refusal = Promise.withResolvers<void>();
+  const asked = Promise.withResolvers<void>();
   const vouched = Promise.withResolvers<void>();
   const located: string[] = [];
   const { blobs } = await node(t, {
@@ -304,10 +305,13 @@ t.test('what an upstream refuses is no answer to who asked for the blob by anoth
     vouches: async () => vouched.resolve(),
     locates: async ({ repository }) => {
       located.push(repository);
-      if (repository === 'team/closed') await refusal.promise;
+      if (repository !== 'team/closed') return;
+      asked.resolve();
+      await refusal.promise;
     },
   });
   const first = blobs.get(named('team/closed'), NEVER);
+  await asked.promise;
   const second = blobs.get(named('team/open'), NEVER);
   await vouched.promise;
   refusal.reject(new CodedError('UPSTREAM_DENIED'));

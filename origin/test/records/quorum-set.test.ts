@@ -315,7 +315,7 @@ t.test('a link of before a floor is buried as it was read', async (t) => {
   let nowMs = 10;
   const all = await owners(t.testdir(), stack, { nowMs: () => nowMs });
   const { set } = all.get('a')!;
-  const upstreams = { takesDeletes: () => true };
+  const upstreams = { takesDeletes: () => true, client: () => undefined };
   const links = new Links({ set, upstreams, nowMs: () => 0, dateMs: () => nowMs } as never);
   const name = { ...REPOSITORY, digest: 'k' } as never as BlobName;
   await links.write([{ ...name, sizeBytes: 1 }]);
