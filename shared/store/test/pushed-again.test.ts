@@ -169,8 +169,10 @@ t.test('who read a sidecar before it was written remembers nothing', async (t) =
   }
 });
 
-t.test('a damaged copy that is read while it is deleted takes no later push along', async (t) => {
-  const { store, made } = await world();
+/** A pushed blob whose bytes are wrong and whose sidecar is lost: the next look reads all of it, and drops it. */
+async function damagedWithoutSidecar(): ReturnType<typeof world> {
+  const all = await world();
+  const { store, made } = all;
   await store.putBytes(DIGEST, BYTES, PUSHED);
   const [blob, meta] = ['/d/blobs/', '/d/meta/'].map((folder) =>
     made.disk.paths().find((path) => path.startsWith(folder) && path.endsWith(digestHex(DIGEST))),
@@ -178,6 +180,11 @@ t.test('a damaged copy that is read while it is deleted takes no later push alon
   made.disk.peek(blob!)[0]! ^= 1;
   await made.disk.unlink(meta!);
   forgetAtRest();
+  return all;
+}
+
+t.test('a damaged copy that is read while it is deleted takes no later push along', async (t) => {
+  const { store, made } = await damagedWithoutSidecar();
   const read = Promise.withResolvers<void>();
   const gate = Promise.withResolvers<void>();
   made.opened = async () => {
@@ -203,14 +210,7 @@ t.test('a damaged copy that is read while it is deleted takes no later push alon
 t.test(
   'a damaged copy that a look finds only when its delete has begun takes no later push along',
   async (t) => {
-    const { store, made } = await world();
-    await store.putBytes(DIGEST, BYTES, PUSHED);
-    const [blob, meta] = ['/d/blobs/', '/d/meta/'].map((folder) =>
-      made.disk.paths().find((path) => path.startsWith(folder) && path.endsWith(digestHex(DIGEST))),
-    );
-    made.disk.peek(blob!)[0]! ^= 1;
-    await made.disk.unlink(meta!);
-    forgetAtRest();
+    const { store, made } = await damagedWithoutSidecar();
     const stops = [0, 1, 2].map(
       () => [Promise.withResolvers<void>(), Promise.withResolvers<void>()] as const,
     );
