@@ -19,6 +19,8 @@ import type { DamagedPieces } from './rot/damaged-pieces.ts';
 const PIECES_OPEN = 16;
 /** So many blobs in a row that cannot be read are a disk that does not answer, and no matter of theirs. */
 const MOST_UNREAD = 100;
+/** So many of them are kept in mind in a pass: beyond that only the metric of passes and the log go on. */
+const MOST_KEPT = 10_000;
 /** Blobs that a log line each is written for; the warning tells how many there are. */
 const MOST_TOLD = 10;
 
@@ -109,7 +111,8 @@ export class Scrubber {
     const [first] = this.#unread;
     const { warnings } = this.#deps.damaged;
     if (first === undefined) return warnings;
-    const words = `scrub: ${this.#unread.size} blobs cannot be read, as ${first}; the log says why, the next pass looks at them again`;
+    const least = this.#unread.size < MOST_KEPT ? '' : 'at least ';
+    const words = `scrub: ${least}${this.#unread.size} blobs cannot be read, as ${first}; the log says why, the next pass looks at them again`;
     return [...warnings, words];
   }
 
@@ -180,8 +183,10 @@ export class Scrubber {
       return true;
     } catch (error) {
       if (this.#stopped.signal.aborted) return true;
-      unread.add(digest);
-      this.#unread.add(digest);
+      if (unread.size < MOST_KEPT) {
+        unread.add(digest);
+        this.#unread.add(digest);
+      }
       const level = unread.size > MOST_TOLD ? 'debug' : 'error';
       logFailure(log, error, 'a stored blob was not looked through', { digest }, level);
       await this.#rest(this.#pace.read(0, performance.now()));
