@@ -1,7 +1,7 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 
-/** What was read to be written ends too early. */
+/** `DISK_CORRUPT` for a blob of this disk that ended, while it was being written to a backend, at byte `found` of its size. */
 export function shortContent(
   content: { readonly digest: Digest; readonly sizeBytes: number },
   found: number,

@@ -23,7 +23,7 @@ export interface AuditEvent {
   readonly reason?: string | undefined;
 }
 
-/** Writes audit lines: JSON with time, member and event. */
+/** Takes the lines of the audit log: JSON, each with its time, the member and the event. */
 export interface Audit {
   note(event: AuditEvent): void;
   /** Everything noted is in the file when it returns. */

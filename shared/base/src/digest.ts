@@ -22,13 +22,13 @@ export function isOtherDigest(text: string): boolean {
   return found !== null && found[1] !== 'sha256' && found[1] !== 'sha512';
 }
 
-/** @throws {CodedError} `DIGEST_SYNTAX` */
+/** A text as the digest that it is, unchanged. @throws {CodedError} `DIGEST_SYNTAX`, with its first 200 characters as `found` */
 export function parseDigest(text: string): Digest {
   if (!isDigest(text)) throw new CodedError('DIGEST_SYNTAX', { detail: { found: text.slice(0, 200) } });
   return text;
 }
 
-/** What a digest was made with. */
+/** The algorithm that a digest names. */
 export function digestAlgorithm(digest: Digest): DigestAlgorithm {
   return digest.startsWith('sha256:') ? 'sha256' : 'sha512';
 }
@@ -43,7 +43,10 @@ export function digestOf(bytes: Uint8Array, algorithm: DigestAlgorithm = 'sha256
   return `${algorithm}:${createHash(algorithm).update(bytes).digest('hex')}` as Digest;
 }
 
-/** A running digest over bytes that arrive in order. */
+/**
+ * A running digest over bytes that are given in order, in parts of any length; for what is not in memory as a whole. SHA-256
+ * unless said.
+ */
 export class Digester {
   readonly algorithm: DigestAlgorithm;
   readonly #hash: Hash;

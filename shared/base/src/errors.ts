@@ -163,7 +163,7 @@ export const ERROR_TABLE = {
   INTERNAL: f('UNKNOWN', 500, false, 'internal error'),
 } as const satisfies Record<string, ErrorFacts>;
 
-/** One of the closed set of error codes. */
+/** A key of {@link ERROR_TABLE}: what callers branch on, and what members tell each other. */
 export type ErrorCode = keyof typeof ERROR_TABLE;
 
 /** Evidence beside a code: numbers, digests, names. Never secrets: it is shown to clients unless the status is 500. */

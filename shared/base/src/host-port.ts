@@ -4,7 +4,7 @@ export interface HostPort {
   readonly port: number;
 }
 
-/** Reads `host:port`, `[v6]:port`; undefined if it is neither. */
+/** Host and port of `host:port` or `[v6]:port`, the host without brackets; undefined if it is neither, or the port is above 65,535. */
 export function parseHostPort(text: string): HostPort | undefined {
   const found = /^(?:\[([0-9a-fA-F:]+)\]|([^:[\]/\s]+)):(\d{1,5})$/.exec(text);
   const port = Number(found?.[3]);

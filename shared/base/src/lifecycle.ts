@@ -1,7 +1,7 @@
 import { boundedMs } from './bounded-ms.ts';
 import { ignoreFailure, readElsewhere } from './failure.ts';
 
-/** Anything that is started and stopped. `stop` is idempotent. */
+/** What holds something that must be given back. `stop` is idempotent, and resolves when it is given back. */
 export interface Stoppable {
   stop(): Promise<void>;
 }

@@ -46,7 +46,7 @@ export function createLogger(
   return log;
 }
 
-/** A logger that says nothing, for tests and tools. */
+/** A logger that writes nothing at any level, for tests and tools. */
 export function silentLogger(): Logger {
   return pino({ level: 'silent' });
 }

@@ -16,7 +16,7 @@ export interface PassEnd {
 /** The last pass of each loop of this process, by its name. */
 const lastPasses = new Map<string, PassEnd>();
 
-/** A pass of a loop ended. */
+/** Notes how the last pass of a loop of this process ended; its metrics show the last one of each name. */
 export function notePass(loop: string, end: PassEnd): void {
   lastPasses.set(loop, end);
 }

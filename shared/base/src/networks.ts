@@ -22,7 +22,7 @@ export function isListed(list: BlockList, address: string): boolean {
   return version !== 0 && list.check(plain, version === 4 ? 'ipv4' : 'ipv6');
 }
 
-/** An IPv4 address as dual-stack sockets show it. */
+/** An address without `::ffff:`, by which dual-stack sockets show IPv4; all others as they are. */
 export function withoutPrefix(address: string): string {
   return address.replace(/^::ffff:(?=\d+\.)/i, '');
 }

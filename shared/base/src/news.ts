@@ -1,4 +1,4 @@
-/** Wakes everybody who waits for something to have changed. */
+/** Wakes all who wait for something to have changed. Carries nothing, and keeps nothing: who did not wait yet is not woken later. */
 export class News {
   readonly #waiters = new Set<() => void>();
 

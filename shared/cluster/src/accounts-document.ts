@@ -58,7 +58,10 @@ export type AccountsDocument = z.infer<typeof ACCOUNTS_SCHEMA>;
 /** Who may do what in which repositories; the first that fits account and repository decides. */
 export type AccessRule = z.infer<typeof RULE>;
 
-/** Who decides about an upstream's repositories. */
+/**
+ * Who decides who may read and push to the repositories of an upstream: the upstream, the accounts of the cluster, or nobody, so
+ * that whoever reaches an agent or proxy may.
+ */
 export type AccessMode = 'upstream' | 'accounts' | 'cluster';
 
 interface Accessible {

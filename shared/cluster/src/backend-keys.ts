@@ -85,6 +85,7 @@ export const BACKEND = z
     message: 'names none or both of s3 and fs; give one',
   });
 
+/** Section `backend` of an upstream, defaults filled in. */
 export type BackendConfig = z.infer<typeof BACKEND>;
 
 /** Where a backend is, in words that are the same for the same place: `s3://BUCKET/PREFIX at HOST`, or a folder. */

@@ -6,7 +6,7 @@ import { foundingMembership, type Membership, ownershipOf, owningIds, shardOf } 
 import { type Ownership, ownersOf, type Shard } from './ring.ts';
 import { takesPushes } from './write-back.ts';
 
-/** An upstream with every `ns` value it answers to. */
+/** An upstream of the cluster document, with every `ns` value that it answers to. */
 export type ClusterUpstream = Upstream & NamedUpstream;
 
 /** Keys of which is remembered who keeps them, for what is done with one asks several times. */

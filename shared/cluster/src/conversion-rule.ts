@@ -87,6 +87,7 @@ export const CONVERSION_RULE = z.strictObject({
     ),
 });
 
+/** An entry of `conversions` of the cluster document, defaults filled in. */
 export type ConversionRule = z.infer<typeof CONVERSION_RULE>;
 
 /** What a result's tag has behind that of its source. */

@@ -151,7 +151,7 @@ export const MEMBER_SCHEMA = z.strictObject({
     .describe('draining: an origin that owns nothing any more; joining counts as active. As weight.'),
 });
 
-/** The cluster document; docs are made from it. */
+/** The cluster document: strict, with defaults; `docs/config.md` is made from it. */
 export const DOCUMENT_SCHEMA = z
   .strictObject({
     version: z
@@ -297,4 +297,5 @@ export type ClusterDocument = z.infer<typeof DOCUMENT_SCHEMA>;
 export type Member = z.infer<typeof MEMBER_SCHEMA>;
 /** A name that images are asked for under, and the registry behind it if there is one. */
 export type Upstream = z.infer<typeof UPSTREAM_SCHEMA>;
+/** Roles that the cluster document names members of; agents are in no document. */
 export type MemberRole = Member['role'];

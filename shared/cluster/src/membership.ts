@@ -27,7 +27,10 @@ export interface Membership {
   readonly lineage?: readonly Ancestor[];
 }
 
-/** What an operator changes of the ring. */
+/**
+ * What an operator changes of the ring: origins join it, hand over what they keep (`drain`), and leave it once they are drained
+ * (`remove`).
+ */
 export type RingChange =
   | { readonly action: 'add'; readonly members: readonly Member[] }
   | { readonly action: 'drain' | 'remove'; readonly ids: readonly string[] };
@@ -37,7 +40,7 @@ export function foundingMembership(document: Pick<ClusterDocument, 'members'>): 
   return { v: 1, epoch: 0, origins: document.members.filter(({ role }) => role === 'origin') };
 }
 
-/** True while a change is under way. */
+/** True while a change of the ring is under way: its epochs are odd. */
 export function isMoving({ epoch }: Pick<Membership, 'epoch'>): boolean {
   return epoch % 2 === 1;
 }
@@ -206,7 +209,7 @@ export function refuseOtherRing(known: Membership, told: Membership, from: strin
   });
 }
 
-/** A ring, and who told of it. */
+/** A membership, and the origin that told of it. */
 export interface ToldRing {
   readonly by: string;
   readonly membership: Membership;

@@ -20,6 +20,7 @@ export const MEMBERSHIP_SCHEMA: z.ZodType<Membership> = z.looseObject({
 
 /** Answer of `GET /v1/ring`. `founded`: it is agreed; else only what the answering origin's file says. */
 export const RING_ANSWER = z.object({ founded: z.boolean(), membership: MEMBERSHIP_SCHEMA });
+/** The membership that an origin follows, see {@link RING_ANSWER}. */
 export type RingAnswer = z.infer<typeof RING_ANSWER>;
 
 /** Body of `POST /v1/ring/changes`, strict as an operator's order is. `epoch`: of the membership that the operator saw. */

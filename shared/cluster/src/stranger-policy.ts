@@ -4,6 +4,7 @@ import { z } from 'zod';
 
 /** Which blobs standard BitTorrent clients may have. */
 export const STRANGERS_POLICIES = ['never', 'public-repositories', 'always'] as const;
+/** Which blobs standard BitTorrent clients may have, see {@link STRANGERS_POLICIES}. */
 export type StrangersPolicy = (typeof STRANGERS_POLICIES)[number];
 
 /** Section `policies` of the cluster document. */

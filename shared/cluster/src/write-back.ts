@@ -50,6 +50,7 @@ export type WriteBack = z.infer<typeof WRITE_BACK>;
 /** How an upstream is used. */
 export const UPSTREAM_MODES = ['none', 'pull-through', 'write-back'] as const;
 
+/** How an upstream is used: nothing is behind it, it is read from, or pushes reach it, too. */
 export type UpstreamMode = (typeof UPSTREAM_MODES)[number];
 
 /** True for the modes whose upstreams take pushes; deletes too, unless `write-back.deletes` says no. */

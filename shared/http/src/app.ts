@@ -41,7 +41,7 @@ interface AppDeps {
   readonly onRequest?: (facts: { method: string; route: string; status: number; seconds: number }) => void;
 }
 
-/** Per-request facts that routes may fill in. */
+/** What is known of a request beside Koa's own: filled in by the gate and by routes, read by logs, metrics and errors. */
 export interface RequestState {
   requestId: string;
   /** Route name for metrics and logs, never the path itself. */

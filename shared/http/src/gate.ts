@@ -6,7 +6,7 @@ import type { CallVerifier } from './sign.ts';
 import { claimsSigned, verifyRequest } from './signed.ts';
 import { demandTls } from './tls/listener-tls.ts';
 
-/** Lets a stranger's request pass, or throws. */
+/** Lets the request of somebody who is no member pass by returning, or refuses it by a coded error. */
 export type GuardCheck = (ctx: Context) => void | Promise<void>;
 
 interface GateDeps {

@@ -29,7 +29,7 @@ const MOST_UNANSWERED = 64;
 /** Of all listeners of this process. */
 const OWN_ROOM = new DescriptorRoom({ look: openFiles, nowMs: () => performance.now() });
 
-/** A bound HTTP listener that can be drained. */
+/** A bound HTTP or HTTPS listener that can be drained: it takes nothing new then, and what is under way has some time to end. */
 export class HttpListener {
   readonly #server: Server;
   readonly #cutUnsorted: () => void;

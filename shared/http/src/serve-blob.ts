@@ -89,7 +89,7 @@ export function resumeRefused(digest: Digest): CodedError {
   });
 }
 
-/** Answers HEAD of a blob whose size is known. */
+/** Answers HEAD of a blob whose size is known: 304 where the client has it, else 200 with its length. Nothing of the blob is read. */
 export function serveHead(
   ctx: Context,
   blob: Pick<ReadableBlob, 'digest' | 'sizeBytes'>,

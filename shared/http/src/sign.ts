@@ -70,7 +70,7 @@ export interface Verified {
   readonly body: SignedBody | undefined;
 }
 
-/** What is signed of a body held in memory. */
+/** The part of a signature that covers a body in memory: its SHA-256. */
 export function hashOf(body: Uint8Array | string): SignedBody {
   return { type: 'hash', hex: hash('sha256', body, 'hex') };
 }

@@ -100,10 +100,10 @@ interface ClientSocketOptions {
   readonly furtherAddresses?: FurtherAddresses | undefined;
 }
 
-/** What those that dial members know of them. */
+/** How members are dialled: encryption, further addresses, names; part of the options of every client that calls members. */
 export type MemberDialling = Pick<ClientSocketOptions, 'encryption' | 'furtherAddresses' | 'lookup'>;
 
-/** An HTTP proxy: `http://host:port`, and its `Proxy-Authorization`. */
+/** An HTTP proxy between a client and what it calls: `http://host:port`, and the `Proxy-Authorization` for it. */
 export interface ProxyAddress {
   readonly url: string;
   readonly authorization?: string | undefined;

@@ -9,5 +9,5 @@ export interface SpanBounds {
   readonly maxSpanBytes: number;
 }
 
-/** Bounds of the indexes that we make. */
+/** How long spans of the indexes are that are made here, in bytes of the uncompressed layer: what they aim at, and the longest. */
 export const SPAN_BOUNDS: SpanBounds = { spanBytes: 1024 * 1024, maxSpanBytes: 16 * 1024 * 1024 };

@@ -7,7 +7,7 @@ import { PIECE_BYTES, pieceCount } from './tree.ts';
 /** Bytes of a piece hash in a v1 torrent (SHA-1). */
 export const V1_HASH_BYTES = 20;
 
-/** Media type of a torrent file. */
+/** Media type of a torrent file, as BitTorrent clients ask for it. */
 export const TORRENT_TYPE = 'application/x-bittorrent';
 
 /** A blob as a v1 torrent (BEP 3) sees it. `pieces`: {@link V1_HASH_BYTES} a piece, concatenated. */

@@ -2,9 +2,9 @@ import { hash } from 'node:crypto';
 
 /** Bytes of a piece, always (docs/adr/0010-swarm-wire.md). The last piece of a blob may be shorter. */
 export const PIECE_BYTES = 1024 * 1024;
-/** Bytes of a leaf of the tree (BEP 52). */
+/** Bytes of a leaf of the hash tree (BEP 52): what a piece is checked by, part by part. The last of a blob may be shorter. */
 export const LEAF_BYTES = 16 * 1024;
-/** Bytes of a piece hash. */
+/** Bytes of a SHA-256: of a leaf, and of a piece. */
 export const HASH_BYTES = 32;
 
 /** Leaves of a whole piece. */

@@ -15,8 +15,10 @@ const MAX_TYPE_CHARS = 255;
 
 /** Media types of OCI image-spec 1.1 and of Docker image manifest v2, schema 2. */
 export const OCI_INDEX = 'application/vnd.oci.image.index.v1+json';
+/** Media type of an image's manifest (image-spec, "Image Manifest"). */
 export const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 export const DOCKER_LIST = 'application/vnd.docker.distribution.manifest.list.v2+json';
+/** Media type of an image's manifest in Docker's form, schema 2. */
 export const DOCKER_MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json';
 /** Schema 1, signed and not. */
 const DOCKER_V1 = [
@@ -156,7 +158,7 @@ export function claimsToBeManifest(bytes: Uint8Array): boolean {
   return typeof root['schemaVersion'] === 'number' || typeof root['mediaType'] === 'string';
 }
 
-/** True for the two index types. */
+/** True for the media types of manifests that list manifests: the OCI index, and Docker's manifest list. Parameters are not taken. */
 export function isIndexType(mediaType: string): boolean {
   return mediaType === OCI_INDEX || mediaType === DOCKER_LIST;
 }

@@ -1,6 +1,6 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
 
-/** Bytes `start` … `end`, both inclusive, 0-based. */
+/** Bytes `start` … `end` of a body, both inclusive, 0-based; not empty. */
 export interface ByteRange {
   readonly start: number;
   readonly end: number;

@@ -51,7 +51,7 @@ export function parseReference(text: string): Reference {
     : { kind: 'tag', tag: parseTag(text) };
 }
 
-/** A reference as it stands in a path. */
+/** A tag or digest as it stands in a path. */
 export function referenceText(reference: Reference): string {
   return reference.kind === 'tag' ? reference.tag : reference.digest;
 }

@@ -22,7 +22,7 @@ import { Layout } from './layout.ts';
 import { LEAFLESS_BYTES, LeafCache, LeafFile } from './rot/leaf-file.ts';
 import { type BlobAttrs, decodeSidecar, encodeSidecar, mergeAttrs, type Sidecar } from './sidecar.ts';
 
-/** What the store logs with. */
+/** What the store needs of a logger. */
 export type StoreLog = Pick<Logger, 'debug' | 'info' | 'warn' | 'error'>;
 
 /** Sidecars kept in memory, and up to which size of piece layer. */

@@ -22,7 +22,7 @@ const NO_LOCKS = /No locks available|not implemented|not supported|Invalid argum
 /** How the process before this one ended. `reboot`: it did not stop cleanly and the machine was restarted since. */
 export type LastStop = 'first-start' | 'clean' | 'killed' | 'reboot';
 
-/** The database of a data folder. */
+/** The key-value database that lies in a data folder. */
 export type Database = LevelDatabase;
 
 /** The data folder of one member, locked for this process. Close it last. */

@@ -36,7 +36,7 @@ export interface KeyRange {
 /** The database at one moment; whoever made it closes it. It ends when the database is opened anew. */
 export type Snapshot = ReturnType<Level<string, string>['snapshot']>;
 
-/** One write of a batch. */
+/** One write of a batch; those of a batch become durable together or not at all. */
 export type DatabaseWrite =
   | { readonly type: 'put'; readonly key: string; readonly value: string }
   | { readonly type: 'del'; readonly key: string };

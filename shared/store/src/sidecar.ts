@@ -8,13 +8,13 @@ const MAGIC = 'SPS1';
 /** Repositories named beside a blob; further ones are only in the records. */
 export const MAX_PROVENANCE = 256;
 
-/** Where a blob was seen. */
+/** A repository under which a blob came here, and its upstream. */
 export interface Provenance {
   readonly upstream: string;
   readonly repository: string;
 }
 
-/** What is known of a blob beside its bytes. */
+/** What is known of a blob beside its bytes, kept in the sidecar file next to it. */
 export interface BlobAttrs {
   /** `pushed`: acknowledged to a pusher; `cached`: can be fetched again. */
   readonly class: 'pushed' | 'cached';

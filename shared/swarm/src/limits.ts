@@ -40,5 +40,5 @@ export const WIRE_LIMITS = Object.freeze({
 /** Inbound connections that did not prove the cluster key yet, in all and of one host. */
 export const UNPROVEN_WIRES = { all: 256, perHost: 64 };
 
-/** Limits of the wire, as {@link WIRE_LIMITS}. */
+/** Limits of the wire: a number for each key of {@link WIRE_LIMITS}, in the unit that it says there. */
 export type WireLimits = Readonly<Record<keyof typeof WIRE_LIMITS, number>>;

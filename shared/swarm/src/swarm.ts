@@ -2,7 +2,7 @@ import type { Bitfield } from '@sepia/base/bitfield';
 import type { Digest } from '@sepia/base/digest';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 
-/** Where the pieces of one blob lie. */
+/** Where the pieces of one blob lie; given to a swarm by whoever joins it. Indexes are 0-based. */
 export interface PieceStore {
   readonly have: Bitfield;
   /**
@@ -24,7 +24,7 @@ export interface PeerAddress {
   readonly zone?: string;
 }
 
-/** A source of pieces over HTTP, at an origin. */
+/** A source of whole pieces over HTTP, at an origin; used beside wires, as one of them. */
 export interface HttpSource {
   /** Names the source; the same id again is the same source. */
   readonly id: string;
@@ -36,7 +36,7 @@ export interface HttpSource {
   fetchPiece(index: number, signal: AbortSignal, onBytes: (count: number) => void): Promise<Uint8Array>;
 }
 
-/** Where a piece came from. */
+/** Who sent a piece: a member, an origin (over whichever way), or a standard client. */
 export type PieceFrom = 'peer' | 'origin' | 'stranger';
 
 /**
@@ -128,6 +128,7 @@ export interface JoinInit {
   readonly wantAll?: boolean;
 }
 
+/** What a swarm needs of a logger. */
 export interface SwarmLog {
   debug(detail: object, message: string): void;
   info(detail: object, message: string): void;

@@ -10,7 +10,7 @@ export type UpstreamChallenge =
   | ({ readonly scheme: 'bearer' } & BearerChallenge)
   | { readonly scheme: 'basic' };
 
-/** Decides the `Authorization` of requests in somebody's name. */
+/** Decides the `Authorization` of requests to one upstream in one name, nobody's included. Scopes are as token requests write them. */
 export interface Authorizer {
   /** It has a password to show, once it is asked for one. */
   readonly isSomebody: boolean;

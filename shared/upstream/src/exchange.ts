@@ -17,6 +17,7 @@ export interface Answer {
   readonly body: Dispatcher.ResponseData['body'];
 }
 
+/** Methods of requests to registries. */
 export type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
 
 export interface ExchangeDeps {
@@ -203,7 +204,7 @@ function wordsOf(reason: string): string {
   return `connection failed (${reason})`;
 }
 
-/** First value of a header. */
+/** The first value of a header of an answer; undefined where it is not there. `name` in lower case. */
 export function header(answer: Pick<Answer, 'headers'>, name: string): string | undefined {
   const value = answer.headers[name];
   return typeof value === 'string' ? value : value?.[0];

@@ -5,6 +5,7 @@ import type { Authorizer } from './authenticator.ts';
 import { BODY_MS, CONNECT_MS, HEADERS_MS, QUEUE_MS } from './deadlines/upstreams.ts';
 import type { Answer } from './exchange.ts';
 
+/** How patient a client of an upstream is, and how many may wait for it; {@link UPSTREAM_CLIENT_DEFAULTS} for what is left out. */
 export interface UpstreamClientOptions {
   readonly connectTimeoutMs?: number;
   /** Until an answer's headers, in ms, once a connection is free. */
@@ -28,6 +29,7 @@ export const UPSTREAM_CLIENT_DEFAULTS = Object.freeze({
   userAgent: 'sepia/0.1',
 });
 
+/** Which manifest is asked for, and in whose name. */
 export interface ManifestQuery {
   readonly repository: RepositoryName;
   readonly reference: Reference;
@@ -54,6 +56,7 @@ export interface UpstreamManifestHead {
   readonly sizeBytes: number | undefined;
 }
 
+/** Which blob is asked for, and in whose name. */
 export interface BlobQuery {
   readonly repository: RepositoryName;
   readonly digest: Digest;
@@ -75,7 +78,7 @@ export interface BlobRange {
   readonly end?: number | undefined;
 }
 
-/** Which part of a blob is asked for. */
+/** Which part of a blob is asked for: all of it without `range`. */
 export interface BlobWish extends BlobQuery {
   readonly range?: BlobRange | undefined;
   /** Size of the blob as far as it is known: a body of that length is the blob, whatever it is said to be encoded with. */
@@ -101,7 +104,7 @@ export interface UpstreamBlob {
   readonly body: BlobStream;
 }
 
-/** A page of an upstream's tags (distribution-spec, "Listing Tags"). */
+/** A page of an upstream's tags (distribution-spec, "Listing Tags"), and how to ask for the next. */
 export interface TagPage {
   readonly tags: readonly Tag[];
   /** Query of the next page as the upstream names it, if there is one. */

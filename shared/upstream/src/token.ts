@@ -114,7 +114,7 @@ function keyOf({ realm, service }: BearerChallenge, scope: string): string {
   return [realm, service ?? '', scope].join('\n');
 }
 
-/** A token as a token service gave it. */
+/** A token as a token service gave it, and for how long, in seconds. */
 export interface GivenAnswer {
   readonly token: string;
   readonly lifetimeSeconds: number;

@@ -77,7 +77,7 @@ export interface RegistryRead {
   readonly waiting?: ((isWaiting: boolean) => void) | undefined;
 }
 
-/** What reads the registry. */
+/** The part of a transport that reads a registry and changes nothing there. */
 export type RegistryReader = Pick<
   Transport,
   'read' | 'as' | 'close' | 'own' | 'authorizer' | 'token' | 'baseChallenge'

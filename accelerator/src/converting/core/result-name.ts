@@ -8,7 +8,7 @@ export interface ResultName {
 
 const MAX_TAG = 128;
 
-/** The result's name, or why there can be none. */
+/** The repository and tag of a result, by its rule, or why there can be none. Of a referrer: those of its source. */
 export function resultName(
   rule: Pick<ConversionRule, 'to' | 'result' | 'repository' | 'tag-suffix'>,
   repository: string,

@@ -7,7 +7,7 @@ import { OCI_CONFIG, ociType } from '@sepia/lazy/convert/documents';
 import { NYDUS_BOOTSTRAP_ANNOTATION } from '@sepia/lazy/convert/nydus-marks';
 import { isTwofold } from './twofold.ts';
 
-/** An image whose manifest passed. */
+/** An image whose manifest passed through this agent to a client, with what its layers are. */
 export interface PulledImage extends ResolvedName {
   readonly manifest: Digest;
   readonly config: Digest;

@@ -1,6 +1,6 @@
 import { FENCE_MS, REMOVE_MS } from '../../deadlines/members.ts';
 
-/** Keys that one sweep may condemn at once. */
+/** Most keys that one sweep may condemn at once; a longer list is refused. */
 export const MAX_CONDEMNED = 20_000;
 
 /**

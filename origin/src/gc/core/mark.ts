@@ -11,14 +11,14 @@ export interface GcLink {
   readonly isManifest: boolean;
 }
 
-/** A manifest's entry under the subject that it names. */
+/** A manifest that is listed under the subject that it names, and the clock of that entry. */
 export interface GcReferrer {
   readonly subject: Digest;
   readonly digest: Digest;
   readonly atMs: number;
 }
 
-/** All that a repository has on record. */
+/** All that a repository has on record: what a sweep decides by which of its links are still needed. */
 export interface RepositoryView {
   /** Where tags point, and where they may be rolled back to. */
   readonly roots: Iterable<Digest>;

@@ -33,7 +33,7 @@ export type GcAsk =
 /** What a manifest names, or that there is none of that digest. */
 export type GcRead = GcNames | 'no-manifest';
 
-/** Bytes count once for each member that had them. */
+/** What a sweep took off disks; bytes and files count once for each member that had them. */
 export interface GcRemoved {
   readonly blobs: number;
   readonly bytes: number;
@@ -41,7 +41,7 @@ export interface GcRemoved {
   readonly kept: readonly Digest[];
 }
 
-/** What a sweep took out of a backend. */
+/** What a sweep took out of a backend, of what it condemned. */
 export interface GcWithdrawn {
   readonly digests: readonly Digest[];
   /** It is not known of all whether they are there: the fences must stand until they lift themselves. */

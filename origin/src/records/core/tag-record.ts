@@ -29,7 +29,7 @@ export interface TagMove {
   readonly by: string;
 }
 
-/** A tag that points somewhere. */
+/** A tag that points somewhere, as its register holds it. Times are of the cluster's date, in ms. */
 export interface TagRecord {
   readonly digest: Digest;
   /** When the upstream last confirmed it, or when it was pushed. */

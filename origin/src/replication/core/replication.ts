@@ -31,7 +31,7 @@ export function listedBy(tag: string): Digest | undefined {
   return isDigest(digest) ? digest : undefined;
 }
 
-/** What one rule copies. */
+/** Tells which repositories and tags one replication rule copies, and what they are called at its target. */
 export class RuleMatcher {
   readonly #rule: RuleNames;
   readonly #repository: NameMatcher;
@@ -124,7 +124,7 @@ const PASSING: ReadonlySet<string> = new Set([
   'NOT_IN_RING',
 ]);
 
-/** Whether a failure passes by itself. */
+/** True for the code of a failure that passes by itself, be it the target's or this cluster's own. */
 export function passes(code: string): boolean {
   return PASSING.has(code);
 }

@@ -10,7 +10,10 @@ export interface TagFacts {
 
 export type TagPolicy = 'mutable' | 'revalidate' | 'immutable' | 'pinned';
 
-/** What holds for one tag. */
+/**
+ * What holds for one tag: its policy, how long it is served without asking its upstream, and how long while that does not answer,
+ * in ms.
+ */
 export interface TagRules {
   readonly mode: 'none' | 'pull-through' | 'write-back';
   readonly policy: TagPolicy;

@@ -12,7 +12,7 @@ export interface FlowFigures {
   readonly originAlive: boolean;
 }
 
-/** In ms. */
+/** How long the parts of an upload may take at a proxy, in ms. */
 export interface FlowLimits {
   /** A silent stager is lost after this long. */
   readonly originSilentMs: number;

@@ -6,7 +6,7 @@ import { parseReference, type Reference } from '@sepia/oci/route';
 /** Longest URL taken, in bytes. */
 const MAX_URL_BYTES = 2 * 1024;
 
-/** An image of an upstream, by tag or digest. */
+/** An image of an upstream, by tag or digest, as a URL of this cluster named it. */
 export interface ImageName extends ResolvedName {
   readonly reference: Reference;
 }

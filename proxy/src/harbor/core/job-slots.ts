@@ -12,7 +12,7 @@ const MAX_ROWS_BYTES = 192 * 1024;
 /** So often a job is begun anew after its proxy went away. */
 const MAX_RUNS = 3;
 
-/** One origin or node in a job's result. */
+/** What became of a preheat at one origin or node, as its job tells. */
 export interface JobRow {
   readonly id: string;
   readonly role: 'origin' | 'agent';

@@ -4,6 +4,7 @@ import { isTag, type Tag } from '@sepia/base/names/repository';
 
 /** How far a preheat goes: one owning origin of each blob, all its owners, or the nodes too. */
 export const SCOPES = ['single_seed_peer', 'all_seed_peers', 'all_peers'] as const;
+/** How far a preheat goes, see {@link SCOPES}. */
 export type Scope = (typeof SCOPES)[number];
 
 /** Events of one notification that are looked at; Harbor sends one. */

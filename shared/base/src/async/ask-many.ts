@@ -167,7 +167,7 @@ async function settle<C, T>(by: C, ask: () => Promise<T>): Promise<Said<C, T>> {
   }
 }
 
-/** The answers of {@link askAll}, in its order. */
+/** The answers among what was said, in the order of the candidates; refusals and silences are left out. */
 export function answersOf<C, T>(said: readonly Said<C, T>[]): T[] {
   return said.flatMap((one) => (one.type === 'answer' ? [one.answer] : []));
 }

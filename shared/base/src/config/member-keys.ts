@@ -1,10 +1,13 @@
 import { z } from 'zod';
 import { bytes, duration, hostPort, networks, pathText, TRUSTED_PROXIES_TEXT, zoneName } from './units.ts';
 
-/** A member's persistent id: what the ring hashes. */
+/** Form of a member's persistent id, which the ring hashes: a member under another id is another member. */
 export const MEMBER_ID = /^[a-z0-9](?:[a-z0-9.-]{0,62}[a-z0-9])?$/;
 
-/** Keys that every role has. */
+/**
+ * Config keys that every role has, beside its own: who it is, where its data, its key and the cluster document lie, its admin
+ * address, zone and log.
+ */
 export const COMMON_KEYS = {
   id: z
     .string()
@@ -35,7 +38,10 @@ export const COMMON_KEYS = {
     .describe('Logging.'),
 } as const;
 
-/** Keys of every registry endpoint. */
+/**
+ * Config keys of every registry endpoint, be it of a proxy or of an agent: its certificate, the upstream of requests that name
+ * none, whose word it takes for addresses.
+ */
 export const LISTENER_KEYS = {
   tls: z
     .strictObject({

@@ -14,7 +14,7 @@ export function checkOwnAddresses(addresses: readonly OwnAddress[], ctx: z.Refin
   }
 }
 
-/** The addresses of a list, with their keys. */
+/** The addresses of a list of the config, each with the key that names it in errors. */
 export function ownAddresses(key: string, addresses: readonly string[]): OwnAddress[] {
   return addresses.map((address, index) => [[key, index], address]);
 }

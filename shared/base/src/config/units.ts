@@ -59,7 +59,10 @@ interface Bounds {
   readonly because?: string;
 }
 
-/** Config value in bytes, e.g. `10GiB`. */
+/**
+ * Config value of a size: a whole number of bytes, or text such as `10GiB` and `3GB`; becomes bytes. A value out of `bounds` is
+ * refused with the bound.
+ */
 export function bytes(bounds: Bounds): z.ZodType<number> {
   const check = boundsCheck(bounds, parseBytes, NO_BYTES);
   return z
@@ -127,7 +130,7 @@ export function zoneName(): z.ZodString {
     .max(64);
 }
 
-/** Config value `host:port`. */
+/** Config value `host:port`, or `[v6]:port`; stays the text that it is. */
 export function hostPort(): z.ZodType<string> {
   return z.string().refine((text) => parseHostPort(text) !== undefined, {
     error: (issue) => `"${String(issue.input)}" is not host:port, e.g. 127.0.0.1:17000`,

@@ -15,7 +15,7 @@ const PATTERN_CHARS = /^[\w./*?[\]{},^-]+$/;
 const BRACES = /\{([^{}]*)\}/;
 const OPTIONS = { dot: true, nonegate: true, noextglob: true, strictBrackets: true } as const;
 
-/** Tells whether a repository name or tag is meant. */
+/** True for a repository name or tag that patterns of the config mean, see {@link matcherOf}. */
 export type NameMatcher = (name: string) => boolean;
 
 /**

@@ -13,7 +13,7 @@ export function peerIdOf(nodeId: string): Uint8Array {
   return Buffer.from(peerIdHexOf(nodeId), 'hex');
 }
 
-/** {@link peerIdOf} as 40 hex characters. */
+/** The peer id of a node, as {@link peerIdOf} makes it, in 40 hex characters: the form of join answers, logs and keys of maps. */
 export function peerIdHexOf(nodeId: string): string {
   return CLIENT_HEX + hash('sha256', nodeId, 'hex').slice(0, 2 * PEER_ID_BYTES - CLIENT_HEX.length);
 }

@@ -1,8 +1,11 @@
 import { CodedError } from '../errors.ts';
 
-/** OCI `<name>` (distribution-spec, "Pulling manifests"), at most 255 characters. */
+/**
+ * Name of a repository, OCI `<name>` (distribution-spec, "Pulling manifests"): lower case, parts between slashes, at most 255
+ * characters.
+ */
 export type RepositoryName = string & { readonly __brand: 'RepositoryName' };
-/** OCI tag: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`. */
+/** A tag (distribution-spec, "Pulling manifests"): `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`; case matters. */
 export type Tag = string & { readonly __brand: 'Tag' };
 
 const PART = '[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*';
@@ -15,19 +18,19 @@ export function isRepositoryName(text: string): text is RepositoryName {
   return text.length <= MAX_NAME && NAME.test(text);
 }
 
-/** @throws {CodedError} `NAME_INVALID` */
+/** A text as the repository name that it is, unchanged. @throws {CodedError} `NAME_INVALID`, with its first 300 characters as `found` */
 export function parseRepositoryName(text: string): RepositoryName {
   if (!isRepositoryName(text))
     throw new CodedError('NAME_INVALID', { detail: { found: text.slice(0, 300) } });
   return text;
 }
 
-/** True for a tag (OCI distribution, "Pulling manifests"). */
+/** True for a tag: letters, digits, `_`, `.` and `-`, at most 128 characters, not beginning with `.` or `-`. Never true for a digest. */
 export function isTag(text: string): text is Tag {
   return TAG.test(text);
 }
 
-/** @throws {CodedError} `TAG_INVALID` */
+/** A text as the tag that it is, unchanged. @throws {CodedError} `TAG_INVALID`, with its first 200 characters as `found` */
 export function parseTag(text: string): Tag {
   if (!isTag(text)) throw new CodedError('TAG_INVALID', { detail: { found: text.slice(0, 200) } });
   return text;

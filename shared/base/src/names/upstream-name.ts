@@ -23,7 +23,7 @@ interface NameRequest {
   readonly defaultUpstream: string | undefined;
 }
 
-/** Names of Docker Hub, which are one. */
+/** Host names that all mean Docker Hub: an upstream that answers to one answers to all of them. */
 export const DOCKER_HUB_HOSTS: ReadonlySet<string> = new Set([
   'docker.io',
   'registry-1.docker.io',

@@ -25,7 +25,7 @@ export function isOutOfFiles(thrown: unknown): boolean {
   return false;
 }
 
-/** As an answer: passing, and the operator's to mend. */
+/** `MEMBER_BUSY` for what failed because this process has as many files open as it may: it passes, and an operator can raise the limit. */
 export function outOfFiles(cause: unknown): CodedError {
   return new CodedError('MEMBER_BUSY', {
     message: 'this member has as many files open as it may; raise its limit of open files',

@@ -5,7 +5,7 @@ export const ZSTD_MAGIC = 0xfd2fb528;
 const SKIPPABLE = 0x184d2a50;
 /** Block type "RLE" (RFC 8878, 3.1.1.2.2): one byte stands for many. */
 const RLE = 1;
-/** Magic and descriptor. */
+/** Bytes that tell how long the head of a zstd frame is: the magic number (4) and the descriptor (1). */
 export const HEAD_BYTES = 5;
 
 /** What can be said of the frame that some bytes begin with. */

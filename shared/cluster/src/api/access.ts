@@ -30,9 +30,10 @@ export const TOKEN_REQUEST = z.object({
   /** Address of the client, for limits and the audit log. */
   address: z.string().max(256).default(''),
 });
+/** What a member asks a token for, in a client's name, see {@link TOKEN_REQUEST}. */
 export type TokenRequest = z.input<typeof TOKEN_REQUEST>;
 
-/** A token as the token specification answers it. */
+/** Answer of `/token`, in the form of the distribution token specification; the token is a secret. */
 export interface TokenAnswer {
   readonly token: string;
   readonly expires_in: number;

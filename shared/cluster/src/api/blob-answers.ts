@@ -1,7 +1,7 @@
 import { DIGEST } from '@sepia/base/names/digest-schema';
 import { z } from 'zod';
 
-/** Answer of `POST /v1/blobs/<digest>/fetch`. */
+/** Answer of `POST /v1/blobs/<digest>/fetch`: how far the owners' copies of a blob are, asked for again until it is `final`. */
 export interface BlobFetchState {
   /** `final`: stored wherever it was wanted, or failed there; `running`: ask again. */
   readonly state: 'final' | 'running';
@@ -13,7 +13,10 @@ export interface BlobFetchState {
   readonly failed: Readonly<Record<string, string>>;
 }
 
-/** Answer of `GET /v1/blobs/<digest>/where`. */
+/**
+ * Answer of `GET /v1/blobs/<digest>/where`: what one origin has of a blob at this moment; nothing is fetched for it. `open`: it is
+ * being fetched.
+ */
 export interface Where {
   readonly state: 'final' | 'open' | 'none';
   readonly sizeBytes?: number;

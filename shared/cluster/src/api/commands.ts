@@ -25,6 +25,7 @@ const PREFETCH_DETAIL = z
   .refine((one) => one.manifest !== undefined || (one.digests?.length ?? 0) > 0, {
     message: 'names neither manifest nor digests',
   });
+/** What nodes are to have before anybody asks, see `PREFETCH_DETAIL`. */
 export type PrefetchDetail = z.output<typeof PREFETCH_DETAIL>;
 
 /** Detail of `purge`: one manifest or blob, one tag, or with neither the whole repository. */
@@ -33,6 +34,7 @@ const PURGE_DETAIL = z.object({
   digest: DIGEST.optional(),
   tag: z.string().min(1).max(128).optional(),
 });
+/** What nodes are to drop, see `PURGE_DETAIL`. */
 export type PurgeDetail = z.output<typeof PURGE_DETAIL>;
 
 /** Kinds that this version only carries: an agent that cannot do one says so. */
@@ -62,6 +64,7 @@ const NODE_COMMAND = z.intersection(
   z.object({ id: COMMAND_ID, expiresInMs: z.number().int().min(0).max(MAX_COMMAND_LIFE_MS) }),
   KIND,
 );
+/** A command as its node gets it, see `NODE_COMMAND`. */
 export type NodeCommand = z.output<typeof NODE_COMMAND>;
 
 /** What a node says of a command in its lease. */
@@ -73,6 +76,7 @@ export const COMMAND_REPORT = z.object({
   doneBytes: z.number().int().nonnegative().optional(),
   totalBytes: z.number().int().nonnegative().optional(),
 });
+/** How far a node is with a command, as it says in its lease, see {@link COMMAND_REPORT}. */
 export type CommandReport = z.output<typeof COMMAND_REPORT>;
 
 /** One node in the answer of `GET /v1/commands/<id>`. `pending`: not told yet, or not reported. */
@@ -87,7 +91,7 @@ export interface NodeCommandState {
   readonly totalBytes?: number | undefined;
 }
 
-/** Answer of `GET /v1/commands/<id>`. */
+/** Answer of `GET /v1/commands/<id>`: how far each node is with it, as the answering tracker knows. */
 export interface CommandState {
   readonly id: string;
   readonly type: CommandRequest['type'];

@@ -23,6 +23,7 @@ const CONVERSION_TASK = z.object({
   /** What the tag was said to point at; where it points is asked when the job runs. */
   digest: z.string().max(160).optional(),
 });
+/** What a conversion job is about, as {@link CONVERSION_TASK} reads it. */
 export type ConversionTask = z.infer<typeof CONVERSION_TASK>;
 
 /** What names the job of a task: of one key at most one is open. */
@@ -61,7 +62,7 @@ export const CONVERSION_CALLS = {
   release: z.object({ holder: HOLDER }),
 } as const;
 
-/** A job as `GET /v1/conversions` shows it. */
+/** A job as `GET /v1/conversions` shows it. Of one `key` at most one job is open. Dates are ms since 1970. */
 export interface ConversionJob {
   readonly id: string;
   readonly key: string;
@@ -77,7 +78,7 @@ export interface ConversionJob {
   readonly endedAtMs?: number;
 }
 
-/** How far a running job is. */
+/** How far a running job is, layer by layer, as its accelerator said last. */
 export interface ConversionProgress {
   readonly layers: readonly {
     readonly digest: string;
@@ -89,7 +90,7 @@ export interface ConversionProgress {
   }[];
 }
 
-/** What became of a job that is done. */
+/** What became of a job whose state is `done`, with figures of the work; what does not apply is left out. */
 export interface ConversionOutcome {
   /** `skipped` says why in `reason`. */
   readonly outcome: 'converted' | 'indexed' | 'unchanged' | 'skipped' | 'removed';

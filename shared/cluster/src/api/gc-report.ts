@@ -27,7 +27,7 @@ export interface BackendReport {
   readonly left?: string;
 }
 
-/** State or result of a sweep. */
+/** How far a sweep is, or how it ended. Dates are ms since 1970. */
 export interface GcReport {
   readonly generation: string;
   readonly leader: string;

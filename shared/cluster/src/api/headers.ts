@@ -12,7 +12,7 @@ export const H_BLOB_SIZE = 'sepia-blob-size';
 export const H_PIECE_HASH = 'sepia-piece-hash';
 /** Attempt that a piece belongs to (32 hex; all zero once the whole digest was verified). */
 export const H_ATTEMPT = 'sepia-attempt';
-/** Class of a copied blob: `pushed` or `cached`. */
+/** Of a blob's copy: `pushed` for one that is acknowledged to its pusher, `cached` for one that may be evicted. */
 export const H_CLASS = 'sepia-class';
 /** Type that a blob was stored under as a manifest, of a copy and of an answer; others have none. */
 export const H_MEDIA_TYPE = 'sepia-media-type';
@@ -24,9 +24,9 @@ export const H_LINKS = 'sepia-links';
 export const H_UPSTREAM_AUTHORIZATION = 'sepia-upstream-authorization';
 /** Id of one change of a tag: a proxy sends the same to every origin that it tries, so that it is made once. */
 export const H_CHANGE = 'sepia-change';
-/** Engine that the calling origin keeps records in. */
+/** Engine that the calling origin keeps records in, `embedded` unless it is told another: origins of one cluster have the same. */
 export const H_RECORDS = 'sepia-records';
 /** Generation of the answering origin and those that it knows of the others (JSON): what it says counts by it. */
 export const H_STANDING = 'sepia-standing';
-/** Stops an origin from asking others in turn. */
+/** Of any value: the member that calls asked around itself, so that an origin asks no other in turn. */
 export const H_HOP = 'sepia-hop';

@@ -27,9 +27,13 @@ export const JOIN_REQUEST = z.object({
   /** Peers that the node wants, at most 50. */
   numwant: z.number().int().min(0).max(50).default(30),
 });
+/** What a node says when it joins a swarm, or again, see {@link JOIN_REQUEST}. */
 export type JoinRequest = z.input<typeof JOIN_REQUEST>;
 
-/** Somebody to fetch pieces from. `peerId`: 40 hex. */
+/**
+ * A member that pieces can be fetched from. `peerId`: 40 hex; `addresses`: `host:port` each, all of the same member; `origin`: it
+ * is one.
+ */
 export interface PeerEntry {
   readonly peerId: string;
   readonly nodeId: string;

@@ -67,7 +67,7 @@ export type LayerBinding = z.infer<typeof BINDING>;
 export type LayerFault = z.infer<typeof FAULT>;
 /** The part of a binding that keeps its index from garbage collection; read of later versions, too, whatever else they say. */
 export const INDEX_HOME = z.object({ index: DIGEST, home: HOME });
-/** The signed part of a binding. */
+/** What the signature of a binding covers. */
 export type BindingFacts = Omit<LayerBinding, 'signature' | 'bad'>;
 
 /** Bodies of `PUT` and `POST /v1/layers/…` at a proxy. */
@@ -76,7 +76,7 @@ export const LAYER_CALLS = {
   complain: z.object({ index: DIGEST, reason: REASON }),
 } as const;
 
-/** A binding that members believe. */
+/** A binding with the signature by which members believe it; who has the cluster key can make one. */
 export function signBinding(clusterKey: Uint8Array, facts: BindingFacts): LayerBinding {
   return { ...facts, signature: signatureOf(clusterKey, facts) };
 }

@@ -19,6 +19,7 @@ const START_COMMAND = z.object({
   loaderPath: z.string().max(MAX_COMMAND_TEXT),
   folder: z.string().max(MAX_COMMAND_TEXT),
 });
+/** What an image runs, by its config: a hint of what is read first, nothing more. */
 export type StartCommand = z.infer<typeof START_COMMAND>;
 
 /** Most layers of an image that is lazy. */
@@ -61,6 +62,7 @@ const LAZY_OFFER = z.object({
     )
     .max(MAX_OFFER_LAYERS),
 });
+/** An offered image, as an agent tells its node's snapshotter of it; see `LAZY_OFFER`. */
 export type LazyOffer = z.infer<typeof LAZY_OFFER>;
 
 /** Answer of `GET /v1/lazy/offers?wait=<ms>` of an agent. */
@@ -76,6 +78,7 @@ export const LAZY_ANSWER = z.object({
   /** It is not known yet whether it would: asked again, the snapshotter may say otherwise. */
   isPending: z.boolean().optional(),
 });
+/** What a snapshotter says to an offer: whether it shows the layers, and if not, why. */
 export type LazyAnswer = z.infer<typeof LAZY_ANSWER>;
 
 /** Body of `POST /v1/lazy/complaints`: an index does not fit its layer. */
@@ -86,4 +89,5 @@ export const LAZY_COMPLAINT = z.object({
   index: DIGEST,
   reason: REASON.min(1),
 });
+/** A snapshotter's complaint that an index does not fit its layer. */
 export type LazyComplaint = z.infer<typeof LAZY_COMPLAINT>;

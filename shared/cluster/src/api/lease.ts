@@ -56,9 +56,10 @@ export const LEASE_REQUEST = z.object({
   /** Commands whose state this tracker has not heard yet. */
   commands: z.array(COMMAND_REPORT).max(MAX_LEASE_COMMANDS).default([]),
 });
+/** A heartbeat as a node sends it, see {@link LEASE_REQUEST}. */
 export type LeaseRequest = z.input<typeof LEASE_REQUEST>;
 
-/** What a tracker answers to a heartbeat. */
+/** What a tracker answers to a heartbeat: when the next is due, and all that the node is to know or do until then. */
 export interface LeaseAnswer {
   /** The next heartbeat of a node with nothing to tell. */
   readonly heartbeatMs: number;

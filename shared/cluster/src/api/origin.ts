@@ -6,7 +6,7 @@ const MIB = 1024 * KIB;
 /** How a call names a repository. */
 const NAME = ['upstream', 'repository'] as const;
 
-/** Calls about blobs that origins answer, and uploads. */
+/** Calls that origins answer about blobs and uploads; each row names who may make it, its query and how large its body may be. */
 export const ORIGIN_BLOBS = {
   where: route('where', 'GET /v1/blobs/:digest/where', {
     query: NAME,

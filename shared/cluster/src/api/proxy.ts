@@ -5,7 +5,7 @@ import { route } from './route.ts';
 const NAME = ['upstream', 'repository'] as const;
 const MAX_JOB_BYTES = 256 * 1024;
 
-/** Calls that proxies answer, beside `/v2` with a signature. */
+/** Calls that proxies answer to members, all signed, beside `/v2` itself; each row names who may make it. */
 export const PROXY = {
   accounts: route('member-accounts', 'GET /v1/accounts', { query: ['name'], callers: ['agent'] }),
   token: route('member-token', 'POST /v1/token', { callers: ['agent'], json: 128 * 1024 }),

@@ -2,7 +2,7 @@ import type { Digest } from '@sepia/base/digest';
 import { DIGEST } from '@sepia/base/names/digest-schema';
 import { z } from 'zod';
 
-/** Most names in one message; more go in several. */
+/** Most links in one message that tells of links that are gone; more go in several messages. */
 export const MAX_REVOCATIONS = 1_000;
 
 const REVOCATION = z.object({

@@ -2,7 +2,7 @@ import { route } from './route.ts';
 
 const MIB = 1024 * 1024;
 
-/** Calls about the ring that origins answer. */
+/** Calls that origins answer about the membership of the ring and its changes; each row names who may make it. */
 export const ORIGIN_RING = {
   membership: route('ring-membership', 'GET /v1/ring', {
     callers: ['origin', 'agent', 'proxy', 'tracker', 'accelerator', 'cli'],

@@ -20,6 +20,7 @@ export const START_PROFILE = z.object({
   by: z.string().min(1).max(160),
   atMs: z.number().int().min(0),
 });
+/** What the start of an image reads first, as {@link START_PROFILE} reads it. */
 export type StartProfile = z.infer<typeof START_PROFILE>;
 
 /** Body of `PUT /v1/profiles` at a proxy. */

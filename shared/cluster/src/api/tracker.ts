@@ -2,7 +2,7 @@ import { route } from './route.ts';
 
 const MAX_BODY_BYTES = 4 * 1024 * 1024;
 
-/** Calls that trackers answer. */
+/** Calls that trackers answer, about swarms, leases of nodes and commands to them; each row names who may make it. */
 export const TRACKER = {
   join: route('join', 'POST /v1/swarms/:digest/join', { callers: ['agent'], json: MAX_BODY_BYTES }),
   metainfo: route('metainfo', 'GET /v1/swarms/:digest/metainfo', {

@@ -30,7 +30,7 @@ export interface WriteBackJob {
   readonly missingBytes?: number;
 }
 
-/** Answer of `GET /v1/write-back`. */
+/** Answer of `GET /v1/write-back`: what waits for the registries behind, upstream by upstream and job by job. */
 export interface WriteBackStatus {
   readonly backlogs: readonly WriteBackBacklog[];
   readonly jobs: readonly WriteBackJob[];

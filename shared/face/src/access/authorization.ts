@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { throwIfBug } from '@sepia/base/failure';
 import { UNKNOWN_END_MS } from '../deadlines.ts';
 
-/** User and password, as Basic carries them. */
+/** User and password of a client, as its `Authorization: Basic` carries them. Secrets: never logged. */
 export interface BasicCredentials {
   readonly username: string;
   readonly password: string;

@@ -27,7 +27,10 @@ export function grantsFor(
   });
 }
 
-/** A token of the cluster, as `/token` answers it. */
+/**
+ * A token by which this cluster's members know `holder` for `lifeMs`, in the form of `/token`. `account` undefined: somebody who
+ * did not log in.
+ */
 export async function issueToken(
   deps: { readonly tokens: AccessTokens; readonly nowMs: () => number },
   holder: { readonly account: string | undefined; readonly access: readonly Grant[] },

@@ -7,7 +7,7 @@ import {
 } from '@sepia/cluster/accounts-document';
 import type { Cluster } from '@sepia/cluster/cluster';
 
-/** What may be done to a repository. */
+/** What may be done to a repository; tokens have words of their own for it, {@link TOKEN_ACTIONS}. */
 export type Action = 'read' | 'write' | 'delete';
 
 /** Actions of the token specification, by ours; `*` in a scope means all. */
@@ -16,7 +16,7 @@ export const TOKEN_ACTIONS = { read: 'pull', write: 'push', delete: 'delete' } a
   string
 >;
 
-/** Who decides about an upstream's repositories. @throws {CodedError} `UPSTREAM_UNKNOWN` */
+/** Who decides about the repositories of the upstream `name`. @throws {CodedError} `UPSTREAM_UNKNOWN` */
 export function accessMode(cluster: Cluster, name: string): AccessMode {
   return accessOf(cluster.upstream(name), cluster.document.accounts !== undefined);
 }

@@ -24,7 +24,7 @@ export function parseRepositoryScope(scope: string): RepositoryScope | undefined
   return { name: found[1]!, actions };
 }
 
-/** `repository:NAME:pull,push`. */
+/** A scope as token requests write it: `repository:NAME:pull,push`. */
 export function repositoryScope(repository: string, actions: readonly string[]): string {
   return `repository:${repository}:${actions.join(',')}`;
 }

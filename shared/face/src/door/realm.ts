@@ -29,7 +29,7 @@ interface ChallengeParts {
   readonly error?: 'invalid_token' | 'insufficient_scope' | undefined;
 }
 
-/** Value of `WWW-Authenticate`. */
+/** Value of `WWW-Authenticate`, by which a client learns where to get a token for what, or that it is to send Basic. */
 export function challengeText({ base, challenge, upstream, error }: ChallengeParts): string {
   if (challenge.scheme === 'basic') return `Basic realm="${quoted(upstream ?? 'sepia')}"`;
   const query = upstream === undefined ? '' : `?ns=${encodeURIComponent(upstream)}`;

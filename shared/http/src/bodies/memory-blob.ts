@@ -2,7 +2,7 @@ import type { Digest } from '@sepia/base/digest';
 import { PIECE_BYTES, pieceLeaves, pieceLength } from '@sepia/metainfo/tree';
 import type { BlobReader, ReadableBlob } from './readable-blob.ts';
 
-/** A small blob in memory, its digest checked. */
+/** A small blob that lies in memory as a whole; the caller has checked its digest. `bytes` is kept, not copied. */
 export class MemoryBlob implements ReadableBlob {
   readonly isFinal = true;
   readonly provesWhole = true;

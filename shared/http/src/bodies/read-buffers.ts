@@ -44,5 +44,5 @@ export class ReadBuffers {
   }
 }
 
-/** Those of this process. */
+/** The buffers that all bodies of this process share. */
 export const readBuffers = new ReadBuffers();

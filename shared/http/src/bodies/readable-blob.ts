@@ -45,7 +45,7 @@ export interface ReadableBlob {
   openReader(pieceIndex: number, lastByte: number, firstByte?: number): BlobReader;
 }
 
-/** Where one reader of a blob stands. */
+/** Where one reader of a blob stands (0-based pieces), so that what it reads next comes first. `close` is idempotent. */
 export interface BlobReader {
   move(pieceIndex: number): void;
   close(): void;

@@ -52,14 +52,14 @@ export interface RawDescriptor {
   readonly raw: JsonObject;
 }
 
-/** A document as it is sent to a registry. */
+/** A manifest or index as it is sent to a registry; `digest` is that of `bytes`. */
 export interface Document {
   readonly bytes: Buffer;
   readonly digest: Digest;
   readonly mediaType: string;
 }
 
-/** What a manifest is to a conversion. */
+/** What a manifest is to a conversion: an index to go through, an image to convert, or something else. */
 export type SourceDocument =
   | { readonly kind: 'index'; readonly json: JsonObject; readonly children: readonly RawDescriptor[] }
   | {
@@ -71,7 +71,10 @@ export type SourceDocument =
   /** Not an image of layers: copied as it is, with everything that it names. */
   | { readonly kind: 'other'; readonly names: readonly RawDescriptor[] };
 
-/** Reads a manifest. @throws {CodedError} `MANIFEST_SYNTAX` */
+/**
+ * Reads a manifest of any type into what a conversion makes of it; types of its parts may be Docker's. @throws {CodedError}
+ * `MANIFEST_SYNTAX`
+ */
 export function readDocument(bytes: Uint8Array, mediaType: string): SourceDocument {
   const json = parseObject(bytes);
   if (json === undefined) throw wrong('the manifest is not a JSON object');
@@ -169,7 +172,7 @@ export function newConfig(config: Buffer, old: readonly Digest[], diffIds: reado
   return documentOf({ ...json, rootfs }, OCI_CONFIG);
 }
 
-/** How a result says what it is. */
+/** What is noted on a result, so that it is known as one of its source by a format and its options. */
 export interface ResultMarks {
   readonly format: string;
   readonly options?: string | undefined;
@@ -272,7 +275,7 @@ export function sourceMarks(
   return options === undefined ? marks : { ...marks, [OPTIONS_ANNOTATION]: options };
 }
 
-/** The annotations of a manifest or descriptor. */
+/** The annotations of a manifest or descriptor, as they stand there, unchecked; none where there are none. */
 export function annotationsOf(json: JsonObject): Record<string, string> {
   const annotations = json['annotations'];
   return isObject(annotations) ? (annotations as Record<string, string>) : {};

@@ -20,7 +20,7 @@ export interface ImageSource {
   has?(digest: Digest, signal?: AbortSignal): Promise<boolean>;
 }
 
-/** Where the result goes. */
+/** The registry that a result goes to, as a conversion needs it. */
 export interface ImageTarget {
   has(digest: Digest, sizeBytes: number, signal?: AbortSignal): Promise<boolean>;
   /** Stores a blob. `open` gives a new stream at each call: of its bytes from `start` to `end`, or of all. */
@@ -36,7 +36,7 @@ export interface ImageTarget {
   putManifest(document: Document, tag: string | undefined, signal?: AbortSignal): Promise<void>;
 }
 
-/** Told what happens, as it happens. */
+/** Is told of a conversion's layers as they come along; bytes are those of the phase. */
 export interface ConvertReport {
   layer(layer: RawDescriptor, phase: LayerPhase, doneBytes: number, ofBytes: number): void;
   layerDone(layer: RawDescriptor, outcome: LayerRecord, isFromCache: boolean): void;

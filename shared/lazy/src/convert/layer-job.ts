@@ -20,8 +20,9 @@ import { LayerReader, type ReadLayer } from './read-layer.ts';
 import type { MakeScratch, Scratch } from './scratch.ts';
 import { mostUncompressed } from './work-limits.ts';
 
-/** What layers are converted to. */
+/** Formats that layers are converted to. */
 export const FORMATS = ['estargz', 'zstdchunked', 'nydus'] as const;
+/** A format that layers are converted to. */
 export type ConvertFormat = (typeof FORMATS)[number];
 
 /** Everything that decides the bytes of a converted layer, beside the layer. */
@@ -37,7 +38,7 @@ export const LAYER_DEFAULTS: LayerOptions = { ...BUILD_DEFAULTS, format: 'estarg
 /** Files are read in parts of this size; nydus-image's default. */
 const NYDUS_CHUNK_BYTES = 1024 * 1024;
 
-/** What is usual for a format. */
+/** The options by which layers are converted to a format where a rule does not say. */
 export function layerDefaults(format: ConvertFormat): LayerOptions {
   const level = COMPRESSION_LEVELS[format].usual;
   return format === 'nydus'

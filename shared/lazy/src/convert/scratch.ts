@@ -9,5 +9,5 @@ export interface Scratch extends TarBytes, AsyncDisposable {
   stream(start?: number, end?: number): Readable;
 }
 
-/** Gives room; it holds nothing yet. */
+/** Gives empty room of its own for one layer's bytes, which the caller disposes of. */
 export type MakeScratch = () => Promise<Scratch>;

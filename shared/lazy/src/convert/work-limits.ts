@@ -2,7 +2,7 @@ import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import type { RawDescriptor } from './documents.ts';
 
-/** What one conversion takes on at most. */
+/** What one conversion takes on at most; an image beyond is left as it is. */
 export interface WorkBounds {
   /** Indexes within indexes. */
   readonly depth: number;

@@ -6,7 +6,7 @@ import { writeXattrs, xattrBytes, xattrCount } from './xattrs.ts';
 export const EROFS_BLOCK = 4096;
 /** Begins the superblock, little endian (Linux `fs/erofs/erofs_fs.h`). */
 export const EROFS_MAGIC = 0xe0f5e1e2;
-/** Bytes per inode number. */
+/** Bytes of a slot of inodes: an inode's number is its offset from their beginning, in slots. */
 export const EROFS_SLOT = 32;
 /** An extended inode. */
 export const INODE_BYTES = 64;
@@ -274,7 +274,7 @@ function writeI64(target: Buffer, at: number, value: number): void {
   target.writeInt32LE(high, at + 4);
 }
 
-/** Writes a whole number of up to 53 bits. */
+/** Writes a whole number below 2⁵³ as u64, little-endian, at byte `at`. */
 export function writeU64(target: Buffer, at: number, value: number): void {
   target.writeUInt32LE(value % 2 ** 32, at);
   target.writeUInt32LE(Math.floor(value / 2 ** 32), at + 4);

@@ -5,7 +5,7 @@ import { isReservedName, landmarkEntry, NO_PREFETCH_LANDMARK, PREFETCH_LANDMARK 
 import { type Part, wholeFile } from './part.ts';
 import { isRfc3339 } from './toc.ts';
 
-/** One entry of the layer that is written. */
+/** One entry of the layer that is written, in the order of writing. */
 export interface OutEntry {
   /** What its header says. */
   readonly entry: TarEntry;

@@ -10,6 +10,7 @@ import {
   writeEstargz,
 } from './write.ts';
 
+/** How an eStargz layer is built from another layer. */
 export interface BuildOptions extends EstargzOptions {
   /** Files that a container reads first, in that order. */
   readonly prioritized: readonly string[];

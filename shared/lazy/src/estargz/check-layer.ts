@@ -24,10 +24,10 @@ export interface VerifyResult {
 
 const MAX_FINDINGS = 100;
 
-/** Notes what is wrong. */
+/** Notes that a check failed, and why, in words for people. */
 export type Found = (check: Finding['check'], message: string) => void;
 
-/** Findings as they come; the first hundred are kept. */
+/** Collects what is wrong with a layer; the first hundred findings are kept, the others are not heard. */
 export class Findings {
   readonly list: Finding[] = [];
 
@@ -36,7 +36,7 @@ export class Findings {
   };
 }
 
-/** A blob, and what it should be. */
+/** A blob to check, and what it should be. */
 export interface BlobToVerify {
   readonly sizeBytes: number;
   readonly read: ReadAt;
@@ -65,7 +65,7 @@ export interface LayerToCheck {
   readonly witness?: Witness | undefined;
 }
 
-/** The blob's own digest. @throws what `read` throws */
+/** Compares the digest of the whole blob with the one that it should have, where that is known. Rejects with what `read` rejects with. */
 export async function checkBlob(blob: BlobToVerify, found: Found): Promise<void> {
   if (blob.digest !== undefined && (await digestOfBlob(blob)) !== blob.digest)
     found('blob', `the blob does not match its digest ${blob.digest}`);

@@ -26,7 +26,7 @@ export interface Member {
 /** A chunk as it is to be hashed: where it lies in its member. */
 export type ChunkSpan = Pick<Extract<Mark, { kind: 'chunk' }>, 'kind' | 'innerOffset' | 'chunkBytes'>;
 
-/** Bytes that are read and compressed in one go. */
+/** Members of a layer that are read and compressed in one go. Sizes are uncompressed bytes. */
 export interface PackBatch {
   readonly parts: readonly Part[];
   readonly members: readonly {
@@ -41,6 +41,7 @@ export interface Batch extends PackBatch {
   readonly members: readonly Member[];
 }
 
+/** Where the content of a layer is cut into chunks and gzip members. */
 export interface CutOptions {
   /** Longest part of a file that is one chunk, bytes. */
   readonly chunkBytes: number;

@@ -6,13 +6,13 @@ export type Part =
   | { readonly bytes: Uint8Array }
   | { readonly zeros: number };
 
-/** Bytes of a part. */
+/** Length of a part, in bytes. */
 export function lengthOf(part: Part): number {
   if ('from' in part) return part.length;
   return 'bytes' in part ? part.bytes.length : part.zeros;
 }
 
-/** Where an entry's content lies in the source. */
+/** The content of an entry as it lies in the source, as one part; none for an empty file. */
 export function wholeFile(entry: Pick<TarEntry, 'payloadOffset' | 'size'>): Part[] {
   return entry.size === 0 ? [] : [{ from: entry.payloadOffset, length: entry.size }];
 }

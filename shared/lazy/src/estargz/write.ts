@@ -24,6 +24,7 @@ export interface TarBytes {
  */
 export type TakeBytes = (bytes: Uint8Array) => Promise<void> | void;
 
+/** How an eStargz layer is written. Sizes are uncompressed bytes, as in {@link CutOptions}. */
 export interface EstargzOptions {
   /** gzip level 0–9. */
   readonly level: number;
@@ -40,7 +41,7 @@ export const ESTARGZ_DEFAULTS: EstargzOptions = {
   externalToc: false,
 };
 
-/** What was written. */
+/** What was written: digests and sizes that manifest, config and annotations name. */
 export interface EstargzResult {
   /** `sha256:…` of the blob. */
   readonly digest: string;
@@ -54,6 +55,7 @@ export interface EstargzResult {
   readonly externalToc?: Uint8Array;
 }
 
+/** What a layer is written from and to. */
 export interface WriteDeps {
   readonly source: TarBytes;
   readonly packer: Packer;

@@ -56,7 +56,7 @@ export class ByteReader {
   }
 }
 
-/** @throws {CodedError} `INDEX_INVALID` */
+/** Says what is wrong with an index. @throws {CodedError} `INDEX_INVALID`, always */
 export function invalidIndex(what: string): never {
   throw new CodedError('INDEX_INVALID', {
     message: `layer index is not valid: ${what}; make it again`,

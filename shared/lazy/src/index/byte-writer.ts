@@ -1,4 +1,4 @@
-/** Bytes that grow; numbers as LEB128 varints. */
+/** Collects bytes in memory that grows; numbers are LEB128 varints. Reads as `ByteReader` reads. */
 export class ByteWriter {
   #bytes = Buffer.alloc(256);
   #length = 0;

@@ -26,6 +26,7 @@ export type LayerCompression = 'none' | 'gzip' | 'zstd' | 'chunks';
 
 /** What a layer is: a tar of its own, or of a Nydus image the layer with the bootstrap, or a data blob. */
 const LAYER_KINDS = ['layer', 'nydus-bootstrap', 'nydus-blob'] as const;
+/** What a layer is to those that show it, see `LAYER_KINDS`. */
 export type LayerKind = (typeof LAYER_KINDS)[number];
 
 /** A stretch of the uncompressed layer that is read and verified alone. */
@@ -45,7 +46,7 @@ export interface LayerSpan {
   readonly packed?: PackedPlace;
 }
 
-/** The head of an index: all but the windows. */
+/** The head of an index: all of a layer's files and spans, but not the windows that some spans are read by. Sizes are bytes. */
 export interface LayerIndex {
   readonly kind: LayerKind;
   readonly layer: Digest;
@@ -100,7 +101,7 @@ const COMPRESSIONS: readonly LayerCompression[] = ['none', 'gzip', 'zstd', 'chun
 const KIND_AT = 13;
 const SOURCES_AT = 216;
 
-/** A window as it is stored: raw deflate. */
+/** A window as an index stores it: raw deflate of its bytes; an empty one stays empty. */
 export function storeWindow(window: Buffer): Buffer {
   return window.length === 0 ? window : deflateRawSync(window, { level: 9 });
 }

@@ -4,9 +4,11 @@ import { inflateLz4 } from './lz4-block.ts';
 
 /** How chunks that are written here are compressed, each by itself. */
 export const COMPRESSORS = ['none', 'gzip', 'zstd'] as const;
+/** How a chunk that is written here is compressed, see {@link COMPRESSORS}. */
 export type Compressor = (typeof COMPRESSORS)[number];
 /** How chunks that are read are: others write LZ4 blocks, too. */
 export const READ_COMPRESSORS = [...COMPRESSORS, 'lz4'] as const;
+/** How a chunk that is read is compressed, see {@link READ_COMPRESSORS}. */
 export type ReadCompressor = (typeof READ_COMPRESSORS)[number];
 
 /** Exactly `sizeBytes` of what was compressed, or what is wrong with it. */

@@ -13,8 +13,9 @@ export const COMPRESSOR_NUMBERS: Readonly<Record<ReadCompressor, { flag: number;
   };
 /** What content is hashed with: the flag of the file system, and the number in tables of blobs. */
 export const DIGESTERS = { blake3: { flag: 0x4, id: 0 }, sha256: { flag: 0x8, id: 1 } } as const;
+/** What content is hashed with, see {@link DIGESTERS}. */
 export type Digester = keyof typeof DIGESTERS;
-/** Other flags of the extended superblock. */
+/** Further flags of the extended superblock, beside those of compressor and digester. */
 export const FLAGS = {
   explicitOwners: 0x10,
   hasXattrs: 0x20,
@@ -23,7 +24,7 @@ export const FLAGS = {
   cipherNone: 0x100_0000,
   cipherAes: 0x200_0000,
 } as const;
-/** What a data blob is (`features`). */
+/** Bits of `features` of a data blob of a Nydus image. */
 export const FEATURES = {
   aligned: 0x1,
   inlinedBootstrap: 0x2,
@@ -51,22 +52,28 @@ export const FOREIGN_FEATURES =
   FEATURES.encrypted |
   FEATURES.external;
 
-/** Where things are in a bootstrap. */
+/** Offset of the superblock in a bootstrap, in bytes, as in every EROFS image. */
 export const SUPERBLOCK_AT = 1024;
+/** Offset of the extended superblock in a bootstrap, in bytes. */
 export const EXTENDED_AT = 1152;
+/** Offset of the table of devices in a bootstrap, in bytes; a device is a data blob. */
 export const DEVICES_AT = 1408;
+/** Bytes of a row of the table of devices. */
 export const DEVICE_BYTES = 128;
+/** Bytes of a row of the table of blobs. */
 export const BLOB_BYTES = 256;
+/** Bytes of a chunk's record in a bootstrap. */
 export const CHUNK_RECORD_BYTES = 80;
+/** Bytes of an entry of a file's chunk index. */
 export const CHUNK_INDEX_BYTES = 8;
 /** "Its metadata is RAFS v6" (compatible), "chunked files", "device table" (both incompatible). */
 export const COMPAT_RAFS = 0x4000_0000;
 export const INCOMPAT = 0x4 | 0x8;
-/** Blocks have 4 KiB. */
+/** Block length of the image as a power of two: 4 KiB. */
 export const BLOCK_BITS = 12;
 /** "Has chunk indexes" in the chunk format of an inode; the low five bits say how large chunks are. */
 export const CHUNK_INDEXES = 0x20;
-/** Flag of a chunk's record. */
+/** Flag of a chunk's record: it is stored compressed. */
 export const COMPRESSED_CHUNK = 1;
 /** Devices begin at a multiple of this in the flat address space. */
 export const DEVICE_ALIGN = 0x8_0000;
@@ -77,8 +84,9 @@ export const MAX_BLOBS = 254;
  * is. Nydus allows 16 million, but each is held in memory, and a small blob may claim to have them all.
  */
 export const MAX_CHUNKS = 4_000_000;
-/** A block. */
+/** Shortest chunk length that is taken, a block. */
 export const LEAST_CHUNK_BYTES = 4096;
+/** Longest chunk length that is taken. */
 export const MOST_CHUNK_BYTES = 16 * 1024 * 1024;
 
 /** Stands for the id of a blob inside of the blob itself. */
@@ -96,7 +104,7 @@ export interface ChunkTablePlace {
   readonly compressor: ReadCompressor;
 }
 
-/** A data blob as a bootstrap describes it. */
+/** A data blob as the bootstrap of an image describes it: how its chunks are stored, and where their table lies. */
 export interface RafsBlob {
   /** Hex SHA-256 of the blob: the digest of the layer; {@link ID_INSIDE} in the bootstrap that lies in it. */
   readonly id: string;
@@ -121,7 +129,7 @@ export interface ChunkAddress {
   readonly sizeBytes: number;
 }
 
-/** Where a part of a file lies. */
+/** Where a part of a file lies: in the flat address space of the image, and compressed, in its data blob. Offsets and lengths are bytes. */
 export interface RafsChunk extends ChunkAddress {
   /** Hex digest of its content; {@link NO_DIGEST} in images of nydus-image. */
   readonly digest: string;
@@ -131,7 +139,7 @@ export interface RafsChunk extends ChunkAddress {
 /** `nydus-image merge` does not know the digests of chunks, and keeps one record of those that have none. */
 export const NO_DIGEST = '0'.repeat(64);
 
-/** What a bootstrap says. */
+/** What the bootstrap of a Nydus image says: its tree of files, and where the content of each lies. */
 export interface Bootstrap {
   readonly root: TreeNode;
   /** Chunks of each file, in order; files without content have none. */
@@ -152,12 +160,12 @@ export function isPlainChunk({
   return packedBytes === sizeBytes;
 }
 
-/** `value` rounded up to a multiple of `step`. */
+/** The least multiple of `step` that is not below `value`. */
 export function roundUp(value: number, step: number): number {
   return Math.ceil(value / step) * step;
 }
 
-/** What is wrong, and where. */
+/** `LAYER_INVALID` for a Nydus image, with what is wrong, and at which byte. */
 export function invalid(what: string, offset?: number): CodedError {
   const place = offset === undefined ? '' : ` (at byte ${offset})`;
   return new CodedError('LAYER_INVALID', {

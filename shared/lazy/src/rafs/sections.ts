@@ -47,7 +47,7 @@ function sumOf(header: Buffer): number {
   return sum;
 }
 
-/** An entry of the table of contents. */
+/** An entry of the table of contents at the end of a data blob: where a section lies, and what it must hash to. */
 export interface TocEntry {
   readonly name: string;
   readonly compressor: ReadCompressor;

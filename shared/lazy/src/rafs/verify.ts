@@ -36,7 +36,7 @@ export interface RafsToVerify extends BlobToVerify {
   readonly unpacked?: ((bytes: number) => void) | undefined;
 }
 
-/** Hears the content of a chunk. */
+/** Is given the content of a chunk, uncompressed, by its 0-based place in the table. */
 export type TakeChunk = (index: number, raw: Uint8Array) => void;
 
 const DIGEST_BYTES = 32;

@@ -4,17 +4,17 @@
  */
 export type ByteString = string & { readonly __brand: 'ByteString' };
 
-/** The byte string of these bytes. */
+/** The byte string of these bytes, as a copy; all values 0 to 255 are kept. */
 export function byteString(bytes: Uint8Array): ByteString {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1') as ByteString;
 }
 
-/** The byte string of a text's UTF-8 bytes. */
+/** The byte string of a text, by its UTF-8 bytes. */
 export function byteStringOf(text: string): ByteString {
   return Buffer.from(text, 'utf8').toString('latin1') as ByteString;
 }
 
-/** The bytes of a byte string, as a copy. */
+/** The bytes that a byte string stands for, as a copy. */
 export function bytesOf(name: ByteString): Buffer {
   return Buffer.from(name, 'latin1');
 }

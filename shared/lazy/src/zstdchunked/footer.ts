@@ -1,6 +1,6 @@
 import { joined } from '../joined.ts';
 
-/** A run of bytes of a blob. */
+/** A run of compressed bytes of a blob, and how many they are decompressed. */
 export interface Stretch {
   readonly offset: number;
   readonly sizeBytes: number;

@@ -23,7 +23,7 @@ export interface Told {
 /** Writers' clocks are whole: nothing but a tombstone of a garbage collection is between a floor and the next of them. */
 const ABOVE_MS = 0.5;
 
-/** Nothing was agreed: every tombstone stays. */
+/** The floor where nothing was agreed yet: no tombstone goes. */
 export const NO_FLOOR: Floor = { promisedMs: 0, agreedMs: 0 };
 
 /** A message that is no owner's word: what is not there and not above the floor was deleted. */

@@ -1,5 +1,6 @@
 /** Key spaces that a backup holds, in its order: registers, links, tags, repositories, referrers, jobs. */
 export const RECORD_SPACES = ['r1', 'l1', 't1', 'n1', 'f1', 'j1'] as const;
+/** A key space that a backup holds, see {@link RECORD_SPACES}. */
 export type RecordSpace = (typeof RECORD_SPACES)[number];
 
 /** (upstream, repository) of a record; undefined for what belongs to one origin alone or to nobody. */

@@ -17,7 +17,7 @@ import {
 import { fitted } from './core/lane-room.ts';
 import { inTurn, isDue } from './core/turns.ts';
 
-/** Registers on a quorum of origins. */
+/** Registers of which each change is agreed by a quorum of origins, one after the other. */
 export interface Registers {
   /** A quorum read. @throws `QUORUM_LOST`, `CONFLICT` */
   read<T>(key: string): Promise<T | undefined>;

@@ -20,7 +20,7 @@ export interface AcceptorState {
   readonly heard?: true;
 }
 
-/** What proposers ask of an acceptor. */
+/** What a proposer asks of an acceptor of a register: to read, to promise (`prepare`), or to accept. */
 export type RegisterRequest = {
   readonly key: string /** Of the membership; left out: 0. */;
   readonly epoch?: number;

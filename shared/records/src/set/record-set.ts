@@ -38,7 +38,7 @@ interface Stored {
   readonly deadMs?: number;
 }
 
-/** What became of a write. */
+/** What became of a write to a set of records. */
 export interface Put {
   readonly isNews: boolean;
   /** What is there now. */

@@ -4,10 +4,11 @@ import type { OnRecord } from '../on-record.ts';
 import type { RecordTable } from '../table/record-table.ts';
 import { parsedRecord } from './record-dump.ts';
 
-/** Key space of the floors: (upstream, repository). */
+/** Key space of the floors, one for each (upstream, repository): up to where its deletes need no tombstones. */
 export const FLOOR_SPACE = 'g1';
 /** Key spaces of the sets whose tombstones go below them. */
 export const FLOORED_SPACES = ['l1', 'f1', 'p1'] as const;
+/** A key space whose tombstones go below a floor, see {@link FLOORED_SPACES}. */
 export type FlooredSpace = (typeof FLOORED_SPACES)[number];
 
 /** True for a space of records whose tombstones go below a floor (docs/adr/0072-the-end-of-tombstones.md). */

@@ -104,7 +104,7 @@ function ballotOf(stored: unknown): string {
   return `${String(counter).padStart(16, '0')} ${proposer}`;
 }
 
-/** Reads a stored record. @throws `DISK_CORRUPT` */
+/** A record as it is stored, read. @throws {CodedError} `DISK_CORRUPT`, with its key, for what is no JSON */
 export function parsedRecord(key: string, text: string): unknown {
   try {
     return JSON.parse(text) as unknown;

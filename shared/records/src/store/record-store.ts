@@ -19,7 +19,7 @@ export interface TagEntry {
   readonly atMs: number;
 }
 
-/** A manifest that names another as its subject. */
+/** A manifest that names another as its subject, as lists of referrers tell of it. */
 export interface Referrer {
   readonly artifactType?: string;
   readonly mediaType: string;

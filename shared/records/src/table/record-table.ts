@@ -11,7 +11,7 @@ export interface KeyRange {
   readonly lte?: string;
 }
 
-/** What a change makes of the texts it found. */
+/** What a change makes of the texts that it found: writes, which become durable together, and its answer. */
 export interface TableStep<A> {
   /** None: nothing changes. Only keys that the change named. */
   readonly writes: readonly Write[];

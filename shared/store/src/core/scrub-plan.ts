@@ -32,7 +32,7 @@ export function nextPass(
   return waitMs > 0 ? { waitMs } : { place: { beganMs: nowMs } };
 }
 
-/** Keeps a scrub at its rate. */
+/** Keeps a scrub at so many bytes a second on average, with small reads counted as larger ones; times are those of the caller. */
 export class ScrubPace {
   readonly #bytesPerSec: number;
   #dueMs = Number.NEGATIVE_INFINITY;

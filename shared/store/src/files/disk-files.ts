@@ -35,7 +35,7 @@ const FAILING = new Set(['EIO', 'EROFS', 'EUCLEAN']);
 
 const syncOf = promisify(fsync);
 
-/** The real file system. */
+/** The file system of this machine. Failures carry codes: `DISK_FULL`, `DISK_CORRUPT` and the like, as {@link FilePort} says. */
 export const diskFiles: FilePort = {
   async open(path: string, mode: OpenMode): Promise<OpenFile> {
     const how = mode === 'read' ? told : toldOfWrite;

@@ -3,7 +3,7 @@ import { ignoreFailure } from '@sepia/base/failure';
 /** How a file is opened: `read` an existing one, `update` an existing one, `create` a new one (it must not exist). */
 export type OpenMode = 'read' | 'update' | 'create';
 
-/** What the port says of a path. */
+/** What lies at a path, without opening it. */
 export interface FileFacts {
   readonly sizeBytes: number;
   readonly modifiedMs: number;

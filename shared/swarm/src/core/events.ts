@@ -25,7 +25,10 @@ export type DownReason =
   | 'banned'
   | 'invalid';
 
-/** What happens to a swarm. Indexes are 0-based pieces. */
+/**
+ * What a core is told, one at a time, in the order in which it happened. Indexes are 0-based pieces; `link` names a wire or an
+ * HTTP source.
+ */
 export type SwarmEvent =
   | { readonly type: 'peers'; readonly peers: readonly KnownPeer[] }
   | { readonly type: 'httpUp'; readonly link: LinkId; readonly has: (index: number) => boolean }

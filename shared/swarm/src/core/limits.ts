@@ -82,5 +82,5 @@ export const CORE_LIMITS = Object.freeze({
   farShare: 1,
 });
 
-/** Limits of the core, as {@link CORE_LIMITS}. */
+/** Limits of the core of a swarm: a number for each key of {@link CORE_LIMITS}, in the unit that it says there. */
 export type CoreLimits = Readonly<Record<keyof typeof CORE_LIMITS, number>>;

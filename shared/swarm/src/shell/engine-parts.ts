@@ -8,7 +8,7 @@ import type { StrangerRoom } from './stranger-room.ts';
 import type { UploadBudget } from './upload.ts';
 import type { WireWarnings } from './wire-warnings.ts';
 
-/** What all swarms of an engine share. */
+/** What all swarms of an engine share. `peerId`: 20 bytes. */
 export interface EngineParts {
   readonly clusterKey: Uint8Array;
   readonly peerId: Uint8Array;

@@ -20,7 +20,7 @@ interface MemberOfSwarms {
   readonly origin?: boolean;
 }
 
-/** The engine of a member's swarms. */
+/** The engine of all swarms of one member: sockets encrypted as the cluster says, its peer id by its member id, nothing bound yet. */
 export function memberEngine(
   { clusterKey, log, policies, encryption }: MemberEngineDeps,
   { id, zone, origin = false }: MemberOfSwarms,

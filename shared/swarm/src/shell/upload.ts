@@ -11,7 +11,7 @@ interface Waiting {
   readonly length: number;
 }
 
-/** What all wires of an engine share for uploads. */
+/** Memory that all wires of an engine share for what they send. */
 export interface UploadBudget {
   /** Bytes of the buffers that are being read into or wait in sockets. */
   usedBytes: number;

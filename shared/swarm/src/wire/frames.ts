@@ -145,7 +145,7 @@ export function readUint32(bytes: Uint8Array, at: number): number {
   return ((bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!) >>> 0;
 }
 
-/** `WIRE_INVALID` with the part that was wrong. */
+/** `WIRE_INVALID` for what a peer sent against the protocol, with the `part` that was wrong; the wire is closed for it. */
 export function invalidWire(part: string): CodedError {
   return new CodedError('WIRE_INVALID', {
     message: `peer broke the wire protocol: ${part}`,

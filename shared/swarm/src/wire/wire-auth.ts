@@ -1,11 +1,11 @@
 import { createHmac, timingSafeEqual } from 'node:crypto';
 
-/** Fresh from each end for each connection. */
+/** Bytes of a nonce: fresh from each end, for each connection. */
 export const NONCE_BYTES = 32;
-/** An HMAC-SHA-256. */
+/** Bytes of a proof, an HMAC-SHA-256. */
 export const PROOF_BYTES = 32;
 
-/** Which end of the connection a member is. */
+/** Which end of a wire a member is: it dialled, or it was dialled. */
 export type WireRole = 'dialer' | 'listener';
 
 /** What both ends know when they prove the cluster key. Nonces are 32 fresh bytes each, ids 20 bytes each. */

@@ -13,6 +13,7 @@ export type ExtensionName = keyof typeof EXTENSION_IDS;
 
 /** Why a member says goodbye: it has no such swarm, it has no room, it does the same over another wire, it stops. */
 const GONE_REASONS = ['dropped', 'full', 'duplicate', 'stopping', 'banned', 'done'] as const;
+/** Why a member says goodbye, see `GONE_REASONS`. */
 export type GoneReason = (typeof GONE_REASONS)[number];
 
 /** A goodbye. `piece`: what came from here was not what it should be. */

@@ -5,7 +5,7 @@ import type { WireLimits } from '../limits.ts';
 import type { WireRole } from './wire-auth.ts';
 import type { Gone, GoneReason } from './wire-extensions.ts';
 
-/** What the other end proved to be. */
+/** What the other end of a wire proved to be, by the cluster key; a stranger proves nothing. */
 export interface ProvenPeer {
   /** 40 hex characters. */
   readonly peerId: string;
@@ -80,10 +80,10 @@ export interface PieceWire {
   fail(error: CodedError): void;
 }
 
-/** What the swarm hears of a wire. */
+/** What a swarm hears of a wire after it is ready. */
 export type WireEvents = Omit<WireOwner, 'onSwarm' | 'onReady'>;
 
-/** Listens to one wire for a swarm. */
+/** What a swarm gives to a wire: who hears its events, and `onReady`, called once when the other end has proved what it is. */
 export interface LinkOwner<W extends PieceWire = PieceWire> {
   readonly events: WireEvents;
   onReady(wire: W, peer: ProvenPeer, dialled: boolean): void;

@@ -8,7 +8,10 @@ export interface ProxyEnvironment {
   readonly none: string | undefined;
 }
 
-/** Reads `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`. */
+/**
+ * The HTTP proxies that an environment names: `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`, lower case before upper case. Blank ones
+ * count as unset.
+ */
 export function proxyEnvironment(env: Readonly<Record<string, string | undefined>>): ProxyEnvironment {
   const one = (name: string): string | undefined => {
     const value = env[name.toLowerCase()] ?? env[name];

@@ -1,4 +1,4 @@
-/** User and password at a registry. */
+/** User and password of an account at a registry. Secrets: never logged, and sent to that registry and its token service alone. */
 export interface Credentials {
   readonly username: string;
   readonly password: string;
@@ -17,7 +17,7 @@ export function fixedCredentials(credentials: Credentials): CredentialSource {
   return { current: () => Promise.resolve(credentials), refused: () => undefined };
 }
 
-/** True for the same account with the same password. */
+/** True for the same account with the same password; false where there is no other. */
 export function isSame(one: Credentials, other: Credentials | undefined): boolean {
   return one.username === other?.username && one.password === other.password;
 }

@@ -6,7 +6,7 @@ import { OCI_INDEX, withAnnotations } from '@sepia/oci/manifest';
 /** Answers of registries without a referrers API; another refusal than a 401 says the same. */
 export const NO_REFERRERS_API = [400, 404, 405, 406, 410, 415, 422, 501];
 
-/** A descriptor of a referrers list (image-spec, "Descriptor"). */
+/** A manifest that refers to another, as lists of referrers describe it (image-spec, "Descriptor"). `size` in bytes. */
 export interface ReferrerEntry {
   readonly mediaType: string;
   readonly digest: Digest;

@@ -1,4 +1,4 @@
-/** A repository that has a layer. */
+/** A repository that a layer can be fetched from. */
 export interface LayerHome {
   /** Host of the upstream, as `ns`. */
   readonly host: string;

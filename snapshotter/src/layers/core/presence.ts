@@ -25,7 +25,7 @@ export interface Placement {
   readonly length: number;
 }
 
-/** Bytes of a block of the image. */
+/** Bytes of a block of the image that the kernel reads: what is there is noted by block. */
 export const IMAGE_BLOCK = 4096;
 
 /**

@@ -1,4 +1,4 @@
-/** Spans to fetch in one request: first and last. */
+/** Spans that are fetched in one request, by the 0-based numbers of the first and the last of them. */
 export interface Run {
   readonly first: number;
   readonly last: number;

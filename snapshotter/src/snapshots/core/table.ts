@@ -9,7 +9,7 @@ export type Kind = 'view' | 'active' | 'committed';
 /** Labels of a snapshot as containerd gave them; kept unchanged. */
 export type Labels = Readonly<Record<string, string>>;
 
-/** A snapshot as it is on record. */
+/** A snapshot of containerd as it is on record here. */
 export interface Snapshot {
   /** Names its folder; never used twice. */
   readonly id: number;
@@ -26,7 +26,7 @@ export interface Snapshot {
   readonly usage?: Usage | undefined;
 }
 
-/** What a snapshot takes on the disk. */
+/** What the files of a snapshot take on the disk. */
 export interface Usage {
   readonly sizeBytes: number;
   readonly inodes: number;

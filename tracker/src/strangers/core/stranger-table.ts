@@ -7,7 +7,7 @@ const MAX_SWARMS = 2_000;
 const MAX_PEERS = 200;
 const MAX_PER_HOST = 16;
 
-/** Where a peer is reached. `host`: an IP address. */
+/** Where a standard client is reached. `host`: an IP address. */
 export interface PeerPlace {
   readonly host: string;
   readonly port: number;

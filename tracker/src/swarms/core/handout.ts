@@ -1,7 +1,7 @@
 /** Share of a handout that peers of the asker's own zone may take, so that a zone never cuts itself off. */
 const ZONE_SHARE = 0.75;
 
-/** A number in [0, 1). */
+/** Draws a number in [0, 1); seeded in tests and simulations. */
 export type Chance = () => number;
 
 /** At most `count` of `items` in random order; `items` is reordered. */

@@ -61,7 +61,7 @@ interface Lent {
   readonly usual: number;
 }
 
-/** See {@link BUFFER_BYTES}. */
+/** Sizes of buffers that bodies are read by, see {@link BUFFER_BYTES}. */
 export type BufferSize = 'large' | 'usual' | 'small';
 
 /** Bytes of each kind of buffer: whole leaves. A slow reader holds one that is not large. */

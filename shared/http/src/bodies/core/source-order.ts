@@ -1,6 +1,6 @@
 import { RENEW_MS, STALL_MS } from '../../deadlines/bodies.ts';
 
-/** Members that can send a blob, best first. */
+/** Members that can send a blob, the best to ask first. */
 export interface BlobHolders {
   readonly ids: readonly string[];
   /** All have the whole blob, so that several may be asked at once. Else the first is fetching it: it is waited for. */

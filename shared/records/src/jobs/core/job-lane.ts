@@ -14,7 +14,7 @@ const MAX_ENDED = 100;
 /** Holders that may go away with one job: then it is dead, for it may be what ends them (as one that takes too much memory). */
 export const MAX_LOSSES = 8;
 
-/** How failures are answered. */
+/** When a job that failed is tried again, in ms, the pause doubling from the first to the longest, and how often. */
 export interface RetryRules {
   readonly firstMs: number;
   readonly maxMs: number;

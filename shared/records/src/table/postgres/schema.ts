@@ -4,10 +4,10 @@ import { CodedError } from '@sepia/base/errors';
 const SCHEMA_VERSION = 1;
 /** Held while the schema is made or changed: one origin does it, the others wait. */
 const MIGRATION_LOCK = 7_364_109;
-/** What is told to the others when records change. */
+/** Channel of `NOTIFY` on which origins hear that others changed records of the table. */
 export const CHANNEL = 'sepia_records';
 
-/** Asks one thing of the database, on one connection. */
+/** Sends one statement on one connection; resolves with its rows. Rejects with what the database, or its silence, says. */
 export type Ask = (text: string, values?: unknown[]) => Promise<Record<string, unknown>[]>;
 
 /** Each brings the schema from its place in the list to the next; none is ever changed once it was released. */
