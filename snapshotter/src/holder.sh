@@ -4,8 +4,9 @@
 # SIGTERM ends it, its daemon, and with them the mount. Where it is killed, a second shell that has the descriptor too
 # takes its place within a second or two, and waits for the daemon that it left (SEPIA_ORPHAN; 0: it left none).
 # That shell also ends a daemon that somebody stopped (SIGSTOP).
-# Beside PIDFILE: PIDFILE.second, the process of that shell, and PIDFILE.daemon.
-mount_point=$1 pid_file=$2
+# Beside PIDFILE: PIDFILE.second, the process of that shell, and PIDFILE.daemon. PIDFILE.command, where it is there, says which
+# script and command are started next (`script=…; set -- …`): those of another version, or with another config.
+script=$0 mount_point=$1 pid_file=$2
 shift 2
 orphan=${SEPIA_ORPHAN:-}
 unset SEPIA_ORPHAN
@@ -21,7 +22,7 @@ echo $$ >"$pid_file.new" && mv "$pid_file.new" "$pid_file"
 daemon=${orphan#0} second=
 end() {
   kill -9 "$second"
-  rm -f "$pid_file" "$pid_file.second" "$pid_file.daemon"
+  rm -f "$pid_file" "$pid_file.second" "$pid_file.daemon" "$pid_file.command"
   exit 0
 }
 # One that is stopped (SIGSTOP) hears of it when it goes on.
@@ -47,7 +48,8 @@ stand_by() {
     end_stopped
   done
   left=$(cat "$pid_file.daemon")
-  SEPIA_ORPHAN=${left:-0} exec /bin/sh "$0" "$mount_point" "$pid_file" "$@"
+  [ -e "$pid_file.command" ] && eval "$(cat "$pid_file.command")"
+  SEPIA_ORPHAN=${left:-0} exec /bin/sh "$script" "$mount_point" "$pid_file" "$@"
 }
 while :; do
   if [ -z "$second" ] || [ ! -e "/proc/$second/fd/3" ]; then
@@ -59,6 +61,7 @@ while :; do
     while [ "$(readlink "/proc/$orphan/fd/3")" = /dev/fuse ]; do sleep 0.3; done
     orphan=
   else
+    [ -e "$pid_file.command" ] && eval "$(cat "$pid_file.command")"
     # On record before it runs: the one that takes our place must not start another beside it.
     SEPIA_FUSE_FD=3 /bin/sh -c 'echo $$ >"$0.new" && mv "$0.new" "$0" && exec "$@"' "$pid_file.daemon" "$@" &
     daemon=$!

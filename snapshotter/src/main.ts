@@ -26,7 +26,7 @@ if (Number.isSafeInteger(fd) && fd > 2) {
     const command = [process.execPath, import.meta.filename, '--config', file];
     const config = loadSnapshotterConfig(file);
     checkSnapshotter(config);
-    const holder = await ensureHolder(config, command);
+    const holder = await ensureHolder(config, { command, file });
     return {
       stop: async () => await holder.stop(),
       reload: async () => {

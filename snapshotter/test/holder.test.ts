@@ -1,6 +1,14 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  writeFileSync,
+} from 'node:fs';
 import { join, resolve } from 'node:path';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
@@ -32,7 +40,7 @@ function hold(t: Test, device: number) {
     stdio: ['ignore', 'ignore', 'ignore', device],
   });
   const daemonPid = (): number => Number(readFileSync(`${pidFile}.daemon`, 'utf8'));
-  return { pidFile, daemon, child, exit: once(child, 'exit'), daemonPid, isOurs };
+  return { dir, pidFile, daemon, child, exit: once(child, 'exit'), daemonPid, isOurs };
 }
 
 t.test('a holder that is told twice to end leaves no pid file and no daemon', async (t) => {
@@ -75,3 +83,30 @@ t.test(
     t.same(await exit, [0, null]);
   },
 );
+
+t.test('what a later version puts in its place is started next, by whoever holds then', async (t) => {
+  const { dir, pidFile, daemon, child, daemonPid, isOurs } = hold(t, openSync('/dev/null', 'r'));
+  await until(() => existsSync(`${daemon}.up`), 'the daemon runs');
+  const first = daemonPid();
+  const [script, next] = [join(dir, 'next', 'holder.sh'), join(dir, 'next-daemon')];
+  mkdirSync(join(dir, 'next'));
+  copyFileSync(HOLDER, script);
+  const words = ['/bin/sh', '-c', DAEMON, next].map((word) => `'${word.replaceAll("'", "'\\''")}'`);
+  writeFileSync(`${pidFile}.command.new`, `script='${script}'; set -- ${words.join(' ')}\n`);
+  renameSync(`${pidFile}.command.new`, `${pidFile}.command`);
+  for (const one of [daemon, next]) writeFileSync(`${one}.go`, '');
+  process.kill(first, 'SIGTERM');
+  await until(() => existsSync(`${next}.up`), 'the next daemon');
+  t.ok(existsSync(`${daemon}.told`), 'the former ended as it does');
+  const left = daemonPid();
+  child.kill('SIGKILL');
+  const holder = (): number => Number(readFileSync(pidFile, 'utf8'));
+  await until(() => holder() !== child.pid, 'the second shell holds');
+  t.equal(readFileSync(`/proc/${holder()}/cmdline`, 'utf8').split('\0')[1], script);
+  // It is none of /dev/fuse: nobody waits for it.
+  process.kill(left, 'SIGTERM');
+  process.kill(holder(), 'SIGTERM');
+  await until(() => !existsSync(pidFile), 'it ends');
+  t.notOk(existsSync(`${pidFile}.command`));
+  await until(() => !isOurs(left), 'its daemon ends');
+});

@@ -42,6 +42,19 @@ for (const signal of ['SIGTERM', 'SIGSTOP'] as const)
     t.equal(stdout.split(' ')[0], createHash('sha256').update(files[0]!).digest('hex'), stderr);
   });
 
+t.test('a restart with a read in flight: a daemon that began after it answers', OPTIONS, async (t) => {
+  const { agent, daemon, tree, files } = await mountHeldLayer(t, 1, { readDeadline: '60s' });
+  const { holder } = daemon;
+  agent.isHolding = true;
+  const reading = run('sha256sum', [join(tree, 'file-0')]);
+  await until(() => agent.held > 0, 'a read waits for the agent', 180_000);
+  await daemon.restart();
+  agent.release();
+  const { stdout, stderr } = await reading;
+  t.equal(stdout.split(' ')[0], createHash('sha256').update(files[0]!).digest('hex'), stderr);
+  t.equal(daemon.holder, holder, 'the mount is the same');
+});
+
 t.test('the holder is killed, then the daemon: another takes its place', OPTIONS, async (t) => {
   const { agent, daemon, tree, files } = await mountHeldLayer(t, 2, { readDeadline: '60s' });
   const [holder, before] = [daemon.holder, await daemon.pid()];

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemCode } from '@sepia/base/errors';
@@ -55,10 +55,8 @@ export class LazyDaemon {
       writeFileSync(join(dir, 'first.paths'), options.fillFirst.join('\n'));
     writeFileSync(join(dir, 'snapshotter.yaml'), JSON.stringify(config));
     const daemon = new LazyDaemon(dir, admin);
-    const node = process.execPath;
-    const main = join(ROOT, 'snapshotter/src/main.ts');
     // The command only sees to it that the holder runs; its end leaves the mount.
-    const command = spawn(node, [main, '--config', join(dir, 'snapshotter.yaml')], { stdio: 'inherit' });
+    const command = daemon.#command();
     t.teardown(async () => {
       // It waits, and may have to start a holder, where the daemon was not ready in time.
       command.kill('SIGKILL');
@@ -67,6 +65,23 @@ export class LazyDaemon {
     await until(async () => (await daemon.#get('/readyz')) !== undefined, 'the daemon is ready', 180_000);
     command.kill('SIGTERM');
     return daemon;
+  }
+
+  /** The command once more, as at a restart: another daemon serves when this resolves. */
+  async restart(): Promise<void> {
+    const before = await this.pid();
+    const command = this.#command();
+    try {
+      await until(async () => (await this.pid()) !== before, 'the next daemon', 180_000);
+    } finally {
+      command.kill('SIGTERM');
+    }
+  }
+
+  #command(): ChildProcess {
+    const main = join(ROOT, 'snapshotter/src/main.ts');
+    const config = join(this.#dir, 'snapshotter.yaml');
+    return spawn(process.execPath, [main, '--config', config], { stdio: 'inherit' });
   }
 
   /** What was read, as lines of a list, in the order of first reads. */
