@@ -7,7 +7,7 @@ import { wholeBody } from './bodies/whole-body.ts';
 import { BODY_MS } from './deadlines/sockets.ts';
 import { request } from './loaded/undici.ts';
 import {
-  clockOf,
+  clocksOf,
   dateIn,
   hashOf,
   PROTOCOL_VERSION,
@@ -167,15 +167,16 @@ export class InternalClient {
     };
     const heard = (answered: InternalResponse['headers']): boolean => {
       for (const listener of this.#listeners) listener(call, answered);
-      const told = answered['sepia-clock'];
+      const told = { clock: answered['sepia-clock'], wall: answered['sepia-wall'] };
       const isRefused = answered['sepia-error'] === 'SIGNATURE_INVALID';
       // To prove what is known costs as much as to sign a call.
-      if (!isRefused && !clock.isNews(call.to, dateIn(told), markMs)) return false;
+      const said = { dateMs: dateIn(told.clock) ?? Number.NaN, wallMs: dateIn(told.wall) };
+      if (!isRefused && !clock.isNews(call.to, said, markMs)) return false;
       const signature = signatures['sepia-signature'] ?? signatures['authorization'] ?? '';
-      const theirMs = clockOf(clusterKey, call.to, signature, told);
-      if (theirMs === undefined) return false;
-      clock.answered(call.to, theirMs, markMs);
-      return isRefused && Math.abs(theirMs - dateMs) > SIGN_EARLY_MS;
+      const theirs = clocksOf(clusterKey, call.to, signature, told);
+      if (theirs === undefined) return false;
+      clock.answered(call.to, theirs, markMs);
+      return isRefused && Math.abs(theirs.dateMs - dateMs) > SIGN_EARLY_MS;
     };
     return { options, heard };
   }

@@ -23,7 +23,8 @@ export interface MemberGateDeps {
 /** The gate of a role that members call, with what it refuses and remembers as metrics. One per process: it keeps the nonces. */
 export function createMemberGate(deps: MemberGateDeps): Gate {
   const { role, guards = {}, clusterKey, selfId, log, metrics, clock, oldSignatures } = deps;
-  const verifier = new CallVerifier({ clusterKey, selfId, log, nowMs: clock.nowMs }, { oldSignatures });
+  const given = { clusterKey, selfId, log, nowMs: clock.nowMs, wallMs: clock.wallMs };
+  const verifier = new CallVerifier(given, { oldSignatures });
   metrics.gauge('sepia_call_nonces', 'Nonces of signed calls remembered now.', () => verifier.nonces);
   const refused = metrics.counter(
     'sepia_calls_refused_total',

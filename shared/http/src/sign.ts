@@ -94,6 +94,8 @@ export interface CallVerifierDeps {
   readonly selfId: string;
   readonly log?: Logger;
   readonly nowMs?: () => number;
+  /** The machine's clock, where it shows another time than `nowMs`. */
+  readonly wallMs?: () => number | undefined;
   /** A clock that never goes back, for the nonces. */
   readonly steadyMs?: () => number;
 }
@@ -140,7 +142,7 @@ export class CallVerifier {
    */
   verify(
     call: Omit<SignedCall, 'body'> & { readonly bodyBytes: number },
-    onProven: (clock: string) => void = () => undefined,
+    onProven: (clock: string, wall: string | undefined) => void = () => undefined,
   ): Verified {
     const { 'sepia-signature': second, authorization } = call.headers;
     const header = String(second ?? authorization ?? '');
@@ -156,7 +158,12 @@ export class CallVerifier {
     const expected = mac(this.#deps.clusterKey, { id, to, date, nonce }, { ...call, body });
     if (!timingSafeEqual(expected, Buffer.from(signature, 'hex')))
       throw this.#bad('signature', 'made with another cluster key, or for another call');
-    onProven(clockAnswer(this.#deps.clusterKey, this.#deps.selfId, nonce, this.#nowMs()));
+    const { clusterKey, selfId, wallMs } = this.#deps;
+    const told = wallMs?.();
+    onProven(
+      clockAnswer('clock', clusterKey, { id: selfId, nonce, dateMs: this.#nowMs() }),
+      told === undefined ? undefined : clockAnswer('wall', clusterKey, { id: selfId, nonce, dateMs: told }),
+    );
     this.#checkDate(Number(date));
     this.#checkBegun(Number(date));
     if (to !== this.#deps.selfId)
@@ -229,35 +236,56 @@ export class CallVerifier {
   }
 }
 
+/** A member answers a signed call with the time that it works in, and with its machine's where that is another. */
+type ClockKind = 'clock' | 'wall';
+
 /**
- * Value of `Sepia-Clock`, with which a member answers a signed call: `date=<ms>,sig=<hex>`, the signature being
- * HMAC-SHA-256(key, "sepia-clock-1" ‖ id ‖ nonce of the call ‖ date), lines joined by `\n`. The nonce makes it of now.
+ * Value of `Sepia-Clock` and of `Sepia-Wall`: `date=<ms>,sig=<hex>`, the signature being HMAC-SHA-256(key, "sepia-clock-1" or
+ * "sepia-wall-1" ‖ id ‖ nonce of the call ‖ date), lines joined by `\n`. The nonce makes it of now.
  */
-function clockAnswer(key: Uint8Array, id: string, nonce: string, dateMs: number): string {
-  return `date=${dateMs},sig=${clockMac(key, id, nonce, String(dateMs)).toString('hex')}`;
+function clockAnswer(
+  kind: ClockKind,
+  key: Uint8Array,
+  { id, nonce, dateMs }: { readonly id: string; readonly nonce: string; readonly dateMs: number },
+): string {
+  return `date=${dateMs},sig=${clockMac(kind, key, [id, nonce, String(dateMs)]).toString('hex')}`;
 }
 
-/** The date of the member `id` as its answer to the call with this signature says; undefined if that is not proven. */
-export function clockOf(
+type HeaderValue = string | readonly string[] | undefined;
+
+/** The clocks of the member `id` as its answer to the call with this signature says; undefined if that is not proven. */
+export function clocksOf(
   key: Uint8Array,
   id: string,
   signature: string,
-  answer: string | readonly string[] | undefined,
-): number | undefined {
+  { clock, wall }: { readonly clock: HeaderValue; readonly wall?: HeaderValue },
+): { readonly dateMs: number; readonly wallMs: number | undefined } | undefined {
   const nonce = /,nonce=([0-9a-f]{32}),/.exec(signature)?.[1];
+  if (nonce === undefined) return undefined;
+  const dateMs = provenDate('clock', key, [id, nonce], clock);
+  return dateMs === undefined ? undefined : { dateMs, wallMs: provenDate('wall', key, [id, nonce], wall) };
+}
+
+function provenDate(
+  kind: ClockKind,
+  key: Uint8Array,
+  facts: readonly string[],
+  answer: HeaderValue,
+): number | undefined {
   const [, date, sig] = /^date=(\d{1,15}),sig=([0-9a-f]{64})$/.exec(String(answer ?? '')) ?? [];
-  if (nonce === undefined || date === undefined || sig === undefined) return undefined;
-  const isRight = timingSafeEqual(clockMac(key, id, nonce, date), Buffer.from(sig, 'hex'));
+  if (date === undefined || sig === undefined) return undefined;
+  const isRight = timingSafeEqual(clockMac(kind, key, [...facts, date]), Buffer.from(sig, 'hex'));
   return isRight ? Number(date) : undefined;
 }
 
-/** The date in a value of `Sepia-Clock`, which may be anybody's; NaN where there is none. */
-export function dateIn(answer: string | readonly string[] | undefined): number {
-  return Number(/^date=(\d{1,15}),/.exec(String(answer ?? ''))?.[1] ?? Number.NaN);
+/** The date in a value of `Sepia-Clock` or `Sepia-Wall`, which may be anybody's; undefined where there is none. */
+export function dateIn(answer: HeaderValue): number | undefined {
+  const date = /^date=(\d{1,15}),/.exec(String(answer ?? ''))?.[1];
+  return date === undefined ? undefined : Number(date);
 }
 
-function clockMac(key: Uint8Array, id: string, nonce: string, date: string): Buffer {
-  return hmacOf(key, ['sepia-clock-1', id, nonce, date].join('\n'));
+function clockMac(kind: ClockKind, key: Uint8Array, facts: readonly string[]): Buffer {
+  return hmacOf(key, [`sepia-${kind}-1`, ...facts].join('\n'));
 }
 
 /** A call that is refused for its signature. */

@@ -21,7 +21,10 @@ export async function verifyRequest(ctx: Context, verifier: CallVerifier): Promi
   const announced = bodyBytes(ctx);
   const { caller, body } = verifier.verify(
     { method, path, headers: ctx.req.headers, bodyBytes: announced },
-    (clock) => ctx.set('Sepia-Clock', clock),
+    (clock, wall) => {
+      ctx.set('Sepia-Clock', clock);
+      if (wall !== undefined) ctx.set('Sepia-Wall', wall);
+    },
   );
   if (body?.type === 'hash') {
     const bytes = announced === 0 ? Buffer.alloc(0) : await readBody(ctx, MAX_HASHED_BYTES);

@@ -7,18 +7,24 @@ import { createApp } from '../src/app.ts';
 import { InternalClient, type InternalRequest } from '../src/client.ts';
 import { createGate } from '../src/gate.ts';
 import { HttpListener } from '../src/listener.ts';
-import { CallVerifier, clockOf, hashOf, signCall } from '../src/sign.ts';
+import { CallVerifier, clocksOf, hashOf, signCall } from '../src/sign.ts';
 import { createDispatcher } from '../src/sockets.ts';
 
 const KEY = Buffer.alloc(32, 7);
 const TEN_MINUTES_MS = 600_000;
 
-/** A member whose clock is off, and a client of it. */
-async function memberOff(t: Test, offMs: number, id = 'origin-1') {
+/** A member whose clock is off, and a client of it. `wallMs`: what its machine's clock shows, where that is another time. */
+async function memberOff(t: Test, offMs: number, wallMs?: () => number) {
+  const id = 'origin-1';
   let reached = 0;
   const gate = createGate({
     open: {},
-    verifier: new CallVerifier({ clusterKey: KEY, selfId: id, nowMs: () => Date.now() + offMs }),
+    verifier: new CallVerifier({
+      clusterKey: KEY,
+      selfId: id,
+      nowMs: () => Date.now() + offMs,
+      ...(wallMs && { wallMs }),
+    }),
   });
   const app = createApp({ log: silentLogger(), gate });
   app.use((ctx) => {
@@ -78,20 +84,34 @@ t.test('a streamed body is not sent twice; the next call bears the right date', 
 });
 
 t.test('only who has the cluster key learns the time, and only from who is called', async (t) => {
-  const { url } = await memberOff(t, TEN_MINUTES_MS);
+  const { url } = await memberOff(t, TEN_MINUTES_MS, () => 1_000);
   const ask = async (key: Buffer, to: string) => {
     const call = { method: 'GET', path: '/v1/x', headers: {}, body: hashOf('') } as const;
     const authorization = signCall({ clusterKey: key, id: 'agent-1' }, to, call, Date.now());
     const answer = await request(`${url}/v1/x`, { headers: { authorization } });
     await answer.body.dump();
-    return { clock: answer.headers['sepia-clock'], authorization };
+    return {
+      told: { clock: answer.headers['sepia-clock'], wall: answer.headers['sepia-wall'] },
+      authorization,
+    };
   };
-  t.equal((await ask(Buffer.alloc(32, 8), 'origin-1')).clock, undefined);
-  const { clock, authorization } = await ask(KEY, 'origin-1');
-  t.ok((clockOf(KEY, 'origin-1', authorization, clock) ?? 0) > Date.now() + TEN_MINUTES_MS - 10_000);
-  t.equal(clockOf(KEY, 'origin-2', authorization, clock), undefined, 'of another member');
-  t.equal(clockOf(Buffer.alloc(32, 8), 'origin-1', authorization, clock), undefined, 'with another key');
+  t.same((await ask(Buffer.alloc(32, 8), 'origin-1')).told, { clock: undefined, wall: undefined });
+  const { told, authorization } = await ask(KEY, 'origin-1');
+  const found = clocksOf(KEY, 'origin-1', authorization, told);
+  t.ok((found?.dateMs ?? 0) > Date.now() + TEN_MINUTES_MS - 10_000);
+  t.equal(found?.wallMs, 1_000);
+  t.equal(clocksOf(KEY, 'origin-2', authorization, told), undefined, 'of another member');
+  t.equal(clocksOf(Buffer.alloc(32, 8), 'origin-1', authorization, told), undefined, 'with another key');
   const other = await ask(KEY, 'origin-1');
-  t.equal(clockOf(KEY, 'origin-1', other.authorization, clock), undefined, 'of another call: a replay');
-  t.equal(clockOf(KEY, 'origin-1', authorization, 'date=1,sig=2'), undefined);
+  t.equal(clocksOf(KEY, 'origin-1', other.authorization, told), undefined, 'of another call: a replay');
+  t.equal(clocksOf(KEY, 'origin-1', authorization, { clock: 'date=1,sig=2' }), undefined);
+  const swapped = { clock: told.clock, wall: told.clock };
+  t.equal(clocksOf(KEY, 'origin-1', authorization, swapped)?.wallMs, undefined, 'one for the other');
+});
+
+t.test('a member that works in a time that no machine shows any longer is followed by nobody', async (t) => {
+  const { client, call, clock } = await memberOff(t, -TEN_MINUTES_MS, () => Date.now());
+  t.equal((await client.bytes(call())).bytes.toString(), 'done');
+  t.ok(Math.abs(clock.nowMs() - Date.now()) < TEN_MINUTES_MS / 2);
+  t.same(clock.warnings, [], 'their machines agree');
 });

@@ -1,5 +1,5 @@
 import type { Metrics } from '../metrics.ts';
-import { ClockBook, type ClockSample } from './core/clock-book.ts';
+import { CLOCK_TOLERANCE_MS, ClockBook, type ClockSample } from './core/clock-book.ts';
 
 /** The clocks that a {@link MemberClock} is made of; in ms. */
 interface Sources {
@@ -7,6 +7,12 @@ interface Sources {
   readonly wallMs: () => number;
   /** Never set. */
   readonly steadyMs: () => number;
+}
+
+/** What a member's answer says: the time that it works in, and that of its machine where it is another. */
+export interface ToldClock {
+  readonly dateMs: number;
+  readonly wallMs?: number | undefined;
 }
 
 const OWN: Sources = {
@@ -17,8 +23,8 @@ const OWN: Sources = {
 const COMPARE_MS = 250;
 
 /**
- * The time of the cluster as this member has it: steady, and moved only where the middle of all clocks that it knows says
- * so. A machine whose clock is wrong, or is set while it runs, works on in the time of the others and says so.
+ * The time of the cluster as this member has it: steady, and moved only where most clocks that it knows say so. A machine
+ * whose clock is wrong, or is set while it runs, works on in the time of the others and says so.
  */
 export class MemberClock {
   readonly #sources: Sources;
@@ -51,17 +57,23 @@ export class MemberClock {
     return this.#sources.steadyMs();
   }
 
-  /** A member answered a call that was begun at `markMs` and said that its clock was at `dateMs`. */
-  answered(id: string, dateMs: number, markMs: number): void {
+  /** Whole ms since 1970 by the machine's clock, where that shows another time than {@link nowMs}. */
+  readonly wallMs = (): number | undefined => {
+    const wallMs = Math.floor(this.#sources.wallMs());
+    return Math.abs(wallMs - this.nowMs()) > CLOCK_TOLERANCE_MS ? wallMs : undefined;
+  };
+
+  /** A member answered a call that was begun at `markMs` and told its clocks. */
+  answered(id: string, told: ToldClock, markMs: number): void {
     const steady = this.#sources.steadyMs();
-    this.#book.note(id, sampleOf(dateMs, markMs, steady), steady);
+    this.#book.note(id, sampleOf(told, markMs, steady), steady);
     this.#compare(steady);
   }
 
   /** Whether such an answer would say more than is known: else nobody need check who said it. */
-  isNews(id: string, dateMs: number, markMs: number): boolean {
+  isNews(id: string, told: ToldClock, markMs: number): boolean {
     const steady = this.#sources.steadyMs();
-    return this.#book.isNews(id, sampleOf(dateMs, markMs, steady), steady);
+    return this.#book.isNews(id, sampleOf(told, markMs, steady), steady);
   }
 
   /** How far the machine's clock is ahead of the others', in s. */
@@ -91,6 +103,11 @@ export class MemberClock {
   }
 }
 
-function sampleOf(dateMs: number, markMs: number, steadyMs: number): ClockSample {
-  return { offsetMs: dateMs - (markMs + steadyMs) / 2, errorMs: (steadyMs - markMs) / 2 };
+function sampleOf({ dateMs, wallMs = dateMs }: ToldClock, markMs: number, steadyMs: number): ClockSample {
+  const middleMs = (markMs + steadyMs) / 2;
+  return {
+    offsetMs: dateMs - middleMs,
+    wallOffsetMs: wallMs - middleMs,
+    errorMs: (steadyMs - markMs) / 2,
+  };
 }

@@ -15,7 +15,7 @@ function clockOf(wallAheadMs: number) {
     const markMs = clock.mark();
     const dateMs = at.wallMs - wallAheadMs;
     pass(10);
-    clock.answered(id, dateMs + 5, markMs);
+    clock.answered(id, { dateMs: dateMs + 5 }, markMs);
   };
   return { clock, at, pass, call };
 }
@@ -45,12 +45,28 @@ t.test('a clock that is set wrong while it runs moves nothing', async (t) => {
   t.equal(clock.skewSeconds, 30);
 });
 
+t.test('machines that were all set, or slept, are followed', async (t) => {
+  const { clock, at, pass, call } = clockOf(0);
+  for (const id of ['a', 'b']) call(id);
+  const before = clock.nowMs();
+  t.equal(clock.wallMs(), undefined, 'it is the time that all work in');
+  at.wallMs += 28_800_000;
+  pass(1_000);
+  t.equal(clock.nowMs(), before + 1_000);
+  t.equal(clock.wallMs(), before + 28_801_000, 'others are told');
+  const markMs = clock.mark();
+  clock.answered('a', { dateMs: before + 1_000, wallMs: before + 28_801_000 }, markMs);
+  t.equal(clock.nowMs(), before + 28_801_000, 'two of three show it');
+  t.equal(clock.wallMs(), undefined);
+  t.same(clock.warnings, [], 'b was not asked since');
+});
+
 t.test('an answer is news where it says more than is known', async (t) => {
   const { clock, at, pass, call } = clockOf(0);
   const news = (id: string, aheadMs: number, tookMs: number): boolean => {
     const markMs = clock.mark();
     pass(tookMs);
-    return clock.isNews(id, at.wallMs + aheadMs - tookMs / 2, markMs);
+    return clock.isNews(id, { dateMs: at.wallMs + aheadMs - tookMs / 2 }, markMs);
   };
   t.ok(news('a', 0, 10), 'nothing is known of it');
   call('a');

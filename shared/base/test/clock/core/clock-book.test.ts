@@ -41,6 +41,34 @@ t.test('of two that differ nobody knows who is right', async (t) => {
   t.match(book.warnings(0, 0), [/the clock of a is 300 s behind/]);
 });
 
+t.test('machines that were all set are followed once most of them are known to show it', async (t) => {
+  const HOUR = 3_600_000;
+  const book = bookOf({ a: 0, b: 0, c: 0 });
+  const set = (id: string, atMs: number): void =>
+    book.note(id, { offsetMs: 0, wallOffsetMs: HOUR, ...SURE }, atMs);
+  t.equal(book.stepMs(HOUR, 1), 0, 'the own one alone');
+  t.match(book.warnings(HOUR, 1), [/this member is 3600 s ahead/]);
+  set('a', 2);
+  t.equal(book.stepMs(HOUR, 2), 0, 'half of them: nobody knows who is right, and all stay in one time');
+  set('b', 3);
+  t.equal(book.stepMs(HOUR, 3), HOUR);
+  t.equal(book.offsetOf('b', 3), 0, 'calls to it bear the date that it works in');
+  t.same(book.warnings(HOUR, 3), [], 'c was not asked since');
+  book.note('c', { offsetMs: 0, errorMs: 4 }, 4);
+  t.match(book.warnings(HOUR, 4), [/the clock of c is 3600 s behind the clock here/]);
+  set('c', 5);
+  t.same(book.warnings(HOUR, 5), []);
+});
+
+t.test('that a machine shows another time than it works in is news', async (t) => {
+  const book = bookOf({ a: 0 });
+  t.notOk(book.isNews('a', { offsetMs: 0, wallOffsetMs: 500, ...SURE }, 1));
+  t.ok(book.isNews('a', { offsetMs: 0, wallOffsetMs: -90_000, ...SURE }, 1));
+  book.note('a', { offsetMs: 0, wallOffsetMs: -90_000, ...SURE }, 1);
+  t.notOk(book.isNews('a', { offsetMs: 0, wallOffsetMs: -90_000, ...SURE }, 2));
+  t.ok(book.isNews('a', { offsetMs: 0, ...SURE }, 2), 'it was set right');
+});
+
 t.test('with nobody to compare with, the wall clock is followed', async (t) => {
   const book = new ClockBook();
   t.equal(book.stepMs(3_600_000, 0), 3_600_000);
