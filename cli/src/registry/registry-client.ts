@@ -7,6 +7,7 @@ import type { Dispatcher } from '@sepia/http/sockets';
 import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
 import type { Authenticator } from '@sepia/upstream/authenticator';
 import type { Credentials } from '@sepia/upstream/credentials/source';
+import { follow } from '@sepia/upstream/redirect';
 import { request } from 'undici';
 import { BODY_MS, COLD_BLOB_MS } from '../deadlines.ts';
 import { printable } from '../terminal/format.ts';
@@ -135,7 +136,9 @@ export class RegistryClient {
   /** Uploads a blob unless the registry has it. @returns false if it was there */
   async pushBlob(repository: string, blob: BlobSource, signal?: AbortSignal): Promise<boolean> {
     if (await this.hasBlob(repository, blob.digest, signal)) return false;
-    const begun = await this.#ask('POST', `/v2/${repository}/blobs/uploads/`, {
+    const base = new URL(this.#options.url);
+    const uploads = new URL(`/v2/${repository}/blobs/uploads/`, base);
+    const begun = await this.#ask('POST', uploads, {
       repository,
       headers: { 'content-length': '0' },
       signal,
@@ -146,8 +149,11 @@ export class RegistryClient {
       throw new CodedError('REGISTRY_DOWN', {
         message: `${this.#options.url} began an upload without a Location`,
       });
-    const target = new URL(location, `${this.#options.url}/v2/`);
-    target.searchParams.set('digest', blob.digest);
+    const target = new URL(location, uploads);
+    // A registry that does not know of the TLS before it calls itself by http.
+    if (target.host === base.host) target.protocol = base.protocol;
+    // What is there stays as it is written: it may be signed.
+    target.search += `${target.search === '' ? '?' : '&'}digest=${encodeURIComponent(blob.digest)}`;
     const headers = { 'content-length': String(blob.sizeBytes), 'content-type': 'application/octet-stream' };
     const done = await this.#ask('PUT', target, { repository, headers, body: blob.open(), signal });
     await done.body.dump();
@@ -201,14 +207,30 @@ export class RegistryClient {
     throw await errorOf(this.#options, answer);
   }
 
-  /** Sends a request, once more with an account where the registry asks for one. */
+  /** Sends a request; what is read may be elsewhere, as registries keep blobs in storage of others. */
   async #raw(method: Dispatcher.HttpMethod, path: string | URL, call: Call): Promise<Answer> {
-    const url = new URL(path, this.#options.url);
-    if (this.#options.ns !== undefined && (method === 'GET' || method === 'HEAD'))
-      url.searchParams.set('ns', this.#options.ns);
+    const home = new URL(this.#options.url);
+    const url = new URL(path, home);
     // Where an upload goes on may be another host: an account is shown to the registry alone.
-    if (url.origin !== new URL(this.#options.url).origin)
-      return await this.#send(method, url, call, undefined);
+    if (method !== 'GET' && method !== 'HEAD')
+      return url.origin === home.origin
+        ? await this.#known(method, url, call)
+        : await this.#send(method, url, call, undefined);
+    if (this.#options.ns !== undefined) url.searchParams.set('ns', this.#options.ns);
+    let answer: Answer | undefined;
+    const journey = { name: home.host, upstream: home.host, first: url, home, allowPlain: false };
+    await follow(journey, async (at, mayShow) => {
+      answer = await (mayShow ? this.#known(method, at, call) : this.#send(method, at, call, undefined));
+      const { statusCode: status, headers, body } = answer;
+      // Of an answer that is let go it would otherwise be uncaught; readers see it when they read.
+      body.on('error', () => undefined);
+      return { url: at, method: method === 'HEAD' ? 'HEAD' : 'GET', status, headers, body };
+    });
+    return answer!;
+  }
+
+  /** A request to the registry itself, once more with an account where it asks for one. */
+  async #known(method: Dispatcher.HttpMethod, url: URL, call: Call): Promise<Answer> {
     const scope = scopeOf(call.repository, method);
     const signal = call.signal ?? AbortSignal.timeout(COLD_BLOB_MS);
     const sent = await this.#authorized(this.#auth.header(scope, signal));

@@ -83,34 +83,108 @@ t.test('a push goes to the Location that it was given, and not at all where the 
   t.equal(await client.pushBlob('a/b', blob), false);
 });
 
-t.test('an account is shown to the registry alone, not where an upload goes on', async (t) => {
-  const shown: Record<string, (string | undefined)[]> = { registry: [], store: [] };
-  const serve = async (name: string, answer: (req: IncomingMessage, res: ServerResponse) => void) => {
-    const server = createServer((req, res) => {
-      shown[name]!.push(req.headers.authorization);
-      req.resume().on('end', () => answer(req, res));
-    });
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    t.teardown(() => server.close());
-    return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  };
-  const store = await serve('store', (_req, res) => res.writeHead(201).end());
-  const registry = await serve('registry', (req, res) => {
-    if (req.headers.authorization === undefined)
-      res.writeHead(401, { 'www-authenticate': 'Basic realm="r"' }).end();
-    else if (req.method === 'POST') res.writeHead(202, { location: `${store}/upload/1` }).end();
-    else res.writeHead(404).end();
+/** A server, until the end of the test, and what `Authorization` it was shown. */
+async function serve(
+  t: Test,
+  answer: (req: IncomingMessage, res: ServerResponse) => void,
+): Promise<{ url: string; shown: (string | undefined)[] }> {
+  const shown: (string | undefined)[] = [];
+  const server = createServer((req, res) => {
+    shown.push(req.headers.authorization);
+    req.resume().on('end', () => answer(req, res));
   });
-  const credentials = { username: 'ci', password: 'secret' };
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, shown };
+}
+
+function clientOf(t: Test, url: string): RegistryClient {
   const dispatcher = createDispatcher();
   t.teardown(() => dispatcher.destroy());
-  const client = new RegistryClient({ dispatcher }, { url: registry, credentials });
+  return new RegistryClient({ dispatcher }, { url, credentials: { username: 'ci', password: 'secret' } });
+}
+
+/** False for a request that shows no account: it was answered. */
+function isKnown(req: IncomingMessage, res: ServerResponse): boolean {
+  if (req.headers.authorization !== undefined) return true;
+  res.writeHead(401, { 'www-authenticate': 'Basic realm="r"' }).end();
+  return false;
+}
+
+t.test('an account is shown to the registry alone, not where an upload goes on', async (t) => {
+  const store = await serve(t, (_req, res) => void res.writeHead(201).end());
+  const registry = await serve(t, (req, res) => {
+    if (!isKnown(req, res)) return;
+    if (req.method === 'POST') res.writeHead(202, { location: `${store.url}/upload/1` }).end();
+    else res.writeHead(404).end();
+  });
   const bytes = Buffer.from('layer');
   const blob = { digest: digestOf(bytes), sizeBytes: bytes.length, open: () => Readable.from([bytes]) };
-  t.equal(await client.pushBlob('a/b', blob), true);
-  t.match(shown['registry']!.at(-1), /^Basic /);
-  t.same(shown['store'], [undefined]);
+  t.equal(await clientOf(t, registry.url).pushBlob('a/b', blob), true);
+  t.match(registry.shown.at(-1), /^Basic /);
+  t.same(store.shown, [undefined]);
 });
+
+t.test('what a registry keeps elsewhere is read there, resumed, and no account shown', async (t) => {
+  const digest = digestOf(BYTES);
+  const asked: string[] = [];
+  const store = await serve(t, (req, res) => {
+    asked.push(`${req.method} ${req.url} ${req.headers.range ?? ''}`.trim());
+    const from = Number(/^bytes=(\d+)-$/.exec(req.headers.range ?? '')?.[1] ?? 0);
+    res.writeHead(from === 0 ? 200 : 206, { 'content-length': BYTES.length - from });
+    if (req.method === 'HEAD') res.end();
+    else if (from > 0) res.end(BYTES.subarray(from));
+    else res.write(BYTES.subarray(0, 100_000), () => res.destroy());
+  });
+  const registry = await serve(t, (req, res) => {
+    if (isKnown(req, res)) res.writeHead(307, { location: `${store.url}/kept?sig=a%2fb~` }).end('elsewhere');
+  });
+  const client = clientOf(t, registry.url);
+  t.equal(await client.hasBlob('a/b', digest), true);
+  const chunks: Buffer[] = [];
+  const take = (chunk: Buffer): void => void chunks.push(chunk);
+  await client.pullBlob('a/b', { digest, sizeBytes: BYTES.length }, take);
+  t.ok(BYTES.equals(Buffer.concat(chunks)));
+  t.same(asked.slice(0, 2), ['HEAD /kept?sig=a%2fb~', 'GET /kept?sig=a%2fb~']);
+  t.match(asked[2], /^GET \/kept\?sig=a%2fb~ bytes=\d+-$/);
+  t.ok(store.shown.every((one) => one === undefined));
+});
+
+t.test('a registry that leads nowhere is told', async (t) => {
+  const registry = await serve(t, (req, res) => void res.writeHead(302, { location: req.url }).end());
+  const digest = digestOf(BYTES);
+  await t.rejects(
+    clientOf(t, registry.url).pullBlob('a/b', { digest, sizeBytes: 1 }, () => undefined),
+    { code: 'BACKEND_DOWN', message: /redirects more than 5 times/ },
+  );
+});
+
+t.test(
+  'the address of an upload stays as it is written, by the scheme that the registry is reached by',
+  async (t) => {
+    const puts: (string | undefined)[] = [];
+    const bytes = Buffer.from('layer');
+    const blob = { digest: digestOf(bytes), sizeBytes: bytes.length, open: () => Readable.from([bytes]) };
+    for (const location of ['one?_state=a%2fb~(c)%20d', '/up/two', 'https://HOST/up/three?x']) {
+      const registry = await serve(t, (req, res) => {
+        if (req.method === 'PUT') puts.push(req.url);
+        const led = { location: location.replace('HOST', String(req.headers.host)) };
+        if (req.method === 'HEAD') res.writeHead(404).end();
+        else res.writeHead(req.method === 'POST' ? 202 : 201, req.method === 'POST' ? led : {}).end();
+      });
+      await clientOf(t, registry.url).pushBlob('a/b', blob);
+    }
+    const digest = `digest=${encodeURIComponent(blob.digest)}`;
+    t.same(puts, [
+      `/v2/a/b/blobs/uploads/one?_state=a%2fb~(c)%20d&${digest}`,
+      `/up/two?${digest}`,
+      `/up/three?x&${digest}`,
+    ]);
+  },
+);
 
 t.test('a manifest is asked for by digest after its tag; errors say what the registry said', async (t) => {
   const { client, registry } = await begin(t);
