@@ -2,6 +2,7 @@ import { type Digest, Digester, digestAlgorithm, digestHex, digestOf, isDigest }
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { fits } from '@sepia/cluster/message';
+import { compressionOf } from '@sepia/lazy/compression';
 import { isIndexType, OCI_MANIFEST, parseManifest } from '@sepia/oci/manifest';
 import { z } from 'zod';
 import type { BlobSource } from '../registry/registry-client.ts';
@@ -21,6 +22,8 @@ export interface ImageToPush {
   readonly alone?: ManifestToPush | undefined;
 }
 
+/** Bytes that tell how a layer is compressed. */
+const MAGIC_BYTES = 4;
 /** Images that an error names. */
 const MAX_SHOWN = 10;
 const REF_NAME = 'org.opencontainers.image.ref.name';
@@ -47,7 +50,8 @@ const SAVED = z.array(
   z.object({
     Config: z.string(),
     RepoTags: z.array(z.string()).nullish(),
-    Layers: z.array(z.string()),
+    // Docker writes null for none.
+    Layers: z.array(z.string()).nullable(),
   }),
 );
 
@@ -78,8 +82,10 @@ async function fromLayout(
   { tag, isDemanded }: SourceTag,
 ): Promise<ImageToPush> {
   const names = entries.map(nameOf);
+  // An image may stand there under several names.
+  const isOne = new Set(entries.map(({ digest }) => digest)).size === 1;
   const chosen =
-    entries.length === 1 && isDemanded !== true
+    isOne && isDemanded !== true
       ? entries[0]
       : entries[names.findIndex((name) => name === tag || name.endsWith(`:${tag}`))];
   if (chosen === undefined) throw noneTagged('index.json', names, tag);
@@ -158,13 +164,18 @@ async function fromDockerSave(
       tag,
     );
   const config = await digested(archive, image.Config);
-  const layers: BlobSource[] = [];
-  for (const name of image.Layers) layers.push(await digested(archive, name));
+  const layers: LayerSource[] = [];
+  for (const name of image.Layers ?? []) layers.push(await digested(archive, name));
   return imageOf(config, layers);
 }
 
-/** An OCI image of these blobs, its layers not compressed. */
-export function imageOf(config: BlobSource, layers: readonly BlobSource[]): ImageToPush {
+/** A layer; without a suffix it is not compressed. */
+interface LayerSource extends BlobSource {
+  readonly suffix?: '+gzip' | '+zstd' | undefined;
+}
+
+/** An OCI image of these blobs. */
+export function imageOf(config: BlobSource, layers: readonly LayerSource[]): ImageToPush {
   const descriptor = (mediaType: string, blob: BlobSource): object => ({
     mediaType,
     digest: blob.digest,
@@ -174,7 +185,7 @@ export function imageOf(config: BlobSource, layers: readonly BlobSource[]): Imag
     schemaVersion: 2,
     mediaType: OCI_MANIFEST,
     config: descriptor(OCI_CONFIG, config),
-    layers: layers.map((layer) => descriptor(OCI_LAYER, layer)),
+    layers: layers.map((layer) => descriptor(`${OCI_LAYER}${layer.suffix ?? ''}`, layer)),
   };
   const bytes = Buffer.from(JSON.stringify(manifest));
   const blobs = new Map([...layers, config].map((blob) => [blob.digest, blob]));
@@ -184,12 +195,19 @@ export function imageOf(config: BlobSource, layers: readonly BlobSource[]): Imag
   };
 }
 
-async function digested(archive: Archive, name: string): Promise<BlobSource> {
+/** Archives do not say how their layers are compressed: Docker's are not, those of other tools and of its containerd store may be. */
+async function digested(archive: Archive, name: string): Promise<LayerSource> {
   const sizeBytes = archive.sizeOf(name);
   if (sizeBytes === undefined) throw refuse(`${name} is not there`);
   const digester = new Digester();
-  for await (const chunk of archive.open(name) as AsyncIterable<Buffer>) digester.update(chunk);
-  return { digest: digester.digest(), sizeBytes, open: () => archive.open(name) };
+  let head: Uint8Array = new Uint8Array();
+  for await (const chunk of archive.open(name) as AsyncIterable<Buffer>) {
+    digester.update(chunk);
+    if (head.length < MAGIC_BYTES) head = Buffer.concat([head, chunk.subarray(0, MAGIC_BYTES)]);
+  }
+  const compression = compressionOf(head);
+  const suffix = compression === 'none' ? undefined : (`+${compression}` as const);
+  return { digest: digester.digest(), sizeBytes, suffix, open: () => archive.open(name) };
 }
 
 function layoutBlob(archive: Archive, digest: Digest): BlobSource {

@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { digestOf } from '@sepia/base/digest';
 import { createDispatcher } from '@sepia/http/sockets';
 import { byteStringOf } from '@sepia/lazy/tar/byte-string';
@@ -198,6 +199,39 @@ t.test('an image that docker knows by its digest alone has an empty index beside
   t.equal((await loadImage(await openArchive(root), { tag: 'v1' })).blobs.length, 2);
 });
 
+t.test(
+  'layers of an archive are what their first bytes say: compressed by other tools, or not',
+  async (t) => {
+    const tar = Buffer.alloc(1024, 'layer');
+    const skipped = Buffer.from('502a4d180400000001020304', 'hex');
+    const files = {
+      'plain.tar': tar,
+      'packed.tar.gz': gzipSync(tar),
+      'packed.tar': zstdCompressSync(tar),
+      'chunked.tar': Buffer.concat([skipped, zstdCompressSync(tar)]),
+      'empty.tar': Buffer.alloc(0),
+      'short.tar': Buffer.from('1f', 'hex'),
+    };
+    const list = [{ Config: 'config.json', RepoTags: ['a:v1'], Layers: Object.keys(files) }];
+    const root = t.testdir({ 'config.json': '{}', 'manifest.json': JSON.stringify(list) });
+    for (const [name, bytes] of Object.entries(files)) writeFileSync(join(root, name), bytes);
+    const { manifests } = await loadImage(await openArchive(root), { tag: 'v1' });
+    const { layers } = JSON.parse(manifests[0]!.bytes.toString()) as { layers: { mediaType: string }[] };
+    t.same(
+      layers.map(({ mediaType }) => mediaType.replace('application/vnd.oci.image.layer.v1.', '')),
+      ['tar', 'tar+gzip', 'tar+zstd', 'tar+zstd', 'tar', 'tar'],
+    );
+  },
+);
+
+t.test('an image without layers has null for them', async (t) => {
+  const list = [{ Config: 'config.json', RepoTags: ['a:v1'], Layers: null }];
+  const root = t.testdir({ 'config.json': '{}', 'manifest.json': JSON.stringify(list) });
+  const { blobs, manifests } = await loadImage(await openArchive(root), { tag: 'v1' });
+  t.equal(blobs.length, 1);
+  t.equal(parseManifest(manifests[0]!.bytes, OCI_MANIFEST).descriptors.length, 1);
+});
+
 t.test('a file of 8 GiB and more says its size in its pax header alone', async (t) => {
   const block = (name: string, typeFlag: string, size: number): Uint8Array =>
     encodeHeader({ ...EMPTY_HEADER, name: byteStringOf(name), typeFlag, size });
@@ -240,6 +274,25 @@ t.test('a layout without the wanted tag names what it has', async (t) => {
     await t.rejects(loadImage(await layout(manifests), wanted), { code: 'REQUEST_INVALID', message });
   const many = Array.from({ length: 1_000 }, (_, at) => tagged(`t${at}`));
   await t.rejects(loadImage(await layout(many), wanted), { message: /but t0, .*, t9, 990 more; choose/ });
+});
+
+t.test('one image under several names is taken whatever it is called', async (t) => {
+  const blob = (bytes: string) => ({ digest: digestOf(Buffer.from(bytes)), size: bytes.length });
+  const image = JSON.stringify({ schemaVersion: 2, config: { mediaType: 'a/b', ...blob('{}') }, layers: [] });
+  const named = (name: string): object => ({
+    ...{ mediaType: OCI_MANIFEST, ...blob(image) },
+    annotations: { 'org.opencontainers.image.ref.name': name },
+  });
+  const files = Object.fromEntries(['{}', image].map((one) => [blob(one).digest.slice(7), one]));
+  const root = t.testdir({
+    'index.json': JSON.stringify({ manifests: [named('v1'), named('stable')] }),
+    blobs: { sha256: files },
+  });
+  const loaded = await loadImage(await openArchive(root), { tag: 'v2' });
+  t.equal(loaded.manifests.at(-1)!.digest, blob(image).digest);
+  await t.rejects(loadImage(await openArchive(root), { tag: 'v2', isDemanded: true }), {
+    message: /has no image tagged v2, but v1, stable; choose one/,
+  });
 });
 
 t.test('what is no image is refused in one sentence', async (t) => {

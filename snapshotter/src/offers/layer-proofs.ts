@@ -8,6 +8,7 @@ import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { LatestMap } from '@sepia/base/latest-map';
 import { createZstdFrames } from '@sepia/base/zstd/zstd-stream';
+import { compressionOf } from '@sepia/lazy/compression';
 import type { AgentSource, LayerName } from '../layers/agent-source.ts';
 
 /** Bytes of a layer that are asked for at once. */
@@ -112,9 +113,7 @@ export class LayerProofs {
 
 /** By the first bytes: gzip, zstd, or undefined for a plain tar. */
 function inflaterFor(head: Buffer): Duplex | undefined {
-  if (head.length < 4) return undefined;
-  if (head.readUInt16BE(0) === 0x1f8b) return createGunzip();
-  const magic = head.readUInt32LE(0);
-  const isSkippable = magic >>> 4 === 0x0184d2a5;
-  return magic === 0xfd2fb528 || isSkippable ? createZstdFrames() : undefined;
+  const compression = compressionOf(head);
+  if (compression === 'gzip') return createGunzip();
+  return compression === 'zstd' ? createZstdFrames() : undefined;
 }

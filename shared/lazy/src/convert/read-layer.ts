@@ -6,6 +6,7 @@ import { type Digest, Digester } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { ended, readElsewhere, throwIfBug } from '@sepia/base/failure';
 import { createZstdFrames } from '@sepia/base/zstd/zstd-stream';
+import { compressionOf } from '../compression.ts';
 import { EntryBudget } from '../tar/entry-budget.ts';
 import type { TarEntry } from '../tar/tar-entry.ts';
 import { TarReader } from '../tar/tar-reader.ts';
@@ -149,8 +150,7 @@ export class LayerReader {
 }
 
 function decompressorFor(head: Uint8Array): Duplex | undefined {
-  if (head[0] === 0x1f && head[1] === 0x8b) return createGunzip({ chunkSize: 256 * 1024 });
-  const isZstd = head[0] === 0x28 && head[1] === 0xb5 && head[2] === 0x2f && head[3] === 0xfd;
-  const isSkippable = head[1] === 0x2a && head[2] === 0x4d && head[3] === 0x18 && (head[0]! & 0xf0) === 0x50;
-  return isZstd || isSkippable ? createZstdFrames() : undefined;
+  const compression = compressionOf(head);
+  if (compression === 'gzip') return createGunzip({ chunkSize: 256 * 1024 });
+  return compression === 'zstd' ? createZstdFrames() : undefined;
 }

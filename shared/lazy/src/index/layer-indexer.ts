@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type Digest, Digester } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { compressionOf } from '../compression.ts';
 import { GzipSpans } from '../gzip/gzip-spans.ts';
 import { SPAN_BOUNDS, type SpanBounds } from '../span-bounds.ts';
 import { ZstdSpans } from '../zstd/zstd-spans.ts';
@@ -103,14 +104,6 @@ export class LayerIndexer {
     }
     return new PlainSpans({ output, span: (one) => void this.#spans.push(one) }, spanBytes);
   }
-}
-
-/** Reads the compression from a blob's first bytes, as container engines do; media types lie. */
-function compressionOf(first: Uint8Array): LayerCompression {
-  if (first[0] === 0x1f && first[1] === 0x8b) return 'gzip';
-  const magic = first.length < 4 ? 0 : Buffer.from(first).readUInt32LE(0);
-  if (magic === 0xfd2fb528 || (magic & 0xfffffff0) >>> 0 === 0x184d2a50) return 'zstd';
-  return 'none';
 }
 
 /** Spans of a blob that is not compressed: every `spanBytes`. */
