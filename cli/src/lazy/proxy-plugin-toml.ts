@@ -101,8 +101,12 @@ function placeOf(
   return { at, line: lines.findIndex((one, index) => index > at && index < end && isKey.test(one)) };
 }
 
-/** The parts of a table's name in a line like `[a."b.c"]`; undefined for any other line. */
+/**
+ * The parts of a table's name in a line like `[a."b.c"]`, none where it begins one of a list of tables (`[[a.b]]`: the keys behind
+ * it are that one's); undefined for any other line.
+ */
 function tableOf(line: string): string[] | undefined {
+  if (/^\s*\[\[[^[\]]+\]\]\s*(?:#.*)?\r?$/.test(line)) return [];
   const inner = /^\s*\[([^[\]]+)\]\s*(?:#.*)?\r?$/.exec(line)?.[1];
   if (inner === undefined) return undefined;
   const parts = inner.match(/"[^"]*"|'[^']*'|[^."'\s]+/g) ?? [];

@@ -54,6 +54,24 @@ t.test('our snapshotter is added to what is there', async (t) => {
   enable_remote_snapshot_annotations = 'true'
 `,
   );
+  // Of containerd's transfer plugin: which snapshotter unpacks for whom is a list of tables.
+  const list = `[[plugins.'io.containerd.transfer.v1.local'.unpack_config]]
+  platform = 'linux/amd64'
+  snapshotter = 'overlayfs'
+`;
+  const listed = `version = 3
+[plugins.'io.containerd.cri.v1.images']
+  discard = true
+${list}`;
+  t.ok(
+    withSnapshotter(listed, { ...OPTIONS, containerd: [2, 1] }).startsWith(`version = 3
+[plugins.'io.containerd.cri.v1.images']
+  disable_snapshot_annotations = false
+  snapshotter = 'sepia'
+  discard = true
+${list}`),
+    'keys of a list of tables are of none before it',
+  );
   const measured = { ...OPTIONS, data: '/srv/sepia/snapshotter' };
   t.ok(
     withSnapshotter(DEBIAN, measured).endsWith(
