@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import { DOCKER_HUB_HOSTS } from '@sepia/base/names/upstream-name';
 import type { Credentials } from '@sepia/upstream/credentials/source';
 import type { Command } from 'commander';
 import { homeFolder } from '../options/home-folder.ts';
@@ -58,17 +59,35 @@ function readPassword(file: string): string {
 
 /** What `docker login` wrote without a credential helper; a file that is not there or of another form knows nothing. */
 function fromDockerConfig(registry: string, file: string): Credentials | undefined {
-  let auth: unknown;
+  let auths: Readonly<Record<string, unknown>>;
   try {
-    const { auths } = (JSON.parse(readFileSync(file, 'utf8')) ?? {}) as {
-      auths?: Record<string, { auth?: unknown } | undefined>;
-    };
-    auth = (auths?.[registry] ?? auths?.[`http://${registry}`] ?? auths?.[`https://${registry}`])?.auth;
+    const config = JSON.parse(readFileSync(file, 'utf8')) as { readonly auths?: typeof auths | null } | null;
+    auths = config?.auths ?? {};
   } catch (error) {
     throwIfBug(error);
     return undefined;
   }
-  if (typeof auth !== 'string') return undefined;
+  const host = hostOfKey(registry);
+  const key = Object.hasOwn(auths, registry)
+    ? registry
+    : Object.keys(auths).find((one) => hostOfKey(one) === host);
+  return key === undefined ? undefined : accountIn(auths[key]);
+}
+
+/** Logins are kept under what was typed: a host, a URL, one with the path of an API. */
+function hostOfKey(key: string): string {
+  const [host = ''] = key
+    .toLowerCase()
+    .replace(/^https?:\/\//, '')
+    .split('/');
+  return DOCKER_HUB_HOSTS.has(host) ? 'docker.io' : host;
+}
+
+/** An account as docker keeps it, or as secrets of Kubernetes have it, in fields of their own. */
+function accountIn(entry: unknown): Credentials | undefined {
+  const { auth, username, password } = (entry ?? {}) as Readonly<Record<string, unknown>>;
+  if (typeof auth !== 'string' || auth === '')
+    return typeof username === 'string' && typeof password === 'string' ? { username, password } : undefined;
   const text = Buffer.from(auth, 'base64').toString('utf8');
   const colon = text.indexOf(':');
   return colon < 1 ? undefined : { username: text.slice(0, colon), password: text.slice(colon + 1) };

@@ -116,6 +116,23 @@ t.test('where credentials come from', async (t) => {
   writeFileSync(join(docker, 'config.json'), JSON.stringify({ auths: { 'r:1': { auth } } }));
   t.same(credentialsFor('r:1', {}, env), ANNA);
   t.equal(credentialsFor('other:1', {}, env), undefined);
-  writeFileSync(join(docker, 'config.json'), 'no json');
-  t.equal(credentialsFor('r:1', {}, env), undefined);
+  const keep = (auths: object): void => writeFileSync(join(docker, 'config.json'), JSON.stringify({ auths }));
+  for (const key of ['https://r:1', 'http://r:1/', 'https://R:1/v2/', 'r:1/team']) {
+    keep({ 'other:1': { auth: 'eDp5' }, [key]: { auth } });
+    t.same(credentialsFor('r:1', {}, env), ANNA, key);
+  }
+  keep({ 'r:1/team': { auth: 'eDp5' }, 'r:1': { auth } });
+  t.same(credentialsFor('r:1', {}, env), ANNA, 'the host alone goes before what is below it');
+  keep({ 'r:1': { ...ANNA, auth: '' } });
+  t.same(credentialsFor('r:1', {}, env), ANNA, 'fields of their own');
+  for (const key of ['docker.io', 'https://index.docker.io/v1/', 'registry-1.docker.io']) {
+    keep({ [key]: { auth } });
+    t.same(credentialsFor('https://index.docker.io/v1/', {}, env), ANNA, key);
+  }
+  keep({ 'r:1': {}, 'r:10': { auth }, r: { auth } });
+  t.equal(credentialsFor('r:1', {}, env), undefined, 'what a credential store has');
+  for (const text of ['no json', 'null', '{"auths":null}', '{"auths":{"r:1":null}}', '{"auths":7}']) {
+    writeFileSync(join(docker, 'config.json'), text);
+    t.equal(credentialsFor('r:1', {}, env), undefined, text);
+  }
 });
