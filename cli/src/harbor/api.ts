@@ -104,6 +104,8 @@ export class HarborApi {
         dispatcher: this.#dispatcher,
         headers: {
           accept: 'application/json',
+          // Projects are named by their names here: one of digits alone would count as an id.
+          'x-is-resource-name': 'true',
           authorization: basic({ username, password }),
           ...(json === undefined ? {} : { 'content-type': 'application/json' }),
         },

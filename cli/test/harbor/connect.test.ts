@@ -97,6 +97,14 @@ t.test('a known endpoint is a 500 of Harbor: it is looked for again and taken ov
   t.equal(harbor.instances.length, 1);
 });
 
+t.test('a project whose name is of digits alone is meant by its name', async (t) => {
+  const { harbor, dir, run } = await setUp(t, ['library', '2048']);
+  const { code, err } = await run('--webhook-secret-file', join(dir, 'hook'));
+  t.equal(code, 0, err);
+  t.equal(harbor.preheats.get('2048')?.length, 1);
+  t.equal(harbor.webhooks.get('2048')?.length, 1);
+});
+
 t.test('more than a page of instances is read to its end', async (t) => {
   const { harbor, run } = await setUp(t, ['library']);
   for (let at = 0; at < 130; at++)

@@ -83,7 +83,9 @@ export class FakeHarbor {
     const project = /^\/projects\/([^/]+)(?:\/(preheat|webhook)\/policies(?:\/([^/]+))?)?$/.exec(path);
     if (project !== null) {
       const [, name = '', kind, which] = project;
-      const known = this.preheats.has(decodeURIComponent(name));
+      // Digits alone are an id, of which there are none, unless the header says otherwise.
+      const isId = /^\d+$/.test(name) && req.headers['x-is-resource-name'] !== 'true';
+      const known = !isId && this.preheats.has(decodeURIComponent(name));
       if (!known) return say(404, { errors: [{ code: 'NOT_FOUND', message: 'project not found' }] });
       if (kind === undefined) return say(200, { name });
       const table = (kind === 'preheat' ? this.preheats : this.webhooks).get(decodeURIComponent(name))!;
