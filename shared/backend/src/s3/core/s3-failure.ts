@@ -62,6 +62,8 @@ function codeOf(status: number, code: string): ErrorCode {
   if (ABSENT.has(code) && status === 404) return 'BLOB_UNKNOWN';
   if (code === 'NoSuchUpload') return 'UPLOAD_UNKNOWN';
   if (status === 416) return 'RANGE_INVALID';
-  if (PASSING.has(code) || status >= 500 || status === 408) return 'BACKEND_DOWN';
+  // A bucket that is new: its name does not lead to its region everywhere yet.
+  const isNew = status === 307;
+  if (PASSING.has(code) || isNew || status >= 500 || status === 408) return 'BACKEND_DOWN';
   return 'UPSTREAM_DENIED';
 }

@@ -17,6 +17,8 @@ t.test('what a store says is told apart', async (t) => {
     [400, 'RequestTimeout', 'BACKEND_DOWN'],
     [400, 'InvalidPart', 'UPSTREAM_DENIED'],
     [301, 'PermanentRedirect', 'UPSTREAM_DENIED'],
+    [307, 'TemporaryRedirect', 'BACKEND_DOWN'],
+    [307, '', 'BACKEND_DOWN'],
   ] as const)
     t.equal(meaningOf({ status, code, message: '' }).code, expected, `${status} ${code}`);
 });
