@@ -34,24 +34,29 @@ export async function probeManifest(
   const { reference } = query;
   const seenMs = links.seenMs();
   const tag = reference.kind === 'tag' ? { ...name, tag: reference.tag } : undefined;
-  const known = await knownDigest(deps, name, reference);
+  const known = await onRecord(deps, name, reference);
+  const seen = { seenMs, knownMs: known?.checkedAtMs };
   if (known !== undefined) {
     const head = await client.headManifest(query, signal);
-    if (head.digest === known) {
-      if (tag !== undefined) await manifests.moveTag(tag, known, { seenMs });
+    if (head.digest === known.digest) {
+      if (tag !== undefined) await manifests.moveTag(tag, known.digest, seen);
       return;
     }
   }
   const manifest = await client.getManifest(query, signal);
   await manifests.keep(name, manifest, seenMs);
-  if (tag !== undefined) await manifests.moveTag(tag, manifest.digest, { seenMs });
+  if (tag !== undefined) await manifests.moveTag(tag, manifest.digest, seen);
 }
 
-/** Digest of a manifest that is on record; undefined where the upstream has to be asked for it. */
-async function knownDigest(deps: ProbeDeps, name: Name, reference: Reference): Promise<Digest | undefined> {
+/** A manifest that is on record, of a tag with its last check; undefined where the upstream has to be asked for it. */
+async function onRecord(
+  deps: ProbeDeps,
+  name: Name,
+  reference: Reference,
+): Promise<{ readonly digest: Digest; readonly checkedAtMs?: number } | undefined> {
   try {
-    if (reference.kind === 'tag') return (await deps.tags.read({ ...name, tag: reference.tag }))?.digest;
-    return (await deps.links.find({ ...name, digest: reference.digest }))?.digest;
+    if (reference.kind === 'tag') return await deps.tags.read({ ...name, tag: reference.tag });
+    return await deps.links.find({ ...name, digest: reference.digest });
   } catch (error) {
     if (isQuorumProblem(error)) return undefined;
     throw error;

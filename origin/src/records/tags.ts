@@ -111,9 +111,10 @@ export class Tags {
 
   /**
    * Points a tag at a digest and returns what it points at then: another one if the policy lets a `revalidate` not
-   * move it, or the tag awaits write-back. `change`: id of a change that other origins may have been given as well; it
-   * is made once. `behind`: where the registry behind was just seen to have the tag (mode write-back). `seenMs`: a clock taken
-   * before that registry was asked; what came or went here since then stays so. `knownMs`: the check that was on record then.
+   * move it, the tag awaits write-back, or who asked later was answered sooner. `change`: id of a change that other origins
+   * may have been given as well; it is made once. `behind`: where the registry behind was just seen to have the tag (mode
+   * write-back). `seenMs`: a clock taken before that registry was asked; what came or went here since then stays so.
+   * `knownMs`: the check that was on record then.
    * @throws `TAG_IMMUTABLE` (`push`, `set`), `TAG_UNKNOWN` (`revalidate`, of one that was deleted here), `QUORUM_LOST`, `CONFLICT`
    */
   async move(
@@ -138,11 +139,9 @@ export class Tags {
       }
       if (mayMove(current?.digest, digest, rules, mover)) {
         const next = moved(current, move);
-        if (rules.mode !== 'write-back') return next;
         // Of two that asked that registry, who did so later is believed, whoever hears of it first.
-        return mover === 'revalidate'
-          ? { ...next, checkedAtMs: seen.seenMs ?? move.atMs }
-          : owing(current, next, behind);
+        if (mover === 'revalidate') return { ...next, checkedAtMs: seen.seenMs ?? move.atMs };
+        return rules.mode === 'write-back' ? owing(current, next, behind) : next;
       }
       if (mover === 'revalidate') return current;
       throw new CodedError('TAG_IMMUTABLE', { detail: { tag: name.tag, digest: current?.digest } });
@@ -286,15 +285,18 @@ export async function answerRegister(
 }
 
 /**
- * True where the registry behind is not believed: it has not heard of the tag as it is here, or was asked before it had. What
- * was on record before it was asked is older than its answer, also under a clock that was ahead.
+ * True where the registry behind is not believed: it has not heard of the tag as it is here, or was asked before it had, or
+ * before who was answered sooner. What was on record before it was asked is older than its answer, also under a clock that was
+ * ahead. What was taken away here in pull-through comes back whenever it was asked.
  */
 function isOurs(
-  { owed, checkedAtMs }: TagState,
+  { owed, checkedAtMs, digest }: TagState,
   { mode }: TagRules,
   { seenMs = Number.POSITIVE_INFINITY, knownMs }: Seen,
 ): boolean {
-  return owed !== undefined || (mode === 'write-back' && checkedAtMs >= seenMs && checkedAtMs !== knownMs);
+  if (owed !== undefined) return true;
+  if (mode !== 'write-back' && digest === undefined) return false;
+  return checkedAtMs >= seenMs && checkedAtMs !== knownMs;
 }
 
 /** Order of tag lists: by bytes, as the distribution-spec's "lexical". */

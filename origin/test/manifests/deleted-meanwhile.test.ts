@@ -153,6 +153,9 @@ t.test('a registry that was asked before takes no tag back', async (t) => {
   t.equal(await tags.read(NAME), undefined);
   t.equal(await seen(35, 'pull-through'), OLD, 'where the registry alone decides');
   nowMs = 5_000;
+  t.equal(await seen(37, 'pull-through', NEW), NEW, 'asked after who was answered late there');
+  t.equal(await seen(36, 'pull-through'), NEW, 'asked before there');
+  t.equal(await seen(38, 'pull-through'), OLD, 'asked last there');
   await tags.move(NAME, NEW, rules('write-back'), 'push');
   await tags.paid(NAME, NEW, true);
   nowMs = 50;
