@@ -1,6 +1,8 @@
+import { randomUUID } from 'node:crypto';
 import { isDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { isTag } from '@sepia/base/names/repository';
+import { H_CHANGE } from '@sepia/cluster/api/headers';
 import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import Table from 'cli-table3';
@@ -41,7 +43,9 @@ export function addTag(program: Command): void {
           message: `${target}: is neither a digest nor @N of "sepia tag history"`,
         });
       const call = to(ORIGIN_NAMES.tagSet, { ...name, tag: name.reference });
-      await operator.askOwner(name, { ...call, json: { digest } });
+      // An origin that is given it first and wakes late does not make it again.
+      const headers = { [H_CHANGE]: randomUUID() };
+      await operator.askOwner(name, { ...call, headers, json: { digest } });
       process.stdout.write(`${name.repository}:${name.reference} points at ${digest}\n`);
     });
 }

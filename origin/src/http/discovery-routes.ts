@@ -64,7 +64,7 @@ export function discoveryRoutes(router: Router, deps: DiscoveryRouteDeps): void 
     const name = repositoryOf(ctx);
     const reference = parseReference(required(ctx, 'reference'));
     const asked = { change: changeOf(ctx), signal: goneSignal(ctx) };
-    if (reference.kind === 'tag') await deps.deletes.tag({ ...name, tag: reference.tag }, asked.change);
+    if (reference.kind === 'tag') await deps.deletes.tag({ ...name, tag: reference.tag }, asked);
     else await deps.deletes.manifest({ ...name, digest: reference.digest }, false, asked);
     ctx.status = 204;
   });

@@ -90,6 +90,7 @@ async function putManifest(deps: RecordRouteDeps, ctx: Context): Promise<void> {
   const name = repositoryOf(ctx);
   const reference = parseReference(required(ctx, 'reference'));
   const { maxBytes } = ORIGIN_NAMES.manifestPut.body;
+  const signal = goneSignal(ctx);
   const bytes = await readBody(ctx, maxBytes, () => new CodedError('MANIFEST_TOO_LARGE'));
   const contentType = ctx.get('content-type');
   const { digest, tags } = await deps.manifests.put({
@@ -99,6 +100,7 @@ async function putManifest(deps: RecordRouteDeps, ctx: Context): Promise<void> {
     contentType: contentType === '' ? undefined : contentType,
     furtherTags: furtherTags(ctx),
     change: changeOf(ctx),
+    signal,
   });
   for (const tag of tags) ctx.append('OCI-Tag', tag);
   ctx.set('Docker-Content-Digest', digest);

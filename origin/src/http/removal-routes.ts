@@ -3,6 +3,7 @@ import { type Digest, isDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { isTag, type Tag } from '@sepia/base/names/repository';
 import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
+import { goneSignal } from '@sepia/http/client-gone';
 import { serve } from '@sepia/http/router';
 import { readJson } from '@sepia/http/signed';
 import { MAX_DROPPED, type Removals } from '../removal/removals.ts';
@@ -12,7 +13,7 @@ import { repositoryOf } from './request.ts';
 export function removalRoutes(router: Router, deps: { readonly removals: Removals }): void {
   serve(router, ORIGIN_NAMES.removal, async (ctx) => {
     const what = await readJson(ctx, ORIGIN_NAMES.removal.body.maxBytes, whatOf);
-    ctx.body = await deps.removals.remove(repositoryOf(ctx), what);
+    ctx.body = await deps.removals.remove(repositoryOf(ctx), what, goneSignal(ctx));
   });
   serve(router, ORIGIN_NAMES.removalDrop, async (ctx) => {
     const digests = await readJson(ctx, ORIGIN_NAMES.removalDrop.body.maxBytes, digestsOf);

@@ -16,7 +16,7 @@ import { type TagName, type Tags, unknownTag } from '../records/tags.ts';
 import { setFault } from '../upstream/core/tag-policy.ts';
 import type { RegistryBehind } from '../upstream/registry-behind.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
-import { repositoryOf, required } from './request.ts';
+import { changeOf, repositoryOf, required } from './request.ts';
 
 interface TagRouteDeps {
   readonly tags: Tags;
@@ -44,6 +44,7 @@ export function tagRoutes(router: Router, deps: TagRouteDeps): void {
     const rules = deps.upstreams.tagRules(name);
     const fault = setFault(rules);
     if (fault !== undefined) throw new CodedError('REQUEST_INVALID', { message: `${name.tag}: ${fault}` });
+    const change = changeOf(ctx);
     const digest = await readJson(ctx, ORIGIN_NAMES.tagSet.body.maxBytes, (value) => {
       const found = (value as { digest?: unknown } | null)?.digest;
       if (typeof found === 'string' && isDigest(found)) return found;
@@ -52,12 +53,13 @@ export function tagRoutes(router: Router, deps: TagRouteDeps): void {
     // A tag never points at what cannot be pulled.
     await relink(deps, name, digest, async () => {
       if (rules.mode !== 'write-back') {
-        ctx.body = await deps.tags.move(name, digest, rules, 'set');
+        ctx.body = await deps.tags.move(name, digest, rules, 'set', { change });
         return;
       }
       const reference = { kind: 'tag', tag: name.tag } as const;
       const done = await deps.intake.intend(name, reference, { digest, hasSubject: false });
-      ctx.body = await deps.tags.move(name, digest, rules, 'set', { behind: await deps.behind.look(name) });
+      const behind = await deps.behind.look(name);
+      ctx.body = await deps.tags.move(name, digest, rules, 'set', { change, behind });
       await done();
     });
   });

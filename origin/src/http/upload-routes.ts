@@ -4,6 +4,7 @@ import { CodedError } from '@sepia/base/errors';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { takesPushes } from '@sepia/cluster/write-back';
+import { goneSignal } from '@sepia/http/client-gone';
 import { serve } from '@sepia/http/router';
 import { bodyOf, queryValue } from '@sepia/http/signed';
 import { parseChunkRange } from '@sepia/oci/chunk-range';
@@ -72,6 +73,7 @@ async function mount(deps: UploadRouteDeps, ctx: Context): Promise<void> {
   const digest = parseDigest(required(ctx, 'digest'));
   const { mode } = deps.upstreams.get(upstream);
   if (!takesPushes(mode)) throw readOnly(upstream, mode);
+  const gone = goneSignal(ctx);
   await deps.guard.using([{ upstream, repository, digest }], async () => {
     // What was remembered of a link may be older than the collection of its bytes.
     const link = await deps.links.find({ upstream, repository: from, digest }, { fresh: true });
@@ -83,6 +85,8 @@ async function mount(deps: UploadRouteDeps, ctx: Context): Promise<void> {
     if (link === undefined || !isKept)
       throw new CodedError('BLOB_UNKNOWN', { detail: { digest, repository: from } });
     await deps.quotas.check({ upstream, repository, digest }, link.sizeBytes ?? 0);
+    // Another origin was sooner, and a delete may have taken its link since.
+    gone.throwIfAborted();
     await deps.links.write([{ ...link, repository, pushed: mode === 'none' ? undefined : true }]);
   });
   ctx.set('Docker-Content-Digest', digest);

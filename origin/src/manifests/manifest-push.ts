@@ -40,6 +40,8 @@ export interface ManifestPush {
   readonly furtherTags?: readonly Tag[];
   /** Id of the push, the same at every origin that is given it: its tags move once. */
   readonly change?: string | undefined;
+  /** Aborted when nobody waits for this origin's answer any more: another one may have made the push, and a delete taken it since. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Hears of a push before and after it, so that it is replicated whatever happens between. */
@@ -138,6 +140,7 @@ async function storeManifest(
   );
   if (isWrittenBack) await keepNeeded(deps, name, [{ digest, mediaType }, ...needed]);
   const linked = entries.map((one) => one.digest);
+  push.signal?.throwIfAborted();
   const tags = await keepLinked(links, name, linked, {
     write: async () => {
       await links.write(entries, riding);

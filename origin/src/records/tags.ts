@@ -55,6 +55,15 @@ export interface Written {
   readonly has: Behind;
 }
 
+/** How a tag is taken away. */
+interface Taking {
+  /** Id of a change that other origins may have been given as well; it is made once. */
+  readonly change?: string | undefined;
+  readonly behind?: Written | undefined;
+  /** Aborted when nobody waits for it any more: then nothing is taken. */
+  readonly signal?: AbortSignal | undefined;
+}
+
 /** Rounds without majority are not repeated long: the caller has other ways or answers 503. */
 const REGISTER_OPTIONS = { deadlineMs: REGISTER_MS, requestTimeoutMs: QUICK_MS, quorumTries: 2 };
 /** A shared table tries again on its own. */
@@ -195,17 +204,17 @@ export class Tags {
 
   /**
    * Deletes a tag, only while it points at `digest` if one is given: one that was moved meanwhile stays. False if there
-   * was nothing to delete. Its history stays and says `how`. @throws `QUORUM_LOST`, `CONFLICT`
+   * was nothing to delete. Its history stays and says `how`. @throws `QUORUM_LOST`, `CONFLICT`, the reason of `signal`
    */
   async delete(
     name: TagName,
     digest?: Digest,
     how: Extract<TagMoveKind, 'delete' | 'purge'> = 'delete',
-    { change, behind }: { readonly change?: string | undefined; readonly behind?: Written | undefined } = {},
+    taking: Taking = {},
   ): Promise<boolean> {
     if ((await this.read(name)) === undefined) return false;
     const isMeant = (current: TagRecord): boolean => digest === undefined || current.digest === digest;
-    return await this.#takeAway(name, how, isMeant, { change, behind });
+    return await this.#takeAway(name, how, isMeant, taking);
   }
 
   /** Puts the state of a backup back, unless something later is there. */
@@ -219,11 +228,12 @@ export class Tags {
     name: TagName,
     how: Extract<TagMoveKind, 'delete' | 'purge'>,
     isMeant: (current: TagRecord) => boolean,
-    { change, behind }: { readonly change?: string | undefined; readonly behind?: Written | undefined } = {},
+    { change, behind, signal }: Taking = {},
   ): Promise<boolean> {
     const move = { atMs: this.#deps.dateMs(), how, by: this.#deps.members.selfId };
     let isTaken = false;
     const fn = (current: TagState | undefined): TagState | undefined => {
+      signal?.throwIfAborted();
       const record = recordOf(current);
       isTaken = record !== undefined && isMeant(record);
       if (!isTaken) return current;

@@ -42,7 +42,7 @@ interface Asked {
   /** Id of the change, the same at every origin: what one of them has done no other does again. */
   readonly change?: string | undefined;
   /** Aborted when nobody waits for this origin's answer any more. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 interface DeletesDeps {
@@ -71,11 +71,13 @@ export class Deletes {
   }
 
   /** The manifest stays. @throws `METHOD_UNSUPPORTED`, `TAG_UNKNOWN`, `TAG_IMMUTABLE`, `QUORUM_LOST`, `CONFLICT` */
-  async tag(name: TagName, change?: string): Promise<void> {
+  async tag(name: TagName, asked: Asked = {}): Promise<void> {
     this.#check(name.upstream);
     const record = await this.#record(name);
     this.#checkMovable(name, record);
-    if (record !== undefined && (await this.#take(name, undefined, change))) return;
+    // Of what was pushed since it was asked for.
+    asked.signal?.throwIfAborted();
+    if (record !== undefined && (await this.#take(name, undefined, asked))) return;
     throw unknownTag(name);
   }
 
@@ -89,12 +91,12 @@ export class Deletes {
   }
 
   /** Deletes a tag, only while it points at `digest` if one is given. False if there was nothing to delete. */
-  async #take(name: TagName, digest?: Digest, change?: string): Promise<boolean> {
+  async #take(name: TagName, digest?: Digest, asked: Asked = {}): Promise<boolean> {
     const { tags, replication, behind, upstreams } = this.#deps;
     const done = await replication.intendDelete(name, name.tag);
     const isAlone = upstreams.client(name.upstream) === undefined;
     const of = isAlone ? {} : { behind: { has: await behind.look(name) } };
-    const isGone = await tags.delete(name, digest, 'delete', { change, ...of });
+    const isGone = await tags.delete(name, digest, 'delete', { ...asked, ...of });
     await done();
     return isGone;
   }
@@ -208,7 +210,7 @@ export class Deletes {
   }
 
   async #takeTags(name: BlobName, tags: readonly Tag[], change: string | undefined): Promise<void> {
-    await takeTags(tags, async (tag) => await this.#take({ ...name, tag }, name.digest, change));
+    await takeTags(tags, async (tag) => await this.#take({ ...name, tag }, name.digest, { change }));
   }
 
   async #subjectOf(name: BlobName, link: LinkEntry): Promise<Digest | undefined> {

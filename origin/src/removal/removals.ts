@@ -68,8 +68,16 @@ export class Removals {
     this.#deps = deps;
   }
 
-  /** A tag, a digest, or (neither) a whole repository. @throws `QUORUM_LOST`, `CONFLICT`, `MANIFEST_UNKNOWN` of mode none, `TIMEOUT`: repeat it */
-  async remove(name: Repository, what: { readonly tag?: Tag; readonly digest?: Digest }): Promise<Removed> {
+  /**
+   * A tag, a digest, or (neither) a whole repository. `signal`: aborted when nobody waits for this origin's answer any more; who
+   * finds so after its look takes nothing.
+   * @throws `QUORUM_LOST`, `CONFLICT`, `MANIFEST_UNKNOWN` of mode none, `TIMEOUT`: repeat it
+   */
+  async remove(
+    name: Repository,
+    what: { readonly tag?: Tag; readonly digest?: Digest },
+    signal?: AbortSignal,
+  ): Promise<Removed> {
     const { upstreams, deletes } = this.#deps;
     await this.#checkPaid(name);
     const isSource = upstreams.client(name.upstream) === undefined;
@@ -79,19 +87,22 @@ export class Removals {
     let root = digest;
     if (tag !== undefined) {
       const record = await this.#deps.tags.read({ ...name, tag });
-      if (record !== undefined && (await this.#removeTag(name, tag))) tags.push(tag);
+      signal?.throwIfAborted();
+      if (record !== undefined && (await this.#removeTag(name, tag, { signal }))) tags.push(tag);
       root = record?.digest;
       if (root !== undefined && !isSource) await this.#tree(name, root, digests, 0);
     } else if (digest !== undefined && isSource) {
-      await deletes.manifest({ ...name, digest }, true).catch(async (error: unknown) => {
+      await deletes.manifest({ ...name, digest }, true, { signal }).catch(async (error: unknown) => {
         if (!isCoded(error, 'MANIFEST_UNKNOWN')) throw error;
-        await deletes.blob({ ...name, digest }, true);
+        await deletes.blob({ ...name, digest }, true, { signal });
       });
       return { tags, digests: 1, missed: await this.#tellNodes(name, what) };
     } else if (digest !== undefined) {
-      tags.push(...(await this.#take(name, await this.#listed(name, digest))));
+      const listed = await this.#listed(name, digest);
+      signal?.throwIfAborted();
+      tags.push(...(await this.#take(name, listed)));
       await this.#tree(name, digest, digests, 0);
-    } else return await this.#repository(name, isSource);
+    } else return await this.#repository(name, isSource, signal);
     return await this.#done(name, what, {
       tags,
       digests: digests.size,
@@ -110,7 +121,7 @@ export class Removals {
    * links, then its tag, and looks for its links once more, so that neither is left without the other.
    * @throws `CONFLICT` while pushes go on
    */
-  async #repository(name: Repository, isSource: boolean): Promise<Removed> {
+  async #repository(name: Repository, isSource: boolean, signal?: AbortSignal): Promise<Removed> {
     const { upstreams } = this.#deps;
     const tags = new Set<string>();
     const digests = new Set<Digest>();
@@ -124,6 +135,7 @@ export class Removals {
         // Whoever asks for a manifest there again may have it from elsewhere: nothing would show its blobs then.
         if (isManifest || !upstreams.keepsPushes(name.upstream)) unlinked.push(digest);
       }
+      if (tries === 1) signal?.throwIfAborted();
       if (tries > 1 && listed.size === 0 && linked.length === 0) break;
       if (tries > MAX_TRIES)
         throw new CodedError('CONFLICT', {
@@ -158,7 +170,9 @@ export class Removals {
 
   /** One that is moved meanwhile stays. Returns what was taken. */
   async #take(name: Repository, listed: ReadonlyMap<Tag, Digest>): Promise<Tag[]> {
-    return await takeTags([...listed.keys()], (one) => this.#removeTag(name, one, listed.get(one)));
+    return await takeTags([...listed.keys()], (one) =>
+      this.#removeTag(name, one, { digest: listed.get(one) }),
+    );
   }
 
   /** Cached copies that no other repository brought go here. */
@@ -172,9 +186,13 @@ export class Removals {
     return dropped;
   }
 
-  async #removeTag(name: Repository, tag: Tag, digest?: Digest): Promise<boolean> {
+  async #removeTag(
+    name: Repository,
+    tag: Tag,
+    { digest, signal }: { readonly digest?: Digest | undefined; readonly signal?: AbortSignal | undefined },
+  ): Promise<boolean> {
     const done = await this.#deps.replication.intendPurge(name, tag);
-    const isGone = await this.#deps.tags.delete({ ...name, tag }, digest, 'purge');
+    const isGone = await this.#deps.tags.delete({ ...name, tag }, digest, 'purge', { signal });
     await done();
     return isGone;
   }

@@ -1,4 +1,5 @@
 import { type Digest, digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
 import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
 import { RecordStore } from '@sepia/records/store/record-store';
@@ -152,10 +153,10 @@ t.test('a registry that was asked before takes no tag back', async (t) => {
   await t.rejects(seen(35), { code: 'TAG_UNKNOWN' }, 'deleted meanwhile');
   t.equal(await tags.read(NAME), undefined);
   t.equal(await seen(35, 'pull-through'), OLD, 'where the registry alone decides');
-  nowMs = 5_000;
   t.equal(await seen(37, 'pull-through', NEW), NEW, 'asked after who was answered late there');
   t.equal(await seen(36, 'pull-through'), NEW, 'asked before there');
   t.equal(await seen(38, 'pull-through'), OLD, 'asked last there');
+  nowMs = 5_000;
   await tags.move(NAME, NEW, rules('write-back'), 'push');
   await tags.paid(NAME, NEW, true);
   nowMs = 50;
@@ -164,5 +165,8 @@ t.test('a registry that was asked before takes no tag back', async (t) => {
   const { digest } = await tags.move(NAME, OLD, rules('write-back'), 'revalidate', asked);
   t.equal(digest, OLD, 'the registry was asked after that was on record');
   t.equal((await tags.read(NAME))?.checkedAtMs, 45, 'and the time is right again');
+  const signal = AbortSignal.abort(new CodedError('TIMEOUT'));
+  await t.rejects(tags.delete(NAME, undefined, 'delete', { signal }), { code: 'TIMEOUT' }, 'nobody waits');
+  t.equal((await tags.read(NAME))?.digest, OLD, 'nothing is taken');
   await records.close();
 });
