@@ -10,13 +10,13 @@ import type { Logger } from '@sepia/base/log';
 import type { Where } from '@sepia/cluster/api/blob-answers';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
-import { majority } from '@sepia/cluster/ring';
 import type { BlobStore } from '@sepia/store/blob-store';
 import { CopyFailures, diskTold } from '../cluster/copy-failures.ts';
 import type { Members } from '../cluster/members.ts';
 import { COPY_LOOK_MS, MAX_COPY_RETRY_MS } from '../deadlines/members.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { knowsPushes } from './core/brought-by.ts';
+import { Placing } from './core/placing.ts';
 import type { Hint, Hints } from './hints.ts';
 import {
   CHUNK_BYTES,
@@ -119,25 +119,18 @@ export class Replicator {
   }
 
   async #placeOnce(name: CopyName, epoch: number, sent: SentCopy): Promise<void> {
-    const { members, hints } = this.#deps;
-    const { owners, standIns, writeQuorum } = members.placement(name.digest);
-    const { sets } = members.shard(name.digest);
-    const others = owners.filter((id) => id !== members.selfId);
-    const selfCounts = owners.includes(members.selfId) || standIns.includes(members.selfId);
-    const isOwner = owners.includes(members.selfId);
+    const { members, hints, log } = this.#deps;
+    const ownership = members.placement(name.digest);
+    const placing = new Placing(members.selfId, ownership, members.shard(name.digest).sets);
     // Durable before the push is acknowledged, not before the copies begin: until then nothing is promised.
-    const noted = hints.add(...others.map((target) => ({ ...name, target })));
-    const spare = standIns.filter((id) => id !== members.selfId);
+    const noted = hints.add(...placing.owners.map((target) => ({ ...name, target })));
     const verdict = new Verdict<void>();
-    const holders = new Set(isOwner ? [members.selfId] : []);
-    const isEnough = (): boolean => hasCopies(holders, sets);
+    const late = new AbortController();
     let running = 0;
     let cut: NodeJS.Timeout | undefined;
     let lastError: unknown;
-    let selfUsed = isOwner;
-    const late = new AbortController();
     const judge = (): void => {
-      if (isEnough()) {
+      if (placing.isEnough) {
         cut ??= setTimeout(
           () => late.abort(new CodedError('TIMEOUT', { message: 'copy is far behind the others' })),
           this.#stragglerMs,
@@ -146,49 +139,47 @@ export class Replicator {
       }
       if (running > 0) return;
       clearTimeout(cut);
-      if (!isEnough())
+      if (!placing.isEnough)
         verdict.fail(
           new CodedError('QUORUM_LOST', {
             message: `too few origins took a copy${diskTold(lastError)}`,
-            detail: { digest: name.digest, copies: holders.size, needed: writeQuorum },
+            detail: { digest: name.digest, copies: placing.copies, needed: ownership.writeQuorum },
             cause: lastError,
           }),
         );
     };
-    const copy = (id: string, isStandIn: boolean): void => {
-      running += 1;
+    const copy = async (id: string, isStandIn: boolean): Promise<void> => {
       const links = sent.links?.mayRide(id, epoch) === true ? sent.links : undefined;
       const copied = this.#copy(name, id, isStandIn, late.signal, { epoch, small: sent.small, links });
       links?.sent(id, copied.catch(ignoreFailure));
-      copied
-        .then(
-          async () => {
-            holders.add(id);
-            // What is owed no more is taken off the disk behind the push's back.
-            judge();
-            if (isStandIn) return;
-            await noted;
-            hints.done({ ...name, target: id });
-          },
-          (error: unknown) => {
-            if (isBug(error)) verdict.fail(error);
-            lastError = error;
-            this.#failures.note(name.digest, id, error);
-            if (isEnough() || late.signal.aborted) return;
-            if (!selfUsed && selfCounts) {
-              selfUsed = true;
-              holders.add(members.selfId);
-            } else if (spare.length > 0) copy(spare.shift()!, true);
-          },
-        )
-        .catch((error: unknown) => logFailure(this.#deps.log, error, 'copy was not noted', {}, 'error'))
+      try {
+        await copied;
+      } catch (error) {
+        if (isBug(error)) verdict.fail(error);
+        lastError = error;
+        this.#failures.note(name.digest, id, error);
+        const standIn = placing.failed();
+        if (standIn !== undefined) begin(standIn, true);
+        return;
+      }
+      placing.took(id);
+      judge();
+      if (isStandIn) return;
+      // What is owed no more is taken off the disk behind the push's back.
+      await noted;
+      hints.done({ ...name, target: id });
+    };
+    const begin = (id: string, isStandIn: boolean): void => {
+      running += 1;
+      copy(id, isStandIn)
+        .catch((error: unknown) => logFailure(log, error, 'copy was not noted', {}, 'error'))
         .finally(() => {
           running -= 1;
           judge();
           if (running === 0) void this.#tidy(name.digest);
         });
     };
-    for (const id of others) copy(id, false);
+    for (const id of placing.owners) begin(id, false);
     judge();
     await Promise.all([verdict.outcome, noted]);
   }
@@ -381,13 +372,6 @@ export class Replicator {
       if (!stays()) this.#looks.delete(digest);
     }
   }
-}
-
-/** W copies of each set of owners; those of stand-ins count in place of owners that are away. */
-function hasCopies(holders: ReadonlySet<string>, sets: readonly (readonly string[])[]): boolean {
-  const owners = new Set(sets.flat());
-  const standIns = [...holders].filter((id) => !owners.has(id)).length;
-  return sets.every((set) => set.filter((id) => holders.has(id)).length + standIns >= majority(set.length));
 }
 
 /** Key of a copy under way, with its upstream: a push to another upstream needs a copy of its own. */

@@ -1,20 +1,16 @@
 import { shardKey } from '@sepia/cluster/cluster';
 import type { Members } from '../cluster/members.ts';
 import { INTENT_MS, TELL_AGAIN_MS } from '../deadlines/members.ts';
+import { type GroupOf, GroupPick } from './core/group-pick.ts';
 import type { OpenJob, ReplicationJob, ReplicationJobs } from './replication-jobs.ts';
 import { MAX_JOBS, type ReplicationQueue } from './replication-queue.ts';
 import { isWriteBackRule } from './targets.ts';
 
-/** Groups of one rule that one look takes up; the others wait for a later one. */
-const MAX_GROUPS = 2_000;
-/** Jobs that one look keeps of all that may run; each rule has its share, so that a registry that is away holds up no other. */
-const MAX_KEPT = 10_000;
+/** Of what may run, one look takes up so many groups of one rule, and so many jobs in all; the others wait for a later one. */
+const LIMITS = { groups: 2_000, jobsOfGroup: MAX_JOBS, jobs: 10_000 } as const;
 
 /** Jobs that one copy settles: the same tag of the same rule, pushed once or often; at most {@link MAX_JOBS}. */
-export interface Group {
-  readonly key: string;
-  readonly jobs: OpenJob[];
-}
+export type Group = GroupOf<OpenJob>;
 
 /** Jobs of one rule, of the shards that this origin leads. */
 export interface Backlog {
@@ -61,14 +57,13 @@ export class QueueLook {
   async look(ids: ReadonlySet<string>, mayBegin: (key: string, rule: string) => boolean): Promise<Look> {
     const { members, jobs, rules, queue, nowMs } = this.#deps;
     const seenMs = new Map<string, number>();
-    const groups = new Map<string, Group>();
-    const sizes = new Map<string, number>();
+    const picked = new GroupPick<OpenJob>(LIMITS, rules.size);
+    const mayBeFirst = (one: OpenJob, key: string): boolean =>
+      mayBegin(key, one.job.rule) && queue.mayRun(one);
     const foreign = new Map<string, OpenJob[]>();
     const open = new Set<string>();
     const counts = { waiting: 0, dead: 0 };
     const backlogs = new Map<string, Backlog>();
-    const kept = new Map<string, number>();
-    const share = Math.ceil(MAX_KEPT / Math.max(1, rules.size));
     let size = 0;
     for (const [id, atMs] of this.#toldMs) if (nowMs() - atMs >= TELL_AGAIN_MS) this.#toldMs.delete(id);
     for await (const one of jobs.open()) {
@@ -85,24 +80,10 @@ export class QueueLook {
       }
       backlogs.set(job.rule, withJob(backlogs.get(job.rule), job));
       if (!rules.has(job.rule) || job.state === 'dead' || !this.#isRipe(one, seenMs)) continue;
-      const key = groupKey(job);
-      const group = groups.get(key);
-      const keptOf = kept.get(job.rule) ?? 0;
-      if (keptOf >= share) continue;
-      if (group !== undefined) {
-        if (group.jobs.length >= MAX_JOBS) continue;
-        group.jobs.push(one);
-        kept.set(job.rule, keptOf + 1);
-        continue;
-      }
-      const ofRule = sizes.get(job.rule) ?? 0;
-      if (ofRule >= MAX_GROUPS || !mayBegin(key, job.rule) || !queue.mayRun(one)) continue;
-      kept.set(job.rule, keptOf + 1);
-      sizes.set(job.rule, ofRule + 1);
-      groups.set(key, { key, jobs: [one] });
+      picked.add(job.rule, groupKey(job), one, mayBeFirst);
     }
     this.#seenMs = seenMs;
-    return { size, counts, backlogs, groups: [...groups.values()], foreign, open };
+    return { size, counts, backlogs, groups: picked.groups, foreign, open };
   }
 
   /** A leader was told of jobs. */

@@ -3,10 +3,8 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { type Failure, outcomeOf, throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import { ASK_AGAIN_MS, ASK_LOOK_MS } from '../deadlines/bodies.ts';
+import { Patience } from './core/patience.ts';
 import type { BlobHolders, SourceOrder } from './core/source-order.ts';
-
-/** So often all holders must say that nobody has a right copy, they themselves neither, until they are believed. */
-const HOPELESS_ROUNDS = 2;
 
 /** Asks one member; `onBytes` is called with every sign of progress. */
 export type Ask<T> = (id: string, signal: AbortSignal, onBytes: () => void) => Promise<T>;
@@ -55,12 +53,7 @@ export async function askHolders<T>(deps: AskDeps, signal: AbortSignal, ask: Ask
     running.get(id)?.abort.abort(new CodedError('TIMEOUT', { message: `${id} is not waited for` }));
     running.delete(id);
   };
-  /** Since when nobody that lives is waited for. */
-  let aloneMs = performance.now();
-  /** What was said since holders were found last; and rounds in a row in which all said that nobody has it. */
-  let said: unknown[] = [];
-  let hopeless = 0;
-  let tookOver = false;
+  const patience = new Patience(deps.progressMs, performance.now());
   try {
     for (;;) {
       signal.throwIfAborted();
@@ -70,23 +63,21 @@ export async function askHolders<T>(deps: AskDeps, signal: AbortSignal, ask: Ask
         for (const id of step.ids) {
           giveUp(id);
           order.failed(id);
-          said.push(undefined);
+          patience.gaveUp();
         }
+        continue;
+      }
+      if (step.type === 'nobody') {
+        const failure = patience.roundEnded(deps.newsMs(), performance.now());
+        if (failure !== undefined) throw failure;
+        await delay(ASK_AGAIN_MS, signal);
+        await findAgain(deps, signal);
+        tried.clear();
         continue;
       }
       if (step.type === 'ask') {
         tried.add(step.id);
         running.set(step.id, begin(step.id, signal, ask));
-      } else if (step.type === 'nobody') {
-        hopeless = said.length > 0 && said.every(isNowhere) ? hopeless + 1 : 0;
-        if (hopeless >= HOPELESS_ROUNDS) throw said[0];
-        if (performance.now() - Math.max(aloneMs, deps.newsMs()) > deps.progressMs)
-          throw late(deps.progressMs);
-        await delay(ASK_AGAIN_MS, signal);
-        await findAgain(deps, signal);
-        tried.clear();
-        said = [];
-        continue;
       }
       const done = await firstOf(running, signal);
       if (done === undefined) continue;
@@ -96,24 +87,11 @@ export async function askHolders<T>(deps: AskDeps, signal: AbortSignal, ask: Ask
       if (kind === undefined) return done.value as T;
       if (kind === 'bug' || isCoded(error, 'STALE_ATTEMPT') || isDefinite(error)) throw error;
       order.failed(done.id);
-      said.push(error);
-      // It was alive as long as it was waited for: who takes over from it has the time that it had. Once, or it never ends.
-      if (tookOver || kind !== 'silence' || performance.now() - startedMs <= deps.progressMs) continue;
-      tookOver = true;
-      aloneMs = performance.now();
+      patience.failed(error, kind === 'silence', startedMs, performance.now());
     }
   } finally {
     for (const id of [...running.keys()]) giveUp(id);
   }
-}
-
-/** A holder has looked for a right copy of the piece, at all that could have one. */
-function isNowhere(error: unknown): boolean {
-  return isCoded(error, 'NO_PEERS') && typeof error.detail['piece'] === 'number';
-}
-
-function late(ms: number): CodedError {
-  return new CodedError('NO_PEERS', { message: `no source made progress within ${ms / 1000} s` });
 }
 
 function begin<T>(id: string, signal: AbortSignal, ask: Ask<T>): Try<T> {
