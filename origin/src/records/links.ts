@@ -12,6 +12,7 @@ import type { ToldClocks } from '@sepia/records/core/set-protocol';
 import type { Link } from '@sepia/records/store/record-store';
 import { LINK_TOUCH_MS } from '../deadlines/own.ts';
 import { CONFIRM_MS } from '../deadlines/upstreams.ts';
+import { upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { QuorumSet } from './quorum-set.ts';
 import type { Change, RidingWrite } from './riding-write.ts';
@@ -265,7 +266,9 @@ export class Links {
     } catch (error) {
       throwIfBug(error);
       signal.throwIfAborted();
-      throw isCoded(error) && error.code !== 'BACKEND_DOWN' ? error : (lost ?? error);
+      // Our own deadline is the registry's silence too: each other origin would wait as long for it once more.
+      const failure = upstreamError(error, name.upstream);
+      throw failure.code === 'BACKEND_DOWN' ? (lost ?? failure) : failure;
     }
   }
 

@@ -2,6 +2,7 @@ import { digestOf } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { parseRepositoryName } from '@sepia/base/names/repository';
+import { isDecisive } from '@sepia/cluster/core/answers';
 import t from 'tap';
 import { LINK_TOUCH_MS } from '../../src/deadlines/own.ts';
 import { type LinkEntry, Links } from '../../src/records/links.ts';
@@ -40,6 +41,19 @@ t.test('where nothing is deleted the registry is believed while too few origins 
   const { links, writes } = bench(false);
   t.match(await links.require(NAME, never), { ...NAME, sizeBytes: 6 });
   t.equal(writes.length, 1);
+});
+
+t.test('a registry that says nothing until our own deadline is down, as one that says so', async (t) => {
+  const set = { read: async () => undefined };
+  const client = {
+    headBlob: () =>
+      Promise.reject(new DOMException('The operation was aborted due to timeout', 'TimeoutError')),
+  };
+  const upstreams = { client: () => client, takesDeletes: () => false };
+  const links = new Links({ set, upstreams, nowMs: () => 0, dateMs: () => 0 } as never);
+  const error = await links.require(NAME, never).catch((thrown: unknown) => thrown);
+  t.match(error, { code: 'BACKEND_DOWN', message: /hub did not answer in time/ });
+  t.ok(isDecisive(error), 'no other origin is asked, to wait as long');
 });
 
 const ENTRY: LinkEntry = { ...NAME, sizeBytes: 6 };
