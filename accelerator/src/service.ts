@@ -92,7 +92,7 @@ async function openParts({ config, env, cluster, clusterKey, id, log, stops }: G
   const metrics = new Metrics('accelerator', id);
   const clock = new MemberClock();
   const dateMs = clock.nowMs;
-  const folder = await DataFolder.open({ log }, { dir: config.data, id });
+  const folder = await DataFolder.open({ log }, { dir: config.data, id, role: 'accelerator' });
   stops.push('data folder', () => folder.close());
   const work = join(config.data, 'work');
   await sweepScratch(work);

@@ -68,7 +68,7 @@ export async function layGround(
   const folderLog = given.log ?? createLogger('agent', config.id ?? 'new', config.log.level);
   const folder = await DataFolder.open(
     { log: folderLog },
-    { dir: config.data, ...(config.id === undefined ? {} : { id: config.id }) },
+    { dir: config.data, role: 'agent', ...(config.id === undefined ? {} : { id: config.id }) },
   );
   stops.push('data folder', () => folder.close());
   const { id: nodeId, dir } = folder;

@@ -89,7 +89,7 @@ export async function startTracker(
 
 async function build(ground: Ground): Promise<Tracker> {
   const { config, cluster, clusterKey, id, log, metrics, clock, stops, stopping } = ground;
-  const folder = await DataFolder.open({ log }, { dir: config.data, id });
+  const folder = await DataFolder.open({ log }, { dir: config.data, id, role: 'tracker' });
   stops.push('data folder', () => folder.close());
   const dialling = diallingOf(cluster, clusterKey, log);
   const { sockets, destroy } = createMemberSockets(dialling);

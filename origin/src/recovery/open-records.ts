@@ -39,7 +39,7 @@ export async function openRecords(
   for (let databaseLost = false; ; databaseLost = true) {
     const folder = await DataFolder.open(
       { log },
-      { dir: options.dir, id: selfId, replacesDatabase: mayReplace },
+      { dir: options.dir, id: selfId, role: 'origin', replacesDatabase: mayReplace },
     );
     try {
       const records = new RecordStore({ table: new LevelTable({ db: folder.db }) });

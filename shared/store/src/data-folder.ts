@@ -19,6 +19,9 @@ const ENCODING = new TextEncoder();
 /** As the system words ENOLCK, ENOSYS, EOPNOTSUPP and EINVAL. */
 const NO_LOCKS = /No locks available|not implemented|not supported|Invalid argument/;
 
+/** Roles that have a data folder. */
+type FolderRole = 'origin' | 'tracker' | 'agent' | 'accelerator';
+
 /** How the process before this one ended. `reboot`: it did not stop cleanly and the machine was restarted since. */
 export type LastStop = 'first-start' | 'clean' | 'killed' | 'reboot';
 
@@ -50,15 +53,20 @@ export class DataFolder {
 
   /**
    * Opens and locks `dir`, making it at the first start. `id` is stored then (or a random one if none is
-   * configured); later it must be the same. `replacesDatabase`: a database that is damaged is set aside for an empty
+   * configured); later it must be the same, and so must the role. `replacesDatabase`: a database that is damaged is set aside for an empty
    * one, for members that get its content back from others.
-   * @throws `START_FAILED` if another process holds the folder or the id differs, `DISK_FORMAT` if a newer version wrote it, `DISK_FULL`
+   * @throws `START_FAILED` if another process holds the folder or id or role differ, `DISK_FORMAT` if a newer version wrote it, `DISK_FULL`
    */
   static async open(
     deps: { readonly log: StoreLog },
-    options: { readonly dir: string; readonly id?: string; readonly replacesDatabase?: boolean },
+    options: {
+      readonly dir: string;
+      readonly id?: string;
+      readonly role?: FolderRole;
+      readonly replacesDatabase?: boolean;
+    },
   ): Promise<DataFolder> {
-    const { dir, id } = options;
+    const { dir, id, role } = options;
     if (id !== undefined && !ID.test(id))
       throw new CodedError('CONFIG_INVALID', { message: `id "${id}" is not valid`, detail: { key: 'id' } });
     await makeFolders(dir, 'data');
@@ -78,6 +86,7 @@ export class DataFolder {
     });
     const db = new LevelDatabase({ log: deps.log, level, nowMs: () => performance.now() });
     try {
+      if (role !== undefined) await settleRole(root, dir, role);
       const stored = await settleId(root, dir, id);
       const bootId = readBootId();
       const lastStop = await readLastStop(root, bootId);
@@ -173,9 +182,8 @@ function noRoom(dir: string, cause: unknown): CodedError {
 
 async function settleId(root: string, dir: string, configured: string | undefined): Promise<string> {
   const path = join(root, 'id');
-  const bytes = await readWhole(diskFiles, path);
-  const stored = bytes === undefined ? undefined : Buffer.from(bytes).toString('utf8').trim();
-  if (stored === undefined || stored === '') {
+  const stored = await textOf(path);
+  if (stored === undefined) {
     const id = configured ?? randomBytes(8).toString('hex');
     await replaceSynced(root, path, `${id}\n`);
     return id;
@@ -185,6 +193,30 @@ async function settleId(root: string, dir: string, configured: string | undefine
     message: `\`id\` is "${configured}", but data folder ${dir} belongs to "${stored}": set \`id: ${stored}\`, or give this member a folder of its own`,
     detail: { key: 'id', configured, stored, dir },
   });
+}
+
+/** A member without an id of its own would take that of any other for its own. */
+async function settleRole(root: string, dir: string, role: FolderRole): Promise<void> {
+  const path = join(root, 'role');
+  const noted = await textOf(path);
+  const stored = noted ?? (await formerRole(root));
+  if (stored !== undefined && stored !== role)
+    throw new CodedError('START_FAILED', {
+      message: `data folder ${dir} belongs to another role (${stored}), this member is of role ${role}: give each a folder of its own`,
+      detail: { key: 'data', role, stored, dir },
+    });
+  if (noted === undefined) await replaceSynced(root, path, `${role}\n`);
+}
+
+/** Versions before this one left no role: an origin's folder is known by its `standing`. */
+async function formerRole(root: string): Promise<string | undefined> {
+  return (await textOf(join(root, 'standing'))) === undefined ? undefined : 'origin';
+}
+
+/** Undefined where there is no such file, or nothing in it. */
+async function textOf(path: string): Promise<string | undefined> {
+  const bytes = await readWhole(diskFiles, path);
+  return bytes === undefined ? undefined : Buffer.from(bytes).toString('utf8').trim() || undefined;
 }
 
 async function readLastStop(root: string, bootId: string): Promise<LastStop> {

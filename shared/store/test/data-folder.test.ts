@@ -4,6 +4,7 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  rmSync,
   symlinkSync,
   unlinkSync,
   writeFileSync,
@@ -130,4 +131,21 @@ t.test('a log that cannot be read stops the start: what it holds was acknowledge
   const second = await open(dir, 'origin-1');
   t.teardown(() => second.close());
   t.equal(await second.db.get('k'), 'v');
+});
+
+t.test('a folder is of one role, whatever its id', async (t) => {
+  const dir = t.testdir();
+  const folderOf = async (role: 'origin' | 'agent', id?: string) =>
+    await DataFolder.open({ log }, { dir, role, ...(id === undefined ? {} : { id }) });
+  await (await folderOf('origin', 'origin-1')).close();
+  const refused = { code: 'START_FAILED', message: /belongs to another role \(origin\)/ };
+  await t.rejects(folderOf('agent'), refused, 'one without an id would take the other for its own');
+  await (await folderOf('origin', 'origin-1')).close();
+
+  // As versions without roles left it.
+  rmSync(join(dir, 'v1/role'));
+  writeFileSync(join(dir, 'v1/standing'), '{}');
+  await t.rejects(folderOf('agent'), refused);
+  await (await folderOf('origin', 'origin-1')).close();
+  t.equal(readFileSync(join(dir, 'v1/role'), 'utf8'), 'origin\n');
 });
