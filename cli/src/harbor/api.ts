@@ -98,6 +98,9 @@ export class HarborApi {
 
   async #send(method: Method, path: string, json?: HarborObject): Promise<{ status: number; body: unknown }> {
     const { url, username, password } = this.#options;
+    let status: number;
+    let headers: Dispatcher.ResponseData['headers'];
+    let text: string;
     try {
       const answer = await request(new URL(`/api/v2.0${path}`, url), {
         method,
@@ -112,8 +115,8 @@ export class HarborApi {
         ...(json === undefined ? {} : { body: JSON.stringify(json) }),
         headersTimeout: HARBOR_MS,
       });
-      const text = (await readLimited(answer.body, MAX_ANSWER_BYTES, url)).toString('utf8');
-      return { status: answer.statusCode, body: parsed(text) };
+      ({ statusCode: status, headers } = answer);
+      text = (await readLimited(answer.body, MAX_ANSWER_BYTES, url)).toString('utf8');
     } catch (cause) {
       throwIfBug(cause);
       throw new CodedError('PEER_HTTP', {
@@ -121,6 +124,12 @@ export class HarborApi {
         cause,
       });
     }
+    const leadsTo = status >= 300 && status < 400 ? placeIn(headers['location'], url) : undefined;
+    if (leadsTo === undefined) return { status, body: parsed(text) };
+    // A password goes to whom it was given for.
+    throw new CodedError('PEER_HTTP', {
+      message: `Harbor at ${url} leads to ${leadsTo} (${status}): give that address`,
+    });
   }
 
   #expect(method: Method, path: string, status: number, body: unknown): void {
@@ -148,6 +157,13 @@ export function masked(value: unknown): unknown {
       return [key, isSecret ? '***' : masked(one)];
     }),
   );
+}
+
+/** Scheme and host that an answer leads to, where they are others. */
+function placeIn(location: string | string[] | undefined, url: string): string | undefined {
+  if (typeof location !== 'string' || !URL.canParse(location, url)) return undefined;
+  const { origin } = new URL(location, url);
+  return origin === new URL(url).origin ? undefined : origin;
 }
 
 function parsed(text: string): unknown {

@@ -1,7 +1,9 @@
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
 import { PROXY, setUp } from '../support/harbor-connect.ts';
-import { sepiaWith } from '../support/sepia.ts';
+import { sepia, sepiaWith } from '../support/sepia.ts';
 
 t.test('everything in one go; a second time nothing is doubled', async (t) => {
   const { harbor, dir, run } = await setUp(t);
@@ -104,6 +106,26 @@ t.test('a project whose name is of digits alone is meant by its name', async (t)
   t.equal(harbor.preheats.get('2048')?.length, 1);
   t.equal(harbor.webhooks.get('2048')?.length, 1);
 });
+
+t.test(
+  'a Harbor that leads elsewhere is told with the address to give, and gets nothing there',
+  async (t) => {
+    const server = createServer((_req, res) => {
+      res.writeHead(308, { location: 'https://harbor.example.com/api/v2.0/projects/library' }).end();
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    t.teardown(() => {
+      server.closeAllConnections();
+      server.close();
+    });
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const passwordFile = join(t.testdir({ password: 'Harbor12345' }), 'password');
+    const words = ['harbor', 'connect', url, '--proxy', PROXY, '--projects', 'library'];
+    const { code, err } = await sepia(...words, '--password-file', passwordFile);
+    t.not(code, 0);
+    t.match(err, `Harbor at ${url} leads to https://harbor.example.com (308): give that address`);
+  },
+);
 
 t.test('more than a page of instances is read to its end', async (t) => {
   const { harbor, run } = await setUp(t, ['library']);
