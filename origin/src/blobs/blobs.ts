@@ -15,6 +15,7 @@ import { PIECE_BYTES, pieceCount, pieceHash } from '@sepia/metainfo/tree';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { BlobAttrs } from '@sepia/store/sidecar';
 import type { Members } from '../cluster/members.ts';
+import type { Others } from '../cluster/others.ts';
 import { QUICK_MS } from '../deadlines/members.ts';
 import { isAnswerFor } from '../fetch/another-name.ts';
 import type { Fetch } from '../fetch/fetch.ts';
@@ -26,7 +27,7 @@ import type { Upstreams } from '../upstream/upstreams.ts';
 import type { Absence } from './absence.ts';
 import { doubtUnknown } from './doubt-unknown.ts';
 import { Handouts, type VouchedPiece } from './handouts.ts';
-import { missingBlob, missingThere } from './missing-blob.ts';
+import { missingBlob, missingThere, UNDECIDED } from './missing-blob.ts';
 import type { Repair } from './repair.ts';
 import { storedBlob } from './stored-blob.ts';
 import type { Swarms } from './swarms.ts';
@@ -57,7 +58,7 @@ export interface MetainfoOptions {
   readonly raise?: boolean;
   /** The piece that is read first, if known. */
   readonly firstPiece?: number | undefined;
-  readonly hop: boolean;
+  readonly others: Others;
 }
 
 interface BlobsDeps {
@@ -79,8 +80,7 @@ export interface OpenOptions {
   /** First and last piece that the request reads; without the last the whole blob is wanted. */
   readonly firstPiece?: number | undefined;
   readonly lastPiece: number | undefined;
-  /** The request comes from another origin: it is not passed on. */
-  readonly hop: boolean;
+  readonly others: Others;
 }
 
 /** Finds blobs: here, at other origins, at the upstream. */
@@ -192,7 +192,7 @@ export class Blobs {
     const wantAll = options.lastPiece === undefined;
     let fetch = await this.#runningFor(name, signal);
     if (fetch === undefined) {
-      const id = await this.elsewhere(name, options.hop);
+      const id = await this.elsewhere(name, options.others);
       if (id !== undefined) return { type: 'remote', id };
       fetch = await this.begin(name, { wantAll, sizeHint: link.sizeBytes, firstPiece }, signal);
     } else if (wantAll) fetch.fetchAll();
@@ -207,7 +207,7 @@ export class Blobs {
 
   /** As {@link open}, here alone: after the other origin that was named did not answer. */
   async openHere(name: BlobName, lastPiece: number | undefined, signal: AbortSignal): Promise<Opened> {
-    return await this.open(name, { lastPiece, hop: true }, signal);
+    return await this.open(name, { lastPiece, others: 'skip' }, signal);
   }
 
   /**
@@ -252,7 +252,7 @@ export class Blobs {
   /** Size of a blob for HEAD, as a GET would give it: what a manifest tells of it is no answer. @throws as {@link open} */
   async head(
     name: BlobName,
-    hop: boolean,
+    others: Others,
     signal: AbortSignal,
   ): Promise<{ sizeBytes: number; mediaType: string | undefined }> {
     const { store, fetches, upstreams, members } = this.#deps;
@@ -260,7 +260,7 @@ export class Blobs {
     const { mediaType } = link;
     const here = (await store.stat(name.digest))?.sizeBytes ?? fetches.running(name.digest)?.sizeBytes;
     if (here !== undefined) return { sizeBytes: here, mediaType };
-    const id = await this.elsewhere(name, hop);
+    const id = await this.elsewhere(name, others);
     if (id !== undefined) {
       const { sizeBytes } = await members.json<Where>(id, to(ORIGIN_BLOBS.where, name));
       if (sizeBytes !== undefined) return { sizeBytes, mediaType };
@@ -268,7 +268,7 @@ export class Blobs {
     await this.#deps.proofs.requireShown(name, signal);
     const stated = await this.#ask(name, link, () => keptSize(upstreams.blobs(name.upstream), name, signal));
     if (stated !== undefined) return { sizeBytes: stated, mediaType };
-    const opened = await this.open(name, { lastPiece: 0, firstPiece: 0, hop: true }, signal);
+    const opened = await this.open(name, { lastPiece: 0, firstPiece: 0, others: 'skip' }, signal);
     if (opened.type === 'remote') throw new CodedError('NO_PEERS', { detail: { digest: name.digest } });
     await opened.close();
     return { sizeBytes: opened.blob.sizeBytes, mediaType };
@@ -282,8 +282,8 @@ export class Blobs {
     let fetch = await this.#runningFor(name, signal);
     if (fetch === undefined) {
       const mayFetch = options.fetch && this.#deps.upstreams.blobs(name.upstream) !== undefined;
-      if (!options.hop || !mayFetch) {
-        const found = options.hop ? ({ type: 'undecided' } as const) : await this.locateOthers(name, signal);
+      if (options.others === 'ask' || !mayFetch) {
+        const found = options.others === 'ask' ? await this.locateOthers(name, signal) : UNDECIDED;
         if (found.type === 'at') return { type: 'remote', id: found.originIds[0] };
         if (!mayFetch) throw missingBlob(name, found);
       }
@@ -384,12 +384,12 @@ export class Blobs {
   }
 
   /** The origin that has the blob or is to fetch it; undefined if that is this one. @throws as {@link open} */
-  async elsewhere(name: BlobName, hop: boolean): Promise<string | undefined> {
+  async elsewhere(name: BlobName, others: Others): Promise<string | undefined> {
     const { members, upstreams } = this.#deps;
     const fetchable = upstreams.blobs(name.upstream) !== undefined;
     // It was named as its holder, or who was named is gone: others may have it, whom nobody asked.
-    if (hop && !fetchable) throw missingBlob(name, { type: 'undecided' });
-    if (hop) return undefined;
+    if (others === 'skip' && !fetchable) throw missingBlob(name, UNDECIDED);
+    if (others === 'skip') return undefined;
     const found = await this.locateOthers(name);
     if (found.type === 'at') return found.originIds[0];
     if (!fetchable) throw missingBlob(name, found);

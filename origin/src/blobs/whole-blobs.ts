@@ -6,6 +6,7 @@ import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Members } from '../cluster/members.ts';
+import type { Others } from '../cluster/others.ts';
 import type { Fetches } from '../fetch/fetches.ts';
 import type { Blobs } from './blobs.ts';
 import type { Replicator } from './replicator.ts';
@@ -22,7 +23,7 @@ interface WholeBlobsDeps {
 export interface WholeWish {
   /** `one`: some origin has it. `all`: every owner has it. */
   readonly copies: 'one' | 'all';
-  readonly hop: boolean;
+  readonly others: Others;
   readonly authorization: string | undefined;
 }
 
@@ -49,7 +50,7 @@ export class WholeBlobs {
     if (!(await store.has(name.digest))) {
       let fetch = fetches.running(name.digest);
       if (fetch === undefined) {
-        const remote = await blobs.elsewhere(name, wish.hop);
+        const remote = await blobs.elsewhere(name, wish.others);
         if (remote !== undefined) return { remote };
       } else fetch.fetchAll();
       const { authorization } = wish;

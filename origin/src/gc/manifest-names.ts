@@ -33,7 +33,7 @@ export async function readNames(
   await fewAtOnce(digests, READS, async (digest) => {
     const name = { ...shard, digest };
     try {
-      const { bytes, mediaType } = await manifests.get(shard, { kind: 'digest', digest }, false);
+      const { bytes, mediaType } = await manifests.get(shard, { kind: 'digest', digest }, 'ask');
       names.set(digest, namesOf(bytes, mediaType));
     } catch (error) {
       const isNone = isCoded(error, 'MANIFEST_UNKNOWN');

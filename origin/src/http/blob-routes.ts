@@ -47,8 +47,8 @@ import {
   clientOf,
   contentLength,
   digestParam,
-  isHop,
   numberOf,
+  othersOf,
 } from './request.ts';
 
 const EAGER_HASHES = 8;
@@ -112,7 +112,7 @@ async function getMetainfo(deps: BlobRouteDeps, ctx: Context): Promise<void> {
     wantAll: queryValue(ctx, 'want') !== 'ranges',
     raise: queryValue(ctx, 'want') === 'all',
     firstPiece: numberOf(ctx, 'piece', MAX_PIECES),
-    hop: isHop(ctx),
+    others: othersOf(ctx),
   };
   const source = await deps.blobs.metainfo(name, options, signal);
   if (source.type === 'remote') {
@@ -124,7 +124,7 @@ async function getMetainfo(deps: BlobRouteDeps, ctx: Context): Promise<void> {
     return await answerMetainfo(
       deps,
       ctx,
-      await deps.blobs.metainfo(name, { ...options, hop: true }, signal),
+      await deps.blobs.metainfo(name, { ...options, others: 'skip' }, signal),
       signal,
     );
   }
@@ -177,7 +177,7 @@ async function fetchWhole(deps: BlobRouteDeps, ctx: Context): Promise<void> {
   const authorization = broughtAuthorization(ctx);
   const copies = queryValue(ctx, 'copies') === 'all' ? 'all' : 'one';
   const wish = { copies, authorization } as const;
-  let found = await deps.whole.want(name, { ...wish, hop: isHop(ctx) }, wait, signal);
+  let found = await deps.whole.want(name, { ...wish, others: othersOf(ctx) }, wait, signal);
   if ('remote' in found) {
     const { remote } = found;
     const headers = { [H_HOP]: '1', ...broughtHeader(authorization) };
@@ -198,7 +198,7 @@ async function fetchWhole(deps: BlobRouteDeps, ctx: Context): Promise<void> {
     } catch (error) {
       if (!isCoded(error, 'PEER_HTTP') && !takesNoWrites(error)) throw error;
     }
-    found = await deps.whole.want(name, { ...wish, hop: true }, wait, signal);
+    found = await deps.whole.want(name, { ...wish, others: 'skip' }, wait, signal);
     if ('remote' in found) throw new CodedError('NO_PEERS', { detail: { digest: name.digest } });
   }
   ctx.body = found;
@@ -224,10 +224,10 @@ function adoptBody(value: unknown): { known: Metainfo; peers: PeerEntry[] } {
 
 async function getBlob(deps: BlobRouteDeps, ctx: Context): Promise<void> {
   const name = blobNameOf(ctx);
-  const hop = isHop(ctx);
+  const others = othersOf(ctx);
   const signal = AbortSignal.any([goneSignal(ctx), deps.stopping]);
   if (ctx.method === 'HEAD') {
-    const { sizeBytes, mediaType } = await deps.blobs.head(name, hop, signal);
+    const { sizeBytes, mediaType } = await deps.blobs.head(name, others, signal);
     // A push that is told so does not bring it again.
     await deps.links.touch(name, deps.guard.isCondemned(name));
     return serveHead(
@@ -238,7 +238,7 @@ async function getBlob(deps: BlobRouteDeps, ctx: Context): Promise<void> {
   }
   const lastPiece = boundOf(ctx.get('range'));
   const asIs = queryValue(ctx, 'as-is') === '1';
-  let opened = await deps.blobs.open(name, { lastPiece, hop, asIs }, signal);
+  let opened = await deps.blobs.open(name, { lastPiece, others, asIs }, signal);
   if (opened.type === 'remote') {
     try {
       return await relay(ctx, deps.members, opened.id, signal);
@@ -268,7 +268,7 @@ async function getLeaves(deps: BlobRouteDeps, ctx: Context): Promise<void> {
   const first = numberOf(ctx, 'from', Number.MAX_SAFE_INTEGER) ?? 0;
   const count = numberOf(ctx, 'count', MAX_LEAVES_PIECES) ?? 1;
   const signal = AbortSignal.any([goneSignal(ctx), deps.stopping]);
-  let opened = await deps.blobs.open(name, { lastPiece: first, hop: isHop(ctx) }, signal);
+  let opened = await deps.blobs.open(name, { lastPiece: first, others: othersOf(ctx) }, signal);
   if (opened.type === 'remote') {
     try {
       return await relay(ctx, deps.members, opened.id, signal, 'wait');
@@ -312,14 +312,14 @@ async function getPiece(deps: BlobRouteDeps, ctx: Context): Promise<void> {
   const signal = AbortSignal.any([goneSignal(ctx), deps.stopping]);
   const index = pieceIndexOf(ctx);
   const lastPiece = numberOf(ctx, 'last', MAX_PIECES) ?? index;
-  let found = await deps.blobs.piece(name, index, { lastPiece, hop: isHop(ctx) }, signal);
+  let found = await deps.blobs.piece(name, index, { lastPiece, others: othersOf(ctx) }, signal);
   if (found.type === 'remote') {
     try {
       return await relay(ctx, deps.members, found.id, signal, 'wait');
     } catch (error) {
       if (ctx.res.headersSent || !isCoded(error, 'PEER_HTTP')) throw error;
     }
-    found = await deps.blobs.piece(name, index, { lastPiece, hop: true }, signal);
+    found = await deps.blobs.piece(name, index, { lastPiece, others: 'skip' }, signal);
     if (found.type === 'remote') throw new CodedError('NO_PEERS', { detail: { digest: name.digest } });
   }
   const { attempt, hash, bytes } = found;

@@ -19,7 +19,7 @@ import type { Quotas } from '../records/quotas.ts';
 import { answerRegister } from '../records/tags.ts';
 import type { Purges } from '../removal/purges.ts';
 import { parsePurge, parseWanted } from './messages.ts';
-import { broughtAuthorization, changeOf, isHop, repositoryOf, required } from './request.ts';
+import { broughtAuthorization, changeOf, othersOf, repositoryOf, required } from './request.ts';
 
 /** Tags that one push of a manifest may move beside its reference. */
 const MAX_PUSHED_TAGS = 100;
@@ -49,7 +49,7 @@ export function recordRoutes(router: Router, deps: RecordRouteDeps): void {
   });
   serve(router, ORIGIN_NAMES.purge, async (ctx) => {
     const what = await readJson(ctx, ORIGIN_NAMES.purge.body.maxBytes, parsePurge);
-    ctx.body = await deps.purges.purge(repositoryOf(ctx), what, isHop(ctx));
+    ctx.body = await deps.purges.purge(repositoryOf(ctx), what, othersOf(ctx));
   });
   serve(router, ORIGIN_RECORDS.register, async (ctx) => {
     const request = await readJson(ctx, ORIGIN_RECORDS.register.body.maxBytes, parseRegisterRequest);
@@ -69,7 +69,7 @@ async function getManifest(deps: RecordRouteDeps, ctx: Context): Promise<void> {
   const answer = await deps.manifests.get(
     repositoryOf(ctx),
     parseReference(required(ctx, 'reference')),
-    isHop(ctx),
+    othersOf(ctx),
     {
       fresh: queryValue(ctx, 'fresh') === '1',
       authorization: broughtAuthorization(ctx),

@@ -5,6 +5,7 @@ import { parseRepositoryName, type RepositoryName } from '@sepia/base/names/repo
 import { H_CHANGE, H_HOP, H_UPSTREAM_AUTHORIZATION } from '@sepia/cluster/api/headers';
 import { queryValue } from '@sepia/http/signed';
 import type { Context } from 'koa';
+import type { Others } from '../cluster/others.ts';
 
 /** `upstream` and `repository` of a request. @throws `REQUEST_INVALID`, `NAME_INVALID` */
 export function repositoryOf(ctx: Context): { upstream: string; repository: RepositoryName } {
@@ -54,9 +55,9 @@ export function changeOf(ctx: Context): string | undefined {
   throw new CodedError('REQUEST_INVALID', { message: `${H_CHANGE} is not an id of 16 to 64 characters` });
 }
 
-/** True if another origin passed the request on. */
-export function isHop(ctx: Context): boolean {
-  return ctx.get(H_HOP) !== '';
+/** Whether other origins are asked for the answer: not where one of them asks, or a tracker that asks each by itself. */
+export function othersOf(ctx: Context): Others {
+  return ctx.get(H_HOP) === '' ? 'ask' : 'skip';
 }
 
 /** `Authorization` that a client brought for the upstream, as a member passes it on. */

@@ -15,7 +15,7 @@ import { MAX_STRANGER_MS, STRANGER_ANSWER_MS } from '../deadlines/own.ts';
 import { StrangerAccess } from '../strangers/stranger-access.ts';
 import { TorrentPieces } from '../strangers/torrent-pieces.ts';
 import { relay } from './relay.ts';
-import { blobNameOf, isHop, numberOf, required } from './request.ts';
+import { blobNameOf, numberOf, othersOf, required } from './request.ts';
 
 /** Strangers that one call names. */
 const MAX_ADDRESSES = 32;
@@ -50,7 +50,7 @@ async function torrentPieces(deps: StrangerParts, ctx: Context): Promise<void> {
   await deps.may.require(name);
   const late = AbortSignal.timeout(STRANGER_ANSWER_MS);
   const until = AbortSignal.any([signal, late]);
-  let found = await deps.pieces.of(name, isHop(ctx), until).catch((error: unknown) => {
+  let found = await deps.pieces.of(name, othersOf(ctx), until).catch((error: unknown) => {
     throw late.aborted && !signal.aborted ? notYet() : error;
   });
   if (found.type === 'remote') {
@@ -59,7 +59,7 @@ async function torrentPieces(deps: StrangerParts, ctx: Context): Promise<void> {
     } catch (error) {
       if (ctx.res.headersSent || !isCoded(error, 'PEER_HTTP')) throw error;
     }
-    found = await deps.pieces.of(name, true, until);
+    found = await deps.pieces.of(name, 'skip', until);
     if (found.type === 'remote') throw new CodedError('NO_PEERS', { detail: { digest: name.digest } });
   }
   ctx.set(H_BLOB_SIZE, String(found.sizeBytes));
@@ -76,7 +76,7 @@ async function openToStrangers(deps: StrangerParts, ctx: Context): Promise<void>
   const ttlMs = numberOf(ctx, 'ttl', MAX_STRANGER_MS) ?? 0;
   const signal = AbortSignal.any([goneSignal(ctx), deps.stopping]);
   await deps.may.require(name);
-  const options = { fetch: false, wantAll: true, hop: true };
+  const options = { fetch: false, wantAll: true, others: 'skip' } as const;
   const source = await deps.blobs.metainfo(name, options, signal);
   const isHere = source.type === 'local' && source.metainfo.state === 'final';
   if (isHere) {

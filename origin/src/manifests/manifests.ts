@@ -23,6 +23,7 @@ import { doubtUnknown } from '../blobs/doubt-unknown.ts';
 import type { Repair } from '../blobs/repair.ts';
 import type { CachedCopies } from '../cached/cached-copies.ts';
 import type { Members } from '../cluster/members.ts';
+import type { Others } from '../cluster/others.ts';
 import { MANIFEST_COPY_MS } from '../deadlines/members.ts';
 import { MANIFEST_BODY_MS, REVALIDATE_MS } from '../deadlines/upstreams.ts';
 import type { ReadManifest } from '../fence/closure.ts';
@@ -93,12 +94,12 @@ export class Manifests {
   async get(
     name: { readonly upstream: string; readonly repository: RepositoryName },
     reference: Reference,
-    hop: boolean,
+    others: Others,
     wish: ManifestWish = {},
   ): Promise<ManifestAnswer> {
-    if (reference.kind === 'tag') return await this.#byTag({ ...name, tag: reference.tag }, hop, wish);
+    if (reference.kind === 'tag') return await this.#byTag({ ...name, tag: reference.tag }, others, wish);
     const blob = { ...name, digest: reference.digest };
-    await this.#deps.recheck.check(blob, hop, wish);
+    await this.#deps.recheck.check(blob, others, wish);
     return await this.#byDigest(blob, wish);
   }
 
@@ -109,7 +110,7 @@ export class Manifests {
 
   /** Takes a pushed manifest. @throws as {@link pushManifest} */
   async put(push: ManifestPush): Promise<StoredManifest & { readonly tags: readonly Tag[] }> {
-    const read: ReadManifest = (name, digest) => this.get(name, { kind: 'digest', digest }, false);
+    const read: ReadManifest = (name, digest) => this.get(name, { kind: 'digest', digest }, 'ask');
     const sizeOf = async (name: BlobName) => await this.#deps.blobs.sizeElsewhere(name);
     const pushed = await pushManifest({ ...this.#deps, read, sizeOf }, push);
     const { digest, mediaType, bytes } = pushed;
@@ -117,7 +118,7 @@ export class Manifests {
     return pushed;
   }
 
-  async #byTag(name: TagName, hop: boolean, wish: ManifestWish): Promise<ManifestAnswer> {
+  async #byTag(name: TagName, others: Others, wish: ManifestWish): Promise<ManifestAnswer> {
     const { tags, links, upstreams, nowMs } = this.#deps;
     const rules = upstreams.tagRules(name);
     const seenMs = links.seenMs();
@@ -136,7 +137,7 @@ export class Manifests {
     if (decision === 'answer')
       return await this.#byDigest({ ...name, digest: record!.digest }, { signal: wish.signal });
     const leader = this.#deps.members.leaderOf(shardKey(name.upstream, name.repository));
-    if (!hop && leader !== this.#deps.members.selfId) {
+    if (others === 'ask' && leader !== this.#deps.members.selfId) {
       const forwarded = await askLeader(this.#deps.members, leader, name, wish);
       if (forwarded !== undefined) return forwarded;
     }

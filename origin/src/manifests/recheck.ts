@@ -10,6 +10,7 @@ import { headTo } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import { hashOf } from '@sepia/face/access/authorization';
 import type { Members } from '../cluster/members.ts';
+import type { Others } from '../cluster/others.ts';
 import { RECHECK_LEADER_MS, RECHECK_MS } from '../deadlines/upstreams.ts';
 import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
@@ -58,7 +59,7 @@ export class Recheck {
    */
   async check(
     name: BlobName,
-    hop: boolean,
+    others: Others,
     wish: { readonly authorization?: string | undefined; readonly signal?: AbortSignal | undefined },
   ): Promise<void> {
     const mode = this.#mode(name);
@@ -68,7 +69,7 @@ export class Recheck {
     const checkedAtMs = this.#checkedAtMs.get(linkKey(name));
     if (mode === 'ttl' && checkedAtMs !== undefined && nowMs() - checkedAtMs < ttl) return;
     const leader = members.leaderOf(shardKey(name.upstream, name.repository));
-    if (!hop && leader !== members.selfId && (await this.#forward(leader, name, wish))) return;
+    if (others === 'ask' && leader !== members.selfId && (await this.#forward(leader, name, wish))) return;
     const ask = async (unwanted: AbortSignal): Promise<void> =>
       await this.#ask(name, wish.authorization, unwanted);
     // What one login is refused is no answer for another.

@@ -28,10 +28,10 @@ export async function relink(
   digest: Digest,
   work: () => Promise<void>,
 ): Promise<void> {
-  const { bytes, mediaType } = await manifests.get(name, { kind: 'digest', digest }, false);
+  const { bytes, mediaType } = await manifests.get(name, { kind: 'digest', digest }, 'ask');
   if (!upstreams.takesDeletes(name.upstream)) return await work();
   const read = async (shard: typeof name, child: Digest) =>
-    await manifests.get(shard, { kind: 'digest', digest: child }, false);
+    await manifests.get(shard, { kind: 'digest', digest: child }, 'ask');
   const parsed = parseServedManifest(bytes, mediaType);
   const below = await closureOf(read, name, parsed.descriptors);
   const all = [{ digest, sizeBytes: bytes.length, mediaType }, ...below];

@@ -10,6 +10,7 @@ import { to } from '@sepia/cluster/api/route';
 import { demandPace } from '@sepia/http/bodies/core/body-floor';
 import type { Provenance } from '@sepia/store/sidecar';
 import type { Members } from '../cluster/members.ts';
+import type { Others } from '../cluster/others.ts';
 import { DELIVERY_LEADER_MS } from '../deadlines/members.ts';
 import { DELIVERY_FAILED_MS, DELIVERY_MS, MANIFEST_BODY_MS } from '../deadlines/upstreams.ts';
 import { liesError } from '../fetch/failures.ts';
@@ -63,26 +64,26 @@ export class Deliveries {
 
   /**
    * Resolves when the upstream has sent the whole content under this name, once for all that wait; goes on when they
-   * leave. `hop`: another origin asks, nobody else is asked.
+   * leave. Of others, the leader of the digest is asked.
    * @throws `UPSTREAM_LIES` for other bytes, `NO_PEERS` when too many are read, what the upstream says; the signal's reason
    */
-  async require(name: BlobName, kind: Kind, hop: boolean, signal: AbortSignal): Promise<void> {
+  async require(name: BlobName, kind: Kind, others: Others, signal: AbortSignal): Promise<void> {
     if (this.#delivered.has(keyOf(name))) return;
     const key = `${keyOf(name)}\n${name.repository}`;
     const failed = this.#failed.get(key);
     if (failed !== undefined && failed.untilMs > this.#deps.nowMs()) throw failed.error;
-    await this.#running.share(key, async () => await this.#see(name, kind, hop), signal);
+    await this.#running.share(key, async () => await this.#see(name, kind, others), signal);
   }
 
   stop(): void {
     this.#stopped.abort(new CodedError('DRAINING'));
   }
 
-  async #see(name: BlobName, kind: Kind, hop: boolean): Promise<void> {
+  async #see(name: BlobName, kind: Kind, others: Others): Promise<void> {
     const { nowMs, members } = this.#deps;
     try {
       const leader = members.leaderOf(name.digest);
-      if (hop || leader === members.selfId || !(await this.#atLeader(leader, name, kind)))
+      if (others === 'skip' || leader === members.selfId || !(await this.#atLeader(leader, name, kind)))
         await this.#read(name, kind);
     } catch (thrown) {
       const error = upstreamError(thrown, name.upstream);

@@ -6,6 +6,7 @@ import { LINK_BELIEF_MS } from '@sepia/cluster/core/link-ledger';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Provenance } from '@sepia/store/sidecar';
+import type { Others } from '../cluster/others.ts';
 import { PROOF_MS } from '../deadlines/upstreams.ts';
 import { upstreamError } from '../upstream/upstream-failure.ts';
 import { Deliveries, type DeliveriesDeps, type Kind } from './deliveries.ts';
@@ -80,15 +81,14 @@ export class LinkProofs {
 
   /**
    * Resolves when what is held may be served under this name; asks the upstream if need be, once for all that wait.
-   * `hop`: another origin wants to know.
    * @throws `BLOB_UNKNOWN`, `MANIFEST_UNKNOWN`, `BACKEND_DOWN` and the like; as `Deliveries.require`
    */
-  async require(name: BlobName, held: Held, signal: AbortSignal, hop = false): Promise<void> {
+  async require(name: BlobName, held: Held, signal: AbortSignal, others: Others = 'ask'): Promise<void> {
     if (this.isProven(name, held.provenance)) return;
     // What was stored as a manifest has its type, known or not.
     const kind = held.mediaType === undefined ? 'blob' : 'manifest';
     if (!this.#deliveries.has(name, held.provenance)) {
-      await this.#deliveries.require(name, kind, hop, signal);
+      await this.#deliveries.require(name, kind, others, signal);
       await this.#remember(name);
       return;
     }
@@ -117,7 +117,7 @@ export class LinkProofs {
       name,
       { provenance, mediaType: kind === 'manifest' ? OCI_MANIFEST : undefined },
       signal,
-      true,
+      'skip',
     );
   }
 

@@ -6,7 +6,7 @@ import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { MOST_WORDS_MS, WORDS_MS } from '../deadlines/members.ts';
 
 /** Options of a mere look: nothing is fetched, and no other origin is asked. */
-const WATCHING = { fetch: false, wantAll: false, hop: true } as const;
+const WATCHING = { fetch: false, wantAll: false, others: 'skip' } as const;
 
 /** What is known of blobs here. */
 interface Known {

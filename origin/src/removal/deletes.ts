@@ -86,7 +86,7 @@ export class Deletes {
     const { tags, upstreams, manifests } = this.#deps;
     const record = await tags.read(name);
     if (record !== undefined || upstreams.client(name.upstream) === undefined) return record;
-    await manifests.get(name, { kind: 'tag', tag: name.tag }, false);
+    await manifests.get(name, { kind: 'tag', tag: name.tag }, 'ask');
     return await tags.read(name);
   }
 
@@ -216,7 +216,7 @@ export class Deletes {
   async #subjectOf(name: BlobName, link: LinkEntry): Promise<Digest | undefined> {
     try {
       const reference = { kind: 'digest', digest: name.digest } as const;
-      const { bytes } = await this.#deps.manifests.get(name, reference, false);
+      const { bytes } = await this.#deps.manifests.get(name, reference, 'ask');
       return parsedOf(bytes)?.subject;
     } catch (error) {
       // Its bytes are lost: the link of a manifest goes all the same, that of a blob is not meant.
@@ -233,7 +233,7 @@ export class Deletes {
     if ((link.sizeBytes ?? 0) > MAX_MANIFEST_BYTES) return false;
     try {
       const reference = { kind: 'digest', digest: name.digest } as const;
-      const { bytes, mediaType } = await this.#deps.manifests.get(name, reference, false);
+      const { bytes, mediaType } = await this.#deps.manifests.get(name, reference, 'ask');
       const parsed = parsedOf(bytes);
       const isNaming =
         parsed !== undefined && (parsed.descriptors.length > 0 || parsed.subject !== undefined);
@@ -264,7 +264,7 @@ export class Deletes {
     for await (const { tag, digest } of tagIndex.list(name))
       if (upstreams.tagRules({ ...name, tag }).policy === 'immutable') roots.add(digest);
     const read: ReadManifest = async (shard, digest) =>
-      await manifests.get(shard, { kind: 'digest', digest }, false);
+      await manifests.get(shard, { kind: 'digest', digest }, 'ask');
     const fresh = [...roots].filter((root) => !looked.has(root));
     if (!roots.has(name.digest) && !(await isNamedBelow(read, name, fresh, name.digest))) return roots;
     throw new CodedError('TAG_IMMUTABLE', {

@@ -10,6 +10,7 @@ import { to } from '@sepia/cluster/api/route';
 import { parseServedManifest } from '@sepia/oci/manifest';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Members } from '../cluster/members.ts';
+import type { Others } from '../cluster/others.ts';
 import { PURGE_MS } from '../deadlines/members.ts';
 import { PURGE_ASK_MS } from '../deadlines/upstreams.ts';
 import { closureOf } from '../fence/closure.ts';
@@ -61,14 +62,14 @@ export class Purges {
 
   /**
    * A digest that is gone upstream loses link, cached manifest and memory at every origin; tags that named it, and the
-   * one given, are asked for upstream at once. `hop`: only what this origin holds, without asking.
+   * one given, are asked for upstream at once. `skip`: only what this origin holds, without asking.
    * @throws `METHOD_UNSUPPORTED` where Sepia itself is the source, `CONFLICT` while a push that names it waits for the registry behind: do it
    * again; `QUORUM_LOST`, `BACKEND_DOWN` and the like when the upstream does not say
    */
   async purge(
     name: Repository,
     what: { readonly digest?: Digest; readonly tag?: Tag },
-    hop: boolean,
+    others: Others,
   ): Promise<PurgeResult> {
     const { upstreams, members } = this.#deps;
     if (upstreams.client(name.upstream) === undefined)
@@ -76,7 +77,7 @@ export class Purges {
         message: `upstream ${name.upstream} has mode none: nothing behind it could confirm a purge; delete by /v2`,
       });
     const { digest, tag } = what;
-    if (hop) {
+    if (others === 'skip') {
       if (digest !== undefined) await this.#purgeHere(name, digest);
       return { gone: digest !== undefined, tags: [], missed: [] };
     }
@@ -134,7 +135,7 @@ export class Purges {
     let isUnclear = false;
     const read = async (shard: Repository, one: Digest): Promise<StoredManifest> => {
       try {
-        return await this.#deps.manifests.get(shard, { kind: 'digest', digest: one }, false);
+        return await this.#deps.manifests.get(shard, { kind: 'digest', digest: one }, 'ask');
       } catch (error) {
         throwIfBug(error);
         isUnclear = true;
@@ -206,7 +207,7 @@ export class Purges {
   /** The tag is asked for upstream: it moves, or is dropped. */
   async #refresh(name: Repository, tag: Tag): Promise<void> {
     try {
-      await this.#deps.manifests.get(name, { kind: 'tag', tag }, true, { fresh: true });
+      await this.#deps.manifests.get(name, { kind: 'tag', tag }, 'skip', { fresh: true });
     } catch (error) {
       if (!isCoded(error, 'TAG_UNKNOWN')) throw error;
     }

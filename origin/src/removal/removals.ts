@@ -216,7 +216,7 @@ export class Removals {
     found.add(digest);
     if (depth > MAX_DEPTH) return;
     try {
-      const { bytes } = await this.#deps.manifests.get(name, { kind: 'digest', digest }, false);
+      const { bytes } = await this.#deps.manifests.get(name, { kind: 'digest', digest }, 'ask');
       for (const one of parseManifest(bytes, undefined).descriptors)
         if (one.kind === 'child') await this.#tree(name, one.digest, found, depth + 1);
         else found.add(one.digest);

@@ -38,7 +38,7 @@ export class BlobReader {
     pace: (bytes: number) => Promise<void>,
     signal: AbortSignal,
   ): AsyncGenerator<Uint8Array> {
-    const opened = await this.#deps.blobs.open(name, { lastPiece: undefined, hop: false }, signal);
+    const opened = await this.#deps.blobs.open(name, { lastPiece: undefined, others: 'ask' }, signal);
     if (opened.type === 'remote')
       return yield* this.#fromOther(name, opened.id, { start, end }, pace, signal);
     const { blob } = opened;

@@ -112,7 +112,7 @@ export class ImageCopy {
     const { client, referrers } = this.#target;
     for (const digest of await this.#deps.referrersOf(name, subject)) {
       const read = async (): Promise<StoredManifest> =>
-        await this.#deps.manifests.get(name, { kind: 'digest', digest }, false);
+        await this.#deps.manifests.get(name, { kind: 'digest', digest }, 'ask');
       if ((await client.headManifest(to, digest, this.#signal)) === digest)
         await referrers.there(to, read, this.#signal);
     }
@@ -157,7 +157,7 @@ export class ImageCopy {
     const { client, referrers } = this.#target;
     const reference = tag ?? digest;
     const read = async (): Promise<StoredManifest> =>
-      await this.#deps.manifests.get(name, { kind: 'digest', digest }, false);
+      await this.#deps.manifests.get(name, { kind: 'digest', digest }, 'ask');
     if (!isAgain && (await client.headManifest(to, reference, this.#signal)) === digest) {
       this.#there.add(digest);
       // A copy may have ended between a referrer and its list. What an index names is no referrer.

@@ -8,6 +8,7 @@ import type { ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import { V1_HASH_BYTES, v1PieceHash } from '@sepia/metainfo/torrent';
 import { pieceCount } from '@sepia/metainfo/tree';
 import type { Blobs } from '../blobs/blobs.ts';
+import type { Others } from '../cluster/others.ts';
 import { TORRENT_MS } from '../deadlines/upstreams.ts';
 
 /** Blobs that are read for a torrent at once; more are asked for again later. */
@@ -44,7 +45,7 @@ export class TorrentPieces {
   }
 
   /** @throws as `Blobs.open`, `MEMBER_BUSY`, the reason of `signal` (ask again: it is being made) */
-  async of(name: BlobName, hop: boolean, signal: AbortSignal): Promise<TorrentSource> {
+  async of(name: BlobName, others: Others, signal: AbortSignal): Promise<TorrentSource> {
     const { blobs } = this.#deps;
     await blobs.admit(name, signal);
     const kept = this.#kept.get(name.digest);
@@ -56,7 +57,7 @@ export class TorrentPieces {
           message: 'other torrents are being made; ask again',
           detail: { retryAfterSeconds: 5 },
         });
-      const opened = await blobs.open(name, { lastPiece: undefined, hop }, signal);
+      const opened = await blobs.open(name, { lastPiece: undefined, others }, signal);
       if (opened.type === 'remote') return opened;
       making = this.#making.get(name.digest);
       if (making === undefined) making = this.#begin(opened.blob, () => opened.close());

@@ -57,13 +57,13 @@ t.test(
     const { signal } = new AbortController();
     const unknown = { code: 'BLOB_UNKNOWN' };
     const undecided = { code: 'QUORUM_LOST' };
-    await t.rejects(blobs.elsewhere(NAME, false), unknown, 'all were asked');
-    await t.rejects(blobs.elsewhere(NAME, true), undecided);
+    await t.rejects(blobs.elsewhere(NAME, 'ask'), unknown, 'all were asked');
+    await t.rejects(blobs.elsewhere(NAME, 'skip'), undecided);
     await t.rejects(blobs.openHere(NAME, undefined, signal), undecided);
     for (const fetch of [true, false]) {
-      const options = { fetch, wantAll: true, hop: true };
+      const options = { fetch, wantAll: true, others: 'skip' } as const;
       await t.rejects(blobs.metainfo(NAME, options, signal), undecided);
-      await t.rejects(blobs.metainfo(NAME, { ...options, hop: false }, signal), unknown);
+      await t.rejects(blobs.metainfo(NAME, { ...options, others: 'ask' }, signal), unknown);
     }
   },
 );
@@ -97,7 +97,7 @@ t.test('who asks beside the question where a blob is, and leaves, begins no fetc
     absence: { noteMissed: () => undefined },
   } as unknown as Deps);
   const gone = new AbortController();
-  const told = blobs.metainfo(NAME, { fetch: true, wantAll: true, hop: false }, gone.signal);
+  const told = blobs.metainfo(NAME, { fetch: true, wantAll: true, others: 'ask' }, gone.signal);
   await asked.promise;
   const left = new CodedError('TIMEOUT');
   gone.abort(left);

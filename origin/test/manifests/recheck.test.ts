@@ -30,9 +30,9 @@ t.test('what one login is refused is not told to who asks at the same time', asy
     log: silentLogger(),
     nowMs: () => 1,
   } as unknown as ConstructorParameters<typeof Recheck>[0]);
-  const refused = recheck.check(NAME, false, { authorization: 'Bearer refused' });
+  const refused = recheck.check(NAME, 'ask', { authorization: 'Bearer refused' });
   const others = ['Bearer other', undefined, undefined].map(
-    async (authorization) => await recheck.check(NAME, false, { authorization }),
+    async (authorization) => await recheck.check(NAME, 'ask', { authorization }),
   );
   answer();
   await t.rejects(refused, { code: 'UPSTREAM_DENIED' });
@@ -67,7 +67,7 @@ t.test('what was confirmed, and then refused, is not served when nobody can be a
         log: silentLogger(),
         nowMs: () => 1,
       } as unknown as ConstructorParameters<typeof Recheck>[0]);
-      const check = async (authorization?: string) => await recheck.check(NAME, false, { authorization });
+      const check = async (authorization?: string) => await recheck.check(NAME, 'ask', { authorization });
       const down = (isDown: boolean): void => {
         said = isDown ? new CodedError('BACKEND_DOWN') : undefined;
         isLeaderThere = !isDown;

@@ -32,7 +32,7 @@ t.test('an upstream that drips is not read without end', async (t) => {
     }
   }
   const deliveries = deliveriesOf(drip, () => clockMs);
-  const seen = deliveries.require(NAME, 'blob', false, new AbortController().signal);
+  const seen = deliveries.require(NAME, 'blob', 'ask', new AbortController().signal);
   await t.rejects(seen, { code: 'TIMEOUT' });
   t.ok(isEnded);
   t.notOk(deliveries.has(NAME, []));
@@ -43,6 +43,6 @@ t.test('what it sends at once is seen', async (t) => {
     yield BYTES;
   }
   const deliveries = deliveriesOf(whole, () => 0);
-  await deliveries.require(NAME, 'blob', false, new AbortController().signal);
+  await deliveries.require(NAME, 'blob', 'ask', new AbortController().signal);
   t.ok(deliveries.has(NAME, []));
 });

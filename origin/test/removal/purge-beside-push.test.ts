@@ -101,7 +101,7 @@ class World {
       invalidation: { broadcast: async () => undefined },
     } as never);
     try {
-      return (await purges.purge(NAME, { digest: DIGEST }, false)).gone;
+      return (await purges.purge(NAME, { digest: DIGEST }, 'ask')).gone;
     } catch (error) {
       if (!isCoded(error, 'CONFLICT')) throw error;
       return false;
