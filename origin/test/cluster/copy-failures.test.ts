@@ -24,3 +24,11 @@ t.test('an owner that is away has a line now and then, another reason one at onc
     'the next one says how many had none',
   );
 });
+
+t.test('of many owners and reasons 20 have a line in that time', async (t) => {
+  const log = new LogLines();
+  const failures = new CopyFailures({ log: log.logger, nowMs: () => 0 });
+  const error = new CodedError('PEER_HTTP');
+  for (let n = 0; n < 50; n++) failures.note(digestOf(Buffer.from('blob')), `o${n}`, error);
+  t.equal(log.matching(/copy failed/).length, 20);
+});

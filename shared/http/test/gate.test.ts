@@ -1,3 +1,4 @@
+import { Agent, request } from 'node:http';
 import { CodedError } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
 import { rawHttp } from '@sepia/test-support/clients/raw-http';
@@ -101,6 +102,25 @@ t.test('a request that claims to come from a member must be signed right, on ope
   t.equal(await ask('/V1/closed', signed(KEY, '/V1/closed')), 404, 'routers know case');
   t.equal(await ask('/v1/closed/', signed(KEY, '/v1/closed/')), 404, 'and slashes at the end');
   t.same(reached, ['/v1/closed', '/open']);
+});
+
+t.test('a connection over which a call came that was not signed right is not used again', async (t) => {
+  const { url } = await start(t);
+  const agent = new Agent({ keepAlive: true });
+  t.teardown(() => agent.destroy());
+  const connection = async (key: Uint8Array): Promise<string | undefined> => {
+    const call = { method: 'GET', path: '/open', headers: {}, body: hashOf('') };
+    const authorization = signCall({ clusterKey: key, id: 'a-1' }, 'o-1', call, Date.now());
+    return await new Promise((resolve, reject) => {
+      const asked = request(`${url}/open`, { agent, headers: { authorization } }, (answer) => {
+        answer.resume();
+        resolve(answer.headers.connection);
+      });
+      asked.on('error', reject).end();
+    });
+  };
+  t.equal(await connection(KEY), 'keep-alive');
+  t.equal(await connection(Buffer.alloc(32, 8)), 'close');
 });
 
 t.test('two hosts are refused, whoever asks', async (t) => {

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { silentLogger } from '@sepia/base/log';
 import t from 'tap';
@@ -39,6 +39,26 @@ t.test('a record that is none is left out, and what stands on it', async (t) => 
   const { snapshots, nextId } = await new SnapshotFolder({ log: silentLogger() }, dir).open();
   t.same([snapshots, nextId], [[], 3]);
 });
+
+t.test(
+  'a record counts before its copy; one that can be read is enough, and makes the other anew',
+  async (t) => {
+    const dir = t.testdir();
+    const open = async () => (await new SnapshotFolder({ log: silentLogger() }, dir).open()).snapshots;
+    const folder = new SnapshotFolder({ log: silentLogger() }, dir);
+    await folder.open();
+    await folder.save(ONE);
+    const [record, copy] = [join(dir, 'records/1.json'), join(dir, 'tree/1/record.json')];
+    rmSync(copy);
+    t.same(await open(), [ONE]);
+    t.same(JSON.parse(readFileSync(copy, 'utf8')), ONE);
+    writeFileSync(record, '{');
+    t.same(await open(), [ONE]);
+    t.same(JSON.parse(readFileSync(record, 'utf8')), ONE);
+    writeFileSync(copy, JSON.stringify({ ...ONE, updatedMs: 9 }));
+    t.same(await open(), [ONE]);
+  },
+);
 
 t.test('a tree deeper than any path can name goes off the disk', async (t) => {
   const dir = t.testdir();

@@ -57,6 +57,16 @@ t.test('a kept slab is anybody’s, unless it is being read', async (t) => {
   t.equal(pool.taken, 2);
 });
 
+t.test('what is dropped is free once, and read no more', async (t) => {
+  const pool = new SlabPool(2);
+  const kept = keep(pool, pool.acquire()!);
+  kept.drop();
+  kept.drop();
+  t.equal(kept.pin(), undefined);
+  t.not(pool.acquire(), pool.acquire());
+  t.equal(pool.acquire(), undefined);
+});
+
 t.test('slabs are kept in limited number, the oldest goes first', async (t) => {
   const pool = new SlabPool(40);
   const kept = Array.from({ length: 40 }, () => pool.acquire()!).map((slab) => keep(pool, slab));

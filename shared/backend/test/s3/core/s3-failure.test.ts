@@ -15,6 +15,7 @@ t.test('what a store says is told apart', async (t) => {
     [416, 'InvalidRange', 'RANGE_INVALID'],
     [400, 'BadDigest', 'BACKEND_DOWN'],
     [400, 'RequestTimeout', 'BACKEND_DOWN'],
+    [408, 'Unknown', 'BACKEND_DOWN'],
     [400, 'InvalidPart', 'UPSTREAM_DENIED'],
     [301, 'PermanentRedirect', 'UPSTREAM_DENIED'],
     [307, 'TemporaryRedirect', 'BACKEND_DOWN'],

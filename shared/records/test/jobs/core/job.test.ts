@@ -14,6 +14,9 @@ t.test('who ended longest ago comes first, and before it one of which nobody kno
     [late, undated, early],
   ])
     t.same(order.toSorted(byEnd), [undated, early, late]);
+  const other = job({ id: 'b' });
+  t.same([undated, other].toSorted(byEnd), [undated, other], 'two of which nobody knows stay in their order');
+  t.same([other, undated].toSorted(byEnd), [other, undated]);
 });
 
 t.test('what waits or runs is open, what ended is not', async (t) => {

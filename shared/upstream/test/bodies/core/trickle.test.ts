@@ -24,6 +24,22 @@ t.test('a long pause before few bytes is none', async (t) => {
   t.equal(foundAt(trickle, [[500, 9_500]]), undefined, 'what was enough begins anew');
 });
 
+t.test('1,024 bytes are enough, each time, and one less is not', async (t) => {
+  const trickle = new Trickle(5_000);
+  const enough = [
+    [1_023, 9_000],
+    [1, 9_000],
+  ] as const;
+  t.equal(foundAt(trickle, enough), undefined);
+  t.equal(foundAt(trickle, enough), undefined, 'again, with nothing counted twice');
+  const less = [
+    [1_022, 9_000],
+    [1, 9_000],
+  ] as const;
+  t.equal(foundAt(trickle, less), 2);
+  t.equal(foundAt(new Trickle(5_000), less), 2);
+});
+
 t.test('a slow line is none', async (t) => {
   const chunks = Array.from({ length: 600 }, () => [300, 1_000] as const);
   t.equal(foundAt(new Trickle(5_000), chunks), undefined);
