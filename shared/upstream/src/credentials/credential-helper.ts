@@ -1,12 +1,14 @@
-import { execFile } from 'node:child_process';
+import { type ChildProcess, type ExecFileException, execFile } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
+import { boundedMs } from '@sepia/base/bounded-ms';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug, tryParse } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import {
   HELPER_FAILED_MS,
   HELPER_KEPT_MS,
+  HELPER_KILLED_MS,
   HELPER_MS,
   LEAST_HELPER_KEPT_MS,
   MOST_HELPER_KEPT_MS,
@@ -36,12 +38,22 @@ interface HelperOptions {
   readonly server: string;
   /** The config key that names the helper, for messages. */
   readonly key: string;
+  /** Until it is killed, and from then until it is left. */
+  readonly waitMs?: number;
+  readonly killedMs?: number;
+  readonly start?: Start;
 }
+
+type Ended = (error: ExecFileException | null, stdout: string) => void;
+type Start = (program: string, options: object, onEnd: Ended) => ChildProcess;
+
+const startProgram: Start = (program, options, onEnd) => execFile(program, ['get'], options, onEnd);
 
 /**
  * Credentials from a program of the `docker-credential-*` protocol: `get`, the server on its standard input, JSON with
  * `Username` and `Secret` on its output. One process a lookup, however many wait for it; what it gave is kept until
- * shortly before its end, and let go when it is refused.
+ * shortly before its end, and let go when it is refused. One that the kernel does not let go, also when it is killed, is left
+ * to itself: nobody waits for it, and until it has ended none is started.
  */
 export class CredentialHelper implements CredentialSource {
   readonly #deps: HelperDeps;
@@ -50,6 +62,8 @@ export class CredentialHelper implements CredentialSource {
   #known: { readonly credentials: Credentials | undefined; readonly untilMs: number } | undefined;
   #failed: { readonly error: CodedError; readonly untilMs: number } | undefined;
   #running: Promise<Credentials | undefined> | undefined;
+  /** The kernel hangs in one. */
+  #isHanging = false;
 
   /** @throws {CodedError} `CONFIG_INVALID` that names the key, when there is no such program */
   constructor(deps: HelperDeps, options: HelperOptions) {
@@ -95,24 +109,38 @@ export class CredentialHelper implements CredentialSource {
   }
 
   async #run(server: string): Promise<Credentials | undefined> {
-    const { name } = this.#options;
+    const { name, waitMs = HELPER_MS, killedMs = HELPER_KILLED_MS, start = startProgram } = this.#options;
+    const failed = (why: string): CodedError =>
+      new CodedError('BACKEND_DOWN', {
+        message: `credential helper ${name} failed for ${server}: ${why}`,
+        detail: { helper: name },
+      });
+    if (this.#isHanging) throw failed('the kernel hangs in it since it was killed');
     return await new Promise((resolve, reject) => {
-      const options = { timeout: HELPER_MS, maxBuffer: MAX_OUTPUT_BYTES, env: this.#deps.env };
-      const child = execFile(this.#program, ['get'], options as object, (error, stdout) => {
+      // It may not heed any other signal.
+      const killed = { timeout: waitMs, killSignal: 'SIGKILL' };
+      const options = { ...killed, maxBuffer: MAX_OUTPUT_BYTES, env: this.#deps.env };
+      const child = start(this.#program, options, (error, stdout) => {
+        clearTimeout(leave);
         const text = String(stdout);
         if (error === null) return settle(() => resolve(credentialsOf(text, name)), reject);
         if (NOT_FOUND.test(text)) return resolve(undefined);
-        const why =
-          error.killed === true
-            ? `no answer within ${HELPER_MS} ms`
-            : firstLine(text) || `exit ${error.code}`;
-        reject(
-          new CodedError('BACKEND_DOWN', {
-            message: `credential helper ${name} failed for ${server}: ${why}`,
-            detail: { helper: name },
-          }),
-        );
+        const isKilled = error.killed === true;
+        reject(failed(isKilled ? `no answer within ${waitMs} ms` : firstLine(text) || `exit ${error.code}`));
       });
+      const leave = setTimeout(
+        () => {
+          this.#isHanging = true;
+          child.once('exit', () => {
+            this.#isHanging = false;
+          });
+          // Neither it nor its pipes keep this process.
+          child.unref();
+          for (const pipe of [child.stdin, child.stdout, child.stderr]) pipe?.destroy();
+          reject(failed(`no answer within ${waitMs} ms, and the kernel hangs in it`));
+        },
+        boundedMs(waitMs + killedMs),
+      );
       // A helper that is gone before it read is told by its exit.
       child.stdin?.on('error', () => undefined);
       child.stdin?.end(`${server}\n`);

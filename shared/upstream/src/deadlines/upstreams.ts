@@ -50,6 +50,8 @@ export const MOST_DENIED_MS = 60_000;
 // Credential helpers.
 /** A helper that takes longer is killed. */
 export const HELPER_MS = 30_000;
+/** One that was killed ends within this, or the kernel hangs in it and nobody waits for it. */
+export const HELPER_KILLED_MS = 2_000;
 /** How long credentials are kept that do not say when they end. */
 export const HELPER_KEPT_MS = 5 * 60_000;
 /** Shortest time that credentials are kept, whatever they say. */

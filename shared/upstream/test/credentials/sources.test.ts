@@ -1,3 +1,5 @@
+import type { ChildProcess } from 'node:child_process';
+import { EventEmitter } from 'node:events';
 import { chmodSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { silentLogger } from '@sepia/base/log';
@@ -130,4 +132,39 @@ t.test('a helper that fails, knows nothing, or prints something else', async (t)
       code: 'CONFIG_INVALID',
     },
   );
+});
+
+t.test('a helper that does not heed that it is to end is killed', async (t) => {
+  const { dir, env } = helperIn(t, '');
+  // It tells when no signal but the last one ends it.
+  writeFileSync(join(dir, 'docker-credential-test'), `#!/bin/sh\ntrap '' TERM\nexec sleep 60\n`);
+  const helper = new CredentialHelper(
+    { log, nowMs: () => 0, dateMs: () => 0, env },
+    { ...NAMED, waitMs: 1_000, killedMs: 60_000 },
+  );
+  await t.rejects(helper.current(), { code: 'BACKEND_DOWN', message: /no answer within 1000 ms$/ });
+});
+
+t.test('a helper that the kernel does not let go is left, and none is started beside it', async (t) => {
+  let nowMs = 0;
+  const { env } = helperIn(t, '');
+  const child = Object.assign(new EventEmitter(), { unref: () => undefined });
+  let started = 0;
+  const start = (_program: string, _options: object, onEnd: (error: null, stdout: string) => void) => {
+    started += 1;
+    if (started > 1) setImmediate(onEnd, null, '{"Username":"u","Secret":"s"}');
+    return child as unknown as ChildProcess;
+  };
+  const helper = new CredentialHelper(
+    { log, nowMs: () => nowMs, dateMs: () => nowMs, env },
+    { ...NAMED, waitMs: 1, killedMs: 1, start },
+  );
+  const hangs = { code: 'BACKEND_DOWN', message: /the kernel hangs in it/ } as const;
+  await t.rejects(Promise.all([helper.current(), helper.current()]), hangs);
+  nowMs += 6_000;
+  await t.rejects(helper.current(), hangs);
+  t.equal(started, 1);
+  child.emit('exit', null, 'SIGKILL');
+  nowMs += 6_000;
+  t.same(await helper.current(), { username: 'u', password: 's' });
 });
