@@ -65,6 +65,8 @@ export const CACHE_TICK_MS = 5_000;
 export const MOUNT_MS = 30_000;
 /** One that was killed ends within this, or the kernel hangs in it and nobody waits for it. */
 export const MOUNT_KILLED_MS = 2_000;
+/** While the kernel hangs in one, another gets this in place of `MOUNT_MS`: what it would wait for may be the same. */
+export const MOUNT_BESIDE_MS = 3_000;
 
 // Its own processes, and whether it is ready.
 /** The holder of the mount has it up within this. */

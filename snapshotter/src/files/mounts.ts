@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { boundedMs } from '@sepia/base/bounded-ms';
 import { CodedError } from '@sepia/base/errors';
-import { MOUNT_KILLED_MS, MOUNT_MS } from '../deadlines.ts';
+import { MOUNT_BESIDE_MS, MOUNT_KILLED_MS, MOUNT_MS } from '../deadlines.ts';
 
 /** What is mounted for this process, a line of fields each, the newest first. */
 export async function mountLines(): Promise<string[][]> {
@@ -54,13 +54,17 @@ function startChild(command: string, args: readonly string[]): ChildProcess {
 
 /**
  * Runs `mount` or `umount`. One that hangs is killed, and one that the kernel does not let go is left to itself: nobody waits for
- * it, and until it has ended its target is not touched again. @throws {CodedError} `START_FAILED` with what it says, or why it
- * cannot be started, or does not end
+ * it, and until it has ended its target is not touched again; others have little time beside it, so that many that hang take
+ * little more than one. @throws {CodedError} `START_FAILED` with what it says, or why it cannot be started, or does not end
  */
 export async function runMount(
   command: 'mount' | 'umount',
   args: readonly string[],
-  { waitMs = MOUNT_MS, killedMs = MOUNT_KILLED_MS, start = startChild }: MountOptions = {},
+  {
+    waitMs = hanging.size > 0 ? MOUNT_BESIDE_MS : MOUNT_MS,
+    killedMs = MOUNT_KILLED_MS,
+    start = startChild,
+  }: MountOptions = {},
 ): Promise<void> {
   const target = args.at(-1) ?? '';
   const failed = (why: string, cause?: unknown): CodedError =>

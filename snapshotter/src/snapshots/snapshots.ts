@@ -1,3 +1,4 @@
+import { fewAtOnce } from '@sepia/base/async/few-at-once';
 import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import { SingleFlight } from '@sepia/base/async/single-flight';
 import type { Digest } from '@sepia/base/digest';
@@ -19,6 +20,9 @@ export interface HeldLayer {
   /** It is shown to a pull. */
   use(): void;
 }
+
+/** Layers that are mounted at once at the start. */
+const MOUNTS_AT_ONCE = 8;
 
 const LEFT = 'files that no snapshot owns could not be removed; the next clean-up tries again';
 const UNMOUNTED = 'somebody unmounted a layer of a snapshot, or took its folder away: it is mounted again';
@@ -60,7 +64,8 @@ export class Snapshots {
   static async open(deps: Deps): Promise<Snapshots> {
     const { snapshots, nextId } = await deps.folder.open();
     const all = new Snapshots(deps, new SnapshotTable(snapshots, nextId));
-    for (const one of snapshots) await all.#mountAgain(one);
+    // One that hangs does not keep the others.
+    await fewAtOnce(snapshots, MOUNTS_AT_ONCE, async (one) => await all.#mountAgain(one));
     readElsewhere(all.#sweep(await all.#hideOrphans()));
     return all;
   }

@@ -2,7 +2,9 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { EventEmitter } from 'node:events';
 import { PassThrough } from 'node:stream';
 import { until } from '@sepia/test-support/until';
+import { VirtualTime } from '@sepia/test-support/virtual-time';
 import t from 'tap';
+import { MOUNT_BESIDE_MS, MOUNT_KILLED_MS } from '../../src/deadlines.ts';
 import { mountLack, runMount } from '../../src/files/mounts.ts';
 
 /** A command that the kernel does not let go, also when it is killed. */
@@ -58,6 +60,23 @@ t.test(
     t.match(mountLack(), /\/other: /);
     other.end();
     t.equal(mountLack(), undefined);
+  },
+);
+
+t.test(
+  'beside one that hangs another has little time: many that hang take little more than one',
+  async (t) => {
+    const first = new Hanging();
+    const start = (): ChildProcess => first as unknown as ChildProcess;
+    await t.rejects(runMount('mount', ['/first'], { waitMs: 1, killedMs: 1, start }));
+    const time = new VirtualTime().install();
+    t.teardown(() => time.uninstall());
+    const next = new Hanging();
+    const beside = runMount('mount', ['/next'], { start: () => next as unknown as ChildProcess });
+    await t.rejects(time.settle(beside), { message: 'mount /next: the kernel hangs in it' });
+    t.equal(time.elapsedMs, MOUNT_BESIDE_MS + MOUNT_KILLED_MS);
+    first.end();
+    next.end();
   },
 );
 

@@ -54,3 +54,21 @@ t.test('what does not come on record leaves nothing on the disk, and nothing mou
   await daemon.caller.call('Prepare', { key: 'one', parent: '', labels: {} });
   t.equal(tree().length, 1);
 });
+
+t.test('at the start one layer that cannot be mounted for a while does not keep the others', async (t) => {
+  const dir = shortDir(t);
+  const before = await start(dir);
+  await pull(before, t);
+  await before.stop();
+  let begun = 0;
+  class Slow extends SnapshotFolder {
+    override async make(snapshot: Snapshot, below: Snapshot | undefined): Promise<void> {
+      begun += 1;
+      await until(() => begun === 2, 'both layers are being mounted');
+      await super.make(snapshot, below);
+    }
+  }
+  const after = await start(dir, [], new Map(), Slow);
+  t.teardown(() => after.stop());
+  t.equal(after.mounted.size, 2);
+});
