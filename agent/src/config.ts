@@ -21,7 +21,7 @@ const BACK_TO_SOURCE = z
       .min(1)
       .max(64)
       .default(2)
-      .describe('Blobs fetched from upstreams at once.'),
+      .describe('Blobs fetched from upstreams at once, and as many manifests beside them.'),
   })
   .prefault({});
 

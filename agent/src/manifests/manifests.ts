@@ -231,7 +231,7 @@ export class Manifests {
       throw isCoded(cause) && (cause.code !== 'PEER_HTTP' || !isSilence(cause))
         ? cause
         : new CodedError('NO_PEERS', { message: 'no proxy and no origin answers', cause });
-    const release = await gate.enter(signal);
+    const release = await gate.enter('manifest', signal);
     try {
       log.warn(
         { ...target, reference: referenceText(reference) },

@@ -53,9 +53,9 @@ export class BackToSource {
     return { sizeBytes, client };
   }
 
-  /** Waits for a turn; call the result once to give it back. */
+  /** Waits for the turn of a blob; call the result once to give it back. */
   async enter(signal: AbortSignal): Promise<() => void> {
-    return await this.#deps.gate.enter(signal);
+    return await this.#deps.gate.enter('blob', signal);
   }
 }
 

@@ -102,6 +102,21 @@ t.test('a manifest comes from the upstream itself after 5 s', async (t) => {
   t.equal(node.gate.silentForMs(node.nowMs()), 4_500, 'blobs need not wait for as long again');
 });
 
+t.test('a manifest waits behind no blob that comes from the upstream itself', async (t) => {
+  const node = nodeAlone(t);
+  for (let blob = 0; blob < 2; blob++) await node.gate.enter('blob', NEVER);
+  const upstream = {
+    getManifest: async () => {
+      return { bytes: MANIFEST, mediaType: 'application/json', digest: digestOf(MANIFEST, 'sha256') };
+    },
+  } as unknown as UpstreamClient;
+  const client = new AbortController();
+  const late = setTimeout(() => client.abort(new CodedError('TIMEOUT')), 60_000);
+  const pulled = manifestsOf(node, upstream, 'auto').get(TARGET, parseReference('v1'), client.signal);
+  t.same((await node.time.settle(pulled)).bytes, MANIFEST);
+  clearTimeout(late);
+});
+
 t.test('all pods of a node that ask for a tag at once are a few questions', async (t) => {
   const node = nodeAlone(t);
   let asked = 0;

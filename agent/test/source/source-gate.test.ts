@@ -5,10 +5,10 @@ const NEVER = new AbortController().signal;
 
 t.test('a client that leaves while it waits takes no place from those behind it', async (t) => {
   const gate = new SourceGate(1);
-  const leave = await gate.enter(NEVER);
+  const leave = await gate.enter('blob', NEVER);
   const client = new AbortController();
-  const left = gate.enter(client.signal);
-  const behind = gate.enter(NEVER);
+  const left = gate.enter('blob', client.signal);
+  const behind = gate.enter('blob', NEVER);
   client.abort(new Error('gone'));
   await t.rejects(left, { message: 'gone' });
   leave();
@@ -21,9 +21,9 @@ t.test('a client that leaves while it waits takes no place from those behind it'
 
 t.test('more than may wait are refused', async (t) => {
   const gate = new SourceGate(1);
-  const leave = await gate.enter(NEVER);
-  const waiting = Array.from({ length: 256 }, async () => await gate.enter(NEVER));
-  await t.rejects(gate.enter(NEVER), { code: 'NO_PEERS' });
+  const leave = await gate.enter('blob', NEVER);
+  const waiting = Array.from({ length: 256 }, async () => await gate.enter('blob', NEVER));
+  await t.rejects(gate.enter('blob', NEVER), { code: 'NO_PEERS' });
   leave();
   for (const one of waiting) (await one)();
 });
