@@ -170,6 +170,8 @@ function verdictError(verdict: 'client-idle' | 'origin-lost' | 'origin-stuck'): 
 /** Lets a request whose body was not wanted end: reads it on for a while, then cuts. Call once the answer is written. */
 export function drainRequest(req: IncomingMessage): void {
   if (req.complete || req.destroyed) return;
+  // A stream that nobody reads any more would pause it.
+  req.removeAllListeners('data');
   req.resume();
   const cut = setTimeout(() => req.socket.destroy(), DRAIN_MS);
   cut.unref();

@@ -71,6 +71,15 @@ export class PushGate {
    * @throws {CodedError} `OVERLOADED`
    */
   async run<T>(ctx: Context, work: (turn: PushTurn) => Promise<T>): Promise<T> {
+    try {
+      return await this.#run(ctx, work);
+    } catch (error) {
+      ctx.res.once('finish', () => drainRequest(ctx.req));
+      throw error;
+    }
+  }
+
+  async #run<T>(ctx: Context, work: (turn: PushTurn) => Promise<T>): Promise<T> {
     const place = this.#enter(ctx);
     const { stop } = this.#running.get(place)!;
     const { socket } = ctx.req;
@@ -78,7 +87,6 @@ export class PushGate {
     try {
       return await work({ signal: stop.signal, hold: (bytes) => this.#hold(place, bytes) });
     } catch (error) {
-      ctx.res.once('finish', () => drainRequest(ctx.req));
       throw stop.signal.aborted ? stop.signal.reason : error;
     } finally {
       this.#places.leave(place);
