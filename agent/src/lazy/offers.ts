@@ -53,6 +53,8 @@ export class Offers {
     this.#polls += 1;
     try {
       for (;;) {
+        // Who left tells nobody of what it would be given.
+        if (gone.aborted) return [];
         const free = [...this.#waiting.values()].filter((one) => !one.isTaken);
         for (const one of free) one.isTaken = true;
         if (free.length > 0 || late.aborted) return free.map((one) => one.offer);

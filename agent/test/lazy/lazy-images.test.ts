@@ -259,3 +259,17 @@ t.test(
     t.equal(handed, 2);
   },
 );
+
+t.test('an image is not given to a snapshotter that has left, but to the next that asks', async (t) => {
+  const offers = new Offers({ nowMs });
+  const over = new AbortController();
+  const left = offers.next(60_000, over.signal);
+  const image = { ...TARGET, manifest: digest('m'), isNydus: false, layers: [] };
+  const said = offers.offer(image as never, 60_000);
+  over.abort();
+  t.same(await left, []);
+  const [given] = await offers.next(0, NEVER);
+  t.match(given, { manifest: digest('m') });
+  offers.answer(given!.id, { isShown: false });
+  t.match(await said, { isShown: false });
+});
