@@ -48,7 +48,8 @@ export class Authority {
   readonly #deps: AuthorityDeps;
   readonly #options: AuthorityOptions;
   readonly #gate: SlotGate;
-  readonly #warned = new Set<string>();
+  /** Token services that were told of; which ones a registry names is its own affair. */
+  readonly #warned = new LatestMap<string, true>(MAX_ELSEWHERE);
   readonly #asking = new SingleFlight<string, string | readonly string[] | undefined>();
   /** Until when `/v2/` is not asked what it wants: it wanted nothing. */
   #unaskedUntilMs = 0;
@@ -279,7 +280,7 @@ export class Authority {
     const { sockets, upstream, log } = this.#deps;
     const isAllowed = mayBear(sockets.placeOf(realm, 'realm'));
     if (!isAllowed && !this.#warned.has(realm.host)) {
-      this.#warned.add(realm.host);
+      this.#warned.set(realm.host, true);
       log.warn(
         { upstream, realm: realm.host },
         'token service is neither on the host nor in the domain of its registry: asked without credentials (list it in realm-hosts to show them)',
