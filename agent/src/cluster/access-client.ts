@@ -18,6 +18,7 @@ import {
   parseBearer,
 } from '@sepia/face/access/authorization';
 import { accessCall } from '@sepia/face/door/upstream-access';
+import { FILLED } from '@sepia/http/app';
 import type { InternalClient, InternalRequest } from '@sepia/http/client';
 import { type Authorizer, GivenToken } from '@sepia/upstream/authenticator';
 import { basic } from '@sepia/upstream/credentials/basic';
@@ -135,7 +136,7 @@ export class AccessClient {
     const { client, health } = this.#deps;
     const ask = async (target: Target, signal: AbortSignal): Promise<Target> =>
       await health.watch(target, ACCESS_HEDGE_MS, async () => {
-        const call = { ...question, headersTimeoutMs: AWAKE_MS.agent, signal };
+        const call = { ...question, headers: FILLED, headersTimeoutMs: AWAKE_MS.agent, signal };
         const answer = await client.raw({ ...call, url: target.url, to: target.id });
         await answer.body.dump();
         return target;

@@ -12,6 +12,7 @@ import { isSilence } from '@sepia/cluster/core/answers';
 import { Health, type Rest } from '@sepia/cluster/core/health';
 import { candidatesOf, ownersOf } from '@sepia/cluster/ring';
 import { AnswerPace } from '@sepia/http/answer-pace';
+import { FILLED } from '@sepia/http/app';
 import type { InternalClient } from '@sepia/http/client';
 import {
   ASK_AGAIN_MS,
@@ -241,7 +242,7 @@ export class CallWatch {
   }
 }
 
-/** Asks a member something small. Any answer is a sign of life, also a 404. */
+/** Asks a member something small, for an answer that fills a packet. Any one is a sign of life, also a 404. */
 async function ask(asker: Asker, target: Target, signal: AbortSignal): Promise<void> {
   const late = new AbortController();
   const giveUp = (): void => late.abort(new CodedError('PEER_HTTP', { message: `${target.id} is silent` }));
@@ -251,6 +252,7 @@ async function ask(asker: Asker, target: Target, signal: AbortSignal): Promise<v
       url: target.url,
       to: target.id,
       ...headTo(ORIGIN_RECORDS.cluster),
+      headers: FILLED,
       headersTimeoutMs: 2 * ASK_MS,
       signal: AbortSignal.any([signal, late.signal]),
     });

@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
+import { FILLED } from '@sepia/http/app';
 import type { InternalClient, InternalRequest, InternalResponse } from '@sepia/http/client';
 import { VirtualTime } from '@sepia/test-support/virtual-time';
 import t, { type Test } from 'tap';
@@ -52,6 +53,18 @@ t.test('a member that hangs is given up, however long its call may take', async 
   );
   await t.rejects(time.settle(watch.watch(TARGET, 80_000, never, 1_500)), stopped);
   t.equal(time.elapsedMs, 11_501, 'one that hung just now is asked at once');
+});
+
+t.test('a member whose large answers are lost on the way is given up as one that hangs', async (t) => {
+  const raw = async ({ headers = {}, signal }: InternalRequest): Promise<InternalResponse> => {
+    if (Object.keys(headers).length === 0) return ANSWER;
+    t.same(headers, FILLED);
+    return await new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason)));
+  };
+  const { time, watch } = watchOf(t, { asked: 0, raw });
+  const call = time.settle(watch.watch(TARGET, 80_000, never, 1_500));
+  await t.rejects(call, { code: 'PEER_HTTP', message: 'origin-1 stopped answering' });
+  t.equal(time.elapsedMs, 6_500);
 });
 
 t.test('questions that fail at once are asked again, for as long', async (t) => {

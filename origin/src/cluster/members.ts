@@ -12,6 +12,7 @@ import { isSilence } from '@sepia/cluster/core/answers';
 import type { Health } from '@sepia/cluster/core/health';
 import type { Member } from '@sepia/cluster/document';
 import { candidatesOf, type Ownership, type Shard } from '@sepia/cluster/ring';
+import { FILLED } from '@sepia/http/app';
 import type { InternalClient, InternalRequest, InternalResponse } from '@sepia/http/client';
 import type { Sender } from '@sepia/records/core/standing';
 import { senderOf } from '@sepia/records/sender-header';
@@ -212,7 +213,7 @@ export class Members {
 
   async #ask(id: string, signal: AbortSignal): Promise<void> {
     const { client, prober = client } = this.#deps;
-    const call = { ...headTo(ORIGIN_RECORDS.cluster), signal };
+    const call = { ...headTo(ORIGIN_RECORDS.cluster), headers: FILLED, signal };
     const answer = await this.#watch(id, call, async (request) => await prober.raw(request));
     await answer.body.dump();
   }

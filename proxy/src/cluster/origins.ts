@@ -12,6 +12,7 @@ import type { Cluster } from '@sepia/cluster/cluster';
 import { isSilence } from '@sepia/cluster/core/answers';
 import type { Health } from '@sepia/cluster/core/health';
 import { candidatesOf, type Shard } from '@sepia/cluster/ring';
+import { FILLED } from '@sepia/http/app';
 import type { InternalClient, InternalRequest, InternalResponse } from '@sepia/http/client';
 import { HEARD_MS, PROBE_EVERY_MS, PROBE_MS, QUIET_MS, QUIET_PROBE_EVERY_MS } from '../deadlines.ts';
 import { quorumLack } from './core/quorum-lack.ts';
@@ -142,7 +143,7 @@ export class Origins {
   async quick<T>(
     id: string,
     timeoutMs: number,
-    call: Pick<OriginRequest, 'method' | 'path'>,
+    call: Pick<OriginRequest, 'method' | 'path' | 'headers'>,
     signal?: AbortSignal,
     client?: InternalClient,
   ): Promise<T> {
@@ -174,7 +175,8 @@ export class Origins {
   async probe(id: string, signal: AbortSignal = FOR_EVER, timeoutMs = PROBE_MS): Promise<boolean> {
     const ask = async (abort: AbortSignal): Promise<boolean> => {
       try {
-        await this.quick(id, timeoutMs, to(ORIGIN_RECORDS.cluster), abort, this.#deps.prober);
+        const call = { ...to(ORIGIN_RECORDS.cluster), headers: FILLED };
+        await this.quick(id, timeoutMs, call, abort, this.#deps.prober);
         return true;
       } catch (error) {
         throwIfBug(error);

@@ -14,6 +14,16 @@ import { PROTOCOL_VERSION } from './sign.ts';
 /** Longest path with query taken, in characters. */
 export const MAX_URL_CHARS = 8 * 1024;
 
+const H_FILL = 'sepia-fill';
+/** Longer than any packet on a network without jumbo frames. */
+const FILL = '.'.repeat(2_000);
+
+/**
+ * Headers of a question whether a member lives: the head of its answer is longer than a packet. Where a path loses, without a
+ * word, what does not fit in one, small answers come and nothing that is really asked for does.
+ */
+export const FILLED: Readonly<Record<string, string>> = { [H_FILL]: '1' };
+
 /** `Retry-After` of a 503 whose cause tells no better. */
 const RETRY_AFTER_SECONDS = 5;
 
@@ -76,6 +86,7 @@ export function createApp(deps: AppDeps): Koa {
     ctx.set(SAFETY_HEADERS);
     ctx.set('X-Request-Id', state.requestId);
     ctx.set('Sepia-Version', String(PROTOCOL_VERSION));
+    if (ctx.get(H_FILL) !== '') ctx.set(H_FILL, FILL);
     await mapErrors(ctx, next, deps);
     const seconds = (performance.now() - startedMs) / 1000;
     deps.onRequest?.({ method: ctx.method, route: state.route ?? 'other', status: ctx.status, seconds });

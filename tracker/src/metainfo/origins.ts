@@ -14,6 +14,7 @@ import { allToldBy, hasHolder, toldBy, type Whereabouts } from '@sepia/cluster/c
 import { FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
 import { candidatesOf } from '@sepia/cluster/ring';
 import { AnswerPace } from '@sepia/http/answer-pace';
+import { FILLED } from '@sepia/http/app';
 import type { InternalClient } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { LEAST_SILENCE_MS, METAINFO_MS, MOST_SILENCE_MS, POLL_BODY_MS, POLL_MS } from '../deadlines.ts';
@@ -59,7 +60,8 @@ export class Origins {
     for (const { id, urls } of this.#cluster.members('origin')) {
       try {
         const until = AbortSignal.any([signal, AbortSignal.timeout(MOST_SILENCE_MS)]);
-        const call = { url: urls[0]!, to: id, ...to(ORIGIN_RECORDS.cluster), signal: until };
+        const asked = { ...to(ORIGIN_RECORDS.cluster), headers: FILLED };
+        const call = { url: urls[0]!, to: id, ...asked, signal: until };
         await this.#client.bytes({ ...call, headersTimeoutMs: MOST_SILENCE_MS });
         return reach.answered();
       } catch (error) {
