@@ -33,7 +33,8 @@ export function isTwofold(text: string, watched: Watched): boolean {
       const key = JSON.parse(token) as string;
       const folded = fold(key);
       level.key = folded;
-      if (watched[level.path]?.includes(folded) !== true) continue;
+      // The path is whatever a pushed manifest says: `constructor` is one too.
+      if (!Object.hasOwn(watched, level.path) || !watched[level.path]!.includes(folded)) continue;
       if (!isRight(key, folded) || level.seen.has(folded)) return true;
       level.seen.add(folded);
     }

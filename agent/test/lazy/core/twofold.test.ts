@@ -22,6 +22,7 @@ t.test('what two readers understand differently', async (t) => {
     '{"config":{"Labels":{"rootfs":1,"RootFS":2},"rootfs":{"Diff_IDs":1}}}',
     '{"a":"\\"RootFS\\":","b":["RootFS"],"c":[{"RootFS":1}]}',
     '{"layers":[{"digest":1},{"digest":2}]}',
+    '{"__proto__":{"rootfs":1},"constructor":{"RootFS":1},"toString":[{"a":1}]}',
     '[]',
     '{}',
     '"RootFS"',
