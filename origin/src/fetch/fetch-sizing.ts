@@ -1,10 +1,12 @@
 import { digestAlgorithm, digestOf } from '@sepia/base/digest';
 import type { BlobName } from '@sepia/base/names/blob-name';
+import { MAX_BLOB_BYTES } from '@sepia/metainfo/metainfo';
 import type { FetchDeps, FetchOptions } from './fetch-parts.ts';
 
-/** A size that a manifest tells; 0 is none, unless the blob is the empty one. */
+/** A size that a manifest tells; 0 is none, unless the blob is the empty one, nor is one that no blob may have. */
 function toldSize({ digest }: BlobName, { adopt, sizeHint }: SizeFacts): number | undefined {
   if (adopt !== undefined) return undefined;
+  if (sizeHint !== undefined && sizeHint > MAX_BLOB_BYTES) return undefined;
   if (sizeHint !== 0) return sizeHint;
   return digestOf(new Uint8Array(0), digestAlgorithm(digest)) === digest ? 0 : undefined;
 }

@@ -28,6 +28,7 @@ const SIZES: readonly (readonly [name: string, bytes: number, told: number])[] =
   ['ten times too many', 900_000, 9_000_000],
   ['2 MiB too few', 3_500_000, 3_500_000 - 2 * MIB],
   ['a piece too many', 3 * MIB, 4 * MIB],
+  ['more than any blob may have', 900_000, 1e15],
   ['0', 900_000, 0],
   ['0, small', 5_000, 0],
   ['some, of the empty blob', 0, 7],
