@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import { Bitfield } from '@sepia/base/bitfield';
 import { giveBack } from '@sepia/base/chunk';
 import { type Digest, Digester, digestAlgorithm } from '@sepia/base/digest';
@@ -27,9 +28,6 @@ interface PartialDeps {
   readonly onClosed: () => void;
 }
 
-/** `open → committed` or `open → dropped`; after both, pieces read as long as somebody holds it. */
-type PartialState = 'open' | 'committed' | 'dropped';
-
 /**
  * A blob in the making, shared by all who asked for its digest; each calls `release` once.
  * The whole digest advances with the gapless prefix: from memory when the next piece is written, else read back.
@@ -48,19 +46,19 @@ export class PartialBlob {
   readonly #replaced: OpenFile[] = [];
   #leafFile: LeafFile;
   #attempts = 0;
-  #state: PartialState = 'open';
+  #state: PartialBlob['state'] = 'open';
   #refs = 1;
   #prefix: Digester;
   #prefixNext = 0;
   #found: Digest | undefined;
   #tree: 'unproven' | 'proven' | 'contested' = 'unproven';
-  /** What the prefix is read back into. */
   #scratch: Uint8Array | undefined;
   #advancing: Promise<void> | undefined;
   #committing: Promise<void> | undefined;
+  /** Commits, new attempts and the end: what one has verified is not another's to take away. */
+  readonly #turns = new KeyedLocks<'all'>();
   readonly #map: DelayedWrite;
 
-  /** Made by `BlobStore.openPartial`. */
   constructor(deps: PartialDeps, start: PartialStart) {
     this.#deps = deps;
     this.digest = start.metainfo.digest;
@@ -99,7 +97,8 @@ export class PartialBlob {
     return this.#held.listen(listener);
   }
 
-  get state(): PartialState {
+  /** `open → committed` or `open → dropped`; after both, pieces read as long as somebody holds it. */
+  get state(): 'open' | 'committed' | 'dropped' {
     return this.#state;
   }
 
@@ -136,8 +135,7 @@ export class PartialBlob {
     if (bytes.length !== pieceLength(this.sizeBytes, index))
       throw new TypeError(`piece ${index} of ${bytes.length} bytes`);
     if (this.#have.has(index)) return;
-    const attempt = this.#attempts;
-    const leafFile = this.#leafFile;
+    const [attempt, leafFile] = [this.#attempts, this.#leafFile];
     const written = Promise.all([
       this.#file.write(bytes, index * PIECE_BYTES),
       leaves === undefined ? undefined : leafFile.put(index, leaves),
@@ -173,8 +171,7 @@ export class PartialBlob {
 
   /** Bytes of one piece from `offset` (in the blob) on, as they are on disk: unchecked. @throws `STALE_ATTEMPT`, `DISK_CORRUPT` */
   async read(offset: number, into: Uint8Array): Promise<void> {
-    const piece = Math.floor(offset / PIECE_BYTES);
-    await this.readPiece(piece, offset - piece * PIECE_BYTES, into.length, into);
+    await this.readPiece(Math.floor(offset / PIECE_BYTES), offset % PIECE_BYTES, into.length, into);
   }
 
   /**
@@ -219,7 +216,9 @@ export class PartialBlob {
    * @throws `DIGEST_MISMATCH` (the partial stays: drop it or replace its metainfo), `DISK_FULL`, `STALE_ATTEMPT`
    */
   commit(attrs: BlobAttrs): Promise<void> {
-    this.#committing ??= this.#commit(attrs).catch((error: unknown) => {
+    const attempt = this.#attempts;
+    const run = async (): Promise<void> => await this.#commit(attrs, attempt);
+    this.#committing ??= this.#turns.run('all', run).catch((error: unknown) => {
       this.#committing = undefined;
       throw error;
     });
@@ -242,6 +241,10 @@ export class PartialBlob {
   async replaceMetainfo(metainfo: Metainfo, source?: string): Promise<void> {
     if (metainfo.digest !== this.digest || metainfo.sizeBytes !== this.sizeBytes)
       throw new TypeError('metainfo of another blob');
+    await this.#turns.run('all', async () => await this.#replace(metainfo, source));
+  }
+
+  async #replace(metainfo: Metainfo, source: string | undefined): Promise<void> {
     if (this.#state !== 'open') throw this.#stale();
     const { files, layout } = this.#deps.blobs;
     const dataName = partialDataName(this.digest, randomBytes(4).toString('hex'));
@@ -269,15 +272,16 @@ export class PartialBlob {
 
   /** Removes it from disk. Other users get `STALE_ATTEMPT` when they write. Idempotent. */
   async drop(): Promise<void> {
-    await ended(this.#committing);
-    if (this.#state !== 'open') return;
-    this.#state = 'dropped';
-    await this.#map.stop();
-    const { files, layout } = this.#deps.blobs;
-    await files.unlink(layout.pieceMap(this.digest));
-    await this.#leafFile.close();
-    await files.unlink(layout.partialLeaves(this.#dataName));
-    await files.unlink(layout.partialData(this.#dataName));
+    await this.#turns.run('all', async () => {
+      if (this.#state !== 'open') return;
+      this.#state = 'dropped';
+      await this.#map.stop();
+      const { files, layout } = this.#deps.blobs;
+      await files.unlink(layout.pieceMap(this.digest));
+      await this.#leafFile.close();
+      await files.unlink(layout.partialLeaves(this.#dataName));
+      await files.unlink(layout.partialData(this.#dataName));
+    });
   }
 
   /** The caller is done with it. The last one out writes the piece map and closes the file. */
@@ -302,7 +306,7 @@ export class PartialBlob {
 
   async #close(synced: boolean): Promise<void> {
     this.#map.cancel();
-    await ended(this.#committing);
+    await this.#turns.idle('all');
     await ended(this.#advancing);
     try {
       if (synced && this.#state === 'open') await this.#file.sync();
@@ -318,19 +322,16 @@ export class PartialBlob {
     }
   }
 
-  async #commit(attrs: BlobAttrs): Promise<void> {
-    if (this.#state !== 'open') throw this.#stale();
-    if (!(await this.verifyWhole())) {
-      throw new CodedError('DIGEST_MISMATCH', {
-        detail: { expected: this.digest, found: this.#found ?? 'incomplete' },
-      });
-    }
+  async #commit(attrs: BlobAttrs, attempt: number): Promise<void> {
+    const { digest, sizeBytes } = this;
+    if (this.#state !== 'open' || attempt !== this.#attempts) throw this.#stale();
+    const isWhole = await this.verifyWhole();
+    const detail = { expected: digest, found: this.#found ?? 'incomplete' };
+    if (!isWhole) throw new CodedError('DIGEST_MISMATCH', { detail });
     await this.#map.stop();
-    if (this.state !== 'open') throw this.#stale();
     this.#metainfo.finalize();
     const { blobs } = this.#deps;
     const path = blobs.layout.partialData(this.#dataName);
-    const { digest, sizeBytes } = this;
     const layer = this.#metainfo.layer();
     await this.#leafFile.close();
     const leavesPath = blobs.layout.partialLeaves(this.#dataName);
@@ -389,7 +390,6 @@ export class PartialBlob {
     if (synced) await files.syncFolder(layout.partials);
   }
 
-  /** What was true of an attempt that was replaced meanwhile is no misuse. */
   #misused(message: string): Error {
     return this.#attempts > 0 ? this.#stale() : new TypeError(message);
   }

@@ -42,12 +42,12 @@ export class PartialFolder {
   async open(digest: Digest, sizeBytes: number, init: PartialInit): Promise<PartialBlob> {
     return this.#locks.run(digest, async () => {
       const shared = await this.#shared(digest);
-      if (shared !== undefined) {
-        if (shared.sizeBytes === sizeBytes) return (await this.#ofSource(shared, init)).retain();
+      if (shared !== undefined && shared.sizeBytes !== sizeBytes)
         throw new CodedError('SIZE_MISMATCH', {
           detail: { digest, expected: shared.sizeBytes, found: sizeBytes },
         });
-      }
+      // Held before anything is waited for: its last user may let go meanwhile.
+      if (shared !== undefined && (await this.#isOfSource(shared.retain(), init))) return shared;
       const start =
         (await this.#resume(digest, sizeBytes, init.source)) ?? (await this.#fresh(digest, sizeBytes, init));
       return this.#share(start);
@@ -118,13 +118,19 @@ export class PartialFolder {
     return { metainfo, have: new Bitfield(metainfo.pieceCount), dataName, file, sources };
   }
 
-  /** `partial` as it may be shared: one with another upstream's pieces begins anew. */
-  async #ofSource(partial: PartialBlob, { source, metainfo }: PartialInit): Promise<PartialBlob> {
-    if (source === undefined || partial.isOf(source)) return partial;
+  /** `partial` may be shared: one with another upstream's pieces begins anew. False: it became a blob meanwhile, and was let go. */
+  async #isOfSource(partial: PartialBlob, { source, metainfo }: PartialInit): Promise<boolean> {
+    if (source === undefined || partial.isOf(source)) return true;
     const { digest, sizeBytes } = partial;
     const attempt = randomBytes(16).toString('hex');
-    await partial.replaceMetainfo(metainfo ?? Metainfo.open(digest, sizeBytes, attempt), source);
-    return partial;
+    try {
+      await partial.replaceMetainfo(metainfo ?? Metainfo.open(digest, sizeBytes, attempt), source);
+      return true;
+    } catch (error) {
+      await partial.release();
+      if (!isCoded(error, 'STALE_ATTEMPT')) throw error;
+      return false;
+    }
   }
 
   async #resume(
