@@ -86,10 +86,18 @@ export function backupRoutes(router: Router, deps: BackupRouteDeps): void {
 
 /**
  * By compare-and-set: what is there and later stays. A tag of a manifest that was deleted since goes with it, as one that a
- * push moves there beside the delete: a delete that comes after the look takes what it finds.
+ * push moves there beside the delete: a delete that comes after the look takes what it finds. What is pushed again since stays.
  */
-async function restoreTag(
-  { tags, links, owedTags }: Pick<BackupRouteDeps, 'tags' | 'links' | 'owedTags'>,
+export async function restoreTag(
+  {
+    tags,
+    links,
+    owedTags,
+  }: {
+    readonly tags: Pick<Tags, 'restore' | 'delete'>;
+    readonly links: BackupRouteDeps['links'];
+    readonly owedTags: Pick<OwedTags, 'restored'>;
+  },
   { key, stored }: DumpedRecord,
 ): Promise<void> {
   const shard = shardOfRecord('r1', key);
@@ -106,7 +114,7 @@ async function restoreTag(
   const { digest } = backup;
   const movedMs = backup.history?.at(-1)?.atMs ?? backup.checkedAtMs;
   if (digest !== undefined && (await links.isGone({ ...name, digest }, movedMs)))
-    await tags.delete(name, digest, 'delete');
+    await tags.delete(name, digest, 'delete', { seen: backup });
   if (backup.owed !== undefined) owedTags.restored(name);
 }
 

@@ -203,17 +203,20 @@ export class Tags {
   }
 
   /**
-   * Deletes a tag, only while it points at `digest` if one is given: one that was moved meanwhile stays. False if there
-   * was nothing to delete. Its history stays and says `how`. @throws `QUORUM_LOST`, `CONFLICT`, the reason of `signal`
+   * Deletes a tag, only while it points at `digest` if one is given: one that was moved meanwhile stays, and one that was
+   * confirmed, as by a push of the same, since it was `seen`. False if there was nothing to delete. Its history stays and says
+   * `how`. @throws `QUORUM_LOST`, `CONFLICT`, the reason of `signal`
    */
   async delete(
     name: TagName,
     digest?: Digest,
     how: Extract<TagMoveKind, 'delete' | 'purge'> = 'delete',
-    taking: Taking = {},
+    { seen, ...taking }: Taking & { readonly seen?: Pick<TagState, 'checkedAtMs'> } = {},
   ): Promise<boolean> {
     if ((await this.read(name)) === undefined) return false;
-    const isMeant = (current: TagRecord): boolean => digest === undefined || current.digest === digest;
+    const isMeant = (current: TagRecord): boolean =>
+      (digest === undefined || current.digest === digest) &&
+      (seen === undefined || current.checkedAtMs === seen.checkedAtMs);
     return await this.#takeAway(name, how, isMeant, taking);
   }
 
