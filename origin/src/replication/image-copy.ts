@@ -333,15 +333,20 @@ function lacksParts(error: unknown): boolean {
   );
 }
 
-/** Takes a tag away at the target, if its rule wants that and the tag is still gone here. */
+/**
+ * Takes a tag away at the target, if its rule wants that and the tag is still gone here. A push may have come meanwhile, and
+ * its copy have been there before this, or before the try before this: what stands here at the end is brought there.
+ */
 export async function deleteAtTarget(
   deps: Pick<ImageCopyDeps, 'tags'>,
   target: Target,
-  name: CopyName,
+  { name, copy }: { readonly name: CopyName; readonly copy: Pick<ImageCopy, 'run'> },
   signal: AbortSignal,
 ): Promise<void> {
   const to = target.matcher.target(parseRepositoryName(name.repository));
   if (to === undefined || !target.rule.delete || isDigest(name.reference)) return;
-  if ((await deps.tags.read({ ...name, tag: parseTag(name.reference) })) !== undefined) return;
-  await target.client.deleteManifest(to, name.reference, signal);
+  const isHere = async (): Promise<boolean> =>
+    (await deps.tags.read({ ...name, tag: parseTag(name.reference) })) !== undefined;
+  if (!(await isHere())) await target.client.deleteManifest(to, name.reference, signal);
+  if (await isHere()) await copy.run(name);
 }

@@ -136,6 +136,6 @@ function carryOut({ tags, writeBack }: Pick<ReplicationParts, 'tags' | 'writeBac
     const { job } = group[0]!;
     const name = { ...job, repository: parseRepositoryName(job.repository) };
     if (job.kind === 'copy') await copy.run(name);
-    else await deleteAtTarget({ tags }, target, name, signal);
+    else await deleteAtTarget({ tags }, target, { name, copy }, signal);
   };
 }
