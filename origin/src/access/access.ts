@@ -3,6 +3,7 @@ import { isDigest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { ExpiringMap } from '@sepia/base/expiring-map';
 import { throwIfBug } from '@sepia/base/failure';
+import { LatestMap } from '@sepia/base/latest-map';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import type { AccessAnswer, AccessChallenge, AccessItem, TokenAnswer } from '@sepia/cluster/api/access';
 import { shardKey } from '@sepia/cluster/cluster';
@@ -72,6 +73,8 @@ export class Access {
   readonly #deps: AccessDeps;
   /** Until when a repository counts as public; the value is when the upstream last said so. */
   readonly #public = new ExpiringMap<number>(MAX_ENTRIES);
+  /** How often the upstream said no to nobody: what it was asked before such a no says less. */
+  readonly #noes = new LatestMap<string, number>(MAX_ENTRIES);
   readonly #granted = new ExpiringMap<true>(MAX_ENTRIES);
   /** Credentials that the upstream refused for a repository a moment ago. */
   readonly #refused = new ExpiringMap<true>(MAX_ENTRIES);
@@ -242,8 +245,10 @@ export class Access {
       }
     }
     const anonymous = upstreams.anonymous(name.upstream)!;
+    const noes = this.#noes.get(key);
     const refused = await this.#probe(name, item, anonymous);
     const nowMs = this.#deps.nowMs();
+    if (refused === undefined && noes !== this.#noes.get(key)) return { verdict: 'public', ttlMs: 0 };
     if (refused === undefined) {
       const staleLimitMs = upstreams.get(name.upstream).tags['stale-limit'];
       this.#public.set(key, nowMs, nowMs + Math.max(PUBLIC_MS, staleLimitMs));
@@ -278,6 +283,7 @@ export class Access {
 
   #notPublic(name: Name, key: string): void {
     this.#public.delete(key);
+    this.#noes.set(key, (this.#noes.get(key) ?? 0) + 1);
     void this.#deps.publics.forget(name);
   }
 

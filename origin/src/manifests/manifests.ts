@@ -99,8 +99,10 @@ export class Manifests {
   ): Promise<ManifestAnswer> {
     if (reference.kind === 'tag') return await this.#byTag({ ...name, tag: reference.tag }, others, wish);
     const blob = { ...name, digest: reference.digest };
-    await this.#deps.recheck.check(blob, others, wish);
-    return await this.#byDigest(blob, wish);
+    const staleSeconds = await this.#deps.recheck.check(blob, others, wish);
+    const found = await this.#byDigest(blob, wish);
+    // Whom it was forwarded by remembers what was checked, not what was served.
+    return others !== 'ask' && staleSeconds !== undefined ? { ...found, staleSeconds } : found;
   }
 
   /** Drops a manifest from memory. */
@@ -165,6 +167,7 @@ export class Manifests {
     );
     const reference = { kind: 'tag', tag: name.tag } as const;
     const query = { repository: name.repository, reference, unwanted: wish.signal };
+    const asked = recheck.asking();
     try {
       if (record !== undefined) {
         const head = await client.headManifest(query, signal);
@@ -172,7 +175,7 @@ export class Manifests {
         // One whose link was deleted is linked again below.
         if (head.digest === record.digest && !(await links.isDeleted(known))) {
           const held = await this.moveTag(name, record.digest, seen);
-          recheck.confirmed(known);
+          recheck.confirmed(known, asked);
           return await this.#byDigest({ ...name, digest: held }, wish);
         }
       }
@@ -185,7 +188,7 @@ export class Manifests {
       }
       await this.keep(name, manifest, seen.seenMs);
       const held = await this.moveTag(name, manifest.digest, seen);
-      recheck.confirmed(blob);
+      recheck.confirmed(blob, asked);
       if (held !== manifest.digest) return await this.#byDigest({ ...name, digest: held }, wish);
       return { digest: manifest.digest, mediaType: manifest.mediaType, bytes: manifest.bytes };
     } catch (thrown) {
@@ -268,13 +271,14 @@ export class Manifests {
     }
     const key = `${linkKey(name)}\n${whoseLogin(wish.authorization)}`;
     const fetch = async (unwanted: AbortSignal): Promise<ManifestAnswer> => {
+      const asked = recheck.asking();
       const reference = { kind: 'digest', digest: name.digest } as const;
       const manifest = await client.getManifest(
         { repository: name.repository, reference, unwanted },
         AbortSignal.timeout(upstreams.firstByteMs + MANIFEST_BODY_MS),
       );
       await this.keep(name, manifest, seenMs);
-      recheck.confirmed(name);
+      recheck.confirmed(name, asked);
       return { digest: name.digest, mediaType: manifest.mediaType, bytes: manifest.bytes };
     };
     try {

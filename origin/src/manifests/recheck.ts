@@ -4,7 +4,7 @@ import { LatestMap } from '@sepia/base/latest-map';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { linkKey } from '@sepia/base/names/blob-name';
-import { H_HOP, H_UPSTREAM_AUTHORIZATION } from '@sepia/cluster/api/headers';
+import { H_HOP, H_STALE, H_UPSTREAM_AUTHORIZATION } from '@sepia/cluster/api/headers';
 import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { headTo } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
@@ -39,52 +39,69 @@ interface RecheckDeps {
 export class Recheck {
   readonly #deps: RecheckDeps;
   readonly #checkedAtMs = new LatestMap<string, number>(MAX_CHECKED);
-  readonly #flights = new SingleFlight<string, void>();
+  /** Which refusal was its last, of those that were remembered. */
+  readonly #refusedAt = new LatestMap<string, number>(MAX_CHECKED);
+  #refusals = 0;
+  readonly #flights = new SingleFlight<string, number | undefined>();
 
   constructor(deps: RecheckDeps) {
     this.#deps = deps;
   }
 
-  /** The upstream has just sent or confirmed it. */
-  confirmed(name: BlobName): void {
+  /** Call it before the upstream is asked: what it confirms counts no more where it refuses that meanwhile. */
+  asking(): number {
+    return this.#refusals;
+  }
+
+  /** The upstream has just sent or confirmed it; `asked`: what {@link asking} said. */
+  confirmed(name: BlobName, asked: number): void {
     if (this.#mode(name) === 'never') return;
     const key = linkKey(name);
-    this.#checkedAtMs.set(key, this.#deps.nowMs());
+    if ((this.#refusedAt.get(key) ?? 0) <= asked) this.#checkedAtMs.set(key, this.#deps.nowMs());
   }
 
   /**
    * Resolves when the manifest may be served. One origin asks for all: the first healthy owner of the repository. While
    * the upstream does not answer, what it confirmed within the stale limit, and did not refuse since, is served.
+   * @returns how old the check is that it is served by, in seconds; undefined: it was asked for now
    * @throws `UPSTREAM_POLICY`, `UPSTREAM_DENIED`, `MANIFEST_UNKNOWN` and what else it answers
    */
   async check(
     name: BlobName,
     others: Others,
     wish: { readonly authorization?: string | undefined; readonly signal?: AbortSignal | undefined },
-  ): Promise<void> {
+  ): Promise<number | undefined> {
     const mode = this.#mode(name);
-    if (mode === 'never') return;
+    if (mode === 'never') return undefined;
     const { members, upstreams, nowMs } = this.#deps;
     const { ttl } = upstreams.get(name.upstream).tags;
     const checkedAtMs = this.#checkedAtMs.get(linkKey(name));
-    if (mode === 'ttl' && checkedAtMs !== undefined && nowMs() - checkedAtMs < ttl) return;
+    if (mode === 'ttl' && checkedAtMs !== undefined && nowMs() - checkedAtMs < ttl)
+      return secondsOf(nowMs() - checkedAtMs);
     const leader = members.leaderOf(shardKey(name.upstream, name.repository));
-    if (others === 'ask' && leader !== members.selfId && (await this.#forward(leader, name, wish))) return;
-    const ask = async (unwanted: AbortSignal): Promise<void> =>
+    if (others === 'ask' && leader !== members.selfId && (await this.#forward(leader, name, wish)))
+      return undefined;
+    const ask = async (unwanted: AbortSignal): Promise<number | undefined> =>
       await this.#ask(name, wish.authorization, unwanted);
     // What one login is refused is no answer for another.
     const key = `${linkKey(name)}\n${whoseLogin(wish.authorization)}`;
-    await this.#flights.share(key, ask, wish.signal);
+    return await this.#flights.share(key, ask, wish.signal);
   }
 
-  async #ask(name: BlobName, authorization: string | undefined, unwanted: AbortSignal): Promise<void> {
+  async #ask(
+    name: BlobName,
+    authorization: string | undefined,
+    unwanted: AbortSignal,
+  ): Promise<number | undefined> {
     const { upstreams, nowMs, log } = this.#deps;
+    const asked = this.asking();
     const client = upstreams.client(name.upstream, authorization);
     const reference = { kind: 'digest', digest: name.digest } as const;
     try {
       const query = { repository: name.repository, reference, unwanted };
       await client?.headManifest(query, AbortSignal.timeout(RECHECK_MS));
-      this.confirmed(name);
+      this.confirmed(name, asked);
+      return undefined;
     } catch (thrown) {
       if (thrown === unwanted.reason) throw thrown;
       const error = upstreamError(thrown, name.upstream);
@@ -96,6 +113,7 @@ export class Recheck {
         { digest: name.digest, upstream: name.upstream, reason: error.message },
         'manifest served without a new check: the upstream does not answer',
       );
+      return secondsOf(nowMs() - checkedAtMs);
     }
   }
 
@@ -109,17 +127,21 @@ export class Recheck {
     const asked = headTo(ORIGIN_NAMES.manifest, { upstream, repository, reference: digest });
     const headers = { [H_HOP]: '1', ...broughtHeader(authorization) };
     const { members } = this.#deps;
-    const ask = async (signal: AbortSignal): Promise<void> => {
+    const begun = this.asking();
+    const ask = async (signal: AbortSignal): Promise<number | undefined> => {
       const call = { ...asked, headers, headersTimeoutMs: RECHECK_LEADER_MS, signal } as const;
       const answer = await members.raw(leader, call);
       await answer.body.dump();
-      if (answer.status < 400) return;
+      const stale = Number(answer.headers[H_STALE] ?? Number.NaN);
+      if (answer.status < 400) return Number.isNaN(stale) ? undefined : stale;
       // HEAD brings no text: ask once more for what the client is to read.
       await members.bytes(leader, { ...call, method: 'GET' });
+      return undefined;
     };
     try {
-      await members.attended(leader, ask, gone);
-      this.confirmed(name);
+      const staleSeconds = await members.attended(leader, ask, gone);
+      if (staleSeconds === undefined) this.confirmed(name, begun);
+      else this.#confirmedBefore(name, staleSeconds, begun);
       return true;
     } catch (error) {
       gone?.throwIfAborted();
@@ -131,15 +153,31 @@ export class Recheck {
     }
   }
 
+  /** The leader serves it by a check of then, as this origin may where it leads; what it knows itself may be newer. */
+  #confirmedBefore(name: BlobName, seconds: number, asked: number): void {
+    const key = linkKey(name);
+    const atMs = this.#deps.nowMs() - seconds * 1000;
+    const isNews = atMs > (this.#checkedAtMs.get(key) ?? Number.NEGATIVE_INFINITY);
+    if (isNews && (this.#refusedAt.get(key) ?? 0) <= asked) this.#checkedAtMs.set(key, atMs);
+  }
+
   /** What it confirmed before counts no more, whoever does not answer later; a no to somebody's login is none to others. */
   #refused(name: BlobName, authorization: string | undefined, error: CodedError): void {
-    if (authorization === undefined && REFUSALS.has(error.code)) this.#checkedAtMs.delete(linkKey(name));
+    if (authorization !== undefined || !REFUSALS.has(error.code)) return;
+    this.#checkedAtMs.delete(linkKey(name));
+    this.#refusals += 1;
+    this.#refusedAt.set(linkKey(name), this.#refusals);
   }
 
   #mode(name: BlobName): 'never' | 'ttl' | 'always' {
     const { mode, 'manifest-recheck': recheck } = this.#deps.upstreams.get(name.upstream);
     return mode === 'none' ? 'never' : recheck;
   }
+}
+
+/** No check is told to be newer than it is. */
+function secondsOf(ms: number): number {
+  return Math.max(0, Math.ceil(ms / 1000));
 }
 
 /** By whose login a registry is asked, as part of a key: nothing for the cluster's own. */

@@ -22,6 +22,9 @@ const NOBODY = { challenge: () => ({ scheme: 'bearer', realm: 'http://up/token' 
 class Bench {
   nowMs = 1_000_000;
   state: 'public' | 'private' | 'down' | 'refused' | 'closed-elsewhere' = 'public';
+  /** Its answer is that of the moment in which it was asked, not of when it comes. */
+  isDecidedFirst = false;
+  noted = 0;
   /** The upstream says nothing before this resolves. */
   thinks: Promise<void> | undefined;
   /** What those get who show something, if not the same. */
@@ -34,8 +37,9 @@ class Bench {
   constructor() {
     const listTags = async ({ as }: { as: Authorizer }): Promise<unknown> => {
       this.asked[as === NOBODY ? 'nobody' : 'somebody'] += 1;
+      const decided = this.isDecidedFirst ? this.state : undefined;
       await this.thinks;
-      const state = as === NOBODY ? this.state : (this.mine ?? this.state);
+      const state = decided ?? (as === NOBODY ? this.state : (this.mine ?? this.state));
       if (state === 'down') throw new CodedError('BACKEND_DOWN');
       if (state === 'closed-elsewhere')
         throw new CodedError('BACKEND_DOWN', { detail: { reason: DENIED_ELSEWHERE } });
@@ -55,7 +59,9 @@ class Bench {
       sessions: new Sessions({ nowMs, dateMs: () => this.nowMs + DATE_MS }),
       privates: new PrivateRepositories(nowMs),
       publics: {
-        note: () => undefined,
+        note: () => {
+          this.noted += 1;
+        },
         forget: async () => undefined,
         recall: async () => {
           this.recalls += 1;
@@ -150,4 +156,24 @@ t.test('whom nothing lets in meanwhile waits for what a slow upstream says', asy
   await until(() => bench.recalls > 0, 'what is on record is looked for');
   resolve();
   t.equal(await asked, 'public');
+});
+
+t.test('a yes to nobody that was asked for before a no, and comes after it, is not remembered', async (t) => {
+  const bench = new Bench();
+  bench.isDecidedFirst = true;
+  const early = Promise.withResolvers<void>();
+  bench.thinks = early.promise;
+  const first = bench.access.check(NAME, ITEM, undefined);
+  await until(() => bench.asked.nobody === 1, 'the first question is asked');
+  bench.thinks = undefined;
+  bench.state = 'private';
+  const other = { kind: 'blob', digest: 'none' } as const;
+  t.equal((await bench.access.check(NAME, other, undefined)).verdict, 'challenge');
+  early.resolve();
+  t.same(await first, { verdict: 'public', ttlMs: 0 }, 'an answer for who asked then');
+  t.equal(await bench.verdict(), 'challenge', 'and for nobody else');
+  t.equal(bench.noted, 0, 'nor on record');
+  bench.nowMs += 6 * MINUTE_MS;
+  bench.state = 'down';
+  await t.rejects(bench.verdict(), { code: 'BACKEND_DOWN' }, 'nor while the upstream is away');
 });

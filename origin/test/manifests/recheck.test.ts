@@ -48,7 +48,7 @@ t.test('what was confirmed, and then refused, is not served when nobody can be a
       const ask = async (): Promise<void> => {
         if (said !== undefined) throw said;
       };
-      const answered = { status: 200, body: { dump: async () => undefined } };
+      const answered = { status: 200, headers: {}, body: { dump: async () => undefined } };
       const recheck = new Recheck({
         members: {
           selfId: 'o1',
@@ -90,5 +90,95 @@ t.test('what was confirmed, and then refused, is not served when nobody can be a
       down(true);
       await check();
     }
+  }
+});
+
+t.test('what was confirmed before a refusal, and is told after it, counts no more', async (t) => {
+  const held = Promise.withResolvers<void>();
+  const reached = Promise.withResolvers<void>();
+  let said: CodedError | undefined;
+  const recheck = new Recheck({
+    members: { selfId: 'o1', leaderOf: () => 'o1' },
+    upstreams: {
+      get: () => ({ mode: 'pull-through', 'manifest-recheck': 'always', tags: TAGS }),
+      client: () => ({
+        headManifest: async () => {
+          if (said !== undefined) throw said;
+        },
+      }),
+    },
+    log: silentLogger(),
+    nowMs: () => 1,
+  } as unknown as ConstructorParameters<typeof Recheck>[0]);
+  // As whoever gets a manifest does.
+  const pull = async (): Promise<void> => {
+    const asked = recheck.asking();
+    reached.resolve();
+    await held.promise;
+    recheck.confirmed(NAME, asked);
+  };
+  const pulling = pull();
+  await reached.promise;
+  said = new CodedError('UPSTREAM_POLICY');
+  await t.rejects(recheck.check(NAME, 'ask', {}), { code: 'UPSTREAM_POLICY' });
+  held.resolve();
+  await pulling;
+  said = new CodedError('BACKEND_DOWN');
+  await t.rejects(recheck.check(NAME, 'ask', {}), { code: 'BACKEND_DOWN' }, 'the last word was a no');
+  said = undefined;
+  t.equal(await recheck.check(NAME, 'ask', {}), undefined);
+  said = new CodedError('BACKEND_DOWN');
+  t.equal(await recheck.check(NAME, 'ask', {}), 0, 'a yes after it counts');
+});
+
+t.test('who is served by an old check of the leader remembers that, and no new one', async (t) => {
+  for (const mode of ['always', 'ttl'] as const) {
+    let nowMs = 100_000;
+    let isDown = false;
+    let leader = 'o1';
+    const part = (selfId: string, others: object): Recheck =>
+      new Recheck({
+        members: {
+          selfId,
+          leaderOf: () => leader,
+          attended: async (_: string, work: (signal: AbortSignal) => Promise<unknown>) => await work(never),
+          ...others,
+        },
+        upstreams: {
+          get: () => ({
+            ...{ mode: 'pull-through', 'manifest-recheck': mode },
+            tags: { ttl: 5_000, 'stale-limit': 60_000 },
+          }),
+          client: () => ({
+            headManifest: async () => {
+              if (isDown) throw new CodedError('BACKEND_DOWN');
+            },
+          }),
+        },
+        log: silentLogger(),
+        nowMs: () => nowMs,
+      } as unknown as ConstructorParameters<typeof Recheck>[0]);
+    const first = part('o1', {});
+    const second = part('o2', {
+      raw: async () => {
+        const age = await first.check(NAME, 'skip', {});
+        const headers = age === undefined ? {} : { 'sepia-stale': String(age) };
+        return { status: 200, headers, body: { dump: async () => undefined } };
+      },
+    });
+    t.equal(await first.check(NAME, 'ask', {}), undefined, 'asked now');
+    isDown = true;
+    nowMs += mode === 'ttl' ? 4_000 : 50_000;
+    await second.check(NAME, 'ask', {});
+    leader = 'o2';
+    nowMs += mode === 'ttl' ? 4_000 : 20_000;
+    if (mode === 'ttl')
+      t.equal(await second.check(NAME, 'ask', {}), 8, 'the upstream is asked: it was 8 s ago');
+    else
+      await t.rejects(
+        second.check(NAME, 'ask', {}),
+        { code: 'BACKEND_DOWN' },
+        'the limit counts from the check',
+      );
   }
 });

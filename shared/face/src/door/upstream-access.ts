@@ -1,5 +1,6 @@
 import { SingleFlight } from '@sepia/base/async/single-flight';
 import { ExpiringMap } from '@sepia/base/expiring-map';
+import { LatestMap } from '@sepia/base/latest-map';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import type { AccessAnswer, AccessItem } from '@sepia/cluster/api/access';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
@@ -27,6 +28,9 @@ export class UpstreamAccess {
   readonly #nowMs: () => number;
   readonly #public = new ExpiringMap<AccessAnswer>(MAX_DECISIONS);
   readonly #granted = new ExpiringMap<AccessAnswer>(MAX_DECISIONS);
+  /** Which was the last time that what was believed of a repository was forgotten: what was asked for before it is not believed. */
+  readonly #forgotten = new LatestMap<string, number>(MAX_DECISIONS);
+  #timesForgotten = 0;
   /** When tokens that were handed out here end, by their hash: opaque ones do not say it. */
   readonly #ends = new ExpiringMap<number>(MAX_DECISIONS);
   readonly #running = new SingleFlight<string, AccessAnswer>();
@@ -48,9 +52,13 @@ export class UpstreamAccess {
     const nowMs = this.#nowMs();
     const known = this.#public.get(repository, nowMs) ?? this.#granted.get(key, nowMs);
     if (known !== undefined) return known;
-    const flight = `${key}\n${itemKey(item)}`;
-    const ask = async (unwanted: AbortSignal): Promise<AccessAnswer> =>
-      this.#keep(repository, hash, await this.#ask(name, item, authorization, unwanted));
+    const forgotten = this.#forgotten.get(repository);
+    const flight = `${key}\n${itemKey(item)}\n${forgotten ?? 0}`;
+    const ask = async (unwanted: AbortSignal): Promise<AccessAnswer> => {
+      const answer = await this.#ask(name, item, authorization, unwanted);
+      if (forgotten === this.#forgotten.get(repository)) this.#keep(repository, hash, answer);
+      return answer;
+    };
     return await this.#running.share(flight, ask, signal);
   }
 
@@ -71,11 +79,13 @@ export class UpstreamAccess {
   /** The upstream refused what was believed to be allowed. */
   forget(name: ResolvedName, authorization: string | undefined): void {
     const repository = shardKey(name.upstream, name.repository);
+    this.#timesForgotten += 1;
+    this.#forgotten.set(repository, this.#timesForgotten);
     this.#public.delete(repository);
     this.#granted.delete(`${repository}\n${authorization === undefined ? '' : hashOf(authorization)}`);
   }
 
-  #keep(repository: string, hash: string, answer: AccessAnswer): AccessAnswer {
+  #keep(repository: string, hash: string, answer: AccessAnswer): void {
     const nowMs = this.#nowMs();
     if (answer.verdict === 'public')
       this.#public.set(repository, answer, nowMs + Math.min(MAX_PUBLIC_MS, answer.ttlMs));
@@ -84,7 +94,6 @@ export class UpstreamAccess {
       const untilMs = Math.min(endMs, nowMs + MAX_GRANTED_MS, nowMs + answer.ttlMs);
       this.#granted.set(`${repository}\n${hash}`, answer, untilMs);
     }
-    return answer;
   }
 }
 

@@ -32,3 +32,30 @@ t.test('the question is given up with the last who waits for it', async (t) => {
   t.same(await public_, { verdict: 'public', ttlMs: 1_000 });
   t.ok(access.isKnown(NAME, undefined));
 });
+
+t.test(
+  'a yes that was asked for before the upstream refused is neither joined nor believed after that',
+  async (t) => {
+    for (const verdict of ['public', 'granted'] as const) {
+      const asked: ((answer: AccessAnswer) => void)[] = [];
+      const access = new UpstreamAccess({
+        ask: () => new Promise((resolve) => void asked.push(resolve)),
+        nowMs: () => 0,
+      });
+      const never = new AbortController().signal;
+      const before = access.decide(NAME, ITEM, 'Bearer a', never);
+      access.forget(NAME, 'Bearer a');
+      const after = access.decide(NAME, ITEM, 'Bearer a', never);
+      t.equal(asked.length, 2, 'asked anew');
+      asked[0]!({ verdict, ttlMs: 1_000 });
+      await before;
+      t.notOk(access.isKnown(NAME, 'Bearer a'));
+      asked[1]!({ verdict: 'denied', message: 'no' });
+      t.match(await after, { verdict: 'denied' });
+      const again = access.decide(NAME, ITEM, 'Bearer a', never);
+      asked[2]!({ verdict, ttlMs: 1_000 });
+      await again;
+      t.ok(access.isKnown(NAME, 'Bearer a'), 'a yes after it counts');
+    }
+  },
+);
