@@ -48,8 +48,9 @@ export class Accounts {
   constructor(deps: AccountsDeps, file: string) {
     this.#deps = deps;
     this.#file = file;
-    this.#hashes = readAccounts(file);
+    // The version first: a file that is replaced in between is read again.
     this.#version = versionOf(file);
+    this.#hashes = readAccounts(file);
     this.#lookedAtMs = deps.nowMs();
     const cost = Math.max(4, ...[...this.#hashes.values()].map((one) => bcrypt().parseOptions(one).cost));
     this.#nobody = bcrypt().hash(randomBytes(16).toString('hex'), { cost });
@@ -101,16 +102,19 @@ export class Accounts {
     if (this.remembers(credentials)) return true;
     if (Buffer.byteLength(credentials.password) > MAX_PASSWORD_BYTES) return false;
     const key = this.#memoryKey(credentials);
-    const isRight = await this.#running.share(key, async () => await this.#compute(credentials));
-    if (isRight) this.#right.set(key, true, this.#deps.nowMs() + REMEMBER_MS);
-    return isRight;
+    return await this.#running.share(key, async () => await this.#compute(credentials));
   }
 
-  async #compute({ username, password }: BasicCredentials): Promise<boolean> {
+  /** What is right is remembered by the line that it was compared with: the file may have changed since it was asked for. */
+  async #compute(credentials: BasicCredentials): Promise<boolean> {
+    const { username, password } = credentials;
     return await this.#slots.run(async () => {
       const known = this.#hashes.get(username);
+      const key = this.#memoryKey(credentials);
       const isRight = await bcrypt().verify(password, known ?? (await this.#nobody));
-      return isRight && known !== undefined;
+      if (!isRight || known === undefined) return false;
+      this.#right.set(key, true, this.#deps.nowMs() + REMEMBER_MS);
+      return true;
     });
   }
 

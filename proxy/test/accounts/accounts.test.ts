@@ -125,3 +125,25 @@ t.test(
     );
   },
 );
+
+t.test('a password that waits while its account comes is not remembered of one that is gone', async (t) => {
+  const clock = { nowMs: 0 };
+  const ann = line('ann', 'right');
+  const { accounts, file } = open(t.testdir(), ann, clock);
+  const eve = { username: 'eve', password: 'secret' };
+  // Two are computed at once; the third waits for its turn, and finds another file then.
+  const waiting = [1, 2].map(
+    async (at) => await accounts.verify({ username: 'ann', password: `wrong-${at}` }),
+  );
+  const asked = accounts.verify(eve);
+  writeFileSync(file, `${ann}\n${line('eve', 'secret')}\n`);
+  clock.nowMs += 3_000;
+  t.ok(accounts.has('eve'));
+  t.equal(await asked, true, 'it is an account by now');
+  await Promise.all(waiting);
+  t.ok(accounts.remembers(eve));
+  writeFileSync(file, `${ann}\n`);
+  clock.nowMs += 3_000;
+  t.notOk(accounts.remembers(eve), 'it went');
+  t.equal(await accounts.verify(eve), false);
+});
