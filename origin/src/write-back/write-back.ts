@@ -89,13 +89,14 @@ export class WriteBackWork {
         break;
       case 'put':
         await copy.one(
-          { ...name, beforeTag: async () => await this.#mayPut(name, wanted!, found, target, signal) },
+          { ...name, beforeTag: async () => await this.#isToChange(name, wanted, found, target, signal) },
           wanted!,
           name.tag,
         );
         break;
       case 'delete':
-        await client.deleteManifest(name.repository, name.tag, signal);
+        if (await this.#isToChange(name, wanted, found, target, signal))
+          await client.deleteManifest(name.repository, name.tag, signal);
         break;
       case 'yield':
         await tags.yield(name, wanted, step.to);
@@ -146,12 +147,13 @@ export class WriteBackWork {
   }
 
   /**
-   * A copy takes long: another origin that took it for dead may have brought the same there meanwhile (false: it is not
-   * put once more), or a later push, and others may have changed the tag, which is decided anew then.
+   * A copy takes long, and this origin may have stood still: another one that took it for dead may have done the same there
+   * meanwhile (false: it is not done once more), or brought a later push, and others may have changed the tag, which is
+   * decided anew then.
    */
-  async #mayPut(
+  async #isToChange(
     { upstream, repository, tag }: TagName,
-    wanted: Digest,
+    wanted: Digest | undefined,
     found: Digest | null,
     { client }: Target,
     signal: AbortSignal,
@@ -160,8 +162,9 @@ export class WriteBackWork {
     const state = await this.#deps.tags.state(name);
     if (isReplaced(state, wanted)) throw overtaken(name);
     const now = (await client.headManifest(repository, tag, signal)) ?? null;
-    if (now !== wanted && now !== found) throw overtaken(name);
-    return now !== wanted;
+    const isDone = now === (wanted ?? null);
+    if (!isDone && now !== found) throw overtaken(name);
+    return !isDone;
   }
 
   #note({ upstream, repository, tag }: TagName, step: TagStep): void {

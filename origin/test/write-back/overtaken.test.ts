@@ -1,7 +1,14 @@
 import type { Digest } from '@sepia/base/digest';
 import { silentLogger } from '@sepia/base/log';
 import t, { type Test } from 'tap';
-import { isReplaced, moved, owing, paid, type TagState } from '../../src/records/core/tag-record.ts';
+import {
+  isReplaced,
+  moved,
+  owing,
+  paid,
+  type TagState,
+  takenAway,
+} from '../../src/records/core/tag-record.ts';
 import type { CopyName, ImageCopy } from '../../src/replication/image-copy.ts';
 import type { OpenJob } from '../../src/replication/replication-jobs.ts';
 import type { Target } from '../../src/replication/targets.ts';
@@ -19,28 +26,40 @@ const FACTS = {
 } as const;
 const JOB: OpenJob = { ...NAME, id: 'j', atMs: 1, job: { ...FACTS, ...NAME, digest: A } };
 
+const DELETE: OpenJob = { ...NAME, id: 'd', atMs: 1, job: { ...FACTS, ...NAME, kind: 'delete' } };
+
 function pushed(before: TagState | undefined, digest: Digest, atMs: number): TagState {
   return owing(before, moved(before, { digest, atMs, how: 'push', by: 'o1' }), undefined);
 }
 
+/** A tag that the registry has, and that was taken away here. */
+const there = paid(pushed(undefined, A, 1), A, 1)!;
+const deleted = owing(there, takenAway(there, { atMs: 2, how: 'delete', by: 'o1' })!, undefined);
+
 /**
- * Runs the job of A; `during` and `after` happen to its tag before and behind the put at the registry, which has `there`
- * when it is looked at the first and the second time.
+ * Runs the job of A, or that of its delete; `during` and `after` happen to its tag before and behind the put at the registry,
+ * `between` with the first look there. `there`: what it has when it is looked at the first and the second time.
  */
 async function run(
   t: Test,
   {
     during,
     after,
+    between,
+    isDelete = false,
     there = [],
   }: {
+    readonly between?: (state: TagState) => TagState;
+    readonly isDelete?: boolean;
     readonly during?: (state: TagState) => TagState;
     readonly after?: (state: TagState) => TagState;
     readonly there?: readonly (Digest | undefined)[];
   },
-): Promise<{ puts: Digest[]; state: TagState; error: unknown }> {
-  let state = pushed(undefined, A, 1);
+): Promise<{ puts: Digest[]; deletes: string[]; state: TagState; error: unknown }> {
+  let state = isDelete ? deleted : pushed(undefined, A, 1);
+  let looks = 0;
   const puts: Digest[] = [];
+  const deletes: string[] = [];
   const seen = [...there];
   const copy = {
     one: async ({ beforeTag }: CopyName, digest: Digest) => {
@@ -67,13 +86,20 @@ async function run(
     onConflict: () => t.fail('no conflict'),
   });
   const target = {
-    client: { headManifest: async () => seen.shift() },
+    client: {
+      headManifest: async () => {
+        looks += 1;
+        if (looks === 1) state = between?.(state) ?? state;
+        return seen.shift();
+      },
+      deleteManifest: async () => void deletes.push('v1'),
+    },
     writeBack: { 'on-conflict': 'ours' },
   } as unknown as Target;
   const error: unknown = await work
-    .run([JOB], target, copy as unknown as ImageCopy, new AbortController().signal)
+    .run([isDelete ? DELETE : JOB], target, copy as unknown as ImageCopy, new AbortController().signal)
     .catch((thrown: unknown) => thrown);
-  return { puts, state, error };
+  return { puts, deletes, state, error };
 }
 
 /** Another origin brings a later push to the registry. */
@@ -112,4 +138,34 @@ t.test('a tag that was changed there while it was copied is decided anew', async
   t.same(puts, []);
   t.match(state, { digest: A, owed: { ours: [A] } });
   t.match(error, { code: 'CONFLICT' });
+});
+
+t.test('a tag is taken away at the registry as it was found there', async (t) => {
+  const { deletes, state, error } = await run(t, { isDelete: true, there: [A, A] });
+  t.same(deletes, ['v1']);
+  t.equal(state.owed, undefined);
+  t.equal(error, undefined);
+});
+
+t.test('a delete takes no later push away that another origin brought there meanwhile', async (t) => {
+  for (const seen of [A, B]) {
+    const { deletes, state, error } = await run(t, {
+      ...{ isDelete: true, there: [A, seen] },
+      between: (before) => paid(pushed(before, B, 3), B, 4)!,
+    });
+    t.same(deletes, []);
+    t.match(state, { digest: B, owed: undefined });
+    t.match(error, { code: 'CONFLICT' });
+  }
+});
+
+t.test('a delete that another origin made meanwhile, and a tag that was changed there', async (t) => {
+  const done = await run(t, { isDelete: true, there: [A, undefined] });
+  t.same(done.deletes, []);
+  t.equal(done.state.owed, undefined);
+  t.equal(done.error, undefined);
+  const changed = await run(t, { isDelete: true, there: [A, B] });
+  t.same(changed.deletes, []);
+  t.match(changed.state, { owed: { base: A } });
+  t.match(changed.error, { code: 'CONFLICT' });
 });
