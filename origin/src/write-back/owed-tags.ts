@@ -56,6 +56,8 @@ export class OwedTags {
   readonly #noted = new LatestMap<string, Noted>(MAX_NOTED);
   readonly #passes: Passes;
   #wholeDueMs = 0;
+  /** As that, where more was noted than is kept: also while all are being looked through. */
+  #moreDueMs = Number.POSITIVE_INFINITY;
   #wholeEpoch: number | undefined;
   #unfinished = 0;
   #restoringUntilMs = Number.NEGATIVE_INFINITY;
@@ -96,7 +98,7 @@ export class OwedTags {
   #note(name: TagName, { inMs, isRestored }: { readonly inMs: number; readonly isRestored: boolean }): void {
     const { upstreams, nowMs } = this.#deps;
     if (!upstreams.includes(name.upstream)) return;
-    if (this.#noted.size >= MAX_NOTED) this.#wholeDueMs = Math.min(this.#wholeDueMs, nowMs() + TAG_CHECK_MS);
+    if (this.#noted.size >= MAX_NOTED) this.#moreDueMs = Math.min(this.#moreDueMs, nowMs() + TAG_CHECK_MS);
     this.#noted.set(tagKey(name.upstream, name.repository, name.tag), {
       name,
       dueMs: nowMs() + inMs,
@@ -158,7 +160,7 @@ export class OwedTags {
       await this.#lookAtAll();
       await this.#lookAtNoted();
     } catch (error) {
-      this.#wholeDueMs = Math.max(this.#wholeDueMs, this.#deps.nowMs() + TAG_UNFINISHED_MS);
+      this.#wholeDueMs = this.#deps.nowMs() + TAG_UNFINISHED_MS;
       throw error;
     }
   }
@@ -167,7 +169,8 @@ export class OwedTags {
   async #lookAtAll(): Promise<void> {
     const { nowMs, members, log } = this.#deps;
     const { epoch } = members;
-    if (this.#wholeEpoch === epoch && nowMs() < this.#wholeDueMs) return;
+    if (this.#wholeEpoch === epoch && nowMs() < Math.min(this.#wholeDueMs, this.#moreDueMs)) return;
+    this.#moreDueMs = Number.POSITIVE_INFINITY;
     const { count, isWhole } = await this.oweAll();
     if (count > 0) log.warn({ count }, 'tags that await write-back had lost their jobs; queued again');
     this.#wholeEpoch = epoch;

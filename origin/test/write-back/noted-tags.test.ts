@@ -5,6 +5,7 @@ import { parseRepositoryName, parseTag } from '@sepia/base/names/repository';
 import { until } from '@sepia/test-support/until';
 import { VirtualTime } from '@sepia/test-support/virtual-time';
 import t from 'tap';
+import { TAG_WHOLE_MS } from '../../src/deadlines/upstreams.ts';
 import type { JobEntry } from '../../src/replication/replication-jobs.ts';
 import { OwedTags, type OwedTagsDeps } from '../../src/write-back/owed-tags.ts';
 
@@ -56,4 +57,36 @@ t.test('a tag that gets no job while too few origins answer is looked at again s
   await time.settle(until(() => states.length === 0, 'the other cannot be looked at'));
   await time.settle(until(() => written.includes('team/ended:v1'), 'it gets its job, too'));
   t.same(written, ['team/put-back:v1', 'team/ended:v1'], 'each once');
+});
+
+t.test('what finds no room while all tags are looked through is looked through soon', async (t) => {
+  const time = new VirtualTime().install();
+  t.teardown(() => time.uninstall());
+  const looks: number[] = [];
+  const [begun, go] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const tags = new OwedTags({
+    upstreams: ['hub'],
+    members: { selfId: 'o1', epoch: 1, leaderOf: () => 'o1' },
+    records: {
+      onRecord: () => undefined,
+      repositories: async () => {
+        looks.push(performance.now());
+        begun.resolve();
+        await go.promise;
+        return [];
+      },
+    },
+    queue: { mayRun: () => true, without: async () => new Set() },
+    tags: { state: async () => undefined },
+    ...{ wake: () => undefined, log: silentLogger(), nowMs: () => performance.now() },
+  } as unknown as OwedTagsDeps);
+  t.teardown(async () => await tags.stop());
+  tags.start();
+  await time.settle(begun.promise);
+  const repository = parseRepositoryName('team/app');
+  for (let at = 0; at <= 10_000; at++)
+    tags.restored({ upstream: 'hub', repository, tag: parseTag(`v${at}`) });
+  go.resolve();
+  await time.settle(until(() => looks.length > 1, 'all are looked through again'));
+  t.ok(looks[1]! - looks[0]! < TAG_WHOLE_MS / 2, 'not when they would be anyway');
 });
