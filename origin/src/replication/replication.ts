@@ -252,6 +252,7 @@ export class Replication {
 
   /** Begins as many as may run at once; the others stay ready, but for those that are to wait. */
   #beginReady(): void {
+    if (this.#passes.signal.aborted) return;
     const running = new Map<string, number>();
     for (const key of this.#running.keys()) {
       const rule = key.slice(0, key.indexOf('\n'));

@@ -50,3 +50,52 @@ t.test(
     ]);
   },
 );
+
+t.test('a stop begins nothing that was ready', async (t) => {
+  const ids = Array.from({ length: 6 }, (_, at) => `j${at}`);
+  const all = ids.map(
+    (id): OpenJob => ({ ...open(id, 'waiting'), job: { ...JOB, reference: id, state: 'waiting' } }),
+  );
+  const jobs = {
+    async *open() {
+      yield* all;
+    },
+    get: async ({ id }: { id: string }) => all.find((one) => one.id === id),
+    onChanged: () => undefined,
+  };
+  const go = Promise.withResolvers<void>();
+  const full = Promise.withResolvers<void>();
+  let begun = 0;
+  const target = { rule: { retry: {} }, client: { close: async () => undefined } };
+  const replication = new Replication({
+    members: {
+      selfId: 'o1',
+      leaderOf: () => 'o1',
+      isSuspect: () => false,
+    } as never,
+    jobs: jobs as unknown as ReplicationJobs,
+    queue: {
+      write: async () => undefined,
+      mayRun: () => true,
+      owners: () => ({ owners: ['o1'] }),
+    } as unknown as ReplicationQueue,
+    targets: new Map([[JOB.rule, target as never]]),
+    newCopy: () => ({ progress: {} }) as never,
+    carryOut: async () => {
+      begun += 1;
+      if (begun === 4) full.resolve();
+      await go.promise;
+    },
+    log: silentLogger(),
+    nowMs: () => 0,
+    chance: () => 0,
+    onOutcome: () => undefined,
+  });
+  replication.start();
+  await full.promise;
+  const stopping = replication.stop();
+  go.resolve();
+  await stopping;
+  await new Promise((resolve) => setImmediate(resolve));
+  t.equal(begun, 4, 'of one rule so many run at once');
+});

@@ -21,6 +21,7 @@ import {
   JOB_SLOTS,
   type JobRecord,
   type JobRow,
+  type NewJob,
   renewHold,
   slotOf,
   takeOver,
@@ -60,6 +61,8 @@ export class Jobs {
   readonly #deadlineMs: number;
   readonly #holder: string;
   readonly #running = new Map<number, Running>();
+  /** Jobs on their way onto the record: they begin here. */
+  readonly #claims = new Set<Promise<JobRecord>>();
   #stopping = false;
 
   constructor(deps: JobsDeps, options: { readonly deadlineMs?: number } = {}) {
@@ -84,7 +87,6 @@ export class Jobs {
       throw new CodedError('OVERLOADED', {
         message: `${MAX_RUNNING} preheat jobs run here; try again later`,
       });
-    const { records, dateMs } = this.#deps;
     const job = {
       url,
       upstream: image.upstream,
@@ -94,6 +96,11 @@ export class Jobs {
       hadToken: authorization !== undefined,
       holder: this.#holder,
     };
+    return await this.#claiming(async () => await this.#claim(job, image, authorization));
+  }
+
+  async #claim(job: NewJob, image: ImageName, authorization: string | undefined): Promise<JobRecord> {
+    const { records, dateMs } = this.#deps;
     for (let tries = 0; tries < CLAIM_TRIES; tries++) {
       const slot = randomInt(JOB_SLOTS);
       const serial = randomInt(1, JOB_SERIALS);
@@ -119,16 +126,27 @@ export class Jobs {
     if (job === undefined || job.id !== id)
       throw new CodedError('COMMAND_UNKNOWN', { message: `no job ${id} is known`, detail: { id } });
     if (isAbandoned(job, dateMs()) && !this.#running.has(id) && !this.#stopping)
-      job = await this.#takeOver(job);
+      job = await this.#claiming(async () => await this.#takeOver(job!));
     return { job, rows: job.state === 'PENDING' ? await this.#liveRows(job) : job.rows };
   }
 
   /** Gives up what runs: the next proxy that is asked carries it on. */
   async stop(): Promise<void> {
     this.#stopping = true;
-    const running = [...this.#running.values()];
-    for (const { abort } of running) abort.abort(new CodedError('DRAINING'));
-    await Promise.allSettled(running.map(({ done }) => done));
+    for (const { abort } of this.#running.values()) abort.abort(new CodedError('DRAINING'));
+    await Promise.allSettled(this.#claims);
+    await Promise.allSettled([...this.#running.values()].map(({ done }) => done));
+  }
+
+  /** What begins beside {@link stop} is waited for there, and given up at once. */
+  async #claiming(claim: () => Promise<JobRecord>): Promise<JobRecord> {
+    const claiming = claim();
+    this.#claims.add(claiming);
+    try {
+      return await claiming;
+    } finally {
+      this.#claims.delete(claiming);
+    }
   }
 
   async #takeOver(job: JobRecord): Promise<JobRecord> {
@@ -165,6 +183,7 @@ export class Jobs {
       commandId: commandIdOf(job.id),
     });
     const abort = new AbortController();
+    if (this.#stopping) abort.abort(new CodedError('DRAINING'));
     const running: Running = { preheat, abort, done: Promise.resolve() };
     this.#running.set(job.id, running);
     running.done = this.#run(job, preheat, abort)
