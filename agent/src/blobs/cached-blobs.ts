@@ -4,7 +4,7 @@ import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { ignoreFailure, logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
-import type { BlobName } from '@sepia/base/names/blob-name';
+import { type BlobName, linkKey } from '@sepia/base/names/blob-name';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import type { BlobHandle } from '@sepia/store/blob-handle';
 import type { BlobStore } from '@sepia/store/blob-store';
@@ -119,14 +119,24 @@ export class CachedBlobs {
     }
   }
 
-  /** A right copy of a damaged piece, written over it; those who need it at once share one fetch. */
+  /**
+   * A right copy of a damaged piece, written over it; those who need it at once share one fetch. That it failed under another name
+   * is no answer: that may be the word of an upstream that has nothing to do with this one.
+   */
   async #mend(name: BlobName, handle: BlobHandle, index: number, signal: AbortSignal): Promise<Uint8Array> {
-    const key = `${name.digest}/${index}`;
-    return await this.#mending.run(
-      key,
-      async (running) => await this.#mendNow(name, handle, index, running),
-      signal,
-    );
+    let isOwn = false;
+    const mend = async (running: AbortSignal): Promise<Uint8Array> => {
+      isOwn = true;
+      return await this.#mendNow(name, handle, index, running);
+    };
+    try {
+      return await this.#mending.run(`${name.digest}/${index}`, mend, signal);
+    } catch (error) {
+      throwIfBug(error);
+      signal.throwIfAborted();
+      if (isOwn) throw error;
+    }
+    return await this.#mending.run(`${linkKey(name)}/${index}`, mend, signal);
   }
 
   async #mendNow(
