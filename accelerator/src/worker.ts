@@ -142,7 +142,9 @@ export class Worker {
       const outcome = await this.#deps.run(job.payload, note, signal);
       log.info({ ...facts, ...outcome }, 'conversion ended');
       onEnd(outcome.outcome);
-      end = () => queue.finish(job.id, holder, outcome);
+      // Who has it by now may be this one again, with a newer task: that one ends by itself.
+      if (lost.signal.aborted) end = async () => undefined;
+      else end = () => queue.finish(job.id, holder, outcome);
     } catch (error) {
       if (this.#stopped.signal.aborted) end = () => queue.release(job.id, holder);
       else if (lost.signal.aborted) {

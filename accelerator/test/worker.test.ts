@@ -183,3 +183,17 @@ t.test(
     t.same(ends(), ['finish a converted']);
   },
 );
+
+t.test(
+  'a job that was lost, and ends well all the same, ends nothing that has its name by now',
+  async (t) => {
+    const queue = new FakeQueue('a');
+    queue.isHeld = false;
+    const worker = start(t, queue, async (_, signal) => {
+      await forever(signal).catch(() => undefined);
+      return { outcome: 'converted' };
+    });
+    await until(() => queue.heard.length > 0 && worker.running === 0, 'it ends');
+    t.same(queue.heard, ['renew a']);
+  },
+);
