@@ -102,3 +102,25 @@ t.test('a blob that is served while it goes is seeded no longer than it is there
   t.notOk(await store.has(DIGEST));
   t.same([[...told], seeds.count], [[], 0]);
 });
+
+t.test('a blob that gets another link while the last one is revoked stays', async (t) => {
+  const { store, seeds } = await node(t);
+  const other = { upstream: 'up', repository: parseRepositoryName('team/other') };
+  const missing = new Proxy({}, { get: () => none }) as never;
+  const links = new Links({
+    ...{ proofs: missing, hints: missing, origins: missing },
+    ...{ seeds, log: silentLogger(), nowMs: Date.now },
+    store: {
+      setAttrs: async (...change: Parameters<BlobStore['setAttrs']>) => {
+        const attrs = await store.setAttrs(...change);
+        // Another repository's link is proven before the file goes.
+        await store.addProvenance(DIGEST, other);
+        return attrs;
+      },
+      deleteUnless: async (...asked: Parameters<BlobStore['deleteUnless']>) =>
+        await store.deleteUnless(...asked),
+    } as BlobStore,
+  });
+  await links.drop([NAME]);
+  t.same((await store.stat(DIGEST))?.attrs.provenance, [other]);
+});

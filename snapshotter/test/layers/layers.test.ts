@@ -210,6 +210,37 @@ t.test('a layer that is opened beside its removal is opened behind it', async (t
   t.ok(readFileSync(again.imagePath).equals(whole));
 });
 
+t.test('a layer that its index alone names is not opened before its removal has ended', async (t) => {
+  const node = made(t, [20_000, 20_000]);
+  const { layers, files, whole } = node;
+  const gate = Promise.withResolvers<void>();
+  const first = await pulls(node)(0);
+  const removal = layers.remove(
+    first,
+    () => gate.promise,
+    async () => undefined,
+  );
+  let isOpen = false;
+  const opening = layers.add(files[0]!, 'host/team/one').then((layer) => {
+    isOpen = true;
+    return layer;
+  });
+  // Others go the same way meanwhile, to its end.
+  for (const at of [2, 3, 4]) {
+    const indexer = new LayerIndexer();
+    indexer.push(gzipSync(writeTar([{ name: 'lib', payload: noise(at, 30_000) }])));
+    writeFileSync(files[1]!, indexer.end().bytes);
+    t.ok(await layers.add(files[1]!, `host/team/${at}`));
+  }
+  t.notOk(isOpen);
+  gate.resolve();
+  t.ok(await removal);
+  const again = (await opening)!;
+  t.not(again, first);
+  await again.read(0, whole.length);
+  t.ok(readFileSync(again.imagePath).equals(whole), 'its files are its own');
+});
+
 t.test('of a layer that is open the index is told that it was opened with', async (t) => {
   const node = made(t, [20_000, 40_000]);
   const { layers, files } = node;
