@@ -98,7 +98,7 @@ export class Blobs {
     const [stat, link] = await Promise.all([store.stat(name.digest), links.own(name)]);
     const hasLink = link !== undefined;
     proofs.noteLink(name, link);
-    const came = fetches.cameWrong(name.digest) ? { cameWrong: true } : {};
+    const came = fetches.cameWrong(name) ? { cameWrong: true } : {};
     // Without proof nothing may be answered from here alone.
     if (stat !== undefined) {
       const { class: kept, provenance } = stat.attrs;
@@ -106,9 +106,8 @@ export class Blobs {
       // A copy that only other upstreams' pushes brought may become a cached one before the registry has the blob.
       const isOther =
         upstreams.keepsPushes(name.upstream) && !provenance.some((one) => one.upstream === name.upstream);
-      const by = [...new Set(provenance.map(({ upstream }) => upstream))];
-      const { sizeBytes } = stat;
-      return { state: 'final', sizeBytes, linked, class: isOther ? 'cached' : kept, upstreams: by, ...came };
+      const told = { ...came, sizeBytes: stat.sizeBytes, linked, class: isOther ? 'cached' : kept } as const;
+      return { state: 'final', ...told, upstreams: [...new Set(provenance.map(({ upstream }) => upstream))] };
     }
     const fetch = fetches.running(name.digest);
     if (fetch?.sizeBytes === undefined) {
@@ -145,7 +144,8 @@ export class Blobs {
   async #runningFor(name: BlobName, signal: AbortSignal): Promise<Fetch | undefined> {
     for (;;) {
       const fetch = this.#deps.fetches.running(name.digest);
-      if (fetch === undefined || this.#deps.proofs.isProven(name, [fetch.name])) return fetch;
+      if (fetch === undefined || this.#deps.proofs.isProven(name, [fetch.name]))
+        return fetch && this.#deps.fetches.shown(fetch, name);
       await this.#deps.proofs.require(name, { provenance: [fetch.name] }, signal);
       if (fetch.state === 'final') return fetch;
     }
@@ -157,7 +157,8 @@ export class Blobs {
     const joined = await this.#runningFor(name, signal);
     if (joined?.state === 'final') return joined;
     const fetch = await this.#deps.fetches.begin(name, options, signal);
-    return this.#deps.proofs.isProven(name, [fetch.name]) ? fetch : await this.begin(name, options, signal);
+    const isProven = this.#deps.proofs.isProven(name, [fetch.name]);
+    return isProven ? this.#deps.fetches.shown(fetch, name) : await this.begin(name, options, signal);
   }
 
   /** Where else the blob is: all that could hold it are asked at once, the best answer ends it. */

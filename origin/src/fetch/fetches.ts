@@ -54,8 +54,10 @@ export class Fetches {
   readonly #fetched = new WeakMap<Fetch, number>();
   /** Of an upstream and a digest: another one may have the blob. */
   readonly #lies = new LatestMap<string, { error: CodedError; untilMs: number }>(MAX_LIES);
-  /** Digests whose content came out wrong, until when clients may hold some of it. */
-  readonly #wrong = new LatestMap<Digest, number>(MAX_WRONG);
+  /** Of an upstream and a digest: content under that name came out wrong, until when clients may hold some of it. */
+  readonly #wrong = new LatestMap<string, number>(MAX_WRONG);
+  /** Under which upstreams' names bytes of a fetch may have been read. */
+  readonly #shown = new WeakMap<FetchView, Set<string>>();
   /** Sizes that manifests told and that did not fit. */
   readonly #doubted = new LatestMap<Digest, number>(MAX_LIES);
   readonly #room = new WaitingRoom({
@@ -79,9 +81,17 @@ export class Fetches {
     return this.#running.get(digest);
   }
 
-  /** What was fetched of it within a day came out wrong: clients may hold some of that. */
-  cameWrong(digest: Digest): boolean {
-    return (this.#wrong.get(digest) ?? 0) > this.#deps.nowMs();
+  /** What was shown of it under that upstream's name within a day came out wrong: clients may hold some of that. */
+  cameWrong(name: Pick<BlobName, 'upstream' | 'digest'>): boolean {
+    return (this.#wrong.get(lieKey(name)) ?? 0) > this.#deps.nowMs();
+  }
+
+  /** Returns `fetch`, whose bytes are shown under a name from now on: it may be another upstream's than they come from. */
+  shown(fetch: Fetch, { upstream }: Pick<BlobName, 'upstream'>): Fetch {
+    const shown = this.#shown.get(fetch);
+    if (shown === undefined) this.#shown.set(fetch, new Set([upstream]));
+    else shown.add(upstream);
+    return fetch;
   }
 
   /** What the upstream sent for a fetch so far, in bytes. */
@@ -152,11 +162,19 @@ export class Fetches {
     return {
       started: (fetch, leech) => events.started(fetch, leech),
       landed: (fetch, piece) => events.landed(fetch, piece),
-      cameWrong: ({ name }) => void this.#wrong.set(name.digest, this.#deps.nowMs() + DISTRUST_MS),
+      cameWrong: (fetch) => this.#cameWrong(fetch),
       restarted: (fetch) => events.restarted(fetch),
       peerPieces: (fetch) => events.peerPieces(fetch),
       ended: (fetch) => events.ended(fetch),
     };
+  }
+
+  /** Under names of other upstreams it is as trustworthy as before: nobody reads there what this one sent. */
+  #cameWrong(fetch: FetchView): void {
+    const { digest, upstream } = fetch.name;
+    const untilMs = this.#deps.nowMs() + DISTRUST_MS;
+    for (const one of new Set([upstream, ...(this.#shown.get(fetch) ?? [])]))
+      this.#wrong.set(lieKey({ upstream: one, digest }), untilMs);
   }
 
   #ended(fetch: FetchView): void {
@@ -185,6 +203,6 @@ export class Fetches {
   }
 }
 
-function lieKey({ upstream, digest }: BlobName): string {
+function lieKey({ upstream, digest }: Pick<BlobName, 'upstream' | 'digest'>): string {
   return `${upstream}\n${digest}`;
 }

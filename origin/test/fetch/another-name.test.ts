@@ -112,6 +112,7 @@ t.test('who waited for room joins what another name began meanwhile only once it
       },
       fetches: {
         running: () => running,
+        shown: (fetch: object) => fetch,
         begin: async () => {
           waiting.resolve();
           await room.promise;

@@ -12,7 +12,7 @@ export interface SourcePlan {
   readonly sizeBytes?: number;
   /** Some origin has the whole blob and a link of this repository to it. */
   readonly isDefinite: boolean;
-  /** Some origin fetched wrong content within a day: clients may hold some of that. */
+  /** Wrong content was read by names of that upstream within a day: clients may hold some of that. */
   readonly cameWrong?: true;
 }
 

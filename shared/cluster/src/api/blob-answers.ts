@@ -24,7 +24,7 @@ export interface Where {
   readonly fetchedBytes?: number;
   /** By this origin's own record alone: a guess where links can be deleted. */
   readonly linked: boolean;
-  /** What this origin fetched of it within a day came out wrong: clients may hold some of that. */
+  /** What was read of it under that upstream's names within a day came out wrong: clients may hold some of that. */
   readonly cameWrong?: boolean;
   /** Of a blob that is here: whether it was pushed (to an upstream of mode write-back: to that), or may go. */
   readonly class?: 'pushed' | 'cached';

@@ -7,7 +7,7 @@ export interface Whereabouts {
   /** True if the repository has a link to the blob, by that origin's own record. */
   readonly linked: boolean;
   readonly sizeBytes?: number;
-  /** What it fetched of the blob within a day came out wrong: clients may hold some of that. */
+  /** What was read of the blob under that upstream within a day came out wrong: clients may hold some of that. */
   readonly cameWrong?: true;
 }
 

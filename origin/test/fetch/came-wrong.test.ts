@@ -1,0 +1,51 @@
+import type { ServerResponse } from 'node:http';
+import { bytesOf } from '@sepia/test-support/seeded';
+import { until } from '@sepia/test-support/until';
+import t from 'tap';
+import { startCluster } from '../support/cluster.ts';
+import { TestUpstream } from '../support/upstream.ts';
+
+t.test('wrong content counts under the names that it was shown by, and under no other', async (t) => {
+  const [liar, other, honest] = [
+    await TestUpstream.start(t),
+    await TestUpstream.start(t),
+    await TestUpstream.start(t),
+  ];
+  const hubs = Object.entries({ liar, other, honest }).map(([name, { url }]) => ({
+    ...{ name, url, mode: 'pull-through' },
+  }));
+  const c = await startCluster(t, { origins: 1, upstreams: hubs });
+  const bytes = Buffer.from(bytesOf(3 << 20, 1));
+  const digest = liar.addBlob(bytes);
+  for (const one of [other, honest]) one.addBlob(bytes);
+  const wrong = Buffer.from(bytes);
+  wrong[5] = wrong[5]! ^ 1;
+  const held: ServerResponse[] = [];
+  let lies = 1;
+  liar.fault = (req, res) => {
+    if (req.method !== 'GET' || req.url?.includes('/blobs/') !== true || lies-- <= 0) return false;
+    held.push(res);
+    return true;
+  };
+  const pathOf = (upstream: string, rest = ''): string =>
+    `/v1/blobs/${digest}${rest}?upstream=${upstream}&repository=team/app`;
+  const cameWrong = async (upstream: string): Promise<unknown> =>
+    (JSON.parse((await c.get('o1', pathOf(upstream, '/where'))).bytes.toString()) as { cameWrong?: true })
+      .cameWrong;
+  const first = Promise.allSettled([c.get('o1', pathOf('liar'))]);
+  await until(() => held.length > 0, 'it is fetched');
+  const second = Promise.allSettled([c.get('o1', pathOf('other'))]);
+  await until(() => other.requests.some((line) => line.startsWith('HEAD')), 'another name is proven');
+  // It joins what is under way.
+  await c.get('o1', pathOf('other', '/where'));
+  for (const one of ['liar', 'other', 'honest']) t.equal(await cameWrong(one), undefined);
+  for (const res of held) res.writeHead(200, { 'content-length': wrong.length }).end(wrong);
+  await Promise.all([first, second]);
+  await until(async () => (await cameWrong('liar')) === true, 'it came wrong');
+  t.equal(await cameWrong('other'), true, 'its readers had bytes of that fetch');
+  t.equal(await cameWrong('honest'), undefined);
+  const right = await c.get('o1', pathOf('honest'));
+  t.equal(right.status, 200);
+  t.ok(right.bytes.equals(bytes));
+  t.equal(await cameWrong('honest'), undefined);
+});
