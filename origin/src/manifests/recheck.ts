@@ -9,6 +9,7 @@ import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { headTo } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import { hashOf } from '@sepia/face/access/authorization';
+import { isUnasked } from '@sepia/upstream/failure';
 import type { Members } from '../cluster/members.ts';
 import type { Others } from '../cluster/others.ts';
 import { RECHECK_LEADER_MS, RECHECK_MS } from '../deadlines/upstreams.ts';
@@ -161,9 +162,12 @@ export class Recheck {
     if (isNews && (this.#refusedAt.get(key) ?? 0) <= asked) this.#checkedAtMs.set(key, atMs);
   }
 
-  /** What it confirmed before counts no more, whoever does not answer later; a no to somebody's login is none to others. */
+  /**
+   * What it confirmed before counts no more, whoever does not answer later; a no to somebody's login is none to others, and where
+   * there was nobody to ask it as the registry said nothing.
+   */
   #refused(name: BlobName, authorization: string | undefined, error: CodedError): void {
-    if (authorization !== undefined || !REFUSALS.has(error.code)) return;
+    if (authorization !== undefined || !REFUSALS.has(error.code) || isUnasked(error)) return;
     this.#checkedAtMs.delete(linkKey(name));
     this.#refusals += 1;
     this.#refusedAt.set(linkKey(name), this.#refusals);

@@ -1,6 +1,7 @@
 import { digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
+import { unaskedError } from '@sepia/upstream/failure';
 import t from 'tap';
 import { Recheck } from '../../src/manifests/recheck.ts';
 
@@ -181,4 +182,30 @@ t.test('who is served by an old check of the leader remembers that, and no new o
         'the limit counts from the check',
       );
   }
+});
+
+t.test('a denial that no registry said leaves what was confirmed', async (t) => {
+  let said: CodedError | undefined;
+  const recheck = new Recheck({
+    members: { selfId: 'o1', leaderOf: () => 'o1' },
+    upstreams: {
+      get: () => ({ mode: 'pull-through', 'manifest-recheck': 'always', tags: TAGS }),
+      client: () => ({
+        headManifest: async () => {
+          if (said !== undefined) throw said;
+        },
+      }),
+    },
+    log: silentLogger(),
+    nowMs: () => 1,
+  } as unknown as ConstructorParameters<typeof Recheck>[0]);
+  const check = async (error?: CodedError): Promise<void> => {
+    said = error;
+    await recheck.check(NAME, 'ask', {});
+  };
+  await check();
+  await t.rejects(check(unaskedError('hub')), { code: 'UPSTREAM_DENIED' }, 'nobody to ask it as');
+  await check(new CodedError('BACKEND_DOWN'));
+  await t.rejects(check(new CodedError('UPSTREAM_DENIED', { detail: { status: 401 } })));
+  await t.rejects(check(new CodedError('BACKEND_DOWN')), { code: 'BACKEND_DOWN' });
 });

@@ -11,6 +11,8 @@ export const NO_HEAD = [204, 400, 405, 500, 501];
 const NO_RANGES = [400, 501];
 /** `detail.reason` of an `UPSTREAM_DENIED` that is not about who asks: other credentials would not help. */
 const REQUEST_REFUSED = 'request-refused';
+/** `detail.reason` of an `UPSTREAM_DENIED` that the registry did not say: there is nobody to ask it as. */
+const UNASKED = 'unasked';
 /** `detail.reason` of a `BACKEND_DOWN`: a registry that this one leads to lets nobody in without an account. */
 export const DENIED_ELSEWHERE = 'denied-elsewhere';
 const MAX_ERROR_BODY_BYTES = 64 * 1024;
@@ -102,6 +104,16 @@ export function isOfWhoAsks(error: unknown): boolean {
 /** As {@link isOfWhoAsks}, of what somebody's credentials got: a registry may say 400 to a token that it cannot read. */
 export function isOfCredentials(error: unknown): boolean {
   return isOfWhoAsks(error) || (isCoded(error, 'UPSTREAM_DENIED') && error.detail['status'] === 400);
+}
+
+/** Nobody may be asked as: who logs in may help. */
+export function unaskedError(upstream: string): CodedError {
+  return new CodedError('UPSTREAM_DENIED', { detail: { upstream, status: 401, reason: UNASKED } });
+}
+
+/** True if the registry was not asked at all: that is no word of it. */
+export function isUnasked(error: unknown): boolean {
+  return isCoded(error, 'UPSTREAM_DENIED') && error.detail['reason'] === UNASKED;
 }
 
 /** True if a registry that this one redirects to denies access: neither a failure that passes, nor a refusal of the caller. */

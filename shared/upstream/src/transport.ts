@@ -11,7 +11,7 @@ import { apiUrl } from './core/api-url.ts';
 import { type Home, isSameItem } from './core/reach.ts';
 import { type CredentialSource, type Credentials, fixedCredentials } from './credentials/source.ts';
 import { type Answer, discard, exchange, exchangeSmall } from './exchange.ts';
-import { failureOf, type Subject } from './failure.ts';
+import { failureOf, type Subject, unaskedError } from './failure.ts';
 import { follow } from './redirect.ts';
 import { MAX_SHARED_PAUSE_SECONDS, PauseBook, retryAfterOf } from './retry-after.ts';
 import { BodyGate, RequestTurns, SlotGate } from './slot-gate.ts';
@@ -171,10 +171,7 @@ export class Transport {
         if (last === undefined || !isCoded(error, 'UPSTREAM_DENIED')) last = error;
       }
     }
-    // Nobody to ask as: who logs in may help.
-    throw (
-      last ?? new CodedError('UPSTREAM_DENIED', { detail: { upstream: this.#deps.upstream, status: 401 } })
-    );
+    throw last ?? unaskedError(this.#deps.upstream);
   }
 
   async #readAs(as: Authorizer, call: RegistryRead, signal: AbortSignal): Promise<Answer> {

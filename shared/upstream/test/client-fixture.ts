@@ -33,6 +33,7 @@ export interface ClientSetup {
   readonly proxies?: ProxyEnvironment;
   readonly resolve?: Resolve;
   readonly identity?: Partial<Identity>;
+  readonly names?: ConstructorParameters<typeof UpstreamClient>[0]['names'];
 }
 
 /** A client of a fake upstream that ends with the test; short timeouts. */
@@ -65,6 +66,7 @@ export function clientOf(t: Teardown, url: string, setup: ClientSetup = {}): Ups
       ca: setup.ca,
       proxies: setup.proxies,
       resolve: setup.resolve,
+      names: setup.names,
     },
     { headersTimeoutMs: 2_000, bodyTimeoutMs: 300, ...setup.options },
   );

@@ -6,6 +6,7 @@ import { type Misbehaviour, makeImage, makeIndex } from '@sepia/test-support/ups
 import t from 'tap';
 import { headOrGet } from '../src/client-setup.ts';
 import type { Answer } from '../src/exchange.ts';
+import { isUnasked } from '../src/failure.ts';
 import { checkManifest } from '../src/manifest-check.ts';
 import {
   clientOf,
@@ -340,4 +341,16 @@ t.test('an unknown repository, tag or digest is certain', async (t) => {
   );
   const other = 'library/other' as typeof repository;
   await failure(client.listTags({ repository: other }, soon()), 'REPOSITORY_UNKNOWN');
+});
+
+t.test('where there is nobody to ask it as, that is no word of the registry', async (t) => {
+  const upstream = await startUpstream(t);
+  upstream.push(repository, makeImage({ layers: [10], seed: 1 }), 'v1');
+  const V1 = { repository, reference: reference('v1') };
+  const unasked = clientOf(t, upstream.url, { async *names() {} });
+  const error = await failure(unasked.headManifest(V1, soon()), 'UPSTREAM_DENIED');
+  t.ok(isUnasked(error));
+  upstream.misbehave({ kind: 'manifest', does: { type: 'status', status: 403 } });
+  const refused = clientOf(t, upstream.url);
+  t.notOk(isUnasked(await failure(refused.headManifest(V1, soon()), 'UPSTREAM_DENIED')));
 });
