@@ -3,7 +3,7 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import { parseRepositoryName, parseTag, type RepositoryName } from '@sepia/base/names/repository';
-import { type Descriptor, isKnownType, parseServedManifest } from '@sepia/oci/manifest';
+import { type Descriptor, isIndexType, isKnownType, parseServedManifest } from '@sepia/oci/manifest';
 import { referrersTag } from '@sepia/upstream/referrers/referrer-list';
 import type { StoredManifest } from '../manifests/manifest-cache.ts';
 import type { Manifests } from '../manifests/manifests.ts';
@@ -32,6 +32,8 @@ export interface CopyName {
   readonly reference: string;
   /** Runs when all but the tag is at the target; false: the tag is there by now, or is to be another. What it throws ends the copy. */
   readonly beforeTag?: () => Promise<boolean>;
+  /** A list of referrers goes into the one that stands under its tag at the target, not over it. */
+  readonly mergesLists?: boolean;
 }
 
 interface ImageCopyDeps {
@@ -91,12 +93,13 @@ export class ImageCopy {
       isMoved = (await this.#resolve(name))?.digest !== digest;
       return !isMoved;
     };
-    await this.#tree({ ...name, beforeTag }, to, digest, tag, 0);
+    const merging = { ...name, mergesLists: true };
+    await this.#tree({ ...merging, beforeTag }, to, digest, tag, 0);
     if (isMoved) return await this.run(name);
-    // The list that stands here under such a tag went over the one at the target, which may name more of what is here.
+    // What is known here may be more than such a list names.
     const listed = tag === undefined ? undefined : listedBy(tag);
-    if (listed !== undefined) await this.#referrers(name, to, listed, 0);
-    await this.#referrers(name, to, digest, 0);
+    if (listed !== undefined) await this.#referrers(merging, to, listed, 0);
+    await this.#referrers(merging, to, digest, 0);
   }
 
   /** Resolves when a manifest with all below it is at the target, under `tag` if one is given; nothing of its referrers. */
@@ -176,8 +179,11 @@ export class ImageCopy {
     if (tag !== undefined && namesSubject(manifest)) await this.#tree(name, to, digest, undefined, depth);
     const put = async (): Promise<void> => {
       if (tag !== undefined && (await name.beforeTag?.()) === false) return;
-      const said = await client.putManifest(to, reference, manifest, this.#signal);
-      if (tag === undefined) await referrers.added(to, manifest, said, this.#signal);
+      const write = async () => await client.putManifest(to, reference, manifest, this.#signal);
+      const listed = name.mergesLists === true ? listIn(manifest, tag) : undefined;
+      if (tag === undefined) await referrers.added(to, manifest, await write(), this.#signal);
+      else if (listed === undefined) await write();
+      else await referrers.merge(to, listed, manifest, async () => void (await write()), this.#signal);
     };
     try {
       await put();
@@ -324,6 +330,12 @@ export class ImageCopy {
       await this.#referrers(name, to, referrer, depth + 1);
     }
   }
+}
+
+/** Whose referrers a manifest lists that stands under `tag`; undefined for any other. */
+function listIn({ mediaType }: StoredManifest, tag: string | undefined): Digest | undefined {
+  const subject = tag === undefined || !isIndexType(mediaType) ? undefined : listedBy(tag);
+  return subject !== undefined && referrersTag(subject) === tag ? subject : undefined;
 }
 
 /** True where a registry says of a manifest that it lacks what this names, whatever it said when it was asked for that. */

@@ -4,8 +4,8 @@ import { isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { parseServedManifest } from '@sepia/oci/manifest';
-import type { ReferrerEntry } from '@sepia/upstream/referrers/referrer-list';
-import { listReferrer, unlistReferrer } from '@sepia/upstream/referrers/referrers-by-tag';
+import { type ReferrerEntry, referrersOf, referrersTag } from '@sepia/upstream/referrers/referrer-list';
+import { listReferrer, listReferrers, unlistReferrer } from '@sepia/upstream/referrers/referrers-by-tag';
 import type { TargetClient } from '@sepia/upstream/target-client';
 import { REFERRERS_API_MS } from '../deadlines/upstreams.ts';
 import type { StoredManifest } from '../manifests/manifest-cache.ts';
@@ -62,6 +62,31 @@ export class ReferrerLists {
     if (said === subject) return this.#note(true);
     await this.#edit(repository, subject, signal, async () => {
       await listReferrer(this.#deps.client, { repository, subject }, entry, signal);
+    });
+  }
+
+  /**
+   * A list that stands here under its tag goes into the one there, in which others may have put more; by `put` over what is no list.
+   * @throws what the registry answers, and what `put` fails with
+   */
+  async merge(
+    repository: string,
+    subject: Digest,
+    list: StoredManifest,
+    put: () => Promise<void>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { client } = this.#deps;
+    await this.#turn.run(`${repository}@${subject}`, async () => {
+      const entries = referrersOf(list.bytes) ?? [];
+      if ((await client.readManifest(repository, referrersTag(subject), signal)) === undefined)
+        return await put();
+      try {
+        await listReferrers(client, { repository, subject }, entries, signal);
+      } catch (error) {
+        if (!isCoded(error, 'METHOD_UNSUPPORTED')) throw error;
+        await put();
+      }
     });
   }
 

@@ -2,11 +2,13 @@ import { randomBytes } from 'node:crypto';
 import { type Digest, digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
+import { parseRepositoryName } from '@sepia/base/names/repository';
 import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
 import { TestTarget } from '@sepia/test-support/upstream/test-target';
 import { openTargetClient } from '@sepia/upstream/client-setup';
 import t, { type Test } from 'tap';
 import { REFERRERS_API_MS } from '../../src/deadlines/upstreams.ts';
+import { ImageCopy } from '../../src/replication/image-copy.ts';
 import { ReferrerLists } from '../../src/replication/referrer-lists.ts';
 import { Hub, until } from '../support/hub.ts';
 
@@ -32,6 +34,7 @@ async function bed(t: Test) {
   const lists = new ReferrerLists({ client, log: silentLogger(), nowMs: () => clock.ms });
   return {
     target,
+    client,
     clock,
     lists,
     push: async (one: ReturnType<typeof referrer>): Promise<void> => {
@@ -93,6 +96,49 @@ t.test('a copy that ended before the list is made good; a refusal of the list fa
   target.fault = () => undefined;
   await lists.there('app', async () => one, SIGNAL);
   t.match(listed(), [{ digest: one.digest }]);
+});
+
+t.test('a list that is a tag here goes into the one at the target', async (t) => {
+  const { target, client, lists, listed } = await bed(t);
+  const tag = SUBJECT.replace(':', '-');
+  const [ours, theirs] = [referrer(), referrer()];
+  const listOf = (...all: ReturnType<typeof referrer>[]): ReturnType<typeof referrer> => {
+    const manifests = all.map(({ digest, bytes, mediaType }) => ({ digest, mediaType, size: bytes.length }));
+    const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: OCI_INDEX, manifests }));
+    return { digest: digestOf(bytes), bytes, mediaType: OCI_INDEX };
+  };
+  const list = listOf(ours);
+  const here = new Map([ours, list].map((one) => [one.digest, one]));
+  const deps = {
+    manifests: { get: async (_name: unknown, { digest }: { digest: Digest }) => here.get(digest) },
+    tags: { read: async (name: { tag: string }) => (name.tag === tag ? { digest: list.digest } : undefined) },
+    referrersOf: async () => [],
+  };
+  const copied = async (): Promise<void> => {
+    const to = {
+      rule: { name: 'dr', referrers: { max: 9, depth: 2 } },
+      matcher: { target: (repository: string) => repository, onlyWithSubject: () => false },
+      gate: { acquire: async () => () => undefined },
+      sending: { share: async (_key: string, send: () => Promise<void>) => await send() },
+      ...{ client, referrers: lists },
+    } as unknown as ConstructorParameters<typeof ImageCopy>[1];
+    const name = { upstream: 'local', repository: parseRepositoryName('app'), reference: tag };
+    await new ImageCopy(deps as never, to, SIGNAL).run(name);
+  };
+  const digests = (): string[] => (listed() ?? []).map(({ digest }) => digest).sort();
+  target.listsReferrers = true;
+  await copied();
+  t.ok(target.manifests.has(`app@${list.digest}`), 'nothing stands there: as it is');
+  await client.putManifest('app', theirs.digest, theirs, SIGNAL);
+  await client.putManifest('app', tag, listOf(theirs), SIGNAL);
+  await copied();
+  t.same(digests(), [ours.digest, theirs.digest].sort());
+  const puts = target.requests.filter((line) => line.startsWith('PUT')).length;
+  await copied();
+  t.equal(target.requests.filter((line) => line.startsWith('PUT')).length, puts, 'nothing is to be done');
+  await client.putManifest('app', tag, theirs, SIGNAL);
+  await copied();
+  t.same(digests(), [ours.digest], 'over what is no list');
 });
 
 t.test('write-back keeps the list at the registry, also by a delete', async (t) => {

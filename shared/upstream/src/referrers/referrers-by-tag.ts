@@ -38,8 +38,18 @@ export async function listReferrer(
   entry: ReferrerEntry,
   signal: AbortSignal,
 ): Promise<void> {
+  await listReferrers(client, name, [entry], signal);
+}
+
+/** As {@link listReferrer}, of several at once. @throws as {@link listReferrer} */
+export async function listReferrers(
+  client: ListClient,
+  name: ListName,
+  entries: readonly ReferrerEntry[],
+  signal: AbortSignal,
+): Promise<void> {
   const seen = new Map<unknown, unknown>();
-  await edit(client, name, (known) => withEntry(known, entry, seen), signal);
+  await edit(client, name, (known) => withEntries(known, entries, seen), signal);
 }
 
 /** Takes a manifest that goes out of that list; the others stay. Nothing where there is no list. @throws as {@link listReferrer} */
@@ -90,10 +100,10 @@ function listIn(bytes: Buffer, place: string): ParsedList {
   return { json, type, manifests };
 }
 
-/** The list with this entry and those in `seen` behind the others, which are seen from now on; undefined where it has all. */
-function withEntry(
+/** The list with these entries and those in `seen` behind the others, which are seen from now on; undefined where it has all. */
+function withEntries(
   known: ParsedList | undefined,
-  entry: ReferrerEntry,
+  entries: readonly ReferrerEntry[],
   seen: Map<unknown, unknown>,
 ): List | undefined {
   const list = known ?? {
@@ -102,7 +112,7 @@ function withEntry(
     manifests: [],
   };
   const there = new Map(list.manifests.map((one) => [digestIn(one), one]));
-  const wanted = new Map([...seen, [entry.digest, entry]]);
+  const wanted = new Map<unknown, unknown>([...seen, ...entries.map((one) => [one.digest, one] as const)]);
   const lacking = [...wanted].filter(([digest]) => !there.has(digest));
   for (const [digest, one] of there) if (digest !== undefined) seen.set(digest, one);
   if (lacking.length === 0) return undefined;
