@@ -2,6 +2,7 @@ import { openAudit } from '@sepia/base/audit';
 import { DOCKER_HUB_HOSTS, isDockerHub } from '@sepia/base/names/upstream-name';
 import { AGENT_OF_NODE } from '@sepia/cluster/api/lazy-offers';
 import type { Cluster } from '@sepia/cluster/cluster';
+import { withOwnHosts } from '@sepia/face/own-hosts';
 import { createRegistryApp } from '@sepia/face/registry-app';
 import { createGate } from '@sepia/http/gate';
 import { HttpListener } from '@sepia/http/listener';
@@ -43,11 +44,10 @@ export async function startFace(
   const handlers = handlersOf(ground, holdings, lazy);
   const apps: Koa[] = [];
   const listeners: HttpListener[] = [];
+  const upstreams = ownUpstreams(ground, listeners);
   for (const [index, one] of config.listeners.entries()) {
     const { listen, 'default-upstream': defaultUpstream = cluster.defaultUpstream } = one;
     const { 'public-url': publicUrl, 'trusted-proxies': trustedProxies } = one;
-    const own = new Set(listeners.map((listener) => listener.hostPort));
-    const upstreams = () => withOwnHosts(cluster, [listen, ...own]);
     const app = createRegistryApp(
       {
         log,
@@ -124,11 +124,20 @@ function handlersOf(
   });
 }
 
-/** The default upstream also answers to the agent's own host:port. */
-function withOwnHosts(cluster: Cluster, own: readonly string[]) {
-  return cluster.upstreams.map((upstream, index) =>
-    index === 0 ? { ...upstream, hosts: [...upstream.hosts, ...own] } : upstream,
-  );
+/** The upstreams, by the agent's own addresses too; `listening`: the listeners that were started, by then. */
+function ownUpstreams({ config, cluster }: Ground, listening: readonly HttpListener[]) {
+  let [known, started] = [cluster.upstreams, -1];
+  return (): typeof cluster.upstreams => {
+    if (started !== listening.length) {
+      started = listening.length;
+      const bound = listening.map(({ hostPort }, index) => ({
+        ...config.listeners[index],
+        listen: hostPort,
+      }));
+      known = withOwnHosts(cluster.upstreams, cluster.defaultUpstream, [...config.listeners, ...bound]);
+    }
+    return known;
+  };
 }
 
 /** Names by which this agent is asked: those of its upstreams, and its own public one. */

@@ -6,6 +6,7 @@ import { AccessTokens } from '@sepia/face/access/access-tokens';
 import { AccessRules, accessMode } from '@sepia/face/access/rules';
 import { Door } from '@sepia/face/door/door';
 import { UpstreamAccess } from '@sepia/face/door/upstream-access';
+import { withOwnHosts } from '@sepia/face/own-hosts';
 import type { InternalClient } from '@sepia/http/client';
 import { Accounts } from './accounts/accounts.ts';
 import { AccountsAgreement } from './accounts/accounts-agreement.ts';
@@ -45,6 +46,7 @@ export function openEntrance(parts: EntranceParts): Entrance {
   const { id, config, cluster, clusterKey, log, nowMs, dateMs } = parts;
   const audit = openAudit({ service: 'proxy', id, log }, config['audit-log']);
   const own = ownAccounts(parts);
+  const named = withOwnHosts(cluster.upstreams, cluster.defaultUpstream, config.listeners);
   const tokens = new AccessTokens({ clusterKey, nowMs: dateMs });
   const asking = new OriginAccess({ origins: parts.origins });
   const logins = new Logins({ cluster, tokens, origins: asking, audit, nowMs, dateMs, own });
@@ -61,7 +63,7 @@ export function openEntrance(parts: EntranceParts): Entrance {
   tellWhoMayCome(cluster, own?.accounts.size, log);
   const deps = {
     cluster,
-    upstreams: () => cluster.upstreams,
+    upstreams: () => named,
     tokens,
     rules: own?.rules,
     access: new UpstreamAccess({ ask: (...asked) => asking.check(...asked), nowMs }),

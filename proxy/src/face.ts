@@ -5,6 +5,7 @@ import type { Logger } from '@sepia/base/log';
 import { forgetsAtRest } from '@sepia/base/memory/at-rest';
 import { withinMemory } from '@sepia/base/memory/process-memory';
 import type { Cluster } from '@sepia/cluster/cluster';
+import { withOwnHosts } from '@sepia/face/own-hosts';
 import { createRegistryApp, type RegistryWriteHandlers } from '@sepia/face/registry-app';
 import type { InternalClient } from '@sepia/http/client';
 import { createMemberGate } from '@sepia/http/member-gate';
@@ -105,7 +106,8 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
   const isRechecked = (upstream: string): boolean =>
     cluster.upstream(upstream)['manifest-recheck'] !== 'never';
   const manifests = { origins, cache, gate, isRechecked, nowMs };
-  const upstreams = (): typeof cluster.upstreams => cluster.upstreams;
+  const named = withOwnHosts(cluster.upstreams, cluster.defaultUpstream, config.listeners);
+  const upstreams = (): typeof cluster.upstreams => named;
   return {
     app: (listener) => {
       const defaultUpstream = listener['default-upstream'] ?? cluster.defaultUpstream;

@@ -78,11 +78,16 @@ t.test('a Docker Hub mirror is a listener of its own', async (t) => {
     agent: { listeners: [{ listen: '127.0.0.1:0' }, { listen: '127.0.0.1:0', 'default-upstream': 'hub' }] },
   });
   const [plain, mirror] = cluster.agents[0]!.urls;
-  const status = async (base: string): Promise<number> => {
-    const answer = await request(`${base}/v2/library/alpine/manifests/3`, { method: 'HEAD' });
+  const status = async (base: string, ns?: string): Promise<number> => {
+    const query = ns === undefined ? '' : `?ns=${encodeURIComponent(ns)}`;
+    const answer = await request(`${base}/v2/library/alpine/manifests/3${query}`, { method: 'HEAD' });
     await answer.body.dump();
     return answer.statusCode;
   };
   t.equal(await status(plain!), 404, 'the plain listener means the first upstream');
   t.equal(await status(mirror!), 200);
+  for (const url of [plain!, mirror!]) {
+    t.equal(await status(url, new URL(mirror!).host), 200, 'its address stands for its upstream');
+    t.equal(await status(url, `localhost:${new URL(plain!).port}`), 404);
+  }
 });
