@@ -61,7 +61,7 @@ async function announce(ctx: Context, deps: AnnounceDeps): Promise<Uint8Array> {
   const name = named === undefined ? undefined : blobNameOf(deps.cluster, named);
   const { counts, peers } = await deps.desk.announce(asked, name, host, waiting(ctx, deps));
   const intervalMs = deps.cluster.document.policies['stranger-interval'];
-  return announceAnswer({ intervalMs, counts, peers, compact: asked.compact });
+  return announceAnswer({ intervalMs, counts, peers, compact: asked.compact, noPeerId: asked.noPeerId });
 }
 
 async function scrape(ctx: Context, deps: AnnounceDeps): Promise<Uint8Array> {

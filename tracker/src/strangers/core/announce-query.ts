@@ -21,11 +21,13 @@ export interface Announce {
   readonly peerId: string;
   /** Undefined: it takes no connections, or at a port that nobody is sent to; it dials. */
   readonly port: number | undefined;
-  /** Bytes that it lacks; 0: it has everything. */
-  readonly left: number;
+  /** Bytes that it lacks; 0: it has everything. Undefined: it does not know, so it lacks something. */
+  readonly left: number | undefined;
   readonly event: AnnounceEvent;
   readonly numwant: number;
   readonly compact: boolean;
+  /** It wants no ids of peers in a list that is not compact. */
+  readonly noPeerId: boolean;
 }
 
 /** Which blob the announce URL of a torrent names. */
@@ -61,10 +63,11 @@ export function parseAnnounce(query: ReadonlyMap<string, readonly string[]>): An
     infoHash: hashOf(query, 'info_hash'),
     peerId: hashOf(query, 'peer_id'),
     port: port >= FIRST_PORT && port <= LAST_PORT ? port : undefined,
-    left: numberOf(query, 'left', Number.MAX_SAFE_INTEGER) ?? 0,
+    left: numberOf(query, 'left', Number.MAX_SAFE_INTEGER),
     event: event === 'started' || event === 'stopped' || event === 'completed' ? event : undefined,
     numwant: numberOf(query, 'numwant', 50) ?? 50,
     compact: query.get('compact')?.[0] !== '0',
+    noPeerId: query.get('no_peer_id')?.[0] === '1',
   };
 }
 
@@ -100,7 +103,7 @@ function numberOf(
 ): number | undefined {
   const text = query.get(key)?.[0];
   if (text === undefined || text === '') return undefined;
-  // Clients send -1 for "as many as you like".
+  // Clients send -1 for "as many as you like", and for "I do not know".
   if (text === '-1') return undefined;
   if (!/^\d{1,20}$/.test(text)) throw invalid(`${key} is not a number`);
   return Math.min(max, Number(text));

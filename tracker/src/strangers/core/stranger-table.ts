@@ -11,6 +11,8 @@ const MAX_PER_HOST = 16;
 export interface PeerPlace {
   readonly host: string;
   readonly port: number;
+  /** 40 hex, of a standard client. */
+  readonly peerId?: string;
 }
 
 interface Stranger extends PeerPlace {
@@ -66,7 +68,7 @@ export class StrangerTable {
   peers(infoHash: string, numwant: number, but?: PeerPlace): PeerPlace[] {
     const all = [...(this.#swarms.get(infoHash)?.peers.values() ?? [])];
     const others = but === undefined ? all : all.filter((peer) => keyOf(peer) !== keyOf(but));
-    return sample(others, numwant, this.#chance).map(({ host, port }) => ({ host, port }));
+    return sample(others, numwant, this.#chance).map(({ host, port, peerId }) => ({ host, port, peerId }));
   }
 
   /** At most `numwant` that lack something, in random order. */

@@ -11,6 +11,7 @@ export function announceAnswer(answer: {
   readonly counts: SwarmCounts;
   readonly peers: readonly PeerPlace[];
   readonly compact: boolean;
+  readonly noPeerId?: boolean;
 }): Uint8Array {
   const { counts, peers } = answer;
   const interval = Math.max(1, Math.round(answer.intervalMs / 1_000));
@@ -20,8 +21,10 @@ export function announceAnswer(answer: {
     interval,
     'min interval': Math.max(1, Math.round(interval * LEAST_SHARE)),
   };
-  if (!answer.compact)
-    return bencode.encode({ ...common, peers: peers.map(({ host, port }) => ({ ip: host, port })) });
+  if (!answer.compact) {
+    const isNamed = answer.noPeerId !== true;
+    return bencode.encode({ ...common, peers: peers.map((peer) => entryOf(peer, isNamed)) });
+  }
   const six = compactOf(peers, 16);
   return bencode.encode({
     ...common,
@@ -48,6 +51,15 @@ export function scrapeAnswer(files: ReadonlyMap<string, SwarmCounts>): Uint8Arra
 /** A refusal in the form that clients show to their user. */
 export function failureAnswer(reason: string): Uint8Array {
   return bencode.encode({ 'failure reason': reason });
+}
+
+/** A member's id is not known here: it says it when it is dialled. */
+function entryOf({ host, port, peerId }: PeerPlace, isNamed: boolean): object {
+  return {
+    ip: host,
+    port,
+    ...(isNamed && peerId !== undefined ? { 'peer id': Buffer.from(peerId, 'hex') } : {}),
+  };
 }
 
 function compactOf(peers: readonly PeerPlace[], addressBytes: 4 | 16): Uint8Array {

@@ -23,7 +23,9 @@ t.test('what a client says of itself', async (t) => {
   t.equal(parseAnnounce(parseBinaryQuery(`${QUERY}&numwant=5&compact=0`)).compact, false);
   t.equal(parseAnnounce(parseBinaryQuery(QUERY.replace('started', 'paused'))).event, undefined);
   const terse = parseAnnounce(parseBinaryQuery(QUERY.replace('&left=10&event=started', '')));
-  t.match(terse, { left: 0, event: undefined }, 'who does not say what it lacks is told to no leecher');
+  t.match(terse, { left: undefined, event: undefined }, 'who does not say what it lacks may lack something');
+  t.equal(parseAnnounce(parseBinaryQuery(QUERY.replace('left=10', 'left=-1'))).left, undefined);
+  t.equal(parseAnnounce(parseBinaryQuery(QUERY.replace('left=10', 'left=0'))).left, 0);
   t.same(parseScrape(parseBinaryQuery(`info_hash=${escaped(HASH)}&info_hash=${escaped(HASH)}`)).length, 2);
   const named = parseBinaryQuery(`digest=sha256%3Aab&upstream=local&repository=team%2Fapp&${QUERY}`);
   t.same(namedBlob(named), { digest: 'sha256:ab', upstream: 'local', repository: 'team/app' });
@@ -122,6 +124,17 @@ t.test('answers are bencode that a client reads', async (t) => {
   t.equal((none as Record<string, Buffer>)['peers']?.length, 0, 'a name has no compact form');
   const long = read(announceAnswer({ intervalMs: 60_000, counts: COUNTS, peers, compact: false }));
   t.equal(((long as Record<string, unknown[]>)['peers'] ?? []).length, 2);
+  const peerId = Buffer.from('-AR1360-abcdefghijkl');
+  const known = [{ host: '192.0.2.7', port: 6881, peerId: peerId.toString('hex') }, ...named];
+  const listOf = (noPeerId: boolean): unknown =>
+    (
+      read(announceAnswer({ intervalMs: 1, counts: COUNTS, peers: known, compact: false, noPeerId })) as {
+        peers: unknown;
+      }
+    ).peers;
+  const plain = known.map(({ host, port }) => ({ ip: Buffer.from(host), port }));
+  t.same(listOf(false), [{ ...plain[0], 'peer id': peerId }, plain[1]], 'with ids where they are known');
+  t.same(listOf(true), plain);
   t.same(read(failureAnswer('no')), { 'failure reason': Buffer.from('no') });
   const scraped = read(scrapeAnswer(new Map([[HASH.toString('hex'), COUNTS]]))) as Record<string, object>;
   t.same(scraped['files'], { [HASH.toString('latin1')]: COUNTS });

@@ -9,7 +9,9 @@ t.test('who announced itself is told to the others, until it is silent or says g
   const table = new StrangerTable(seeded(1));
   table.announce(HASH, peer('192.0.2.1', 5_000), 'started', 0, 1_000);
   table.announce(HASH, peer('192.0.2.2', 5_000, true), undefined, 0, 2_000);
-  t.same(table.peers(HASH, 10, { host: '192.0.2.1', port: 5_000 }), [{ host: '192.0.2.2', port: 5_000 }]);
+  t.same(table.peers(HASH, 10, { host: '192.0.2.1', port: 5_000 }), [
+    { host: '192.0.2.2', port: 5_000, peerId: '00' },
+  ]);
   t.same(table.leechers(HASH, 10), [{ host: '192.0.2.1', port: 5_000 }]);
   t.same(table.counts(HASH), { complete: 1, incomplete: 1, downloaded: 0 });
   table.announce(HASH, peer('192.0.2.1', 5_000, true), 'completed', 500, 1_000);
