@@ -20,6 +20,10 @@ export async function runCoverage(args, run) {
   const named = args.filter((arg) => !arg.startsWith('-') && existsSync(join(ROOT, arg)));
   const homes = named.length > 0 ? named : workspaces();
   const judged = testFiles(homes, /\.ts$/).filter(isJudged);
+  if (judged.length === 0) {
+    process.stdout.write(`no core is in ${homes.join(', ')}: nothing to reach\n`);
+    return 0;
+  }
   const folder = mkdtempSync(join(tmpdir(), 'sepia-coverage-'));
   // Of functions that Node had compiled before V8 tells less.
   const env = { NODE_V8_COVERAGE: folder, NODE_DISABLE_COMPILE_CACHE: '1' };
