@@ -86,8 +86,11 @@ export class DataFolder {
     });
     const db = new LevelDatabase({ log: deps.log, level, nowMs: () => performance.now() });
     try {
-      if (role !== undefined) await settleRole(root, dir, role);
+      const noted = await checkRole(root, dir, role);
       const stored = await settleId(root, dir, id);
+      // Last: one that is refused for its id leaves nothing in a folder that says no role yet.
+      if (noted === undefined && role !== undefined)
+        await replaceSynced(root, join(root, 'role'), `${role}\n`);
       const bootId = readBootId();
       const lastStop = await readLastStop(root, bootId);
       await writeRun(root, { bootId, clean: false });
@@ -195,17 +198,20 @@ async function settleId(root: string, dir: string, configured: string | undefine
   });
 }
 
-/** A member without an id of its own would take that of any other for its own. */
-async function settleRole(root: string, dir: string, role: FolderRole): Promise<void> {
-  const path = join(root, 'role');
-  const noted = await textOf(path);
+/** The role on record. A member without an id of its own would take that of any other for its own. */
+async function checkRole(
+  root: string,
+  dir: string,
+  role: FolderRole | undefined,
+): Promise<string | undefined> {
+  const noted = await textOf(join(root, 'role'));
   const stored = noted ?? (await formerRole(root));
-  if (stored !== undefined && stored !== role)
+  if (role !== undefined && stored !== undefined && stored !== role)
     throw new CodedError('START_FAILED', {
       message: `data folder ${dir} belongs to another role (${stored}), this member is of role ${role}: give each a folder of its own`,
       detail: { key: 'data', role, stored, dir },
     });
-  if (noted === undefined) await replaceSynced(root, path, `${role}\n`);
+  return noted;
 }
 
 /** Versions before this one left no role: an origin's folder is known by its `standing`. */

@@ -149,3 +149,11 @@ t.test('a folder is of one role, whatever its id', async (t) => {
   await (await folderOf('origin', 'origin-1')).close();
   t.equal(readFileSync(join(dir, 'v1/role'), 'utf8'), 'origin\n');
 });
+
+t.test('who is refused for its id gives no role to a folder that has none yet', async (t) => {
+  const dir = t.testdir();
+  await (await open(dir, 'tracker-1')).close();
+  const wrong = DataFolder.open({ log }, { dir, role: 'accelerator', id: 'accelerator-1' });
+  await t.rejects(wrong, { code: 'START_FAILED', message: /belongs to "tracker-1"/ });
+  await (await DataFolder.open({ log }, { dir, role: 'tracker', id: 'tracker-1' })).close();
+});
