@@ -41,13 +41,8 @@ export class PartialFolder {
   /** @throws `SIZE_MISMATCH` if somebody has it open with another size */
   async open(digest: Digest, sizeBytes: number, init: PartialInit): Promise<PartialBlob> {
     return this.#locks.run(digest, async () => {
-      const shared = await this.#shared(digest);
-      if (shared !== undefined && shared.sizeBytes !== sizeBytes)
-        throw new CodedError('SIZE_MISMATCH', {
-          detail: { digest, expected: shared.sizeBytes, found: sizeBytes },
-        });
-      // Held before anything is waited for: its last user may let go meanwhile.
-      if (shared !== undefined && (await this.#isOfSource(shared.retain(), init))) return shared;
+      const shared = await this.#shared(digest, sizeBytes);
+      if (shared !== undefined && (await this.#isOfSource(shared, init))) return shared;
       const start =
         (await this.#resume(digest, sizeBytes, init.source)) ?? (await this.#fresh(digest, sizeBytes, init));
       return this.#share(start);
@@ -90,12 +85,19 @@ export class PartialFolder {
     return count;
   }
 
-  async #shared(digest: Digest): Promise<PartialBlob | undefined> {
-    const partial = this.#open.get(digest);
-    await ended(partial?.closing);
-    return partial !== undefined && partial.closing === undefined && partial.state === 'open'
-      ? partial
-      : undefined;
+  /** The one that others have open, held here before anything is waited for: its last user may let go at any time. */
+  async #shared(digest: Digest, sizeBytes: number): Promise<PartialBlob | undefined> {
+    for (;;) {
+      const partial = this.#open.get(digest);
+      if (partial?.closing !== undefined) {
+        await ended(partial.closing);
+        continue;
+      }
+      if (partial?.state !== 'open') return undefined;
+      if (partial.sizeBytes === sizeBytes) return partial.retain();
+      const detail = { digest, expected: partial.sizeBytes, found: sizeBytes };
+      throw new CodedError('SIZE_MISMATCH', { detail });
+    }
   }
 
   #share(start: PartialStart): PartialBlob {
