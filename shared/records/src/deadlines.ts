@@ -19,6 +19,10 @@ export const REGISTER_GRACE_MS = 50;
 // Workers.
 /** A worker that took a job has to renew or end it within this. */
 export const HOLD_MS = 60_000;
+/** A job that failed waits no longer for its next try. */
+export const MAX_JOB_WAIT_MS = 3_600_000;
+/** Members' clocks may be apart so much; a time to come that is further was noted under a clock that was wrong. */
+export const CLOCKS_APART_MS = 60_000;
 
 // PostgreSQL.
 /** What was asked is tried again for so long: shorter than callers wait. */

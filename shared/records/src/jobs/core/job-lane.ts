@@ -17,6 +17,7 @@ export const MAX_LOSSES = 8;
 /** When a job that failed is tried again, in ms, the pause doubling from the first to the longest, and how often. */
 export interface RetryRules {
   readonly firstMs: number;
+  /** At most `MAX_JOB_WAIT_MS`. */
   readonly maxMs: number;
   /** Failures after which a job is dead. */
   readonly tries: number;

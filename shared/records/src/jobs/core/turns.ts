@@ -1,3 +1,4 @@
+import { CLOCKS_APART_MS, HOLD_MS, MAX_JOB_WAIT_MS } from '../../deadlines.ts';
 import type { OwnerOf } from './fair-share.ts';
 import type { Job } from './job.ts';
 
@@ -11,10 +12,16 @@ interface Owner<T> {
   takenAtMs: number;
 }
 
-/** True if a job may be taken: its time has come, or its holder went away. */
+/** True if a job may be taken: its time has come, or its holder went away. What a wrong clock noted holds nothing. */
 export function isDue<T>(job: Job<T>, nowMs: number): boolean {
-  if (job.state === 'waiting') return job.notBeforeMs <= nowMs;
-  return job.state === 'running' && (job.heldUntilMs ?? 0) <= nowMs;
+  const { state, tries, notBeforeMs, heldUntilMs = 0 } = job;
+  if (state === 'waiting') return !isAhead(notBeforeMs, nowMs, tries === 0 ? 0 : MAX_JOB_WAIT_MS);
+  return state === 'running' && !isAhead(heldUntilMs, nowMs, HOLD_MS);
+}
+
+/** True of a time to come that was set at most `mostMs` ahead. */
+function isAhead(atMs: number, nowMs: number, mostMs: number): boolean {
+  return atMs > nowMs && atMs - nowMs <= mostMs + CLOCKS_APART_MS;
 }
 
 /**

@@ -1,6 +1,6 @@
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
-import { HOLD_MS } from '../../../src/deadlines.ts';
+import { CLOCKS_APART_MS, HOLD_MS, MAX_JOB_WAIT_MS } from '../../../src/deadlines.ts';
 import type { Job } from '../../../src/jobs/core/job.ts';
 import { inTurn, isDue } from '../../../src/jobs/core/turns.ts';
 
@@ -37,6 +37,24 @@ t.test('a job that runs is due once its time with the holder is over, or where n
   t.ok(isDue(waiting('a/0', 0, { state: 'running', holder: 'x' }), 1_000), 'nobody would ever let it go');
   for (const state of ['done', 'dead', 'cancelled'] as const)
     t.notOk(isDue(waiting('a/0', 0, { state }), 1_000), state);
+});
+
+t.test('clocks that were set back hold up no job that was noted before', async (t) => {
+  const nowMs = 1_000_000;
+  const cases = [
+    { most: 0, job: (atMs: number) => waiting('new/0', 0, { notBeforeMs: atMs }) },
+    { most: MAX_JOB_WAIT_MS, job: (atMs: number) => waiting('failed/0', 0, { notBeforeMs: atMs, tries: 1 }) },
+    {
+      most: HOLD_MS,
+      job: (heldUntilMs: number) => waiting('held/0', 0, { state: 'running', holder: 'x', heldUntilMs }),
+    },
+  ];
+  for (const { most, job } of cases) {
+    const farMs = nowMs + most + CLOCKS_APART_MS;
+    t.notOk(isDue(job(farMs), nowMs), job(0).key);
+    t.ok(isDue(job(farMs + 1), nowMs), job(0).key);
+    t.ok(isDue(job(nowMs), nowMs), job(0).key);
+  }
 });
 
 t.test('who has a job that runs, or was served last, comes later', async (t) => {
