@@ -142,9 +142,7 @@ export class Worker {
       const outcome = await this.#deps.run(job.payload, note, signal);
       log.info({ ...facts, ...outcome }, 'conversion ended');
       onEnd(outcome.outcome);
-      // Who has it by now may be this one again, with a newer task: that one ends by itself.
-      if (lost.signal.aborted) end = async () => undefined;
-      else end = () => queue.finish(job.id, holder, outcome);
+      end = () => queue.finish(job.id, holder, outcome);
     } catch (error) {
       if (this.#stopped.signal.aborted) end = () => queue.release(job.id, holder);
       else if (lost.signal.aborted) {
@@ -160,7 +158,8 @@ export class Worker {
     }
     over.abort(new CodedError('TIMEOUT', { message: 'the job is over' }));
     await renewing;
-    await this.#tell(end, facts);
+    // Who has it by now may be this one again, with a newer task: that one ends by itself.
+    if (!lost.signal.aborted) await this.#tell(end, facts);
   }
 
   /** An end that the queue did not hear of costs a repetition, which finds everything done. */

@@ -197,3 +197,24 @@ t.test(
     t.same(queue.heard, ['renew a']);
   },
 );
+
+t.test('nor does one whose loss is told after its end', async (t) => {
+  const queue = new FakeQueue('a');
+  const [asked, told, done] = [0, 1, 2].map(() => Promise.withResolvers<void>());
+  queue.renew = async () => {
+    asked!.resolve();
+    await told!.promise;
+    return false;
+  };
+  const worker = start(t, queue, async () => {
+    await done!.promise;
+    return { outcome: 'converted' };
+  });
+  await asked!.promise;
+  done!.resolve();
+  // What follows the end of its work, up to the wait for the answer.
+  await new Promise((resolve) => setImmediate(resolve));
+  told!.resolve();
+  await until(() => worker.running === 0, 'it ends');
+  t.same(queue.heard, []);
+});
