@@ -126,11 +126,17 @@ export class RegistryClient {
       });
   }
 
-  /** True if the registry has the blob in this repository; whatever else it answers counts as no. */
+  /** True if the registry has the blob in this repository; whatever else it answers counts as no, also where it leads to nobody. */
   async hasBlob(repository: string, digest: Digest, signal?: AbortSignal): Promise<boolean> {
-    const head = await this.#raw('HEAD', `/v2/${repository}/blobs/${digest}`, { repository, signal });
-    await head.body.dump();
-    return head.statusCode === 200;
+    try {
+      const head = await this.#raw('HEAD', `/v2/${repository}/blobs/${digest}`, { repository, signal });
+      await head.body.dump();
+      return head.statusCode === 200;
+    } catch (error) {
+      const isLed = isCoded(error) && error.detail['ledBy'] === new URL(this.#options.url).host;
+      if (isLed || isCoded(error, 'BACKEND_DOWN')) return false;
+      throw error;
+    }
   }
 
   /** Uploads a blob unless the registry has it. @returns false if it was there */
@@ -149,7 +155,11 @@ export class RegistryClient {
       throw new CodedError('REGISTRY_DOWN', {
         message: `${this.#options.url} began an upload without a Location`,
       });
-    const target = new URL(location, uploads);
+    const target = URL.canParse(location, uploads.href) ? new URL(location, uploads) : undefined;
+    if (target === undefined || !/^https?:$/.test(target.protocol))
+      throw new CodedError('REGISTRY_DOWN', {
+        message: `${this.#options.url} began an upload at a Location that is no URL of http`,
+      });
     // A registry that does not know of the TLS before it calls itself by http.
     if (target.host === base.host) target.protocol = base.protocol;
     // What is there stays as it is written: it may be signed.
@@ -284,10 +294,13 @@ export class RegistryClient {
     } catch (cause) {
       throwIfBug(cause);
       call.signal?.throwIfAborted();
-      const { hint } = this.#options;
+      const home = new URL(this.#options.url);
+      const isHome = url.origin === home.origin;
+      const hint = isHome ? this.#options.hint : `${home.host} leads there`;
       throw new CodedError('REGISTRY_DOWN', {
         message: `${url.origin} does not answer (${(cause as Error).message})${hint === undefined ? '' : `; ${hint}`}`,
         cause,
+        detail: isHome ? {} : { ledBy: home.host },
       });
     }
   }

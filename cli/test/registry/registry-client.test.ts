@@ -162,6 +162,43 @@ t.test('a registry that leads nowhere is told', async (t) => {
   );
 });
 
+t.test('a blob that the registry keeps where nobody answers is pushed anew', async (t) => {
+  const bytes = Buffer.from('layer');
+  const blob = { digest: digestOf(bytes), sizeBytes: bytes.length, open: () => Readable.from([bytes]) };
+  const gone = createServer();
+  await new Promise<void>((resolve) => gone.listen(0, '127.0.0.1', resolve));
+  const { port } = gone.address() as AddressInfo;
+  await new Promise((resolve) => gone.close(resolve));
+  for (const location of [`http://127.0.0.1:${port}/kept`, 'ftp://storage.example/kept', '']) {
+    const registry = await serve(t, (req, res) => {
+      const status = { HEAD: 307, POST: 202 }[req.method!] ?? 201;
+      res.writeHead(status, { location: req.method === 'HEAD' ? location : '/up/1' }).end();
+    });
+    t.equal(await clientOf(t, registry.url).pushBlob('a/b', blob), true, location);
+  }
+  const registry = await serve(t, (_req, res) => {
+    res.writeHead(307, { location: `http://127.0.0.1:${port}/kept` }).end();
+  });
+  const pulled = clientOf(t, registry.url).pullBlob('a/b', blob, () => undefined);
+  const { host } = new URL(registry.url);
+  await t.rejects(pulled, { code: 'REGISTRY_DOWN', message: new RegExp(`; ${host} leads there$`) });
+});
+
+t.test('an upload that begins at no URL of http is told', async (t) => {
+  const bytes = Buffer.from('layer');
+  const blob = { digest: digestOf(bytes), sizeBytes: bytes.length, open: () => Readable.from([bytes]) };
+  for (const location of ['http://[x/up', 'ftp://storage.example/up']) {
+    const registry = await serve(t, (req, res) => {
+      res.writeHead(req.method === 'HEAD' ? 404 : 202, { location }).end();
+    });
+    await t.rejects(
+      clientOf(t, registry.url).pushBlob('a/b', blob),
+      { code: 'REGISTRY_DOWN', message: /at a Location that is no URL of http$/ },
+      location,
+    );
+  }
+});
+
 t.test(
   'the address of an upload stays as it is written, by the scheme that the registry is reached by',
   async (t) => {
