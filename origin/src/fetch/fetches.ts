@@ -19,6 +19,9 @@ const MAX_FETCHES = 512;
 const MAX_LIES = 1_000;
 const MAX_WRONG = 10_000;
 
+/** For the name of an upstream: under which ones the origin of before showed an attempt that is adopted is not known. */
+const ANY = '';
+
 /** Ends of fetches that are no fault of the upstream: nobody wanted it any more, or the origin stops. */
 const OWN_ENDS: readonly string[] = ['STALE_ATTEMPT', 'DRAINING', unwantedError().code];
 
@@ -83,7 +86,10 @@ export class Fetches {
 
   /** What was shown of it under that upstream's name within a day came out wrong: clients may hold some of that. */
   cameWrong(name: Pick<BlobName, 'upstream' | 'digest'>): boolean {
-    return (this.#wrong.get(lieKey(name)) ?? 0) > this.#deps.nowMs();
+    const nowMs = this.#deps.nowMs();
+    return [name.upstream, ANY].some(
+      (upstream) => (this.#wrong.get(lieKey({ ...name, upstream })) ?? 0) > nowMs,
+    );
   }
 
   /** Returns `fetch`, whose bytes are shown under a name from now on: it may be another upstream's than they come from. */
@@ -122,8 +128,9 @@ export class Fetches {
     const running = this.#running.get(name.digest);
     if (running !== undefined) {
       if (options.wantAll) running.fetchAll();
-      if (options.adopt !== undefined) running.learn(options.adopt, options.hasPeers === true);
-      return running;
+      if (options.adopt === undefined) return running;
+      running.learn(options.adopt, options.hasPeers === true);
+      return this.shown(running, { upstream: ANY });
     }
     const lie = this.#lies.get(lieKey(name));
     if (lie !== undefined && lie.untilMs > this.#deps.nowMs()) throw lie.error;
@@ -143,6 +150,7 @@ export class Fetches {
       ...this.#options,
       lingerMs: LINGER_MS,
     });
+    if (options.adopt !== undefined) this.shown(fetch, { upstream: ANY });
     this.#running.set(name.digest, fetch);
     fetch.start();
     return fetch;

@@ -1,4 +1,6 @@
 import type { ServerResponse } from 'node:http';
+import { digestOf } from '@sepia/base/digest';
+import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
 import { bytesOf } from '@sepia/test-support/seeded';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
@@ -49,3 +51,36 @@ t.test('wrong content counts under the names that it was shown by, and under no 
   t.ok(right.bytes.equals(bytes));
   t.equal(await cameWrong('honest'), undefined);
 });
+
+t.test(
+  'of an attempt that is adopted nobody knows by which names it was shown: it counts for all',
+  async (t) => {
+    const liar = await TestUpstream.start(t);
+    const hubs = ['liar', 'honest'].map((name) => ({ name, url: liar.url, mode: 'pull-through' }));
+    const c = await startCluster(t, { origins: 1, upstreams: hubs });
+    const bytes = Buffer.from(bytesOf(3 << 20, 2));
+    const digest = digestOf(bytes);
+    liar.addBlob(bytes);
+    let lies = 1;
+    liar.fault = (req, res) => {
+      if (req.method !== 'GET' || req.url?.includes('/blobs/') !== true || lies-- <= 0) return false;
+      const wrong = Buffer.from(bytes);
+      wrong[5] = wrong[5]! ^ 1;
+      res.writeHead(200, { 'content-length': wrong.length }).end(wrong);
+      return true;
+    };
+    const name = (upstream: string): string => `upstream=${upstream}&repository=team/app`;
+    const known = Metainfo.open(digest, bytes.length, firstAttempt(digest));
+    const adopted = c.call('o1', {
+      method: 'POST',
+      path: `/v1/blobs/${digest}/adopt?${name('liar')}`,
+      body: JSON.stringify({ metainfo: Buffer.from(known.encode()).toString('base64'), peers: [] }),
+      headers: { 'content-type': 'application/json' },
+    });
+    t.equal((await adopted).status, 200);
+    const told = `/v1/blobs/${digest}/where?${name('honest')}`;
+    const cameWrong = async (): Promise<boolean> =>
+      (await c.get('o1', told)).bytes.includes('"cameWrong":true');
+    await until(cameWrong, 'it came wrong, for a name that this origin never showed it by');
+  },
+);
