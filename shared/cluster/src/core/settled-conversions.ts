@@ -13,7 +13,8 @@ export class Settled {
   /** @param nowMs by the clock that dates the jobs */
   constructor(jobs: readonly SettledJob[], nowMs: number) {
     for (const { payload, state, result, endedAtMs = nowMs } of jobs) {
-      const isRecent = nowMs - endedAtMs < SETTLED_REST_MS;
+      // Of an end that is far ahead only a wrong clock can tell.
+      const isRecent = Math.abs(nowMs - endedAtMs) < SETTLED_REST_MS;
       if (result?.stays === true && isRecent) this.#stays.add(keyOf(payload));
       const rests = state === 'cancelled' || (state === 'dead' && isRecent);
       if (!rests || payload.digest === undefined) continue;

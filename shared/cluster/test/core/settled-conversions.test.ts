@@ -23,6 +23,8 @@ const ended = (...ends: readonly End[]): Settled =>
 t.test('a source whose job died lately rests, and is tried again after an hour', async (t) => {
   t.ok(ended({ endedAtMs: NOW_MS - SETTLED_REST_MS + 1 }).has(TASK));
   t.notOk(ended({ endedAtMs: NOW_MS - SETTLED_REST_MS }).has(TASK));
+  t.ok(ended({ endedAtMs: NOW_MS + 1_000 }).has(TASK), 'by a clock that is a little ahead');
+  t.notOk(ended({ endedAtMs: NOW_MS + SETTLED_REST_MS }).has(TASK), 'before clocks were set back');
   t.ok(ended({}).has(TASK), 'an end without a time was just now');
 });
 
