@@ -90,7 +90,8 @@ export function readDocument(bytes: Uint8Array, mediaType: string): SourceDocume
 
 /** The OCI name of a media type; others stay as they are. */
 export function ociType(mediaType: string): string {
-  return DOCKER_TO_OCI[mediaType] ?? mediaType;
+  // It is whatever a pushed manifest says: `constructor` is one too.
+  return Object.hasOwn(DOCKER_TO_OCI, mediaType) ? DOCKER_TO_OCI[mediaType]! : mediaType;
 }
 
 /** True for a layer that is a tar we can read: not foreign, not encrypted, not of another kind. */

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { readDocument } from '../../src/convert/documents.ts';
+import { ociType, readDocument } from '../../src/convert/documents.ts';
 import { isConvertible, whyResult } from '../../src/convert/results.ts';
 import { MemoryImages } from '../support/memory-images.ts';
 import { writeTar } from '../support/tar-writer.ts';
@@ -36,6 +36,11 @@ t.test('an image is a result where it says so, or where every layer that holds s
   t.match(whyResult(marked(toc, chunked)), /lazy format already/, 'an empty layer does not count');
   t.equal(whyResult(marked(toc)), undefined, 'built on a converted image: there is something to convert');
   t.equal(whyResult(marked({ other: 'x' }, { other: 'x' })), undefined);
+});
+
+t.test('a type that is no media type at all stays as it is', async (t) => {
+  for (const type of ['constructor', '__proto__', 'toString', ''])
+    t.equal(ociType(type), type, 'it is kept in the manifest of the result');
 });
 
 t.test('an index is a result where it or one of its children says so', async (t) => {
