@@ -18,7 +18,6 @@ if [ -z "$orphan" ]; then
   options=ro,nosuid,nodev,fd=3,rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other,max_read=1048576
   mount -i -t fuse -o "$options" sepia "$mount_point" || exit 1
 fi
-echo $$ >"$pid_file.new" && mv "$pid_file.new" "$pid_file"
 daemon=${orphan#0} second=
 end() {
   kill -9 "$second"
@@ -31,6 +30,8 @@ end_daemon() {
   kill -CONT "$daemon"
 }
 trap 'trap "" TERM; kill -9 "$second"; [ -n "$daemon" ] && end_daemon; wait; umount -l "$mount_point"; end' TERM
+# On record once it heeds SIGTERM: who is told its process may end it at once.
+echo $$ >"$pid_file.new" && mv "$pid_file.new" "$pid_file"
 # A stopped daemon (SIGSTOP) does not end, and answers nobody: found so at two looks it is killed, and the next one goes on.
 end_stopped() {
   pid=$(cat "$pid_file.daemon")

@@ -1,14 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
@@ -90,7 +82,11 @@ t.test('what a later version puts in its place is started next, by whoever holds
   const first = daemonPid();
   const [script, next] = [join(dir, 'next', 'holder.sh'), join(dir, 'next-daemon')];
   mkdirSync(join(dir, 'next'));
-  copyFileSync(HOLDER, script);
+  // It goes on late once its process is on record: it is told to end then.
+  const recorded = 'mv "$pid_file.new" "$pid_file"\n';
+  const parts = readFileSync(HOLDER, 'utf8').split(recorded);
+  t.equal(parts.length, 2);
+  writeFileSync(script, parts.join(`${recorded}sleep 1\n`));
   const words = ['/bin/sh', '-c', DAEMON, next].map((word) => `'${word.replaceAll("'", "'\\''")}'`);
   writeFileSync(`${pidFile}.command.new`, `script='${script}'; set -- ${words.join(' ')}\n`);
   renameSync(`${pidFile}.command.new`, `${pidFile}.command`);
@@ -107,6 +103,6 @@ t.test('what a later version puts in its place is started next, by whoever holds
   process.kill(left, 'SIGTERM');
   process.kill(holder(), 'SIGTERM');
   await until(() => !existsSync(pidFile), 'it ends');
-  t.notOk(existsSync(`${pidFile}.command`));
+  await until(() => !existsSync(`${pidFile}.command`), 'and leaves no command');
   await until(() => !isOurs(left), 'its daemon ends');
 });
