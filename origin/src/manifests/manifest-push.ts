@@ -119,6 +119,8 @@ async function storeManifest(
     isWrittenBack ? { ...own, pushed: true } : own,
     ...descriptorLinks(name, needed),
   ];
+  // Links that ride are on an owner with the copy, before they are written.
+  push.signal?.throwIfAborted();
   // What rules copy by its links alone is noted for them first.
   const mayRide = !isWrittenBack && parsed.subject === undefined;
   const riding = mayRide ? links.ride(entries) : undefined;

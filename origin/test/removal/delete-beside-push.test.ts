@@ -24,8 +24,11 @@ const CONTENT = {
 };
 const BYTES = Buffer.from(JSON.stringify(CONTENT));
 const DIGEST = digestOf(BYTES);
+const { subject: _subject, ...PLAIN } = CONTENT;
 const nothing = async (): Promise<void> => {};
 const run = async <T>(_: unknown, work: () => Promise<T>): Promise<T> => await work();
+
+type Written = { readonly key: readonly string[]; readonly value: object };
 
 /** Records in memory, each write later than all before: each read and each write is one step of who makes it. */
 class Records {
@@ -52,6 +55,7 @@ class Records {
           if (value !== undefined) this.clocks.set(value, this.nowMs);
         }
       },
+      ride: (_: unknown, changes: readonly Written[]) => ({ changes }),
       async writeAt(_: unknown, [change]: readonly { key: readonly string[] }[], atMs: number) {
         await step();
         if ((recordOf(change!.key)?.atMs ?? 0) > atMs) throw new CodedError('CONFLICT');
@@ -131,7 +135,12 @@ function origin(records: Records, step: Step, policy: string) {
     quotas: { check: nothing, hold: nothing, release: nothing },
     store: { putBytes: nothing, stat: nothing, deleteUnless: nothing, setAttrs: nothing },
     sizeOf: nothing,
-    replicator: { hold: run, place: nothing },
+    replicator: {
+      hold: run,
+      async place(_: unknown, { links: riding }: { links?: { changes: readonly Written[] } } = {}) {
+        for (const { key, value } of riding?.changes ?? []) records.links.set(key.join(), value);
+      },
+    },
     replication: {
       intend: async () => nothing,
       intendDelete: async () => nothing,
@@ -147,8 +156,8 @@ function origin(records: Records, step: Step, policy: string) {
   const others = { members: { ids: [] }, commands: { send: async () => [] }, linkSet, deletes };
   const removals = new Removals({ ...all, ...others } as never);
   return {
-    push: async (asked?: Asked) =>
-      await pushManifest(all as never, { ...push, ...asked, bytes: BYTES } as ManifestPush),
+    push: async (asked?: Asked, bytes = BYTES) =>
+      await pushManifest(all as never, { ...push, ...asked, bytes } as ManifestPush),
     set: async () =>
       await relink(all as never, NAME, DIGEST, async () => await tags.move({ tag: 'v1' }, DIGEST)),
     pushConfig: async () => await links.write([{ ...NAME, digest: CONFIG.digest }]),
@@ -247,12 +256,14 @@ for (const [remove, push, state] of [
   );
 
 t.test('an origin that wakes in a push that another one made brings nothing back', async (t) => {
-  const records = recordsOf('config');
-  const signal = AbortSignal.abort(new CodedError('TIMEOUT'));
-  const pushed = origin(records, nothing, 'mutable').push({ change: 'one', signal });
-  await t.rejects(pushed, { code: 'TIMEOUT' });
-  t.same([...records.links.keys()], [CONFIG.digest]);
-  t.equal(records.tags.size + records.referrers.size, 0);
+  for (const bytes of [BYTES, Buffer.from(JSON.stringify(PLAIN))]) {
+    const records = recordsOf('config');
+    const signal = AbortSignal.abort(new CodedError('TIMEOUT'));
+    const pushed = origin(records, nothing, 'mutable').push({ change: 'one', signal }, bytes);
+    await t.rejects(pushed, { code: 'TIMEOUT' });
+    t.same([...records.links.keys()], [CONFIG.digest]);
+    t.equal(records.tags.size + records.referrers.size, 0);
+  }
 });
 
 for (const state of ['image', 'tagged'])
