@@ -51,7 +51,7 @@ export function createHarbor(face: HarborDeps, cache: ManifestCache, stops: Stop
   const { cluster, client, origins, log, nowMs, dateMs, id: memberId } = face;
   const config = face.config.harbor;
   const commands = new NodeCommands({ cluster, client });
-  const records = new Records({ origins, memberId, dateMs });
+  const records = new Records({ origins, memberId, nowMs });
   const shared = { cluster, origins, commands, records, memberId, log, nowMs, dateMs };
   const upstreams = (): readonly NamedUpstream[] => cluster.upstreams;
   const purger = new Purger({

@@ -24,14 +24,15 @@ const OPTIONS = {
 export class Records {
   readonly #origins: Origins;
   readonly #client: RegisterClient;
-  readonly #dateMs: () => number;
+  /** Steady: what waits is given up neither early nor late where clocks are set. */
+  readonly #nowMs: () => number;
   /** Changes of one register take turns: proposals of one proxy are none that get in each other's way. */
   readonly #turns = new KeyedLocks<string>();
 
-  constructor(deps: { readonly origins: Origins; readonly memberId: string; readonly dateMs: () => number }) {
-    const { origins, memberId, dateMs } = deps;
+  constructor(deps: { readonly origins: Origins; readonly memberId: string; readonly nowMs: () => number }) {
+    const { origins, memberId, nowMs } = deps;
     this.#origins = origins;
-    this.#dateMs = dateMs;
+    this.#nowMs = nowMs;
     this.#client = new RegisterClient(
       {
         transport: async (id, request, signal) => {
@@ -48,7 +49,7 @@ export class Records {
           return { ...reply, sender: senderOf(id, answer.headers[H_STANDING]) };
         },
         chance,
-        nowMs: dateMs,
+        nowMs,
         isSuspect: (id) => origins.health.isSuspect(id),
       },
       { proposerId: memberId, ...OPTIONS },
@@ -65,9 +66,9 @@ export class Records {
    * quorum answers they do not wait for each other's ends in vain. @throws `QUORUM_LOST`, `CONFLICT`, what `change` throws
    */
   async change<T>(key: string, change: (current: T | undefined) => T | undefined): Promise<T | undefined> {
-    const untilMs = this.#dateMs() + OPTIONS.deadlineMs;
+    const untilMs = this.#nowMs() + OPTIONS.deadlineMs;
     return await this.#turns.run(key, async () => {
-      if (this.#dateMs() > untilMs) throw new CodedError('CONFLICT', { detail: { key } });
+      if (this.#nowMs() > untilMs) throw new CodedError('CONFLICT', { detail: { key } });
       return await this.#client.change<T>(key, () => this.#origins.shard(key), change);
     });
   }

@@ -13,7 +13,7 @@ type Origins = ConstructorParameters<typeof Records>[0]['origins'];
 const IDS = ['o1', 'o2', 'o3'];
 
 /** Registers on three origins that take a moment to answer. */
-function start(options: { dateMs?: () => number } = {}): { records: Records; asked: RegisterRequest[] } {
+function start(options: { nowMs?: () => number } = {}): { records: Records; asked: RegisterRequest[] } {
   const states = new Map<string, AcceptorState>();
   const asked: RegisterRequest[] = [];
   const call = async (id: string, { body }: { body: string }): Promise<unknown> => {
@@ -26,8 +26,8 @@ function start(options: { dateMs?: () => number } = {}): { records: Records; ask
   };
   const health = { isSuspect: () => false };
   const origins = { call, health, shard: () => ({ epoch: 0, sets: [IDS] }) } as unknown as Origins;
-  const { dateMs = () => Date.now() } = options;
-  return { records: new Records({ origins, memberId: 'p1', dateMs }), asked };
+  const { nowMs = () => Date.now() } = options;
+  return { records: new Records({ origins, memberId: 'p1', nowMs }), asked };
 }
 
 t.test(
@@ -59,7 +59,7 @@ t.test('changes of other registers do not wait for it', async (t) => {
 
 t.test('whose turn comes after its deadline does not ask any more', async (t) => {
   let nowMs = 0;
-  const { records, asked } = start({ dateMs: () => nowMs });
+  const { records, asked } = start({ nowMs: () => nowMs });
   const first = records.change('events', () => 1);
   const late = records.change('events', () => 2);
   nowMs = 15_001;
