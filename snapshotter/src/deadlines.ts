@@ -79,6 +79,8 @@ export const SCOPE_MS = 10_000;
 export const SUCCESSION_MS = 3_000;
 /** A daemon that another one follows ends within this when it is told to; then it is killed. */
 export const FORMER_MS = 10_000;
+/** A daemon that does not serve for as long after its start is not starting any more: it hangs. */
+export const BEGINNING_MS = 10 * 60_000;
 /** How often it is looked whether mount and agent answer. */
 export const READY_LOOK_MS = 5_000;
 /** While no daemon serves for this long, what no snapshot names is not shown: containerd would wait for it without end. */

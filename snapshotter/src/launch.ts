@@ -12,6 +12,7 @@ import { replaceWhole } from '@sepia/store/files/file-port';
 import { request } from 'undici';
 import type { SnapshotterConfig } from './config.ts';
 import {
+  BEGINNING_MS,
   FORMER_MS,
   LIVEZ_MS,
   READY_LOOK_MS,
@@ -169,7 +170,7 @@ async function follow(config: SnapshotterConfig, pidFile: string, daemon: Daemon
 
 /**
  * True for a daemon of this command and config that does not serve yet: who starts this command again and again must not keep
- * it from its start.
+ * it from its start. One that hangs is not left to that for ever.
  */
 async function isBeginning(
   config: SnapshotterConfig,
@@ -182,7 +183,8 @@ async function isBeginning(
     ofProcess(() => stat(`${pidFile}.daemon`)),
     stat(file),
   ]);
-  const isSame = found?.join('\0') === command.join('\0') && changed.ctimeMs <= (began?.ctimeMs ?? 0);
+  if (began === undefined || Date.now() - began.mtimeMs > BEGINNING_MS) return false;
+  const isSame = found?.join('\0') === command.join('\0') && changed.ctimeMs <= began.ctimeMs;
   return isSame && !(await isServing(config));
 }
 

@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, existsSync, openSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join, resolve } from 'node:path';
@@ -158,6 +158,17 @@ t.test('but not where its config has changed since', { skip: whyNoFuse() ?? fals
     writeFileSync(one.file, text);
     return statSync(one.file).ctimeMs > statSync(`${one.pidFile}.daemon`).ctimeMs;
   }, 'the config is newer');
+  await one.ensure(command);
+  t.same(await ended, [null, 'SIGTERM']);
+});
+
+t.test('nor where it hangs, long after its start', { skip: whyNoFuse() ?? false }, async (t) => {
+  const one = await node(t);
+  const { daemon, command } = daemonOf(one);
+  const ended = once(daemon, 'exit');
+  const anHourAgo = Date.now() / 1000 - 3600;
+  utimesSync(`${one.pidFile}.daemon`, anHourAgo, anHourAgo);
+  one.doors.closed = 2;
   await one.ensure(command);
   t.same(await ended, [null, 'SIGTERM']);
 });
