@@ -3,6 +3,7 @@ import { isDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { parseTag } from '@sepia/base/names/repository';
 import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
+import { goneSignal } from '@sepia/http/client-gone';
 import { serve } from '@sepia/http/router';
 import { readJson } from '@sepia/http/signed';
 import type { Context } from 'koa';
@@ -45,13 +46,14 @@ export function tagRoutes(router: Router, deps: TagRouteDeps): void {
     const fault = setFault(rules);
     if (fault !== undefined) throw new CodedError('REQUEST_INVALID', { message: `${name.tag}: ${fault}` });
     const change = changeOf(ctx);
+    const gone = goneSignal(ctx);
     const digest = await readJson(ctx, ORIGIN_NAMES.tagSet.body.maxBytes, (value) => {
       const found = (value as { digest?: unknown } | null)?.digest;
       if (typeof found === 'string' && isDigest(found)) return found;
       throw new CodedError('REQUEST_INVALID', { message: 'digest: is missing or not a digest' });
     });
     // A tag never points at what cannot be pulled.
-    await relink(deps, name, digest, async () => {
+    const point = async (): Promise<void> => {
       if (rules.mode !== 'write-back') {
         ctx.body = await deps.tags.move(name, digest, rules, 'set', { change });
         return;
@@ -61,7 +63,8 @@ export function tagRoutes(router: Router, deps: TagRouteDeps): void {
       const behind = await deps.behind.look(name);
       ctx.body = await deps.tags.move(name, digest, rules, 'set', { change, behind });
       await done();
-    });
+    };
+    await relink(deps, name, digest, point, gone);
   });
 }
 

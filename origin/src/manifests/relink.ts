@@ -20,13 +20,15 @@ interface RelinkDeps {
 
 /**
  * Runs `work`, which points something at a manifest that is here; of mode none it and all below it is linked anew and
- * noted under its subject, as by a push. @throws `MANIFEST_UNKNOWN`, `MANIFEST_BLOB_MISSING`, `CONTENT_SWEPT`, `QUORUM_LOST`
+ * noted under its subject, as by a push. `signal`: aborted when nobody waits any more: another origin may have done it, and a
+ * delete taken it since. @throws `MANIFEST_UNKNOWN`, `MANIFEST_BLOB_MISSING`, `CONTENT_SWEPT`, `QUORUM_LOST`, its reason
  */
 export async function relink(
   { manifests, links, referrers, upstreams, guard }: RelinkDeps,
   name: { readonly upstream: string; readonly repository: RepositoryName },
   digest: Digest,
   work: () => Promise<void>,
+  signal?: AbortSignal,
 ): Promise<void> {
   const { bytes, mediaType } = await manifests.get(name, { kind: 'digest', digest }, 'ask');
   if (!upstreams.takesDeletes(name.upstream)) return await work();
@@ -39,6 +41,7 @@ export async function relink(
     all.map((one) => ({ ...name, digest: one.digest })),
     async () => {
       await requireLinks(links, name, all);
+      signal?.throwIfAborted();
       const linked = all.map((one) => one.digest);
       const write = async () => {
         await links.write(descriptorLinks(name, all));

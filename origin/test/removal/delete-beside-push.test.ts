@@ -158,8 +158,10 @@ function origin(records: Records, step: Step, policy: string) {
   return {
     push: async (asked?: Asked, bytes = BYTES) =>
       await pushManifest(all as never, { ...push, ...asked, bytes } as ManifestPush),
-    set: async () =>
-      await relink(all as never, NAME, DIGEST, async () => await tags.move({ tag: 'v1' }, DIGEST)),
+    set: async (signal?: AbortSignal) => {
+      const move = async (): Promise<void> => await tags.move({ tag: 'v1' }, DIGEST);
+      await relink(all as never, NAME, DIGEST, move, signal);
+    },
     pushConfig: async () => await links.write([{ ...NAME, digest: CONFIG.digest }]),
     deleteManifest: async (asked?: Asked) =>
       await deletes.manifest({ ...NAME, digest: DIGEST }, false, asked),
@@ -264,6 +266,11 @@ t.test('an origin that wakes in a push that another one made brings nothing back
     t.same([...records.links.keys()], [CONFIG.digest]);
     t.equal(records.tags.size + records.referrers.size, 0);
   }
+  const records = recordsOf('image');
+  const before = new Map(records.clocks);
+  const signal = AbortSignal.abort(new CodedError('TIMEOUT'));
+  await t.rejects(origin(records, nothing, 'mutable').set(signal), { code: 'TIMEOUT' });
+  t.same(records.clocks, before, 'a tag that is set links nothing anew');
 });
 
 for (const state of ['image', 'tagged'])
