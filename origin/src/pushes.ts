@@ -55,7 +55,7 @@ export async function createPushes(ground: Ground, outside: Outside, names: Name
   const watch = writeBack.watch(replication, queue);
   keeps.onKept(watch.onKept);
   stops.push('write-back', async () => await watch.stop());
-  const pullTimes = new PullTimes({ upstreams, log, nowMs: dateMs });
+  const pullTimes = new PullTimes({ upstreams, log, nowMs });
   stops.push('pull times', async () => await pullTimes.stop());
   return { behind, writeBack, intake, queue, keeps, manifests, replication, watch, pullTimes };
 }

@@ -13,6 +13,7 @@ const MAX_IMAGES = 10_000;
 interface PullTimesDeps {
   readonly upstreams: Upstreams;
   readonly log: Logger;
+  /** Steady: after clocks were set back no image that is asked for would count as asked for since. */
   readonly nowMs: () => number;
 }
 
