@@ -10,7 +10,7 @@ import type { Manifests } from '../manifests/manifests.ts';
 import type { Tags } from '../records/tags.ts';
 import type { BlobReader } from './blob-reader.ts';
 import { listedBy, subjectOfTag } from './core/replication.ts';
-import { namesSubject } from './referrer-lists.ts';
+import { lacksParts, namesSubject } from './referrer-lists.ts';
 import type { Target } from './targets.ts';
 
 /** What a copy did so far. */
@@ -336,13 +336,6 @@ export class ImageCopy {
 function listIn({ mediaType }: StoredManifest, tag: string | undefined): Digest | undefined {
   const subject = tag === undefined || !isIndexType(mediaType) ? undefined : listedBy(tag);
   return subject !== undefined && referrersTag(subject) === tag ? subject : undefined;
-}
-
-/** True where a registry says of a manifest that it lacks what this names, whatever it said when it was asked for that. */
-function lacksParts(error: unknown): boolean {
-  return (
-    isCoded(error) && /^(?:MANIFEST_|MANIFEST_BLOB_|BLOB_)UNKNOWN$/.test(String(error.detail['upstreamCode']))
-  );
 }
 
 /**

@@ -2,6 +2,7 @@ import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import type { Digest } from '@sepia/base/digest';
 import { isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import { parseObject } from '@sepia/base/json/lossless-json';
 import type { Logger } from '@sepia/base/log';
 import { parseServedManifest } from '@sepia/oci/manifest';
 import { type ReferrerEntry, referrersOf, referrersTag } from '@sepia/upstream/referrers/referrer-list';
@@ -12,7 +13,10 @@ import type { StoredManifest } from '../manifests/manifest-cache.ts';
 import { passes } from './core/replication.ts';
 
 interface ReferrerListsDeps {
-  readonly client: Pick<TargetClient, 'listsReferrers' | 'readManifest' | 'putManifest' | 'host'>;
+  readonly client: Pick<
+    TargetClient,
+    'listsReferrers' | 'readManifest' | 'headManifest' | 'putManifest' | 'host'
+  >;
   readonly log: Logger;
   readonly nowMs: () => number;
 }
@@ -84,10 +88,29 @@ export class ReferrerLists {
       try {
         await listReferrers(client, { repository, subject }, entries, signal);
       } catch (error) {
-        if (!isCoded(error, 'METHOD_UNSUPPORTED')) throw error;
-        await put();
+        if (lacksParts(error)) await this.#overGone(repository, subject, list, signal);
+        else if (isCoded(error, 'METHOD_UNSUPPORTED')) await put();
+        else throw error;
       }
     });
+  }
+
+  /** As {@link merge}, where the list there names what has gone there since: a registry may refuse a list with such an entry. */
+  async #overGone(
+    repository: string,
+    subject: Digest,
+    list: StoredManifest,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { client } = this.#deps;
+    const all = new Map((referrersOf(list.bytes) ?? []).map((one) => [one.digest, one]));
+    const known = await client.readManifest(repository, referrersTag(subject), signal);
+    for (const one of (known && referrersOf(known)) ?? [])
+      if (!all.has(one.digest) && (await client.headManifest(repository, one.digest, signal)) !== undefined)
+        all.set(one.digest, one);
+    const text = JSON.stringify({ ...parseObject(list.bytes), manifests: [...all.values()] });
+    const merged = { bytes: Buffer.from(text), mediaType: list.mediaType };
+    await client.putManifest(repository, referrersTag(subject), merged, signal);
   }
 
   /** A manifest is about to go there: no list names it when this resolves. @throws as {@link added} */
@@ -131,6 +154,13 @@ export class ReferrerLists {
   #note(lists: boolean): void {
     this.#known = { lists, untilMs: this.#deps.nowMs() + REFERRERS_API_MS };
   }
+}
+
+/** True where a registry says of a manifest that it lacks what this names, whatever it said when it was asked for that. */
+export function lacksParts(error: unknown): boolean {
+  return (
+    isCoded(error) && /^(?:MANIFEST_|MANIFEST_BLOB_|BLOB_)UNKNOWN$/.test(String(error.detail['upstreamCode']))
+  );
 }
 
 /** Whether a manifest is a referrer. */

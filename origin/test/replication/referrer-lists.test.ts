@@ -141,6 +141,38 @@ t.test('a list that is a tag here goes into the one at the target', async (t) =>
   t.same(digests(), [ours.digest], 'over what is no list');
 });
 
+t.test('a list at the target that names what has gone there takes ours all the same', async (t) => {
+  const [ours, theirs, gone] = [referrer(), referrer(), referrer()];
+  const textOf = (...all: ReturnType<typeof referrer>[]): Buffer => {
+    const manifests = all.map(({ digest, bytes, mediaType }) => ({ digest, mediaType, size: bytes.length }));
+    return Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: OCI_INDEX, manifests }));
+  };
+  const namesOf = (bytes: Buffer): string[] =>
+    (JSON.parse(bytes.toString()) as { manifests: { digest: string }[] }).manifests.map((one) => one.digest);
+  const there = new Set<string>([ours.digest, theirs.digest]);
+  let list = textOf(theirs, gone);
+  const client = {
+    host: 'dr',
+    readManifest: async () => list,
+    headManifest: async (_: string, digest: string) => (there.has(digest) ? digest : undefined),
+    putManifest: async (_: string, _tag: string, { bytes }: { bytes: Buffer }) => {
+      if (!namesOf(bytes).every((one) => there.has(one)))
+        throw new CodedError('UPSTREAM_DENIED', { detail: { upstreamCode: 'MANIFEST_BLOB_UNKNOWN' } });
+      list = bytes;
+    },
+  };
+  const lists = new ReferrerLists({ client: client as never, log: silentLogger(), nowMs: () => 0 });
+  const bytes = textOf(ours);
+  const here = { digest: digestOf(bytes), bytes, mediaType: OCI_INDEX };
+  const merge = async (): Promise<void> =>
+    await lists.merge('app', SUBJECT, here, async () => void t.fail('not over it'), SIGNAL);
+  await merge();
+  t.same(namesOf(list).sort(), [ours.digest, theirs.digest].sort());
+  there.delete(ours.digest);
+  list = textOf(theirs, gone);
+  await t.rejects(merge(), { code: 'UPSTREAM_DENIED' }, 'ours is not there');
+});
+
 t.test('write-back keeps the list at the registry, also by a delete', async (t) => {
   const hub = await Hub.start(t);
   const image = await hub.image('team/app', 'v1');
