@@ -93,7 +93,11 @@ export class PartialFolder {
         await ended(partial.closing);
         continue;
       }
-      if (partial?.state !== 'open') return undefined;
+      if (partial?.state !== 'open') {
+        // What it takes off the disk is not found, and gone a moment later.
+        await partial?.drop();
+        return undefined;
+      }
       if (partial.sizeBytes === sizeBytes) return partial.retain();
       const detail = { digest, expected: partial.sizeBytes, found: sizeBytes };
       throw new CodedError('SIZE_MISMATCH', { detail });

@@ -12,13 +12,17 @@ import { CrashFiles } from '../crash-files.ts';
 const BYTES = bytesOf(2 * PIECE_BYTES, 5);
 const DIGEST = digestOf(BYTES);
 
-/** Stands still before a blob gets its name, or before the next data file of a partial, once it is told to. */
+/** Stands still before a blob gets its name, before the next data file of a partial, or before one goes, once it is told to. */
 class GatedFiles extends CrashFiles {
   #held:
-    | { readonly at: 'rename' | 'create'; readonly reached: () => void; readonly go: Promise<void> }
+    | {
+        readonly at: 'rename' | 'create' | 'unlink';
+        readonly reached: () => void;
+        readonly go: Promise<void>;
+      }
     | undefined;
 
-  hold(at: 'rename' | 'create'): { readonly reached: Promise<void>; readonly go: () => void } {
+  hold(at: 'rename' | 'create' | 'unlink'): { readonly reached: Promise<void>; readonly go: () => void } {
     const [reached, go] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
     this.#held = { at, reached: reached.resolve, go: go.promise };
     return { reached: reached.promise, go: go.resolve };
@@ -34,7 +38,12 @@ class GatedFiles extends CrashFiles {
     await super.rename(from, to);
   }
 
-  async #stand(at: 'rename' | 'create'): Promise<void> {
+  override async unlink(path: string): Promise<void> {
+    if (path.includes('/partial/')) await this.#stand('unlink');
+    await super.unlink(path);
+  }
+
+  async #stand(at: 'rename' | 'create' | 'unlink'): Promise<void> {
     const held = this.#held;
     if (held?.at !== at) return;
     this.#held = undefined;
@@ -130,6 +139,32 @@ t.test('who takes a partial over has it open when its last user lets go meanwhil
   const second = await opening;
   t.equal(second.closing, undefined);
   t.equal(second.have.count, 0, 'nothing of the other upstream');
+  await writePieces(second, BYTES, [0, 1]);
+  await second.commit(CACHED);
+  await second.release();
+  t.ok(Buffer.from(BYTES).equals((await readAll(store, DIGEST))!));
+  await store.close();
+});
+
+t.test('who asks for a partial while it is dropped has none of its files', async (t) => {
+  const files = new GatedFiles('/d');
+  const store = await storeOn(files);
+  const before = await store.openPartial(DIGEST, BYTES.length);
+  await writePieces(before, BYTES, [0]);
+  await before.release();
+  const first = await store.openPartial(DIGEST, BYTES.length);
+  t.equal(first.have.count, 1, 'its piece map is on disk');
+  const { reached, go } = files.hold('unlink');
+  const dropping = first.drop();
+  await reached;
+  const opening = store.openPartial(DIGEST, BYTES.length);
+  // As far as it comes.
+  for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve));
+  go();
+  await dropping;
+  const second = await opening;
+  t.equal(second.have.count, 0);
+  await first.release();
   await writePieces(second, BYTES, [0, 1]);
   await second.commit(CACHED);
   await second.release();
