@@ -61,23 +61,26 @@ t.test(
     const bytes = Buffer.from(bytesOf(3 << 20, 2));
     const digest = digestOf(bytes);
     liar.addBlob(bytes);
+    const wrong = Buffer.from(bytes);
+    wrong[5] = wrong[5]! ^ 1;
+    const held: ServerResponse[] = [];
     let lies = 1;
     liar.fault = (req, res) => {
       if (req.method !== 'GET' || req.url?.includes('/blobs/') !== true || lies-- <= 0) return false;
-      const wrong = Buffer.from(bytes);
-      wrong[5] = wrong[5]! ^ 1;
-      res.writeHead(200, { 'content-length': wrong.length }).end(wrong);
+      held.push(res);
       return true;
     };
     const name = (upstream: string): string => `upstream=${upstream}&repository=team/app`;
     const known = Metainfo.open(digest, bytes.length, firstAttempt(digest));
-    const adopted = c.call('o1', {
+    const adopted = await c.call('o1', {
       method: 'POST',
       path: `/v1/blobs/${digest}/adopt?${name('liar')}`,
       body: JSON.stringify({ metainfo: Buffer.from(known.encode()).toString('base64'), peers: [] }),
       headers: { 'content-type': 'application/json' },
     });
-    t.equal((await adopted).status, 200);
+    t.equal(adopted.status, 200);
+    await until(() => held.length > 0, 'the rest is fetched');
+    for (const res of held) res.writeHead(200, { 'content-length': wrong.length }).end(wrong);
     const told = `/v1/blobs/${digest}/where?${name('honest')}`;
     const cameWrong = async (): Promise<boolean> =>
       (await c.get('o1', told)).bytes.includes('"cameWrong":true');
