@@ -109,7 +109,8 @@ t.test('a blob that gets another link while the last one is revoked stays', asyn
   const missing = new Proxy({}, { get: () => none }) as never;
   const links = new Links({
     ...{ proofs: missing, hints: missing, origins: missing },
-    ...{ seeds, log: silentLogger(), nowMs: Date.now },
+    ...{ seeds, log: silentLogger() },
+    nowMs: () => 1,
     store: {
       setAttrs: async (...change: Parameters<BlobStore['setAttrs']>) => {
         const attrs = await store.setAttrs(...change);

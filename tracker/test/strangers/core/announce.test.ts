@@ -21,6 +21,12 @@ t.test('what a client says of itself', async (t) => {
   t.equal(asked.numwant, 50);
   t.equal(parseAnnounce(parseBinaryQuery(`${QUERY}&numwant=-1`)).numwant, 50, 'as many as there are');
   t.equal(parseAnnounce(parseBinaryQuery(`${QUERY}&numwant=5&compact=0`)).compact, false);
+  for (const [said, noPeerId] of [
+    ['', false],
+    ['&no_peer_id=0', false],
+    ['&no_peer_id=1', true],
+  ] as const)
+    t.equal(parseAnnounce(parseBinaryQuery(`${QUERY}&compact=0${said}`)).noPeerId, noPeerId, said);
   t.equal(parseAnnounce(parseBinaryQuery(QUERY.replace('started', 'paused'))).event, undefined);
   const terse = parseAnnounce(parseBinaryQuery(QUERY.replace('&left=10&event=started', '')));
   t.match(terse, { left: undefined, event: undefined }, 'who does not say what it lacks may lack something');
