@@ -7,6 +7,25 @@ import t from 'tap';
 import { startCluster } from '../support/cluster.ts';
 import { TestUpstream } from '../support/upstream.ts';
 
+/** The next blob that `liar` is asked for is held, then answered with `bytes` of which one is another. */
+function lieOnce(
+  liar: TestUpstream,
+  bytes: Buffer,
+): { readonly isAsked: () => boolean; readonly tell: () => void } {
+  const wrong = Buffer.from(bytes);
+  wrong[5] = wrong[5]! ^ 1;
+  let held: ServerResponse | undefined;
+  liar.fault = (req, res) => {
+    if (req.method !== 'GET' || req.url?.includes('/blobs/') !== true || held !== undefined) return false;
+    held = res;
+    return true;
+  };
+  return {
+    isAsked: () => held !== undefined,
+    tell: () => held?.writeHead(200, { 'content-length': wrong.length }).end(wrong),
+  };
+}
+
 t.test('wrong content counts under the names that it was shown by, and under no other', async (t) => {
   const [liar, other, honest] = [
     await TestUpstream.start(t),
@@ -20,28 +39,20 @@ t.test('wrong content counts under the names that it was shown by, and under no 
   const bytes = Buffer.from(bytesOf(3 << 20, 1));
   const digest = liar.addBlob(bytes);
   for (const one of [other, honest]) one.addBlob(bytes);
-  const wrong = Buffer.from(bytes);
-  wrong[5] = wrong[5]! ^ 1;
-  const held: ServerResponse[] = [];
-  let lies = 1;
-  liar.fault = (req, res) => {
-    if (req.method !== 'GET' || req.url?.includes('/blobs/') !== true || lies-- <= 0) return false;
-    held.push(res);
-    return true;
-  };
+  const lie = lieOnce(liar, bytes);
   const pathOf = (upstream: string, rest = ''): string =>
     `/v1/blobs/${digest}${rest}?upstream=${upstream}&repository=team/app`;
   const cameWrong = async (upstream: string): Promise<unknown> =>
     (JSON.parse((await c.get('o1', pathOf(upstream, '/where'))).bytes.toString()) as { cameWrong?: true })
       .cameWrong;
   const first = Promise.allSettled([c.get('o1', pathOf('liar'))]);
-  await until(() => held.length > 0, 'it is fetched');
+  await until(() => lie.isAsked(), 'it is fetched');
   const second = Promise.allSettled([c.get('o1', pathOf('other'))]);
   await until(() => other.requests.some((line) => line.startsWith('HEAD')), 'another name is proven');
   // It joins what is under way.
   await c.get('o1', pathOf('other', '/where'));
   for (const one of ['liar', 'other', 'honest']) t.equal(await cameWrong(one), undefined);
-  for (const res of held) res.writeHead(200, { 'content-length': wrong.length }).end(wrong);
+  lie.tell();
   await Promise.all([first, second]);
   await until(async () => (await cameWrong('liar')) === true, 'it came wrong');
   t.equal(await cameWrong('other'), true, 'its readers had bytes of that fetch');
@@ -61,15 +72,7 @@ t.test(
     const bytes = Buffer.from(bytesOf(3 << 20, 2));
     const digest = digestOf(bytes);
     liar.addBlob(bytes);
-    const wrong = Buffer.from(bytes);
-    wrong[5] = wrong[5]! ^ 1;
-    const held: ServerResponse[] = [];
-    let lies = 1;
-    liar.fault = (req, res) => {
-      if (req.method !== 'GET' || req.url?.includes('/blobs/') !== true || lies-- <= 0) return false;
-      held.push(res);
-      return true;
-    };
+    const lie = lieOnce(liar, bytes);
     const name = (upstream: string): string => `upstream=${upstream}&repository=team/app`;
     const known = Metainfo.open(digest, bytes.length, firstAttempt(digest));
     const adopted = await c.call('o1', {
@@ -79,8 +82,8 @@ t.test(
       headers: { 'content-type': 'application/json' },
     });
     t.equal(adopted.status, 200);
-    await until(() => held.length > 0, 'the rest is fetched');
-    for (const res of held) res.writeHead(200, { 'content-length': wrong.length }).end(wrong);
+    await until(() => lie.isAsked(), 'the rest is fetched');
+    lie.tell();
     const told = `/v1/blobs/${digest}/where?${name('honest')}`;
     const cameWrong = async (): Promise<boolean> =>
       (await c.get('o1', told)).bytes.includes('"cameWrong":true');

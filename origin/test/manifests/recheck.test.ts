@@ -9,6 +9,23 @@ const NAME = { upstream: 'hub', repository: 'lib/x', digest: digestOf(Buffer.fro
 const TAGS = { ttl: 0, 'stale-limit': 1_000 };
 const never = new AbortController().signal;
 
+/** Checks of an origin that leads, at a registry that says no word of its own but `said`. */
+function ledBy(registry: { readonly said?: CodedError | undefined }): Recheck {
+  return new Recheck({
+    members: { selfId: 'o1', leaderOf: () => 'o1' },
+    upstreams: {
+      get: () => ({ mode: 'pull-through', 'manifest-recheck': 'always', tags: TAGS }),
+      client: () => ({
+        headManifest: async () => {
+          if (registry.said !== undefined) throw registry.said;
+        },
+      }),
+    },
+    log: silentLogger(),
+    nowMs: () => 1,
+  } as unknown as ConstructorParameters<typeof Recheck>[0]);
+}
+
 t.test('what one login is refused is not told to who asks at the same time', async (t) => {
   const asked: (string | undefined)[] = [];
   let answer: () => void = () => undefined;
@@ -97,20 +114,8 @@ t.test('what was confirmed, and then refused, is not served when nobody can be a
 t.test('what was confirmed before a refusal, and is told after it, counts no more', async (t) => {
   const held = Promise.withResolvers<void>();
   const reached = Promise.withResolvers<void>();
-  let said: CodedError | undefined;
-  const recheck = new Recheck({
-    members: { selfId: 'o1', leaderOf: () => 'o1' },
-    upstreams: {
-      get: () => ({ mode: 'pull-through', 'manifest-recheck': 'always', tags: TAGS }),
-      client: () => ({
-        headManifest: async () => {
-          if (said !== undefined) throw said;
-        },
-      }),
-    },
-    log: silentLogger(),
-    nowMs: () => 1,
-  } as unknown as ConstructorParameters<typeof Recheck>[0]);
+  const registry: { said?: CodedError | undefined } = {};
+  const recheck = ledBy(registry);
   // As whoever gets a manifest does.
   const pull = async (): Promise<void> => {
     const asked = recheck.asking();
@@ -120,15 +125,15 @@ t.test('what was confirmed before a refusal, and is told after it, counts no mor
   };
   const pulling = pull();
   await reached.promise;
-  said = new CodedError('UPSTREAM_POLICY');
+  registry.said = new CodedError('UPSTREAM_POLICY');
   await t.rejects(recheck.check(NAME, 'ask', {}), { code: 'UPSTREAM_POLICY' });
   held.resolve();
   await pulling;
-  said = new CodedError('BACKEND_DOWN');
+  registry.said = new CodedError('BACKEND_DOWN');
   await t.rejects(recheck.check(NAME, 'ask', {}), { code: 'BACKEND_DOWN' }, 'the last word was a no');
-  said = undefined;
+  registry.said = undefined;
   t.equal(await recheck.check(NAME, 'ask', {}), undefined);
-  said = new CodedError('BACKEND_DOWN');
+  registry.said = new CodedError('BACKEND_DOWN');
   t.equal(await recheck.check(NAME, 'ask', {}), 0, 'a yes after it counts');
 });
 
@@ -185,22 +190,10 @@ t.test('who is served by an old check of the leader remembers that, and no new o
 });
 
 t.test('a denial that no registry said leaves what was confirmed', async (t) => {
-  let said: CodedError | undefined;
-  const recheck = new Recheck({
-    members: { selfId: 'o1', leaderOf: () => 'o1' },
-    upstreams: {
-      get: () => ({ mode: 'pull-through', 'manifest-recheck': 'always', tags: TAGS }),
-      client: () => ({
-        headManifest: async () => {
-          if (said !== undefined) throw said;
-        },
-      }),
-    },
-    log: silentLogger(),
-    nowMs: () => 1,
-  } as unknown as ConstructorParameters<typeof Recheck>[0]);
+  const registry: { said?: CodedError | undefined } = {};
+  const recheck = ledBy(registry);
   const check = async (error?: CodedError): Promise<void> => {
-    said = error;
+    registry.said = error;
     await recheck.check(NAME, 'ask', {});
   };
   await check();
