@@ -45,7 +45,7 @@ t.test('a download that begins beside a heartbeat is told soon after it', async 
   answers[0]!(answer(3_600_000));
   await new Promise((resolve) => setImmediate(resolve));
   answers[1]!(answer(2_000));
-  await until(() => told.length === 3, 'the next is told');
+  await until(() => told.length > 2, 'the next is told');
   t.equal(told[2]!.tracker, 'tracker-1');
   t.same(told[2]!.lease.leeching, [DIGEST]);
 });
