@@ -10,6 +10,7 @@ import {
   readLimited,
 } from '@sepia/http/client';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
+import type { RangeWish } from '@sepia/oci/range';
 import { Chance } from '@sepia/swarm/core/random';
 import { seededBytes } from '@sepia/test-support/upstream/fake-upstream';
 import { VirtualTime } from '@sepia/test-support/virtual-time';
@@ -17,6 +18,7 @@ import t from 'tap';
 import type { SourcePlan } from '../../src/bodies/core/choose-source.ts';
 import { askEarly, type EarlyMetainfo, openOriginBlob } from '../../src/bodies/origin-blob.ts';
 import { Origins } from '../../src/cluster/origins.ts';
+import { HOLDER_HEDGE_MS } from '../../src/deadlines.ts';
 import { truthOf } from '../support/answers.ts';
 import { FaultyOrigins } from '../support/faulty-origins.ts';
 
@@ -24,9 +26,12 @@ const never = new AbortController().signal;
 
 type Call = (request: InternalRequest, right: FaultyOrigins) => Promise<InternalResponse>;
 
-/** A proxy's readers of one blob of two pieces that `origin-1` and others have; `paths` are the calls, in their order. */
-function readers(answer: Call = async (request, right) => await right.call(request)) {
-  const truth = truthOf(Buffer.from(seededBytes(2 * PIECE_BYTES, 'shared')));
+/** A proxy's readers of one blob, of two pieces, that `origin-1` and others have; `asked` tells the calls, in their order. */
+function readers(
+  answer: Call = async (request, right) => await right.call(request),
+  sizeBytes = 2 * PIECE_BYTES,
+) {
+  const truth = truthOf(Buffer.from(seededBytes(sizeBytes, 'shared')));
   const weather = { timing: false, wrong: false, fetchRate: undefined };
   const right = new FaultyOrigins(truth, weather, new Chance(1));
   const calls: InternalRequest[] = [];
@@ -51,7 +56,8 @@ function readers(answer: Call = async (request, right) => await right.call(reque
     sizeBytes: truth.bytes.length,
   } as const;
   const deps = { origins, log: silentLogger(), stallMs: 30_000 };
-  const open = (signal = never) => openOriginBlob(deps, name, plan, { want: 'all' }, signal);
+  const open = (signal = never, wish: RangeWish = { want: 'all' }, by: Partial<SourcePlan> = {}) =>
+    openOriginBlob(deps, name, { ...plan, ...by }, wish, signal);
   const early = (signal = never) => askEarly(deps, name, signal);
   const leader = right.cluster.origins(truth.digest).owners[0]!;
   const openBy = (change: Partial<SourcePlan>, early: EarlyMetainfo, signal = never) =>
@@ -70,6 +76,54 @@ t.test(
     t.equal(asked('/leaves').length, 1);
     t.equal(new Set(leaves.map(({ buffer }) => buffer)).size, 1, 'one memory for all');
     for (const { close } of opened) close();
+  },
+);
+
+t.test('who wants a part says which piece it begins with, where that is known', async (t) => {
+  const { open, asked } = readers();
+  for (const wish of [
+    { want: 'all' },
+    { want: 'ranges' },
+    { want: 'ranges', start: PIECE_BYTES - 1 },
+    { want: 'ranges', start: PIECE_BYTES },
+  ] as const)
+    (await open(never, wish)).close();
+  t.same(
+    asked('/metainfo').map(({ path }) => {
+      const { searchParams } = new URL(path, 'http://origin.example');
+      return [searchParams.get('want'), searchParams.get('piece')];
+    }),
+    [
+      ['all', null],
+      ['ranges', null],
+      ['ranges', '0'],
+      ['ranges', '1'],
+    ],
+  );
+});
+
+t.test(
+  'of a small blob a second is asked where all have it, and nobody beside one that fetches it',
+  async (t) => {
+    const time = new VirtualTime().install();
+    t.teardown(() => time.uninstall());
+    const hang: Call = async (request, right) =>
+      request.to === 'origin-1'
+        ? await new Promise((_, reject) =>
+            request.signal?.addEventListener('abort', () => reject(request.signal?.reason), { once: true }),
+          )
+        : await right.call(request);
+    const { open, asked } = readers(hang, 1_000);
+    const who = (): string[] => asked('/blobs/').map(({ to }) => to);
+    const { blob } = await time.settle(open());
+    t.equal(blob.sizeBytes, 1_000);
+    t.same(who(), ['origin-1', 'origin-2']);
+    const gone = new AbortController();
+    const leading = t.rejects(open(gone.signal, { want: 'all' }, { type: 'leader' }), { code: 'TIMEOUT' });
+    await time.settle(delay(2 * HOLDER_HEDGE_MS));
+    t.same(who(), ['origin-1', 'origin-2', 'origin-1']);
+    gone.abort(new CodedError('TIMEOUT'));
+    await time.settle(leading);
   },
 );
 

@@ -29,6 +29,16 @@ t.test('a record of a later version counts, and keeps what is not known of it he
   t.same(record, { ...later, updatedMs: 2 });
 });
 
+t.test('what is forgotten is gone, and is no failure where it was not on record', async (t) => {
+  const dir = t.testdir();
+  const folder = new SnapshotFolder({ log: silentLogger() }, dir);
+  await folder.open();
+  await folder.save(ONE);
+  await folder.forget(1);
+  await folder.forget(1);
+  t.same((await new SnapshotFolder({ log: silentLogger() }, dir).open()).snapshots, []);
+});
+
 t.test('a record that is none is left out, and what stands on it', async (t) => {
   const dir = t.testdir();
   const folder = new SnapshotFolder({ log: silentLogger() }, dir);

@@ -7,6 +7,8 @@ t.test('numbers that a double cannot hold are written as they were read', async 
 });
 
 t.test('what is no JSON object is none', async (t) => {
-  for (const bytes of ['[]', 'null', '1', '{', '\xff'].map((text) => Buffer.from(text, 'latin1')))
+  for (const bytes of ['[]', 'null', '1', '{', '\xff', '{"a":"\xff"}'].map((text) =>
+    Buffer.from(text, 'latin1'),
+  ))
     t.equal(parseObject(bytes), undefined);
 });

@@ -1,4 +1,4 @@
-import { constants, createZstdCompress } from 'node:zlib';
+import { constants, createZstdCompress, zstdCompressSync } from 'node:zlib';
 import t from 'tap';
 import { LayerReader } from '../../src/convert/read-layer.ts';
 import { byteStringOf } from '../../src/tar/byte-string.ts';
@@ -46,6 +46,29 @@ t.test('an attribute does not keep the rest of its header in memory', async (t) 
   t.equal(kept!.xattrs.get(byteStringOf('user.a'))!.buffer.byteLength, 5);
   t.ok(whole!.xattrs.get(byteStringOf('user.a'))!.byteOffset > 0, 'what is most of it is not copied');
 });
+
+t.test(
+  'a layer is zstd too where a frame to be skipped comes first, of any of the sixteen kinds',
+  async (t) => {
+    const tar = writeTar([{ name: 'a' }, { name: 'b' }]);
+    const read = async (head: readonly number[]): Promise<number> => {
+      const reader = new LayerReader({ append: async () => undefined }, 1 << 20);
+      const skipped = Buffer.from([...head, 3, 0, 0, 0, 7, 7, 7]);
+      await reader.push(Buffer.concat([skipped, zstdCompressSync(tar)]));
+      return (await reader.end()).entries.length;
+    };
+    for (const kind of [0x50, 0x57, 0x5f]) t.equal(await read([kind, 0x2a, 0x4d, 0x18]), 2, `${kind}`);
+    // Anything else is read as a tar, which it is not.
+    for (const head of [
+      [0x40, 0x2a, 0x4d, 0x18],
+      [0x60, 0x2a, 0x4d, 0x18],
+      [0x50, 0x2b, 0x4d, 0x18],
+      [0x50, 0x2a, 0x4c, 0x18],
+      [0x50, 0x2a, 0x4d, 0x19],
+    ])
+      await t.rejects(read(head), { code: 'LAYER_INVALID' }, `${head}`);
+  },
+);
 
 t.test('a layer that only a very long memory decompresses stays as it is', async (t) => {
   const packed = async (windowLog: number): Promise<Buffer> => {
