@@ -26,8 +26,10 @@ t.test('distrust: one more try, verified first; then refused; known for a day', 
   t.equal(distrust.verdict('d', 1), 'verify-first');
   distrust.note('d', 2);
   t.equal(distrust.verdict('d', 3), 'refused');
+  t.equal(distrust.verdict('d', 2 + REFUSE_MS), 'refused');
   t.equal(distrust.verdict('d', 3 + REFUSE_MS), 'verify-first');
   t.ok(distrust.isKnown('d', 3 + REFUSE_MS));
+  t.ok(distrust.isKnown('d', 2 + DISTRUST_MS));
   t.equal(distrust.verdict('d', 3 + DISTRUST_MS), 'trusted');
   t.notOk(distrust.isKnown('d', 3 + DISTRUST_MS));
 });

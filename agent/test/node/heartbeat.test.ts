@@ -1,7 +1,7 @@
 import { silentLogger } from '@sepia/base/log';
 import type { LeaseAnswer, LeaseRequest } from '@sepia/cluster/api/lease';
 import { until } from '@sepia/test-support/until';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { CommandLog } from '../../src/node/commands/core/command-log.ts';
 import { LeaseBook } from '../../src/node/core/lease-book.ts';
 import { Heartbeat } from '../../src/node/heartbeat.ts';
@@ -9,12 +9,14 @@ import { Heartbeat } from '../../src/node/heartbeat.ts';
 const DIGEST = `sha256:${'a'.repeat(64)}`;
 const none = (): void => undefined;
 
-t.test('a download that begins beside a heartbeat is told soon after it', async (t) => {
+/** Heartbeats to trackers that answer when the test says so. */
+function beats(t: Test, allIds: readonly string[], trackerIdsOf: readonly string[]) {
   const answers: ((answer: LeaseAnswer) => void)[] = [];
   const told: { readonly tracker: string; readonly lease: LeaseRequest }[] = [];
   const running: NonNullable<LeaseRequest['swarms']> = [];
+  const book = new LeaseBook();
   const trackers = {
-    allIds: () => ['tracker-1', 'tracker-2'],
+    allIds: () => allIds,
     renew: async (tracker: string, _node: string, lease: LeaseRequest): Promise<LeaseAnswer> => {
       told.push({ tracker, lease });
       return await new Promise((resolve) => answers.push(resolve));
@@ -23,24 +25,32 @@ t.test('a download that begins beside a heartbeat is told soon after it', async 
   };
   const heartbeat = new Heartbeat({
     trackers: trackers as never,
-    book: new LeaseBook(),
+    book,
     commandLog: new CommandLog(),
     commands: { receive: none },
     ...{ nodeId: 'node-1', zone: undefined, log: silentLogger(), chance: () => 0.5 },
     addresses: () => [],
     self: () => ({}) as never,
     swarms: () => running,
-    trackerIdsOf: () => ['tracker-1'],
+    trackerIdsOf: () => [...trackerIdsOf],
     ...{ onAnswer: none, onStrangers: none },
     reach: { answered: none, failed: none },
     onRevoked: async () => undefined,
   });
   t.teardown(() => heartbeat.stop());
+  return { answers, told, running, book, heartbeat };
+}
+
+const answer = (heartbeatMs: number, more: object = {}): LeaseAnswer =>
+  ({ heartbeatMs, revoked: [], commands: [], ...more }) as never;
+const SWARM = { digest: DIGEST, pieces: 2, have: '00', peerBytes: 0, originBytes: 0 };
+
+t.test('a download that begins beside a heartbeat is told soon after it', async (t) => {
+  const { answers, told, running, heartbeat } = beats(t, ['tracker-1', 'tracker-2'], ['tracker-1']);
   heartbeat.start();
   await until(() => answers.length === 2, 'they are told of the node');
-  running.push({ digest: DIGEST, pieces: 2, have: '00', peerBytes: 0, originBytes: 0 });
+  running.push(SWARM);
   heartbeat.poke(DIGEST);
-  const answer = (heartbeatMs: number) => ({ heartbeatMs, revoked: [], commands: [] }) as never;
   // Without the news the other one would be told first.
   answers[0]!(answer(3_600_000));
   await new Promise((resolve) => setImmediate(resolve));
@@ -49,3 +59,31 @@ t.test('a download that begins beside a heartbeat is told soon after it', async 
   t.equal(told[2]!.tracker, 'tracker-1');
   t.same(told[2]!.lease.leeching, [DIGEST]);
 });
+
+t.test('a download is told to its tracker and the next in order, to no other', async (t) => {
+  const ids = ['tracker-1', 'tracker-2', 'tracker-3'];
+  const { told, running, heartbeat } = beats(t, ids, ['tracker-3', 'tracker-1', 'tracker-2']);
+  running.push(SWARM);
+  heartbeat.start();
+  await until(() => told.length === 3, 'all are told of the node');
+  t.same(
+    ids.map((id) => told.find(({ tracker }) => tracker === id)!.lease.leeching),
+    [[DIGEST], [], [DIGEST]],
+  );
+});
+
+t.test(
+  'a tracker that knows nothing any more is told all anew, before the beat that it asks for',
+  async (t) => {
+    const { answers, told, book, heartbeat } = beats(t, ['tracker-1'], ['tracker-1']);
+    book.touch(DIGEST, ['tracker-1']);
+    heartbeat.start();
+    await until(() => told.length === 1, 'it is told of the node');
+    answers[0]!(answer(3_600_000, { resync: true }));
+    await until(() => told.length === 2, 'it is told anew');
+    t.same(
+      told.map(({ lease }) => lease.add),
+      [[DIGEST], [DIGEST]],
+    );
+  },
+);

@@ -1,5 +1,7 @@
+import { Bitfield } from '@sepia/base/bitfield';
 import { type Digest, digestOf } from '@sepia/base/digest';
 import { silentLogger } from '@sepia/base/log';
+import { SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import type { BlobHandle } from '@sepia/store/blob-handle';
 import type { BlobStore } from '@sepia/store/blob-store';
@@ -8,9 +10,10 @@ import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import { Swarms } from '../../src/blobs/swarms.ts';
 import { TIGHT_IDLE_MS } from '../../src/deadlines/own.ts';
+import type { FetchView } from '../../src/fetch/fetch-parts.ts';
 
-const metainfoOf = (text: string): Metainfo =>
-  Metainfo.final(digestOf(Buffer.from(text)), 300_000, Buffer.alloc(32, 1));
+const metainfoOf = (text: string, sizeBytes = 300_000): Metainfo =>
+  Metainfo.final(digestOf(Buffer.from(text)), sizeBytes, Buffer.alloc(32, 1));
 
 /** Swarms over an engine and a store that note what is done to them; `has`: the blobs that open. */
 function swarmsOf(t: Test, has: (digest: Digest) => boolean) {
@@ -58,6 +61,19 @@ t.test('of too many swarms that is left which nobody asked about for longest', a
   t.same(left, [all[1]!.digest]);
   t.equal(swarms.size, 1_024);
   await until(() => opened() === 1_024, 'its blob is closed');
+});
+
+t.test('a blob that is handed out in one GET has no swarm, one a byte longer has', async (t) => {
+  const { swarms, joined } = swarmsOf(t, () => true);
+  swarms.seed(metainfoOf('small', SMALL_BLOB_BYTES));
+  t.equal(swarms.size, 0);
+  const longer = metainfoOf('longer', SMALL_BLOB_BYTES + 1);
+  swarms.seed(longer);
+  t.same([...joined.keys()], [longer.digest]);
+  const fetched = (metainfo: Metainfo): FetchView =>
+    ({ name: { digest: metainfo.digest }, metainfo, have: new Bitfield(1) }) as unknown as FetchView;
+  swarms.started(fetched(metainfoOf('small', SMALL_BLOB_BYTES)), true);
+  t.equal(swarms.size, 1, 'nor while it is fetched');
 });
 
 t.test('a swarm whose blob went before it was opened is left again, and has no bytes', async (t) => {

@@ -38,6 +38,26 @@ for (const [what, ask] of ASKS)
     t.same([...held], []);
   });
 
+t.test('room is asked for once for all bytes that it was asked for', async (t) => {
+  const { quotas, held, open } = owner();
+  open();
+  let asks = 0;
+  const hold = async (name: unknown, wanted: Wanted): Promise<void> => {
+    asks += 1;
+    await quotas.hold(name, wanted);
+  };
+  const quota = new UploadQuota({ quotas: { ...quotas, hold }, nowMs: () => 0 }, NAME, 'upload-1');
+  await quota.hold(7);
+  for (const bytes of [1, 6, 7]) await quota.reach(bytes);
+  t.same([asks, ...held.values()], [1, 7]);
+  await quota.reach(8);
+  t.equal(asks, 2);
+  const most = held.get('upload-1')!;
+  t.ok(most > 8, 'and for more than came');
+  await quota.reach(most);
+  t.equal(asks, 2);
+});
+
 t.test('an upload holds room until it ends', async (t) => {
   const { quotas, held, open } = owner();
   open();

@@ -71,4 +71,6 @@ t.test('a backup goes over what it is newer than, by the last move or what stand
     'confirmed is not moved',
   );
   t.equal(restored(undefined, PUSHED).owed?.restored, true, 'what it owed may have been paid since');
+  const settled = paid(PUSHED, B, 2)!;
+  t.equal(restored(settled, PUSHED), settled, 'what was paid since is not owed again');
 });

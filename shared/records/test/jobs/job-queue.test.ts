@@ -89,6 +89,16 @@ t.test('lanes whose owners are gone hold nobody up; what was taken before one we
   await t.rejects(queue.take('a', 40), { code: 'QUORUM_LOST' });
 });
 
+t.test('who gets nothing because no lane can be changed is told why', async (t) => {
+  const { open, lost } = setup();
+  const queue = open();
+  await queue.add('key', { n: 1 });
+  for (let lane = 0; lane < 8; lane += 1) lost.change.add(`jobs\0test\0${lane}`);
+  await t.rejects(queue.take('a', 4), { code: 'QUORUM_LOST' });
+  lost.change.clear();
+  t.equal((await queue.take('a', 4)).length, 1);
+});
+
 t.test('jobs of one owner in all lanes do not hold up those of another', async (t) => {
   const { open, wait } = setup();
   const queue = open('test', (key) => key.split('/')[0]!);

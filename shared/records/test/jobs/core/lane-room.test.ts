@@ -53,6 +53,9 @@ t.test('what is too long for one job is cut, and said', async (t) => {
   t.notOk('result' in job!);
   const { error, result: _result, ...failed } = { ...ended('b', 1, 0), error: 'e'.repeat(4_000) };
   t.equal(fitted({ jobs: [{ ...failed, error }] }).jobs[0]?.error?.length, 1_001);
+  const most = { jobs: [ended('c', 1, 'r'.repeat(16 * 1024 - 2)), { ...failed, error: 'e'.repeat(1_000) }] };
+  t.same(fitted(most), most, 'what is just as long as may be stays');
+  t.notOk('result' in fitted({ jobs: [ended('c', 1, 'r'.repeat(16 * 1024 - 1))] }).jobs[0]!);
 });
 
 t.test(
