@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { LayoutWriter } from '../image/layout-writer.ts';
 import { urlOption } from '../options/option-values.ts';
 import { addCredentialOptions, type CredentialFlags, credentialsFor } from '../registry/credentials.ts';
+import { HttpProxies } from '../registry/http-proxies.ts';
 import { type ImageReference, parseImageReference } from '../registry/image-reference.ts';
 import { eachBlob, resolveImage } from '../registry/pull-image.ts';
 import { DEFAULT_AGENT, sourceOf } from '../registry/pull-source.ts';
@@ -28,7 +29,10 @@ export function addPull(program: Command): void {
       const source = sourceOf(image, flags.agent);
       const credentials = credentialsFor(source.ns ?? new URL(source.url).host, flags, process.env);
       const hint = 'is a cluster running? name another agent with --agent URL';
-      const client = new RegistryClient({ dispatcher: createDispatcher() }, { ...source, credentials, hint });
+      const client = new RegistryClient(
+        { dispatcher: createDispatcher(), proxies: new HttpProxies(process.env) },
+        { ...source, credentials, hint },
+      );
       await pull(client, image, flags.output);
     },
   );

@@ -6,6 +6,7 @@ import { loadImage } from '../image/load-image.ts';
 import { pushImage } from '../image/push-image.ts';
 import { urlOption } from '../options/option-values.ts';
 import { addCredentialOptions, type CredentialFlags, credentialsFor } from '../registry/credentials.ts';
+import { HttpProxies } from '../registry/http-proxies.ts';
 import { isThisMachine, parseImageReference } from '../registry/image-reference.ts';
 import { RegistryClient } from '../registry/registry-client.ts';
 import { durationText } from '../terminal/format.ts';
@@ -39,7 +40,10 @@ export function addPush(program: Command): void {
         isHere || target.host === undefined ? target.repository : `${target.host}/${target.repository}`;
       const credentials = credentialsFor(new URL(url).host, flags, process.env);
       const hint = 'is a cluster running? name another proxy with --proxy URL';
-      const client = new RegistryClient({ dispatcher: createDispatcher() }, { url, credentials, hint });
+      const client = new RegistryClient(
+        { dispatcher: createDispatcher(), proxies: new HttpProxies(process.env) },
+        { url, credentials, hint },
+      );
       const startedMs = performance.now();
       const image = await loadImage(await openArchive(path), {
         tag: flags.sourceTag ?? target.reference,

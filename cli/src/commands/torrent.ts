@@ -8,6 +8,7 @@ import { torrentName } from '@sepia/metainfo/torrent';
 import type { Command } from 'commander';
 import { urlOption, wholeNumber } from '../options/option-values.ts';
 import { addCredentialOptions, type CredentialFlags, credentialsFor } from '../registry/credentials.ts';
+import { HttpProxies } from '../registry/http-proxies.ts';
 import { type ImageReference, isThisMachine, parseImageReference } from '../registry/image-reference.ts';
 import { resolveImage } from '../registry/pull-image.ts';
 import { sourceOf } from '../registry/pull-source.ts';
@@ -95,7 +96,10 @@ async function blobsOf(dispatcher: Dispatcher, image: ImageReference, flags: Fla
   const source = sourceOf(image, flags.agent);
   const credentials = credentialsFor(source.ns ?? new URL(source.url).host, flags, process.env);
   const hint = 'name another agent with --agent URL';
-  const client = new RegistryClient({ dispatcher }, { ...source, credentials, hint });
+  const client = new RegistryClient(
+    { dispatcher, proxies: new HttpProxies(process.env) },
+    { ...source, credentials, hint },
+  );
   const { blobs } = await resolveImage(client, image.repository, image.reference);
   return blobs.filter(({ sizeBytes }) => sizeBytes > 0).map(({ digest }) => digest);
 }

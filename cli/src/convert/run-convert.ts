@@ -15,6 +15,7 @@ import { openArchive } from '../image/archive.ts';
 import { loadImage } from '../image/load-image.ts';
 import { homeFolder } from '../options/home-folder.ts';
 import { type CredentialFlags, credentialsFor } from '../registry/credentials.ts';
+import { HttpProxies } from '../registry/http-proxies.ts';
 import { RegistryClient } from '../registry/registry-client.ts';
 import { convertView } from './convert-view.ts';
 import { type DiskTarget, diskSource, layoutTarget, tarTarget } from './disk-ends.ts';
@@ -177,7 +178,7 @@ function clientOf(
 ): RegistryClient {
   const credentials = credentialsFor(place.host, flags, process.env);
   return new RegistryClient(
-    { dispatcher },
+    { dispatcher, proxies: new HttpProxies(process.env) },
     { url: place.url, credentials, ...(place.isAssumed ? { hint: ASSUMED_HINT } : {}) },
   );
 }

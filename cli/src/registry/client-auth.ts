@@ -1,4 +1,5 @@
 import { silentLogger } from '@sepia/base/log';
+import type { ProxyAddress } from '@sepia/http/sockets';
 import type { Authenticator } from '@sepia/upstream/authenticator';
 import { Authority } from '@sepia/upstream/authority';
 import { type Credentials, fixedCredentials } from '@sepia/upstream/credentials/source';
@@ -12,6 +13,8 @@ import { TOKEN_CONNECT_MS, TOKEN_MS } from '../deadlines.ts';
 export function clientAuth(options: {
   readonly url: string;
   readonly credentials: Credentials | undefined;
+  /** The HTTP proxy for a URL; without it token services are asked straight. */
+  readonly proxyFor?: ((url: URL) => ProxyAddress | undefined) | undefined;
 }): Authenticator {
   const base = new URL(options.url);
   const access = {
@@ -19,6 +22,7 @@ export function clientAuth(options: {
     home: { base, redirectHosts: [], realmHosts: [] },
     credentials: options.credentials === undefined ? undefined : fixedCredentials(options.credentials),
     insecure: false,
+    proxyFor: options.proxyFor,
   };
   const sockets = socketsOf(access, { connections: 2, connectTimeoutMs: TOKEN_CONNECT_MS });
   const nowMs = (): number => Date.now();

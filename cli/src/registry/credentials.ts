@@ -13,11 +13,17 @@ export interface CredentialFlags {
   readonly passwordFile?: string;
 }
 
+const SOCKETS_HELP = `
+Registries are reached through the HTTP proxies that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name; this machine is reached
+straight.
+`;
+
 /** Adds `--user` and `--password-file`. The password is never an argument: those are public on a machine. */
 export function addCredentialOptions(command: Command): Command {
   return command
     .option('--user <name>', 'account at the registry (default: $SEPIA_USER, else what docker login stored)')
-    .option('--password-file <file>', 'file with its password (default: $SEPIA_PASSWORD)');
+    .option('--password-file <file>', 'file with its password (default: $SEPIA_PASSWORD)')
+    .addHelpText('after', SOCKETS_HELP);
 }
 
 /**

@@ -12,6 +12,13 @@ import { request } from 'undici';
 import { BODY_MS, COLD_BLOB_MS } from '../deadlines.ts';
 import { printable } from '../terminal/format.ts';
 import { clientAuth, scopeOf } from './client-auth.ts';
+import type { HttpProxies } from './http-proxies.ts';
+
+interface RegistryClientDeps {
+  readonly dispatcher: Dispatcher;
+  /** Between here and what they are named for; undefined: all is reached straight. */
+  readonly proxies?: HttpProxies;
+}
 
 interface RegistryClientOptions {
   /** Base URL of the registry endpoint. */
@@ -48,14 +55,15 @@ const MAX_SAID_CHARS = 1_000;
 
 /** Pulls and pushes over the OCI distribution API, as containerd does: by digest, verified, resumed by Range. */
 export class RegistryClient {
-  readonly #dispatcher: Dispatcher;
+  readonly #deps: RegistryClientDeps;
   readonly #options: RegistryClientOptions;
   readonly #auth: Authenticator;
 
-  constructor(deps: { readonly dispatcher: Dispatcher }, options: RegistryClientOptions) {
-    this.#dispatcher = deps.dispatcher;
+  constructor(deps: RegistryClientDeps, options: RegistryClientOptions) {
+    this.#deps = deps;
     this.#options = options;
-    this.#auth = clientAuth({ url: options.url, credentials: options.credentials });
+    const { url, credentials } = options;
+    this.#auth = clientAuth({ url, credentials, proxyFor: (to) => deps.proxies?.addressFor(to) });
   }
 
   /** HEAD by tag, then GET by digest; the bytes match the digest. @throws {CodedError} what the registry answered, `DIGEST_MISMATCH` */
@@ -277,10 +285,11 @@ export class RegistryClient {
     call: Call,
     authorization: string | undefined,
   ): Promise<Answer> {
+    const dispatcher = this.#deps.proxies?.socketsFor(url) ?? this.#deps.dispatcher;
     try {
       return await request(url, {
         method,
-        dispatcher: this.#dispatcher,
+        dispatcher,
         headers: {
           ...call.headers,
           'user-agent': 'sepia',

@@ -55,7 +55,7 @@ export function proxiesOf(
   return (url) => {
     const found = proxyFor(url, env);
     const proxy = found === undefined ? undefined : parseProxy(found);
-    return proxy === undefined ? undefined : addressOf(proxy, authorization?.());
+    return proxy === undefined ? undefined : proxyAddressOf(proxy, authorization?.());
   };
 }
 
@@ -124,8 +124,8 @@ export function caOf({
   return ca === undefined ? undefined : { file: ca, key: `upstreams: ca of ${name}` };
 }
 
-/** A configured account counts, else the one in the address. */
-function addressOf(proxy: URL, configured: string | undefined): ProxyAddress {
+/** A proxy as {@link parseProxy} gives it. A configured account counts, else the one in the address. */
+export function proxyAddressOf(proxy: URL, configured?: string): ProxyAddress {
   const { username, password } = proxy;
   const bare = new URL(proxy);
   bare.username = '';

@@ -1,48 +1,15 @@
 import { writeFileSync } from 'node:fs';
-import { createServer, type Server } from 'node:http';
-import { type AddressInfo, connect } from 'node:net';
 import { join } from 'node:path';
 import { silentLogger } from '@sepia/base/log';
 import { makeImage } from '@sepia/test-support/upstream/fake-upstream';
 import { FAKE_TLS } from '@sepia/test-support/upstream/fake-upstream-tls';
-import t, { type Test } from 'tap';
+import { startHttpProxy } from '@sepia/test-support/upstream/http-proxy';
+import t from 'tap';
 import { openCredentials } from '../src/credentials/open.ts';
 import { clientOf, failure, REPOSITORY, readAll, reference, soon, startUpstream } from './client-fixture.ts';
 
 const IMAGE = makeImage({ layers: [300_000], seed: 'proxied' });
 const V1 = { repository: REPOSITORY, reference: reference('v1') };
-
-/** An HTTP proxy that knows CONNECT alone, as Squid does for TLS. */
-async function startHttpProxy(
-  t: Test,
-  accountOf?: () => string,
-): Promise<{ url: string; targets: string[] }> {
-  const targets: string[] = [];
-  const server: Server = createServer((_request, response) => response.writeHead(405).end());
-  server.on('connect', (request, socket) => {
-    socket.on('error', () => undefined);
-    const account = accountOf?.();
-    const wanted = account === undefined ? undefined : `Basic ${Buffer.from(account).toString('base64')}`;
-    if (request.headers['proxy-authorization'] !== wanted) {
-      socket.end('HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n');
-      return;
-    }
-    targets.push(request.url!);
-    const [host, port] = request.url!.split(':');
-    const behind = connect(Number(port), host, () => {
-      socket.write('HTTP/1.1 200 Connection Established\r\n\r\n');
-      behind.pipe(socket).pipe(behind);
-    });
-    behind.on('error', () => socket.destroy());
-    socket.on('close', () => behind.destroy());
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  t.teardown(() => {
-    server.closeAllConnections();
-    return new Promise<void>((resolve) => server.close(() => resolve()));
-  });
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, targets };
-}
 
 t.test('an upstream is read through its HTTP proxy, plain and TLS', async (t) => {
   for (const tls of [undefined, FAKE_TLS]) {

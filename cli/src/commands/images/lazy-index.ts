@@ -9,6 +9,7 @@ import { indexFile, saveIndex } from '../../lazy/layer-file.ts';
 import { Operator, type OperatorFlags, type OperatorName, operatorOptions } from '../../operator/operator.ts';
 import { urlOption, wholeNumber } from '../../options/option-values.ts';
 import { addCredentialOptions, type CredentialFlags, credentialsFor } from '../../registry/credentials.ts';
+import { HttpProxies } from '../../registry/http-proxies.ts';
 import { parseImageReference } from '../../registry/image-reference.ts';
 import { DEFAULT_AGENT, sourceOf } from '../../registry/pull-source.ts';
 import { RegistryClient } from '../../registry/registry-client.ts';
@@ -109,7 +110,10 @@ async function indexReference(ref: string, flags: IndexFlags, spanBytes: number)
   const host = source.ns ?? new URL(source.url).host;
   const credentials = credentialsFor(host, flags, process.env);
   const hint = 'is a cluster running? name another agent with --agent URL';
-  const client = new RegistryClient({ dispatcher: createDispatcher() }, { ...source, credentials, hint });
+  const client = new RegistryClient(
+    { dispatcher: createDispatcher(), proxies: new HttpProxies(process.env) },
+    { ...source, credentials, hint },
+  );
   const dir = resolve(flags.out ?? '.');
   mkdirSync(dir, { recursive: true });
   const lines: string[] = [];
