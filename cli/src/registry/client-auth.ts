@@ -2,7 +2,7 @@ import { silentLogger } from '@sepia/base/log';
 import type { ProxyAddress } from '@sepia/http/sockets';
 import type { Authenticator } from '@sepia/upstream/authenticator';
 import { Authority } from '@sepia/upstream/authority';
-import { type Credentials, fixedCredentials } from '@sepia/upstream/credentials/source';
+import type { CredentialSource } from '@sepia/upstream/credentials/source';
 import { socketsOf } from '@sepia/upstream/transport';
 import { TOKEN_CONNECT_MS, TOKEN_MS } from '../deadlines.ts';
 
@@ -12,7 +12,7 @@ import { TOKEN_CONNECT_MS, TOKEN_MS } from '../deadlines.ts';
  */
 export function clientAuth(options: {
   readonly url: string;
-  readonly credentials: Credentials | undefined;
+  readonly credentials: CredentialSource | undefined;
   /** The HTTP proxy for a URL; without it token services are asked straight. */
   readonly proxyFor?: ((url: URL) => ProxyAddress | undefined) | undefined;
 }): Authenticator {
@@ -20,7 +20,7 @@ export function clientAuth(options: {
   const access = {
     upstream: base.host,
     home: { base, redirectHosts: [], realmHosts: [] },
-    credentials: options.credentials === undefined ? undefined : fixedCredentials(options.credentials),
+    credentials: options.credentials,
     insecure: false,
     proxyFor: options.proxyFor,
   };

@@ -6,7 +6,7 @@ import { readLimited } from '@sepia/http/client';
 import type { Dispatcher } from '@sepia/http/sockets';
 import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
 import type { Authenticator } from '@sepia/upstream/authenticator';
-import type { Credentials } from '@sepia/upstream/credentials/source';
+import type { CredentialSource, Credentials } from '@sepia/upstream/credentials/source';
 import { follow } from '@sepia/upstream/redirect';
 import { request } from 'undici';
 import { BODY_MS, COLD_BLOB_MS } from '../deadlines.ts';
@@ -28,7 +28,7 @@ interface RegistryClientOptions {
   /** What to do when nobody answers at `url`; ends the error message. */
   readonly hint?: string;
   /** Account at the registry, used once it asks for one. */
-  readonly credentials?: Credentials | undefined;
+  readonly credentials?: CredentialSource | undefined;
 }
 
 /** Its bytes match `digest`. */
@@ -58,12 +58,20 @@ export class RegistryClient {
   readonly #deps: RegistryClientDeps;
   readonly #options: RegistryClientOptions;
   readonly #auth: Authenticator;
+  /** The account that was shown last. */
+  #shown: Credentials | undefined;
 
   constructor(deps: RegistryClientDeps, options: RegistryClientOptions) {
     this.#deps = deps;
     this.#options = options;
-    const { url, credentials } = options;
+    const { url, credentials: source } = options;
+    const credentials = source === undefined ? undefined : this.#noting(source);
     this.#auth = clientAuth({ url, credentials, proxyFor: (to) => deps.proxies?.addressFor(to) });
+  }
+
+  #noting(source: CredentialSource): CredentialSource {
+    const current = async (): Promise<Credentials | undefined> => (this.#shown = await source.current());
+    return { current, refused: (credentials) => source.refused(credentials) };
   }
 
   /** HEAD by tag, then GET by digest; the bytes match the digest. @throws {CodedError} what the registry answered, `DIGEST_MISMATCH` */
@@ -214,15 +222,19 @@ export class RegistryClient {
         message: `blob ${digest} has ${offset} bytes; the manifest says more`,
       });
     }
-    if (answer.statusCode >= 400) throw await errorOf(this.#options, answer);
+    if (answer.statusCode >= 400) throw await this.#errorOf(answer);
     return skipping(answer.body as AsyncIterable<Buffer>, answer.statusCode === 206 ? 0 : offset);
+  }
+
+  async #errorOf(answer: Answer): Promise<CodedError> {
+    return await errorOf({ url: this.#options.url, username: this.#shown?.username }, answer);
   }
 
   /** @throws {CodedError} the error that the registry named */
   async #ask(method: Dispatcher.HttpMethod, path: string | URL, call: Call): Promise<Answer> {
     const answer = await this.#raw(method, path, call);
     if (answer.statusCode < 400) return answer;
-    throw await errorOf(this.#options, answer);
+    throw await this.#errorOf(answer);
   }
 
   /** Sends a request; what is read may be elsewhere, as registries keep blobs in storage of others. */
@@ -268,12 +280,12 @@ export class RegistryClient {
       return await header;
     } catch (error) {
       throwIfBug(error);
-      const { credentials, url } = this.#options;
+      const { url } = this.#options;
       // Without a scope it is another refusal than the token service's: one that was not asked, say.
       const isRefused = isCoded(error, 'UPSTREAM_DENIED') && error.detail['scope'] !== undefined;
-      if (credentials === undefined || !isRefused) throw error;
+      if (this.#shown === undefined || !isRefused) throw error;
       throw new CodedError('AUTH_DENIED', {
-        message: `${url}: user or password is wrong for ${credentials.username}`,
+        message: `${url}: user or password is wrong for ${this.#shown.username}`,
         cause: error,
       });
     }
@@ -352,9 +364,9 @@ function errorsIn(answer: unknown): readonly ({ code?: string; message?: string 
   return Array.isArray(errors) ? errors : [];
 }
 
-/** What an answer with an error status says, in the code that it names. Reads its body. */
+/** What an answer with an error status says, in the code that it names. Reads its body. `username`: whose account was shown. */
 export async function errorOf(
-  { url, credentials }: Pick<RegistryClientOptions, 'url' | 'credentials'>,
+  { url, username }: { readonly url: string; readonly username?: string | undefined },
   answer: Answer,
 ): Promise<CodedError> {
   const bytes = await readLimited(answer.body, 64 * 1024, url).catch(ignoreFailure);
@@ -370,9 +382,9 @@ export async function errorOf(
   const named = headerOf(answer, 'sepia-error') ?? '';
   const code = isErrorCode(named) ? named : answer.statusCode === 401 ? 'AUTH_REQUIRED' : 'REQUEST_INVALID';
   const advice =
-    credentials === undefined
+    username === undefined
       ? '; give --user and --password-file, or run docker login'
-      : `; user or password is wrong for ${credentials.username}, or that account may not do this`;
+      : `; user or password is wrong for ${username}, or that account may not do this`;
   const hint = answer.statusCode === 401 ? advice : '';
   return new CodedError(code, {
     message: `${url} answered ${text}${hint}`,

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { digestOf } from '@sepia/base/digest';
 import { createDispatcher } from '@sepia/http/sockets';
+import { type Credentials, fixedCredentials } from '@sepia/upstream/credentials/source';
 import t, { type Test } from 'tap';
 import { credentialsFor } from '../../src/registry/credentials.ts';
 import { RegistryClient } from '../../src/registry/registry-client.ts';
@@ -18,7 +19,7 @@ function unauthorized(response: ServerResponse, challenge: string): true {
   return true;
 }
 
-async function begin(t: Test, credentials: typeof ANNA | undefined) {
+async function begin(t: Test, account: typeof ANNA | undefined) {
   const registry = new FakeRegistry();
   const url = await registry.start();
   const dispatcher = createDispatcher();
@@ -26,6 +27,7 @@ async function begin(t: Test, credentials: typeof ANNA | undefined) {
     await dispatcher.destroy();
     await registry.stop();
   });
+  const credentials = account === undefined ? undefined : fixedCredentials(account);
   return { registry, url, client: new RegistryClient({ dispatcher }, { url, credentials }) };
 }
 
@@ -93,11 +95,16 @@ t.test('without an account the error says what to do', async (t) => {
   await t.rejects(client.pullManifest('a/b', 'v1'), { code: 'AUTH_REQUIRED', message: /--user/ });
 });
 
+/** The account that is found for a registry. */
+async function found(...asked: Parameters<typeof credentialsFor>): Promise<Credentials | undefined> {
+  return await credentialsFor(...asked)?.current();
+}
+
 t.test('where credentials come from', async (t) => {
   const dir = t.testdir({ password: 'from file\n' });
   const passwordFile = join(dir, 'password');
-  t.same(credentialsFor('r:1', { user: 'u', passwordFile }, {}), { username: 'u', password: 'from file' });
-  t.same(credentialsFor('r:1', {}, { SEPIA_USER: 'u', SEPIA_PASSWORD: 'p' }), {
+  t.same(await found('r:1', { user: 'u', passwordFile }, {}), { username: 'u', password: 'from file' });
+  t.same(await found('r:1', {}, { SEPIA_USER: 'u', SEPIA_PASSWORD: 'p' }), {
     username: 'u',
     password: 'p',
   });
@@ -111,28 +118,28 @@ t.test('where credentials come from', async (t) => {
   const docker = join(dir, 'docker');
   mkdirSync(docker);
   const env = { DOCKER_CONFIG: docker };
-  t.equal(credentialsFor('r:1', {}, env), undefined, 'no file');
+  t.equal(await found('r:1', {}, env), undefined, 'no file');
   const auth = Buffer.from('anna:päss:word').toString('base64');
   writeFileSync(join(docker, 'config.json'), JSON.stringify({ auths: { 'r:1': { auth } } }));
-  t.same(credentialsFor('r:1', {}, env), ANNA);
-  t.equal(credentialsFor('other:1', {}, env), undefined);
+  t.same(await found('r:1', {}, env), ANNA);
+  t.equal(await found('other:1', {}, env), undefined);
   const keep = (auths: object): void => writeFileSync(join(docker, 'config.json'), JSON.stringify({ auths }));
   for (const key of ['https://r:1', 'http://r:1/', 'https://R:1/v2/', 'r:1/team']) {
     keep({ 'other:1': { auth: 'eDp5' }, [key]: { auth } });
-    t.same(credentialsFor('r:1', {}, env), ANNA, key);
+    t.same(await found('r:1', {}, env), ANNA, key);
   }
   keep({ 'r:1/team': { auth: 'eDp5' }, 'r:1': { auth } });
-  t.same(credentialsFor('r:1', {}, env), ANNA, 'the host alone goes before what is below it');
+  t.same(await found('r:1', {}, env), ANNA, 'the host alone goes before what is below it');
   keep({ 'r:1': { ...ANNA, auth: '' } });
-  t.same(credentialsFor('r:1', {}, env), ANNA, 'fields of their own');
+  t.same(await found('r:1', {}, env), ANNA, 'fields of their own');
   for (const key of ['docker.io', 'https://index.docker.io/v1/', 'registry-1.docker.io']) {
     keep({ [key]: { auth } });
-    t.same(credentialsFor('https://index.docker.io/v1/', {}, env), ANNA, key);
+    t.same(await found('https://index.docker.io/v1/', {}, env), ANNA, key);
   }
   keep({ 'r:1': {}, 'r:10': { auth }, r: { auth } });
-  t.equal(credentialsFor('r:1', {}, env), undefined, 'what a credential store has');
+  t.equal(await found('r:1', {}, env), undefined, 'what a credential store has');
   for (const text of ['no json', 'null', '{"auths":null}', '{"auths":{"r:1":null}}', '{"auths":7}']) {
     writeFileSync(join(docker, 'config.json'), text);
-    t.equal(credentialsFor('r:1', {}, env), undefined, text);
+    t.equal(await found('r:1', {}, env), undefined, text);
   }
 });

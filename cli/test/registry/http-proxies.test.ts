@@ -2,6 +2,7 @@ import { Readable } from 'node:stream';
 import { digestOf } from '@sepia/base/digest';
 import { createDispatcher } from '@sepia/http/sockets';
 import { startHttpProxy } from '@sepia/test-support/upstream/http-proxy';
+import { fixedCredentials } from '@sepia/upstream/credentials/source';
 import t, { type Test } from 'tap';
 import { HttpProxies } from '../../src/registry/http-proxies.ts';
 import { RegistryClient } from '../../src/registry/registry-client.ts';
@@ -18,7 +19,7 @@ function clientIn(t: Test, env: Readonly<Record<string, string>>, url: string): 
     await dispatcher.destroy();
     await proxies.destroy();
   });
-  const credentials = { username: 'ci', password: 'secret' };
+  const credentials = fixedCredentials({ username: 'ci', password: 'secret' });
   return new RegistryClient({ dispatcher, proxies }, { url, credentials });
 }
 

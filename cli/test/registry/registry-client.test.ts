@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
 import { type Digest, digestOf } from '@sepia/base/digest';
 import { createDispatcher } from '@sepia/http/sockets';
+import { fixedCredentials } from '@sepia/upstream/credentials/source';
 import t, { type Test } from 'tap';
 import { RegistryClient } from '../../src/registry/registry-client.ts';
 import { type BlobFault, FakeRegistry } from '../support/fake-registry.ts';
@@ -104,7 +105,10 @@ async function serve(
 function clientOf(t: Test, url: string): RegistryClient {
   const dispatcher = createDispatcher();
   t.teardown(() => dispatcher.destroy());
-  return new RegistryClient({ dispatcher }, { url, credentials: { username: 'ci', password: 'secret' } });
+  return new RegistryClient(
+    { dispatcher },
+    { url, credentials: fixedCredentials({ username: 'ci', password: 'secret' }) },
+  );
 }
 
 /** False for a request that shows no account: it was answered. */

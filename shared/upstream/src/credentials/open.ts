@@ -36,7 +36,7 @@ interface OpenDeps {
 }
 
 /** What docker's helpers know Docker Hub by. */
-const DOCKER_HUB_SERVER = 'https://index.docker.io/v1/';
+export const DOCKER_HUB_SERVER = 'https://index.docker.io/v1/';
 
 /** Opens the credentials of the entry `name` for the registry at `base`. @throws {CodedError} `CONFIG_INVALID` that names the key */
 export function openCredentials(
