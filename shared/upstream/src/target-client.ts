@@ -1,24 +1,21 @@
-import type { Readable } from 'node:stream';
 import { type Digest, isDigest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
-import { wholeBody } from '@sepia/http/bodies/whole-body';
-import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, OCI_INDEX } from '@sepia/oci/manifest';
+import { MANIFEST_ACCEPT, OCI_INDEX } from '@sepia/oci/manifest';
 import type { Authenticator } from './authenticator.ts';
 import { Authority } from './authority.ts';
-import { flowing } from './bodies/flowing.ts';
 import { apiUrl } from './core/api-url.ts';
 import { ChunkSizes } from './core/chunk-sizes.ts';
 import { isRefusedMount, isTooLarge, mayResume, NO_CHUNKS, TAKEN, THERE } from './core/target-answers.ts';
 import { NO_CHUNKS_MS, TARGET_CONNECT_MS, TARGET_HEADERS_MS, TARGET_READ_MS } from './deadlines/upstreams.ts';
-import { type Answer, discard, down, exchange, header } from './exchange.ts';
+import { type Answer, discard, exchange, header } from './exchange.ts';
 import { failureOf, NO_HEAD } from './failure.ts';
 import { redirectTarget } from './redirect.ts';
 import { NO_REFERRERS_API, referrersOf } from './referrers/referrer-list.ts';
 import { SlotGate } from './slot-gate.ts';
 import type { UpstreamSockets } from './sockets.ts';
-import { type Call, scopeOf } from './target-call.ts';
+import { type Call, documentOf, lostSessions, type OutgoingBlob, scopeOf } from './target-call.ts';
 import { carriesPassword, type RegistryAccess, socketsOf } from './transport.ts';
 
 export interface TargetClientDeps extends RegistryAccess {
@@ -28,20 +25,13 @@ export interface TargetClientDeps extends RegistryAccess {
   readonly ns?: string;
 }
 
-/** A blob to send. */
-export interface OutgoingBlob {
-  readonly repository: string;
-  readonly digest: Digest;
-  readonly sizeBytes: number;
-  /** Its bytes from `start` to `end` (exclusive), a new stream at each call. */
-  readonly open: (start: number, end: number) => Readable;
-}
-
 const USER_AGENT = 'sepia';
 /** A blob up to this many bytes goes in one PUT, a larger one in chunks; fewer where so many are too large. */
 const SINGLE_BYTES = 4 * 1024 * 1024;
 /** Requests of one blob in a row that brought no byte until it fails. */
 const MAX_FRUITLESS = 3;
+/** Sessions of one blob that the target may lose until it fails. */
+const MAX_LOST = 3;
 
 /**
  * Writes to another registry over the distribution API, with Basic or token authentication. Failures have the codes of
@@ -101,7 +91,7 @@ export class TargetClient {
       discard(answer);
       return undefined;
     }
-    return await this.#bytesOf(answer, signal);
+    return await documentOf(answer, this.host, signal);
   }
 
   /** Whether the target lists what names a subject itself (distribution-spec, "Listing Referrers"). */
@@ -111,21 +101,9 @@ export class TargetClient {
     // Gateways forbid what they do not know.
     const asked = { ...call, headers: { accept: OCI_INDEX }, accept: [200, 403, ...NO_REFERRERS_API] };
     const answer = await this.#send(asked, signal);
-    if (answer.status === 200) return referrersOf(await this.#bytesOf(answer, signal)) !== undefined;
+    if (answer.status === 200) return referrersOf(await documentOf(answer, this.host, signal)) !== undefined;
     discard(answer);
     return false;
-  }
-
-  async #bytesOf(answer: Answer, signal: AbortSignal): Promise<Buffer> {
-    const tooLarge = (): CodedError =>
-      new CodedError('UPSTREAM_LIES', { message: `an answer of ${this.host} is larger than it may be` });
-    try {
-      return await wholeBody(flowing(this.host, answer.body), MAX_MANIFEST_BYTES, tooLarge);
-    } catch (error) {
-      throwIfBug(error);
-      signal.throwIfAborted();
-      throw error instanceof CodedError && error.code !== 'TIMEOUT' ? error : down(answer.url, error);
-    }
   }
 
   async #askManifest(
@@ -195,9 +173,27 @@ export class TargetClient {
   /**
    * Sends a blob into a session: small ones in one PUT, others in chunks, smaller ones where they are too large; a chunk that was cut
    * goes on where the target says that it stands. A target that takes none gets all of it in one PUT of another session, and so do the
-   * next ones for a while.
+   * next ones for a while. A session that the target lost, as with the member that kept it, is begun anew; one that ended well, and only
+   * its answer was lost, is not. @throws also `BACKEND_DOWN` where it loses each
    */
   async upload(blob: OutgoingBlob, session: URL, signal: AbortSignal): Promise<void> {
+    let url = session;
+    for (let lost = 1; ; lost += 1)
+      try {
+        return await this.#into(blob, url, signal);
+      } catch (error) {
+        throwIfBug(error);
+        signal.throwIfAborted();
+        if (!isCoded(error, 'UPLOAD_UNKNOWN')) throw error;
+        if (lost >= MAX_LOST) throw lostSessions(this.host, error);
+        if (await this.hasBlob(blob.repository, blob.digest, signal)) return;
+        const begun = await this.begin(blob.repository, undefined, signal);
+        if (begun.type === 'mounted') return;
+        url = begun.url;
+      }
+  }
+
+  async #into(blob: OutgoingBlob, session: URL, signal: AbortSignal): Promise<void> {
     const { nowMs } = this.#deps;
     const isSmall = blob.sizeBytes <= Math.min(SINGLE_BYTES, this.#chunks.bytes(nowMs()));
     try {
@@ -207,14 +203,19 @@ export class TargetClient {
       this.#wholeUntilMs = 0;
       if (!isTooLarge(error) || !this.#chunks.tooLarge(blob.sizeBytes, nowMs())) throw error;
       const begun = await this.begin(blob.repository, undefined, signal);
-      if (begun.type === 'session') await this.upload(blob, begun.url, signal);
+      if (begun.type === 'session') await this.#into(blob, begun.url, signal);
       return;
     }
+    let isTaken = false;
     try {
-      await this.#inChunks(blob, session, signal);
+      await this.#inChunks(blob, session, signal, () => {
+        isTaken = true;
+      });
     } catch (error) {
       throwIfBug(error);
       signal.throwIfAborted();
+      // After a chunk that was taken an unknown session is one that was lost.
+      if (isTaken && isCoded(error, 'UPLOAD_UNKNOWN')) throw error;
       if (!isCoded(error) || !NO_CHUNKS.includes(Number(error.detail['status']))) throw error;
       const begun = await this.begin(blob.repository, undefined, signal);
       if (begun.type === 'session') await this.#close(blob, begun.url, 0, signal);
@@ -222,7 +223,7 @@ export class TargetClient {
     }
   }
 
-  async #inChunks(blob: OutgoingBlob, session: URL, signal: AbortSignal): Promise<void> {
+  async #inChunks(blob: OutgoingBlob, session: URL, signal: AbortSignal, onTaken: () => void): Promise<void> {
     let url = session;
     let offset = 0;
     let fruitless = 0;
@@ -235,6 +236,7 @@ export class TargetClient {
         if (header(answer, 'location') !== undefined) url = this.#location(answer);
         offset = end;
         fruitless = 0;
+        onTaken();
       } catch (error) {
         throwIfBug(error);
         signal.throwIfAborted();

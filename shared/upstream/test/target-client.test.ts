@@ -159,6 +159,44 @@ t.test(
   },
 );
 
+t.test('a session that the target lost is begun anew', async (t) => {
+  for (const length of [300_000, 9 * MIB]) {
+    const { target, send, stored } = await start(t);
+    const unknown = { status: 404 };
+    let [posts, lost] = [0, 0];
+    target.fault = (method) => {
+      if (method === 'POST') posts += 1;
+      // The second chunk of a large one, the only request of a small one.
+      const isHere = method === 'PUT' || (method === 'PATCH' && ++lost === 2);
+      return posts === 1 && isHere ? unknown : undefined;
+    };
+    const bytes = seededBytes(length, `lost ${length}`);
+    await send(bytes);
+    t.ok(stored(bytes)?.equals(bytes), `${length} bytes`);
+    t.equal(posts, 2);
+    if (length < 4 * MIB) continue;
+    const before = target.requests.length;
+    await send(seededBytes(length, 'next'));
+    t.ok(
+      target.requests.slice(before).some((one) => one.startsWith('PATCH')),
+      'and chunks are taken as before',
+    );
+  }
+  const { target, send, stored } = await start(t);
+  let puts = 0;
+  target.fault = (method) => (method === 'PUT' ? { status: 404 } : undefined);
+  const bytes = seededBytes(1_000, 'each lost');
+  await failure(send(bytes), 'BACKEND_DOWN');
+  target.fault = (method) => {
+    if (method !== 'PUT' || ++puts > 1) return undefined;
+    target.blobs.set(`${REPOSITORY}@${digestOf(bytes)}`, bytes);
+    return { status: 404 };
+  };
+  await send(bytes);
+  t.equal(puts, 1, 'what is there is not sent again: only the answer was lost');
+  t.ok(stored(bytes)?.equals(bytes));
+});
+
 t.test('a mount that is not done is an upload, and one that nobody goes on with is ended', async (t) => {
   const { target, client, stored } = await start(t);
   const bytes = seededBytes(900, 'mount');
