@@ -15,7 +15,7 @@ import type { QueueClient } from './net/queue-client.ts';
 
 interface WorkerDeps {
   readonly queue: QueueClient;
-  /** Names this run of this accelerator at the queue. */
+  /** Names this run of this accelerator at the queue; each hold adds a number of its own. */
   readonly holder: string;
   readonly run: (
     task: ConversionTask,
@@ -34,14 +34,27 @@ interface WorkerOptions {
   readonly renewMs?: number;
 }
 
+/** Tries of a job that a registry refuses. */
+const MAX_REFUSED = 3;
+
+/** A job in the hands of this accelerator. */
+interface Hold {
+  readonly job: ConversionJob;
+  /** Whose the queue takes it for: of each time that it gave jobs away another. */
+  readonly holder: string;
+  /** Says that the queue takes it for another's. */
+  readonly lost: AbortController;
+}
+
 /** Takes jobs from the cluster's queue and carries them out, a few at a time. */
 export class Worker {
   readonly #deps: WorkerDeps;
   #options: Required<WorkerOptions>;
   readonly #stopped = new AbortController();
   readonly #running = new Set<Promise<void>>();
-  /** What runs here and is not lost, by id. */
-  readonly #held = new Map<string, ConversionJob>();
+  /** By id: the newest hold of it, and its end. */
+  readonly #held = new Map<string, { readonly hold: Hold; readonly run: Promise<void> }>();
+  #takes = 0;
   readonly #progress = new Map<string, ConversionProgress>();
   #loop: Promise<void> | undefined;
   /** Ends the pause before the next look: a worker is free. */
@@ -79,16 +92,18 @@ export class Worker {
   }
 
   async #look(): Promise<void> {
-    const { queue, holder, log, reach } = this.#deps;
+    const { queue, log, reach } = this.#deps;
     const { signal } = this.#stopped;
     while (!signal.aborted) {
       const free = this.#options.workers - this.#running.size;
       const beganMs = performance.now();
       let isFailed = false;
       try {
+        // A word about an earlier hold that is said again, as where an answer was lost, must not count for a later one.
+        const holder = `${this.#deps.holder}.${++this.#takes}`;
         const jobs = free > 0 ? await queue.take(holder, free) : [];
         if (free > 0) reach.answered();
-        for (const job of jobs) this.#begin(job);
+        for (const job of jobs) this.#begin({ job, holder, lost: new AbortController() });
       } catch (error) {
         const kind = isCoded(error, 'SIGNATURE_INVALID') ? 'refused' : 'silent';
         reach.failed('queue', kind, String((error as Error).message), performance.now());
@@ -112,29 +127,34 @@ export class Worker {
     if (this.#wake.signal.aborted) this.#wake = new AbortController();
   }
 
-  #begin(job: ConversionJob): void {
-    // The queue took it for lost, and gave it here once more: what runs goes on, and holds it again.
-    if (this.#held.has(job.id)) return;
-    this.#held.set(job.id, job);
-    const run = this.#run(job).finally(() => {
+  #begin(hold: Hold): void {
+    const { id } = hold.job;
+    const before = this.#held.get(id);
+    before?.hold.lost.abort(
+      new CodedError('CONFLICT', { message: 'the queue gave the job away once more, to this accelerator' }),
+    );
+    const run = this.#after(before?.run, hold).finally(() => {
       this.#running.delete(run);
-      this.#letGo(job);
-      this.#progress.delete(job.id);
+      if (this.#held.get(id)?.run === run) this.#held.delete(id);
+      this.#progress.delete(id);
       this.#wake.abort(new CodedError('TIMEOUT', { message: 'a worker is free' }));
     });
+    this.#held.set(id, { hold, run });
     this.#running.add(run);
   }
 
-  #letGo(job: ConversionJob): void {
-    if (this.#held.get(job.id) === job) this.#held.delete(job.id);
+  /** One job is not worked on twice at once. */
+  async #after(before: Promise<void> | undefined, hold: Hold): Promise<void> {
+    await before;
+    await this.#run(hold);
   }
 
-  async #run(job: ConversionJob): Promise<void> {
-    const { queue, holder, log, onEnd } = this.#deps;
-    const lost = new AbortController();
+  async #run(hold: Hold): Promise<void> {
+    const { job, holder, lost } = hold;
+    const { queue, log, onEnd } = this.#deps;
     const signal = AbortSignal.any([this.#stopped.signal, lost.signal]);
     const over = new AbortController();
-    const renewing = this.#renew(job, lost, over.signal);
+    const renewing = this.#renew(hold, over.signal);
     const facts = { job: job.id, ...job.payload };
     const note = (progress: ConversionProgress): void => void this.#progress.set(job.id, progress);
     let end: () => Promise<void>;
@@ -152,13 +172,11 @@ export class Worker {
         logFailure(log, error, 'conversion failed', facts);
         onEnd('failed');
         const text = reasonOf(error);
-        // A bug fails each time alike; a disk or socket may be better next time.
-        end = () => queue.fail(job.id, holder, text, isCoded(error) ? !error.facts.retryable : isBug(error));
+        end = () => queue.fail(job.id, holder, text, isFinal(error, job.tries));
       }
     }
     over.abort(new CodedError('TIMEOUT', { message: 'the job is over' }));
     await renewing;
-    // Who has it by now may be this one again, with a newer task: that one ends by itself.
     if (!lost.signal.aborted) await this.#tell(end, facts);
   }
 
@@ -176,8 +194,8 @@ export class Worker {
     }
   }
 
-  async #renew(job: ConversionJob, lost: AbortController, over: AbortSignal): Promise<void> {
-    const { queue, holder, log } = this.#deps;
+  async #renew({ job, holder, lost }: Hold, over: AbortSignal): Promise<void> {
+    const { queue, log } = this.#deps;
     for (;;) {
       try {
         await delay(this.#options.renewMs, over);
@@ -187,7 +205,6 @@ export class Worker {
       }
       try {
         if (await queue.renew(job.id, holder, this.progressOf(job.id) ?? { layers: [] })) continue;
-        this.#letGo(job);
         lost.abort(new CodedError('CONFLICT', { message: 'the job is not this accelerator’s any more' }));
         return;
       } catch (error) {
@@ -195,6 +212,15 @@ export class Worker {
       }
     }
   }
+}
+
+/**
+ * True if no later try would end otherwise: a bug fails each time alike, a disk or socket may be better next time. What a registry
+ * answered may tell of its state at a bad moment, as of an upload that its restart ended: it is asked {@link MAX_REFUSED} times.
+ */
+function isFinal(error: unknown, tries: number): boolean {
+  if (!isCoded(error)) return isBug(error);
+  return !error.facts.retryable && (error.detail['status'] === undefined || tries + 1 >= MAX_REFUSED);
 }
 
 /** What a job says of its failure to whoever may see it. */
