@@ -25,6 +25,8 @@ export interface ExchangeDeps {
   readonly gate: SlotGate | BodyGate;
   /** Taken for each try, once a connection is free. */
   readonly turns?: RequestTurns | undefined;
+  /** Whom it goes to may have asked to be left alone, while it waited too. */
+  readonly pauses?: Pauses | undefined;
   /** Lanes take turns at both; default: one for all. */
   readonly lane?: string;
   /** Aborted when nobody waits for the answer any more: the place in the queues is given up, and what was sent goes on. */
@@ -37,6 +39,14 @@ export interface ExchangeDeps {
   readonly bodyTimeoutMs: number;
   /** What the other side is, for messages; default `upstream registry`. */
   readonly peer?: string | undefined;
+}
+
+/** Times in which somebody is not to be asked. */
+export interface Pauses {
+  /** Called when a try has its place and turn. @throws instead of asking */
+  readonly check: () => void;
+  /** Told of each answer, before its place is another's. */
+  readonly heard: (answer: Pick<Answer, 'status' | 'headers'>) => void;
 }
 
 export interface ExchangeRequest {
@@ -138,6 +148,7 @@ async function once(deps: ExchangeDeps, call: ExchangeRequest, signal: AbortSign
       bodyTimeout: deps.bodyTimeoutMs,
       signal: AbortSignal.any([signal, late.signal]),
     });
+    deps.pauses?.heard({ status: answer.statusCode, headers: answer.headers });
     answer.body.once('close', release);
     // An error while nobody reads yet would otherwise be uncaught; readers see it when they read.
     answer.body.on('error', () => undefined);
@@ -163,13 +174,14 @@ async function once(deps: ExchangeDeps, call: ExchangeRequest, signal: AbortSign
 
 /** A place at the gate, and then a turn: what gives the place back. */
 async function placeOf(
-  { gate, turns, lane, unwanted }: ExchangeDeps,
+  { gate, turns, pauses, lane, unwanted }: ExchangeDeps,
   over: AbortSignal,
 ): Promise<() => void> {
   const signal = unwanted === undefined ? over : AbortSignal.any([over, unwanted]);
   const release = await gate.acquire(signal, lane);
   try {
     await turns?.take(signal, lane ?? '');
+    pauses?.check();
     return release;
   } catch (error) {
     release();

@@ -10,7 +10,7 @@ import { Authority, TOKEN_SLOTS } from './authority.ts';
 import { apiUrl } from './core/api-url.ts';
 import { type Home, isSameItem } from './core/reach.ts';
 import { type CredentialSource, type Credentials, fixedCredentials } from './credentials/source.ts';
-import { type Answer, discard, exchange, exchangeSmall } from './exchange.ts';
+import { type Answer, discard, exchange, exchangeSmall, type Pauses } from './exchange.ts';
 import { failureOf, type Subject, unaskedError } from './failure.ts';
 import { follow } from './redirect.ts';
 import { MAX_SHARED_PAUSE_SECONDS, PauseBook, retryAfterOf } from './retry-after.ts';
@@ -178,33 +178,20 @@ export class Transport {
     signal.throwIfAborted();
     call.unwanted?.throwIfAborted();
     if (this.#closed) throw new CodedError('DRAINING', { message: 'upstream client is closed' });
-    const { home, upstream, nowMs } = this.#deps;
-    const pauseKey = `${call.method} ${call.kind}`;
-    const own = `${pauseKey}\n${call.subject.repository}`;
-    const left = Math.max(
-      this.#pauses.secondsLeft(pauseKey, nowMs()),
-      this.#pauses.secondsLeft(own, nowMs()),
-    );
-    if (left > 0) {
-      throw new CodedError('UPSTREAM_LIMITED', {
-        message: `${home.base.host} limits the request rate; asked again in ${left} s`,
-        detail: { upstream, retryAfterSeconds: left },
-      });
-    }
+    const { home, nowMs } = this.#deps;
+    this.#checkPause(call);
     const answer = await this.#follow(as, call, signal);
     if (answer.status === 200 || call.accept?.includes(answer.status) === true) return answer;
     // Whom it is redirected to speaks for the registry where it is one itself, and in one thing: that it has it not.
     const isSame = isSameItem(answer.url, call.path);
     const foreign = answer.url.origin !== home.base.origin && !(isSame && answer.status === 404);
-    const failure = await failureOf(answer, call.subject, {
+    throw await failureOf(answer, call.subject, {
       nowMs: nowMs(),
       foreign,
       isSame,
       isRange: call.headers['range'] !== undefined,
       hadToken: as.challenge(scopeOf(home.base, call.subject.repository))?.scheme === 'bearer',
     });
-    if (failure.code === 'UPSTREAM_LIMITED') this.#pause(pauseKey, call.subject.repository, failure);
-    throw failure;
   }
 
   /** The same connections and limits with another `Authorization`; closing it does nothing. */
@@ -252,7 +239,7 @@ export class Transport {
 
   async #send(
     call: Pick<RegistryRead, 'method' | 'headers' | 'unwanted' | 'waiting'> &
-      Partial<Pick<RegistryRead, 'subject' | 'kind'>>,
+      (Paused | { readonly subject?: undefined; readonly kind?: undefined }),
     url: URL,
     authorization: string | undefined,
     signal: AbortSignal,
@@ -266,10 +253,12 @@ export class Transport {
       ...(authorization === undefined ? {} : { authorization }),
     };
     const isBody = call.kind === 'blob' && method === 'GET';
+    const isHome = url.origin === this.#deps.home.base.origin;
     const deps = {
       dispatcher: this.#sockets.for(url, 'redirect'),
       gate: isBody ? this.#bodyGate : this.#gate,
-      turns: url.origin === this.#deps.home.base.origin ? this.#turns : undefined,
+      turns: isHome ? this.#turns : undefined,
+      pauses: call.kind === undefined ? undefined : this.#pausesOf(call, isHome),
       lane: subject?.repository ?? '',
       unwanted,
       waiting,
@@ -282,16 +271,49 @@ export class Transport {
     return await (isSmall ? exchangeSmall : exchange)(deps, request, signal);
   }
 
-  #pause(key: string, repository: string, failure: CodedError): void {
-    const seconds = Number(failure.detail['retryAfterSeconds'] ?? 1);
+  /** Whom the registry sends elsewhere was answered by it already. */
+  #pausesOf(call: Paused, isHome: boolean): Pauses {
+    return {
+      check: () => {
+        if (isHome) this.#checkPause(call);
+      },
+      heard: (answer) => this.#noteLimit(call, answer),
+    };
+  }
+
+  /** @throws `UPSTREAM_LIMITED` while the registry does not want to be asked such a thing */
+  #checkPause(call: Paused): void {
+    const { home, upstream, nowMs } = this.#deps;
+    const left = Math.max(...pauseKeys(call).map((key) => this.#pauses.secondsLeft(key, nowMs())));
+    if (left === 0) return;
+    throw new CodedError('UPSTREAM_LIMITED', {
+      message: `${home.base.host} limits the request rate; asked again in ${left} s`,
+      detail: { upstream, retryAfterSeconds: left },
+    });
+  }
+
+  /** Notes the pause that an answer asks for. */
+  #noteLimit(call: Paused, answer: Pick<Answer, 'status' | 'headers'>): void {
+    if (answer.status !== 429) return;
     const nowMs = this.#deps.nowMs();
-    this.#pauses.pause(`${key}\n${repository}`, seconds, nowMs);
-    this.#pauses.pause(key, Math.min(seconds, MAX_SHARED_PAUSE_SECONDS), nowMs);
+    const seconds = Math.max(1, retryAfterOf(answer, nowMs) ?? 1);
+    const [request, own] = pauseKeys(call);
+    this.#pauses.pause(own, seconds, nowMs);
+    this.#pauses.pause(request, Math.min(seconds, MAX_SHARED_PAUSE_SECONDS), nowMs);
     this.#deps.log.warn(
-      { upstream: this.#deps.upstream, seconds, request: key },
+      { upstream: this.#deps.upstream, seconds, request },
       'upstream limits the request rate',
     );
   }
+}
+
+/** A request that a pause may hold back. */
+type Paused = Pick<RegistryRead, 'method' | 'kind' | 'subject'>;
+
+/** What pauses are noted under: for all repositories, and for this one. */
+function pauseKeys({ method, kind, subject }: Paused): [all: string, own: string] {
+  const all = `${method} ${kind}`;
+  return [all, `${all}\n${subject.repository}`];
 }
 
 /** Sockets for a registry and for the hosts that it redirects to. */

@@ -221,6 +221,23 @@ t.test('429 pauses requests of that kind, and only those, until Retry-After is o
   t.ok(await client.getManifest(V1, soon()));
 });
 
+t.test('who waits for a place while a 429 comes does not ask any more', async (t) => {
+  const upstream = await startUpstream(t);
+  const digest = upstream.addBlob(repository, BYTES);
+  const headers = { 'retry-after': '300', 'content-type': 'application/json' };
+  const does = { type: 'status', status: 429, headers, body: '{}' } as const;
+  upstream.misbehave({ kind: 'blob', does });
+  const client = clientOf(t, upstream.url, { upstream: { 'max-connections': 1 } });
+  for (const [count, ask] of [
+    async () => await client.headBlob({ repository, digest }, soon()),
+    async () => await client.getBlob({ repository, digest }, soon()),
+  ].entries()) {
+    const outcomes = await Promise.allSettled([ask(), ask(), ask()]);
+    for (const one of outcomes) t.match(one, { reason: { code: 'UPSTREAM_LIMITED' } });
+    t.equal(upstream.log.length, count + 1, 'one alone was sent');
+  }
+});
+
 t.test('a long Retry-After of one repository closes that one, the others for 10 s at most', async (t) => {
   const upstream = await startUpstream(t);
   const other = 'team/other' as typeof repository;
