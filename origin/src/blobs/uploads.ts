@@ -173,7 +173,8 @@ export class Uploads {
     const { file, quota, upstream, repository } = session;
     await this.#take(file, body, quota);
     try {
-      return await this.#commit(file, quota, { upstream, repository, digest });
+      await quota.settle(digest, file.offset);
+      return await this.#place(file, { upstream, repository, digest });
     } finally {
       // A digest that does not match cannot be mended, and a committed upload is no session any more.
       await this.#end(session);
@@ -185,12 +186,12 @@ export class Uploads {
     this.#admission(client);
   }
 
-  /** An upload in one go, without session. `roomBytes`: how long the body says it is. */
+  /** An upload in one go, without session. `roomBytes`: how long the body says it is; `signal`: nobody waits for this origin any more. */
   async putWhole(
     name: BlobName,
     body: AsyncIterable<Uint8Array>,
     roomBytes: number,
-    client = '',
+    { client = '', signal }: { readonly client?: string; readonly signal?: AbortSignal } = {},
   ): Promise<{ sizeBytes: number }> {
     this.#checkWritable(name.upstream);
     this.#makeRoom(client);
@@ -202,7 +203,8 @@ export class Uploads {
       try {
         if (roomBytes > 0) await quota.settle(name.digest, roomBytes);
         await this.#take(file, { bytes: body, length: 0 }, quota);
-        return await this.#commit(file, quota, name);
+        await quota.settle(name.digest, file.offset);
+        return await this.#place(file, name, signal);
       } finally {
         quota.release();
         await file.drop();
@@ -267,27 +269,23 @@ export class Uploads {
   /** Appends a body for which the quota has room: of one that says how long it is, before its first byte. */
   async #take(file: UploadFile, { bytes, length, range }: UploadBody, quota: UploadQuota): Promise<void> {
     if (length > 0) await quota.hold(file.offset + length);
-    const { maxBlobBytes: maxBytes } = this.#options;
-    await appendBody(file, bytes, { maxBytes, reach: quota.reach, range });
+    await appendBody(file, bytes, { maxBytes: this.#options.maxBlobBytes, reach: quota.reach, range });
   }
 
-  async #commit(file: UploadFile, quota: UploadQuota, name: BlobName): Promise<{ sizeBytes: number }> {
-    await quota.settle(name.digest, file.offset);
-    return await this.#place(file, name);
-  }
-
-  async #place(file: UploadFile, name: BlobName): Promise<{ sizeBytes: number }> {
+  async #place(file: UploadFile, name: BlobName, signal?: AbortSignal): Promise<{ sizeBytes: number }> {
     const { links, replicator, guard } = this.#deps;
     const place = async (): Promise<{ sizeBytes: number }> => {
       const owe = async (): Promise<void> => await replicator.owe(name);
-      const committed = await file.commit(name.digest, attrsOf(name, 'pushed', undefined), owe);
-      const { sizeBytes, attrs, bytes } = committed;
+      const { sizeBytes, attrs, bytes } = await file.commit(name.digest, attrsOf(name, 'pushed'), owe);
       const isPushed = this.#deps.upstreams.get(name.upstream).mode === 'write-back';
       const link = { ...name, sizeBytes, pushed: isPushed ? true : undefined };
+      // Another origin was sooner, and a delete may have taken its link since.
+      signal?.throwIfAborted();
       const small = smallBlob(attrs, bytes);
       // Not here yet: whoever finds the link takes it that W origins have the content.
       const riding = small && links.ride([link]);
       await replicator.place(name, { small, links: riding });
+      signal?.throwIfAborted();
       await links.write([link], riding);
       return { sizeBytes };
     };
@@ -389,7 +387,7 @@ export function readOnly(upstream: string, mode: string): CodedError {
   });
 }
 
-function attrsOf(name: BlobName, kind: BlobAttrs['class'], mediaType: string | undefined): BlobAttrs {
+function attrsOf(name: BlobName, kind: BlobAttrs['class'], mediaType?: string): BlobAttrs {
   return {
     class: kind,
     provenance: [{ upstream: name.upstream, repository: name.repository }],

@@ -384,7 +384,8 @@ async function putBlob(deps: BlobRouteDeps, ctx: Context): Promise<void> {
   } else if (queryValue(ctx, 'made') === '1') {
     await deps.uploads.putMade(name, bodyOf(ctx), contentLength(ctx) ?? 0);
   } else {
-    await deps.uploads.putWhole(name, bodyOf(ctx), contentLength(ctx) ?? 0, clientOf(ctx));
+    const asked = { client: clientOf(ctx), signal: goneSignal(ctx) };
+    await deps.uploads.putWhole(name, bodyOf(ctx), contentLength(ctx) ?? 0, asked);
   }
   ctx.set('Docker-Content-Digest', name.digest);
   ctx.status = 201;
