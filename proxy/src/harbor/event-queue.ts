@@ -27,8 +27,12 @@ interface EventQueueDeps<T> {
   readonly memberId: string;
   readonly log: Logger;
   readonly dateMs: () => number;
-  /** Carries an event out; what it throws puts the event back. */
-  readonly work: (payload: T, key: string, signal: AbortSignal) => Promise<void>;
+  /** Carries an event out; what it throws puts the event back. `tries`: how often it failed before. */
+  readonly work: (
+    payload: T,
+    event: { readonly key: string; readonly tries: number },
+    signal: AbortSignal,
+  ) => Promise<void>;
   /** Whose an event is: nobody takes all places, nor the time of the proxies. */
   readonly ownerOf: (payload: T) => string;
 }
@@ -95,7 +99,7 @@ export class EventQueue<T> {
       });
       return next;
     });
-    for (const { key, payload } of added) this.#begin(key, payload);
+    for (const { key, payload } of added) this.#begin({ key, tries: 0 }, payload);
   }
 
   async #look(): Promise<void> {
@@ -135,25 +139,25 @@ export class EventQueue<T> {
       if (!signal.aborted) logFailure(log, error, 'events that wait were not looked for', { lane });
       return false;
     }
-    for (const { key, payload } of taken) this.#begin(key, payload);
+    for (const { payload, ...event } of taken) this.#begin(event, payload);
     return taken.length === room;
   }
 
-  #begin(key: string, payload: T): void {
-    const run = this.#run(key, payload)
+  #begin(event: Pick<LaneEvent<T>, 'key' | 'tries'>, payload: T): void {
+    const run = this.#run(event, payload)
       .catch((error: unknown) =>
-        logFailure(this.#deps.log, error, 'event not ended; it is done again', { event: key }),
+        logFailure(this.#deps.log, error, 'event not ended; it is done again', { event: event.key }),
       )
       .finally(() => this.#running.delete(run));
     this.#running.add(run);
   }
 
-  async #run(key: string, payload: T): Promise<void> {
+  async #run({ key, tries }: Pick<LaneEvent<T>, 'key' | 'tries'>, payload: T): Promise<void> {
     const { records, dateMs, log, work } = this.#deps;
     const over = new AbortController();
     const renewing = this.#renew(key, over.signal);
     try {
-      await work(payload, key, this.#stopped.signal);
+      await work(payload, { key, tries }, this.#stopped.signal);
     } catch (error) {
       logFailure(log, error, 'event not carried out; it is tried again', { event: key });
       await records.change<Lane<T>>(laneKey(key), (lane) => {

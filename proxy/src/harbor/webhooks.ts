@@ -57,8 +57,10 @@ export class Webhooks {
       {
         ...deps,
         ownerOf: (task: Task) => projectOf(task),
-        work: async (task, key, signal) =>
-          await (task.kind === 'push' ? this.#pushed(task, key, signal) : this.#deleted(task, key, signal)),
+        work: async (task, { key, tries }, signal) =>
+          await (task.kind === 'push'
+            ? this.#pushed(task, commandIdOf(key, tries), signal)
+            : this.#deleted(task, key, signal)),
       },
       options,
     );
@@ -102,7 +104,7 @@ export class Webhooks {
     }
   }
 
-  async #pushed(task: Task, key: string, signal: AbortSignal): Promise<void> {
+  async #pushed(task: Task, commandId: string, signal: AbortSignal): Promise<void> {
     const repository = parseRepositoryName(task.repository);
     const { upstream } = task;
     const scope = this.#rules.find(({ matches }) => matches(repository))?.scope;
@@ -112,7 +114,7 @@ export class Webhooks {
       await this.#convert(task);
       if (scope === undefined) return;
       const image: ImageName = { upstream, repository, reference: referenceOf(task) };
-      const request = { image, scope, authorization: undefined, commandId: `push-${key}` };
+      const request = { image, scope, authorization: undefined, commandId };
       await this.#deps.preheat(request).run(AbortSignal.any([signal, AbortSignal.timeout(PREHEAT_MS)]));
     } catch (error) {
       signal.throwIfAborted();
@@ -154,6 +156,14 @@ export class Webhooks {
     };
     await askInTurn(order, ask, { signal, isFinal: isDefinite });
   }
+}
+
+/**
+ * Who carries a push on where another proxy stopped means the same command; a try after a failure is a new one: nodes that
+ * failed remember the former, and would only say so once more.
+ */
+function commandIdOf(key: string, tries: number): string {
+  return tries === 0 ? `push-${key}` : `push-${key}-${tries}`;
 }
 
 function referenceOf({ digest, tag }: Task): Reference {
