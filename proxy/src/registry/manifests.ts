@@ -13,6 +13,7 @@ import { isDefinite } from '@sepia/cluster/core/answers';
 import { FIRST_ANSWER_MS } from '@sepia/cluster/deadlines';
 import { type ManifestAnswer, sendManifest } from '@sepia/face/manifest-answer';
 import type { RegistryHandler } from '@sepia/face/registry-app';
+import type { RequestState } from '@sepia/http/app';
 import { wholeBody } from '@sepia/http/bodies/whole-body';
 import { type InternalResponse, readLimited } from '@sepia/http/client';
 import { goneSignal } from '@sepia/http/client-gone';
@@ -140,6 +141,8 @@ async function takeManifest(
 ): Promise<void> {
   const signal = goneSignal(ctx);
   const bytes = await readManifestBody(ctx, turn);
+  // The body may have come hours after the head.
+  await (ctx.state as RequestState).stillMay?.();
   const { subject, mediaType } = parsePushedManifest(bytes, ctx.get('content-type'));
   const { reference } = route;
   if (reference.kind === 'digest') checkDigest(bytes, reference.digest);

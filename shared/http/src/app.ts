@@ -64,6 +64,8 @@ export interface RequestState {
   address?: string;
   /** Who asks may push to the repository that the request names. */
   mayPush?: boolean;
+  /** Looks again at what let the request in; throws where it would not any more. For what is done long after its head came. */
+  stillMay?: () => Promise<void>;
 }
 
 /**

@@ -1,10 +1,17 @@
 import { readFile, writeFile } from 'node:fs/promises';
-import { ask, askAs, basicOf, type TestUser } from '@sepia/test-support/clients/token-client';
+import {
+  ask,
+  askAs,
+  authorizationFor,
+  basicOf,
+  type TestUser,
+} from '@sepia/test-support/clients/token-client';
 import { AccountCluster, DEV, ONE_SECRET, READER } from '@sepia/test-support/cluster/account-cluster';
 import { PrivateCluster, USERS } from '@sepia/test-support/cluster/private-cluster';
 import { until } from '@sepia/test-support/until';
 import { FakeUpstream } from '@sepia/test-support/upstream/fake-upstream';
 import t from 'tap';
+import { request } from 'undici';
 
 const MIB = 1024 * 1024;
 
@@ -55,6 +62,51 @@ t.test('an accounts file that is empty for a moment opens nothing', async (t) =>
     t.equal((await ask(url, { authorization: basicOf(DEV) })).status, 200, 'the old accounts stay');
     return here.log.lines.some((line) => JSON.stringify(line).includes('no account left'));
   }, 'the file is looked at again');
+});
+
+t.test('a manifest is not taken from an account that went while its body came', async (t) => {
+  await using here = await AccountCluster.start(t.testdir(), {
+    origins: 1,
+    trackers: 0,
+    proxies: 1,
+    agents: 0,
+  });
+  const file = String(here.cluster.configs.get('proxy-1')!['accounts-file']);
+  const accounts = await readFile(file, 'utf8');
+  const type = 'application/vnd.oci.image.index.v1+json';
+  const manifest = JSON.stringify({ schemaVersion: 2, mediaType: type, manifests: [] });
+  const at = (tag: string): string => `${here.proxyUrl()}/v2/team/shared/app/manifests/${tag}`;
+  const push = async (tag: string, authorization: string, body: string | AsyncIterable<string>) => {
+    const headers = { authorization, 'content-type': type, 'content-length': String(manifest.length) };
+    const answer = await request(at(tag), { method: 'PUT', headers, body: body as string });
+    await answer.body.dump();
+    return answer.statusCode;
+  };
+  const token = await authorizationFor(await ask(at('x'), {}, 'PUT', manifest), DEV);
+  const ways = { basic: basicOf(DEV), token };
+  for (const [way, authorization] of Object.entries(ways))
+    t.equal(await push(`${way}-before`, authorization, manifest), 201, way);
+  const gone = Promise.withResolvers<void>();
+  const held = Object.entries(ways).map(async ([way, authorization]) => {
+    const body = async function* (): AsyncGenerator<string> {
+      yield manifest.slice(0, 9);
+      await gone.promise;
+      yield manifest.slice(9);
+    };
+    return await push(`${way}-held`, authorization, body());
+  });
+  await writeFile(file, accounts.replace(/^dev:.*$/m, ''));
+  for (const authorization of Object.values(ways))
+    await until(
+      async () => (await ask(`${here.proxyUrl()}/v2/`, { authorization })).status === 401,
+      'it comes in no more',
+    );
+  gone.resolve();
+  t.same(await Promise.all(held), [401, 401]);
+  for (const way of Object.keys(ways)) {
+    t.equal((await askAs(READER, at(`${way}-before`))).status, 200, 'what was pushed before stays');
+    t.equal((await askAs(READER, at(`${way}-held`))).status, 404, `no tag moved by ${way}`);
+  }
 });
 
 t.test('passwords guessed on /v2 of a private upstream are limited at agents and proxies', async (t) => {

@@ -35,6 +35,12 @@ interface Caller {
   readonly access: readonly Grant[] | undefined;
 }
 
+/** Who was let in, and all that the rules allow them in the repository. */
+interface Admitted {
+  readonly caller: Caller;
+  readonly allowed: ReadonlySet<Action>;
+}
+
 /** Lets accounts do what the rules of the cluster document allow: by a token of the cluster, or by Basic at a proxy. */
 export class AccountDoor {
   readonly #deps: AccountDoorDeps;
@@ -65,6 +71,16 @@ export class AccountDoor {
     resolve: (name: string) => ResolvedName,
   ): Promise<void> {
     const action = actionOf(ctx.method, route);
+    const admit = async (): Promise<Admitted> => await this.#admit(ctx, target, action);
+    const { caller, allowed } = await admit();
+    if (route.type === 'uploads') this.#checkMount(ctx, caller, target, resolve);
+    const state = ctx.state as RequestState;
+    state.mayPush = allowed.has('write') && grants(caller, target, 'write');
+    state.stillMay = async () => void (await admit());
+    await run();
+  }
+
+  async #admit(ctx: Context, target: ResolvedName, action: Action): Promise<Admitted> {
     const caller = await this.#caller(ctx, { target, action });
     const allowed = this.#deps.rules.allowed(caller.account, target);
     const isAllowed = allowed.has(action);
@@ -73,9 +89,7 @@ export class AccountDoor {
     if (!isAllowed) throw this.#challenged(ctx, { target, action }, undefined);
     if (!grants(caller, target, action))
       throw this.#challenged(ctx, { target, action }, 'insufficient_scope');
-    if (route.type === 'uploads') this.#checkMount(ctx, caller, target, resolve);
-    (ctx.state as RequestState).mayPush = allowed.has('write') && grants(caller, target, 'write');
-    await run();
+    return { caller, allowed };
   }
 
   /** Drops `mount` and `from` where the caller may not read the source: the request then begins an ordinary upload. */
