@@ -87,9 +87,11 @@ function hostOfKey(key: string): string {
   return DOCKER_HUB_HOSTS.has(host) ? 'docker.io' : host;
 }
 
-/** An account as docker keeps it, or as secrets of Kubernetes have it, in fields of their own. */
+/** An account as docker keeps it, a token in its place (`identitytoken`), or as secrets of Kubernetes have it, in fields of their own. */
 function accountIn(entry: unknown): Credentials | undefined {
-  const { auth, username, password } = (entry ?? {}) as Readonly<Record<string, unknown>>;
+  const { auth, username, password, identitytoken } = (entry ?? {}) as Readonly<Record<string, unknown>>;
+  if (typeof identitytoken === 'string' && identitytoken !== '')
+    return { username: '<token>', password: identitytoken, isIdentityToken: true };
   if (typeof auth !== 'string' || auth === '')
     return typeof username === 'string' && typeof password === 'string' ? { username, password } : undefined;
   const text = Buffer.from(auth, 'base64').toString('utf8');

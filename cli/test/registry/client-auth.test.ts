@@ -19,7 +19,7 @@ function unauthorized(response: ServerResponse, challenge: string): true {
   return true;
 }
 
-async function begin(t: Test, account: typeof ANNA | undefined) {
+async function begin(t: Test, account: Credentials | undefined) {
   const registry = new FakeRegistry();
   const url = await registry.start();
   const dispatcher = createDispatcher();
@@ -70,6 +70,64 @@ t.test('Bearer: a token by scope, with the account at the token service', async 
   };
   t.equal((await pushAndPull(client)).length, 1_000);
   t.same([...new Set(scopes)].sort(), ['repository:a/b:pull', 'repository:a/b:pull,push']);
+});
+
+const TOKEN = { username: '<token>', password: 'r+f/r=sh', isIdentityToken: true } as const;
+
+t.test('Bearer: an identity token is shown to the token service alone, in a form', async (t) => {
+  const { registry, url, client } = await begin(t, TOKEN);
+  const forms: URLSearchParams[] = [];
+  registry.guard = (request, response, body) => {
+    if (request.url === '/token') {
+      t.equal(request.method, 'POST');
+      t.equal(request.headers['content-type'], 'application/x-www-form-urlencoded');
+      t.equal(request.headers.authorization, undefined);
+      forms.push(new URLSearchParams(body.toString()));
+      response.end('{"access_token":"given"}');
+      return true;
+    }
+    if (request.headers.authorization === 'Bearer given') return false;
+    t.equal(request.headers.authorization, undefined);
+    return unauthorized(response, `Bearer realm="${url}/token",service="s",scope="repository:a/b:pull"`);
+  };
+  await client.hasBlob('a/b', digestOf(Buffer.from('x')));
+  t.same(
+    forms.map((form) => Object.fromEntries(form)),
+    [
+      {
+        grant_type: 'refresh_token',
+        client_id: 'sepia',
+        service: 's',
+        scope: 'repository:a/b:pull',
+        refresh_token: 'r+f/r=sh',
+      },
+    ],
+  );
+});
+
+t.test('an identity token goes nowhere else', async (t) => {
+  const { registry, url, client } = await begin(t, TOKEN);
+  const other = new FakeRegistry();
+  const elsewhere = await other.start();
+  t.teardown(() => other.stop());
+  registry.guard = (request, response) => {
+    if (request.url !== '/token') return unauthorized(response, `Bearer realm="${url}/token",service="s"`);
+    response.writeHead(307, { location: `${elsewhere}/token` }).end();
+    return true;
+  };
+  await t.rejects(client.pullManifest('a/b', 'v1'), { message: /no identity token is shown there/ });
+  t.same(other.requests, []);
+  const basic = await begin(t, TOKEN);
+  const shown: (string | undefined)[] = [];
+  basic.registry.guard = (request, response) => {
+    shown.push(request.headers.authorization);
+    return unauthorized(response, 'Basic realm="x"');
+  };
+  await t.rejects(basic.client.pullManifest('a/b', 'v1'), { code: 'AUTH_REQUIRED' });
+  t.ok(
+    shown.every((one) => one === undefined),
+    'nor as a password',
+  );
 });
 
 t.test('credentials do not follow a realm on another host', async (t) => {

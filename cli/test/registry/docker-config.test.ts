@@ -76,6 +76,12 @@ t.test('a helper is run once the registry asks who is there', async (t) => {
   });
 });
 
+t.test('an identity token stands in place of a password', async (t) => {
+  const anonymous = Buffer.from('00000000:').toString('base64');
+  const { of } = configIn(t, { auths: { 'r.example': { auth: anonymous, identitytoken: 'refresh' } } });
+  t.match(await of('r.example')?.current(), { password: 'refresh', isIdentityToken: true });
+});
+
 t.test('a helper that is not there is named once an account is needed', async (t) => {
   for (const config of [{ credsStore: 'none' }, { credHelpers: { 'r.example': 'none' } }])
     await t.rejects(async () => await configIn(t, config).of('r.example')?.current(), {

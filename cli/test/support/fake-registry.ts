@@ -13,7 +13,7 @@ export class FakeRegistry {
   readonly manifests = new Map<string, { bytes: Buffer; type: string }>();
   readonly requests: string[] = [];
   /** Called before anything is answered; true if it answered. */
-  guard: ((request: IncomingMessage, response: ServerResponse) => boolean) | undefined;
+  guard: ((request: IncomingMessage, response: ServerResponse, body: Buffer) => boolean) | undefined;
   readonly #faults = new Map<string, BlobFault>();
   readonly #counts = new Map<string, number>();
   readonly #server: Server = createServer(
@@ -42,7 +42,7 @@ export class FakeRegistry {
     this.requests.push(`${request.method} ${request.url} ${request.headers.range ?? ''}`.trim());
     const body: Buffer[] = [];
     for await (const chunk of request as AsyncIterable<Buffer>) body.push(chunk);
-    if (this.guard?.(request, response) === true) return;
+    if (this.guard?.(request, response, Buffer.concat(body)) === true) return;
     const [, kind, last] = /^\/v2\/.+\/(manifests|blobs)\/(.+)$/.exec(url.pathname) ?? [];
     if (kind === 'manifests') return this.#manifest(request, response, last!, Buffer.concat(body));
     if (last?.startsWith('uploads/')) return this.#upload(request, response, url, Buffer.concat(body));

@@ -75,7 +75,8 @@ export class Authenticator implements Authorizer {
       return `Bearer ${await tokens.get(this.#scheme.challenge, this.#asked(scope), signal)}`;
     if (this.#scheme.type !== 'basic') return undefined;
     this.#sentLast = await credentials?.current();
-    return this.#sentLast === undefined ? undefined : basic(this.#sentLast);
+    const isPassword = this.#sentLast !== undefined && this.#sentLast.isIdentityToken !== true;
+    return isPassword ? basic(this.#sentLast!) : undefined;
   }
 
   async afterRefusal(

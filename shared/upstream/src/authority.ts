@@ -14,7 +14,7 @@ import { DENIED_ELSEWHERE } from './failure.ts';
 import { follow } from './redirect.ts';
 import { SlotGate } from './slot-gate.ts';
 import type { UpstreamSockets } from './sockets.ts';
-import { type GivenAnswer, requestToken, TokenCache } from './token.ts';
+import { type GivenAnswer, requestToken, type Shown, TokenCache } from './token.ts';
 
 /** Sockets for token requests: they never wait for bodies. */
 export const TOKEN_SLOTS = 2;
@@ -247,23 +247,27 @@ export class Authority {
       upstream,
       nowMs,
       timeoutMs: this.#options.timeoutMs,
-      send: (url: URL, authorization: string | undefined, signal: AbortSignal) =>
-        this.#sendToken(url, authorization, signal),
+      send: (url: URL, shown: Shown, signal: AbortSignal) => this.#sendToken(url, shown, signal),
     };
   }
 
-  async #sendToken(first: URL, authorization: string | undefined, signal: AbortSignal): Promise<Answer> {
+  async #sendToken(first: URL, { authorization, form }: Shown, signal: AbortSignal): Promise<Answer> {
     const { sockets, insecure, upstream } = this.#deps;
     const { timeoutMs, userAgent } = this.#options;
     return await follow(
       { name: `token service ${first.host}`, upstream, first, home: first, allowPlain: insecure },
       async (url, mayShow) => {
+        if (form !== undefined && !mayShow)
+          throw this.#denied(
+            `the token service ${first.host} leads to ${url.host}; no identity token is shown there`,
+          );
         const isShown = authorization !== undefined && mayShow;
         const headers = {
           accept: 'application/json',
           'accept-encoding': 'identity',
           'user-agent': userAgent,
           ...(isShown ? { authorization } : {}),
+          ...(form === undefined ? {} : { 'content-type': 'application/x-www-form-urlencoded' }),
         };
         const deps = {
           dispatcher: sockets.for(url, 'realm'),
@@ -271,7 +275,14 @@ export class Authority {
           headersTimeoutMs: timeoutMs,
           bodyTimeoutMs: timeoutMs,
         };
-        return await exchangeSmall(deps, { url, method: 'GET', headers, once: isShown }, signal);
+        const call = { url, headers, once: isShown || form !== undefined };
+        return form === undefined
+          ? await exchangeSmall(deps, { ...call, method: 'GET' }, signal)
+          : await exchangeSmall(
+              deps,
+              { ...call, method: 'POST', body: Buffer.from(form.toString()) },
+              signal,
+            );
       },
     );
   }

@@ -21,12 +21,18 @@ const MAX_LIFETIME_SECONDS = 86_400;
 /** A token is renewed when this share of its life is left, so that none expires on the way. */
 const RENEW_SHARE = 0.2;
 
+/** What a token service is shown of an account: nothing, a password, or a form with an identity token. */
+export interface Shown {
+  readonly authorization?: string | undefined;
+  readonly form?: URLSearchParams | undefined;
+}
+
 interface TokenDeps {
   readonly upstream: string;
   /** False for a token service that must not see credentials: it is asked in nobody's name. */
   readonly mayBear: (realm: URL) => boolean;
-  /** Sends one GET, following redirects; `authorization` only goes to the host of `url`, and then once. */
-  readonly send: (url: URL, authorization: string | undefined, signal: AbortSignal) => Promise<Answer>;
+  /** Sends one GET, or a POST of a form, following redirects; what is shown only goes to the host of `url`, and then once. */
+  readonly send: (url: URL, shown: Shown, signal: AbortSignal) => Promise<Answer>;
   readonly nowMs: () => number;
   /** Longest time for one token, in ms. */
   readonly timeoutMs: number;
@@ -128,16 +134,11 @@ export async function requestToken(
   credentials: Credentials | undefined,
 ): Promise<GivenAnswer> {
   const { timeoutMs } = deps;
-  const url = new URL(challenge.realm);
-  if (credentials !== undefined) url.searchParams.set('account', credentials.username);
-  if (challenge.service !== undefined) url.searchParams.set('service', challenge.service);
-  // Of several in one text, as challenges name them, some services read none.
-  for (const scope of new Set(scopes.flatMap((some) => some.split(' '))))
-    if (scope !== '') url.searchParams.append('scope', scope);
+  const { url, shown } = questionOf(challenge, scopes, credentials);
   const late = AbortSignal.timeout(timeoutMs);
   let answer: Answer;
   try {
-    answer = await deps.send(url, credentials === undefined ? undefined : basic(credentials), late);
+    answer = await deps.send(url, shown, late);
   } catch (error) {
     throwIfBug(error);
     if (isCoded(error) || !late.aborted) throw error;
@@ -150,6 +151,29 @@ export async function requestToken(
   if (answer.status < 200 || answer.status > 299) throw refusalOf(deps, answer, scopes.join(' '));
   return readToken(await tokenAnswer(answer), url);
 }
+
+/** The two ways to ask for a token (distribution's token and OAuth 2 specifications). */
+function questionOf(
+  { realm, service }: BearerChallenge,
+  scopes: readonly string[],
+  credentials: Credentials | undefined,
+): { url: URL; shown: Shown } {
+  const url = new URL(realm);
+  const each = [...new Set(scopes.flatMap((some) => some.split(' ')))].filter((scope) => scope !== '');
+  if (credentials?.isIdentityToken === true) {
+    const form = new URLSearchParams({ grant_type: 'refresh_token', client_id: 'sepia' });
+    if (service !== undefined) form.set('service', service);
+    form.set('scope', each.join(' '));
+    form.set('refresh_token', credentials.password);
+    return { url, shown: { form } };
+  }
+  if (credentials !== undefined) url.searchParams.set('account', credentials.username);
+  if (service !== undefined) url.searchParams.set('service', service);
+  // Of several in one text, as challenges name them, some services read none.
+  for (const scope of each) url.searchParams.append('scope', scope);
+  return { url, shown: credentials === undefined ? {} : { authorization: basic(credentials) } };
+}
+
 function refusalOf(deps: Pick<TokenDeps, 'upstream' | 'nowMs'>, answer: Answer, scope: string): CodedError {
   discard(answer);
   const { status, url } = answer;

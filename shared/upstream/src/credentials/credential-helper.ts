@@ -165,12 +165,7 @@ function credentialsOf(text: string, name: string): Credentials {
       message: `credential helper ${name} did not print JSON with Username and Secret`,
       detail: { helper: name },
     });
-  if (username === '<token>')
-    throw new CodedError('BACKEND_DOWN', {
-      message: `credential helper ${name} gave an identity token; only user and password are understood`,
-      detail: { helper: name },
-    });
-  return { username, password };
+  return username === '<token>' ? { username, password, isIdentityToken: true } : { username, password };
 }
 
 /** How long credentials are kept. */

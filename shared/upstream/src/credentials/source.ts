@@ -2,6 +2,8 @@
 export interface Credentials {
   readonly username: string;
   readonly password: string;
+  /** The password is a token that the registry's token service gave: it is shown to that alone, which gives others for it (OAuth 2, `refresh_token`). */
+  readonly isIdentityToken?: true;
 }
 
 /** Where the credentials for a registry come from; asked each time that they are needed, so that new ones count at once. */

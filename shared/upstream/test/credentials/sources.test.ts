@@ -114,11 +114,14 @@ t.test('a helper that fails, knows nothing, or prints something else', async (t)
   t.equal(calls().length, 2, 'a failure is remembered for seconds');
   nowMs += 6_000;
   rmSync(join(dir, 'fail'));
-  for (const says of ['nonsense', '[]', 'null', '{"Username":"<token>","Secret":"x"}', '{"Username":"u"}']) {
+  for (const says of ['nonsense', '[]', 'null', '{"Username":"u"}']) {
     nowMs += 6_000;
     writeFileSync(join(dir, 'says'), says);
     await t.rejects(helper.current(), { code: 'BACKEND_DOWN' }, says);
   }
+  nowMs += 6_000;
+  writeFileSync(join(dir, 'says'), '{"Username":"<token>","Secret":"x"}');
+  t.same(await helper.current(), { username: '<token>', password: 'x', isIdentityToken: true });
   t.throws(
     () => new CredentialHelper({ log, nowMs: () => 0, dateMs: () => 0, env }, { ...NAMED, name: 'none' }),
     {
