@@ -105,15 +105,23 @@ t.test('files that were let go on a mount that hangs are closed one by one when 
       } as typeof opened;
     },
   };
-  const backend = at(path, { files: hangs, callMs: 50 });
+  const patience = { callMs: 60_000 };
+  const backend = new FsBackend(
+    { files: hangs },
+    Object.assign(patience, { path, mayBegin: true, threads: 6 }),
+  );
   const where = { repository: REPOSITORY, digest: digestOf(bytes) };
   for (let n = 0; n < 6; n++) (await backend.getBlob(where, soon())).body.destroy();
+  await until(() => closing === 6, 'all are to be closed');
+  // Nothing of the disk is waited for by who gets no thread.
+  patience.callMs = 1;
   await t.rejects(
     backend.getBlob(where, soon()),
     { code: 'BACKEND_DOWN' },
     'all threads that it may have hang',
   );
   t.equal(closing, 6);
+  patience.callMs = 60_000;
   back.resolve();
   await until(() => closed === 6, 'all are closed');
   (await backend.getBlob(where, soon())).body.destroy();
