@@ -1,5 +1,6 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { heardOn } from '@sepia/test-support/clients/heard';
 import { ask, askAs } from '@sepia/test-support/clients/token-client';
 import { AccountCluster, DEV, READER } from '@sepia/test-support/cluster/account-cluster';
 import { ALICE, BOB, PrivateCluster } from '@sepia/test-support/cluster/private-cluster';
@@ -166,8 +167,7 @@ t.test(
       t.equal(output.code, 0, output.stderr);
       const gets = blobGets().filter((entry) => entry.path.includes(layer.digest));
       t.equal(gets.length, 1, 'the layer left the upstream once');
-      const { stdout } = await testbed('containerd.sh', ['run', 'auth1', ref, 'echo', 'hello']);
-      t.match(stdout, /hello/);
+      t.match(await heardOn('auth1', ref, 'echo hello'), /hello/);
     });
 
     await t.test(

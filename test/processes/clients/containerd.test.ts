@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { heardOn } from '@sepia/test-support/clients/heard';
 import { startMadeRegistry } from '@sepia/test-support/clients/made-registry';
 import { freePort, must, quietly, run, testbed, whyNoClients } from '@sepia/test-support/testbed';
 import { Up } from '@sepia/test-support/up';
@@ -8,6 +9,7 @@ import t from 'tap';
 const why = whyNoClients();
 const NODES = ['n1', 'n2', 'n3', 'n4', 'n5'];
 const NAME = 'registry.example:5000';
+const PRODUCT = "python3 -c 'print(6*7)'";
 
 t.test('five containerds behind five agents', { skip: why ?? false, timeout: 600_000 }, async (t) => {
   const dir = t.testdir();
@@ -36,15 +38,7 @@ t.test('five containerds behind five agents', { skip: why ?? false, timeout: 600
     await Promise.all(
       NODES.map((node) => testbed('containerd.sh', ['cri-pull', node, `${NAME}/t/python:oci`])),
     );
-    const { stdout } = await testbed('containerd.sh', [
-      'run',
-      'n1',
-      `${NAME}/t/python:oci`,
-      'python3',
-      '-c',
-      'print(6*7)',
-    ]);
-    t.match(stdout, /42/);
+    t.match(await heardOn('n1', `${NAME}/t/python:oci`, PRODUCT), /42/);
     const log = readFileSync(join(registry, 'registry.log'), 'utf8').slice(before);
     const gets = blobGets(log);
     t.ok(gets.size >= 3, `the registry's log names blobs (${gets.size})`, { log: log.slice(-4000) });
@@ -55,14 +49,7 @@ t.test('five containerds behind five agents', { skip: why ?? false, timeout: 600
     await Promise.all(NODES.map((node) => testbed('containerd.sh', ['pull', node, `${NAME}/t/big:v2s2`])));
     for (const kind of ['oci', 'v2s2']) {
       await testbed('containerd.sh', ['pull', 'n2', `${NAME}/t/multi:${kind}`]);
-      const { stdout } = await testbed('containerd.sh', [
-        'run',
-        'n2',
-        `${NAME}/t/multi:${kind}`,
-        'echo',
-        'hello',
-      ]);
-      t.match(stdout, /hello/);
+      t.match(await heardOn('n2', `${NAME}/t/multi:${kind}`, 'echo hello'), /hello/);
     }
   });
 
@@ -129,15 +116,7 @@ t.test(
     for (const name of ['t/python:v2s2', 't/multi:oci']) {
       await Promise.all(NODES.map((node) => testbed('containerd.sh', ['cri-pull', node, ref(name)])));
     }
-    const { stdout } = await testbed('containerd.sh', [
-      'run',
-      'n5',
-      ref('t/python:v2s2'),
-      'python3',
-      '-c',
-      'print(6*7)',
-    ]);
-    t.match(stdout, /42/);
+    t.match(await heardOn('n5', ref('t/python:v2s2'), PRODUCT), /42/);
     const sums = await Promise.all(up.cluster.agents.map((agent) => up.bytesOf(agent)));
     const peer = sums.reduce((sum, one) => sum + (one['peer'] ?? 0), 0);
     t.ok(peer > 0, `agents exchanged pieces (${peer} bytes from peers)`);

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { Containerd24 } from '@sepia/test-support/clients/containerd24';
+import { PYTHON_APP, runHeard } from '@sepia/test-support/clients/heard';
 import t from 'tap';
 import { digestOf, HOST, IMAGE, LazyCluster } from './support/lazy-cluster.ts';
 import { whyNoLazyNode } from './support/lazy-node.ts';
@@ -34,7 +35,7 @@ t.test(
         'the content store holds no layer',
       );
       t.match(await cluster.status(IMAGE), / {2}lazy\n/);
-      const { stdout, stderr, code } = await containerd.run(IMAGE, 'first');
+      const { stdout, stderr, code } = await runHeard(containerd, IMAGE, 'first', PYTHON_APP);
       t.match(stdout, HELLO, stderr);
       t.equal(code, 0);
       const admin = cluster.up.cluster.snapshotters[0]!.adminUrl;
@@ -78,14 +79,14 @@ t.test(
         await cluster.pushLike(manifest, 't/again', layers);
         const pulled = await containerd.tryPull(`${HOST}/t/again:1`);
         t.equal(pulled.code, 0, pulled.stderr);
-        const { stdout, stderr } = await containerd.run(`${HOST}/t/again:1`, 'again');
+        const { stdout, stderr } = await runHeard(containerd, `${HOST}/t/again:1`, 'again', PYTHON_APP);
         t.match(stdout, HELLO, stderr);
       },
     );
 
     await t.test('the daemon restarts: what was shown stays, at the same path', async (t) => {
       await cluster.killDaemon();
-      const { stdout, stderr } = await containerd.run(IMAGE, 'second');
+      const { stdout, stderr } = await runHeard(containerd, IMAGE, 'second', PYTHON_APP);
       t.match(stdout, HELLO, stderr);
     });
   },

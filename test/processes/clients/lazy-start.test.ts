@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Containerd24 } from '@sepia/test-support/clients/containerd24';
+import { PYTHON_APP, runHeard } from '@sepia/test-support/clients/heard';
 import { LazyDaemon } from '@sepia/test-support/clients/lazy-daemon';
 import { startMadeRegistry } from '@sepia/test-support/clients/made-registry';
 import { freePort, must } from '@sepia/test-support/testbed';
@@ -63,7 +64,7 @@ t.test(
         [],
         'the content store holds no layer',
       );
-      const { stdout, stderr, code } = await containerd.run(IMAGE, 'first');
+      const { stdout, stderr, code } = await runHeard(containerd, IMAGE, 'first', PYTHON_APP);
       t.match(stdout, HELLO, stderr);
       t.equal(code, 0);
       const total = layers.reduce((sum, layer) => sum + layer.size, 0);
@@ -111,20 +112,20 @@ t.test(
 
     await t.test('the daemon is killed: who reads waits for the next one', async (t) => {
       const before = await daemon.pid();
-      const running = containerd.run(IMAGE, 'second', ['python3', '-c', WALK]);
+      const running = runHeard(containerd, IMAGE, 'second', WALK);
       process.kill(before, 'SIGKILL');
       const { stdout, stderr, code } = await running;
       t.equal(code, 0, stderr);
       t.match(stdout, /^[1-9]\d* files, [0-9a-f]{64}\n$/);
       t.not(await daemon.pid(), before);
-      const again = await containerd.run(IMAGE, 'third', ['python3', '-c', WALK]);
+      const again = await runHeard(containerd, IMAGE, 'third', WALK);
       t.equal(again.stdout, stdout, 'the same bytes');
     });
   },
 );
 
 /** Reads every file of the image and hashes names and bytes. */
-const WALK = `
+const WALK = `python3 -c '
 import hashlib, os
 h, n = hashlib.sha256(), 0
 for folder, dirs, files in os.walk("/", followlinks=False):
@@ -135,7 +136,7 @@ for folder, dirs, files in os.walk("/", followlinks=False):
         with open(path, "rb") as f:
             h.update(path.encode()); h.update(f.read()); n += 1
 print(f"{n} files, {h.hexdigest()}")
-`;
+'`;
 
 async function layersOf(port: number): Promise<Layer[]> {
   const answer = await fetch(`http://127.0.0.1:${port}/v2/t/python/manifests/oci`, {

@@ -1,6 +1,7 @@
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Containerd16 } from '@sepia/test-support/clients/containerd16';
+import { PYTHON_APP, runHeard } from '@sepia/test-support/clients/heard';
 import { startMadeRegistry } from '@sepia/test-support/clients/made-registry';
 import { Stargz, stargzProgram } from '@sepia/test-support/clients/stargz/stargz';
 import { freePort, must, whyNoClients } from '@sepia/test-support/testbed';
@@ -87,12 +88,13 @@ t.test('stargz-snapshotter', { skip: whyNot() ?? false, timeout: 600_000 }, asyn
     { stargz, containerd }: Awaited<ReturnType<typeof node>>,
     tag: string,
   ): Promise<number> => {
+    const image = `${HOST}/t/python:${tag}`;
     const manifest = await manifestOf(tag);
     const before = stargz.prepared().length;
     const startedMs = performance.now();
-    const pulled = await containerd.tryPull(`${HOST}/t/python:${tag}`);
+    const pulled = await containerd.tryPull(image);
     t.equal(pulled.code, 0, pulled.stderr);
-    const { stdout, stderr } = await containerd.run(`${HOST}/t/python:${tag}`, `run-${tag}`);
+    const { stdout, stderr } = await runHeard(containerd, image, `run-${tag}`, PYTHON_APP);
     const ms = performance.now() - startedMs;
     t.match(stdout, HELLO, stderr);
     const prepared = stargz.prepared().slice(before);

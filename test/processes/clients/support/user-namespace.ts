@@ -1,4 +1,5 @@
 import { chmodSync } from 'node:fs';
+import { type Runner, runHeard } from '@sepia/test-support/clients/heard';
 import type { Output } from '@sepia/test-support/testbed';
 import type { Test } from 'tap';
 
@@ -27,10 +28,11 @@ export async function runsMapped(
   chmodSync(dir, 0o711);
   const mapped = ['--uidmap', `0:${FIRST_ID}:65536`, '--gidmap', `0:${FIRST_ID}:65536`];
   const labels = way === 'labelled' ? ['--remap-labels'] : [];
-  const { stdout, stderr, code } = await run([
-    ...['--rm', ...mapped, ...labels, image, 'mapped'],
-    ...['python3', '-c', SAYS],
-  ]);
+  const mapping: Runner = {
+    run: async (reference, name, command) =>
+      await run(['--rm', ...mapped, ...labels, reference, name, ...command]),
+  };
+  const { stdout, stderr, code } = await runHeard(mapping, image, 'mapped', `python3 -c '${SAYS}'`);
   t.equal(code, 0, stderr);
   t.equal(stdout, `root is ${FIRST_ID}\nfiles are of 0 0\n`, stderr);
   chmodSync(dir, 0o700);

@@ -1,9 +1,13 @@
-import type { Output } from '../testbed.ts';
+import { type Output, testbed } from '../testbed.ts';
 
 const DONE = 'that was all\n';
 const TRIES = 3;
 
-interface Runner {
+/** What the test bed's Python image runs by itself. */
+export const PYTHON_APP = 'python3 /app/main.py';
+
+/** Runs a container to its end. */
+export interface Runner {
   run(reference: string, name: string, command: readonly string[]): Promise<Output>;
 }
 
@@ -24,4 +28,11 @@ export async function runHeard(
     if (ran.stdout.endsWith(DONE)) return { ...ran, stdout: ran.stdout.slice(0, -DONE.length) };
     if (tries === TRIES || ran.code !== 0 || ran.stdout !== '') return ran;
   }
+}
+
+/** As {@link runHeard}, in a containerd of the test bed: what the script printed. */
+export async function heardOn(node: string, reference: string, script: string): Promise<string> {
+  const run = async (image: string, _name: string, command: readonly string[]): Promise<Output> =>
+    await testbed('containerd.sh', ['run', node, image, ...command]);
+  return (await runHeard({ run }, reference, node, script)).stdout;
 }
