@@ -38,7 +38,7 @@ export class SourceBlobs {
     begin: (guide: SourceGuide) => Promise<Download>,
   ): Promise<Download> {
     const { source, stopped, log } = this.#deps;
-    const release = await source.enter(stopped);
+    const release = await source.enter(name, cause, stopped);
     try {
       const { sizeBytes, client } = await source.ask(name, cause, stopped, told);
       const { digest, upstream } = name;
@@ -74,7 +74,7 @@ export class SourceBlobs {
   async #bringRest(name: BlobName, download: Download, cause: unknown): Promise<void> {
     const { source, stopped, log } = this.#deps;
     const signal = untilOver(download, stopped);
-    const release = await source.enter(signal);
+    const release = await source.enter(name, cause, signal);
     try {
       const { sizeBytes } = download;
       const { client, ...found } = await source.ask(name, cause, signal, sizeBytes);

@@ -36,7 +36,26 @@ export class BackToSource {
     signal: AbortSignal,
     told?: number,
   ): Promise<{ sizeBytes: number; client: UpstreamClient }> {
-    const { gate, cluster, nowMs, nodeId, upstreamClient } = this.#deps;
+    await this.#wait(name, cause, signal);
+    const client = this.#deps.upstreamClient(name.upstream);
+    const { repository, digest } = name;
+    const sizeBytes = (await client.headBlob({ repository, digest }, signal)).sizeBytes ?? told;
+    if (sizeBytes === undefined) throw asUnavailable(cause);
+    return { sizeBytes, client };
+  }
+
+  /**
+   * Waits as the policy asks for, and then for the turn of a blob: others take theirs meanwhile. Call the result once to give it
+   * back. @throws as {@link ask}
+   */
+  async enter(name: BlobName, cause: unknown, signal: AbortSignal): Promise<() => void> {
+    await this.#wait(name, cause, signal);
+    return await this.#deps.gate.enter('blob', signal);
+  }
+
+  /** @throws as {@link ask} where the upstream may not be asked */
+  async #wait(name: BlobName, cause: unknown, signal: AbortSignal): Promise<void> {
+    const { gate, cluster, nowMs, nodeId } = this.#deps;
     gate.note(false, nowMs(), cause);
     const waitMs = sourceDelayMs(
       this.#policy,
@@ -46,16 +65,6 @@ export class BackToSource {
     );
     if (waitMs === undefined) throw asUnavailable(cause);
     await delay(waitMs, signal);
-    const client = upstreamClient(name.upstream);
-    const { repository, digest } = name;
-    const sizeBytes = (await client.headBlob({ repository, digest }, signal)).sizeBytes ?? told;
-    if (sizeBytes === undefined) throw asUnavailable(cause);
-    return { sizeBytes, client };
-  }
-
-  /** Waits for the turn of a blob; call the result once to give it back. */
-  async enter(signal: AbortSignal): Promise<() => void> {
-    return await this.#deps.gate.enter('blob', signal);
   }
 }
 

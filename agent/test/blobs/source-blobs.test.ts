@@ -8,6 +8,8 @@ import type { UpstreamClient } from '@sepia/upstream/upstream-client';
 import t from 'tap';
 import { SourceBlobs } from '../../src/blobs/source-blobs.ts';
 import type { Download } from '../../src/downloads/download.ts';
+import { BackToSource } from '../../src/source/back-to-source.ts';
+import { SourceGate } from '../../src/source/source-gate.ts';
 
 const NAME: BlobName = {
   upstream: 'up',
@@ -57,3 +59,28 @@ for (const how of ['begin', 'goOn'] as const)
     over.resolve();
     await until(() => turns === 0, 'its turn is given back');
   });
+
+t.test('what waits until the upstream may be asked takes no turn of others', async (t) => {
+  const gate = new SourceGate(1);
+  const source = new BackToSource(
+    {
+      cluster: { upstream: () => ({ url: 'http://up.example' }) } as never,
+      ...{ gate, nodeId: 'n1', nowMs: () => 0 },
+      upstreamClient: () => {
+        throw new TypeError('asked too early');
+      },
+    },
+    { mode: 'auto', afterMs: 3_600_000 },
+  );
+  const stop = new AbortController();
+  const blobs = new SourceBlobs({ source, log: silentLogger(), stopped: stop.signal });
+  const begun = blobs.begin(NAME, CAUSE, 10, async () => t.fail('begun too early') as never);
+  const stopped = t.rejects(begun, { message: 'stopped' });
+  const entered = await Promise.race([
+    gate.enter('blob', new AbortController().signal).then(() => 'entered'),
+    new Promise((resolve) => setImmediate(() => setImmediate(resolve, 'waits'))),
+  ]);
+  t.equal(entered, 'entered');
+  stop.abort(new Error('stopped'));
+  await stopped;
+});
