@@ -52,7 +52,7 @@ export function originGauges(metrics: Metrics, parts: GaugedParts): void {
   );
   metrics.gauge(
     'sepia_origin_owed_records',
-    'Parts of the records that differ from those of another origin; 1 before they were compared, and the disk looked through.',
+    'Parts of the records that differ from those of another origin; 1 before they were compared, and the disk looked through; 0 outside the ring.',
     () => recovery.owed().records ?? 1,
   );
   metrics.gauge(

@@ -37,7 +37,7 @@ export interface RecoveryDeps extends OpenedRecords {
 export interface Owed {
   /** What its start still waits for. */
   readonly handover?: string;
-  /** Parts of the records that differ from another owner's; undefined until all were compared, and the disk looked through, once. */
+  /** Parts of the records that differ from another owner's; undefined until all were compared, and the disk looked through, once. 0 outside the ring. */
   readonly records: number | undefined;
   /** Pushed blobs that it still has to get. */
   readonly blobs: number;
@@ -133,9 +133,10 @@ export class Recovery {
   owed(): Owed {
     const { index, hints } = this.#deps;
     const handover = this.startUp.waiting;
+    const compared = this.#looking.isDone ? this.antiEntropy.differing : undefined;
     return {
       ...(handover === undefined ? {} : { handover }),
-      records: this.#looking.isDone ? this.antiEntropy.differing : undefined,
+      records: this.#ring().isOutside ? 0 : compared,
       blobs: index.wanted,
       copies: hints.size,
     };
