@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
+import { ownLines } from './toml-lines.ts';
 
 /** First line of a file that we wrote: nothing else is replaced or taken away. */
 export const OUR_MARK = '# Written by "sepia configure containerd --lazy"; "--restore" takes it away.';
@@ -25,11 +26,12 @@ version = 3
  */
 export function withImport(config: string, pattern: string): string {
   const lines = config.split('\n');
-  const firstTable = lines.findIndex((line) => /^\s*\[/.test(line));
+  const own = ownLines(lines);
+  const firstTable = own.findIndex((line) => /^\s*\[/.test(line));
   const top = firstTable < 0 ? lines.length : firstTable;
-  const at = lines.findIndex((line, index) => index < top && /^\s*imports\s*=/.test(line));
+  const at = own.findIndex((line, index) => index < top && /^\s*imports\s*=/.test(line));
   if (at < 0) {
-    const version = lines.findIndex((line, index) => index < top && /^\s*version\s*=/.test(line));
+    const version = own.findIndex((line, index) => index < top && /^\s*version\s*=/.test(line));
     const line = `imports = [${quoted(pattern)}]`;
     return [...lines.slice(0, version + 1), line, ...lines.slice(version + 1)].join('\n');
   }

@@ -1,6 +1,7 @@
 import { CodedError } from '@sepia/base/errors';
 import { OUR_MARK, quoted } from './containerd-toml.ts';
 import type { Version } from './door.ts';
+import { ownLines } from './toml-lines.ts';
 
 /** Name of our snapshotter in containerd's config. */
 const NAME = 'sepia';
@@ -57,7 +58,7 @@ function keysFor(version: number, { socket, data, containerd }: Options): Key[] 
 }
 
 function versionOf(text: string): number {
-  const lines = text.split('\n');
+  const lines = ownLines(text.split('\n'));
   const firstTable = lines.findIndex((line) => tableOf(line) !== undefined);
   const top = firstTable < 0 ? lines : lines.slice(0, firstTable);
   const found = top.map((line) => /^\s*version\s*=\s*(\d+)/.exec(line)?.[1]).find((one) => one !== undefined);
@@ -86,10 +87,11 @@ function withKey(text: string, [table, key, value]: Key): string {
 
 /** The lines of a table's name and of a key in it; -1 where there is none. */
 function placeOf(
-  lines: readonly string[],
+  all: readonly string[],
   table: readonly string[],
   key: string,
 ): { at: number; line: number } {
+  const lines = ownLines(all);
   const at = lines.findIndex((line) => {
     const found = tableOf(line);
     return found?.length === table.length && found.every((part, index) => part === table[index]);

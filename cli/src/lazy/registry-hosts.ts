@@ -1,6 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Change, isNotThere, restoreFile, textOf } from './changed-files.ts';
+import { ownLines } from './toml-lines.ts';
 
 /** What containerd reads of registries: a folder per host, `hosts.toml` in it. */
 const HOSTS_DIR = '/etc/containerd/certs.d';
@@ -43,13 +44,14 @@ export async function plannedHosts(dirs: readonly string[], agent: string): Prom
 /** A `hosts.toml` whose `server` is the agent, where it `names` the agent at all; all else stays byte for byte. */
 export function throughAgent(text: string, agent: string): { after: string; ways: string[]; names: boolean } {
   const lines = text.split('\n');
-  const firstTable = lines.findIndex((line) => /^\s*\[/.test(line));
+  const shown = ownLines(lines);
+  const firstTable = shown.findIndex((line) => /^\s*\[/.test(line));
   const top = firstTable < 0 ? lines.length : firstTable;
-  const at = lines.findIndex(
+  const at = shown.findIndex(
     (line, index) => index < top && /^\s*(?:server|"server"|'server')\s*=/.test(line),
   );
   const server = at < 0 ? undefined : /=\s*(["'])(.*?)\1/.exec(lines[at]!)?.[2];
-  const hosts = lines.flatMap((line) => /^\s*\[\s*host\s*\.\s*(["'])(.*?)\1\s*\]/.exec(line)?.[2] ?? []);
+  const hosts = shown.flatMap((line) => /^\s*\[\s*host\s*\.\s*(["'])(.*?)\1\s*\]/.exec(line)?.[2] ?? []);
   const own =
     hosts.find((host) => isSame(host, agent)) ??
     (server !== undefined && isSame(server, agent) ? server : undefined);

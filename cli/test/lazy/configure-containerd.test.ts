@@ -73,6 +73,12 @@ t.test('imports: only that key of the top level is touched', async (t) => {
   );
   t.equal(withImport(`imports = ["${PATTERN}"]`, PATTERN), `imports = ["${PATTERN}"]`);
   t.equal(withImport("[a]\nimports = ['x']", PATTERN), `imports = ['${PATTERN}']\n[a]\nimports = ['x']`);
+  const nested = 'a = [\n  ["x"]\n]\nb = """\n[c]\nimports = ["no"]\n"""\nimports = ["/a"]\n[d]\n';
+  t.equal(
+    withImport(nested, PATTERN),
+    nested.replace('["/a"]', `["/a", '${PATTERN}']`),
+    'behind what looks like a table and is a part of a list, or of a string',
+  );
   t.throws(() => withImport('imports = [\n  "a"\n]', PATTERN), { code: 'CONFIG_INVALID' });
   t.throws(() => withImport('', "/it's"), { code: 'CONFIG_INVALID' });
   fc.assert(

@@ -17,6 +17,21 @@ const DEBIAN = `version = 2
       bin_dir = "/usr/lib/cni"
 `;
 
+t.test('a line of a list of lists begins no table', (t) => {
+  const images = `version = 3
+[plugins.'io.containerd.cri.v1.images']
+  pairs = [
+    ["a", "b"],
+    ["c"]
+  ]
+  snapshotter = 'overlayfs'
+`;
+  const written = withSnapshotter(images, { ...OPTIONS, containerd: [2, 1] });
+  t.equal(written.match(/snapshotter = /g)?.length, 1, 'the key is found behind it');
+  t.match(written, /\["c"\]\n {2}\]\n {2}snapshotter = 'sepia'\n/);
+  t.end();
+});
+
 t.test('our snapshotter is added to what is there', async (t) => {
   t.equal(
     withSnapshotter(DEBIAN, OPTIONS),

@@ -59,6 +59,9 @@ t.test('only the server changes, where the agent is named at all', async (t) => 
   const { after, names } = throughAgent(other, AGENT);
   t.same({ after, names }, { after: other, names: false });
   t.match(throughAgent('', AGENT).ways, [/judged by nobody/]);
+  const listed = `client = [\n  ["/cert", "/key"]\n]\nserver = "https://far.example"\n[host."${AGENT}"]\n`;
+  const closed = listed.replace('https://far.example', AGENT);
+  t.equal(throughAgent(listed, AGENT).after, closed, 'behind a list of lists');
 });
 
 t.test('whatever a file says: once is as good as twice, and the rest stays', async (t) => {
