@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { Containerd16 } from '@sepia/test-support/clients/containerd16';
+import { PYTHON_APP, runHeard } from '@sepia/test-support/clients/heard';
 import { must, whyNoClients } from '@sepia/test-support/testbed';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
@@ -38,7 +39,7 @@ t.test(
   async (t) => {
     const { cluster, containerd, manifest } = await start(t);
     const runs = async (t: Test, name: string): Promise<void> => {
-      const { stdout, stderr, code } = await containerd.run(IMAGE, name);
+      const { stdout, stderr, code } = await runHeard(containerd, IMAGE, name, PYTHON_APP);
       t.match(stdout, HELLO, stderr);
       t.equal(code, 0);
     };

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { Containerd16 } from '@sepia/test-support/clients/containerd16';
 import { Containerd24 } from '@sepia/test-support/clients/containerd24';
+import { PYTHON_APP, runHeard } from '@sepia/test-support/clients/heard';
 import { pushBlobInTwo } from '@sepia/test-support/clients/registry-calls';
 import { must, whyNoClients } from '@sepia/test-support/testbed';
 import t, { type Test } from 'tap';
@@ -100,7 +101,7 @@ t.test(
         'the content store holds no layer',
       );
       t.match(await cluster.status(NYDUS), / {2}lazy\n/);
-      const { stdout, stderr, code } = await containerd.run(NYDUS, 'first');
+      const { stdout, stderr, code } = await runHeard(containerd, NYDUS, 'first', PYTHON_APP);
       t.match(stdout, HELLO, stderr);
       t.equal(code, 0);
       const fetched = await fetchedBytes(cluster);
@@ -143,7 +144,7 @@ t.test(
 
     await t.test('the daemon restarts: the image goes on', async (t) => {
       await cluster.killDaemon();
-      const { stdout, stderr } = await containerd.run(NYDUS, 'second');
+      const { stdout, stderr } = await runHeard(containerd, NYDUS, 'second', PYTHON_APP);
       t.match(stdout, HELLO, stderr);
     });
   },
@@ -169,7 +170,7 @@ t.test(
       manifest.layers.some(({ digest }) => content.includes(digest)),
       'no layer is downloaded',
     );
-    const { stdout, stderr } = await containerd.run(NYDUS, 'first');
+    const { stdout, stderr } = await runHeard(containerd, NYDUS, 'first', PYTHON_APP);
     t.match(stdout, HELLO, stderr);
     await containerd.removeImages();
   },

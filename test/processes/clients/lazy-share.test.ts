@@ -3,6 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Containerd24 } from '@sepia/test-support/clients/containerd24';
+import { runHeard } from '@sepia/test-support/clients/heard';
 import { LazyDaemon } from '@sepia/test-support/clients/lazy-daemon';
 import { freePort, must, startRegistry, testbed } from '@sepia/test-support/testbed';
 import { until } from '@sepia/test-support/until';
@@ -108,7 +109,7 @@ t.test(
     const { dir, layers, upstream, toAgent, daemon, containerd } = await start(t);
     const total = layers.reduce((sum, { size }) => sum + size, 0);
     const sha256 = async (name: string, skip: number, count: number): ReturnType<Containerd24['run']> =>
-      await containerd.run(IMAGE, name, ['/bin/sh', '-c', reading(skip, count)]);
+      await runHeard(containerd, IMAGE, name, reading(skip, count));
     const right = await rightSha256(dir, blobOf(join(dir, 'oci'), layers.at(-1)!.digest));
 
     await t.test('the content store holds no layer, the upstream sent no more than 35 %', async (t) => {

@@ -1,3 +1,4 @@
+import { runHeard } from '@sepia/test-support/clients/heard';
 import type { Output } from '@sepia/test-support/testbed';
 
 /**
@@ -32,8 +33,8 @@ export async function walked(
   name: string,
   hasTimes: boolean,
 ): Promise<string[]> {
-  const walk = ['python3', '-B', '-c', treeWalk(hasTimes)];
-  const { stdout, stderr, code } = await containerd.run(image, name, walk);
+  const walk = `python3 -B -c '${treeWalk(hasTimes)}'`;
+  const { stdout, stderr, code } = await runHeard(containerd, image, name, walk);
   if (code !== 0) throw new Error(stderr);
   return stdout.split('\n');
 }
