@@ -1,4 +1,4 @@
-/** `host:port`; IPv6 hosts in brackets. */
+/** What {@link parseHostPort} reads: an IPv6 host is without its brackets here. */
 export interface HostPort {
   readonly host: string;
   readonly port: number;

@@ -64,7 +64,7 @@ export function electorate(membership: Membership): Shard {
   return { epoch, sets: sets.map((set) => set.filter(isActive).map(({ id }) => id)) };
 }
 
-/** Who decides about a key. */
+/** The owners that decide about a key: in a ring change the old and the new ones, where these are others. */
 export function shardOf(key: string, { epoch, origins, before }: Membership): Shard {
   const now = ownersOf(key, origins).owners;
   const old = before === undefined ? now : ownersOf(key, before).owners;

@@ -47,7 +47,7 @@ export const WRITE_BACK = z.strictObject({
 /** How pushes to an upstream of mode `write-back` get there. */
 export type WriteBack = z.infer<typeof WRITE_BACK>;
 
-/** How an upstream is used. */
+/** What a config may say for `mode` of an upstream; see {@link UpstreamMode}. */
 export const UPSTREAM_MODES = ['none', 'pull-through', 'write-back'] as const;
 
 /** How an upstream is used: nothing is behind it, it is read from, or pushes reach it, too. */

@@ -23,7 +23,7 @@ export function signOld(
   return `Sepia v=1,id=${signer.id},date=${nowMs},nonce=${nonce},sig=${oldMac(signer.clusterKey, facts, call).toString('hex')}`;
 }
 
-/** HMAC of the former form. */
+/** HMAC of a call in the former form, to sign it or to compare with what came. */
 export function oldMac(
   key: Uint8Array,
   facts: { readonly id: string; readonly date: string; readonly nonce: string },

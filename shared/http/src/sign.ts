@@ -63,7 +63,7 @@ export interface Signer {
   readonly id: string;
 }
 
-/** What a right signature says. */
+/** Who signed a call, and what its signature says of the body. */
 export interface Verified {
   readonly caller: string;
   /** Undefined in the old form, which covers the length only; that was checked. */

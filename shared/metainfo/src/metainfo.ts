@@ -9,7 +9,7 @@ export const MAX_BLOB_BYTES = 2 ** 40;
 
 const MAGIC = 'SPM1';
 const ATTEMPT_BYTES = 16;
-/** Attempt of a final metainfo. */
+/** Stands for the attempt of a whole blob, of which there is but one: no fetch has it. */
 export const FINAL_ATTEMPT = '0'.repeat(ATTEMPT_BYTES * 2);
 
 /**

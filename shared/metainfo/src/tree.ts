@@ -7,7 +7,7 @@ export const LEAF_BYTES = 16 * 1024;
 /** Bytes of a SHA-256: of a leaf, and of a piece. */
 export const HASH_BYTES = 32;
 
-/** Leaves of a whole piece. */
+/** How many leaves a whole piece has; the last piece of a blob may have fewer. */
 export const LEAVES = PIECE_BYTES / LEAF_BYTES;
 
 /** Pieces of a blob of so many bytes; an empty one has none. */

@@ -5,13 +5,13 @@
 // Owners of registers.
 /** A register that finds no majority is tried for so long, where the caller says nothing else. */
 export const REGISTER_MS = 10_000;
-/** One owner's answer. */
+/** An owner that does not answer a request within this is silent in that round. */
 export const REGISTER_REQUEST_MS = 2_000;
 /** A prepare goes to a quorum only; the other owners are asked, too, when one of the quorum is silent for this long. */
 export const REGISTER_HEDGE_MS = 100;
 /** Before a round that another proposer disturbed is tried again, doubling up to the next. */
 export const REGISTER_REST_MS = 10;
-/** Longest rest between two rounds. */
+/** Longest rest before a round that was disturbed is tried again. */
 export const MAX_REGISTER_REST_MS = 500;
 /** A read waits so long for the remaining owners when a majority answered but does not agree. */
 export const REGISTER_GRACE_MS = 50;
@@ -42,7 +42,7 @@ export const SERVER_LIMIT_MS = DATABASE_DEADLINE_MS * 2;
 export const LATE_MS = 20_000;
 /** What failed in passing is asked again after this, doubling up to the next. */
 export const RETRY_MS = 20;
-/** Longest pause between two tries. */
+/** Longest pause before what failed in passing is asked again. */
 export const MAX_RETRY_MS = 400;
 /** A database that is away is asked at most this often whether it is back. */
 export const MAX_RETURN_MS = 1_000;

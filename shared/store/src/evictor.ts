@@ -9,7 +9,7 @@ import { type ListedBlob, listBlobs, type UsageCounter } from './usage.ts';
 const OLDEST_KEPT = 20_000;
 const BATCH = 64;
 
-/** What an eviction run did. */
+/** How many blobs an eviction run let go, and how many bytes they had. */
 export interface EvictionResult {
   readonly count: number;
   readonly freedBytes: number;

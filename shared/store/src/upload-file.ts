@@ -43,7 +43,7 @@ export class HeldRoom {
   }
 }
 
-/** A committed upload. */
+/** The blob that an upload became. */
 export interface CommittedUpload {
   readonly sizeBytes: number;
   /** As the store has them now. */

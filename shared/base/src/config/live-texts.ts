@@ -24,7 +24,7 @@ export interface LiveTextsDeps {
 /** Texts by name, of those that have a source. */
 export type Texts<Name extends string> = Readonly<Partial<Record<Name, string>>>;
 
-/** Sources by name. */
+/** Where each text comes from, by its name; a text that a config leaves out has none. */
 export type TextSources<Name extends string> = Readonly<Partial<Record<Name, TextSource | undefined>>>;
 
 /**

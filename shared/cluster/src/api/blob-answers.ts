@@ -45,7 +45,7 @@ const ASKED = z.object({
 /** What is asked of one link: what is there of its blob; with `etag`, whether link and metainfo are as they were. */
 export type WordAsked = z.output<typeof ASKED>;
 
-/** Body of `POST /v1/words`. */
+/** Body of `POST /v1/words`: up to {@link MAX_WORDS} links that are asked about at once. */
 export const WORDS_BODY = z.object({ asked: z.array(ASKED).max(MAX_WORDS) });
 
 /** What was told of one link. Null: it is to be asked for alone, for it takes longer or is another answer than yes. */

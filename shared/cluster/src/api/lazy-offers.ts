@@ -7,7 +7,7 @@ const REASON = z.string().max(1_000);
 
 /** Bounds of {@link START_COMMAND}: what is longer is left out. */
 export const MAX_COMMAND_WORDS = 16;
-/** Characters. */
+/** Longest word or path in it, in characters. */
 export const MAX_COMMAND_TEXT = 4_096;
 
 /** What the config of an image says that it runs: a hint of what is read first, nothing is believed for it. */
@@ -68,7 +68,7 @@ export type LazyOffer = z.infer<typeof LAZY_OFFER>;
 /** Answer of `GET /v1/lazy/offers?wait=<ms>` of an agent. */
 export const LAZY_OFFERS = z.object({ offers: z.array(LAZY_OFFER).max(100) });
 
-/** Body of `POST /v1/lazy/offers/<id>`. */
+/** Body of `POST /v1/lazy/offers/<id>`: what the snapshotter made of an offered image. */
 export const LAZY_ANSWER = z.object({
   isShown: z.boolean(),
   /** The image must not be pulled now, and why: it would show another image's layer. */

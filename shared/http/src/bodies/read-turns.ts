@@ -69,7 +69,7 @@ export class ReadTurns {
   }
 }
 
-/** Those of this process. */
+/** The turns that all bodies of this process share. */
 export const readTurns = new ReadTurns({
   ...{ most: MOST_AT_ONCE, turnMs: TURN_MS },
   ...{ mostOfBlob: MOST_OF_BLOB, lateMs: LATE_MS },

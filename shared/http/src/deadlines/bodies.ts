@@ -12,7 +12,7 @@ export const RENEW_MS = 4_000;
 export const ASK_LOOK_MS = 250;
 /** Pause before members are looked for again after all have failed, or polled again after a poll that did. */
 export const ASK_AGAIN_MS = 250;
-/** Long-poll for more hashes. */
+/** A member that is asked for news of a metainfo waits for them for this long. */
 export const POLL_MS = 10_000;
 /** A range that nobody read from for this long is closed: a client that does not read holds no other member. */
 export const UNREAD_MS = 1_000;

@@ -62,7 +62,7 @@ export interface ConvertOptions extends LayerOptions {
   readonly parallel: number;
 }
 
-/** What became of one layer. */
+/** What became of one layer, and whether a record of before said so already. */
 export interface LayerOutcome {
   readonly source: RawDescriptor;
   readonly record: LayerRecord;

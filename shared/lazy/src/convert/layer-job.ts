@@ -71,7 +71,7 @@ const CONVERTER_VERSION = 6;
 const OCI_GZIP = 'application/vnd.oci.image.layer.v1.tar+gzip';
 const OCI_ZSTD = 'application/vnd.oci.image.layer.v1.tar+zstd';
 
-/** A layer that was converted. */
+/** What a conversion made of one layer, but for its bytes. */
 export interface ConvertedRecord {
   readonly kind: 'converted';
   readonly mediaType: string;
@@ -108,7 +108,7 @@ export function layerKey(layer: Digest, options: LayerOptions): string {
     .digest('hex');
 }
 
-/** Where one layer stands. */
+/** What is being done to one layer of a conversion, for who looks on. */
 export type LayerPhase = 'pull' | 'convert' | 'push';
 
 interface Job {

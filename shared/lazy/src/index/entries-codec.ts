@@ -101,7 +101,7 @@ function checkRange({ type, path, link, mtimeSec, mtimeNsec, devMajor, devMinor 
     });
 }
 
-/** @throws {CodedError} `INDEX_INVALID` */
+/** The `count` entries of a layer, in its order. @throws {CodedError} `INDEX_INVALID` */
 export function decodeEntries(bytes: Buffer, count: number): LayerEntry[] {
   const all = new ByteReader(bytes);
   const columns = Object.fromEntries(

@@ -16,9 +16,9 @@ export interface PackedPlace {
   readonly bytes: number;
 }
 
-/** Longest span, uncompressed. */
+/** Longest span of a layer, in uncompressed bytes. */
 export const MAX_SPAN_BYTES = 64 * 1024 * 1024;
-/** Data blobs of an index. */
+/** Most data blobs that one index tells of. */
 export const MAX_SOURCES = 254;
 /** Digest, length, compressor. */
 export const SOURCE_BYTES = 88;

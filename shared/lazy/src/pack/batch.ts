@@ -2,7 +2,7 @@ import { hash } from 'node:crypto';
 import { constants, gzipSync, zstdCompressSync } from 'node:zlib';
 import { joined } from '../joined.ts';
 
-/** `none`: only hashed. */
+/** What bytes are packed as; `none`: they are hashed, and stay as they are. */
 export type PackFormat = 'gzip' | 'zstd' | 'none';
 
 /** Uncompressed bytes that become a row of independent gzip members or zstd frames. */
@@ -67,7 +67,7 @@ export function freeOwn(bytes: Uint8Array): void {
   (bytes.buffer as ArrayBuffer).transfer(0);
 }
 
-/** A packer without threads. */
+/** A packer that works in the thread of its caller, one job after the other. */
 export const inlinePacker: Packer = { width: 1, pack: async (job) => packBatch(job) };
 
 /** One gzip member or zstd frame of these bytes; for `none` the bytes themselves. */

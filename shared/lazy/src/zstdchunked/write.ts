@@ -16,7 +16,7 @@ import { zstdAnnotations } from './annotations.ts';
 import { FRAME_HEAD_BYTES, type Stretch, skippableFrame, zstdFooter } from './footer.ts';
 import { TarSplitWriter } from './tar-split.ts';
 
-/** What was written. */
+/** A zstd:chunked layer that was written; its TOC is always in the layer. */
 export interface ZstdChunkedResult extends Omit<EstargzResult, 'externalToc'> {
   /** What the descriptor of the layer has to say. */
   readonly annotations: Readonly<Record<string, string>>;

@@ -1,6 +1,6 @@
 import type { Bitfield } from '@sepia/base/bitfield';
 
-/** Where one reader stands. */
+/** The piece that one reader waits for, and since when, in ms. */
 export interface ReaderState {
   index: number;
   /** It reads no further than this piece. */

@@ -122,7 +122,7 @@ export function tcpNet(lookup?: LookupFunction): SwarmNet {
   return { listen, dial: (address, timeoutMs, done) => dial(address, timeoutMs, done, lookup) };
 }
 
-/** Sockets of this machine. */
+/** Sockets of this machine; names are looked up as the system does. */
 export const TCP: SwarmNet = tcpNet();
 
 /** As {@link TCP}, for members of a cluster whose document encrypts them; standard clients stay without. */

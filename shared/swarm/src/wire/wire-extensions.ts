@@ -81,7 +81,7 @@ export function readHello(payload: Uint8Array): { hello: MemberHello; ids: Recor
   return { hello, ids };
 }
 
-/** HAVE batch: u32 indexes, big-endian. */
+/** Payload of a message that tells of many pieces at once: their indexes, u32 big-endian. */
 export function encodeHaves(indexes: readonly number[]): Uint8Array {
   const bytes = Buffer.allocUnsafe(indexes.length * 4);
   for (let i = 0; i < indexes.length; i++) bytes.writeUInt32BE(indexes[i]!, i * 4);

@@ -44,7 +44,7 @@ export const NO_CHUNKS_MS = 3_600_000;
 export const TOKEN_FRESH_MS = 30_000;
 /** Credentials that were refused are not shown again for this long, twice as long each time: registries lock accounts. */
 export const DENIED_MS = 5_000;
-/** The longest of it. */
+/** The longest that refused credentials are not shown again. */
 export const MOST_DENIED_MS = 60_000;
 
 // Credential helpers.

@@ -1,4 +1,4 @@
-/** S3 takes no more parts. */
+/** Most parts that S3 takes of one upload. */
 export const MAX_PARTS = 10_000;
 const MIB = 1024 * 1024;
 

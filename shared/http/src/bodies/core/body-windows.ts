@@ -49,7 +49,7 @@ const QUICK_BYTES_PER_MS = (10 * 1024 * 1024) / 1000;
 /** After so many quick writes a reader gets large buffers. */
 const QUICK_WRITES = 8;
 
-/** `bytes` were taken in `tookMs`. */
+/** The pace of a client whose socket took `bytes` in `tookMs`: a write that was not quick begins it anew. */
 export function paceAfter(pace: Pace, tookMs: number, bytes: number): Pace {
   const isQuick = tookMs <= Math.max(QUICK_MS, bytes / QUICK_BYTES_PER_MS);
   return isQuick ? { quickWrites: pace.quickWrites + 1 } : FIRST_PACE;
@@ -74,7 +74,7 @@ export const BUFFER_BYTES: Readonly<Record<BufferSize, number>> = {
 /** Most buffers of a kind in a process: 6 MiB and 8 MiB; small ones are never refused, 500 readers hold 6 MiB more. */
 const MOST: Lent = { large: 24, usual: 128 };
 
-/** Which buffer a reader gets. */
+/** Which buffer a reader gets next: a large one if its client is quick, a small one where too many are lent. */
 export function bufferFor(pace: Pace, lent: Lent): BufferSize {
   if (isQuick(pace) && lent.large < MOST.large) return 'large';
   return lent.usual < MOST.usual ? 'usual' : 'small';
