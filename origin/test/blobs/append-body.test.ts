@@ -48,6 +48,17 @@ t.test('a body is written as it came, small chunks together', async (t) => {
   }
 });
 
+t.test('a body may be just as long as the largest blob, and no byte longer', async (t) => {
+  const limits = { maxBytes: 17 };
+  const file = new Taken();
+  await appendBody(file as unknown as UploadFile, chunksOf(Buffer.alloc(17), [9, 8]), limits);
+  t.equal(file.offset, 17);
+  await appendBody(file as unknown as UploadFile, chunksOf(Buffer.alloc(0), [0]), limits);
+  const more = appendBody(file as unknown as UploadFile, chunksOf(Buffer.alloc(1), [1]), limits);
+  await t.rejects(more, { code: 'REQUEST_TOO_LARGE', detail: limits });
+  t.equal(file.offset, 17);
+});
+
 t.test('what came before a cut is stored', async (t) => {
   async function* cut(): AsyncGenerator<Uint8Array> {
     yield Buffer.from('ab');

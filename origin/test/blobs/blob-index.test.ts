@@ -87,6 +87,25 @@ t.test('a cached copy that goes while another owner tells of the blob is wanted'
   });
 });
 
+t.test(
+  'the index lists all that is pushed, from behind any of it, in whichever turns it is read',
+  async (t) => {
+    await withIndex(t, async (index) => {
+      // Twice what is read in one turn: that neither turn is short says nothing of the end.
+      const all = Array.from({ length: 400 }, (_, at) => digestOf(Buffer.from(`blob ${at}`))).sort();
+      await Promise.all(all.map(async (digest) => await index.added(digest, 6)));
+      const listed = async (after?: Digest): Promise<Digest[]> => {
+        const found: Digest[] = [];
+        for await (const digest of index.list(after)) found.push(digest);
+        return found;
+      };
+      t.same(await listed(), all);
+      t.same(await listed(all[100]), all.slice(101));
+      t.same(await listed(all.at(-1)), []);
+    });
+  },
+);
+
 t.test('what is pushed while it is taken out as a cached one stays in the index', async (t) => {
   await withIndex(t, async (index) => {
     await index.added(DIGEST, 6);

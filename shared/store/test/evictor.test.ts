@@ -1,4 +1,4 @@
-import { digestOf } from '@sepia/base/digest';
+import { type Digest, digestOf } from '@sepia/base/digest';
 import { silentLogger } from '@sepia/base/log';
 import { bytesOf } from '@sepia/test-support/seeded';
 import { until } from '@sepia/test-support/until';
@@ -77,5 +77,28 @@ t.test('what is kept as a pushed blob once an eviction has asked about it stays'
   store.adjust({ budgetBytes: 5_000, highWatermark: 0.9, lowWatermark: 0.5 });
   await store.evict();
   t.ok(await store.has(digest));
+  await store.close();
+});
+
+t.test('blobs are listed in the order of their digests, from behind any of them', async (t) => {
+  const { files, dir } = await inMemory();
+  const deps = { dir, files, log: silentLogger(), nowMs: () => 1e12 };
+  const store = await BlobStore.open(deps, { durable: true });
+  const digests: Digest[] = [];
+  for (let seed = 0; seed < 60; seed++) {
+    const bytes = bytesOf(9, seed);
+    digests.push(digestOf(bytes, seed % 5 === 0 ? 'sha512' : 'sha256'));
+    await store.putBytes(digests.at(-1)!, bytes, CACHED);
+  }
+  digests.sort();
+  const listed = async (after?: Digest): Promise<Digest[]> => {
+    const found: Digest[] = [];
+    for await (const { digest } of store.list(after)) found.push(digest);
+    return found;
+  };
+  t.same(await listed(), digests);
+  const folders = new Set(digests.map((digest) => digest.slice(0, 'sha256:ab'.length)));
+  t.ok(folders.size < digests.length, 'some lie in one folder');
+  for (const [at, after] of digests.entries()) t.same(await listed(after), digests.slice(at + 1));
   await store.close();
 });

@@ -16,7 +16,7 @@ import { bytesOf } from '@sepia/test-support/seeded';
 import t, { type Test } from 'tap';
 import { BlobStore } from '../src/blob-store.ts';
 import { Asides } from '../src/files/asides.ts';
-import { diskFiles } from '../src/files/disk-files.ts';
+import { diskFiles, newHandle } from '../src/files/disk-files.ts';
 import { readWhole, replaceWhole } from '../src/files/file-port.ts';
 import { JsonFolder } from '../src/scratch/json-folder.ts';
 import { blobPath, CACHED, readAll, writePieces } from './contract.ts';
@@ -177,5 +177,19 @@ t.test('a partial whose files are none begins anew', async (t) => {
     t.equal(again.have.count, 2, thing);
     await next.close();
     t.equal(readFileSync(outside, 'utf8'), 'not ours', thing);
+  }
+});
+
+t.test('a new file is empty, whatever one that was killed left of its own', async (t) => {
+  const path = join(t.testdir(), 'file');
+  for (const left of ['half of it', '']) {
+    writeFileSync(`${path}.new`, left);
+    writeFileSync(path, 'what was there');
+    const handle = await newHandle(path);
+    t.equal((await handle.stat()).size, 0);
+    await handle.write('now');
+    await handle.close();
+    t.equal(readFileSync(path, 'utf8'), 'now');
+    t.same(readdirSync(dirname(path)), ['file']);
   }
 });

@@ -55,6 +55,7 @@ t.test('a collection buries at the clock of what it saw, or above the floor, or 
   t.equal(buriedAt(FLOOR, live(15), 15), undefined, 'promised');
   t.equal(buriedAt(FLOOR, live(5), 5), undefined, 'more is promised than agreed on');
   t.equal(buriedAt({ promisedMs: 10, agreedMs: 10 }, live(5), 5), 10.5);
+  t.equal(buriedAt({ promisedMs: 10, agreedMs: 10 }, live(10), 10), 10.5, 'at the floor itself as below it');
   t.equal(buriedAt({ promisedMs: 10, agreedMs: 10 }, undefined, 5), undefined);
 });
 

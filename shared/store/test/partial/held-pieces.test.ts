@@ -4,6 +4,7 @@ import { PIECE_BYTES, pieceHash, pieceLeaves } from '@sepia/metainfo/tree';
 import { bytesOf } from '@sepia/test-support/seeded';
 import t from 'tap';
 import { BlobStore } from '../../src/blob-store.ts';
+import type { OpenFile, OpenMode } from '../../src/files/file-port.ts';
 import { CACHED, pieceOf } from '../contract.ts';
 import { CrashFiles } from '../crash-files.ts';
 
@@ -66,6 +67,64 @@ t.test('a new attempt forgets what is on its way', async (t) => {
   await replacing;
   await t.rejects(writing, { code: 'STALE_ATTEMPT' });
   t.notOk(partial.isReadable(0));
+  await partial.release();
+  await store.close();
+});
+
+/** Stands still in the next read or write of any file, once it is told to. */
+class SlowFiles extends CrashFiles {
+  #held: { readonly reached: () => void; readonly go: Promise<void> } | undefined;
+
+  hold(): { readonly reached: Promise<void>; readonly go: () => void } {
+    const [reached, go] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    this.#held = { reached: reached.resolve, go: go.promise };
+    return { reached: reached.promise, go: go.resolve };
+  }
+
+  override async open(path: string, mode: OpenMode): Promise<OpenFile> {
+    const file = await super.open(path, mode);
+    return {
+      read: async (into, at) => {
+        await this.#stand();
+        return await file.read(into, at);
+      },
+      write: async (bytes, at) => {
+        await this.#stand();
+        await file.write(bytes, at);
+      },
+      truncate: async (sizeBytes) => await file.truncate(sizeBytes),
+      sync: async () => await file.sync(),
+      sizeBytes: async () => await file.sizeBytes(),
+      close: async () => await file.close(),
+    };
+  }
+
+  async #stand(): Promise<void> {
+    const held = this.#held;
+    this.#held = undefined;
+    held?.reached();
+    await held?.go;
+  }
+}
+
+t.test('what is read or mended of an attempt that is replaced meanwhile is of none', async (t) => {
+  const files = new SlowFiles('/d');
+  const { store, partial } = await partialOn(files);
+  const piece = pieceOf(BYTES, 0);
+  const works: readonly (() => Promise<unknown>)[] = [
+    () => partial.readPiece(0),
+    () => partial.mendPiece(0, piece),
+  ];
+  for (const work of works) {
+    await partial.writePiece(0, piece);
+    const { reached, go } = files.hold();
+    const working = work();
+    await reached;
+    await partial.replaceMetainfo(partial.metainfo);
+    go();
+    await t.rejects(working, { code: 'STALE_ATTEMPT' });
+    t.notOk(partial.have.has(0));
+  }
   await partial.release();
   await store.close();
 });
