@@ -3,6 +3,7 @@ import { outOfFiles } from '@sepia/base/system/open-files';
 import { VirtualTime } from '@sepia/test-support/virtual-time';
 import t, { type Test } from 'tap';
 import { Vigil } from '../../src/cluster/vigil.ts';
+import { HEARD_MS } from '../../src/deadlines.ts';
 import { silentMsOf } from '../../src/source/core/silence.ts';
 
 const MEMBERS = ['proxy-1', 'tracker-1', 'origin-1', 'origin-2', 'origin-3'].map((id) => ({ id }));
@@ -76,6 +77,26 @@ t.test('who has no socket left to ask with concludes nothing of others', async (
     ask: async () => {
       throw outOfFiles(Object.assign(new Error('connect EMFILE'), { code: 'EMFILE' }));
     },
+  });
+  t.teardown(() => vigil.stop());
+  const thinks = async (): Promise<string> => {
+    await new Promise((resolve) => setTimeout(resolve, 79_000));
+    return 'thought';
+  };
+  t.equal(await time.settle(vigil.attend(MEMBERS, thinks, NEVER)), 'thought');
+});
+
+t.test('who answered anything since it was first asked in vain is not silent', async (t) => {
+  const time = new VirtualTime().install();
+  t.teardown(() => time.uninstall());
+  const vigil = new Vigil<{ readonly id: string }>({
+    nowMs: () => performance.now(),
+    // Other calls of one of them are answered, each too long ago to spare it the question.
+    heardWithin: (id, ms) => id === 'origin-2' && ms > HEARD_MS,
+    ask: async (_, signal) =>
+      await new Promise<void>((_resolve, reject) => {
+        signal.addEventListener('abort', () => reject(signal.reason));
+      }),
   });
   t.teardown(() => vigil.stop());
   const thinks = async (): Promise<string> => {

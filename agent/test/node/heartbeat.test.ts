@@ -87,3 +87,21 @@ t.test(
     );
   },
 );
+
+t.test(
+  'what a tracker told of revoked links it is not asked for again, nor does another skip it',
+  async (t) => {
+    const { answers, told, heartbeat } = beats(t, ['tracker-1', 'tracker-2'], ['tracker-1']);
+    heartbeat.start();
+    await until(() => told.length === 2, 'they are told of the node');
+    const first = told.findIndex(({ tracker }) => tracker === 'tracker-1');
+    answers[first]!(answer(3_600_000, { resync: true, revokedCursor: 'up to here' }));
+    await until(() => told.length === 3, 'it is told anew');
+    answers[1 - first]!(answer(3_600_000, { resync: true }));
+    await until(() => told.length === 4, 'so is the other');
+    t.same(told.map(({ tracker, lease }) => [tracker, lease.revokedAfter]).slice(2), [
+      ['tracker-1', 'up to here'],
+      ['tracker-2', undefined],
+    ]);
+  },
+);
