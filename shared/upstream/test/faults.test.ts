@@ -147,9 +147,10 @@ t.test('a slow reader is not a silent upstream', async (t) => {
 t.test('no answer, no connection: the backend is down', async (t) => {
   const upstream = await startUpstream(t);
   upstream.push(repository, IMAGE, 'v1');
-  const client = clientOf(t, upstream.url, { options: { headersTimeoutMs: 200 } });
+  const hasty = clientOf(t, upstream.url, { options: { headersTimeoutMs: 200 } });
+  const client = clientOf(t, upstream.url, { options: { headersTimeoutMs: 60_000 } });
   const undo = upstream.misbehave({ does: { type: 'silent' } });
-  t.equal((await failure(client.getManifest(V1, soon()), 'BACKEND_DOWN')).detail['reason'], 'timeout');
+  t.equal((await failure(hasty.getManifest(V1, soon()), 'BACKEND_DOWN')).detail['reason'], 'timeout');
   undo();
   await upstream.down();
   const refused = await failure(client.getManifest(V1, soon()), 'BACKEND_DOWN');
