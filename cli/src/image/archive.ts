@@ -1,5 +1,5 @@
-import { createReadStream, statSync } from 'node:fs';
-import { join, normalize } from 'node:path';
+import { createReadStream, realpathSync, statSync } from 'node:fs';
+import { join, normalize, sep } from 'node:path';
 import { Readable } from 'node:stream';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
@@ -12,6 +12,8 @@ export interface Archive {
   /** Undefined when there is no such file. */
   sizeOf(name: string): number | undefined;
   open(name: string): Readable;
+  /** False where the name is that of a file, but links lead to it that leave the folder. */
+  isOwn(name: string): boolean;
 }
 
 const MAX_JSON_BYTES = 4 * 1024 * 1024;
@@ -61,6 +63,10 @@ export class FolderArchive implements Archive {
   open(name: string): Readable {
     return createReadStream(join(this.path, name), { highWaterMark: 1024 * 1024 });
   }
+
+  isOwn(name: string): boolean {
+    return realpathSync(join(this.path, name)).startsWith(join(realpathSync(this.path), sep));
+  }
 }
 
 class TarArchive implements Archive {
@@ -87,6 +93,10 @@ class TarArchive implements Archive {
       highWaterMark: 1024 * 1024,
     };
     return createReadStream(this.path, range);
+  }
+
+  isOwn(): boolean {
+    return true;
   }
 
   #find(name: string, depth = 0): TarPlace | undefined {

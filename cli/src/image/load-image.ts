@@ -199,6 +199,9 @@ export function imageOf(config: BlobSource, layers: readonly LayerSource[]): Ima
 async function digested(archive: Archive, name: string): Promise<LayerSource> {
   const sizeBytes = archive.sizeOf(name);
   if (sizeBytes === undefined) throw refuse(`${name} is not there`);
+  // No digest says what it should be: whatever it leads to would be sent.
+  if (!archive.isOwn(name))
+    throw refuse(`${name} is a link out of ${archive.path}; put the file itself there`);
   const digester = new Digester();
   let head: Uint8Array = new Uint8Array();
   for await (const chunk of archive.open(name) as AsyncIterable<Buffer>) {
