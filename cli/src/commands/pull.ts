@@ -30,7 +30,7 @@ export function addPull(program: Command): void {
       const credentials = credentialsFor(source.ns ?? new URL(source.url).host, flags, process.env);
       const hint = 'is a cluster running? name another agent with --agent URL';
       const client = new RegistryClient(
-        { dispatcher: createDispatcher(), proxies: new HttpProxies(process.env) },
+        { dispatcher: createDispatcher(), proxies: new HttpProxies(process.env, source.url) },
         { ...source, credentials, hint },
       );
       await pull(client, image, flags.output);

@@ -41,7 +41,7 @@ export function addPush(program: Command): void {
       const credentials = credentialsFor(new URL(url).host, flags, process.env);
       const hint = 'is a cluster running? name another proxy with --proxy URL';
       const client = new RegistryClient(
-        { dispatcher: createDispatcher(), proxies: new HttpProxies(process.env) },
+        { dispatcher: createDispatcher(), proxies: new HttpProxies(process.env, url) },
         { url, credentials, hint },
       );
       const startedMs = performance.now();

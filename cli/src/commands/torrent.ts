@@ -97,7 +97,7 @@ async function blobsOf(dispatcher: Dispatcher, image: ImageReference, flags: Fla
   const credentials = credentialsFor(source.ns ?? new URL(source.url).host, flags, process.env);
   const hint = 'name another agent with --agent URL';
   const client = new RegistryClient(
-    { dispatcher, proxies: new HttpProxies(process.env) },
+    { dispatcher, proxies: new HttpProxies(process.env, source.url) },
     { ...source, credentials, hint },
   );
   const { blobs } = await resolveImage(client, image.repository, image.reference);

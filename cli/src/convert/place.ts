@@ -24,6 +24,8 @@ export type Place =
       readonly name: string;
       /** The name has no host, and nobody said where to look it up. */
       readonly isAssumed: boolean;
+      /** `url` is a proxy of a cluster. */
+      readonly isMember: boolean;
     };
 
 interface PlaceOptions {
@@ -88,13 +90,15 @@ function registryPlace(text: string, { proxy, defaultProxy, plainHttp }: PlaceOp
     const url = proxy ?? defaultProxy;
     const inside = isHere ? repository : name;
     const isAssumed = proxy === undefined;
-    return { kind: 'registry', url, host: new URL(url).host, repository: inside, reference, name, isAssumed };
+    const where = { kind: 'registry', url, host: new URL(url).host, isAssumed, isMember: true } as const;
+    return { ...where, repository: inside, reference, name };
   }
   const url = urlOf(image, isHere || plainHttp === true);
   const isHub = url === DOCKER_HUB_URL;
   const full = isHub && !repository.includes('/') ? `library/${repository}` : repository;
   const host = isHub ? 'https://index.docker.io/v1/' : image.host;
-  return { kind: 'registry', url, host, repository: full, reference, name, isAssumed: false };
+  const where = { kind: 'registry', url, host, isAssumed: false, isMember: false } as const;
+  return { ...where, repository: full, reference, name };
 }
 
 function urlOf({ host }: ImageReference, isPlain: boolean): string {

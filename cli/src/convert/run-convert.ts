@@ -178,7 +178,7 @@ function clientOf(
 ): RegistryClient {
   const credentials = credentialsFor(place.host, flags, process.env);
   return new RegistryClient(
-    { dispatcher, proxies: new HttpProxies(process.env) },
+    { dispatcher, proxies: new HttpProxies(process.env, place.isMember ? place.url : undefined) },
     { url: place.url, credentials, ...(place.isAssumed ? { hint: ASSUMED_HINT } : {}) },
   );
 }

@@ -14,8 +14,8 @@ export interface CredentialFlags {
 }
 
 const SOCKETS_HELP = `
-Registries are reached through the HTTP proxies that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name; this machine is reached
-straight.
+Registries are reached through the HTTP proxies that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name; this machine, agents and
+proxies of a cluster are reached straight.
 `;
 
 /** Adds `--user` and `--password-file`. The password is never an argument: those are public on a machine. */

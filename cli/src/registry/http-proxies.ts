@@ -11,15 +11,18 @@ import {
 /** The HTTP proxies that the environment names for registries, for their token services and for where they lead. */
 export class HttpProxies {
   readonly #named: ProxyEnvironment;
+  readonly #member: string | undefined;
   readonly #sockets = new Map<string, Dispatcher>();
 
-  constructor(env: Readonly<Record<string, string | undefined>>) {
+  /** @param member URL of a member of the cluster: those are reached straight, by all who call them */
+  constructor(env: Readonly<Record<string, string | undefined>>, member?: string) {
     this.#named = proxyEnvironment(env);
+    this.#member = member === undefined ? undefined : new URL(member).origin;
   }
 
   /** The proxy for a URL; undefined for none. @throws {CodedError} `CONFIG_INVALID` where the variable is no HTTP proxy */
   addressFor(url: URL): ProxyAddress | undefined {
-    const found = proxyFor(url, this.#named);
+    const found = url.origin === this.#member ? undefined : proxyFor(url, this.#named);
     if (found === undefined) return undefined;
     const proxy = parseProxy(found);
     if (proxy !== undefined) return proxyAddressOf(proxy);

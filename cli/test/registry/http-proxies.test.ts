@@ -70,6 +70,9 @@ t.test('this machine and what NO_PROXY names are reached straight', async (t) =>
   const proxy = await startHttpProxy(t);
   t.equal(await clientIn(t, { HTTP_PROXY: proxy.url }, url).pushBlob('a/b', BLOB), true);
   t.same(proxy.targets, []);
+  const member = new HttpProxies({ HTTP_PROXY: proxy.url }, 'http://agent.example:5000/');
+  t.equal(member.addressFor(new URL('http://agent.example:5000/v2/')), undefined, 'as is a member');
+  t.ok(member.addressFor(new URL('http://agent.example/v2/')), 'but not where it leads to');
   const named = new HttpProxies({ HTTPS_PROXY: proxy.url, NO_PROXY: 'registry.example' });
   t.equal(named.addressFor(new URL('https://registry.example')), undefined);
   t.equal(named.addressFor(new URL('http://other.example')), undefined, 'of another scheme');

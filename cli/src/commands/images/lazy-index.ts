@@ -111,7 +111,7 @@ async function indexReference(ref: string, flags: IndexFlags, spanBytes: number)
   const credentials = credentialsFor(host, flags, process.env);
   const hint = 'is a cluster running? name another agent with --agent URL';
   const client = new RegistryClient(
-    { dispatcher: createDispatcher(), proxies: new HttpProxies(process.env) },
+    { dispatcher: createDispatcher(), proxies: new HttpProxies(process.env, source.url) },
     { ...source, credentials, hint },
   );
   const dir = resolve(flags.out ?? '.');
