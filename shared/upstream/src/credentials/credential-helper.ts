@@ -126,7 +126,7 @@ export class CredentialHelper implements CredentialSource {
         if (error === null) return settle(() => resolve(credentialsOf(text, name)), reject);
         if (NOT_FOUND.test(text)) return resolve(undefined);
         const isKilled = error.killed === true;
-        reject(failed(isKilled ? `no answer within ${waitMs} ms` : firstLine(text) || `exit ${error.code}`));
+        reject(failed(isKilled ? `no answer within ${waitMs} ms` : reasonOf(error, text)));
       });
       const leave = setTimeout(
         () => {
@@ -194,7 +194,9 @@ function isExecutable(file: string): boolean {
   }
 }
 
-/** What a helper says of its failure; helpers print no secrets there. */
-function firstLine(text: string): string {
-  return (text.split('\n')[0] ?? '').trim().slice(0, 200);
+/** What a helper says of its failure; an answer, or a part of one, has a secret in it and is not told. */
+function reasonOf({ code }: ExecFileException, text: string): string {
+  if (code === 'ERR_CHILD_PROCESS_STDIO_MAXBUFFER') return `it printed more than ${MAX_OUTPUT_BYTES} bytes`;
+  const line = (text.split('\n')[0] ?? '').trim().slice(0, 200);
+  return line === '' || /^\{|"Secret"/i.test(line) ? `exit ${code}` : line;
 }

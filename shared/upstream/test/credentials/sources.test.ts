@@ -112,6 +112,14 @@ t.test('a helper that fails, knows nothing, or prints something else', async (t)
   });
   await t.rejects(helper.current(), { code: 'BACKEND_DOWN' });
   t.equal(calls().length, 2, 'a failure is remembered for seconds');
+  for (const [says, message] of [
+    ['{"Username":"u","Secret":"hidden"}', /registry\.example: exit 1$/],
+    ['hidden\n'.repeat(100_000), /registry\.example: it printed more than 262144 bytes$/],
+  ] as const) {
+    nowMs += 6_000;
+    writeFileSync(join(dir, 'says'), says);
+    await t.rejects(helper.current(), { code: 'BACKEND_DOWN', message }, 'no secret is told');
+  }
   nowMs += 6_000;
   rmSync(join(dir, 'fail'));
   for (const says of ['nonsense', '[]', 'null', '{"Username":"u"}']) {
