@@ -35,8 +35,10 @@ export class HttpProxies {
   socketsFor(url: URL): Dispatcher | undefined {
     const proxy = this.addressFor(url);
     if (proxy === undefined) return undefined;
-    const sockets = this.#sockets.get(proxy.url) ?? createDispatcher({ proxy });
-    this.#sockets.set(proxy.url, sockets);
+    // Of one proxy there may be two accounts, by the scheme of what is reached.
+    const key = JSON.stringify([proxy.url, proxy.authorization]);
+    const sockets = this.#sockets.get(key) ?? createDispatcher({ proxy });
+    this.#sockets.set(key, sockets);
     return sockets;
   }
 

@@ -92,4 +92,20 @@ t.test('a variable that is no HTTP proxy is told where it would count', async (t
     code: 'CONFIG_INVALID',
     message: /^HTTP_PROXY is no HTTP proxy .* name registry\.example in NO_PROXY/,
   });
+  const unread = new HttpProxies({ HTTPS_PROXY: 'http://u:50%off@proxy.example' });
+  t.throws(() => unread.addressFor(new URL('https://registry.example')), {
+    code: 'CONFIG_INVALID',
+    message: /^HTTPS_PROXY is no HTTP proxy/,
+  });
+});
+
+t.test('each scheme has the account of its own variable, also at one proxy', async (t) => {
+  const proxies = new HttpProxies({
+    HTTP_PROXY: 'http://a:1@proxy.example',
+    HTTPS_PROXY: 'http://b:2@proxy.example',
+  });
+  t.teardown(() => proxies.destroy());
+  const plain = proxies.socketsFor(new URL('http://registry.example'));
+  t.not(plain, proxies.socketsFor(new URL('https://registry.example')));
+  t.equal(plain, proxies.socketsFor(new URL('http://other.example')));
 });

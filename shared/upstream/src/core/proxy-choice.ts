@@ -1,3 +1,4 @@
+import { tryParse } from '@sepia/base/failure';
 import ipaddr from 'ipaddr.js';
 import { isAddress } from './reach.ts';
 
@@ -33,12 +34,14 @@ export function proxyFor(url: URL, env: ProxyEnvironment): string | undefined {
   return entries.some((entry) => isNamed(entry.toLowerCase(), plain(url.hostname), port)) ? undefined : proxy;
 }
 
-/** The URL of a proxy as the environment may give it; undefined if it is not an HTTP proxy. */
+/** The URL of a proxy as the environment may give it; undefined if it is not an HTTP proxy, or its account is not encoded. */
 export function parseProxy(text: string): URL | undefined {
   const full = /^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? text : `http://${text}`;
   if (!URL.canParse(full)) return undefined;
   const url = new URL(full);
-  return url.protocol === 'http:' || url.protocol === 'https:' ? url : undefined;
+  if (url.protocol !== 'http:' && url.protocol !== 'https:') return undefined;
+  const isAccount = [url.username, url.password].every((part) => tryParse(() => decodeURIComponent(part)).ok);
+  return isAccount ? url : undefined;
 }
 
 function isNamed(entry: string, host: string, port: string): boolean {

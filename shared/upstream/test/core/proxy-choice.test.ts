@@ -62,4 +62,6 @@ t.test('the address of a proxy', async (t) => {
   t.equal(parseProxy('http://u:p@proxy.corp.example')?.username, 'u');
   t.equal(parseProxy('socks5://proxy.corp.example'), undefined);
   t.equal(parseProxy('http://'), undefined);
+  t.equal(parseProxy('http://u:50%25off@proxy.corp.example')?.password, '50%25off');
+  t.equal(parseProxy('http://u:50%off@proxy.corp.example'), undefined, 'a password that is not encoded');
 });
