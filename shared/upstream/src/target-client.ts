@@ -173,13 +173,14 @@ export class TargetClient {
   /**
    * Sends a blob into a session: small ones in one PUT, others in chunks, smaller ones where they are too large; a chunk that was cut
    * goes on where the target says that it stands. A target that takes none gets all of it in one PUT of another session, and so do the
-   * next ones for a while. A session that the target lost, as with the member that kept it, is begun anew; one that ended well, and only
-   * its answer was lost, is not. @throws also `BACKEND_DOWN` where it loses each
+   * next ones for a while. A session that the target lost is begun anew, the last time for one PUT: those of chunks alone may go; one that
+   * ended well, and only its answer was lost, is not. @throws also `BACKEND_DOWN` where it loses each
    */
   async upload(blob: OutgoingBlob, session: URL, signal: AbortSignal): Promise<void> {
-    let url = session;
-    for (let lost = 1; ; lost += 1)
+    for (let [lost, url] = [1, session]; ; lost += 1)
       try {
+        if (lost === MAX_LOST && blob.sizeBytes > SINGLE_BYTES)
+          this.#wholeUntilMs = this.#deps.nowMs() + NO_CHUNKS_MS;
         return await this.#into(blob, url, signal);
       } catch (error) {
         throwIfBug(error);
@@ -188,8 +189,7 @@ export class TargetClient {
         if (lost >= MAX_LOST) throw lostSessions(this.host, error);
         if (await this.hasBlob(blob.repository, blob.digest, signal)) return;
         const begun = await this.begin(blob.repository, undefined, signal);
-        if (begun.type === 'mounted') return;
-        url = begun.url;
+        if (begun.type === 'session') url = begun.url;
       }
   }
 
