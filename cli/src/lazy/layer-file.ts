@@ -36,7 +36,7 @@ export async function indexFile(file: string, options: { spanBytes: number }): P
         detail: error.detail,
         cause: error,
       });
-    throw notReadable(file, error);
+    throw notReadable(file, 'the file of one layer (of an OCI layout: below blobs/sha256)', error);
   }
 }
 
@@ -58,12 +58,13 @@ export async function readIndexFile(file: string): Promise<LayerIndex> {
         detail: error.detail,
         cause: error,
       });
-    throw notReadable(file, error);
+    throw notReadable(file, 'an index file, as "sepia lazy index" writes it', error);
   }
 }
 
-function notReadable(file: string, error: unknown): unknown {
+function notReadable(file: string, wanted: string, error: unknown): unknown {
   const code = systemCode(error);
   if (code === undefined || isCoded(error) || !/^E[A-Z]+$/.test(code)) return error;
-  return new CodedError('REQUEST_INVALID', { message: `${file} cannot be read: ${code}`, cause: error });
+  const lack = code === 'EISDIR' ? `is a folder; name ${wanted}` : `cannot be read: ${code}`;
+  return new CodedError('REQUEST_INVALID', { message: `${file} ${lack}`, cause: error });
 }

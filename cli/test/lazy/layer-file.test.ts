@@ -31,7 +31,14 @@ t.test('refusals name the file and the reason', async (t) => {
     code: 'REQUEST_INVALID',
     message: /none cannot be read: ENOENT/,
   });
-  await t.rejects(indexFile(dir, SPANS), { code: 'REQUEST_INVALID', message: /EISDIR/ });
+  await t.rejects(indexFile(dir, SPANS), {
+    code: 'REQUEST_INVALID',
+    message: /is a folder; name the file of one layer \(of an OCI layout: below blobs/,
+  });
+  await t.rejects(readIndexFile(dir), {
+    code: 'REQUEST_INVALID',
+    message: /is a folder; name an index file/,
+  });
   await t.rejects(indexFile(join(dir, 'text'), SPANS), {
     code: 'LAYER_INVALID',
     message: /text: tar archive is cut/,
