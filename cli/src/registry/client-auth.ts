@@ -2,7 +2,7 @@ import { silentLogger } from '@sepia/base/log';
 import type { ProxyAddress } from '@sepia/http/sockets';
 import type { Authenticator } from '@sepia/upstream/authenticator';
 import { Authority } from '@sepia/upstream/authority';
-import type { CredentialSource } from '@sepia/upstream/credentials/source';
+import type { CredentialSource, Credentials } from '@sepia/upstream/credentials/source';
 import { socketsOf } from '@sepia/upstream/transport';
 import { TOKEN_CONNECT_MS, TOKEN_MS } from '../deadlines.ts';
 
@@ -37,4 +37,11 @@ export function clientAuth(options: {
 export function scopeOf(repository: string, method: string): string {
   const actions = method === 'GET' || method === 'HEAD' ? 'pull' : 'pull,push';
   return `repository:${repository}:${actions}`;
+}
+
+/** What is wrong where a token service refused an account. */
+export function refusedText({ username, isIdentityToken }: Credentials): string {
+  return isIdentityToken === true
+    ? 'the identity token of docker login is not taken; log in again, or give --user and --password-file'
+    : `user or password is wrong for ${username}`;
 }

@@ -11,7 +11,7 @@ import { follow } from '@sepia/upstream/redirect';
 import { request } from 'undici';
 import { BODY_MS, COLD_BLOB_MS } from '../deadlines.ts';
 import { printable } from '../terminal/format.ts';
-import { clientAuth, scopeOf } from './client-auth.ts';
+import { clientAuth, refusedText, scopeOf } from './client-auth.ts';
 import type { HttpProxies } from './http-proxies.ts';
 
 interface RegistryClientDeps {
@@ -227,7 +227,9 @@ export class RegistryClient {
   }
 
   async #errorOf(answer: Answer): Promise<CodedError> {
-    return await errorOf({ url: this.#options.url, username: this.#shown?.username }, answer);
+    // An identity token is no password: it was not shown.
+    const username = this.#shown?.isIdentityToken === true ? undefined : this.#shown?.username;
+    return await errorOf({ url: this.#options.url, username }, answer);
   }
 
   /** @throws {CodedError} the error that the registry named */
@@ -285,7 +287,7 @@ export class RegistryClient {
       const isRefused = isCoded(error, 'UPSTREAM_DENIED') && error.detail['scope'] !== undefined;
       if (this.#shown === undefined || !isRefused) throw error;
       throw new CodedError('AUTH_DENIED', {
-        message: `${url}: user or password is wrong for ${this.#shown.username}`,
+        message: `${url}: ${refusedText(this.#shown)}`,
         cause: error,
       });
     }

@@ -123,11 +123,24 @@ t.test('an identity token goes nowhere else', async (t) => {
     shown.push(request.headers.authorization);
     return unauthorized(response, 'Basic realm="x"');
   };
-  await t.rejects(basic.client.pullManifest('a/b', 'v1'), { code: 'AUTH_REQUIRED' });
+  await t.rejects(basic.client.pullManifest('a/b', 'v1'), { code: 'AUTH_REQUIRED', message: /give --user/ });
   t.ok(
     shown.every((one) => one === undefined),
     'nor as a password',
   );
+});
+
+t.test('an identity token that is not taken is told as what it is', async (t) => {
+  const { registry, url, client } = await begin(t, TOKEN);
+  registry.guard = (request, response) => {
+    if (request.url !== '/token') return unauthorized(response, `Bearer realm="${url}/token",service="s"`);
+    response.writeHead(400).end('{"error":"unsupported_grant_type"}');
+    return true;
+  };
+  await t.rejects(client.pullManifest('a/b', 'v1'), {
+    code: 'AUTH_DENIED',
+    message: /the identity token of docker login is not taken/,
+  });
 });
 
 t.test('credentials do not follow a realm on another host', async (t) => {
