@@ -85,7 +85,7 @@ export async function answering(operator: Operator): Promise<{ ids: string[]; mi
   const { writeQuorum } = operator.cluster.origins('any');
   if (missing.length >= writeQuorum || ids.length === 0)
     throw new CodedError('QUORUM_LOST', {
-      message: `${missing.join(', ')} do not answer: records that only they have would be missing; nothing was written`,
+      message: `no answer from ${missing.join(', ')}: records that only they have would be missing; nothing was written`,
       detail: { missing },
       cause: answers.find((one) => one.error !== undefined)?.error,
     });

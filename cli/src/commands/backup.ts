@@ -7,7 +7,7 @@ import { Operator, type OperatorFlags, operatorOptions } from '../operator/opera
 const NAMES: Readonly<Record<string, string>> = {
   r1: 'tags',
   l1: 'links',
-  t1: 'tag index',
+  t1: 'tag index entries',
   n1: 'repositories',
   f1: 'referrers',
   j1: 'replication jobs',
@@ -17,7 +17,7 @@ const NAMES: Readonly<Record<string, string>> = {
 export function addBackup(program: Command): void {
   operatorOptions(program.command('backup'))
     .description(
-      'write all records (tags with history, links, referrers, repositories, jobs) to a file; no blobs',
+      'write tags with their histories, links, referrers, repositories and replication jobs to a file; no blobs',
     )
     .requiredOption('--out <file>', 'file to write; it appears when it is whole')
     .action(async (flags: OperatorFlags & { out: string }) => {
