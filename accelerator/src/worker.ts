@@ -34,7 +34,7 @@ interface WorkerOptions {
   readonly renewMs?: number;
 }
 
-/** Tries of a job that a registry refuses. */
+/** Failures of a job, of any kind, after which a registry's refusal is final. */
 const MAX_REFUSED = 3;
 
 /** A job in the hands of this accelerator. */
@@ -133,7 +133,7 @@ export class Worker {
     before?.hold.lost.abort(
       new CodedError('CONFLICT', { message: 'the queue gave the job away once more, to this accelerator' }),
     );
-    const run = this.#after(before?.run, hold).finally(() => {
+    const run = this.#run(hold, before?.run).finally(() => {
       this.#running.delete(run);
       if (this.#held.get(id)?.run === run) this.#held.delete(id);
       this.#progress.delete(id);
@@ -143,13 +143,8 @@ export class Worker {
     this.#running.add(run);
   }
 
-  /** One job is not worked on twice at once. */
-  async #after(before: Promise<void> | undefined, hold: Hold): Promise<void> {
-    await before;
-    await this.#run(hold);
-  }
-
-  async #run(hold: Hold): Promise<void> {
+  /** `before`: the end of an earlier hold. One job is not worked on twice at once, and is held while it waits. */
+  async #run(hold: Hold, before: Promise<void> | undefined): Promise<void> {
     const { job, holder, lost } = hold;
     const { queue, log, onEnd } = this.#deps;
     const signal = AbortSignal.any([this.#stopped.signal, lost.signal]);
@@ -159,6 +154,8 @@ export class Worker {
     const note = (progress: ConversionProgress): void => void this.#progress.set(job.id, progress);
     let end: () => Promise<void>;
     try {
+      await before;
+      signal.throwIfAborted();
       const outcome = await this.#deps.run(job.payload, note, signal);
       log.info({ ...facts, ...outcome }, 'conversion ended');
       onEnd(outcome.outcome);
@@ -216,7 +213,8 @@ export class Worker {
 
 /**
  * True if no later try would end otherwise: a bug fails each time alike, a disk or socket may be better next time. What a registry
- * answered may tell of its state at a bad moment, as of an upload that its restart ended: it is asked {@link MAX_REFUSED} times.
+ * answered may tell of its state at a bad moment, as of an upload that its restart ended: it counts once the job
+ * has failed {@link MAX_REFUSED} times.
  */
 function isFinal(error: unknown, tries: number): boolean {
   if (!isCoded(error)) return isBug(error);

@@ -193,6 +193,11 @@ t.test('what the queue gives here once more runs after it was stopped, not besid
     if (jobs.length > 0) holders.push(holder);
     return jobs;
   };
+  const renewed: string[] = [];
+  queue.renew = async (_id, holder) => {
+    renewed.push(holder!);
+    return true;
+  };
   const ended: string[] = [];
   queue.finish = async (id, holder) => void ended.push(`${id} ${holder}`);
   const at: string[] = [];
@@ -206,7 +211,7 @@ t.test('what the queue gives here once more runs after it was stopped, not besid
       }
       at.push('first');
       await forever(signal).catch(() => undefined);
-      await new Promise((done) => setImmediate(done));
+      await until(() => renewed.includes(holders[1]!), 'who waits for it holds the job');
       at.push('first ended');
       return { outcome: 'converted' };
     },

@@ -159,7 +159,7 @@ export class Webhooks {
 }
 
 /**
- * Who carries a push on where another proxy stopped means the same command; a try after a failure is a new one: nodes that
+ * Who carries a push on where another proxy died means the same command; a try after a failure is a new one: nodes that
  * failed remember the former, and would only say so once more.
  */
 function commandIdOf(key: string, tries: number): string {
