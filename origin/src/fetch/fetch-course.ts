@@ -52,6 +52,12 @@ export class FetchCourse {
     return true;
   }
 
+  /** What is said to who wants to read a fetch that has no bytes: its blob was stored, and is evicted by now, or it is a bug. */
+  withoutBytes(): Error {
+    if (this.#state !== 'final') return new TypeError('fetch without size');
+    return new CodedError('NO_PEERS', { message: 'the blob was evicted while it was asked for; ask again' });
+  }
+
   /** Resolves at the next change of anything. */
   readonly changed = async (signal: AbortSignal): Promise<void> => await this.#news.next(signal);
 

@@ -145,7 +145,7 @@ export class Fetch {
 
   /** The blob as a reader sees it that reads no further than `lastPiece`. Close it. Only once sized. */
   open(lastPiece?: number): OpenFetch {
-    if (this.#partial === undefined) throw new TypeError('fetch without size');
+    if (this.#partial === undefined) throw this.#course.withoutBytes();
     return this.#readers.open(this, this.#partial.retain(), lastPiece);
   }
 
@@ -162,10 +162,12 @@ export class Fetch {
   async #begin(): Promise<void> {
     const { adopt, hasPeers } = this.#options;
     await this.#sizing.run(async () => {
+      // Another fetch may have brought it while whoever asks looked elsewhere.
+      if (await this.#deps.store.has(this.name.digest)) return this.#end();
       const sizeBytes = await firstSize(this.#deps, this.name, this.#options, this.#course.over);
       if (sizeBytes !== undefined) await this.#openPartial(sizeBytes, adopt);
     });
-    if (adopt === undefined) return this.#pump();
+    if (adopt === undefined || this.#course.isOver) return this.#pump();
     if (hasPeers === true) this.#plan!.avoid(knownPieces(this.#partial!.metainfo));
     this.#sized(true);
   }

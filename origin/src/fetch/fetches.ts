@@ -54,7 +54,7 @@ export class Fetches {
   readonly #deps: FetchesDeps;
   readonly #options: { readonly progressMs: number; readonly firstByteMs: number };
   readonly #running = new Map<Digest, Fetch>();
-  readonly #fetched = new WeakMap<Fetch, number>();
+  readonly #fetched = new WeakMap<FetchView, number>();
   /** Of an upstream and a digest: another one may have the blob. */
   readonly #lies = new LatestMap<string, { error: CodedError; untilMs: number }>(MAX_LIES);
   /** Of an upstream and a digest: content under that name came out wrong, until when clients may hold some of it. */
@@ -196,12 +196,13 @@ export class Fetches {
     const { upstream, repository } = fetch.name;
     if (fetch.error !== undefined && !OWN_ENDS.includes(fetch.error.code))
       this.#deps.onFailed(upstream, fetch.error.code);
-    if (fetch.error === undefined)
+    // One that found its blob in the store has no size, and brought nothing.
+    if (fetch.error === undefined && (fetch.sizeBytes ?? this.#fetched.get(fetch)) !== undefined)
       this.#deps.log.info(
         { digest, upstream, repository, sizeBytes: fetch.sizeBytes },
         'blob fetched from upstream',
       );
-    else
+    if (fetch.error !== undefined)
       this.#deps.log.warn(
         { digest, upstream, repository, code: fetch.error.code, reason: fetch.error.message },
         'fetch ended',

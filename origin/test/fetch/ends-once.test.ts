@@ -75,3 +75,28 @@ t.test('a fetch that is stopped while its blob is stored ends once', async (t) =
   t.same(ends, ['failed']);
   t.same(errors, []);
 });
+
+t.test('what is stored by the time that its fetch begins is not asked for again', async (t) => {
+  const blob = bytesOf(664, 13);
+  const asked: string[] = [];
+  const source: BlobSource = {
+    headBlob: async () => {
+      asked.push('head');
+      return { sizeBytes: blob.length };
+    },
+    getBlob: async () => {
+      asked.push('get');
+      return { status: 'whole', start: 0, sizeBytes: blob.length, body: streamOf(blob) };
+    },
+  };
+  const { fetch, ends, store } = await loneFetch(t, blob, source);
+  const upload = await store.createUpload('before');
+  await upload.append(blob);
+  await upload.commit(fetch.name.digest, cachedAttrs(fetch.name));
+  fetch.start();
+  await fetch.whenSized(never);
+  t.equal(fetch.state, 'final');
+  t.same(asked, []);
+  t.same(ends, ['final']);
+  t.throws(() => fetch.open(), { code: 'NO_PEERS' }, 'read from the store, or asked for again');
+});

@@ -23,7 +23,7 @@ function silentFetches(failed: string[] = [], error?: CodedError): Fetches {
   const ignore = (): void => undefined;
   return new Fetches(
     {
-      store: {} as unknown as BlobStore,
+      store: { has: async () => false } as unknown as BlobStore,
       upstreams: { blobs: () => source } as unknown as Upstreams,
       room: { check: ignore, require: ignore },
       log: createLogger('origin', 'o1', 'silent'),

@@ -29,6 +29,7 @@ export interface LoneFetch {
   readonly ends: readonly string[];
   /** What was logged as an error. */
   readonly errors: readonly string[];
+  readonly store: BlobStore;
 }
 
 interface LoneOptions {
@@ -72,5 +73,5 @@ export async function loneFetch(
     fetch.stop();
     await store.close();
   });
-  return { fetch, ends, errors };
+  return { fetch, ends, errors, store };
 }
