@@ -2,7 +2,6 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { digestOf } from '@sepia/base/digest';
-import { createDispatcher } from '@sepia/http/sockets';
 import t from 'tap';
 import { type TarPart, writeTar } from '../../../shared/lazy/test/support/tar-writer.ts';
 import { indexImage } from '../../src/lazy/index-image.ts';
@@ -19,13 +18,7 @@ async function imageOf(
   lie: (diffIds: string[]) => string[] = (diffIds) => diffIds,
   annotations: object = {},
 ): Promise<RegistryClient> {
-  const registry = new FakeRegistry();
-  const url = await registry.start();
-  const dispatcher = createDispatcher();
-  t.teardown(async () => {
-    await dispatcher.close();
-    await registry.stop();
-  });
+  const { registry, url, dispatcher } = await FakeRegistry.started(t);
   const tars = layers.map((parts) => writeTar(parts));
   const blobs = tars.map((tar) => gzipSync(tar));
   const config = Buffer.from(JSON.stringify({ rootfs: { diff_ids: lie(tars.map((tar) => digestOf(tar))) } }));

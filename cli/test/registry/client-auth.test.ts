@@ -4,7 +4,6 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { digestOf } from '@sepia/base/digest';
-import { createDispatcher } from '@sepia/http/sockets';
 import { type Credentials, fixedCredentials } from '@sepia/upstream/credentials/source';
 import t, { type Test } from 'tap';
 import { credentialsFor } from '../../src/registry/credentials.ts';
@@ -20,13 +19,7 @@ function unauthorized(response: ServerResponse, challenge: string): true {
 }
 
 async function begin(t: Test, account: Credentials | undefined) {
-  const registry = new FakeRegistry();
-  const url = await registry.start();
-  const dispatcher = createDispatcher();
-  t.teardown(async () => {
-    await dispatcher.destroy();
-    await registry.stop();
-  });
+  const { registry, url, dispatcher } = await FakeRegistry.started(t);
   const credentials = account === undefined ? undefined : fixedCredentials(account);
   return { registry, url, client: new RegistryClient({ dispatcher }, { url, credentials }) };
 }

@@ -1,6 +1,5 @@
 import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { createDispatcher } from '@sepia/http/sockets';
 import type { CredentialSource } from '@sepia/upstream/credentials/source';
 import t, { type Test } from 'tap';
 import { fromDockerConfig } from '../../src/registry/docker-config.ts';
@@ -43,13 +42,7 @@ t.test('a helper for this registry goes before a login that is stored, that befo
 });
 
 t.test('a helper is run once the registry asks who is there', async (t) => {
-  const registry = new FakeRegistry();
-  const url = await registry.start();
-  const dispatcher = createDispatcher();
-  t.teardown(async () => {
-    await dispatcher.destroy();
-    await registry.stop();
-  });
+  const { registry, url, dispatcher } = await FakeRegistry.started(t);
   const { host } = new URL(url);
   const { of, asked } = configIn(t, { credsStore: 'store' }, 'store');
   const client = new RegistryClient({ dispatcher }, { url, credentials: of(host) });

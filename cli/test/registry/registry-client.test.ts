@@ -15,13 +15,7 @@ async function begin(
   t: Test,
   fault?: BlobFault,
 ): Promise<{ registry: FakeRegistry; client: RegistryClient; pull: () => Promise<Buffer> }> {
-  const registry = new FakeRegistry();
-  const url = await registry.start();
-  const dispatcher = createDispatcher();
-  t.teardown(async () => {
-    await dispatcher.destroy();
-    await registry.stop();
-  });
+  const { registry, url, dispatcher } = await FakeRegistry.started(t);
   const digest = registry.addBlob(BYTES, fault) as Digest;
   const client = new RegistryClient({ dispatcher }, { url });
   const pull = async (): Promise<Buffer> => {

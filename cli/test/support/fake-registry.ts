@@ -1,6 +1,8 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { digestOf } from '@sepia/base/digest';
+import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
+import type { Test } from 'tap';
 
 /** What goes wrong at a blob's GET: called with the request's number for that blob, from 1. */
 export type BlobFault = (
@@ -14,6 +16,23 @@ export class FakeRegistry {
   readonly requests: string[] = [];
   /** Called before anything is answered; true if it answered. */
   guard: ((request: IncomingMessage, response: ServerResponse, body: Buffer) => boolean) | undefined;
+
+  /** One that runs up to the end of the test, and sockets to reach it by. */
+  static async started(t: Pick<Test, 'teardown'>): Promise<{
+    readonly registry: FakeRegistry;
+    readonly url: string;
+    readonly dispatcher: Dispatcher;
+  }> {
+    const registry = new FakeRegistry();
+    const url = await registry.start();
+    const dispatcher = createDispatcher();
+    t.teardown(async () => {
+      await dispatcher.destroy();
+      await registry.stop();
+    });
+    return { registry, url, dispatcher };
+  }
+
   readonly #faults = new Map<string, BlobFault>();
   readonly #counts = new Map<string, number>();
   readonly #server: Server = createServer(
