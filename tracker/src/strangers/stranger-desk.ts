@@ -92,7 +92,8 @@ export class StrangerDesk {
     // Who takes no connections dials: nobody needs to know of it, but it needs the torrent open.
     if (self === undefined) torrent.freshUntilMs = Math.max(torrent.freshUntilMs, nowMs() + keptMs);
     else {
-      torrent.hasNews ||= asked.left !== 0 && !strangers.has(asked.infoHash, self);
+      const isNew = asked.event === 'started' || !strangers.has(asked.infoHash, self);
+      torrent.hasNews ||= asked.left !== 0 && isNew;
       const peer = { ...self, peerId: asked.peerId, complete: asked.left === 0 };
       strangers.announce(asked.infoHash, peer, asked.event, nowMs(), keptMs);
     }

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
@@ -48,3 +49,49 @@ t.test('a torrent that is open by another link since stays when the former link 
   const { peers } = await desk.announce(announce, undefined, '10.0.0.3', NEVER);
   t.same(peers, [{ host: '10.0.0.1', port: 7 }]);
 });
+
+t.test(
+  'origins hear soon of a leecher that comes or starts again, and not of one that goes on',
+  async (t) => {
+    let nowMs = 1e6;
+    const asked: (readonly string[])[] = [];
+    const origins = {
+      facts: async () => FACTS,
+      open: async (
+        ...[, , , addresses]: [BlobName, string, number, readonly string[]]
+      ): Promise<string[]> => {
+        asked.push(addresses);
+        return ['origin-1'];
+      },
+    };
+    const desk = new StrangerDesk({
+      origins: origins as never,
+      table: { handout: () => [] } as never,
+      strangers: new StrangerTable(() => 0),
+      places: { of: async () => ({ host: '10.0.0.1', port: 7 }) } as never,
+      originAddresses: () => ['origin-1:7'],
+      ...{ log: silentLogger(), nowMs: () => nowMs, intervalMs: 60_000 },
+    });
+    await desk.torrent(named('team/open'), NEVER);
+    const comes = async (event: 'started' | undefined) => {
+      const announce = {
+        infoHash: infoHashOf(FACTS),
+        peerId: 'p'.repeat(40),
+        port: 9,
+        left: 26,
+        numwant: 5,
+        event,
+      };
+      await desk.announce(announce as never, undefined, '10.0.0.2', NEVER);
+      asked.length = 0;
+      nowMs += 3_001;
+      desk.tick();
+      await setImmediate();
+      return asked;
+    };
+    const told = [['10.0.0.2:9']];
+    t.same(await comes('started'), told);
+    t.same(await comes(undefined), []);
+    t.same(await comes('started'), told);
+  },
+);

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import { withoutPrefix } from '@sepia/base/networks';
 import type { LinkId } from '../core/events.ts';
+import { Invitations } from '../core/strangers/invitations.ts';
 import { banIdOf, strangerId } from '../core/strangers/stranger-id.ts';
 import { WIRE_LIMITS } from '../limits.ts';
 import { StrangerWire } from '../wire/stranger-wire.ts';
@@ -8,9 +9,6 @@ import type { WireRole } from '../wire/wire-auth.ts';
 import type { LinkOwner } from '../wire/wire-owner.ts';
 import type { PeerLink } from './peer-link.ts';
 import type { Seat, StrangerRoom } from './stranger-room.ts';
-
-/** Hosts of strangers that are dialled for what they want of us. */
-const MAX_INVITED = 16;
 
 interface StrangerLinksDeps {
   readonly room: StrangerRoom;
@@ -37,6 +35,7 @@ export class StrangerLinks {
   readonly #wires = new Set<StrangerWire>();
   /** Who each is, without its port. */
   readonly #hosts = new Map<StrangerWire, string>();
+  readonly #invitations = new Invitations();
   #infoHash: Uint8Array | undefined;
   #closing: NodeJS.Timeout | undefined;
 
@@ -68,13 +67,8 @@ export class StrangerLinks {
   /** Dials strangers that want something of us, where nobody of their host is here yet. */
   invite(addresses: readonly string[]): void {
     if (this.#infoHash === undefined) return;
-    const hosts = new Set(this.#hosts.values());
-    for (const address of addresses) {
-      const host = banIdOf(strangerId(address));
-      if (hosts.has(host) || hosts.size >= MAX_INVITED) continue;
-      hosts.add(host);
+    for (const address of this.#invitations.choose(addresses, this.#hosts.values()))
       this.#deps.dial(strangerId(address), address);
-    }
   }
 
   /** Somebody dialled us and named this torrent; `bytes`: all that it sent. */

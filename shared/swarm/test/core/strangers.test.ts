@@ -1,6 +1,7 @@
 import { Bitfield } from '@sepia/base/bitfield';
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
+import { Invitations } from '../../src/core/strangers/invitations.ts';
 import { banIdOf, isStrangerId, strangerId } from '../../src/core/strangers/stranger-id.ts';
 import { StrangerRate } from '../../src/core/strangers/stranger-rate.ts';
 import { StrangerSlots } from '../../src/core/strangers/stranger-slots.ts';
@@ -153,4 +154,23 @@ t.test('rate: over any time no more than it allows, and a trickle while members 
   for (let nowMs = 0; nowMs <= 10_000; nowMs += 10) if (busy.take(65_536, true, nowMs) === 0) taken += 65_536;
   t.ok(taken <= 11 * rate, `${taken} of ${160 * rate} bytes beside members`);
   t.ok(taken >= 9 * rate, `${taken} bytes: never nothing`);
+});
+
+t.test('of each host one is dialled at a time, and its addresses take turns', async (t) => {
+  const invitations = new Invitations();
+  const [dead, live, late] = ['192.0.2.1:1', '192.0.2.1:2', '192.0.2.1:3'];
+  const elsewhere = '192.0.2.2:1';
+  t.same(invitations.choose([dead, live, elsewhere], []), [dead, elsewhere]);
+  t.same(
+    invitations.choose([dead, live, elsewhere], []),
+    [live, elsewhere],
+    'whose turn it is, in any order',
+  );
+  t.same(invitations.choose([late, live, dead], []), [late], 'who is new comes first');
+  t.same(invitations.choose([late, live, dead], []), [dead]);
+  t.same(invitations.choose([late, live, dead], []), [live]);
+  t.same(invitations.choose([live, elsewhere], [banIdOf(strangerId(late))]), [elsewhere], 'it is here');
+  const many = Array.from({ length: 40 }, (_none, at) => `10.0.0.${at}:1`);
+  t.equal(invitations.choose(many, []).length, 16, 'hosts at once');
+  t.equal(invitations.choose(many, ['here', 'there']).length, 14);
 });

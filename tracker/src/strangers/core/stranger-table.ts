@@ -21,6 +21,9 @@ interface Stranger extends PeerPlace {
   readonly untilMs: number;
 }
 
+/** Of the leechers that are told, this share came last: they are told at once, however many others there are. */
+const NEW_SHARE = 0.5;
+
 interface Swarm {
   readonly peers: Map<string, Stranger>;
   completed: number;
@@ -61,6 +64,8 @@ export class StrangerTable {
     }
     if (event === 'completed') swarm.completed += 1;
     if (!swarm.peers.has(key) && !fits(swarm, peer.host)) return;
+    // Who starts again is new.
+    if (event === 'started') swarm.peers.delete(key);
     swarm.peers.set(key, { ...peer, untilMs: nowMs + ttlMs });
   }
 
@@ -71,10 +76,12 @@ export class StrangerTable {
     return sample(others, numwant, this.#chance).map(({ host, port, peerId }) => ({ host, port, peerId }));
   }
 
-  /** At most `numwant` that lack something, in random order. */
+  /** At most `numwant` that lack something: first those that came last, the latest first, then others by lot. */
   leechers(infoHash: string, numwant: number): PeerPlace[] {
     const all = [...(this.#swarms.get(infoHash)?.peers.values() ?? [])].filter((peer) => !peer.complete);
-    return sample(all, numwant, this.#chance).map(({ host, port }) => ({ host, port }));
+    const latest = all.reverse().splice(0, Math.ceil(numwant * NEW_SHARE));
+    const others = sample(all, numwant - latest.length, this.#chance);
+    return [...latest, ...others].map(({ host, port }) => ({ host, port }));
   }
 
   has(infoHash: string, place: PeerPlace): boolean {

@@ -72,3 +72,20 @@ t.test('of a swarm that is not known nothing is said, and nothing of a peer that
   t.ok(table.has(HASH, here));
   t.notOk(table.has(HASH, { ...here, port: 5_001 }), 'the same host at another port is another');
 });
+
+t.test('leechers that came last are told first, the others by lot', async (t) => {
+  const table = new StrangerTable(seeded(1));
+  for (let at = 0; at < 100; at++)
+    table.announce(HASH, peer(`10.0.0.${at}`, 5_000, at === 99), 'started', 0, 1e6);
+  const told = () => table.leechers(HASH, 10).map(({ host }) => Number(host.split('.')[3]));
+  const first = told();
+  t.same(first.slice(0, 5), [98, 97, 96, 95, 94]);
+  t.equal(new Set(first).size, 10, 'nobody twice');
+  const seen = new Set(Array.from({ length: 200 }, told).flat());
+  t.equal(seen.size, 99, 'each of them some time');
+  table.announce(HASH, peer('10.0.0.3', 5_000), undefined, 1, 1e6);
+  t.equal(told()[0], 98, 'who goes on is not new');
+  table.announce(HASH, peer('10.0.0.3', 5_000), 'started', 2, 1e6);
+  t.equal(told()[0], 3, 'who starts again is');
+  t.equal(table.leechers(HASH, 1).length, 1);
+});
