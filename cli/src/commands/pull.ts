@@ -1,14 +1,13 @@
 import { resolve } from 'node:path';
-import { createDispatcher } from '@sepia/http/sockets';
 import type { Command } from 'commander';
 import { LayoutWriter } from '../image/layout-writer.ts';
 import { urlOption } from '../options/option-values.ts';
-import { addCredentialOptions, type CredentialFlags, credentialsFor } from '../registry/credentials.ts';
-import { HttpProxies } from '../registry/http-proxies.ts';
+import { commandClient } from '../registry/command-client.ts';
+import { addCredentialOptions, type CredentialFlags } from '../registry/credentials.ts';
 import { type ImageReference, parseImageReference } from '../registry/image-reference.ts';
 import { eachBlob, resolveImage } from '../registry/pull-image.ts';
 import { DEFAULT_AGENT, sourceOf } from '../registry/pull-source.ts';
-import { RegistryClient } from '../registry/registry-client.ts';
+import type { RegistryClient } from '../registry/registry-client.ts';
 import { bytesText, durationText, rateText } from '../terminal/format.ts';
 import { Transfers } from '../terminal/transfers.ts';
 
@@ -27,12 +26,8 @@ export function addPull(program: Command): void {
     async (ref: string, flags: CredentialFlags & { agent?: string; output?: string }) => {
       const image = parseImageReference(ref);
       const source = sourceOf(image, flags.agent);
-      const credentials = credentialsFor(source.ns ?? new URL(source.url).host, flags, process.env);
       const hint = 'is a cluster running? name another agent with --agent URL';
-      const client = new RegistryClient(
-        { dispatcher: createDispatcher(), proxies: new HttpProxies(process.env, source.url) },
-        { ...source, credentials, hint },
-      );
+      const client = commandClient({ ...source, isMember: true, hint }, flags);
       await pull(client, image, flags.output);
     },
   );

@@ -1,14 +1,12 @@
 import { CodedError } from '@sepia/base/errors';
-import { createDispatcher } from '@sepia/http/sockets';
 import type { Command } from 'commander';
 import { openArchive } from '../image/archive.ts';
 import { loadImage } from '../image/load-image.ts';
 import { pushImage } from '../image/push-image.ts';
 import { urlOption } from '../options/option-values.ts';
-import { addCredentialOptions, type CredentialFlags, credentialsFor } from '../registry/credentials.ts';
-import { HttpProxies } from '../registry/http-proxies.ts';
+import { commandClient } from '../registry/command-client.ts';
+import { addCredentialOptions, type CredentialFlags } from '../registry/credentials.ts';
 import { isThisMachine, parseImageReference } from '../registry/image-reference.ts';
-import { RegistryClient } from '../registry/registry-client.ts';
 import { durationText } from '../terminal/format.ts';
 import { Transfers } from '../terminal/transfers.ts';
 import { DEFAULT_PORTS_FROM, HOST } from '../up/plan.ts';
@@ -38,12 +36,8 @@ export function addPush(program: Command): void {
       const url = flags.proxy ?? (isHere ? `http://${target.host}` : DEFAULT_PROXY);
       const repository =
         isHere || target.host === undefined ? target.repository : `${target.host}/${target.repository}`;
-      const credentials = credentialsFor(new URL(url).host, flags, process.env);
       const hint = 'is a cluster running? name another proxy with --proxy URL';
-      const client = new RegistryClient(
-        { dispatcher: createDispatcher(), proxies: new HttpProxies(process.env, url) },
-        { url, credentials, hint },
-      );
+      const client = commandClient({ url, isMember: true, hint }, flags);
       const startedMs = performance.now();
       const image = await loadImage(await openArchive(path), {
         tag: flags.sourceTag ?? target.reference,

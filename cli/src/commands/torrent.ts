@@ -7,12 +7,11 @@ import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
 import { torrentName } from '@sepia/metainfo/torrent';
 import type { Command } from 'commander';
 import { urlOption, wholeNumber } from '../options/option-values.ts';
-import { addCredentialOptions, type CredentialFlags, credentialsFor } from '../registry/credentials.ts';
-import { HttpProxies } from '../registry/http-proxies.ts';
+import { commandClient } from '../registry/command-client.ts';
+import { addCredentialOptions, type CredentialFlags } from '../registry/credentials.ts';
 import { type ImageReference, isThisMachine, parseImageReference } from '../registry/image-reference.ts';
 import { resolveImage } from '../registry/pull-image.ts';
 import { sourceOf } from '../registry/pull-source.ts';
-import { RegistryClient } from '../registry/registry-client.ts';
 import { TorrentClient } from '../registry/torrent-client.ts';
 import { bytesText } from '../terminal/format.ts';
 import { DEFAULT_PORTS_FROM, HOST } from '../up/plan.ts';
@@ -94,12 +93,8 @@ function wantedDigest(text: string): Digest {
 /** Digests of an image's blobs, empty ones left out: they have no torrent. */
 async function blobsOf(dispatcher: Dispatcher, image: ImageReference, flags: Flags): Promise<Digest[]> {
   const source = sourceOf(image, flags.agent);
-  const credentials = credentialsFor(source.ns ?? new URL(source.url).host, flags, process.env);
   const hint = 'name another agent with --agent URL';
-  const client = new RegistryClient(
-    { dispatcher, proxies: new HttpProxies(process.env, source.url) },
-    { ...source, credentials, hint },
-  );
+  const client = commandClient({ ...source, isMember: true, hint }, flags, dispatcher);
   const { blobs } = await resolveImage(client, image.repository, image.reference);
   return blobs.filter(({ sizeBytes }) => sizeBytes > 0).map(({ digest }) => digest);
 }

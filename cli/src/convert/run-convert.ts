@@ -14,9 +14,9 @@ import { ScratchFile, sweepScratch } from '@sepia/store/scratch/scratch';
 import { openArchive } from '../image/archive.ts';
 import { loadImage } from '../image/load-image.ts';
 import { homeFolder } from '../options/home-folder.ts';
-import { type CredentialFlags, credentialsFor } from '../registry/credentials.ts';
-import { HttpProxies } from '../registry/http-proxies.ts';
-import { RegistryClient } from '../registry/registry-client.ts';
+import { commandClient } from '../registry/command-client.ts';
+import type { CredentialFlags } from '../registry/credentials.ts';
+import type { RegistryClient } from '../registry/registry-client.ts';
 import { convertView } from './convert-view.ts';
 import { type DiskTarget, diskSource, layoutTarget, tarTarget } from './disk-ends.ts';
 import { checkOverwrite } from './overwrite.ts';
@@ -176,9 +176,10 @@ function clientOf(
   flags: CredentialFlags,
   dispatcher: Dispatcher,
 ): RegistryClient {
-  const credentials = credentialsFor(place.host, flags, process.env);
-  return new RegistryClient(
-    { dispatcher, proxies: new HttpProxies(process.env, place.isMember ? place.url : undefined) },
-    { url: place.url, credentials, ...(place.isAssumed ? { hint: ASSUMED_HINT } : {}) },
+  const { url, host, isMember, isAssumed } = place;
+  return commandClient(
+    { url, host, isMember, ...(isAssumed ? { hint: ASSUMED_HINT } : {}) },
+    flags,
+    dispatcher,
   );
 }

@@ -1,18 +1,16 @@
 import { existsSync, mkdirSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { CodedError } from '@sepia/base/errors';
-import { createDispatcher } from '@sepia/http/sockets';
 import type { Command } from 'commander';
 import { indexInCluster, layersInCluster, layerText } from '../../lazy/cluster-layers.ts';
 import { indexImage } from '../../lazy/index-image.ts';
 import { indexFile, saveIndex } from '../../lazy/layer-file.ts';
 import { Operator, type OperatorFlags, type OperatorName, operatorOptions } from '../../operator/operator.ts';
 import { urlOption, wholeNumber } from '../../options/option-values.ts';
-import { addCredentialOptions, type CredentialFlags, credentialsFor } from '../../registry/credentials.ts';
-import { HttpProxies } from '../../registry/http-proxies.ts';
+import { commandClient } from '../../registry/command-client.ts';
+import { addCredentialOptions, type CredentialFlags } from '../../registry/credentials.ts';
 import { parseImageReference } from '../../registry/image-reference.ts';
 import { DEFAULT_AGENT, sourceOf } from '../../registry/pull-source.ts';
-import { RegistryClient } from '../../registry/registry-client.ts';
 import { bytesText, durationText } from '../../terminal/format.ts';
 
 const MIB = 1024 * 1024;
@@ -108,12 +106,8 @@ async function indexReference(ref: string, flags: IndexFlags, spanBytes: number)
   const image = parseImageReference(ref);
   const source = sourceOf(image, flags.agent);
   const host = source.ns ?? new URL(source.url).host;
-  const credentials = credentialsFor(host, flags, process.env);
   const hint = 'is a cluster running? name another agent with --agent URL';
-  const client = new RegistryClient(
-    { dispatcher: createDispatcher(), proxies: new HttpProxies(process.env, source.url) },
-    { ...source, credentials, hint },
-  );
+  const client = commandClient({ ...source, isMember: true, hint }, flags);
   const dir = resolve(flags.out ?? '.');
   mkdirSync(dir, { recursive: true });
   const lines: string[] = [];
