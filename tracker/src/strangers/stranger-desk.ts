@@ -230,9 +230,11 @@ export class StrangerDesk {
     const nodes = table
       .handout(torrent.name.digest, { nodeId: '', addresses: [] }, MAX_MEMBERS)
       .filter(({ nodeId }) => (torrent.told.get(nodeId) ?? 0) > nowMs());
+    const lists = [...torrent.originIds.map(originAddresses), ...nodes.map((node) => node.addresses)];
+    // Each member by one address before any by a second: which of them a client reaches is not known here.
     const addresses = [
-      ...torrent.originIds.flatMap((id) => originAddresses(id).slice(0, 1)),
-      ...nodes.map((node) => node.addresses[0]!),
+      ...lists.flatMap((list) => list.slice(0, 1)),
+      ...lists.flatMap((list) => list.slice(1)),
     ];
     const found = await Promise.all(addresses.slice(0, MAX_MEMBERS).map(async (one) => await places.of(one)));
     return found.filter((place) => place !== undefined);

@@ -7,6 +7,7 @@ import { parseRepositoryName } from '@sepia/base/names/repository';
 import { infoHashOf } from '@sepia/metainfo/torrent';
 import t from 'tap';
 import { StrangerTable } from '../../src/strangers/core/stranger-table.ts';
+import { PeerPlaces } from '../../src/strangers/peer-places.ts';
 import { StrangerDesk } from '../../src/strangers/stranger-desk.ts';
 
 const NEVER = new AbortController().signal;
@@ -95,3 +96,24 @@ t.test(
     t.same(await comes('started'), told);
   },
 );
+
+t.test('a member is told by all its addresses, after the first ones of all', async (t) => {
+  const origins = { facts: async () => FACTS, open: async () => ['origin-1', 'origin-2'] };
+  const desk = new StrangerDesk({
+    origins: origins as never,
+    table: { handout: () => [] } as never,
+    strangers: new StrangerTable(() => 0),
+    places: new PeerPlaces(() => 0),
+    originAddresses: (id) => (id === 'origin-1' ? ['10.0.0.1:7', '[2001:db8::1]:7'] : ['10.0.0.2:7']),
+    ...{ log: silentLogger(), nowMs: () => 1e6, intervalMs: 60_000 },
+  });
+  await desk.torrent(named('team/open'), NEVER);
+  const announce = { infoHash: infoHashOf(FACTS), peerId: 'p'.repeat(40), port: 9, left: 26 };
+  const told = async (numwant: number) => {
+    const asked = { ...announce, numwant, event: undefined } as never;
+    const { peers } = await desk.announce(asked, undefined, '10.0.0.9', NEVER);
+    return peers.map(({ host }) => host);
+  };
+  t.same(await told(5), ['10.0.0.1', '10.0.0.2', '2001:db8::1']);
+  t.same(await told(2), ['10.0.0.1', '10.0.0.2']);
+});
