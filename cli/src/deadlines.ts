@@ -57,6 +57,10 @@ export const COMMAND_MS = 20_000;
 export const COLD_BLOB_MS = 600_000;
 /** Longest silence of a body that has begun. */
 export const BODY_MS = 60_000;
+/** A registry that failed before any byte of a blob came is asked again after this, doubling up to the next. */
+export const PULL_REST_MS = 200;
+/** Longest pause before a blob is asked for again. */
+export const MAX_PULL_REST_MS = 2_000;
 /** A token service, which may ask a slow directory of users. */
 export const TOKEN_MS = 60_000;
 /** A token service that does not accept a connection within this is down. */

@@ -4,6 +4,7 @@ import { readLimited } from '@sepia/http/client';
 import type { Dispatcher } from '@sepia/http/sockets';
 import { request } from 'undici';
 import { HARBOR_MS } from '../deadlines.ts';
+import { answeredCode } from '../registry/answered-error.ts';
 
 const DRIVERS_HINT =
   '; its drivers may be off: see harbor.driver-auth of its config, or "sepia up --preheat"';
@@ -44,7 +45,7 @@ export class PreheatClient {
     this.#headers = headers;
   }
 
-  /** @throws {CodedError} `REQUEST_INVALID` when the proxy refuses, `PEER_HTTP` when it does not answer */
+  /** @throws {CodedError} what the proxy says, `PEER_HTTP` when it does not answer */
   async create(url: string, scope: string): Promise<PreheatJob> {
     return await this.#send('POST', '/oapi/v1/jobs', {
       type: 'preheat',
@@ -57,17 +58,16 @@ export class PreheatClient {
   }
 
   async #send(method: 'GET' | 'POST', path: string, body?: object): Promise<PreheatJob> {
-    let status: number;
+    let answer: Dispatcher.ResponseData;
     let bytes: Buffer;
     try {
-      const answer = await request(new URL(path, this.#proxy), {
+      answer = await request(new URL(path, this.#proxy), {
         method,
         dispatcher: this.#dispatcher,
         headers: { ...this.#headers, ...(body === undefined ? {} : { 'content-type': 'application/json' }) },
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
         headersTimeout: HARBOR_MS,
       });
-      status = answer.statusCode;
       bytes = await readLimited(answer.body, MAX_ANSWER_BYTES, this.#proxy);
     } catch (cause) {
       throwIfBug(cause);
@@ -78,10 +78,11 @@ export class PreheatClient {
       });
     }
     const json = parsed(bytes);
+    const status = answer.statusCode;
     if (status >= 400) {
       const said = (json['errors'] as { message?: unknown }[] | undefined)?.[0]?.message;
       const hint = method === 'POST' && status === 404 ? DRIVERS_HINT : '';
-      throw new CodedError('REQUEST_INVALID', {
+      throw new CodedError(answeredCode(answer), {
         message: `${this.#proxy} answers ${status}${typeof said === 'string' ? `: ${said}` : ''}${hint}`,
       });
     }

@@ -1,7 +1,9 @@
 import { Readable } from 'node:stream';
+import { backoffMs } from '@sepia/base/async/backoff';
 import { type Digest, Digester, digestAlgorithm, digestOf, isDigest } from '@sepia/base/digest';
-import { CodedError, isCoded, isErrorCode } from '@sepia/base/errors';
-import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { delay } from '@sepia/base/lifecycle';
 import { readLimited } from '@sepia/http/client';
 import type { Dispatcher } from '@sepia/http/sockets';
 import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
@@ -9,8 +11,8 @@ import type { Authenticator } from '@sepia/upstream/authenticator';
 import type { CredentialSource, Credentials } from '@sepia/upstream/credentials/source';
 import { follow } from '@sepia/upstream/redirect';
 import { request } from 'undici';
-import { BODY_MS, COLD_BLOB_MS } from '../deadlines.ts';
-import { printable } from '../terminal/format.ts';
+import { BODY_MS, COLD_BLOB_MS, MAX_PULL_REST_MS, PULL_REST_MS } from '../deadlines.ts';
+import { errorOf, headerOf } from './answered-error.ts';
 import { clientAuth, refusedText, scopeOf } from './client-auth.ts';
 import type { HttpProxies } from './http-proxies.ts';
 
@@ -50,8 +52,6 @@ type Answer = Dispatcher.ResponseData;
 
 /** Requests in a row that bring no byte until a pull fails. */
 const MAX_FRUITLESS = 4;
-/** Of what a registry says of an error so much is shown. */
-const MAX_SAID_CHARS = 1_000;
 
 /** Pulls and pushes over the OCI distribution API, as containerd does: by digest, verified, resumed by Range. */
 export class RegistryClient {
@@ -103,7 +103,7 @@ export class RegistryClient {
 
   /**
    * Reads a blob to its end and checks size and digest. `take` gets every chunk once, in order (the chunk is the
-   * taker's). A cut body is resumed by Range as long as bytes come.
+   * taker's). A cut body is resumed by Range as long as bytes come; a registry that fails is asked four times.
    * @throws {CodedError} what the registry answered, `DIGEST_MISMATCH`, `SIZE_MISMATCH`
    */
   async pullBlob(
@@ -118,6 +118,7 @@ export class RegistryClient {
     do {
       const before = offset;
       let failure: unknown;
+      if (fruitless > 0) await delay(backoffMs(fruitless, PULL_REST_MS, MAX_PULL_REST_MS), signal);
       try {
         for await (const chunk of await this.#blobFrom(repository, blob.digest, offset, signal)) {
           offset += chunk.length;
@@ -359,42 +360,4 @@ async function* skipping(body: AsyncIterable<Buffer>, count: number): AsyncGener
     yield left === 0 ? chunk : chunk.subarray(left);
     left = 0;
   }
-}
-
-function errorsIn(answer: unknown): readonly ({ code?: string; message?: string } | null)[] {
-  const errors = (answer as { errors?: unknown } | null)?.errors;
-  return Array.isArray(errors) ? errors : [];
-}
-
-/** What an answer with an error status says, in the code that it names. Reads its body. `username`: whose account was shown. */
-export async function errorOf(
-  { url, username }: { readonly url: string; readonly username?: string | undefined },
-  answer: Answer,
-): Promise<CodedError> {
-  const bytes = await readLimited(answer.body, 64 * 1024, url).catch(ignoreFailure);
-  let text = `HTTP ${answer.statusCode}`;
-  try {
-    const [first] = errorsIn(JSON.parse(bytes?.toString('utf8') ?? ''));
-    if (first?.message !== undefined)
-      text = printable(`${first.code ?? text}: ${first.message}`.slice(0, MAX_SAID_CHARS));
-  } catch (error) {
-    throwIfBug(error);
-    // Not an OCI error: the status must do.
-  }
-  const named = headerOf(answer, 'sepia-error') ?? '';
-  const code = isErrorCode(named) ? named : answer.statusCode === 401 ? 'AUTH_REQUIRED' : 'REQUEST_INVALID';
-  const advice =
-    username === undefined
-      ? '; give --user and --password-file, or run docker login'
-      : `; user or password is wrong for ${username}, or that account may not do this`;
-  const hint = answer.statusCode === 401 ? advice : '';
-  return new CodedError(code, {
-    message: `${url} answered ${text}${hint}`,
-    detail: { status: answer.statusCode },
-  });
-}
-
-function headerOf(answer: Answer | undefined, name: string): string | undefined {
-  const value = answer?.headers[name];
-  return Array.isArray(value) ? value[0] : value;
 }

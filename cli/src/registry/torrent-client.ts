@@ -9,7 +9,7 @@ import type { Dispatcher } from '@sepia/http/sockets';
 import { TORRENT_TYPE } from '@sepia/metainfo/torrent';
 import { request } from 'undici';
 import { TORRENT_MS } from '../deadlines.ts';
-import { errorOf } from './registry-client.ts';
+import { errorOf } from './answered-error.ts';
 
 /** Longest torrent that is read: the piece hashes of 3 TiB. */
 const MAX_TORRENT_BYTES = 64 * 1024 * 1024;

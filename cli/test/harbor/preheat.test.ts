@@ -22,7 +22,9 @@ async function fakeProxy(t: Test, states: readonly object[]) {
       });
       const state = states[Math.min(turn++, states.length - 1)]!;
       res
-        .writeHead('errors' in state ? 404 : 200, { 'content-type': 'application/json' })
+        .writeHead('errors' in state ? ((state as { status?: number }).status ?? 404) : 200, {
+          'content-type': 'application/json',
+        })
         .end(JSON.stringify(state));
     });
   });
@@ -93,7 +95,14 @@ t.test('what is refused is one line that says why', async (t) => {
   const { url } = await fakeProxy(t, [{ errors: [{ message: 'no upstream answers to evil.test' }] }]);
   const refused = await sepia('preheat', 'evil.test/a/b:v1', '--proxy', url);
   t.not(refused.code, 0);
-  t.match(refused.err, /answers 404: no upstream answers to evil\.test/);
+  t.match(refused.err, /REQUEST_INVALID.*answers 404: no upstream answers to evil\.test/);
+  const busy = await fakeProxy(t, [{ status: 503, errors: [{ message: 'no origin answers' }] }]);
+  const failed = await sepia('preheat', 'a/b:v1', '--proxy', busy.url);
+  t.match(
+    failed.err,
+    /REGISTRY_DOWN.*answers 503: no origin answers/,
+    'nothing is wrong with what was asked',
+  );
   t.match(
     (await sepia('preheat', 'a/b', '--scope', 'all')).err,
     /--scope: "all" is not one of origins, copies, nodes/,

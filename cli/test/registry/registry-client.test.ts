@@ -48,6 +48,26 @@ t.test('cuts before any byte end the pull after four tries', async (t) => {
   t.equal(registry.requests.length, 4);
 });
 
+t.test('a registry that fails is asked again, one that refuses is not', async (t) => {
+  const digest = digestOf(BYTES);
+  const answered = async (...statuses: number[]): Promise<{ asked: number; error: unknown }> => {
+    let asked = 0;
+    const { url } = await serve(t, (_req, res) => {
+      const status = statuses[Math.min(asked++, statuses.length - 1)]!;
+      res.writeHead(status).end(status === 200 ? BYTES : '');
+    });
+    const pulled = clientOf(t, url).pullBlob('a/b', { digest, sizeBytes: BYTES.length }, () => {});
+    const error = await pulled.then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+    return { asked, error };
+  };
+  t.same(await answered(503, 429, 200), { asked: 3, error: undefined });
+  t.match(await answered(502), { asked: 4, error: { code: 'REGISTRY_DOWN', message: /answered HTTP 502/ } });
+  t.match(await answered(403), { asked: 1, error: { code: 'REQUEST_INVALID' } });
+});
+
 t.test('wrong bytes and wrong sizes are refused', async (t) => {
   const { client, pull, registry } = await begin(t, () => ({ corrupt: true }));
   await t.rejects(pull(), { code: 'DIGEST_MISMATCH' });
