@@ -152,7 +152,8 @@ const ONES: readonly OneOfEach[] = [
   {
     what: 'so many at once, the others in the order in which they came',
     copy: /const \[first\] = this\.#(?:wait|lane)\w*;|\(\(\) => void\)\[\] = \[\]|\.shift\(\)\?\.\(\)/,
-    homes: ['shared/base/src/async/slots.ts'],
+    // The second wakes those that take for themselves, and may find nothing.
+    homes: ['shared/base/src/async/slots.ts', 'shared/base/src/async/wake-turns.ts'],
   },
   {
     what: 'who could hold a copy',

@@ -1,3 +1,4 @@
+import { WakeTurns } from '@sepia/base/async/wake-turns';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 
 /** Slabs of the pool: the memory budget for pieces that are requested, unwritten or kept for readers (40 MiB). */
@@ -39,7 +40,7 @@ export class SlabPool {
   readonly #taken = new Set<Uint8Array>();
   /** Oldest first. */
   readonly #kept = new Map<Uint8Array, Shares>();
-  readonly #waiting = new Set<() => void>();
+  readonly #waiting = new WakeTurns();
   /** Slabs that readers hold; those of them that have no owner any more. */
   #read = 0;
   #pinned = 0;
@@ -86,13 +87,16 @@ export class SlabPool {
     };
   }
 
-  /** Calls `wake` once, at the next release. Asking twice with the same function counts once. */
+  /**
+   * Calls `wake` once, when a slab is free and it is its turn: a swarm that takes one and wants more waits behind the others, so that
+   * none keeps the pool to itself. Asking twice with the same function counts once.
+   */
   whenFree(wake: () => void): void {
     this.#waiting.add(wake);
   }
 
   forget(wake: () => void): void {
-    this.#waiting.delete(wake);
+    this.#waiting.forget(wake);
   }
 
   #fresh(): Uint8Array | undefined {
@@ -148,9 +152,6 @@ export class SlabPool {
   }
 
   #wake(): void {
-    for (const wake of [...this.#waiting]) {
-      this.#waiting.delete(wake);
-      wake();
-    }
+    this.#waiting.wakeWhile(() => this.taken < this.size);
   }
 }

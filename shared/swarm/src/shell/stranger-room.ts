@@ -1,4 +1,5 @@
 import { performance } from 'node:perf_hooks';
+import { WakeTurns } from '@sepia/base/async/wake-turns';
 import { StrangerRate } from '../core/strangers/stranger-rate.ts';
 import { StrangerSlots } from '../core/strangers/stranger-slots.ts';
 import { WIRE_LIMITS } from '../limits.ts';
@@ -43,7 +44,7 @@ export class StrangerRoom implements UploadGate {
   readonly #slots: StrangerSlots<Seat>;
   readonly #rate: StrangerRate;
   readonly #members: Pick<UploadBudget, 'usedBytes'>;
-  readonly #waiting = new Set<() => void>();
+  readonly #waiting = new WakeTurns();
   #turning: NodeJS.Timeout | undefined;
   #waking: NodeJS.Timeout | undefined;
 
@@ -73,29 +74,37 @@ export class StrangerRoom implements UploadGate {
     this.#turn();
   }
 
+  /** While others wait, who asks waits behind them: what comes free is theirs in turn. */
   take(bytes: number, again: () => void): boolean {
-    const waitMs = this.#rate.take(bytes, this.#members.usedBytes > 0, performance.now());
-    if (waitMs === 0) return true;
+    if (this.#waking === undefined) {
+      const waitMs = this.#rate.take(bytes, this.#members.usedBytes > 0, performance.now());
+      if (waitMs === 0) return true;
+      this.#waking = setTimeout(() => this.#wake(), waitMs);
+    }
     this.#waiting.add(again);
-    this.#waking ??= setTimeout(() => this.#wake(), waitMs);
     return false;
   }
 
   forget(again: () => void): void {
-    this.#waiting.delete(again);
+    this.#waiting.forget(again);
+    if (this.#waiting.size === 0) this.#stopWaking();
   }
 
   stop(): void {
     clearTimeout(this.#turning);
-    clearTimeout(this.#waking);
+    this.#stopWaking();
     this.#waiting.clear();
   }
 
   #wake(): void {
     this.#waking = undefined;
-    const waiting = [...this.#waiting];
-    this.#waiting.clear();
-    for (const again of waiting) again();
+    // Whoever is refused sets it again.
+    this.#waiting.wakeWhile(() => this.#waking === undefined);
+  }
+
+  #stopWaking(): void {
+    clearTimeout(this.#waking);
+    this.#waking = undefined;
   }
 
   #turn(): void {

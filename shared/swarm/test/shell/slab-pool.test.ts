@@ -34,6 +34,36 @@ t.test('a slab has one owner, and all come back', async (t) => {
   t.equal(pool.taken, 2);
 });
 
+t.test('swarms that wait get slabs in turn: none keeps the pool to itself', async (t) => {
+  const pool = new SlabPool(2);
+  const slabs = [pool.acquire()!, pool.acquire()!];
+  const got: string[] = [];
+  for (const name of ['a', 'b', 'c']) {
+    const wake = (): void => {
+      const slab = pool.acquire();
+      if (slab !== undefined) {
+        got.push(name);
+        slabs.push(slab);
+      }
+      // As a swarm does that wants more than there is.
+      pool.whenFree(wake);
+    };
+    pool.whenFree(wake);
+  }
+  for (let turn = 0; turn < 6; turn++) pool.release(slabs.shift()!);
+  t.same(got, ['a', 'b', 'c', 'a', 'b', 'c']);
+});
+
+t.test('who is woken and takes nothing passes the slab on', async (t) => {
+  const pool = new SlabPool(1);
+  const slab = pool.acquire()!;
+  const woken: string[] = [];
+  pool.whenFree(() => woken.push('a'));
+  pool.whenFree(() => woken.push('b'));
+  pool.release(slab);
+  t.same(woken, ['a', 'b']);
+});
+
 t.test('a kept slab is anybody’s, unless it is being read', async (t) => {
   const pool = new SlabPool(2);
   const first = pool.acquire()!;

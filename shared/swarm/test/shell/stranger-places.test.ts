@@ -59,3 +59,41 @@ t.test('strangers that have not shaken hands yet have no more places than others
   t.notOk(later.destroyed, 'who leaves makes room');
   links.close();
 });
+
+t.test('strangers share their rate in turn, whoever began', async (t) => {
+  const room = new StrangerRoom(
+    { members: { usedBytes: 0 }, buffers: new BlockBuffers(1) },
+    { slots: 8, bytesPerSec: 8 * PIECE_BYTES },
+  );
+  t.teardown(() => room.stop());
+  const got: string[] = [];
+  const { promise: enough, resolve } = Promise.withResolvers<void>();
+  const wishes = ['a', 'b', 'c'].map((name) => {
+    const ask = (): void => {
+      while (got.length < 20 && room.take(PIECE_BYTES, ask)) got.push(name);
+      if (got.length === 20) resolve();
+    };
+    return ask;
+  });
+  for (const ask of wishes) ask();
+  const first = got.length;
+  await enough;
+  const shares = ['a', 'b', 'c'].map((name) => got.slice(first).filter((one) => one === name).length);
+  t.ok(Math.min(...shares) >= 2, `each has a share: ${got.join('')}`);
+});
+
+t.test('a stranger that leaves keeps nobody waiting', async (t) => {
+  const room = new StrangerRoom(
+    { members: { usedBytes: 0 }, buffers: new BlockBuffers(1) },
+    { slots: 8, bytesPerSec: PIECE_BYTES },
+  );
+  t.teardown(() => room.stop());
+  const { promise: woken, resolve } = Promise.withResolvers<void>();
+  const leaves = (): void => void t.fail('it left');
+  t.ok(room.take(PIECE_BYTES, leaves));
+  t.notOk(room.take(PIECE_BYTES, leaves));
+  room.forget(leaves);
+  t.notOk(room.take(PIECE_BYTES, resolve));
+  await woken;
+  t.ok(room.take(PIECE_BYTES, resolve));
+});
