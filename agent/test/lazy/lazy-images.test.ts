@@ -44,7 +44,10 @@ function logOf(): { log: Logger; lines: object[] } {
 }
 
 /** A node whose cluster knows no layer, and whose snapshotter answers as `says`; undefined: it takes the offer and is silent. */
-async function pull(says: readonly (LazyAnswer | undefined)[]): Promise<number> {
+async function pull(
+  says: readonly (LazyAnswer | undefined)[],
+  options: ConstructorParameters<typeof LazyImages>[1] = { waitMs: 20_000 },
+): Promise<number> {
   const offers = new Offers({ nowMs });
   const unknown = async (): Promise<never> => {
     throw new CodedError('BLOB_UNKNOWN');
@@ -60,7 +63,7 @@ async function pull(says: readonly (LazyAnswer | undefined)[]): Promise<number> 
       log: silentLogger(),
       nowMs,
     },
-    { waitMs: 50, doubtMs: 200 },
+    options,
   );
   images.note(TARGET, { digest: digestOf(MANIFEST, 'sha256'), bytes: MANIFEST } as never);
   const over = new AbortController();
@@ -83,7 +86,10 @@ async function pull(says: readonly (LazyAnswer | undefined)[]): Promise<number> 
 }
 
 t.test('a config of which the snapshotter says nothing does not go out', { timeout: 60_000 }, async (t) => {
-  await t.rejects(pull([]), { code: 'LAYER_UNPROVEN', message: /did not say in time/ });
+  await t.rejects(pull([], { waitMs: 50, doubtMs: 200 }), {
+    code: 'LAYER_UNPROVEN',
+    message: /did not say in time/,
+  });
 });
 
 t.test('it goes out once it said so', { timeout: 60_000 }, async (t) => {
@@ -182,7 +188,7 @@ t.test(
   'images that come together share one time: one that nobody says anything of takes none from the layers behind',
   { timeout: 60_000 },
   async (t) => {
-    const { images, offers } = agentOf({}, { waitMs: 50, aheadMs: 150 });
+    const { images, offers } = agentOf({}, { waitMs: 500, aheadMs: 1_500 });
     const other = Buffer.from(MANIFEST.toString().replace(digest('layer'), digest('another layer')));
     const second = {
       config: CONFIG_NAME,
@@ -211,7 +217,7 @@ t.test(
       begin: () => undefined,
       of: async (target: ResolvedName, config: Digest) => before.of(target, config),
     };
-    const { images, offers } = agentOf({}, { waitMs: 50, doubtMs: 200 }, former);
+    const { images, offers } = agentOf({}, { waitMs: 500, doubtMs: 1_000 }, former);
     const over = new AbortController();
     const polled = offers.next(20_000, over.signal);
     const pulled = images.beforeBlob(CONFIG_NAME, async () => CONFIG, { isRuntime: true, signal: NEVER });

@@ -22,23 +22,36 @@ async function get(
 }
 
 t.test('revalidate: within the ttl one question upstream, after it the new digest everywhere', async (t) => {
-  const { upstream, c } = await startPullThrough(t, 3, { tags: { ttl: '3s' } });
+  const ttlMs = 3_000;
+  const { upstream, c } = await startPullThrough(t, 3, { tags: { ttl: `${ttlMs}ms` } });
   upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
+  const startedMs = performance.now();
+  /** One question, and one more each time that the ttl has gone by. */
+  const mostQuestions = (): number => 1 + Math.floor((performance.now() - startedMs) / ttlMs);
   for (const id of c.ids) t.match((await get(c, id)).bytes.toString(), /one/);
-  t.equal(upstream.requests.length, 1, upstream.requests.join('\n'));
+  t.ok(upstream.requests.length <= mostQuestions(), upstream.requests.join('\n'));
   upstream.addManifest('lib/x', 'v1', manifest('two'), OCI_MANIFEST);
   await until(async () => /two/.test((await get(c, 'o1')).bytes.toString()), 'the ttl ends');
   const all = await Promise.all(c.ids.map(async (id) => await get(c, id)));
   for (const one of all) t.match(one.bytes.toString(), /two/);
-  t.ok(upstream.requests.length <= 3, upstream.requests.join('\n'));
+  t.ok(upstream.requests.length <= Math.max(3, mostQuestions()), upstream.requests.join('\n'));
 });
 
 t.test('upstream down: stale within the limit and marked, 503 beyond it; by digest always', async (t) => {
-  const { upstream, c } = await startPullThrough(t, 3, { tags: { ttl: '1ms', 'stale-limit': '1500ms' } });
+  const limitMs = 1_500;
+  const tags = { ttl: '1ms', 'stale-limit': `${limitMs}ms` };
+  const { upstream, c } = await startPullThrough(t, 3, { tags });
   const digest = upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
-  await get(c, 'o1');
-  upstream.down = true;
-  const stale = await get(c, 'o2');
+  const stale = await until(async () => {
+    upstream.down = false;
+    const sinceMs = performance.now();
+    const fresh = await get(c, 'o1');
+    upstream.down = true;
+    if (fresh.status !== 200 || fresh.headers['sepia-stale'] !== undefined) return undefined;
+    const answer = await get(c, 'o2');
+    // Only a machine that was held up is asked again: whatever comes within the limit counts.
+    return performance.now() - sinceMs < limitMs ? answer : undefined;
+  }, 'an answer within the limit');
   t.equal(stale.status, 200, stale.bytes.toString());
   t.match(stale.headers['sepia-stale'], /^\d+$/);
   await until(async () => (await get(c, 'o2')).status === 503, 'the stale limit ends');

@@ -51,10 +51,10 @@ t.test('IPv6 addresses are written in brackets', { skip: noIpv6() }, async (t) =
 t.test(
   'a client that waits for its answer is not cut, however long that takes; who sends nothing is',
   async (t) => {
-    const idleMs = 250;
+    const idleMs = DEADLINE_MS;
     const listener = await HttpListener.start(
       (req, res) => {
-        if (req.url === '/slow') setTimeout(() => res.end('late'), idleMs * 4);
+        if (req.url === '/slow') setTimeout(() => res.end('late'), idleMs * 3);
         else req.resume().on('end', () => res.end('read'));
       },
       '127.0.0.1:0',

@@ -132,13 +132,15 @@ t.test('a slow reader is not a silent upstream', async (t) => {
   const upstream = await startUpstream(t);
   const bytes = seededBytes(8_000_000, 'slow reader');
   const digest = upstream.addBlob(repository, bytes);
-  const { body } = await clientOf(t, upstream.url, { options: { bodyTimeoutMs: 100 } }).getBlob(
+  // A test that is held up so long itself is silent as well.
+  const bodyTimeoutMs = 1_000;
+  const { body } = await clientOf(t, upstream.url, { options: { bodyTimeoutMs } }).getBlob(
     { repository, digest },
     soon(),
   );
   let found = 0;
   for await (const chunk of body) {
-    if (found === 0) await new Promise((resolve) => setTimeout(resolve, 400));
+    if (found === 0) await new Promise((resolve) => setTimeout(resolve, 2 * bodyTimeoutMs));
     found += chunk.length;
   }
   t.equal(found, bytes.length);
