@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { pushImage, randomImage, sha256 } from '@sepia/test-support/clients/registry-client';
 import { readTorrent } from '@sepia/test-support/clients/standard-peer';
 import { freePort, must, quietly, run, testbed, whyNoClients } from '@sepia/test-support/testbed';
-import { until } from '@sepia/test-support/until';
+import { until, untilAnswered } from '@sepia/test-support/until';
 import { Up } from '@sepia/test-support/up';
 import t, { type Test } from 'tap';
 
@@ -25,13 +25,13 @@ interface Blob {
   readonly name: string;
 }
 
-/** A cluster that lets standard clients in, with two blobs in it. */
+/** A cluster that lets standard clients in, with three blobs in it: a tracker goes on telling of those that left. */
 async function start(dir: string, portsFrom: string): Promise<{ up: Up; blobs: Blob[] }> {
   const up = await Up.start(join(dir, 'data'), [
     ...['--origins', '2', '--trackers', '1', '--proxies', '1', '--agents', '1'],
     ...['--strangers', 'always', '--ports-from', portsFrom],
   ]);
-  const image = randomImage([12 * MIB + 321, 12 * MIB + 54_321]);
+  const image = randomImage([12 * MIB + 321, 12 * MIB + 54_321, 12 * MIB + 1]);
   await pushImage(() => up.cluster.proxies[0]!.url, 'team/app', 'v1', image);
   const tracker = up.cluster.trackers[0]!.url;
   const blobs: Blob[] = [];
@@ -68,7 +68,7 @@ t.test('standard clients and a swarm', { skip: why ?? false, timeout: 1_100_000 
     const agent = up.cluster.agents[0]!.url;
     const tracker = up.cluster.trackers[0]!.url;
     await must(SEPIA, ['torrent', 'team/app:v1', '--agent', agent, '--tracker', tracker, '--output', all]);
-    t.equal(readdirSync(all).length, 3, 'config and layers');
+    t.equal(readdirSync(all).length, 4, 'config and layers');
     t.same(readFileSync(join(all, `${name}.torrent`)), file);
   });
 
@@ -99,15 +99,15 @@ t.test('standard clients and a swarm', { skip: why ?? false, timeout: 1_100_000 
   });
 
   await t.test('transmission seeds into the swarm while the origins are away', async (t) => {
-    await seeds(t, up, blobs[0]!, 'transmission', join(dir, 'seed-0'));
+    await seeds(t, up, blobs[1]!, 'transmission', join(dir, 'seed-0'));
   });
 
   await t.test('so does aria2c', async (t) => {
-    await seeds(t, up, blobs[1]!, 'aria2', join(dir, 'seed-1'));
+    await seeds(t, up, blobs[2]!, 'aria2', join(dir, 'seed-1'));
   });
 });
 
-/** A client that has the blob seeds it to an agent that has it not, and no origin answers. */
+/** A client that has the blob, and no other before it, seeds it to an agent that has it not, and no origin answers. */
 async function seeds(t: Test, up: Up, blob: Blob, client: string, seed: string): Promise<void> {
   mkdirSync(seed);
   t.teardown(() => quietly('bt-clients.sh', ['stop', seed]));
@@ -117,9 +117,12 @@ async function seeds(t: Test, up: Up, blob: Blob, client: string, seed: string):
   const agent = up.cluster.agents[0]!;
   const url = `${agent.url}/v2/team/app/blobs/${blob.digest}`;
   // Tracker and agent learn of the blob while an origin is there.
-  const some = await fetch(url, { headers: { range: 'bytes=0-99' } });
+  const some = await untilAnswered(async () => {
+    const answer = await fetch(url, { headers: { range: 'bytes=0-99' } });
+    await answer.arrayBuffer();
+    return answer;
+  }, 'the agent knows the blob');
   t.equal(some.status, 206);
-  await some.arrayBuffer();
   await until(async () => (await seedsAt(up, blob.torrent)) >= 3, `${client} announced itself`, 180_000);
   const before = (await up.bytesOf(agent))['peer'] ?? 0;
   for (const origin of up.cluster.origins) process.kill(origin.pid, 'SIGSTOP');
