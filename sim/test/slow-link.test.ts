@@ -106,3 +106,28 @@ t.test('on lines that need seconds for a piece all end, and little comes twice',
     t.ok(result.duplicates <= 0.1 * nodes * pieces, text);
   }
 });
+
+t.test('8 nodes, an image of eight layers at once: as one blob of that size', async (t) => {
+  // Before they shared one line: 1.2 and 1.5 × limit, 1.6 to 3.8 copies, up to a fifth of all pieces twice.
+  const layers = { nodes: 8, pieces: Array.from({ length: 8 }, () => 32), untilMs: 90_000 };
+  const limitMs = 8 * 32 * PIECE_MS;
+  for (const [name, options, aim] of [
+    ['warm', { ...LINK, ...layers, seed: 10 }, { ratio: 1.2, copies: 1.35, twice: 0.03 }],
+    [
+      'cold',
+      { ...COLD, ...layers, seed: 11, landEveryMs: 8 * PIECE_MS },
+      { ratio: 1.25, copies: 2.2, twice: 0.03 },
+    ],
+  ] as const) {
+    const result = simulate(options);
+    const ratio = result.lastMs / limitMs;
+    const twice = result.duplicates / (8 * 8 * 32);
+    t.comment(
+      `${name}: last ${ratio.toFixed(3)} × limit, ${result.originCopies.toFixed(2)} copies, ${twice.toFixed(4)} twice`,
+    );
+    t.equal(result.finishedMs.size, 8);
+    t.ok(ratio <= aim.ratio, `${name}: last at ${ratio} × limit`);
+    t.ok(result.originCopies <= aim.copies, `${name}: ${result.originCopies} copies`);
+    t.ok(twice <= aim.twice, `${name}: ${twice} of all pieces came twice`);
+  }
+});

@@ -24,17 +24,21 @@ export class HttpGets {
   get(link: LinkId, index: number): boolean {
     const http = this.#links.get(link);
     if (http === undefined) return false;
-    const giveUp = http.port.get(this.#client, index, (ok) => {
-      if (!ok) {
-        http.gets.delete(index);
-        this.#tell({ type: 'fetchFailed', link, index, busy: false });
-        return;
-      }
-      this.#tell({ type: 'progress', link, index, bytes: PIECE_BYTES });
-      this.#machine.received(PIECE_BYTES, () => {
-        if (http.gets.delete(index)) this.#tell({ type: 'fetched', link, index, good: true });
-      });
-    });
+    const giveUp = http.port.get(
+      this.#client,
+      index,
+      (ok) => {
+        if (!ok) {
+          http.gets.delete(index);
+          this.#tell({ type: 'fetchFailed', link, index, busy: false });
+          return;
+        }
+        this.#machine.received(PIECE_BYTES, () => {
+          if (http.gets.delete(index)) this.#tell({ type: 'fetched', link, index, good: true });
+        });
+      },
+      (bytes) => this.#tell({ type: 'progress', link, index, bytes }),
+    );
     http.gets.set(index, giveUp);
     return true;
   }

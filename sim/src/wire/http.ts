@@ -5,6 +5,7 @@ import { type Flow, newFlow, PIECE_BYTES } from './uplink.ts';
 interface Get {
   readonly index: number;
   readonly flow: Flow;
+  readonly onBytes: (bytes: number) => void;
   readonly done: (ok: boolean) => void;
   open: boolean;
   giveUp: (() => void) | undefined;
@@ -42,11 +43,17 @@ export class HttpPort {
     this.#wanted = init.wanted;
   }
 
-  /** A GET of one piece. `done` is told once, never after giving up. Returns how to give up. */
-  get(client: string, index: number, done: (ok: boolean) => void): () => void {
+  /** A GET of one piece. `onBytes` is told of each block as it arrives, `done` once, both never after giving up. Returns how to give up. */
+  get(
+    client: string,
+    index: number,
+    done: (ok: boolean) => void,
+    onBytes: (bytes: number) => void = () => undefined,
+  ): () => void {
     const get: Get = {
       index,
       flow: newFlow(this.#network.port(client)),
+      onBytes,
       done,
       open: true,
       giveUp: undefined,
@@ -108,6 +115,7 @@ export class HttpPort {
     this.#machine.sending(PIECE_BYTES, () => {
       if (!get.open) return;
       this.#machine.uplink.send(get.flow, get.index, (last) => {
+        if (get.open) get.onBytes(this.#machine.uplink.blockBytes);
         if (last) this.#end(get, true);
       });
     });

@@ -1,3 +1,4 @@
+import { SharedLine } from '@sepia/swarm/core/line/shared-line';
 import type { VirtualClock } from './clock.ts';
 import type { Network, Port } from './network.ts';
 import { PIECE_BYTES, Uplink } from './uplink.ts';
@@ -12,6 +13,7 @@ export interface CpuCost {
 export class Machine {
   readonly port: Port;
   readonly uplink: Uplink;
+  readonly line: SharedLine;
   readonly #clock: VirtualClock;
   readonly #cpu: CpuCost | undefined;
   #cpuFreeMs = 0;
@@ -26,6 +28,7 @@ export class Machine {
   }) {
     this.port = init.network.port(init.name);
     this.uplink = new Uplink(this.port, init.network, init.blockBytes);
+    this.line = new SharedLine(init.clock.nowMs);
     this.#clock = init.clock;
     this.#cpu = init.cpu;
   }

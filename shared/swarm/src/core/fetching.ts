@@ -2,12 +2,12 @@ import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { Asking } from './asking.ts';
 import type { Emit, LinkId } from './events.ts';
 import type { CoreLimits } from './limits.ts';
+import type { LinePlace } from './line/shared-line.ts';
 import type { Link, OwnLine } from './link.ts';
 import { type LinkTable, Turns } from './link-table.ts';
 import { type PickView, pickPiece } from './picker.ts';
 import type { PieceTable } from './pieces.ts';
 import type { Chance } from './random.ts';
-import type { Rate } from './rate.ts';
 import type { Readers } from './readers.ts';
 
 /** What the choice of fetches looks at; it stays the core's. */
@@ -18,7 +18,7 @@ export interface FetchingDeps {
   readonly links: LinkTable;
   readonly readers: Readers;
   readonly asking: Asking;
-  readonly rate: Rate;
+  readonly line: LinePlace;
 }
 
 /** Which pieces are asked of which links now: readers' first, then each link as deep as it bears, then the late ones twice. */
@@ -73,16 +73,27 @@ export class Fetching {
   }
 
   /**
-   * What the swarm's own rate brings in a short while: more would only wait in somebody's queue. Where few pieces are
+   * What our line brings in a short while, or its share where other swarms use it too: more would only wait in somebody's queue. Where few pieces are
    * left to choose from (the end, or the front of a blob that still arrives) the queues are shorter.
    */
   get target(): number {
-    const { limits, rate, pieces, asking } = this.#deps;
+    const { limits, pieces, asking, line } = this.#deps;
+    const swarms = line.asked.swarms();
     const few = pieces.wanted.list.length < 2 * limits.inFlight;
     const share = few || asking.isAlone() ? 1 : this.#queueShare();
     const ms = few ? limits.inFlightFewMs : limits.inFlightMs * share;
-    const busy = Math.ceil((rate.bytesPerSec * ms) / 1000 / 2 ** 20);
-    return Math.min(limits.inFlight, Math.max(limits.inFlightMin * share, busy));
+    const busy = Math.ceil((line.rate.bytesPerSec * ms) / 1000 / 2 ** 20 / swarms);
+    const least = Math.max(this.#least, Math.ceil((limits.inFlightMin * share) / swarms));
+    return Math.min(limits.inFlight, Math.max(least, busy));
+  }
+
+  /** Pieces that each of several swarms may ask for in any case; one where our line needs long for what all of them then ask. */
+  get #least(): number {
+    const { limits, line } = this.#deps;
+    const swarms = line.asked.swarms();
+    if (swarms === 1) return 0;
+    const ms = limits.inFlightLeast * swarms * pieceMs(line.rate.bestPerSec);
+    return ms > limits.sharedQueueMs ? 1 : limits.inFlightLeast;
   }
 
   /** Half with few peers, all with twice as many: the more share a sender, the longer a piece waits its turn there. */
@@ -99,12 +110,17 @@ export class Fetching {
 
   /** Links that have room, the least busy first, ties by lot. */
   #byLoad(nowMs: number): Turns {
-    const { links, chance, asking, pieces } = this.#deps;
+    const { links, chance, asking, pieces, line } = this.#deps;
     if (this.#grown !== pieces.grown) links.noteWanting();
     this.#grown = pieces.grown;
     const turns = new Turns();
+    const isShared = line.asked.swarms() > 1;
     links.forEachWithRoom((link, load, isHttp) => {
-      if (!isHttp || asking.mayAskHttp(nowMs)) turns.add(link, load + chance.next());
+      if (!isHttp || asking.mayAskHttp(nowMs)) {
+        // A peer of which other swarms wait for much is busy, whatever this one asked of it.
+        const pieces = isShared && !isHttp ? line.senders.of(link.peerId) : load;
+        turns.add(link, pieces + chance.next());
+      }
     });
     return turns;
   }
@@ -120,10 +136,17 @@ export class Fetching {
       const end = Math.min(reader.last + 1, reader.index + this.#deps.limits.readerHead);
       for (let index = reader.index; index < end; index++) {
         if (!this.#deps.pieces.wanted.has(index) || this.noBuffers) continue;
+        if (!reader.fresh && this.#mayWait(index, nowMs)) continue;
         const best = this.#deps.asking.soonest(index, nowMs, true);
         if (best !== undefined) this.#fetch(best, index, nowMs, emit);
       }
     }
+  }
+
+  /** Where each swarm has one piece on its way it is not always the next that is read: all members would want the same of one holder. */
+  #mayWait(index: number, nowMs: number): boolean {
+    const { limits, readers } = this.#deps;
+    return this.#least === 1 && readers.waitedMs(index, nowMs) < limits.readerLateMs;
   }
 
   /** A fetch that does not move, or that the endgame can beat, gets a second source. */
@@ -139,41 +162,58 @@ export class Fetching {
     if (!stuck && (!isSlow || youngestMs < limits.endgameMinMs)) return;
     const best = asking.soonest(index, nowMs, stuck);
     if (best === undefined || (best.room(limits) <= 0 && !urgent)) return;
-    if (!stuck && youngestMs < best.costMs() * limits.endgameFactor) return;
+    if (!stuck && youngestMs < this.#costMs(best) * limits.endgameFactor) return;
     this.#fetch(best, index, nowMs, emit);
   }
 
   /** A reader waits for a piece that comes, but slowly: another wire is asked too where it is much sooner. */
   #overtake(index: number, ids: readonly LinkId[], nowMs: number, emit: Emit): boolean {
     const best = this.#deps.asking.soonest(index, nowMs, true);
-    if (best?.kind !== 'wire' || 2 * best.costMs() >= this.#leftMs(index, ids, nowMs)) return false;
+    if (best?.kind !== 'wire' || 2 * this.#costMs(best) >= this.#leftMs(index, ids, nowMs)) return false;
     this.#fetch(best, index, nowMs, emit);
     return true;
   }
 
   /** `longMs` counts whatever is silent: a wire that is closed too early begins its pieces anew, for ever on a line that is slow enough. */
   line(nowMs: number): OwnLine {
-    return { ms: this.#lineMs(nowMs), longMs: this.#needMs(this.#deps.rate.bytesPerSec) };
+    return { ms: this.#lineMs(nowMs), longMs: this.#needMs(this.#deps.line.rate.bytesPerSec) };
   }
 
   /** 0 once nothing at all came while the line could have brought three pieces: then it is not the line that holds them up. */
   #lineMs(nowMs: number): number {
-    const { rate, limits } = this.#deps;
+    const { limits, line } = this.#deps;
+    const { rate } = line;
     const silentMs = Math.max(limits.stallMs, Math.min(3 * pieceMs(rate.bestPerSec), 2 * limits.hungMs));
     return rate.silentMs(nowMs) >= silentMs ? 0 : this.#needMs(rate.bestPerSec);
   }
 
+  /** What one more piece of a link would take, ms: our line has what is on its way to other swarms to bring, too. */
+  #costMs(link: Link): number {
+    return link.costMs() + this.#othersMs;
+  }
+
+  /** What our line needs for what is on its way to other swarms, ms. */
+  get #othersMs(): number {
+    const { line, pieces } = this.#deps;
+    return (this.#onItsWay - pieces.inFlight.size) * pieceMs(line.rate.bestPerSec);
+  }
+
+  /** Pieces on their way over our line, of all swarms. */
+  get #onItsWay(): number {
+    return this.#deps.line.asked.total(this.#deps.pieces.inFlight.size);
+  }
+
   /** What all that is on its way needs at that rate, ms; 0 before one was measured. */
   #needMs(bytesPerSec: number): number {
-    const { pieces, limits } = this.#deps;
-    return Math.min(limits.lineMs, pieces.inFlight.size * pieceMs(bytesPerSec));
+    return Math.min(this.#deps.limits.lineMs, this.#onItsWay * pieceMs(bytesPerSec));
   }
 
   /** From when on a silent fetch is late; `isRead`: a reader waits for it, and where a line is not very slow not for long. */
   #stallMs(nowMs: number, isRead: boolean): number {
-    const { limits, rate } = this.#deps;
+    const { limits } = this.#deps;
+    const { rate } = this.#deps.line;
     const mostMs = isRead ? Math.max(limits.readerHttpMs, 3 * pieceMs(rate.bestPerSec)) : limits.lineMs;
-    return Math.max(limits.stallMs, Math.min(this.#lineMs(nowMs), mostMs));
+    return Math.max(limits.stallMs, Math.min(this.#lineMs(nowMs) + this.#othersMs, mostMs));
   }
 
   /**
@@ -181,8 +221,8 @@ export class Fetching {
    * have brought all of them.
    */
   #readerLateMs(nowMs: number): number {
-    const { limits, pieces } = this.#deps;
-    if (pieces.inFlight.size <= 1) return limits.readerLateMs;
+    const { limits } = this.#deps;
+    if (this.#onItsWay <= 1) return limits.readerLateMs;
     return Math.max(limits.readerLateMs, 2 * this.#lineMs(nowMs));
   }
 
@@ -223,7 +263,7 @@ export class Fetching {
   }
 
   #fetch(link: Link, index: number, nowMs: number, emit: Emit): void {
-    if (this.#deps.pieces.inFlight.size === 0) this.#deps.rate.restart(nowMs);
+    if (this.#onItsWay === 0) this.#deps.line.rate.restart(nowMs);
     link.begin(index, nowMs);
     this.#deps.pieces.begin(link.id, index);
     emit({ type: 'fetch', link: link.id, index });

@@ -18,6 +18,9 @@ export const CORE_LIMITS = Object.freeze({
    * of it is enough to keep the line busy, and what a reader needs next waits behind half as much.
    */
   inFlightMin: 8,
+  /** Swarms that share a line share `inFlightMin`, too; each has at least so many, or 1 where the line needs `sharedQueueMs` for them. */
+  inFlightLeast: 3,
+  sharedQueueMs: 4_000,
   inFlight: 32,
   inFlightMs: 1_000,
   inFlightFewMs: 600,
@@ -71,6 +74,8 @@ export const CORE_LIMITS = Object.freeze({
   /** Super-seeding: suggestions open per wire; and in all, where at most `fewPeers` download. */
   suggestions: 2,
   openSuggestions: 6,
+  /** Swarms that share a line share `openSuggestions`, too; each has at least so many. */
+  suggestionsLeast: 2,
   /** Pieces ahead of the peer that got furthest, up to which an origin suggests: so streams get what is read next. */
   seedAhead: 64,
   /** Copies of a piece that an origin gives before it sends askers to the peers that have it. */

@@ -3,8 +3,9 @@ import { Bitfield } from '@sepia/base/bitfield';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { LinkId, LinkKind } from './events.ts';
 import type { CoreLimits } from './limits.ts';
+import { Rate } from './line/rate.ts';
+import type { Senders } from './line/shared-line.ts';
 import { FLAGS, type LinkFacts } from './link-table.ts';
-import { Rate } from './rate.ts';
 
 /** One piece on its way over one link. */
 export interface Fetch {
@@ -50,6 +51,7 @@ export class Link {
   #refusesUntilMs = Number.NEGATIVE_INFINITY;
   #suggested: Set<number> | undefined;
   readonly peerId: string;
+  readonly #senders: Senders | undefined;
   readonly dialled: boolean;
   readonly upMs: number;
   #offers: Map<number, number> | undefined;
@@ -75,6 +77,7 @@ export class Link {
     nowMs: number;
     pieceCount: number;
     httpHas?: (index: number) => boolean;
+    senders?: Senders;
   }) {
     this.id = init.id;
     this.kind = init.kind;
@@ -89,13 +92,16 @@ export class Link {
     this.#rate = new Rate(init.nowMs, RATE_WINDOW_MS);
     this.has = new Bitfield(init.kind === 'wire' ? init.pieceCount : 0);
     this.httpHas = init.httpHas;
+    this.#senders = init.senders;
   }
 
   /** Sets, or takes away, its place in the {@link LinkFacts} of its table. */
   placed(
     place: { readonly facts: LinkFacts; readonly at: number; readonly limits: CoreLimits } | undefined,
   ): void {
+    this.#count(-this.load);
     this.#place = place;
+    this.#count(this.load);
     this.#noteLoad();
     this.#noteState();
   }
@@ -246,6 +252,7 @@ export class Link {
       this.#rate.restart(nowMs);
       this.lastByteMs = nowMs;
     }
+    if (!this.#fetches.has(index)) this.#count(1);
     this.#fetches.set(index, { startedMs: nowMs, lastByteMs: nowMs, bytes: 0 });
     this.load = this.#fetches.size;
     this.#noteLoad();
@@ -254,9 +261,14 @@ export class Link {
 
   /** It brought the piece, or will not bring it. */
   end(index: number): void {
-    this.#fetches.delete(index);
+    if (this.#fetches.delete(index)) this.#count(-1);
     this.load = this.#fetches.size;
     this.#noteLoad();
+  }
+
+  /** So many more pieces are on their way from its machine; counted while it is in a table. */
+  #count(pieces: number): void {
+    if (pieces !== 0 && this.#place !== undefined) this.#senders?.add(this.peerId, pieces);
   }
 
   #noteLoad(): void {
@@ -284,3 +296,6 @@ export function wireOf(links: Iterable<Link>, peerId: string): Link | undefined 
   for (const link of links) if (link.kind === 'wire' && link.peerId === peerId) return link;
   return undefined;
 }
+
+/** What a core makes a link from, beside what it adds to each. */
+export type LinkOf = Omit<ConstructorParameters<typeof Link>[0], 'id' | 'nowMs' | 'pieceCount' | 'senders'>;

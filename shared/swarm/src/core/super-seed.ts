@@ -1,6 +1,7 @@
 import type { Bitfield } from '@sepia/base/bitfield';
 import type { Emit } from './events.ts';
 import type { CoreLimits } from './limits.ts';
+import type { LinePlace } from './line/shared-line.ts';
 import type { Link } from './link.ts';
 import { IndexSet } from './picker.ts';
 import type { Chance } from './random.ts';
@@ -24,6 +25,7 @@ const FORGOTTEN = 60;
 export class SuperSeed {
   readonly #limits: CoreLimits;
   readonly #chance: Chance;
+  readonly #line: LinePlace;
   readonly #have: Bitfield;
   readonly #given: Uint16Array;
   readonly #offered: Uint8Array;
@@ -35,9 +37,16 @@ export class SuperSeed {
   /** How long a suggestion takes until the peer has the piece, on average of late, in ms; at first a guess. */
   #takesMs = 1_000;
 
-  constructor(init: { limits: CoreLimits; chance: Chance; have: Bitfield; holders: Uint16Array }) {
+  constructor(init: {
+    limits: CoreLimits;
+    chance: Chance;
+    line: LinePlace;
+    have: Bitfield;
+    holders: Uint16Array;
+  }) {
     this.#limits = init.limits;
     this.#chance = init.chance;
+    this.#line = init.line;
     this.#have = init.have;
     this.#holders = init.holders;
     this.#given = new Uint16Array(init.have.size);
@@ -67,7 +76,9 @@ export class SuperSeed {
     }
     if (least !== Number.POSITIVE_INFINITY) this.#least = least;
     const isFew = peers <= this.#limits.fewPeers;
-    const most = isFew ? this.#limits.openSuggestions : Number.POSITIVE_INFINITY;
+    const { openSuggestions, suggestionsLeast } = this.#limits;
+    const own = Math.max(suggestionsLeast, Math.ceil(openSuggestions / this.#line.suggested.swarms()));
+    const most = isFew ? own : Number.POSITIVE_INFINITY;
     const near = takers.length === 0 ? [] : this.#openFrom(front, suggested === 0);
     for (; suggested < most && near.length > 0 && takers.length > 0; suggested++) {
       const at = this.#neediest(takers);
@@ -80,6 +91,7 @@ export class SuperSeed {
       emit({ type: 'sendSuggest', link: link.id, index });
       if (link.offers.size >= this.#limits.suggestions) takers.splice(at, 1);
     }
+    this.#line.suggested.note(suggested);
   }
 
   /** A peer has the piece now. */
@@ -107,8 +119,7 @@ export class SuperSeed {
     let leechers = 0;
     for (const one of links) if (one.kind === 'wire' && !one.isStranger && !one.has.complete) leechers += 1;
     const free = leechers <= this.#limits.freeLeechers || link.offers.has(index);
-    // The more copies are out, the longer an asker is left to find one.
-    const patienceMs = this.#limits.refusedMs * (this.#holders[index] === 0 ? 1 : 1 + this.#given[index]!);
+    const patienceMs = this.#patienceMs(index, leechers);
     const waited = nowMs - (link.turnedAway.get(index) ?? Number.POSITIVE_INFINITY) >= patienceMs;
     // What was suggested to another, or a peer has, is as good as given.
     const out = Math.max(this.#given[index]!, this.#offered[index]!, this.#holders[index]!);
@@ -121,6 +132,16 @@ export class SuperSeed {
     this.#offered[index] = 1;
     this.#open.delete(index);
     return true;
+  }
+
+  /**
+   * How long an asker is left to find a piece elsewhere: the longer, the more copies are out. Where few download, as long as a
+   * suggestion takes: on a line with other layers on their way that is longer, and whoever comes back before gets a copy too many.
+   */
+  #patienceMs(index: number, leechers: number): number {
+    const { refusedMs, fewPeers } = this.#limits;
+    const takesMs = leechers <= fewPeers ? Math.min(MAX_LATE_MS, this.#takesMs) : 0;
+    return Math.max(refusedMs, takesMs) * (this.#holders[index] === 0 ? 1 : 1 + this.#given[index]!);
   }
 
   /**

@@ -7,11 +7,11 @@ import type { DownReason, Emit, LinkId, SwarmEvent } from './events.ts';
 import { Fetching } from './fetching.ts';
 import { Lack } from './lack.ts';
 import { CORE_LIMITS, type CoreLimits } from './limits.ts';
-import { Link, wireOf } from './link.ts';
+import { type LinePlace, SharedLine } from './line/shared-line.ts';
+import { Link, type LinkOf, wireOf } from './link.ts';
 import { LinkTable } from './link-table.ts';
 import { Hearing, PieceTable } from './pieces.ts';
 import { Chance } from './random.ts';
-import { Rate } from './rate.ts';
 import { Readers } from './readers.ts';
 import { isStrangerId } from './strangers/stranger-id.ts';
 import { SuperSeed } from './super-seed.ts';
@@ -37,9 +37,8 @@ export class SwarmCore {
   readonly #readers: Readers;
   readonly #fetching: Fetching;
   readonly #hearing: Hearing;
-  /** Over all links. */
-  readonly #rate: Rate;
   readonly #zones: ZoneMeter;
+  readonly #line: LinePlace;
   #nextLink = 0;
   readonly #wish: Wish;
   #timerSet = false;
@@ -56,7 +55,6 @@ export class SwarmCore {
       this.#readers,
     );
     this.#pieces = new PieceTable({ ...init, covered: this.#wish.covers });
-    this.#rate = new Rate(init.nowMs);
     this.have = this.#pieces.have;
     this.#chance = new Chance(init.seed);
     this.#dialling = new Dialling({
@@ -69,9 +67,10 @@ export class SwarmCore {
     this.#zones = new ZoneMeter(this.limits.farShare);
     this.#wireByteMs = init.nowMs;
     this.#lack = new Lack(this.limits.wantPeersMs, init.nowMs);
+    this.#line = (init.line ?? new SharedLine(init.nowMs)).place();
     const parts = {
       ...{ limits: this.limits, chance: this.#chance, have: this.have, links: this.#links },
-      ...{ pieces: this.#pieces, readers: this.#readers, rate: this.#rate },
+      ...{ pieces: this.#pieces, readers: this.#readers, line: this.#line },
     };
     if (init.origin) this.#superSeed = new SuperSeed({ ...parts, holders: this.#pieces.peerHolders });
     const asking = new Asking({
@@ -183,6 +182,12 @@ export class SwarmCore {
     this.#work(nowMs, emit);
   }
 
+  /** It takes part no more: others have its share of the line. Nothing is to be told after. */
+  leave(): void {
+    for (const share of [this.#line.asked, this.#line.suggested]) share.note(0);
+    for (const link of this.#links.values()) link.placed(undefined);
+  }
+
   #onReader({ reader, index, last = this.#init.pieceCount - 1 }: Of<'reader'>, nowMs: number): void {
     this.#readers.set(reader, index, last, nowMs);
     this.#wish.readersChanged(this.#pieces, index, last);
@@ -259,7 +264,7 @@ export class SwarmCore {
     const link = this.#links.get(event.link);
     if (link === undefined) return;
     link.onBytes(event.index, event.bytes, nowMs);
-    this.#rate.add(event.bytes, nowMs);
+    this.#line.rate.add(event.bytes, nowMs);
     this.#hearing.mayWait &&= !this.#fetching.mayAskMore;
     if (link.kind !== 'wire' || link.isStranger) return;
     this.#wireByteMs = nowMs;
@@ -371,6 +376,7 @@ export class SwarmCore {
       this.#dialling.dial(this.#links.members, nowMs, this.drawLink, emit);
       this.#fetching.schedule(nowMs, emit, heads);
     }
+    this.#line.asked.note(this.#pieces.inFlight.size);
     this.#superSeed?.offer(this.#links.values(), nowMs, emit);
     this.#hearing.mayWait = wanting && this.#superSeed === undefined && this.#isBusy();
     if (this.#timerSet || !wanting) return;
@@ -386,11 +392,8 @@ export class SwarmCore {
     return !this.#readers.areNext(readerHead, this.#pieces.wanted.bits);
   }
 
-  #link(
-    id: LinkId,
-    nowMs: number,
-    of: Omit<ConstructorParameters<typeof Link>[0], 'id' | 'nowMs' | 'pieceCount'>,
-  ): Link {
-    return new Link({ ...of, id, nowMs, pieceCount: this.#init.pieceCount });
+  #link(id: LinkId, nowMs: number, of: LinkOf): Link {
+    const senders = of.kind === 'wire' ? { senders: this.#line.senders } : {};
+    return new Link({ ...of, ...senders, id, nowMs, pieceCount: this.#init.pieceCount });
   }
 }

@@ -1,5 +1,6 @@
 import type { Bans } from '../core/bans.ts';
 import type { CoreLimits } from '../core/limits.ts';
+import type { SharedLine } from '../core/line/shared-line.ts';
 import type { SwarmLog } from '../swarm.ts';
 import type { SwarmNet } from './net.ts';
 import type { SwarmShell } from './shell.ts';
@@ -20,6 +21,7 @@ export interface EngineParts {
   readonly uploads: UploadBudget;
   readonly limits: Partial<CoreLimits>;
   readonly bans: Bans;
+  readonly line: SharedLine;
   readonly warnings: WireWarnings;
   readonly strangers: StrangerRoom;
   /** Swarms that are open to strangers, by the infohash (40 hex) of their torrent. */

@@ -3,6 +3,7 @@ import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { Bans } from '../core/bans.ts';
 import type { CoreLimits } from '../core/limits.ts';
+import { SharedLine } from '../core/line/shared-line.ts';
 import { Unproven } from '../core/unproven.ts';
 import { UNPROVEN_WIRES, WIRE_LIMITS } from '../limits.ts';
 import type { JoinInit, Swarm, SwarmLog } from '../swarm.ts';
@@ -69,6 +70,7 @@ export class SwarmEngine {
       torrents: new Map(),
       limits: options.limits ?? {},
       bans: new Bans(),
+      line: new SharedLine(performance.now()),
       warnings: new WireWarnings({ log: deps.log }),
     };
   }

@@ -85,6 +85,7 @@ export class SwarmShell implements Swarm {
       nowMs: performance.now(),
       limits: parts.limits,
       bans: parts.bans,
+      line: parts.line,
     });
     this.#fresh = new FreshPieces(parts.slabs, {
       opened: (reader, index, last) =>
@@ -229,6 +230,7 @@ export class SwarmShell implements Swarm {
     if (this.#left) return;
     this.#left = true;
     clearTimeout(this.#timer);
+    this.#core.leave();
     this.#parts.slabs.forget(this.#wake);
     this.#strangers.close();
     this.#dials.stop(reason);

@@ -2,11 +2,11 @@ import t from 'tap';
 import type { SwarmEffect } from '../../src/core/events.ts';
 import { Fetching } from '../../src/core/fetching.ts';
 import { CORE_LIMITS } from '../../src/core/limits.ts';
+import { SharedLine } from '../../src/core/line/shared-line.ts';
 import type { Link } from '../../src/core/link.ts';
 import { type PickView, pickPiece } from '../../src/core/picker.ts';
 import { Chance } from '../../src/core/random.ts';
-import { Rate } from '../../src/core/rate.ts';
-import { makeAsking, makeLink } from '../support/core.ts';
+import { all, makeAsking, makeLink, of, start } from '../support/core.ts';
 
 const PIECES = 6;
 
@@ -19,8 +19,10 @@ function peer(id: number, has: readonly number[]): Link {
 function scene() {
   const parts = makeAsking(PIECES);
   const { links, pieces } = parts;
-  const rate = new Rate(0);
-  const fetching = new Fetching({ ...parts, rate });
+  const shared = new SharedLine(0);
+  const line = shared.place();
+  const { rate } = line;
+  const fetching = new Fetching({ ...parts, line });
   const hedge = (nowMs: number): SwarmEffect[] => {
     const told: SwarmEffect[] = [];
     fetching.hedge(nowMs, (effect) => void told.push(effect));
@@ -43,7 +45,7 @@ function scene() {
     for (const index of asked) ask(link, index);
     return link;
   };
-  return { ...parts, rate, add, ask, hedge, schedule };
+  return { ...parts, rate, shared, fetching, add, ask, hedge, schedule };
 }
 
 t.test('a piece that is asked of links that are gone gets another source', async (t) => {
@@ -206,4 +208,70 @@ t.test('what peers have is asked of them, not of an origin, as long as each of t
   };
   t.same([...new Set(asked(false))].toSorted(), [2, 3]);
   t.same([...new Set(asked(true))], [1], 'they refuse');
+});
+
+t.test('a peer of which other swarms wait for much is asked last', async (t) => {
+  const { add, shared, schedule } = scene();
+  const [busy, idle] = [add(1, [0, 1]), add(2, [0, 1])];
+  const other = shared.place();
+  other.asked.note(3);
+  other.senders.add(busy.peerId, 3);
+  const asked = schedule(0).map((effect) => (effect as { link: number }).link);
+  t.equal(asked[0], idle.id);
+});
+
+t.test('what comes to other swarms over our line is counted before a piece is asked for twice', async (t) => {
+  /** When a silent piece gets its second source, ms, beside so many pieces of another swarm. */
+  const secondAt = (others: number): number => {
+    const { add, shared, hedge } = scene();
+    add(1, [0], 0);
+    add(2, [0]);
+    const other = shared.place();
+    other.asked.note(others);
+    // 4 MiB a second, all of them theirs.
+    for (let ms = 100; ms <= 20_000; ms += 100) {
+      other.rate.add(2 ** 22 / 10, ms);
+      if (hedge(ms).length > 0) return ms;
+    }
+    return -1;
+  };
+  const { stallMs } = CORE_LIMITS;
+  t.equal(secondAt(0), stallMs, 'nobody else waits');
+  t.equal(secondAt(12), 6_300, 'what the line needs for theirs, 3 s, and for all, 3.25 s');
+});
+
+t.test('on a line that many keep busy for long a reader’s next piece waits for its turn', async (t) => {
+  const shared = new SharedLine(0);
+  const others = Array.from({ length: 7 }, () => shared.place());
+  for (const { asked } of others) asked.note(1);
+  others[0]!.rate.add(2 ** 20, 1_000);
+  const one = start({ line: shared });
+  one.wire('a', all());
+  one.wire('b', all());
+  const head = (index: number, atMs: number): number =>
+    of(one.tell({ type: 'reader', reader: 0, index }, atMs), 'fetch').length;
+  const [first, second] = all().filter(
+    (index) => ![...one.core.links.values()].some(({ fetches }) => fetches.has(index)),
+  );
+  t.equal(head(first!, 1_000), 1, 'its first piece is asked for at once');
+  t.equal(head(second!, 1_100), 0);
+  const { readerLateMs, tickMs } = CORE_LIMITS;
+  const late = one.tell({ type: 'timer', key: 'tick' }, 1_100 + readerLateMs + tickMs);
+  t.same(
+    of(late, 'fetch').map(({ index }) => index),
+    [second],
+  );
+});
+
+t.test('a swarm that ends leaves its share of the line to others', async (t) => {
+  const shared = new SharedLine(0);
+  const one = start({ line: shared });
+  const { link } = one.wire('a', all());
+  const other = shared.place();
+  t.equal(other.asked.swarms(), 2);
+  t.ok(other.senders.of('a') > 0);
+  t.equal(other.senders.of('a'), one.core.links.get(link)!.fetches.size);
+  one.core.leave();
+  t.equal(other.asked.swarms(), 1);
+  t.equal(other.senders.of('a'), 0);
 });

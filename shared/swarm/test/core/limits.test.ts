@@ -1,6 +1,7 @@
 import { Bitfield } from '@sepia/base/bitfield';
 import t from 'tap';
 import { CORE_LIMITS, type CoreLimits } from '../../src/core/limits.ts';
+import { SharedLine } from '../../src/core/line/shared-line.ts';
 import { all, of, PIECES, start } from '../support/core.ts';
 
 const governed = new Set<string>();
@@ -98,6 +99,22 @@ const crowd = (limits: Partial<CoreLimits>, bytesPer100Ms: number) => {
   return total(one);
 };
 governs('inFlightMin', [4, 4], [9, 9], (limits) => crowd(limits, 1));
+/** Seven more swarms on the line, each with something on its way to it and to others. */
+const busyLine = (bytesPerSec = 0): SharedLine => {
+  const line = new SharedLine(0);
+  for (const place of Array.from({ length: 7 }, () => line.place()))
+    for (const share of [place.asked, place.suggested]) share.note(1);
+  if (bytesPerSec > 0) line.place().rate.add(bytesPerSec, 1_000);
+  return line;
+};
+const beside = (limits: Partial<CoreLimits>, bytesPerSec: number) => {
+  const one = start({ limits: { depthMin: 9, ...limits }, line: busyLine(bytesPerSec) });
+  one.wire('a', all());
+  return total(one);
+};
+governs('inFlightLeast', [2, 2], [4, 4], (limits) => beside(limits, 0));
+// 24 pieces of 1 MiB, one a second.
+governs('sharedQueueMs', [23_000, 1], [24_000, 3], (limits) => beside(limits, 2 ** 20));
 governs('inFlight', [10, 10], [14, 14], (limits) => crowd(limits, 2 ** 30));
 governs('inFlightFewMs', [1_000, 10], [2_000, 20], (limits) => crowd(limits, 2 ** 20));
 // Few is what is less than twice `inFlight`.
@@ -298,8 +315,8 @@ governs('settledMs', [1_000, 'second'], [9_000, 'first'], (limits) => {
   return one.core.links.has(first.link) ? 'first' : 'second';
 });
 
-const origin = (limits: Partial<CoreLimits>) =>
-  start({ limits, origin: true, leech: false, have: Bitfield.full(PIECES) });
+const origin = (limits: Partial<CoreLimits>, line = new SharedLine(0)) =>
+  start({ limits, line, origin: true, leech: false, have: Bitfield.full(PIECES) });
 governs(
   'suggestions',
   [1, 1],
@@ -307,13 +324,14 @@ governs(
   (limits) => of(origin(limits).wire('a', []).effects, 'sendSuggest').length,
 );
 /** Suggestions to four peers. */
-const suggested = (limits: Partial<CoreLimits>): number[] => {
-  const one = origin(limits);
+const suggested = (limits: Partial<CoreLimits>, line = new SharedLine(0)): number[] => {
+  const one = origin(limits, line);
   return ['a', 'b', 'c', 'd'].flatMap((peerId) =>
     of(one.wire(peerId, []).effects, 'sendSuggest').map(({ index }) => index),
   );
 };
 governs('openSuggestions', [3, 3], [7, 7], (limits) => suggested(limits).length);
+governs('suggestionsLeast', [1, 1], [4, 4], (limits) => suggested(limits, busyLine()).length);
 governs('seedAhead', [3, [0, 1, 2]], [5, [0, 1, 2, 3, 4]], (limits) => suggested(limits).toSorted());
 const admitted = (limits: Partial<CoreLimits>, leechers: number) => {
   const one = origin({ suggestions: 0, ...limits });

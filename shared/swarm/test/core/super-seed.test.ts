@@ -2,6 +2,7 @@ import { Bitfield } from '@sepia/base/bitfield';
 import t from 'tap';
 import type { SwarmEffect } from '../../src/core/events.ts';
 import { CORE_LIMITS } from '../../src/core/limits.ts';
+import { SharedLine } from '../../src/core/line/shared-line.ts';
 import type { Link } from '../../src/core/link.ts';
 import { Chance } from '../../src/core/random.ts';
 import { SuperSeed } from '../../src/core/super-seed.ts';
@@ -9,11 +10,16 @@ import { makeLink } from '../support/core.ts';
 
 const PIECES = 8;
 const limits = { ...CORE_LIMITS, freeLeechers: 0 };
+/** How long a suggestion is thought to take before one was measured, ms. */
+const GUESS_MS = 1_000;
 
-function seeding(seed = 1, pieceCount = PIECES) {
+function seeding(seed = 1, pieceCount = PIECES, shared = new SharedLine(0)) {
   const holders = new Uint16Array(pieceCount);
   const have = Bitfield.full(pieceCount);
-  const superSeed = new SuperSeed({ limits, chance: new Chance(seed), have, holders });
+  const superSeed = new SuperSeed({
+    ...{ limits, chance: new Chance(seed), have, holders },
+    line: shared.place(),
+  });
   const links: Link[] = [];
   const peer = (): Link => {
     const id = links.length + 1;
@@ -75,13 +81,43 @@ t.test('the more copies are out, the longer an asker is sent to the peers', asyn
   const [one, other] = [peer(), peer()];
   t.ok(seed.admit(one, 0, links, 0), 'the first copy');
   t.notOk(seed.admit(other, 0, links, 0));
-  t.notOk(seed.admit(other, 0, links, limits.refusedMs - 1));
-  t.ok(seed.admit(other, 0, links, limits.refusedMs), 'no peer has it');
+  t.notOk(seed.admit(other, 0, links, GUESS_MS - 1));
+  t.ok(seed.admit(other, 0, links, GUESS_MS), 'no peer has it');
   const third = peer();
   holders[0] = 1;
   t.notOk(seed.admit(third, 0, links, 0));
-  t.notOk(seed.admit(third, 0, links, 3 * limits.refusedMs - 1), 'two were given, and a peer has it');
-  t.ok(seed.admit(third, 0, links, 3 * limits.refusedMs));
+  t.notOk(seed.admit(third, 0, links, 3 * GUESS_MS - 1), 'two were given, and a peer has it');
+  t.ok(seed.admit(third, 0, links, 3 * GUESS_MS));
+});
+
+t.test('where few download, an asker is left as long as a suggestion takes to find a piece', async (t) => {
+  /** How long the second of so many peers is sent away, ms, once suggestions took 3 s each of late. */
+  const sentAwayMs = (peers: number): number => {
+    const { seed, links, peer, offer } = seeding(1, 400);
+    const [taker, other] = Array.from({ length: peers }, peer) as [Link, Link];
+    for (let round = 0; round < 60; round++)
+      for (const [id, index] of offer(round * 3_000)) {
+        const link = links[id - 1]!;
+        link.has.add(index);
+        seed.settle(link, index, (round + 1) * 3_000);
+      }
+    seed.admit(taker, 399, links, 0);
+    for (let ms = 0; ms < 9_000; ms += 100) if (seed.admit(other, 399, links, ms)) return ms;
+    return -1;
+  };
+  t.equal(sentAwayMs(2), 3_000);
+  t.equal(sentAwayMs(limits.fewPeers + 1), limits.refusedMs, 'of many somebody has it sooner');
+});
+
+t.test('swarms of one origin share what is suggested at once', async (t) => {
+  const shared = new SharedLine(0);
+  const others = Array.from({ length: 3 }, () => shared.place());
+  const { peer, offer } = seeding(1, 400, shared);
+  for (let peers = 0; peers < limits.fewPeers; peers++) peer();
+  for (const other of others) other.suggested.note(1);
+  t.equal(offer().length, Math.max(limits.suggestionsLeast, Math.ceil(limits.openSuggestions / 4)));
+  for (const other of others) other.suggested.note(0);
+  t.equal(offer().length, limits.openSuggestions - 2, 'alone again it has all of them');
 });
 
 t.test(
@@ -204,7 +240,7 @@ t.test('who got from its peers what it was refused is heard as before', async (t
     other.has.add(index);
     seed.settle(other, index, 0);
   }
-  t.ok(seed.admit(other, limits.sample, links, limits.refusedMs), 'no peer brought it');
+  t.ok(seed.admit(other, limits.sample, links, GUESS_MS), 'no peer brought it');
 });
 
 t.test('of more refusals than are remembered those are forgotten that nobody comes back for', async (t) => {
@@ -218,8 +254,8 @@ t.test('of more refusals than are remembered those are forgotten that nobody com
   const lateMs = 60 * limits.refusedMs;
   t.notOk(seed.admit(other, limits.sample, links, lateMs), 'it was one too many');
   t.equal(other.turnedAway.size, limits.sample);
-  t.ok(seed.admit(other, limits.sample, links, lateMs + limits.refusedMs));
-  t.notOk(seed.admit(other, 0, links, lateMs + limits.refusedMs), 'the oldest gave way');
+  t.ok(seed.admit(other, limits.sample, links, lateMs + GUESS_MS));
+  t.notOk(seed.admit(other, 0, links, lateMs + GUESS_MS), 'the oldest gave way');
 });
 
 t.test('who asks in turn for more than is remembered is given some of it', async (t) => {

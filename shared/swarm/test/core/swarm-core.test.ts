@@ -136,7 +136,7 @@ t.test('an origin suggests each piece to one peer and sends later askers away on
   const index = suggested[0]!.indexes[0]!;
   const asks = suggested.map((one) => tell({ type: 'asked', link: one.link, index })[0]!.type);
   t.strictSame(asks, ['readPiece', 'refuse', 'refuse', 'refuse']);
-  t.equal(tell({ type: 'asked', link: suggested[3]!.link, index }, 600)[0]!.type, 'readPiece');
+  t.equal(tell({ type: 'asked', link: suggested[3]!.link, index }, 1_100)[0]!.type, 'readPiece');
 });
 
 t.test('HTTP is used without wires, paused after a bad piece, never banned', async (t) => {

@@ -1,8 +1,8 @@
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
-import { CORE_LIMITS } from '../../src/core/limits.ts';
-import { Rate } from '../../src/core/rate.ts';
-import { makeLink } from '../support/core.ts';
+import { CORE_LIMITS } from '../../../src/core/limits.ts';
+import { Rate } from '../../../src/core/line/rate.ts';
+import { makeLink } from '../../support/core.ts';
 
 t.test('any samples keep a rate within its bounds, and it follows what comes after', async () => {
   const step = fc.record({ bytes: fc.nat(2 ** 31), ms: fc.double({ min: 0, max: 1e9, noNaN: true }) });
