@@ -13,23 +13,25 @@ import { type StreamShape, StreamWatch } from './streams.ts';
 const PROBE_BYTES = 64 * MIB;
 const FAST_MBIT = 2_000;
 
-/** Options of a bench of this scene: MiB, agents, Mbit/s of an agent's link, of the origin's and of the upstream's. */
+/** Options of a bench of this scene: MiB in so many blobs, agents, Mbit/s of an agent's link, of the origin's and of the upstream's. */
 export function sceneOptions(size: number): Readonly<Record<string, number>> {
-  return { size, agents: 8, link: 100, hub: 400, upstream: 100 };
+  return { size, layers: 1, agents: 8, link: 100, hub: 400, upstream: 100 };
 }
 
 /**
- * Agents on hosts of their own, with limited links, pull one blob at the same moment: one that the origin has, then one that only
- * the upstream has. Beside them, before, one curl on such a link: its goodput is the limit.
+ * Agents on hosts of their own, with limited links, pull one blob (or all layers of an image) at the same moment: one that the origin
+ * has, then one that only the upstream has. Beside them, before, one curl on such a link: its goodput is the limit.
  */
 export async function swarmScene(context: BenchContext): Promise<Record<'link' | 'warm' | 'cold', unknown>> {
   const { stops, dir } = context;
   const agents = context.number('agents');
-  const [probe, warm, cold] = [PROBE_BYTES, ...Array(2).fill(context.number('size') * MIB)].map(
-    (sizeBytes) => new MadeBlob(sizeBytes),
-  ) as [MadeBlob, MadeBlob, MadeBlob];
+  const probe = new MadeBlob(PROBE_BYTES);
+  const layers = context.number('layers');
+  const [warm, cold] = [0, 1].map(() =>
+    Array.from({ length: layers }, () => new MadeBlob((context.number('size') / layers) * MIB)),
+  ) as [MadeBlob[], MadeBlob[]];
   const registry = await startRegistry(stops, dir);
-  await pushImage(registry.url, REPOSITORY, [probe, warm, cold]);
+  await pushImage(registry.url, REPOSITORY, [probe, ...warm, ...cold]);
   const cluster = await LinkedCluster.start(stops, `${dir}/hosts`, registry, {
     agents,
     agentMbit: context.number('link'),
@@ -39,7 +41,7 @@ export async function swarmScene(context: BenchContext): Promise<Record<'link' |
   const { origin, proxy } = cluster;
   for (const agent of cluster.agents) await readManifest(agent.url, agent.namespace);
   await cluster.rate(agents + 1, FAST_MBIT);
-  await curl(blobUrl(proxy.url, warm.digest), { namespace: origin.namespace });
+  for (const { digest } of warm) await curl(blobUrl(proxy.url, digest), { namespace: origin.namespace });
   await cluster.rate(agents + 1, context.number('upstream'));
   const probed = await curl(blobUrl(cluster.registry.url, probe.digest), {
     namespace: cluster.agents[0]!.namespace,
@@ -53,11 +55,11 @@ export async function swarmScene(context: BenchContext): Promise<Record<'link' |
   };
 }
 
-/** All agents pull one blob at the same moment. */
+/** All agents pull the same blobs at the same moment. */
 async function together(
   context: BenchContext,
   cluster: LinkedCluster,
-  blob: MadeBlob,
+  blobs: readonly MadeBlob[],
   bytesPerSec: number,
 ): Promise<Record<string, unknown>> {
   const quiet = await QuietRun.begin();
@@ -66,19 +68,28 @@ async function together(
   const watch = new StreamWatch();
   context.stops.push('stream watch', () => watch.end());
   const transfers = await Promise.all(
-    cluster.agents.map(({ url, namespace }) =>
-      curl(blobUrl(url, blob.digest), { namespace, onStart: (pid) => watch.add(pid, blob.sizeBytes) }),
+    cluster.agents.map(
+      async ({ url, namespace }) =>
+        await Promise.all(
+          blobs.map(({ digest, sizeBytes }) =>
+            curl(blobUrl(url, digest), { namespace, onStart: (pid) => watch.add(pid, sizeBytes) }),
+          ),
+        ),
     ),
   );
   const verdict = quiet.verdict('link');
   const byRole = use.byRole();
   const streams = watch.shapes();
   const after = await cluster.linkBytes();
-  const copies = (host: number): number => round((after[host]!.up - before[host]!.up) / blob.sizeBytes);
-  const seconds = transfers.map((one) => one.seconds).toSorted((a, b) => a - b);
-  const limit = blob.sizeBytes / bytesPerSec;
-  await checkBytes(cluster.agents.at(-1)!.url, blob.digest, cluster.agents.at(-1)!.namespace);
-  const deliveredGib = (blob.sizeBytes * transfers.length) / GIB;
+  const sizeBytes = blobs.reduce((sum, blob) => sum + blob.sizeBytes, 0);
+  const copies = (host: number): number => round((after[host]!.up - before[host]!.up) / sizeBytes);
+  const seconds = transfers
+    .map((all) => Math.max(...all.map((one) => one.seconds)))
+    .toSorted((a, b) => a - b);
+  const limit = sizeBytes / bytesPerSec;
+  const { url, namespace } = cluster.agents.at(-1)!;
+  for (const { digest } of blobs) await checkBytes(url, digest, namespace);
+  const deliveredGib = (sizeBytes * transfers.length) / GIB;
   const result = {
     limitSeconds: round(limit),
     lastSeconds: seconds.at(-1),
@@ -86,7 +97,8 @@ async function together(
     firstSeconds: seconds[0],
     hubCopiesOut: copies(0),
     upstreamCopiesOut: copies(cluster.agents.length + 1),
-    firstByteSeconds: transfers.map((one) => round(one.firstByteSeconds)),
+    // Of each agent's last layer to begin.
+    firstByteSeconds: transfers.map((all) => round(Math.max(...all.map((one) => one.firstByteSeconds)))),
     streams: streamFigures(streams),
     cpuSecPerGibDelivered: round((byRole['agent']!.cpuSec + byRole['origin']!.cpuSec) / deliveredGib, 2),
     byRole,
