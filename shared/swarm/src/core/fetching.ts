@@ -118,8 +118,8 @@ export class Fetching {
     links.forEachWithRoom((link, load, isHttp) => {
       if (!isHttp || asking.mayAskHttp(nowMs)) {
         // A peer of which other swarms wait for much is busy, whatever this one asked of it.
-        const pieces = isShared && !isHttp ? line.senders.of(link.peerId) : load;
-        turns.add(link, pieces + chance.next());
+        const asked = isShared && !isHttp ? line.senders.of(link.peerId) : load;
+        turns.add(link, asked + chance.next());
       }
     });
     return turns;
