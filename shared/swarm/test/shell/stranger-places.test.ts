@@ -2,6 +2,7 @@ import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import t from 'tap';
+import { WIRE_LIMITS } from '../../src/limits.ts';
 import { BlockBuffers } from '../../src/shell/block-buffers.ts';
 import { StrangerLinks } from '../../src/shell/stranger-links.ts';
 import { StrangerRoom } from '../../src/shell/stranger-room.ts';
@@ -66,34 +67,34 @@ t.test('strangers share their rate in turn, whoever began', async (t) => {
     { slots: 8, bytesPerSec: 8 * PIECE_BYTES },
   );
   t.teardown(() => room.stop());
-  const got: string[] = [];
+  // Each time somebody else is served; how much that one takes depends on how late the machine is.
+  const turns: string[] = [];
   const { promise: enough, resolve } = Promise.withResolvers<void>();
   const wishes = ['a', 'b', 'c'].map((name) => {
     const ask = (): void => {
-      while (got.length < 20 && room.take(PIECE_BYTES, ask)) got.push(name);
-      if (got.length === 20) resolve();
+      while (turns.length < 7 && room.take(PIECE_BYTES, ask)) if (turns.at(-1) !== name) turns.push(name);
+      if (turns.length === 7) resolve();
     };
     return ask;
   });
   for (const ask of wishes) ask();
-  const first = got.length;
   await enough;
-  const shares = ['a', 'b', 'c'].map((name) => got.slice(first).filter((one) => one === name).length);
-  t.ok(Math.min(...shares) >= 2, `each has a share: ${got.join('')}`);
+  t.same(turns, ['a', 'b', 'c', 'a', 'b', 'c', 'a']);
 });
 
 t.test('a stranger that leaves keeps nobody waiting', async (t) => {
+  const bytes = WIRE_LIMITS.uploadReadBytes;
   const room = new StrangerRoom(
     { members: { usedBytes: 0 }, buffers: new BlockBuffers(1) },
-    { slots: 8, bytesPerSec: PIECE_BYTES },
+    { slots: 8, bytesPerSec: bytes / 2 },
   );
   t.teardown(() => room.stop());
   const { promise: woken, resolve } = Promise.withResolvers<void>();
   const leaves = (): void => void t.fail('it left');
-  t.ok(room.take(PIECE_BYTES, leaves));
-  t.notOk(room.take(PIECE_BYTES, leaves));
+  t.ok(room.take(bytes, leaves));
+  t.notOk(room.take(bytes, leaves));
   room.forget(leaves);
-  t.notOk(room.take(PIECE_BYTES, resolve));
+  t.notOk(room.take(bytes, resolve));
   await woken;
-  t.ok(room.take(PIECE_BYTES, resolve));
+  t.ok(room.take(bytes, resolve));
 });
