@@ -15,6 +15,8 @@ export interface ContentFetch {
 }
 
 const KEPT_CHARS = 4_000;
+/** How `ctr` says that nobody answers at containerd's socket, or that it may not ask there. */
+const UNREACHED = /failed to dial|cannot access containerd socket/;
 
 /** The words of the command that brings all of an image into the content store, and unpacks nothing. */
 function fetchCommand(reference: string, options: ContentFetch): [program: string, args: string[]] {
@@ -48,9 +50,15 @@ export async function fetchContent(reference: string, options: ContentFetch): Pr
       reject(new CodedError('START_FAILED', { message: `${program} ${why}`, cause: error }));
     });
   });
-  if (code !== 0)
+  if (code !== 0) {
+    const last = said.trim().split('\n').at(-1) || `exit ${code}`;
     throw new CodedError('PEER_HTTP', {
-      message: `containerd did not fetch ${reference}: ${said.trim().split('\n').at(-1) || `exit ${code}`}`,
+      message: `containerd did not fetch ${reference}: ${last}${UNREACHED.test(last) ? nobodyAt(options.address) : ''}`,
       detail: { address: options.address, namespace: options.namespace },
     });
+  }
+}
+
+function nobodyAt(address: string): string {
+  return `; start containerd, or name its socket with --address (now ${address})`;
 }
