@@ -139,7 +139,9 @@ const ADMIN_HELP = 'admin address of the snapshotter that --profile asks';
 const LEVEL_HELP = `compression: ${FORMATS.map((format) => {
   const { least, most, usual } = COMPRESSION_LEVELS[format];
   return `${format} ${least} to ${most} (${usual})`;
-}).join(', ')}`;
+}).join(
+  ', ',
+)}; nydus with --compressor gzip ${COMPRESSION_LEVELS.estargz.least} to ${COMPRESSION_LEVELS.estargz.most}`;
 
 const CHUNK_HELP = `longest chunk of a file (default: ${FORMATS.map(
   (format) => `${format} ${layerDefaults(format).chunkBytes}`,
