@@ -129,12 +129,11 @@ async function mirrorsFor(
   const dump = await effectiveConfig(config);
   const dirs: [string, ...string[]] = hostsDir === undefined ? hostsDirs(dump) : [resolve(hostsDir)];
   const { changes, warnings } = await plannedMirrors(dirs, { agent, isLazy: isLazyConfig(dump) }, upstreams);
-  const unread =
-    hostsDir === undefined && !namesHostsDir(dump)
-      ? [
-          `${config}: config_path is not set: containerd reads no hosts.toml until its registry section has config_path = "${dirs[0]}" and it was restarted`,
-        ]
-      : [];
+  const unread = !namesHostsDir(dump)
+    ? [
+        `${config}: config_path is not set: containerd reads no hosts.toml until its registry section has config_path = "${dirs[0]}" and it was restarted`,
+      ]
+    : [];
   return { changes, note: [...warnings, ...unread].map((one) => `${one}\n`).join('') };
 }
 
