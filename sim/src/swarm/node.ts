@@ -141,7 +141,11 @@ export class SimNode {
   /** `crash`: it is killed and comes back. */
   fail(kind: 'kill' | 'stop' | 'corrupt' | 'crash'): void {
     if (kind !== 'corrupt' && kind !== 'crash' && this.alive && !this.done) this.#init.onEnd();
-    if (kind !== 'corrupt') this.#disk.die(this.#init.clock.nowMs);
+    if (kind !== 'corrupt') {
+      this.#disk.die(this.#init.clock.nowMs);
+      // Who starts again has nothing on its way.
+      this.#core.leave();
+    }
     if (kind === 'corrupt') this.corrupt = true;
     else if (kind === 'stop') {
       this.stopped = true;
