@@ -142,11 +142,13 @@ async function owners(
     const members = {
       ...{ selfId: id, epoch: 0, news: async () => undefined, shard: () => SHARD },
       isSuspect: () => false,
-      counted: async (other: string, call: { json?: { records: never[] } }) => {
+      counted: async (other: string, call: { path: string; json?: { records: never[] } }) => {
         await new Promise((resolve) => setTimeout(resolve, pauseMs()));
         const owner = found.get(other)!;
-        if (call.json === undefined)
-          return { sender: sender(other), answer: await owner.set.here.own(REPOSITORY, ['k']) };
+        if (call.json === undefined) {
+          const key = JSON.parse(new URL(call.path, 'http://origin').searchParams.get('key')!) as string[];
+          return { sender: sender(other), answer: await owner.set.here.own(REPOSITORY, key) };
+        }
         owner.sent.push(...call.json.records);
         return { sender: sender(other), answer: await owner.set.here.putOwn(REPOSITORY, call.json.records) };
       },
@@ -233,6 +235,9 @@ t.test('a record that rode to owners with a later tombstone is written under a l
   const value = { sizeBytes: 1 };
   const riding = of('a').set.ride(REPOSITORY, [{ key: ['k'], value }]);
   await of('b').set.write(REPOSITORY, [{ key: ['k'] }]);
+  // A majority had it when it was acknowledged, perhaps with `a`.
+  for (const id of ['b', 'c'])
+    await until(async () => (await of(id).own.entry(FULL_KEY)) !== undefined, `${id} has the tombstone`);
   for (const id of ['b', 'c']) {
     const answer = await of(id).set.here.putOwn(REPOSITORY, [{ key: ['k'], atMs: riding.atMs, value }]);
     t.ok(answer.behindMs! > riding.atMs, 'it is told so');
