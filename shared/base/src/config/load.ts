@@ -4,12 +4,16 @@ import { parse } from 'yaml';
 import type { z } from 'zod';
 import { CodedError, systemCode } from '../errors.ts';
 import { throwIfBug, tryParse } from '../failure.ts';
+import { keysAt, nearestKey } from './known-keys.ts';
 import { yamlFault } from './yaml-fault.ts';
 
 /** Mode bit: users who are neither the owner nor of the group may read. */
 const OTHERS_READ = 0o004;
 /** Faults of one file that are told at once. */
 const MOST_ISSUES = 20;
+/** Letters of a value that are shown. */
+const MOST_SHOWN = 60;
+const KEYS_PAGE = 'docs/config.md';
 
 /**
  * Reads a YAML file and checks it against a strict schema. The result is frozen.
@@ -34,7 +38,7 @@ export function checkConfig<T>(text: string, file: string, schema: z.ZodType<T>)
   if (!read.ok) throw invalid(`${file}: ${yamlFault(read.cause, text)}`, read.cause);
   const checked = schema.safeParse(read.value ?? {}, { reportInput: true });
   if (checked.success) return Object.freeze(checked.data);
-  throw invalid(`${file}: ${issuesText(checked.error.issues)}`);
+  throw invalid(`${file}: ${issuesText(checked.error.issues, schema)}`);
 }
 
 /** Resolves a path named in a config file against that file's folder. */
@@ -88,29 +92,43 @@ export function readClusterKey(path: string, key = 'cluster-key-file'): Uint8Arr
   return Buffer.from(text, 'hex');
 }
 
-/** Unknown keys first: where others are missing, one of them is often what was meant. */
-function issuesText(issues: readonly z.core.$ZodIssue[]): string {
+/** Unknown keys first: where others are missing, one of them is often what was meant. Where all keys are told stands last. */
+function issuesText(issues: readonly z.core.$ZodIssue[], schema: z.ZodType): string {
   const isUnknown = ({ code }: z.core.$ZodIssue): boolean => code === 'unrecognized_keys';
   const sorted = [...issues.filter(isUnknown), ...issues.filter((issue) => !isUnknown(issue))];
   const more = sorted.length - MOST_ISSUES;
-  const told = sorted.slice(0, MOST_ISSUES).map(issueText);
-  return [...told, ...(more > 0 ? [`and ${more} more`] : [])].join('; ');
+  const told = sorted.slice(0, MOST_ISSUES).map((issue) => issueText(issue, schema));
+  const where = sorted.some(isUnknown) ? [`see ${KEYS_PAGE} for the keys`] : [];
+  return [...told, ...(more > 0 ? [`and ${more} more`] : []), ...where].join('; ');
 }
 
-function issueText(issue: z.core.$ZodIssue): string {
+function issueText(issue: z.core.$ZodIssue, schema: z.ZodType): string {
   const path = issue.path.map(String).join('.');
   if (issue.code === 'unrecognized_keys') {
-    const keys = issue.keys.slice(0, MOST_ISSUES).map((key) => (path === '' ? key : `${path}.${key}`));
+    const known = keysAt(schema, issue.path);
+    const below = (key: string): string => (path === '' ? key : `${path}.${key}`);
+    const keys = issue.keys.slice(0, MOST_ISSUES).map((key) => {
+      const near = nearestKey(key, known);
+      return `${below(key)}${near === undefined ? '' : ` (${below(near)}?)`}`;
+    });
     const more = issue.keys.length - keys.length;
-    return `unknown key ${keys.join(', ')}${more > 0 ? ` and ${more} more` : ''}; see docs/config.md for the keys`;
+    return `unknown key ${keys.join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
   }
   if (issue.code === 'invalid_type' && issue.input === null)
     return `${path}: is empty (${issue.expected}); write something, or leave the key out`;
   if (issue.code === 'invalid_type' && issue.input === undefined)
     return `${path}: is missing (${issue.expected})`;
   if (path === '' && issue.code === 'invalid_type')
-    return 'holds no keys; write lines of the form KEY: VALUE, see docs/config.md for the keys';
-  return `${path === '' ? '(root)' : path}: ${issue.message}`;
+    return `holds no keys; write lines of the form KEY: VALUE, see ${KEYS_PAGE} for the keys`;
+  return `${path === '' ? '(root)' : path}: ${plainText(issue)}`;
+}
+
+/** Who writes a file knows no validator: `Invalid input: expected …` says no more than its second half. */
+function plainText(issue: z.core.$ZodIssue): string {
+  const { input } = issue;
+  if (issue.code !== 'invalid_value' || (typeof input !== 'string' && typeof input !== 'number'))
+    return issue.message.replace(/^Invalid input: /, '');
+  return `"${String(input).slice(0, MOST_SHOWN)}" is none of ${issue.values.map(String).join(', ')}`;
 }
 
 function invalid(message: string, cause?: unknown): CodedError {
