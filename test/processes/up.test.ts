@@ -46,6 +46,14 @@ t.test('a taken port and a copied data folder are one line each', async (t) => {
   const taken = await sepia('up', '--data', join(dir, 'b'), ...SMALL, '--ports-from', '26000');
   t.equal(taken.code, 2);
   t.match(taken.stderr, /^sepia up: START_FAILED: port 26\d{3} \(.*\) is taken by another process.*\n$/);
+  t.equal(taken.stdout, '', 'nothing is said to start before that');
+  const file = join(dir, 'a/cluster-key');
+  const noFolder = await sepia('up', '--data', file, ...SMALL);
+  t.equal(noFolder.code, 2);
+  t.equal(
+    noFolder.stderr,
+    `sepia up: CONFIG_INVALID: --data: folder ${file} cannot be made (a part of it is not a folder); choose another\n`,
+  );
   await up.stop();
   cpSync(join(dir, 'a/members/origin-1'), join(dir, 'b/members/origin-2'), { recursive: true });
   const copied = await sepia(

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { runService } from '@sepia/base/process';
+import { checkFolders } from '@sepia/store/make-folders';
 import { compileWhereNew } from './compile.ts';
 import { clusterPaths, keptUpstreams, type UpPolicies } from './files.ts';
 import { whatNext } from './hints.ts';
@@ -32,6 +33,7 @@ export async function runUp(options: UpOptions): Promise<void> {
   const out = options.json ? process.stderr : process.stdout;
   await runService('up', async () => {
     const root = resolve(options.data);
+    checkFolders(root, '--data');
     const upstreams = upstreamsFor(options.upstreams, keptUpstreams(clusterPaths(root)));
     let view: StartView | undefined;
     const supervisor = new Supervisor(
@@ -50,7 +52,6 @@ export async function runUp(options: UpOptions): Promise<void> {
       },
     );
     view = new StartView(supervisor.members, out);
-    out.write(`Starting ${supervisor.members.length} members in ${supervisor.paths.root}\n`);
     void start(supervisor, view, options, out);
     return supervisor;
   });
@@ -63,6 +64,8 @@ async function start(
   out: NodeJS.WriteStream,
 ): Promise<void> {
   try {
+    await supervisor.claim();
+    out.write(`Starting ${supervisor.members.length} members in ${supervisor.paths.root}\n`);
     await compileWhereNew(supervisor.members);
     const cluster = await supervisor.start();
     view.started();

@@ -28,6 +28,10 @@ export class StartView {
   }
 
   readonly onEvent = (event: MemberEvent): void => {
+    if (event.type === 'waiting') {
+      this.#line('Waiting for members of the last run, which was killed: they end by themselves …');
+      return;
+    }
     if (event.type === 'died') {
       this.#died(event);
       return;

@@ -48,6 +48,8 @@ export interface SupervisorOptions {
 
 /** What happens to members, for people who watch. */
 export type MemberEvent =
+  /** Members of a run that was killed have its ports, and end by themselves. */
+  | { readonly type: 'waiting'; readonly atMs: number }
   | { readonly type: 'starting' | 'ready' | 'stopped'; readonly name: string; readonly atMs: number }
   /** It runs again, and `cluster.json` does not say so. */
   | { readonly type: 'unpublished'; readonly name: string; readonly atMs: number; readonly why: string }
@@ -107,11 +109,10 @@ export class Supervisor {
   }
 
   /**
-   * Starts all members and waits until each is ready; then `cluster.json` is there.
-   * A data folder that another run has is refused before anything is written.
-   * @throws {CodedError} `START_FAILED` with one line that names the member; what was started is stopped by {@link stop}
+   * Takes the data folder and finds the ports free. A folder that another run has is refused before anything is written.
+   * @throws {CodedError} `CONFIG_INVALID`, `START_FAILED`; what was taken is given back by {@link stop}
    */
-  async start(): Promise<ClusterFile> {
+  async claim(): Promise<void> {
     this.#abort.signal.throwIfAborted();
     await makeFolders(this.paths.root, '--data');
     // Before anything is written: another cluster may run here.
@@ -120,6 +121,15 @@ export class Supervisor {
     rmSync(this.paths.clusterJson, { force: true });
     this.#wrote = true;
     await this.#untilPortsAreFree(isLeft);
+  }
+
+  /**
+   * Starts all members and waits until each is ready; then `cluster.json` is there. Claims first where nobody did.
+   * @throws {CodedError} `START_FAILED` with one line that names the member; what was started is stopped by {@link stop}
+   */
+  async start(): Promise<ClusterFile> {
+    if (this.#lock === undefined) await this.claim();
+    this.#abort.signal.throwIfAborted();
     const { upstreams, preheat = false, isLazy = false, accelerates = false } = this.#options;
     const { policies = {}, records } = this.#options;
     const of = {
@@ -170,8 +180,11 @@ export class Supervisor {
   /** The members of a run that was killed end by themselves, drained; its `cluster.json` was left (`isLeft`). */
   async #untilPortsAreFree(isLeft: boolean): Promise<void> {
     const untilMs = this.#deps.nowMs() + (isLeft ? STOP_GRACE_MS : 0);
-    while (this.#deps.nowMs() < untilMs && (await takenPort(this.members)) !== undefined)
+    for (let isTold = false; this.#deps.nowMs() < untilMs; isTold = true) {
+      if ((await takenPort(this.members)) === undefined) break;
+      if (!isTold) this.#deps.onEvent({ type: 'waiting', atMs: this.#deps.nowMs() });
       await delay(READY_POLL_MS, this.#abort.signal);
+    }
     await demandFreePorts(this.members);
   }
 

@@ -198,13 +198,18 @@ t.test('a taken port stops the start before anything is touched', async (t) => {
 
 t.test('cluster.json of a run that was killed goes at the start, whatever becomes of that', async (t) => {
   let now = 0;
-  const { supervisor, root } = await make(t, {}, () => (now += 10_000));
+  const { supervisor, root, events } = await make(t, {}, () => (now += 1000));
   const { port } = supervisor.members.find((member) => member.name === 'origin-1')!;
   const squatter = createServer();
   await new Promise<void>((resolve) => squatter.listen(port, '127.0.0.1', resolve));
   t.teardown(() => squatter.close());
   writeFileSync(join(root, 'cluster.json'), '{}');
   await t.rejects(supervisor.start(), { code: 'START_FAILED', message: /is taken/ });
+  t.same(
+    events.map(({ type }) => type),
+    ['waiting'],
+    'told once',
+  );
   t.notOk(existsSync(join(root, 'cluster.json')));
 });
 
