@@ -2,11 +2,11 @@ import { readFileSync } from 'node:fs';
 import { CodedError } from '@sepia/base/errors';
 import { PROTOCOL_VERSION } from '@sepia/http/sign';
 import { Command } from 'commander';
+import { HELP_STYLE, helpBelow } from './options/help-text.ts';
 import { ROLES } from './up/plan.ts';
 
-const EXIT_CODES = `
-Exit codes: 0 success; 1 it ran, but something is not as it should be (the output says what), or a bug;
-2 a wrong option or config, or it could not be done (one line says why); 141 the reader of its output has gone.`;
+const EXIT_CODES =
+  'Exit codes: 0 success; 1 it ran, but something is not as it should be (the output says what), or a bug; 2 a wrong option or config, or it could not be done (one line says why); 141 the reader of its output has gone.';
 
 /** Adds commands to a program. */
 type Add = (program: Command) => void;
@@ -47,9 +47,10 @@ export async function buildProgram(asked?: string): Promise<Command> {
   program
     .version(versionText(), '-V, --version', 'print the version')
     .description('Brings container images to every node of a cluster at once.')
-    .addHelpText('after', EXIT_CODES)
+    .configureHelp(HELP_STYLE)
     .showHelpAfterError('(sepia COMMAND --help shows the options)')
     .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2));
+  helpBelow(program, [EXIT_CODES]);
   program.hook('preAction', (_, action) => refuseEmpty(action));
   const one = COMMANDS.filter(([names]) => asked !== undefined && names.includes(asked));
   for (const [, load] of one.length > 0 ? one : COMMANDS) (await load())(program);

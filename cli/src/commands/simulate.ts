@@ -6,6 +6,7 @@ import { throwIfBug } from '@sepia/base/failure';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { Fault, Result } from '@sepia/sim';
 import type { Command } from 'commander';
+import { namesBelow } from '../options/help-text.ts';
 import { wholeNumber } from '../options/option-values.ts';
 import { type RowRun, type RowWatch, runRows } from '../simulate/row-runs.ts';
 import { type Row, rowOf, rowsText, rowText } from '../simulate/rows.ts';
@@ -27,10 +28,9 @@ interface Flags {
 
 /** `sepia simulate`: exit 0 only if every node that lived got all. */
 export function addSimulate(program: Command): void {
-  program
+  const command = program
     .command('simulate [scenario]')
     .description("run the swarm's own core on a virtual clock and network (default: the scenario warm)")
-    .addHelpText('after', scenariosText)
     .option('--nodes <n>', 'nodes that pull', wholeNumber('--nodes'))
     .option('--origins <n>', 'origins', wholeNumber('--origins'))
     .option(
@@ -54,11 +54,8 @@ export function addSimulate(program: Command): void {
     .option('--svg <file>', 'draw how many nodes had finished by when')
     .option('--json', 'print JSON', false)
     .action(async (scenario: string | undefined, flags: Flags) => await run(scenario ?? 'warm', flags));
-}
-
-function scenariosText(): string {
-  const lines = Object.entries(SCENARIOS).map(([name, { meaning }]) => `  ${name.padEnd(6)} ${meaning}`);
-  return ['', 'Scenarios (N3 and the like: rows of docs/numbers.md):', ...lines].join('\n');
+  const meanings = Object.entries(SCENARIOS).map(([name, { meaning }]) => [name, meaning] as const);
+  namesBelow(command, 'Scenarios (N3 and the like: rows of docs/numbers.md):', Object.fromEntries(meanings));
 }
 
 async function run(scenario: string, flags: Flags): Promise<void> {

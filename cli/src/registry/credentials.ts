@@ -4,6 +4,7 @@ import { CodedError, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { type CredentialSource, fixedCredentials } from '@sepia/upstream/credentials/source';
 import type { Command } from 'commander';
+import { helpBelow } from '../options/help-text.ts';
 import { homeFolder } from '../options/home-folder.ts';
 import { fromDockerConfig } from './docker-config.ts';
 
@@ -13,20 +14,18 @@ export interface CredentialFlags {
   readonly passwordFile?: string;
 }
 
-const SOCKETS_HELP = `
-Registries are reached through the HTTP proxies that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name; this machine, agents and
-proxies of a cluster are reached straight.
-`;
+const SOCKETS_HELP =
+  'Registries are reached through the HTTP proxies that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name; this machine, agents and proxies of a cluster are reached straight.';
 
 /** Adds `--user` and `--password-file`. The password is never an argument: those are public on a machine. */
 export function addCredentialOptions(command: Command): Command {
-  return command
+  command
     .option(
       '--user <name>',
       'account at the registry (default: $SEPIA_USER, else what docker login stored, also with a credential helper)',
     )
-    .option('--password-file <file>', 'file with its password (default: $SEPIA_PASSWORD)')
-    .addHelpText('after', SOCKETS_HELP);
+    .option('--password-file <file>', 'file with its password (default: $SEPIA_PASSWORD)');
+  return helpBelow(command, [SOCKETS_HELP]);
 }
 
 /**

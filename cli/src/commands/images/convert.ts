@@ -13,6 +13,7 @@ import { defaultWorkDir, runConvert } from '../../convert/run-convert.ts';
 import { recordedProfile } from '../../lazy/recorded-profile.ts';
 import { DEFAULT_SNAPSHOTTER } from '../../lazy/snapshotter-status.ts';
 import { type OperatorFlags, operatorOptions } from '../../operator/operator.ts';
+import { helpBelow } from '../../options/help-text.ts';
 import { urlOption, wholeNumber } from '../../options/option-values.ts';
 import { platformOption } from '../../options/platform-option.ts';
 import { addCredentialOptions, type CredentialFlags } from '../../registry/credentials.ts';
@@ -95,8 +96,8 @@ export function addConvert(program: Command): void {
       wholeNumber('--threads', 1, MAX_THREADS),
     )
     .option('--replace', 'the result may take the place of its source, or of a tar that is there')
-    .option('--json', 'print the result as JSON')
-    .addHelpText('after', HELP);
+    .option('--json', 'print the result as JSON');
+  helpBelow(command, HELP);
   operatorOptions(addCredentialOptions(command)).action(
     async (src: string, dst: string | undefined, flags: Flags) => {
       const { to } = flags;
@@ -147,13 +148,12 @@ const CHUNK_HELP = `longest chunk of a file (default: ${FORMATS.map(
   (format) => `${format} ${layerDefaults(format).chunkBytes}`,
 ).join(', ')})`;
 
-const HELP = `
-SRC is an image of a registry, an OCI layout folder, or a tar of one or of "docker save". DST is an image with a tag,
-a folder (./DIR) or a tar (FILE.tar); without it the result gets SRC's tag with "-estargz" (or what else it was made to) behind it.
-A folder that is an OCI layout keeps its other images: only that of the result's tag is replaced.
-Names with a host are read from that registry; names without one from the proxy of a local cluster.
-Stopped by ^C or otherwise, the same command goes on where it was; only a tar is begun again.
-`;
+const HELP = [
+  `SRC is an image of a registry, an OCI layout folder, or a tar of one or of "docker save". DST is an image with a tag, a folder (./DIR) or a tar (FILE.tar); without it the result gets SRC's tag with "-estargz" (or what else it was made to) behind it.`,
+  "A folder that is an OCI layout keeps its other images: only that of the result's tag is replaced.",
+  'Names with a host are read from that registry; names without one from the proxy of a local cluster.',
+  'Stopped by ^C or otherwise, the same command goes on where it was; only a tar is begun again.',
+];
 
 type ConvertFlags = Flags & { readonly to: (typeof FORMATS)[number] };
 
