@@ -10,7 +10,8 @@ const MIN_PEER_SHARE = 0.5;
 /** One row per agent: time, first byte, where the bytes came from, digest. */
 export function resultTable(results: readonly PullResult[], out: NodeJS.WriteStream): string {
   const table = new Table({
-    head: ['agent', 'time', 'first byte', 'from peers', 'from origins', 'from upstream', 'digests'],
+    // As wide as a terminal of 80 columns.
+    head: ['agent', 'time', 'first byte', 'from peers', 'origins', 'upstream', 'digests'],
     colAligns: ['left', 'right', 'right', 'right', 'right', 'right', 'left'],
     style: { head: [], border: [], compact: true },
   });

@@ -12,24 +12,28 @@ export interface RingView {
   readonly otherRings: readonly ToldRing[];
 }
 
-const BAR_CELLS = 20;
+/** With its percentage as wide as the title above it. */
+const BAR_CELLS = 12;
 
 /** Table of the members, with a bar for each part of a change under way. */
 export function ringText({ membership, statuses, otherRings }: RingView): string {
   const { epoch, origins, before = [], change } = membership;
+  // Who waits for no change is shown no part of one.
+  const part = isMoving(membership) ? (['part of the change'] as const) : [];
   const table = new Table({
-    head: ['origin', 'state', 'epoch', 'part of the change', 'blobs to get', 'copies to send', 'doing'],
-    colAligns: ['left', 'left', 'right', 'left', 'right', 'right', 'left'],
+    head: ['origin', 'state', 'epoch', ...part, 'blobs to get', 'copies to send', 'doing'],
+    colAligns: ['left', 'left', 'right', ...part.map(() => 'left' as const), 'right', 'right', 'left'],
     style: { head: [], border: [], compact: true },
   });
   const leaving = before.filter(({ id }) => !origins.some((one) => one.id === id));
   for (const { id, state } of [...origins, ...leaving]) {
     const one = statuses.find((status) => status.id === id);
     const shown = stateText(membership, id, state);
-    if (one === undefined) table.push([id, shown, '', '', '', '', 'does not answer']);
+    if (one === undefined) table.push([id, shown, '', ...part.map(() => ''), '', '', 'does not answer']);
     else {
       const doing = one.isSettled ? (one.doing ?? restText(shown, one)) : 'waits for records';
-      table.push([id, shown, one.epoch, partText(membership, one), one.blobsOwed, one.copiesOwed, doing]);
+      const moved = part.map(() => partText(one));
+      table.push([id, shown, one.epoch, ...moved, one.blobsOwed, one.copiesOwed, doing]);
     }
   }
   const what = isMoving(membership) ? `a change is under way: ${change}` : 'no change is under way';
@@ -55,7 +59,6 @@ function restText(state: string, { leftovers }: RingStatus): string {
   return state === 'drained' ? 'keeps nothing; may be removed' : '';
 }
 
-function partText(membership: Membership, { isDone, share }: RingStatus): string {
-  if (!isMoving(membership)) return '';
+function partText({ isDone, share }: RingStatus): string {
   return isDone ? 'done' : `${barText(share, BAR_CELLS)} ${Math.round(share * 100)} %`;
 }

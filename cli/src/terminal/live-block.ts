@@ -1,5 +1,7 @@
 import { stripVTControlCharacters } from 'node:util';
 
+const USUAL_WIDTH = 80;
+
 /** Lines at the bottom of a terminal that are drawn over in place; on anything else nothing is drawn. */
 export class LiveBlock {
   readonly #out: NodeJS.WriteStream;
@@ -13,10 +15,15 @@ export class LiveBlock {
     return this.#out.isTTY === true;
   }
 
+  /** Columns of the terminal. */
+  get width(): number {
+    return this.#out.columns > 0 ? this.#out.columns : USUAL_WIDTH;
+  }
+
   /** Draws `lines` over what was drawn before; lines are cut to the terminal's width. */
   draw(lines: readonly string[]): void {
     if (!this.isLive) return;
-    const width = this.#out.columns > 0 ? this.#out.columns : 80;
+    const { width } = this;
     const fitting = lines.map((line) =>
       stripVTControlCharacters(line).length < width
         ? line

@@ -20,7 +20,11 @@ interface Row {
   note: string | undefined;
 }
 
-const BAR_CELLS = 28;
+/** A bar gets what the rest of the longest row leaves of the terminal, within these. */
+const MOST_CELLS = 28;
+const LEAST_CELLS = 6;
+/** Kept free for time and rate from the start on, so that bars stay as long as they are. */
+const NOTE_CELLS = '59.9 s, 1023 MiB/s'.length;
 
 /** Shows transfers: bars that move on a terminal, else a line at each quarter and at the end. */
 export class Transfers {
@@ -74,13 +78,26 @@ export class Transfers {
     const nowMs = performance.now();
     if (!this.#block.isLive || (!force && nowMs - this.#drawnMs < DRAW_EVERY_MS)) return;
     this.#drawnMs = nowMs;
-    this.#block.draw(this.#rows.map((row) => rowText(row, nowMs)));
+    const rows = this.#rows.map((row) => rowText(row, nowMs));
+    const rest = Math.max(
+      ...rows.map(({ left, right, note }) => `${left}${right}`.length + Math.max(note.length, NOTE_CELLS)),
+    );
+    const cells = Math.max(LEAST_CELLS, Math.min(MOST_CELLS, this.#block.width - 1 - rest));
+    this.#block.draw(
+      rows.map(({ left, share, right, note }) => `${left}${barText(share, cells)}${right}${note}`),
+    );
   }
 }
 
-function rowText(row: Row, nowMs: number): string {
+/** A row around its bar. */
+function rowText(row: Row, nowMs: number): { left: string; share: number; right: string; note: string } {
   const share = row.sizeBytes === 0 ? 1 : row.done / row.sizeBytes;
   const percent = `${Math.floor(share * 100)}%`.padStart(4);
-  const note = row.note ?? rateText(row.done, nowMs - row.startedMs);
-  return `  ${row.name} ${barText(share, BAR_CELLS)} ${percent}  ${bytesText(row.done).padStart(8)} of ${bytesText(row.sizeBytes)}  ${note}`;
+  const right = ` ${percent}  ${bytesText(row.done).padStart(8)} of ${bytesText(row.sizeBytes)}  `;
+  return {
+    left: `  ${row.name} `,
+    share,
+    right,
+    note: row.note ?? rateText(row.done, nowMs - row.startedMs),
+  };
 }

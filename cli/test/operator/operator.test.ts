@@ -77,6 +77,22 @@ t.test('the ring that most origins name is shown, and who names another', async 
   t.match(operator.otherRings, [{ by: 'origin-2', membership: { epoch: 4 } }]);
   const text = ringText({ membership: own, statuses: [], otherRings: operator.otherRings });
   t.match(text, /\nEpoch 2; no change is under way\.\norigin-2 is of another ring \(epoch 4: .*origin-9/);
+  t.notMatch(text, /part of the change/);
+});
+
+t.test('while the ring changes each origin has a bar for its part', async (t) => {
+  const member = { role: 'origin' as const, urls: ['http://x:1'], peers: [], weight: 1 };
+  const origins = ['origin-1', 'origin-2'].map((id) => ({ ...member, id, state: 'active' as const }));
+  const membership = beginChange({ v: 1, epoch: 0, origins }, { action: 'drain', ids: ['origin-2'] });
+  const status = { epoch: 1, generation: 1, isSettled: true, hasLed: 0, registers: 0, blobsOwed: 0 };
+  const of = { ...status, copiesOwed: 0, share: 0.5 };
+  const statuses = [
+    { ...of, id: 'origin-1', isDone: true },
+    { ...of, id: 'origin-2', isDone: false, share: 1 },
+  ];
+  const lines = ringText({ membership, statuses, otherRings: [] }).split('\n');
+  t.match(lines[3], /│ origin-1 │ active +│ +1 │ done +│/);
+  t.match(lines[4], /│ origin-2 │ draining │ +1 │ █{12} 100 % │/);
 });
 
 t.test('an image named through an agent is of the default upstream, as to that agent', async (t) => {
