@@ -11,6 +11,7 @@ t.test('sepia conversions list, show, cancel and retry, as an operator runs them
   const stateOf = async (id: string): Promise<string> =>
     (JSON.parse((await sepia('show', id)).stdout) as ConversionJob).state;
 
+  t.equal((await sepia('list')).stdout, 'No jobs.\n');
   // No accelerator runs: the job waits.
   await here.push('team/app', 'v1', 'one');
   t.equal(await here.webhook('PUSH_ARTIFACT', 'team/app', 'v1'), 202);

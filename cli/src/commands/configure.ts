@@ -22,8 +22,8 @@ import {
 import { namesDisk } from '../lazy/proxy-plugin-toml.ts';
 import { hostsDirs, namesHostsDir, plannedHosts, restoreHosts } from '../lazy/registry-hosts.ts';
 import { urlOption } from '../options/option-values.ts';
-import { DEFAULT_AGENT } from '../registry/pull-source.ts';
-import { readClusterFile } from '../up/cluster-file.ts';
+import { readClusterFile, USUAL_CLUSTER_FILE } from '../up/cluster-file.ts';
+import { DEFAULT_AGENT } from '../up/plan.ts';
 
 interface Flags {
   readonly lazy: boolean;
@@ -76,7 +76,7 @@ export function addConfigure(program: Command): void {
     .option(
       '--cluster <file>',
       'without --lazy: cluster.json, which names the registries',
-      './sepia-data/cluster.json',
+      USUAL_CLUSTER_FILE,
     )
     .option('--cluster-document <file>', 'cluster document, where there is no cluster.json')
     .action(async (flags: Flags) => {
@@ -129,6 +129,12 @@ async function mirrorsFor(
   const dump = await effectiveConfig(config);
   const dirs: [string, ...string[]] = hostsDir === undefined ? hostsDirs(dump) : [resolve(hostsDir)];
   const { changes, warnings } = await plannedMirrors(dirs, { agent, isLazy: isLazyConfig(dump) }, upstreams);
+  // An agent is asked by its own address then: any client does that without a file.
+  if (upstreams.every(({ url }) => url === undefined || url === null))
+    return {
+      changes,
+      note: `no registry stands behind this cluster; pull by the agent's own name: ${new URL(agent).host}/REPOSITORY:TAG\n`,
+    };
   const unread = !namesHostsDir(dump)
     ? [
         `${config}: config_path is not set: containerd reads no hosts.toml until its registry section has config_path = "${dirs[0]}" and it was restarted`,

@@ -6,10 +6,11 @@ import { commandClient } from '../registry/command-client.ts';
 import { addCredentialOptions, type CredentialFlags } from '../registry/credentials.ts';
 import { type ImageReference, parseImageReference } from '../registry/image-reference.ts';
 import { eachBlob, resolveImage } from '../registry/pull-image.ts';
-import { DEFAULT_AGENT, sourceOf } from '../registry/pull-source.ts';
+import { sourceOf } from '../registry/pull-source.ts';
 import type { RegistryClient } from '../registry/registry-client.ts';
 import { bytesText, durationText, rateText } from '../terminal/format.ts';
 import { Transfers } from '../terminal/transfers.ts';
+import { DEFAULT_AGENT } from '../up/plan.ts';
 
 /** `sepia pull`. */
 export function addPull(program: Command): void {

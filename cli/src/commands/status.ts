@@ -4,7 +4,12 @@ import type { Command } from 'commander';
 import { LOCAL_CONNECT_MS } from '../deadlines.ts';
 import { agentBytes } from '../demo/agent-bytes.ts';
 import { type MemberStatus, statusText } from '../operator/status-view.ts';
-import { type ClusterFileMember, membersOf, readClusterFile } from '../up/cluster-file.ts';
+import {
+  type ClusterFileMember,
+  membersOf,
+  readClusterFile,
+  USUAL_CLUSTER_FILE,
+} from '../up/cluster-file.ts';
 import { probeMember } from '../up/readiness.ts';
 
 /** `sepia status`: exit 0 only if every member is ready. */
@@ -12,7 +17,7 @@ export function addStatus(program: Command): void {
   program
     .command('status')
     .description('show the state of every member of a cluster')
-    .option('--cluster <file>', 'its cluster.json', './sepia-data/cluster.json')
+    .option('--cluster <file>', 'its cluster.json', USUAL_CLUSTER_FILE)
     .option('--json', 'print JSON', false)
     .action(async (flags: { cluster: string; json: boolean }) => {
       const cluster = readClusterFile(flags.cluster);

@@ -6,8 +6,7 @@ import { request } from 'undici';
 import { HARBOR_MS } from '../deadlines.ts';
 import { answeredCode } from '../registry/answered-error.ts';
 
-const DRIVERS_HINT =
-  '; its drivers may be off: see harbor.driver-auth of its config, or "sepia up --preheat"';
+const DRIVERS_HINT = '; "sepia up --preheat" starts proxies that take preheats';
 const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
 
 /** One origin or node of a job. */

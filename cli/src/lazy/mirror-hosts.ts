@@ -1,6 +1,6 @@
 import { dirname, join, resolve } from 'node:path';
 import { DOCKER_HUB_HOSTS } from '@sepia/base/names/upstream-name';
-import { hostOf, hostsToml } from '../up/hints.ts';
+import { hostOf } from '../up/hints.ts';
 import { type Change, textOf } from './changed-files.ts';
 import { HOSTS_MARK } from './containerd-toml.ts';
 import { EVERY_OTHER, namesIn, type RegistryHosts, throughAgent } from './registry-hosts.ts';
@@ -39,8 +39,13 @@ export async function plannedMirrors(
       }
       const server = name === DOCKER_HUB ? 'https://registry-1.docker.io' : url;
       const isTls = !isLazy && server.startsWith('https:') && folder !== undefined;
-      const [first, ...lines] = hostsToml(agent, isLazy ? agent : server);
-      const all = [HOSTS_MARK, first, ...(isTls ? await certificatesIn(folder) : []), ...lines];
+      const all = [
+        HOSTS_MARK,
+        `server = "${isLazy ? agent : server}"`,
+        ...(isTls ? await certificatesIn(folder) : []),
+        `[host."${agent}"]`,
+        '  capabilities = ["pull", "resolve"]',
+      ];
       const isOwn = folder !== undefined && dirname(folder) === resolve(dirs[0]);
       const own = isOwn ? folder : join(dirs[0], name);
       changes.push({ path: join(own, 'hosts.toml'), before, after: `${all.join('\n')}\n` });

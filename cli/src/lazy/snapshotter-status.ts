@@ -119,7 +119,7 @@ async function asked<T>(admin: string, path: string, schema: z.ZodType<T>, token
     throwIfBug(error);
     if (error instanceof CodedError) throw error;
     throw new CodedError('PEER_HTTP', {
-      message: `no snapshotter answers at ${admin} (${systemCode(error) ?? (error as Error).message}); images are pulled the ordinary way`,
+      message: `no snapshotter answers at ${admin} (${systemCode(error) ?? (error as Error).message}); images are pulled the ordinary way; "sepia up --lazy" runs one here, --admin URL names another`,
       cause: error,
     });
   }

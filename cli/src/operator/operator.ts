@@ -18,7 +18,7 @@ import type { Command } from 'commander';
 import { parse } from 'yaml';
 import { CALL_MS, CONNECT_MS, RING_MS } from '../deadlines.ts';
 import { parseImageReference } from '../registry/image-reference.ts';
-import { readClusterFile } from '../up/cluster-file.ts';
+import { readClusterFile, USUAL_CLUSTER_FILE } from '../up/cluster-file.ts';
 
 /** How a command finds the cluster: the file of `sepia up`, or document and key by name. */
 export interface OperatorFlags {
@@ -41,7 +41,7 @@ export interface OperatorName extends ResolvedName {
 /** The options by which every operator's command finds its cluster. */
 export function operatorOptions(command: Command): Command {
   return command
-    .option('--cluster <file>', 'cluster.json of "sepia up"', './sepia-data/cluster.json')
+    .option('--cluster <file>', 'cluster.json of "sepia up"', USUAL_CLUSTER_FILE)
     .option('--cluster-document <file>', 'cluster document, where there is no cluster.json')
     .option('--cluster-key-file <file>', 'cluster key, where there is no cluster.json');
 }

@@ -1,8 +1,5 @@
-import { DEFAULT_PORTS_FROM, HOST } from '../up/plan.ts';
+import { DEFAULT_AGENT } from '../up/plan.ts';
 import { type ImageReference, isThisMachine } from './image-reference.ts';
-
-/** The first agent of a cluster of this machine. */
-export const DEFAULT_AGENT = `http://${HOST}:${DEFAULT_PORTS_FROM}`;
 
 /** A host of this machine in the reference is the registry itself; any other names the upstream, as containerd does with `ns`. */
 export function sourceOf(

@@ -27,6 +27,9 @@ const CLUSTER_FILE = z.object({
   snapshotters: z.array(MEMBER).default([]),
 });
 
+/** What commands read that are not told another. */
+export const USUAL_CLUSTER_FILE = './sepia-data/cluster.json';
+
 /** `cluster.json`: there while the cluster is ready; it appears by rename and goes at start and stop. */
 export type ClusterFile = z.infer<typeof CLUSTER_FILE>;
 export type ClusterFileMember = z.infer<typeof MEMBER>;

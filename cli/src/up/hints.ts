@@ -1,45 +1,44 @@
 import type { ClusterFile } from './cluster-file.ts';
+import { DEFAULT_AGENT } from './plan.ts';
 
-/** What a user can do with a cluster that is ready. */
-export function whatNext(cluster: ClusterFile, clusterJson: string): string {
-  const agent = cluster.agents[0];
-  const proxy = cluster.proxies[0]!;
-  const first = cluster.upstreams[0]!;
+/** What a user can do with a cluster that is ready. `usualJson`: the `cluster.json` that commands read without being told. */
+export function whatNext(cluster: ClusterFile, clusterJson: string, usualJson: string): string {
+  const { origins, trackers, proxies, agents, upstreams } = cluster;
+  const [agent, proxy, first] = [agents[0], proxies[0]!, upstreams[0]!];
+  const at = clusterJson === usualJson ? '' : ` --cluster ${clusterJson}`;
   const lines = [
     '',
-    `The cluster is ready: ${cluster.origins.length} origins, ${cluster.trackers.length} trackers, ${cluster.proxies.length} proxies, ${cluster.agents.length} agents.`,
+    `The cluster is ready: ${origins.length} origins, ${trackers.length} trackers, ${proxies.length} proxies, ${agents.length} agents.`,
     '',
-    `  look      ${proxy.url}/ui/    and  ./sepia status --cluster ${clusterJson}`,
+    ...hint('look', [`${proxy.url}/ui/`, `./sepia status${at}`]),
   ];
-  if (first.mode !== 'pull-through')
-    lines.push(
-      `  push      ./sepia push IMAGE.tar demo/app:v1 --proxy ${proxy.url}    or  docker push ${hostOf(proxy.url)}/demo/app:v1`,
-    );
+  if (first.mode !== 'pull-through') {
+    const image = `${hostOf(proxy.url)}/demo/app:v1`;
+    lines.push(...hint('push', [`docker push ${image}`, `./sepia push IMAGE.tar ${image}`]));
+  }
   if (agent !== undefined) {
-    lines.push(
-      `  pull      docker pull ${hostOf(agent.url)}/demo/app:v1    or  ./sepia pull demo/app:v1 --agent ${agent.url}`,
-    );
-    lines.push(
-      `  mirror    containerd: ${hostsTomlPath(first)}`,
-      ...hostsToml(agent.url, cluster.snapshotters.length > 0 ? agent.url : first.url).map(
-        (line) => `              ${line}`,
-      ),
-    );
+    const image = `${hostOf(agent.url)}/demo/app:v1`;
+    lines.push(...hint('pull', [`docker pull ${image}`, `crictl pull ${image}`, `./sepia pull ${image}`]));
+    if (first.url !== null) {
+      const to = agent.url === DEFAULT_AGENT ? '' : ` --agent ${agent.url}`;
+      lines.push(
+        ...hint('mirror', [
+          `./sepia configure containerd${to}${at}`,
+          `(puts the agent before ${hostOf(first.url)}; see it with --dry-run)`,
+        ]),
+      );
+    }
   }
   lines.push('', 'Ctrl-C stops all of it.');
   return lines.join('\n');
 }
 
-/** The lines of a containerd `hosts.toml` that puts an agent in front of a registry. */
-export function hostsToml(agentUrl: string, upstreamUrl: string | null): string[] {
-  const server = upstreamUrl === null ? [] : [`server = "${upstreamUrl}"`];
-  return [...server, `[host."${agentUrl}"]`, '  capabilities = ["pull", "resolve"]'];
+/** A word for what to do, and lines that do it. */
+function hint(word: string, lines: readonly string[]): string[] {
+  return lines.map((line, at) => `  ${(at === 0 ? word : '').padEnd(9)} ${line}`);
 }
 
-export function hostsTomlPath(upstream: { readonly name: string; readonly url: string | null }): string {
-  return `/etc/containerd/certs.d/${upstream.url === null ? upstream.name : hostOf(upstream.url)}/hosts.toml`;
-}
-
+/** Host and port of a URL. */
 export function hostOf(url: string): string {
   return new URL(url).host;
 }

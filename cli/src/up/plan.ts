@@ -58,6 +58,8 @@ const MAX_MEMBERS = 200;
 const MAX_PORT = 65_535;
 /** All defaults bind this address. */
 export const HOST = '127.0.0.1';
+/** The first agent of a cluster of this machine. */
+export const DEFAULT_AGENT = `http://${HOST}:${DEFAULT_PORTS_FROM}`;
 
 /**
  * Names and ports of every member: role base + 10·i, from i = 10 on base + 1000 + 10·(i − 10); peers + 1, admin + 2.

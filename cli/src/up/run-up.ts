@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { runService } from '@sepia/base/process';
 import { checkFolders } from '@sepia/store/make-folders';
+import { USUAL_CLUSTER_FILE } from './cluster-file.ts';
 import { compileWhereNew } from './compile.ts';
 import { clusterPaths, keptUpstreams, type UpPolicies } from './files.ts';
 import { whatNext } from './hints.ts';
@@ -70,7 +71,7 @@ async function start(
     const cluster = await supervisor.start();
     view.started();
     if (options.json) process.stdout.write(`${JSON.stringify(cluster)}\n`);
-    else out.write(`${whatNext(cluster, supervisor.paths.clusterJson)}\n`);
+    else out.write(`${whatNext(cluster, supervisor.paths.clusterJson, resolve(USUAL_CLUSTER_FILE))}\n`);
   } catch (error) {
     view.started();
     if (isCoded(error, 'DRAINING')) return;

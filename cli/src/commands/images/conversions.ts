@@ -16,7 +16,7 @@ export function addConversions(program: Command): void {
     .action(async (flags: OperatorFlags & { json?: boolean }) => {
       const jobs = await withJobs(flags, async (ask) => await list(ask));
       if (flags.json === true) process.stdout.write(`${JSON.stringify(jobs)}\n`);
-      else for (const job of jobs) process.stdout.write(`${lineOf(job)}\n`);
+      else process.stdout.write(jobs.length === 0 ? 'No jobs.\n' : jobs.map(lineOf).join(''));
     });
   operatorOptions(conversions.command('show <id>').description('one job')).action(
     async (id: string, flags: OperatorFlags) => {
@@ -58,5 +58,5 @@ function lineOf(job: ConversionJob): string {
       : `  ${bytesText(result.sourceBytes)} → ${bytesText(result.targetBytes)}`;
   const why = job.error ?? result?.reason ?? '';
   const what = result?.target === undefined ? image : `${image} → ${result.target}`;
-  return `${job.id}  ${job.state.padEnd(9)} ${payload.rule}  ${what}${sizes}${why === '' ? '' : `  ${why}`}`;
+  return `${job.id}  ${job.state.padEnd(9)} ${payload.rule}  ${what}${sizes}${why === '' ? '' : `  ${why}`}\n`;
 }

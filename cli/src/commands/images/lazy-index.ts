@@ -10,8 +10,9 @@ import { urlOption, wholeNumber } from '../../options/option-values.ts';
 import { commandClient } from '../../registry/command-client.ts';
 import { addCredentialOptions, type CredentialFlags } from '../../registry/credentials.ts';
 import { parseImageReference } from '../../registry/image-reference.ts';
-import { DEFAULT_AGENT, sourceOf } from '../../registry/pull-source.ts';
+import { sourceOf } from '../../registry/pull-source.ts';
 import { bytesText, durationText } from '../../terminal/format.ts';
+import { DEFAULT_AGENT } from '../../up/plan.ts';
 
 const MIB = 1024 * 1024;
 /** A span is held in memory whole, and may grow beyond this by one compressed block. */

@@ -111,7 +111,9 @@ function statusText(operator: Operator, jobs: readonly ShownJob[], silent: reado
       jobs.filter((job) => job.rule === name && states.includes(job.state)).length;
     rules.push([name, to.url, count('waiting', 'intent'), count('running'), count('backoff'), count('dead')]);
   }
-  const lines = [rules.toString()];
+  const lines = [
+    rules.length === 0 ? 'No rules: the cluster document names none below replication.' : rules.toString(),
+  ];
   if (jobs.length > 0) {
     const table = new Table({
       head: ['job', 'rule', 'what', 'state', 'tries', 'sent', 'last error'],
