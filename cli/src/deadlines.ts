@@ -11,6 +11,8 @@ export const RING_MS = 3_000;
 export const CONNECT_MS = 2_000;
 /** A change of the ring is agreed on by a quorum of origins. */
 export const CHANGE_MS = 30_000;
+/** A terminal is told who has not answered for so long. */
+export const WAIT_TOLD_MS = 3_000;
 /** What runs in the cluster is looked at this often while a command waits for it. */
 export const LOOK_EVERY_MS = 500;
 /** A queue that nobody works on is told of after this. */

@@ -18,6 +18,7 @@ import type { Command } from 'commander';
 import { parse } from 'yaml';
 import { CALL_MS, CONNECT_MS, RING_MS } from '../deadlines.ts';
 import { parseImageReference } from '../registry/image-reference.ts';
+import { Waits } from '../terminal/waits.ts';
 import { readClusterFile, USUAL_CLUSTER_FILE } from '../up/cluster-file.ts';
 
 /** How a command finds the cluster: the file of `sepia up`, or document and key by name. */
@@ -55,10 +56,17 @@ export class Operator {
   #followed: Promise<void> | undefined;
   #otherRings: readonly ToldRing[] = [];
   readonly #agentHosts: readonly string[];
+  readonly #waits: Waits;
 
   /** `agentHosts`: where agents listen, as `docker pull 127.0.0.1:17000/…` names them. */
-  constructor(cluster: Cluster, clusterKey: Uint8Array, agentHosts: readonly string[] = []) {
+  constructor(
+    cluster: Cluster,
+    clusterKey: Uint8Array,
+    agentHosts: readonly string[] = [],
+    waits = new Waits(process.stderr),
+  ) {
     this.cluster = cluster;
+    this.#waits = waits;
     this.#agentHosts = agentHosts;
     this.clusterKey = clusterKey;
     const dialling = diallingOf(cluster, clusterKey);
@@ -146,7 +154,9 @@ export class Operator {
   /** A call to one origin, JSON both ways. @throws what the origin names, `PEER_HTTP` if it does not answer */
   async ask<T>(id: string, call: OperatorCall): Promise<T> {
     const url = this.cluster.member(id).urls[0]!;
-    return await this.#client.json<T>({ headersTimeoutMs: CALL_MS, ...call, url, to: id });
+    const limitMs = call.headersTimeoutMs ?? CALL_MS;
+    const answer = this.#client.json<T>({ ...call, headersTimeoutMs: limitMs, url, to: id });
+    return await this.#waits.of(id, limitMs, answer);
   }
 
   /** A call to the first owner of a repository that answers. */

@@ -1,3 +1,5 @@
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { CodedError } from '@sepia/base/errors';
 import { Cluster } from '@sepia/cluster/cluster';
 import { parseClusterDocument } from '@sepia/cluster/load-document';
@@ -5,15 +7,16 @@ import { beginChange, endChange, type Membership } from '@sepia/cluster/membersh
 import t, { type Test } from 'tap';
 import { Operator } from '../../src/operator/operator.ts';
 import { ringText } from '../../src/operator/ring-view.ts';
+import { Waits } from '../../src/terminal/waits.ts';
 
 const CALL = { method: 'GET', path: '/v1/x' } as const;
 
 /** An operator of a cluster with these proxies; `answer` stands for them. Who was asked is in `asked`. */
-function start(t: Test, proxies: readonly string[], answer: (id: string) => unknown) {
+function start(t: Test, proxies: readonly string[], answer: (id: string) => unknown, port = 1) {
   const document = {
     version: 1,
     members: [
-      { id: 'origin-1', role: 'origin', urls: ['http://127.0.0.1:1'], peers: ['127.0.0.1:2'] },
+      { id: 'origin-1', role: 'origin', urls: [`http://127.0.0.1:${port}`], peers: ['127.0.0.1:2'] },
       ...proxies.map((id, at) => ({ id, role: 'proxy', urls: [`http://127.0.0.1:${at + 3}`] })),
     ],
     upstreams: [{ name: 'local', mode: 'none' }],
@@ -93,6 +96,25 @@ t.test('while the ring changes each origin has a bar for its part', async (t) =>
   const lines = ringText({ membership, statuses, otherRings: [] }).split('\n');
   t.match(lines[3], /│ origin-1 │ active +│ +1 │ done +│/);
   t.match(lines[4], /│ origin-2 │ draining │ +1 │ █{12} 100 % │/);
+});
+
+t.test('whoever waits for a member is told so', async (t) => {
+  const told = Promise.withResolvers<string>();
+  const server = createServer(async (_request, response) => {
+    response.end(JSON.stringify({ waitedFor: await told.promise }));
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => server.close());
+  const { port } = server.address() as AddressInfo;
+  const { cluster } = start(t, [], () => 1, port).operator;
+  const write = (line: string): boolean => {
+    told.resolve(line);
+    return true;
+  };
+  const waits = new Waits({ isTTY: true, write }, 0);
+  await using own = new Operator(cluster, Buffer.alloc(32), [], waits);
+  const call = { ...CALL, headersTimeoutMs: 20_000 };
+  t.same(await own.ask('origin-1', call), { waitedFor: 'Waiting for origin-1, up to 20.0 s …\n' });
 });
 
 t.test('an image named through an agent is of the default upstream, as to that agent', async (t) => {
