@@ -16,6 +16,9 @@ import type { Hint } from './hints.ts';
 /** A blob up to this is sent in one piece, a larger one in pieces of it. */
 export const CHUNK_BYTES = 256 * 1024;
 
+/** How often it is looked, in the time that a member may take no byte, whether it took one. */
+const LOOKS = 10;
+
 /** Of a header with links; all headers of a call together may have 32 KiB. */
 const MAX_LINKS_CHARS = 8 * 1024;
 
@@ -107,21 +110,27 @@ export async function wholeOf(handle: BlobHandle): Promise<Uint8Array> {
     : await handle.read(0, Buffer.allocUnsafe(handle.sizeBytes));
 }
 
-/** A blob in chunks; `stall` is aborted once `id` takes none of them for long. */
+/**
+ * A blob in chunks; `stall` is aborted once `id` takes none of them for long. It cannot take any before a socket to it is free:
+ * a copy behind many others is not late by that.
+ */
 export function watched(
-  handle: BlobHandle,
+  handle: Pick<BlobHandle, 'read' | 'sizeBytes'>,
   id: string,
   stall: AbortController,
+  stallMs = COPY_STALL_MS,
 ): { readonly chunks: AsyncGenerator<Uint8Array>; end(): void } {
-  let movedAtMs = performance.now();
-  const watch = setInterval(() => {
-    if (performance.now() - movedAtMs > COPY_STALL_MS)
+  let movedAtMs = Number.POSITIVE_INFINITY;
+  const look = (): void => {
+    if (performance.now() - movedAtMs > stallMs)
       stall.abort(new CodedError('TIMEOUT', { message: `${id} takes no bytes` }));
-  }, 500);
+  };
+  const watch = setInterval(look, Math.ceil(stallMs / LOOKS));
   // The client pulls a chunk only after the socket took the one before (each is larger than its buffer), so two
   // buffers in turn are enough; fresh ones would outlive many collections.
   const buffers = [Buffer.allocUnsafe(CHUNK_BYTES), Buffer.allocUnsafe(CHUNK_BYTES)];
   async function* chunks(): AsyncGenerator<Uint8Array> {
+    movedAtMs = performance.now();
     for (let at = 0, turn = 0; at < handle.sizeBytes; at += CHUNK_BYTES, turn = 1 - turn) {
       yield await handle.read(at, buffers[turn]!);
       movedAtMs = performance.now();

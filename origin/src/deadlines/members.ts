@@ -63,7 +63,7 @@ export const COPY_LOOK_MS = 2_000;
 export const MAX_COPY_RETRY_MS = 60_000;
 /** Until the receiving member answers after the last byte: it syncs first. One that hangs is given up sooner. */
 export const COPY_ANSWER_MS = 60_000;
-/** A member that takes no byte of a copy for so long is given up. */
+/** A member that takes no byte of a copy for so long is given up; from when a socket to it is free. */
 export const COPY_STALL_MS = 5_000;
 /** A blob that is read again and again is looked after this often: a copy may have been evicted, or its disk lost. */
 export const CACHED_LOOK_MS = 3_600_000;
