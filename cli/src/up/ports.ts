@@ -19,11 +19,18 @@ export async function takenPort(
 export async function demandFreePorts(members: readonly MemberPlan[]): Promise<void> {
   const taken = await takenPort(members);
   if (taken === undefined) return;
-  const why = taken.code === 'EADDRINUSE' ? 'is taken by another process' : `cannot be bound (${taken.code})`;
   throw new CodedError('START_FAILED', {
-    message: `port ${taken.port} (${taken.use} port of ${taken.member}) ${why}; stop that process or choose others with --ports-from`,
+    message: `port ${taken.port} (${taken.use} port of ${taken.member}) ${whatToDo(taken.code)}`,
     detail: taken,
   });
+}
+
+/** Why a port cannot be bound, by the system's code, and what helps. */
+export function whatToDo(code: string): string {
+  if (code === 'EADDRINUSE')
+    return 'is taken by another process; stop that process or choose others with --ports-from';
+  if (code === 'EACCES') return 'needs more rights; choose ports above 1023 with --ports-from';
+  return `cannot be bound (${code}); choose others with --ports-from`;
 }
 
 async function tryBind(port: number): Promise<string | undefined> {

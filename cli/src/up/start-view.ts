@@ -12,11 +12,13 @@ export class StartView {
   readonly #members: readonly MemberPlan[];
   readonly #states = new Map<string, string>();
   readonly #startedMs = performance.now();
+  readonly #nameCells: number;
   #isStarting = true;
   #stopped = 0;
 
   constructor(members: readonly MemberPlan[], out: NodeJS.WriteStream) {
     this.#members = members;
+    this.#nameCells = Math.max(12, ...members.map(({ name }) => name.length));
     this.#out = out;
     this.#block = new LiveBlock(out);
   }
@@ -60,7 +62,7 @@ export class StartView {
   #row(member: MemberPlan): string {
     const state = this.#states.get(member.name);
     const isReady = state !== undefined && state !== '';
-    return `  ${mark(isReady ? 'ready' : 'starting', this.#out)} ${member.name.padEnd(12)} http://${HOST}:${member.port}  ${isReady ? styleText('dim', `ready after ${state}`, { stream: this.#out }) : state === undefined ? '' : 'starting …'}`;
+    return `  ${mark(isReady ? 'ready' : 'starting', this.#out)} ${member.name.padEnd(this.#nameCells)} http://${HOST}:${member.port}  ${isReady ? styleText('dim', `ready after ${state}`, { stream: this.#out }) : state === undefined ? '' : 'starting …'}`;
   }
 
   #died(event: Extract<MemberEvent, { type: 'died' }>): void {

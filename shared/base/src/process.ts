@@ -237,9 +237,9 @@ function sayStopFailed(service: string, error: unknown): void {
     const why = isCoded(cause)
       ? `${cause.code}: ${cause.message}`
       : String((cause as Error)?.message ?? cause);
-    say(
-      `sepia ${service}: ${cause === one ? 'stop failed' : one.message}: ${isBug(cause) ? (cause as Error).stack : why}\n`,
-    );
+    // What was asked for and is cut by the signal: the stop itself is in order.
+    const part = cause !== one ? `${one.message}: ` : isCoded(one, 'DRAINING') ? '' : 'stop failed: ';
+    say(`sepia ${service}: ${part}${isBug(cause) ? (cause as Error).stack : why}\n`);
   }
 }
 

@@ -51,6 +51,27 @@ setInterval(() => {}, 1_000);
   );
 });
 
+t.test('work that the signal cuts is told of, not as a stop that failed', async (t) => {
+  const service = `
+import { runService } from ${sourceUrl('process.ts')};
+import { CodedError } from ${sourceUrl('errors.ts')};
+const cut = (code) => new CodedError(code, { message: 'before the table' });
+await runService('test', async () => ({ stop: async () => { throw cut(process.env.CODE); } }));
+console.log('ready');
+setInterval(() => {}, 1_000);
+`;
+  for (const [code, text] of [
+    ['DRAINING', 'sepia test: DRAINING: before the table\n'],
+    ['DISK_FULL', 'sepia test: stop failed: DISK_FULL: before the table\n'],
+  ] as const) {
+    const { child, said } = startProgram(t, service.replace('process.env.CODE', `'${code}'`));
+    await once(child.stdout, 'data');
+    child.kill('SIGTERM');
+    t.same(await once(child, 'close'), [1, null]);
+    t.equal(said(), text);
+  }
+});
+
 t.test('a start that the system refuses is a line that says what to do; a bug has its stack', async (t) => {
   const service = (thrown: string): string => `
 import { runService } from ${sourceUrl('process.ts')};
