@@ -18,7 +18,7 @@ import { openEntrance } from './entrance.ts';
 import { createFace, type Face, type FaceParts } from './face.ts';
 import { ProxyMetrics } from './proxy-metrics.ts';
 
-/** Sockets to each origin, of each kind; an upload or download holds one while it runs. */
+/** Sockets to each origin at least, of each kind; an upload or download holds one while it runs. */
 const CONNECTIONS = 256;
 /** Sockets to each origin for the question whether it lives. */
 const PROBE_CONNECTIONS = 2;
@@ -81,7 +81,9 @@ function createParts(
   const nowMs = steadyMs;
   const dateMs = clock.nowMs;
   const dialling = diallingOf(cluster, clusterKey, log);
-  const { sockets, destroy } = createMemberSockets({ connections: CONNECTIONS, ...dialling });
+  // Each body that may be open at once is sent on as it comes.
+  const sends = Math.max(CONNECTIONS, config.limits['open-uploads']);
+  const { sockets, destroy } = createMemberSockets({ connections: CONNECTIONS, sends, ...dialling });
   stops.push('sockets', destroy);
   const probes = createDispatcher({ connections: PROBE_CONNECTIONS, ...dialling });
   stops.push('sockets of probes', () => probes.destroy());

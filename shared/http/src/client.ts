@@ -55,6 +55,7 @@ interface InternalClientDeps {
   readonly dispatcher: Dispatcher;
   /** Sockets of their own for what lasts; see {@link MemberSockets}. */
   readonly bodies?: Dispatcher;
+  readonly sends?: Dispatcher;
   readonly waits?: Dispatcher;
   readonly clusterKey: Uint8Array;
   readonly memberId: string;
@@ -181,9 +182,10 @@ export class InternalClient {
     return { options, heard };
   }
 
-  #socketsFor({ lasts, body }: InternalRequest): Dispatcher {
-    const { dispatcher, bodies = dispatcher, waits = dispatcher } = this.#deps;
-    if (lasts === 'body' || isStream(body)) return bodies;
+  #socketsFor({ lasts, body, method }: InternalRequest): Dispatcher {
+    const { dispatcher, bodies = dispatcher, sends = bodies, waits = dispatcher } = this.#deps;
+    if (isStream(body)) return sends;
+    if (lasts === 'body') return method === 'GET' ? bodies : sends;
     return lasts === 'wait' ? waits : dispatcher;
   }
 

@@ -226,23 +226,42 @@ const READS: OnReadOpts = {
   },
 };
 
-/** Sockets to other members by what goes over them: however much lasts, a question never queues behind it. */
+/** Sockets to other members by what goes over them: however much lasts, a question never queues behind it, nor what is read behind what is sent. */
 export interface MemberSockets {
   /** For questions. */
   readonly dispatcher: Dispatcher;
+  /** For bodies that are read, and for those that are sent. */
   readonly bodies: Dispatcher;
+  readonly sends: Dispatcher;
   /** For what is waited for: long-polls, and what an upstream is asked for first. */
   readonly waits: Dispatcher;
 }
 
+/**
+ * Sockets for what is waited for, per host: one that waits for a registry that hangs does so for a minute and costs nothing else, and is
+ * to hold up none of what waits for another registry. As many blobs are fetched at once by an origin.
+ */
+const WAITS = 512;
+
+type MemberSocketOptions = Pick<
+  ClientSocketOptions,
+  'connections' | 'connectTimeoutMs' | keyof MemberDialling
+> & {
+  /** As `connections`, for bodies that are sent, and for what is waited for. */
+  readonly sends?: number;
+  readonly waits?: number;
+};
+
 /** Sockets of each kind, so many per host of each. */
-export function createMemberSockets(
-  options: Pick<ClientSocketOptions, 'connections' | 'connectTimeoutMs' | keyof MemberDialling> = {},
-): { readonly sockets: MemberSockets; destroy(): Promise<void> } {
+export function createMemberSockets({ sends, waits = WAITS, ...options }: MemberSocketOptions = {}): {
+  readonly sockets: MemberSockets;
+  destroy(): Promise<void>;
+} {
   const sockets = {
     dispatcher: createDispatcher(options),
     bodies: createDispatcher(options),
-    waits: createDispatcher(options),
+    sends: createDispatcher(sends === undefined ? options : { ...options, connections: sends }),
+    waits: createDispatcher({ ...options, connections: waits }),
   };
   return {
     sockets,

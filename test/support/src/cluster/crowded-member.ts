@@ -28,7 +28,7 @@ export async function startCrowdedMember(
     else res.end(req.url?.includes('/where?') === true ? '{"state":"none"}' : '{}');
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');
-  const { sockets, destroy } = createMemberSockets({ connections: 2 });
+  const { sockets, destroy } = createMemberSockets({ connections: 2, waits: 2 });
   t.teardown(async () => {
     await destroy();
     server.closeAllConnections();
