@@ -20,7 +20,7 @@ import { loadClusterDocument, parseClusterDocument } from '@sepia/cluster/load-d
 import type { StrangersPolicy } from '@sepia/cluster/stranger-policy';
 import { parse, stringify } from 'yaml';
 import { isThere } from './is-there.ts';
-import { laidOver, overridesOf } from './overrides.ts';
+import { checkOverrideNames, laidOver, overridesOf } from './overrides.ts';
 import { HOST, type MemberPlan } from './plan.ts';
 import type { UpstreamOption } from './upstream-option.ts';
 
@@ -81,6 +81,7 @@ export function writeClusterFiles(
     readonly records?: string;
   } = {},
 ): void {
+  checkOverrideNames(paths.root);
   for (const folder of ['configs', 'logs', 'members'])
     mkdirSync(join(paths.root, folder), { recursive: true });
   if (!isThere(paths.key)) writeSecret(paths.key);

@@ -1,10 +1,11 @@
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadConfig } from '@sepia/base/config/load';
 import { CodedError } from '@sepia/base/errors';
 import { isObject } from '@sepia/base/json/plain-object';
 import { z } from 'zod';
 import { isThere } from './is-there.ts';
-import type { Role } from './plan.ts';
+import { ROLES, type Role } from './plan.ts';
 
 type Keys = Readonly<Record<string, unknown>>;
 
@@ -24,14 +25,34 @@ const RESERVED = new Set([
  * Paths in it are relative to the folder `configs`, where they end up. @throws {CodedError} `CONFIG_INVALID` that names file and key
  */
 export function overridesOf(root: string, role: Role): Keys {
-  const file = join(root, 'overrides', `${role}.yaml`);
+  const file = overridesFile(root, role);
   if (!isThere(file)) return {};
   const value = loadConfig(file, z.unknown());
-  if (!isObject(value)) throw new CodedError('CONFIG_INVALID', { message: `${file}: is not a list of keys` });
+  if (!isObject(value))
+    throw new CodedError('CONFIG_INVALID', {
+      message: `${file}: holds no keys; write lines of the form KEY: VALUE, see docs/config.md for the keys`,
+    });
   const reserved = Object.keys(value).find((key) => RESERVED.has(key));
   if (reserved !== undefined)
     throw new CodedError('CONFIG_INVALID', { message: `${file}: ${reserved}: is decided by "sepia up"` });
   return value;
+}
+
+/** The file of a role that {@link overridesOf} reads. */
+export function overridesFile(root: string, role: Role): string {
+  return join(root, 'overrides', `${role}.yaml`);
+}
+
+/** Refuses a file beside those that are read, as of a misspelt role: nobody would learn that it says nothing. @throws {CodedError} `CONFIG_INVALID` */
+export function checkOverrideNames(root: string): void {
+  const folder = join(root, 'overrides');
+  const names = isThere(folder) ? readdirSync(folder) : [];
+  const read = new Set(ROLES.map((role) => `${role}.yaml`));
+  const stray = names.find((name) => /^[^.].*\.ya?ml$/.test(name) && !read.has(name));
+  if (stray === undefined) return;
+  throw new CodedError('CONFIG_INVALID', {
+    message: `${join(folder, stray)}: is read by nobody; a file there is named ROLE.yaml, of ${ROLES.join(', ')}`,
+  });
 }
 
 /** `over` laid over `base`: sections key by key, everything else whole. */

@@ -16,8 +16,10 @@ import {
 } from '../deadlines.ts';
 import type { ClusterFile, ClusterFileMember } from './cluster-file.ts';
 import { type ClusterPaths, clusterPaths, replaceFile, type UpPolicies, writeClusterFiles } from './files.ts';
+import { isThere } from './is-there.ts';
 import { rotateLogs } from './log-rotation.ts';
 import { type Exit, MemberProcess, mainOfRole } from './member-process.ts';
+import { overridesFile } from './overrides.ts';
 import { type ClusterShape, HOST, type MemberPlan, planMembers, type Role } from './plan.ts';
 import { demandFreePorts, takenPort } from './ports.ts';
 import { isReady } from './readiness.ts';
@@ -198,8 +200,14 @@ export class Supervisor {
     const why =
       outcome === 'late'
         ? `is not ready after ${timeoutMs / 1000} s; see ${this.paths.log(slot.plan.name)}`
-        : member.why(outcome);
+        : `${member.why(outcome)}${this.#ownKeys(slot.plan.role)}`;
     throw new CodedError('START_FAILED', { message: `${slot.plan.name}: ${why}` });
+  }
+
+  /** Members name the config that they read, which is written anew at each start. */
+  #ownKeys(role: Role): string {
+    const file = overridesFile(this.paths.root, role);
+    return isThere(file) ? `; its config has keys of ${file}` : '';
   }
 
   #spawn(slot: Slot, flags: readonly string[] = []): MemberProcess {

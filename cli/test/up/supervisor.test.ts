@@ -168,6 +168,14 @@ t.test('a member that refuses to start is named with its own line, and nothing i
     message: /^origin-1: data: .* is in use by another process$/,
   });
   await supervisor.stop();
+  const overrides = join(root, 'overrides');
+  mkdirSync(overrides);
+  writeFileSync(join(overrides, 'origin.yaml'), 'log: { level: debug }\n');
+  const again = await make(t, { root });
+  await t.rejects(again.supervisor.start(), {
+    message: new RegExp(`in use by another process; its config has keys of ${overrides}/origin\\.yaml$`),
+  });
+  await again.supervisor.stop();
   t.notOk(existsSync(join(root, 'cluster.json')));
 });
 

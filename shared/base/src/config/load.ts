@@ -128,7 +128,7 @@ function plainText(issue: z.core.$ZodIssue): string {
   const { input } = issue;
   if (issue.code !== 'invalid_value' || (typeof input !== 'string' && typeof input !== 'number'))
     return issue.message.replace(/^Invalid input: /, '');
-  return `"${String(input).slice(0, MOST_SHOWN)}" is none of ${issue.values.map(String).join(', ')}`;
+  return `"${String(input).slice(0, MOST_SHOWN)}" is not one of ${issue.values.map(String).join(', ')}`;
 }
 
 function invalid(message: string, cause?: unknown): CodedError {

@@ -25,7 +25,7 @@ t.test('everything that is wrong is named, in one line, with the file', async (t
   const cases: [string, RegExp][] = [
     [`${GOOD}colour: red\n`, /^f: unknown key colour; see docs\/config\.md for the keys$/],
     [`${GOOD}log: {levle: debug}\n`, /^f: unknown key log\.levle \(log\.level\?\); see/],
-    [`${GOOD}log: {level: loud}\n`, /^f: log\.level: "loud" is none of trace, debug, info, /],
+    [`${GOOD}log: {level: loud}\n`, /^f: log\.level: "loud" is not one of trace, debug, info, /],
     [`${GOOD}log: {level: [loud]}\n`, /^f: log\.level: Invalid option: expected one of/],
     [
       `${GOOD.replace('data: ./d\n', '')}listen: x\n`,
