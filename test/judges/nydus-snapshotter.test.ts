@@ -98,7 +98,7 @@ t.test(
     const [from, to] = [`${registry}/t/python:oci`, `${registry}/t/python:nydus`];
     await must(join(ROOT, 'sepia'), ['convert', from, to, '--to', 'nydus', '--work-dir', join(dir, 'w')]);
     await using up = await Up.start(join(dir, 'up'), [
-      ...['--agents', '1', '--upstream', `up=http://${registry}`, '--ports-from', '33000'],
+      ...['--agents', '1', '--upstream', `up=http://${registry}`, '--ports-from', '21500'],
     ]);
     const agent = new URL(up.cluster.agents[0]!.url).host;
     const containerd = await Containerd16.start(join(dir, 'c'), {

@@ -80,15 +80,25 @@ export function rot(
   const hit: string[] = [];
   for (let tries = 0; files.length > 0 && hit.length < count && tries < 20; tries++) {
     const [file] = files.splice(Math.floor(chance() * files.length), 1);
-    if (flipByte(file!, chance())) hit.push(file!);
+    if (unlessGone(() => flipByte(file!, chance())) === true) hit.push(file!);
   }
   return hit;
 }
 
 /** False if a stored blob is there and not what its name says. */
 export function isSound(file: string): boolean {
-  if (!existsSync(file)) return true;
-  return file.endsWith(createHash('sha256').update(readFileSync(file)).digest('hex'));
+  const bytes = unlessGone(() => readFileSync(file));
+  return bytes === undefined || file.endsWith(createHash('sha256').update(bytes).digest('hex'));
+}
+
+/** What `look` finds, or undefined: its member runs, and may have taken the file away since it was listed. */
+function unlessGone<T>(look: () => T): T | undefined {
+  try {
+    return look();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    return undefined;
+  }
 }
 
 function flipByte(file: string, where: number): boolean {

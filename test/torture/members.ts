@@ -29,7 +29,6 @@ export interface Member {
 
 interface ClusterOptions {
   readonly origins: number;
-  readonly portsFrom: number;
   /** What members of one role load first, to break them. */
   readonly preload: Preload | undefined;
   /** Database of the records; undefined: they rest on the origins. */
@@ -69,11 +68,11 @@ export class Members {
   }
 
   static async start(dir: string, options: ClusterOptions): Promise<Members> {
-    const { origins, portsFrom, preload, recordsUrl, encrypted } = options;
+    const { origins, preload, recordsUrl, encrypted } = options;
     const shape = ['--origins', String(origins), '--trackers', '1', '--proxies', '2', '--agents', '1'];
     const records = recordsUrl === undefined ? [] : ['--records', recordsUrl];
     const encryption = encrypted ? ['--encryption', 'require'] : [];
-    const up = await Up.start(dir, [...shape, ...records, ...encryption, '--ports-from', String(portsFrom)]);
+    const up = await Up.start(dir, [...shape, ...records, ...encryption, '--ports-from', '29500']);
     const members = new Members(up, preload);
     if (preload !== undefined)
       for (const { name, role } of members.all)

@@ -12,7 +12,6 @@ import { preloadOf } from './sabotage/sabotage.ts';
 import { DESTRUCTIVE, FAULTS, type FaultName, OF_DATABASE, roundsOf, type Topology } from './schedule.ts';
 import { type Findings, isClean, noFindings, Traffic, textOf } from './traffic.ts';
 
-const PORTS_FROM = 30_000;
 const TEXTS = 20;
 
 type Log = (text: string) => void;
@@ -73,7 +72,6 @@ async function playOn(
     if (options.records === 'postgres') database = await PostgresServer.start();
     members = await Members.start(data, {
       origins,
-      portsFrom: PORTS_FROM,
       preload: preloadOf(options.sabotage),
       recordsUrl: database?.url,
       encrypted: options.encrypted,

@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   type PushedImage,
-  pullImage,
+  pullUntilGiven,
   pushUntilTaken,
   randomImage,
 } from '@sepia/test-support/clients/registry-client';
@@ -36,7 +36,7 @@ t.test('what the registry has makes room, through kill -9 of each origin; what w
   writeFileSync(join(dir, 'overrides/origin.yaml'), JSON.stringify({ cache }));
   await using up = await Up.start(dir, [
     ...['--origins', '3', '--trackers', '1', '--proxies', '1', '--agents', '1', '--restart'],
-    ...['--upstream', `hub=${target.url},${HOST}`, '--write-back', 'hub', '--ports-from', '32200'],
+    ...['--upstream', `hub=${target.url},${HOST}`, '--write-back', 'hub', '--ports-from', '32000'],
   ]);
   const [proxy] = up.cluster.proxies;
   const push = async (repository: string, tag: string, image: PushedImage): Promise<void> =>
@@ -65,7 +65,10 @@ t.test('what the registry has makes room, through kill -9 of each origin; what w
   for (const digest of layersOf(late)) t.ok(holders(up, digest).length >= 2, 'what waits stays');
   const [agent] = up.cluster.agents;
   for (const at of images.keys())
-    t.ok((await pullImage(agent!.url, 'team/app', `v${at}`, HOST)) > MIB, 'pulled again, digests checked');
+    t.ok(
+      (await pullUntilGiven(agent!.url, 'team/app', `v${at}`, HOST)) > MIB,
+      'pulled again, digests checked',
+    );
   target.fault = () => undefined;
   await until(
     () => layersOf(late).every((digest) => target.blobs.has(`team/late@${digest}`)),
