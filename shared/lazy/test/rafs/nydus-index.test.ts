@@ -133,7 +133,7 @@ t.test('random images: the same tree and content as the bootstrap has', async (t
       fc.constantFrom(...COMPRESSORS),
       async (layers, compressor) => {
         const made = await imageOf(layers, compressor);
-        if (made === undefined) return;
+        fc.pre(made !== undefined);
         try {
           const { bytes, index } = await indexed(made);
           const content = await contentOf(index, bytes, made.blobs);
@@ -151,12 +151,14 @@ t.test('random images: the same tree and content as the bootstrap has', async (t
         } catch (error) {
           if (!isCoded(error, 'LAYER_NOT_LAZY')) throw error;
           refused.push(String(error.detail['reason']));
+          fc.pre(false);
         }
       },
     ),
-    { numRuns: 150 },
+    // Of so many images, whatever the seed: what is none, or is refused, is drawn again.
+    { numRuns: 40 },
   );
-  t.ok(images > 40, `${images} images`);
+  t.equal(images, 40);
   t.ok(refused.every((reason) => reason === 'whiteout-in-the-tree'));
 });
 
