@@ -213,11 +213,12 @@ t.test('a client that takes nothing is cut, and what it held comes back', async 
 t.test('a client that waits for bytes is not taken for one that takes none', async (t) => {
   const blob = new FakeBlob(2 * PIECE_BYTES, 'waits');
   blob.land(0);
-  const untakenMs = 500;
+  // Longer than this process, which is the client too, may stand still on a busy machine.
+  const untakenMs = 2_000;
   const { get, served } = await serve(t, blob, { untakenMs, stallMs: 60_000 });
   const body = drain((await get()).body);
   await until(() => served.bytes === PIECE_BYTES, 'it has what is there');
-  await delay(2 * untakenMs);
+  await delay(1.25 * untakenMs);
   blob.land(1);
   blob.finish();
   const { bytes, cut } = await body;
