@@ -125,7 +125,9 @@ async function mirrorsFor(
   { agent, hostsDir, cluster, clusterDocument }: Flags,
 ): Promise<{ changes: readonly Change[]; note: string }> {
   const { upstreams } =
-    clusterDocument === undefined ? readClusterFile(cluster) : loadClusterDocument(clusterDocument);
+    clusterDocument === undefined
+      ? readClusterFile(cluster, ', or its document with --cluster-document')
+      : loadClusterDocument(clusterDocument);
   const dump = await effectiveConfig(config);
   const dirs: [string, ...string[]] = hostsDir === undefined ? hostsDirs(dump) : [resolve(hostsDir)];
   const { changes, warnings } = await plannedMirrors(dirs, { agent, isLazy: isLazyConfig(dump) }, upstreams);

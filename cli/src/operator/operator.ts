@@ -207,7 +207,10 @@ export class Operator {
 
 /** Document and key of a cluster of `sepia up`: its members' configs name them. */
 function filesOf(clusterFile: string): { document: string; key: string; agentHosts: string[] } {
-  const { origins, agents } = readClusterFile(clusterFile);
+  const { origins, agents } = readClusterFile(
+    clusterFile,
+    ', or its document and key with --cluster-document and --cluster-key-file',
+  );
   const config = origins[0]?.config ?? '';
   const read = tryParse(
     () => parse(readFileSync(config, 'utf8')) as Readonly<Record<string, unknown>> | null,

@@ -34,8 +34,8 @@ export const USUAL_CLUSTER_FILE = './sepia-data/cluster.json';
 export type ClusterFile = z.infer<typeof CLUSTER_FILE>;
 export type ClusterFileMember = z.infer<typeof MEMBER>;
 
-/** @throws {CodedError} `CONFIG_INVALID` when it is not there or not one of ours */
-export function readClusterFile(file: string): ClusterFile {
+/** `orElse`: what else names a cluster. @throws {CodedError} `CONFIG_INVALID` when it is not there or not one of ours */
+export function readClusterFile(file: string, orElse = ''): ClusterFile {
   let text: string;
   try {
     text = readFileSync(file, 'utf8');
@@ -43,7 +43,7 @@ export function readClusterFile(file: string): ClusterFile {
     throwIfBug(cause);
     const why =
       systemCode(cause) === 'ENOENT'
-        ? 'is not there: no cluster is ready here; start one with "sepia up" or name its file with --cluster'
+        ? `is not there: no cluster is ready here; start one with "sepia up" or name its file with --cluster${orElse}`
         : `cannot be read (${systemCode(cause)})`;
     throw new CodedError('CONFIG_INVALID', { message: `${file} ${why}`, cause });
   }
