@@ -1,9 +1,10 @@
+import { dirname, join } from 'node:path';
 import type { ClusterFile } from './cluster-file.ts';
 import { DEFAULT_AGENT } from './plan.ts';
 
 /** What a user can do with a cluster that is ready. `usualJson`: the `cluster.json` that commands read without being told. */
 export function whatNext(cluster: ClusterFile, clusterJson: string, usualJson: string): string {
-  const { origins, trackers, proxies, agents, upstreams } = cluster;
+  const { origins, trackers, proxies, agents, upstreams, snapshotters } = cluster;
   const [agent, proxy, first] = [agents[0], proxies[0]!, upstreams[0]!];
   const at = clusterJson === usualJson ? '' : ` --cluster ${clusterJson}`;
   const lines = [
@@ -29,7 +30,16 @@ export function whatNext(cluster: ClusterFile, clusterJson: string, usualJson: s
       );
     }
   }
-  lines.push('', 'Ctrl-C stops all of it.');
+  const holders = snapshotters.map(({ name }) =>
+    join(dirname(clusterJson), 'members', name, 'data/holder.pid'),
+  );
+  if (holders.length === 0) lines.push('', 'Ctrl-C stops all of it.');
+  else
+    lines.push(
+      '',
+      'Ctrl-C stops all but the snapshotter, so that containers go on; that one:',
+      ...holders.map((file) => `  kill $(cat ${file})`),
+    );
   return lines.join('\n');
 }
 

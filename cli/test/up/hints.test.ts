@@ -39,6 +39,13 @@ t.test('of a cluster in front of a registry: nothing to push, and what sets cont
   t.match(whatNext(cluster(HARBOR), '/d', '/d'), /\n {2}mirror {4}\.\/sepia configure containerd\n/);
 });
 
+t.test('where containers read through a snapshotter, how that one ends', async (t) => {
+  const lazy = { ...cluster(LOCAL), snapshotters: [{ ...cluster(LOCAL).agents[0]!, name: 'snapshotter-1' }] };
+  const text = whatNext(lazy, '/d/cluster.json', '/d/cluster.json');
+  t.notMatch(text, 'Ctrl-C stops all of it');
+  t.match(text, '\n  kill $(cat /d/members/snapshotter-1/data/holder.pid)');
+});
+
 t.test('lines fit 80 columns, those of the demo too', async (t) => {
   const hints = demoHints(cluster(LOCAL), '/tmp/sepia-demo-12345-abcdef/cluster.json', 'demo/app:v1');
   const texts = [hints, ...[LOCAL, HARBOR].map((one) => whatNext(cluster(one), '/d', '/d'))];
