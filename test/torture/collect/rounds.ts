@@ -83,7 +83,9 @@ export async function collectRounds(
     if (sum.rounds % 2 === 1) await killed(up, chance);
     await delay(GRACE_MS + PAUSE_MS);
     await collector.whole();
-    await settled(workers, up, sum);
+    const kept = await settled(workers, up, collector);
+    sum.kept += kept.length;
+    sum.texts.push(...kept);
     sum.rounds += 1;
     log(
       `round ${sum.rounds}: ${sum.operations} operations, ${sum.repeats} repeats, ${sum.sweeps} sweeps took ${sum.links} links and ${sum.blobs} files; lost ${sum.lost}, kept ${sum.kept}`,
@@ -152,14 +154,25 @@ async function killed(up: Up, chance: () => number): Promise<void> {
   await up.back(member, member.pid);
 }
 
-/** All that must be there is, and nothing else: asked of the proxies, and looked for on the disks. */
-async function settled(workers: readonly Worker[], up: Up, sum: Sum): Promise<void> {
+/** All that must be there is read. @returns what is there beside it */
+async function settled(workers: readonly Worker[], up: Up, collector: Sweeps): Promise<string[]> {
   await Promise.all(
     workers.map(async (worker) => {
       await worker.readTags();
       await worker.readAll([...worker.content.mustStay().values()]);
     }),
   );
+  const kept = await keptOf(workers, up);
+  if (kept.length === 0) return kept;
+  // A request that a proxy gave up, or a client, may have been carried out late: what it touched was young.
+  await delay(GRACE_MS + PAUSE_MS);
+  await collector.whole();
+  return await keptOf(workers, up);
+}
+
+/** What is there though nothing refers to it: asked of the proxies, and looked for on the disks. */
+async function keptOf(workers: readonly Worker[], up: Up): Promise<string[]> {
+  const kept: string[] = [];
   const stays = new Set<string>();
   for (const repository of REPOSITORIES) {
     const own = workers.filter((one) => one.repository === repository);
@@ -168,14 +181,14 @@ async function settled(workers: readonly Worker[], up: Up, sum: Sum): Promise<vo
     for (const digest of may.keys()) stays.add(digest);
     const layers = Array.from({ length: 40 }, (_, index) => digestOf(bytesOf(layerOf(index))));
     const gone = new Map([...layers.map((digest) => [digest, 'blobs'] as const), ...ever]);
-    for (const [digest, kind] of gone) if (!may.has(digest)) await own[0]!.mustBeGone(`${kind}/${digest}`);
+    for (const [digest, kind] of gone)
+      if (!may.has(digest)) kept.push(...(await own[0]!.keptOf(`${kind}/${digest}`)));
   }
   for (const origin of up.cluster.origins)
     for (const digest of storedAt(up, origin))
-      if (!stays.has(digest)) {
-        sum.kept += 1;
-        sum.texts.push(`KEPT ${origin.name} has ${digest} on its disk, which nothing refers to`);
-      }
+      if (!stays.has(digest))
+        kept.push(`KEPT ${origin.name} has ${digest} on its disk, which nothing refers to`);
+  return kept;
 }
 
 /** Digests of manifests and of what they name, with the part of the path at which they are had. */

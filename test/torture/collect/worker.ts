@@ -85,12 +85,10 @@ export class Worker {
     for (const [tag, made] of this.content.tags) await this.#readTag(tag, made);
   }
 
-  /** What no tag leads to any more must not be served. */
-  async mustBeGone(path: string): Promise<void> {
-    const answer = await this.#certain('HEAD', path);
-    if (answer.status === 404) return;
-    this.#sum.kept += 1;
-    this.#sum.texts.push(`KEPT ${this.repository}/${path} is ${answer.status}`);
+  /** What no tag leads to any more must not be served: says so if it is. */
+  async keptOf(path: string): Promise<string[]> {
+    const { status } = await this.#certain('HEAD', path);
+    return status === 404 ? [] : [`KEPT ${this.repository}/${path} is ${status}`];
   }
 
   async #readTag(tag: string, made: Made): Promise<void> {

@@ -82,8 +82,7 @@ t.test('what is gone, other bytes, and what is served that should be gone are fo
   answers.delete(layer);
   await worker.readTags();
   t.match(sum, { lost: 1, corrupt: 1 });
-  await worker.mustBeGone(`blobs/${layer}`);
-  t.equal(sum.kept, 0);
-  await worker.mustBeGone('manifests/v1');
-  t.match(sum, { kept: 1, texts: [/^CORRUPT/, /^LOST/, /^KEPT/] });
+  t.match(sum.texts, [/^CORRUPT/, /^LOST/]);
+  t.same(await worker.keptOf(`blobs/${layer}`), []);
+  t.match(await worker.keptOf('manifests/v1'), [/^KEPT/]);
 });
