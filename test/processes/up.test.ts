@@ -14,16 +14,20 @@ t.test('SIGTERM drains all; a second run with the same data serves what was push
   const dir = t.testdir();
   const first = await Up.start(dir, [...SMALL, '--ports-from', '25000']);
   const { pids } = factsOf(first);
-  const image = await sepia('pull', 'no/such:tag', '--agent', first.cluster.agents[0]!.url);
-  t.equal(image.code, 2, 'an unknown image is refused');
-  t.match(image.stderr, /MANIFEST_UNKNOWN|TAG_UNKNOWN/);
+  const image = await until(async () => {
+    const pulled = await sepia('pull', 'no/such:tag', '--agent', first.cluster.agents[0]!.url);
+    return /MANIFEST_UNKNOWN|TAG_UNKNOWN/.test(pulled.stderr) && pulled;
+  }, 'an unknown image is refused');
+  t.equal(image.code, 2);
   t.equal(await first.stop(), 0);
   t.notOk(existsSync(join(dir, 'cluster.json')));
   t.same(pids.filter(isAlive), []);
   const second = await Up.start(dir, [...SMALL, '--ports-from', '25000']);
-  const status = await sepia('status', '--cluster', join(dir, 'cluster.json'));
+  const status = await until(async () => {
+    const told = await sepia('status', '--cluster', join(dir, 'cluster.json'));
+    return /^All 4 members are ready/m.test(told.stdout) && told;
+  }, 'all members are ready');
   t.equal(status.code, 0);
-  t.match(status.stdout, /All 4 members are ready/);
   t.equal(await second.stop(), 0);
 });
 

@@ -1,7 +1,9 @@
 import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { pullImage, pushUntilTaken, randomImage } from '@sepia/test-support/clients/registry-client';
+import { callUntilAnswered, tagAt } from '@sepia/test-support/clients/registry-calls';
+import { pullUntilGiven, pushUntilTaken, randomImage } from '@sepia/test-support/clients/registry-client';
+import { until } from '@sepia/test-support/until';
 import { Up } from '@sepia/test-support/up';
 import t from 'tap';
 import { request } from 'undici';
@@ -40,22 +42,20 @@ for (const name of readdirSync(FIXTURES).filter((one) => one.endsWith('.tar.gz')
       const [proxy, agent] = [up.cluster.proxies[0]!.url, up.cluster.agents[0]!.url];
       for (const [image, digest] of Object.entries(former.live)) {
         const [repository = '', tag = ''] = image.split(':');
-        const head = await request(`${proxy}/v2/${repository}/manifests/${tag}`, { method: 'HEAD' });
-        await head.body.dump();
-        t.equal(head.headers['docker-content-digest'], digest, `${round}: ${image} is where it was`);
-        for (const url of [proxy, agent]) t.ok((await pullImage(url, repository, tag)) > 0, image);
+        t.equal(await tagAt(proxy, repository, tag), digest, `${round}: ${image} is where it was`);
+        for (const url of [proxy, agent]) t.ok((await pullUntilGiven(url, repository, tag)) > 0, image);
       }
       for (const image of former.dead) {
         const [, repository, reference] = /^([^:@]+)[:@](.+)$/.exec(image)!;
-        const head = await request(`${proxy}/v2/${repository}/manifests/${reference}`, { method: 'HEAD' });
-        await head.body.dump();
-        t.equal(head.statusCode, 404, `${round}: ${image} stays deleted`);
+        const head = await callUntilAnswered('HEAD', `${proxy}/v2/${repository}/manifests/${reference}`);
+        t.equal(head.status, 404, `${round}: ${image} stays deleted`);
       }
       await pushUntilTaken(() => proxy, 'team/new', round, randomImage([3_000]));
-      t.ok((await pullImage(agent, 'team/new', 'first')) > 0);
+      t.ok((await pullUntilGiven(agent, 'team/new', 'first')) > 0);
       for (const { adminUrl } of [...up.cluster.origins, ...up.cluster.agents]) {
-        const ready = await request(`${adminUrl}/readyz`);
-        t.notMatch(await ready.body.text(), /warning/, `${round}: nothing is owed or damaged`);
+        const warns = async (): Promise<boolean> =>
+          /warning/.test(await (await request(`${adminUrl}/readyz`)).body.text());
+        await until(async () => !(await warns()), `${round}: nothing is owed or damaged`);
       }
       t.equal(await up.stop(), 0);
       const kept = readdirSync(join(dir, 'members/origin-1/v1'));

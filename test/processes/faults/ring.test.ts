@@ -2,12 +2,7 @@ import { spawn } from 'node:child_process';
 import { join, resolve } from 'node:path';
 import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
-import {
-  type PushedImage,
-  pullImage,
-  pushImage,
-  randomImage,
-} from '@sepia/test-support/clients/registry-client';
+import { pullImage, pushImage, randomImage } from '@sepia/test-support/clients/registry-client';
 import { noPostgres, PostgresServer } from '@sepia/test-support/postgres';
 import { until } from '@sepia/test-support/until';
 import { Up } from '@sepia/test-support/up';
@@ -25,9 +20,10 @@ const TOPOLOGY = ['--proxies', '2', '--trackers', '1', '--agents', '1', '--resta
 /** A pull that a 503 ended is tried again, as clients do. */
 const MAX_TRIES = 120;
 
-/** What was acknowledged last under each tag, and what may have been written after it without an answer. */
+/** What was acknowledged last under each tag, and what was ever sent without an answer: it may yet be written, behind that. */
 class Tags {
-  readonly #known = new Map<string, { last: PushedImage; unsure: PushedImage[] }>();
+  readonly #known = new Map<string, string>();
+  readonly #unsure = new Map<string, string[]>();
   refused = 0;
 
   async push(up: Up, at: number): Promise<void> {
@@ -38,12 +34,12 @@ class Tags {
     const { proxies } = up.cluster;
     try {
       await pushImage(() => proxies[at % proxies.length]!.url, repository, tag, image);
-      this.#known.set(name, { last: image, unsure: [] });
+      this.#known.set(name, image.manifestDigest);
     } catch (error) {
       // A client does not know then whether the tag moved.
       throwIfBug(error);
       this.refused += 1;
-      this.#known.get(name)?.unsure.push(image);
+      this.#unsure.set(name, [...(this.#unsure.get(name) ?? []), image.manifestDigest]);
     }
   }
 
@@ -64,12 +60,12 @@ class Tags {
   async faults(up: Up): Promise<string[]> {
     const found: string[] = [];
     for (const { url, name: proxy } of up.cluster.proxies)
-      for (const [name, { last, unsure }] of this.#known) {
+      for (const [name, last] of this.#known) {
         const [repository, tag] = name.split(':') as [string, string];
         let fault: string | undefined = 'not asked';
         for (let tries = 0; tries < MAX_TRIES && fault !== undefined; tries++) {
           if (tries > 0) await delay(500);
-          fault = await faultOf(url, repository, tag, [last, ...unsure]);
+          fault = await faultOf(url, repository, tag, [last, ...(this.#unsure.get(name) ?? [])]);
           if (fault?.includes('503') === false) break;
         }
         if (fault !== undefined) found.push(`${name} by ${proxy}: ${fault}`);
@@ -82,13 +78,13 @@ async function faultOf(
   url: string,
   repository: string,
   tag: string,
-  images: readonly PushedImage[],
+  digests: readonly string[],
 ): Promise<string | undefined> {
   const answer = await fetch(`${url}/v2/${repository}/manifests/${tag}`);
   await answer.arrayBuffer();
   const digest = answer.headers.get('docker-content-digest');
   if (answer.status !== 200) return `status ${answer.status}`;
-  if (!images.some(({ manifestDigest }) => manifestDigest === digest)) return `stale: ${digest}`;
+  if (digest === null || !digests.includes(digest)) return `stale: ${digest}`;
   return await pullImage(url, repository, tag).then(
     () => undefined,
     (error: unknown) => String(error),

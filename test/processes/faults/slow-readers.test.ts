@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { get, type IncomingMessage } from 'node:http';
 import { join } from 'node:path';
-import { pushBlob } from '@sepia/test-support/clients/registry-calls';
+import { callUntilAnswered, pushBlob } from '@sepia/test-support/clients/registry-calls';
 import { until } from '@sepia/test-support/until';
 import { metricBySource, Up, type UpMember } from '@sepia/test-support/up';
 import { seededBytes } from '@sepia/test-support/upstream/fake-upstream';
@@ -54,7 +54,7 @@ t.test(
     for (const { door, readers, takes } of cases)
       await t.test(`${readers} at ${door.name} who take ${takes} bytes`, async (t) => {
         const url = `${door.url}/v2/team/app/blobs/${digest}`;
-        t.ok(Buffer.from(await (await fetch(url)).arrayBuffer()).equals(content), 'one who is quick');
+        t.ok((await callUntilAnswered('GET', url)).bytes.equals(content), 'one who is quick');
         const before = members.map((member) => rssMiB(member));
         const socketsBefore = origins.map(socketCount);
         const beyond = (mostMiB: number): string[] =>
@@ -72,13 +72,13 @@ t.test(
         );
         const given = await sentMiB(door);
         const [honest, catalog] = await Promise.all([
-          fetch(`${door.url}/v2/team/app/blobs/${otherDigest}`),
-          fetch(`${proxies[0]!.url}/v2/_catalog`),
+          callUntilAnswered('GET', `${door.url}/v2/team/app/blobs/${otherDigest}`),
+          callUntilAnswered('GET', `${proxies[0]!.url}/v2/_catalog`),
         ]);
-        t.ok(Buffer.from(await honest.arrayBuffer()).equals(other), 'who reads another blob gets it');
+        t.ok(honest.bytes.equals(other), 'who reads another blob gets it');
         const meanwhile = Math.round((await sentMiB(door)) - given);
         t.ok(meanwhile < MOST_MEANWHILE_MIB, `and is not the last: ${meanwhile} MiB went to the others`);
-        t.same(((await catalog.json()) as { repositories: unknown }).repositories, ['team/app']);
+        t.same(catalog.json<{ repositories: unknown }>().repositories, ['team/app']);
         t.ok(
           slow.every(({ bytes }) => bytes.equals(content.subarray(0, bytes.length))),
           'right bytes',

@@ -3,13 +3,13 @@ import { join, resolve } from 'node:path';
 import { throwIfBug } from '@sepia/base/failure';
 import {
   type PushedImage,
-  pullImage,
+  pullUntilGiven,
   pushImage,
   randomImage,
 } from '@sepia/test-support/clients/registry-client';
 import { noPostgres, PostgresServer } from '@sepia/test-support/postgres';
 import { SEED, seeded } from '@sepia/test-support/seeded';
-import { until } from '@sepia/test-support/until';
+import { until, untilAnswered } from '@sepia/test-support/until';
 import { Up, type UpMember } from '@sepia/test-support/up';
 import { TestTarget } from '@sepia/test-support/upstream/test-target';
 import t, { type Test } from 'tap';
@@ -64,7 +64,8 @@ async function pushesWhileAway(t: Test, engine: string, pushes: number): Promise
       `manifests/sha256:${'1'.repeat(64)}`,
     ]) {
       const url = `${pick(proxies).url}/v2/${hosts[0]}/team/fresh/${item}`;
-      t.equal((await fetch(url, { method: 'HEAD' })).status, 404, `${item} may be sent`);
+      const head = await untilAnswered(async () => await fetch(url, { method: 'HEAD' }), item);
+      t.equal(head.status, 404, `${item} may be sent`);
       t.equal((await fetch(url)).status, 503, `${item} may be there`);
     }
   });
@@ -103,7 +104,7 @@ async function pushesWhileAway(t: Test, engine: string, pushes: number): Promise
   }
   t.equal(pushed.length, pushes);
   const sample = pick(pushed);
-  await pullImage(up.cluster.agents[0]!.url, sample.repository, sample.tag, sample.host);
+  await pullUntilGiven(up.cluster.agents[0]!.url, sample.repository, sample.tag, sample.host);
   const told = async (): Promise<boolean> => {
     const { code, text } = await sepia(up, 'write-back', 'status');
     return code === 0 && text.includes('BACKEND_DOWN');

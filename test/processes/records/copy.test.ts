@@ -2,8 +2,8 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { silentLogger } from '@sepia/base/log';
 import { createOrigin, ORIGIN_CONFIG } from '@sepia/origin';
-import { call } from '@sepia/test-support/clients/registry-calls';
-import { pullImage, pushUntilTaken, randomImage } from '@sepia/test-support/clients/registry-client';
+import { deleteManifest, tagAt } from '@sepia/test-support/clients/registry-calls';
+import { pullUntilGiven, pushUntilTaken, randomImage } from '@sepia/test-support/clients/registry-client';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
 import { noPostgres, PostgresServer } from '@sepia/test-support/postgres';
 import { until } from '@sepia/test-support/until';
@@ -20,11 +20,6 @@ async function copy(
   const url = urlFile === undefined ? [] : ['--url-file', urlFile];
   const { code, stdout, stderr } = await cluster.sepia('records', 'copy', '--from', from, '--to', to, ...url);
   return { ok: code === 0, text: stdout + stderr };
-}
-
-async function tagAt(url: string, tag: string): Promise<string | undefined> {
-  const { status, headers } = await call('HEAD', `${url}/v2/demo/app/manifests/${tag}`);
-  return status === 200 ? String(headers['docker-content-digest']) : undefined;
 }
 
 t.test('records go from one engine to the other, and back', { skip: noPostgres() }, async (t) => {
@@ -56,7 +51,7 @@ t.test('records go from one engine to the other, and back', { skip: noPostgres()
 
   await push('v1', images[0]);
   await push('gone', images[1]);
-  t.equal((await call('DELETE', `${url}/v2/demo/app/manifests/gone`)).status, 202);
+  await deleteManifest(url, 'demo/app', 'gone');
   const refused = await copy(cluster, 'embedded', 'postgres', urlFile);
   t.notOk(refused.ok);
   t.match(refused.text, /proxy-1 runs: stop all proxies/);
@@ -75,9 +70,9 @@ t.test('records go from one engine to the other, and back', { skip: noPostgres()
   for (const id of ORIGINS) await cluster.stopMember(id);
   await begin(postgres);
   await cluster.startMember('proxy-1');
-  await until(async () => (await tagAt(url, 'v1')) === images[0].manifestDigest, 'v1 is there');
-  t.equal(await tagAt(url, 'gone'), undefined);
-  await pullImage(url, 'demo/app', 'v1');
+  await until(async () => (await tagAt(url, 'demo/app', 'v1')) === images[0].manifestDigest, 'v1 is there');
+  t.equal(await tagAt(url, 'demo/app', 'gone'), undefined);
+  await pullUntilGiven(url, 'demo/app', 'v1');
   await push('v2', images[2]);
   await cluster.stopMember('proxy-1');
   t.match(
@@ -89,8 +84,8 @@ t.test('records go from one engine to the other, and back', { skip: noPostgres()
   const back = await copy(cluster, 'postgres', 'embedded', urlFile);
   t.match(back.text, /3 tags, \d+ links.*copied, and the same on both sides/);
   await cluster.startMember('proxy-1');
-  await until(async () => (await tagAt(url, 'v1')) === images[0].manifestDigest, 'v1 is there');
-  t.equal(await tagAt(url, 'v2'), images[2].manifestDigest);
-  t.equal(await tagAt(url, 'gone'), undefined);
-  for (const tag of ['v1', 'v2']) await pullImage(url, 'demo/app', tag);
+  await until(async () => (await tagAt(url, 'demo/app', 'v1')) === images[0].manifestDigest, 'v1 is there');
+  t.equal(await tagAt(url, 'demo/app', 'v2'), images[2].manifestDigest);
+  t.equal(await tagAt(url, 'demo/app', 'gone'), undefined);
+  for (const tag of ['v1', 'v2']) await pullUntilGiven(url, 'demo/app', tag);
 });

@@ -2,10 +2,10 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { silentLogger } from '@sepia/base/log';
 import { createOrigin, ORIGIN_CONFIG } from '@sepia/origin';
-import { call } from '@sepia/test-support/clients/registry-calls';
+import { call, callUntilAnswered, deleteManifest, tagAt } from '@sepia/test-support/clients/registry-calls';
 import {
   type PushedImage,
-  pullImage,
+  pullUntilGiven,
   pushUntilTaken,
   randomImage,
 } from '@sepia/test-support/clients/registry-client';
@@ -54,11 +54,6 @@ async function push(
   await pushUntilTaken(bed.proxy, repository, tag, image);
 }
 
-async function tagAt(url: string, repository: string, tag: string): Promise<string | undefined> {
-  const { status, headers } = await call('HEAD', `${url}/v2/${repository}/manifests/${tag}`);
-  return status === 200 ? String(headers['docker-content-digest']) : undefined;
-}
-
 async function putTag(url: string, repository: string, tag: string, image: PushedImage): Promise<number> {
   const headers = { 'content-type': OCI_MANIFEST };
   return (await call('PUT', `${url}/v2/${repository}/manifests/${tag}`, { body: image.manifest, headers }))
@@ -81,7 +76,7 @@ t.test('a cluster whose records rest in PostgreSQL', { skip: noPostgres() }, asy
 
   await t.test('takes pushes and tells them at once, everywhere', async (t) => {
     await push({ proxy }, 'demo/app', 'v1', base);
-    for (const url of cluster.proxyUrls) t.ok((await pullImage(url, 'demo/app', 'v1')) > 50_000);
+    for (const url of cluster.proxyUrls) t.ok((await pullUntilGiven(url, 'demo/app', 'v1')) > 50_000);
     const images = [randomImage([2_000]), randomImage([2_000]), randomImage([2_000]), randomImage([2_000])];
     for (const [at, image] of images.entries()) await push({ proxy }, 'demo/app', `base${at}`, image);
     const acknowledged: string[] = [];
@@ -97,10 +92,11 @@ t.test('a cluster whose records rest in PostgreSQL', { skip: noPostgres() }, asy
     );
     t.ok(acknowledged.includes(seen[0]!), 'one of those that were pushed');
     t.equal(seen[1], seen[0], 'the same at every proxy');
-    const { tags } = (await call('GET', `${proxy()}/v2/demo/app/tags/list`)).json<{ tags: string[] }>();
-    t.same(tags, ['base0', 'base1', 'base2', 'base3', 'moving', 'v1']);
-    t.match((await call('GET', `${proxy()}/v2/_catalog`)).json(), { repositories: ['demo/app'] });
-    t.equal((await call('DELETE', `${proxy()}/v2/demo/app/manifests/base3`)).status, 202);
+    const list = await callUntilAnswered('GET', `${proxy()}/v2/demo/app/tags/list`);
+    t.same(list.json<{ tags: string[] }>().tags, ['base0', 'base1', 'base2', 'base3', 'moving', 'v1']);
+    const catalog = await callUntilAnswered('GET', `${proxy()}/v2/_catalog`);
+    t.match(catalog.json(), { repositories: ['demo/app'] });
+    await deleteManifest(proxy(), 'demo/app', 'base3');
     for (const url of cluster.proxyUrls) t.equal(await tagAt(url, 'demo/app', 'base3'), undefined);
   });
 
@@ -112,13 +108,16 @@ t.test('a cluster whose records rest in PostgreSQL', { skip: noPostgres() }, asy
   });
 
   await t.test('collects what no tag leads to', async (t) => {
-    t.equal((await call('DELETE', `${proxy()}/v2/small/app/manifests/v1`)).status, 202);
+    await deleteManifest(proxy(), 'small/app', 'v1');
     const image = await tagAt(proxy(), 'small/app', 'v3');
-    t.equal((await call('DELETE', `${proxy()}/v2/small/app/manifests/${image}`)).status, 202);
-    const report = await sepia(cluster, 'gc', '--json', '--grace', '0s');
-    t.match(report, /"phase":"done"/);
-    t.match(report, /small\/app/);
-    await pullImage(proxy(), 'demo/app', 'v1');
+    await deleteManifest(proxy(), 'small/app', image!);
+    let reports = '';
+    await until(async () => {
+      reports += await sepia(cluster, 'gc', '--json', '--grace', '0s');
+      return /"phase":"done"/.test(reports);
+    }, 'a collection comes to its end');
+    t.match(reports, /small\/app/);
+    await pullUntilGiven(proxy(), 'demo/app', 'v1');
   });
 
   await t.test('is whole with one origin left, and with a folder that was lost', async (t) => {
@@ -129,15 +128,17 @@ t.test('a cluster whose records rest in PostgreSQL', { skip: noPostgres() }, asy
     await cluster.startMember('origin-2');
     rmSync(cluster.dataOf('origin-3'), { recursive: true });
     await cluster.startMember('origin-3');
-    for (const url of cluster.proxyUrls) await pullImage(url, 'demo/app', 'v1');
+    for (const url of cluster.proxyUrls) await pullUntilGiven(url, 'demo/app', 'v1');
     await push({ proxy }, 'demo/app', 'v2', randomImage([10_000]));
   });
 
   await t.test('says so while the database is away, and never a wrong tag', async (t) => {
     await server.kill();
-    const answer = await call('GET', `${proxy()}/v2/demo/app/manifests/v1`);
-    t.equal(answer.status, 503);
-    t.match(answer.bytes.toString('utf8'), /the records' database does not answer/);
+    await until(async () => {
+      const { status, bytes } = await call('GET', `${proxy()}/v2/demo/app/manifests/v1`);
+      t.equal(status, 503);
+      return /the records' database does not answer/.test(bytes.toString('utf8'));
+    }, 'it says what is away');
     t.equal(await putTag(proxy(), 'demo/app', 'v1', base), 503);
     const ready = await until(async () => {
       const found = await call('GET', `${cluster.adminUrl('origin-1')}/readyz`);
@@ -222,14 +223,17 @@ t.test('a cluster whose records rest in PostgreSQL', { skip: noPostgres() }, asy
     const moved = ORIGIN_CONFIG.parse({ ...config, records });
     await t.rejects(createOrigin(moved, { log: silentLogger(), acceptLoss: true }), { code: 'START_FAILED' });
     const again = await createOrigin(ORIGIN_CONFIG.parse(config), { log: silentLogger() });
-    t.equal((await call('GET', `${again.adminUrl}/readyz`)).status, 200, 'nothing of it was left');
+    await until(
+      async () => (await call('GET', `${again.adminUrl}/readyz`)).status === 200,
+      'it is ready: nothing of it was left',
+    );
     await again.stop();
   });
 
   await t.test('is saved and brought back as any other', async (t) => {
     const file = join(t.testdir(), 'records.sepia');
     t.match(await sepia(cluster, 'backup', '--out', file), /records/);
-    t.equal((await call('DELETE', `${proxy()}/v2/demo/app/manifests/v2`)).status, 202);
+    await deleteManifest(proxy(), 'demo/app', 'v2');
     t.equal(server.sql("DELETE FROM sepia_records WHERE key >= 'r1'::bytea AND key < 'r2'::bytea"), '');
     t.equal(await tagAt(proxy(), 'demo/app', 'v1'), undefined);
     t.comment(await sepia(cluster, 'restore', file));

@@ -26,9 +26,14 @@ export async function until<T>(
 export async function untilAnswered<Answer extends { readonly status: number }>(
   ask: () => Promise<Answer>,
   what: string,
+  withinMs?: number,
 ): Promise<Answer> {
-  return await until(async () => {
-    const answer = await ask();
-    return answer.status === 503 ? undefined : answer;
-  }, what);
+  return await until(
+    async () => {
+      const answer = await ask();
+      return answer.status === 503 ? undefined : answer;
+    },
+    what,
+    withinMs,
+  );
 }

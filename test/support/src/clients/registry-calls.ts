@@ -40,6 +40,27 @@ export async function callUntilAnswered(...args: Parameters<typeof call>): Promi
   return await untilAnswered(async () => await call(...args), `${args[0]} ${args[1]}`);
 }
 
+/** Digest that a tag points at; undefined: there is none. */
+export async function tagAt(url: string, repository: string, tag: string): Promise<string | undefined> {
+  const { status, headers } = await callUntilAnswered('HEAD', `${url}/v2/${repository}/manifests/${tag}`);
+  if (status !== 200 && status !== 404) throw new Error(`${repository}:${tag} at ${url}: ${status}`);
+  return status === 200 ? String(headers['docker-content-digest']) : undefined;
+}
+
+/**
+ * Deletes a tag, or a manifest by its digest. @throws unless the cluster says that it is gone: by 202, or by 404 to who
+ * asks again after a 503, for the first time may have done it
+ */
+export async function deleteManifest(url: string, repository: string, reference: string): Promise<void> {
+  let tries = 0;
+  const { status } = await untilAnswered(async () => {
+    tries += 1;
+    return await call('DELETE', `${url}/v2/${repository}/manifests/${reference}`);
+  }, `delete of ${repository} ${reference}`);
+  if (status !== 202 && !(status === 404 && tries > 1))
+    throw new Error(`delete of ${repository} ${reference}: ${status}`);
+}
+
 /** Pushes a blob in one request. */
 export async function pushBlob(url: string, repository: string, bytes: Buffer): Promise<Digest> {
   const digest = digestOf(bytes);
