@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { pushImage, randomImage, sha256 } from '@sepia/test-support/clients/registry-client';
+import { callUntilAnswered } from '@sepia/test-support/clients/registry-calls';
+import { pushUntilTaken, randomImage, sha256 } from '@sepia/test-support/clients/registry-client';
 import { readTorrent } from '@sepia/test-support/clients/standard-peer';
 import { freePort, must, quietly, run, testbed, whyNoClients } from '@sepia/test-support/testbed';
-import { until, untilAnswered } from '@sepia/test-support/until';
+import { until } from '@sepia/test-support/until';
 import { Up } from '@sepia/test-support/up';
 import t, { type Test } from 'tap';
 
@@ -32,7 +33,7 @@ async function start(dir: string, portsFrom: string): Promise<{ up: Up; blobs: B
     ...['--strangers', 'always', '--ports-from', portsFrom],
   ]);
   const image = randomImage([12 * MIB + 321, 12 * MIB + 54_321, 12 * MIB + 1]);
-  await pushImage(() => up.cluster.proxies[0]!.url, 'team/app', 'v1', image);
+  await pushUntilTaken(() => up.cluster.proxies[0]!.url, 'team/app', 'v1', image);
   const tracker = up.cluster.trackers[0]!.url;
   const blobs: Blob[] = [];
   for (const { digest, bytes } of image.layers) {
@@ -117,11 +118,7 @@ async function seeds(t: Test, up: Up, blob: Blob, client: string, seed: string):
   const agent = up.cluster.agents[0]!;
   const url = `${agent.url}/v2/team/app/blobs/${blob.digest}`;
   // Tracker and agent learn of the blob while an origin is there.
-  const some = await untilAnswered(async () => {
-    const answer = await fetch(url, { headers: { range: 'bytes=0-99' } });
-    await answer.arrayBuffer();
-    return answer;
-  }, 'the agent knows the blob');
+  const some = await callUntilAnswered('GET', url, { headers: { range: 'bytes=0-99' } });
   t.equal(some.status, 206);
   await until(async () => (await seedsAt(up, blob.torrent)) >= 3, `${client} announced itself`, 180_000);
   const before = (await up.bytesOf(agent))['peer'] ?? 0;
@@ -129,8 +126,9 @@ async function seeds(t: Test, up: Up, blob: Blob, client: string, seed: string):
   t.teardown(() => {
     for (const origin of up.cluster.origins) process.kill(origin.pid, 'SIGCONT');
   });
-  const answer = await fetch(url);
-  t.equal(sha256(Buffer.from(await answer.arrayBuffer())), blob.digest);
+  const whole = await callUntilAnswered('GET', url);
+  t.equal(whole.status, 200);
+  t.equal(sha256(whole.bytes), blob.digest);
   const counted = await up.bytesOf(agent);
   t.ok((counted['peer'] ?? 0) - before > 8 * MIB, `pieces came from it: ${JSON.stringify(counted)}`);
 }

@@ -1,7 +1,15 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { startMadeRegistry } from '@sepia/test-support/clients/made-registry';
-import { freePort, must, podmanStorage, quietly, testbed, whyNoClients } from '@sepia/test-support/testbed';
+import {
+  freePort,
+  must,
+  mustOnceAnswered,
+  podmanStorage,
+  quietly,
+  testbed,
+  whyNoClients,
+} from '@sepia/test-support/testbed';
 import { Up } from '@sepia/test-support/up';
 import t from 'tap';
 
@@ -48,7 +56,7 @@ t.test(
     });
 
     await t.test('docker pulls a multi-arch list', async (t) => {
-      await must('skopeo', [
+      await mustOnceAnswered('skopeo', [
         'copy',
         '--all',
         '--src-tls-verify=false',
@@ -77,13 +85,17 @@ t.test(
       await must('podman', [...storage, 'pull', '--tls-verify=false', `${other}/team/multi:1`]);
       const { stdout } = await must('podman', [...storage, 'images', '--format', '{{.Repository}}:{{.Tag}}']);
       t.match(stdout, 'team/multi:1');
-      await must('skopeo', [
+      await mustOnceAnswered('skopeo', [
         'copy',
         '--src-tls-verify=false',
         `docker://${other}/team/python:1`,
         `dir:${join(dir, 'copy')}`,
       ]);
-      const tags = await must('skopeo', ['list-tags', '--tls-verify=false', `docker://${other}/team/python`]);
+      const tags = await mustOnceAnswered('skopeo', [
+        'list-tags',
+        '--tls-verify=false',
+        `docker://${other}/team/python`,
+      ]);
       t.match(tags.stdout, '"1"');
     });
 

@@ -4,6 +4,7 @@ import { Containerd24 } from '@sepia/test-support/clients/containerd24';
 import { PYTHON_APP, runHeard } from '@sepia/test-support/clients/heard';
 import { pushBlobInTwo } from '@sepia/test-support/clients/registry-calls';
 import { must, whyNoClients } from '@sepia/test-support/testbed';
+import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import { digestOf, HOST, IMAGE, LazyCluster, type Manifest, type Part } from './support/lazy-cluster.ts';
 import { whyNoLazyNode } from './support/lazy-node.ts';
@@ -85,9 +86,14 @@ t.test(
     const diffIds = (JSON.parse(text) as Config).rootfs.diff_ids;
 
     await t.test('not indexed yet: containerd is told why it cannot have it', async (t) => {
-      const pulled = await containerd.tryPull(NYDUS);
-      t.not(pulled.code, 0);
-      t.match(await cluster.status(NYDUS), /the cluster has no index of it yet/);
+      await cluster.withoutIndexing(async () => {
+        const isTold = async (): Promise<boolean> => {
+          const pulled = await containerd.tryPull(NYDUS);
+          t.not(pulled.code, 0);
+          return /the cluster has no index of it yet/.test(await cluster.statusText(NYDUS));
+        };
+        await until(isTold, 'why is told');
+      });
       await cluster.sepia('pull', NYDUS, '--agent', cluster.agent);
     });
 

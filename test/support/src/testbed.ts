@@ -3,6 +3,7 @@ import { randomInt } from 'node:crypto';
 import { accessSync, cpSync, mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
+import { until } from './until.ts';
 
 /** Folder with the scripts that run real clients; `SEPIA_TESTBED` names another than the one beside the project. */
 export const TESTBED =
@@ -61,12 +62,28 @@ export async function must(
   env: Readonly<Record<string, string>> = {},
   limitMs = COMMAND_MS,
 ): Promise<Output> {
-  const output = await run(command, args, env, limitMs);
+  return succeeded(command, args, await run(command, args, env, limitMs));
+}
+
+function succeeded(command: string, args: readonly string[], output: Output): Output {
   if (output.code !== 0)
     throw new Error(
       `${command} ${args.join(' ')} ended with ${output.code}\n${output.stdout}\n${output.stderr}`,
     );
   return output;
+}
+
+/** As {@link must}, of what may be run twice: skopeo asks nobody again who answers 503, as members that are busy do. */
+export async function mustOnceAnswered(command: string, args: readonly string[]): Promise<Output> {
+  const output = await until(
+    async () => {
+      const one = await run(command, args);
+      return /\b503 Service Unavailable\b/.test(one.stderr) ? undefined : one;
+    },
+    `${command} ${args.join(' ')} is answered`,
+    COMMAND_MS,
+  );
+  return succeeded(command, args, output);
 }
 
 /** Runs a script of the test bed. `TESTBED_DIR` is short, because sockets live there. */

@@ -161,6 +161,18 @@ export class LazyCluster {
     return imagesText(imagesOf(images, reference), layers);
   }
 
+  /** Meanwhile the cluster indexes nothing: who would do it is halted. */
+  async withoutIndexing(work: () => Promise<void>): Promise<void> {
+    const { accelerators } = this.up.cluster;
+    if (accelerators.length === 0) throw new Error('nobody indexes here');
+    for (const { pid } of accelerators) process.kill(pid, 'SIGSTOP');
+    try {
+      await work();
+    } finally {
+      for (const { pid } of accelerators) process.kill(pid, 'SIGCONT');
+    }
+  }
+
   /** Pulls an image by hand, so that the cluster indexes it, and waits for that. */
   async index(reference: string): Promise<void> {
     await this.sepia('pull', reference, '--agent', this.agent);
