@@ -1,27 +1,19 @@
-import { WaitingRoom } from '@sepia/base/async/waiting-room';
+import { type RoomPlace, WaitingRoom } from '@sepia/base/async/waiting-room';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded, takesNoWrites } from '@sepia/base/errors';
 import { logFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
-import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
 import type { LeaseRequest } from '@sepia/cluster/api/lease';
-import type { Cluster } from '@sepia/cluster/cluster';
 import { isDecisive } from '@sepia/cluster/core/answers';
 import { MemoryBlob } from '@sepia/http/bodies/memory-blob';
 import type { ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import { RemoteBlob } from '@sepia/http/bodies/remote-blob';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
-import type { BlobStore } from '@sepia/store/blob-store';
-import type { SwarmEngine } from '@sepia/swarm/shell/engine';
-import type { UpstreamClient } from '@sepia/upstream/upstream-client';
-import type { OriginClient } from '../cluster/origin-client.ts';
 import { type Wish, wishOf } from '../cluster/wish.ts';
 import { FULL_MS } from '../deadlines.ts';
 import type { PatienceLimits } from '../downloads/core/patience.ts';
 import { Download } from '../downloads/download.ts';
-import type { PieceSource } from '../downloads/download-deps.ts';
-import type { ClusterGuide } from '../downloads/guide.ts';
 import type { Finding, Guide } from '../downloads/guide-port.ts';
 import { orAbort } from '../downloads/or-abort.ts';
 import { ShownDownloads } from '../downloads/shown-downloads.ts';
@@ -29,45 +21,17 @@ import type { SourceGuide } from '../downloads/source-download.ts';
 import { SwarmPieces } from '../downloads/swarm-pieces.ts';
 import { BackToSource } from '../source/back-to-source.ts';
 import type { BackToSourcePolicy } from '../source/core/back-to-source.ts';
-import type { SourceGate } from '../source/source-gate.ts';
 import { attrsOf, type CachedBlobs } from './cached-blobs.ts';
 import { DiskHold } from './core/disk-hold.ts';
-import type { Hints } from './core/hints.ts';
-import { isQuiet } from './core/quiet.ts';
+import { isOfNoUse, isQuiet } from './core/quiet.ts';
 import { EnduringBlob } from './enduring-blob.ts';
 import { openedPartial } from './opened-partial.ts';
 import { ProvenNames } from './proven-names.ts';
-import type { Seeds } from './seeds.ts';
 import { SmallBlobs } from './small-blobs.ts';
 import { SourceBlobs } from './source-blobs.ts';
-import { isNoAnswer, type Starting } from './starting.ts';
+import { isNoAnswer, type Passing, type Starting } from './starting.ts';
+import type { TableDeps } from './table-deps.ts';
 import { Trust } from './trust.ts';
-
-interface TableDeps {
-  readonly cluster: Cluster;
-  readonly store: BlobStore;
-  /** Folder of the store, for messages. */
-  readonly dir: string;
-  readonly engine: SwarmEngine;
-  readonly origins: OriginClient;
-  readonly hints: Hints;
-  readonly guideOf: (name: BlobName, wish?: Wish) => ClusterGuide;
-  readonly upstreamClient: (upstream: string) => UpstreamClient;
-  readonly gate: SourceGate;
-  readonly log: Logger;
-  readonly nodeId: string;
-  readonly nowMs: () => number;
-  readonly onBytes: (source: PieceSource | 'cache', bytes: number) => void;
-  readonly seeds: Seeds;
-  readonly cached: CachedBlobs;
-  readonly onBadPiece: () => void;
-}
-
-/** A blob that is passed on but not kept. */
-interface Passing {
-  readonly guide: Guide;
-  readonly finding: Finding;
-}
 
 /** A blob to serve; `release` once done. */
 export interface Lease {
@@ -79,6 +43,12 @@ export interface Lease {
   /** False: the client may hold a wrong prefix. Ask after the verification that `verifyFirst` demands. */
   isResumable(): boolean;
   release(): void;
+}
+
+/** What is asked for: a `Range` header; a place for one more, should it have to be begun. */
+interface Asked {
+  readonly range: string;
+  readonly place: RoomPlace;
 }
 
 /** Finds or begins what a request for a blob needs: cache, running download, new download, the upstream itself. */
@@ -139,7 +109,17 @@ export class BlobTable {
    * `range`: the request's `Range` header; a bounded one fetches what it covers and nothing else.
    * @throws what makes the blob impossible to serve, before any byte
    */
-  async get(name: BlobName, signal: AbortSignal, range = '', isSecond = false): Promise<Lease> {
+  async get(name: BlobName, signal: AbortSignal, range = ''): Promise<Lease> {
+    const place = this.#room.place(name.upstream);
+    try {
+      return await this.#get(name, { range, place }, signal);
+    } finally {
+      place.leave();
+    }
+  }
+
+  /** `isSecond`: it was begun before and came to nothing. */
+  async #get(name: BlobName, asked: Asked, signal: AbortSignal, isSecond = false): Promise<Lease> {
     const fresh = await this.#fresh(name, signal);
     // It may have come, and its file may be on its way, since the disk was looked at.
     const cached = fresh ?? (await this.#cached.open(name, signal)) ?? (await this.#fresh(name, signal));
@@ -150,7 +130,7 @@ export class BlobTable {
     if (this.#trust.verdict(name.digest) === 'refused')
       throw new CodedError('UPSTREAM_LIES', { detail: { digest: name.digest } });
     const running = this.#running.get(name.digest);
-    const wish = wishOf(range, this.#toldBytes(name));
+    const wish = wishOf(asked.range, this.#toldBytes(name));
     if (running !== undefined && running.state === 'running') {
       const done = running.use();
       try {
@@ -160,12 +140,13 @@ export class BlobTable {
         done();
       }
       // It ended meanwhile, and its files are closed: what it brought is in the cache, or is asked for anew.
-      return await this.get(name, signal, range, isSecond);
+      return await this.#get(name, asked, signal, isSecond);
     }
     let starting = this.#starting.get(name.digest);
     if (starting === undefined) {
       // Meanwhile somebody else may have begun it.
-      if (this.#room.isFull) return await this.#room.wait(signal).then(() => this.get(name, signal, range));
+      if (!asked.place.take())
+        return await asked.place.wait(signal).then(() => this.#get(name, asked, signal));
       this.#names.add(name);
       const begun = this.#start(name, wish).finally(() => {
         this.#starting.delete(name.digest);
@@ -174,10 +155,12 @@ export class BlobTable {
       readElsewhere(begun);
       starting = { name, begun };
       this.#starting.set(name.digest, starting);
+      asked.place.leave();
     } else {
+      asked.place.leave();
       await this.#prove(name, signal);
       const isOld = !isSecond && (await orAbort(isNoAnswer(starting, name), signal));
-      if (isOld) return await this.get(name, signal, range, true);
+      if (isOld) return await this.#get(name, asked, signal, true);
     }
     const started = await orAbort(starting.begun, signal);
     if (started instanceof MemoryBlob) return this.#leaseOf(started, () => undefined);
@@ -185,7 +168,7 @@ export class BlobTable {
     if (started instanceof Download)
       return started.state === 'running'
         ? this.#lease(started, wish)
-        : await this.get(name, signal, range, isSecond);
+        : await this.#get(name, asked, signal, isSecond);
     const passage = this.#passage(started.guide, started.finding.metainfo);
     return this.#leaseOf(passage, () => passage.close());
   }
@@ -389,12 +372,9 @@ export class BlobTable {
     if (partial.state === 'committed') {
       this.#disk.took();
       this.#deps.seeds.adopt(download, pieces);
-    } else if (download.state === 'final' || DROPPED.some((code) => isCoded(error, code))) {
+    } else if (download.state === 'final' || isOfNoUse(error)) {
       download.swarm.leave();
       await partial.drop();
     }
   }
 }
-
-/** What a download ended with whose partial is of no use any more. */
-const DROPPED = ['UPSTREAM_LIES', 'STALE_ATTEMPT', 'DISK_FULL', 'DISK_FAILED', 'DISK_CORRUPT'] as const;

@@ -1,6 +1,13 @@
 import { saidUnknown } from '@sepia/base/async/single-flight';
 import { throwIfBug } from '@sepia/base/failure';
 import { type BlobName, linkKey } from '@sepia/base/names/blob-name';
+import type { Finding, Guide } from '../downloads/guide-port.ts';
+
+/** A blob that is passed on but not kept. */
+export interface Passing {
+  readonly guide: Guide;
+  readonly finding: Finding;
+}
 
 /** A blob that was asked for under a name, and is not on its way yet. */
 export interface Starting<T> {

@@ -1,4 +1,4 @@
-import { WaitingRoom } from '@sepia/base/async/waiting-room';
+import { type RoomPlace, WaitingRoom } from '@sepia/base/async/waiting-room';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { LatestMap } from '@sepia/base/latest-map';
@@ -115,15 +115,20 @@ export class Fetches {
    * many ran for too long, `DISK_FULL`, the signal's reason
    */
   async begin(name: BlobName, options: BeginOptions, signal: AbortSignal): Promise<Fetch> {
-    for (;;) {
-      const fetch = this.#beginNow(name, options);
-      if (fetch !== undefined) return fetch;
-      await this.#room.wait(signal); // Meanwhile somebody else may have begun it.
+    const place = this.#room.place(name.upstream);
+    try {
+      for (;;) {
+        const fetch = this.#beginNow(name, options, place);
+        if (fetch !== undefined) return fetch;
+        await place.wait(signal); // Meanwhile somebody else may have begun it.
+      }
+    } finally {
+      place.leave();
     }
   }
 
   /** Undefined where there is no room for one more. */
-  #beginNow(name: BlobName, options: BeginOptions): Fetch | undefined {
+  #beginNow(name: BlobName, options: BeginOptions, place: RoomPlace): Fetch | undefined {
     if (this.#stopped) throw new CodedError('DRAINING');
     const running = this.#running.get(name.digest);
     if (running !== undefined) {
@@ -136,7 +141,7 @@ export class Fetches {
     if (lie !== undefined && lie.untilMs > this.#deps.nowMs()) throw lie.error;
     const client = this.#deps.upstreams.blobs(name.upstream, options.authorization);
     if (client === undefined) throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest } });
-    if (this.#room.isFull) return undefined;
+    if (!place.take()) return undefined;
     const { store, room, log, nowMs } = this.#deps;
     room.check(0);
     const events: FetchEvents = { ...this.#events(), ended: (fetch) => this.#ended(fetch) };

@@ -77,6 +77,26 @@ t.test('a blob more than are fetched at once waits until one of them ends', asyn
   t.equal(fetches.size, 512);
 });
 
+t.test('who comes while others wait begins no fetch before them, and upstreams take turns', async (t) => {
+  const fetches = silentFetches();
+  t.teardown(() => fetches.stop());
+  for (let index = 0; index < 512; index++) await fetches.begin(nameOf(index), ALL, never);
+  const begun: string[] = [];
+  const begin = (upstream: string, index: number): void =>
+    void fetches
+      .begin({ ...nameOf(index), upstream }, ALL, never)
+      .then(() => begun.push(`${upstream} ${index}`))
+      .catch(() => undefined);
+  for (const index of [512, 513, 514]) begin('hub', index);
+  begin('other', 515);
+  fetches.running(nameOf(0).digest)?.stop();
+  begin('late', 516);
+  await until(() => begun.length === 1, 'one goes on');
+  for (const index of [1, 2]) fetches.running(nameOf(index).digest)?.stop();
+  await until(() => begun.length === 3, 'two more go on');
+  t.same(begun, ['hub 512', 'hub 513', 'other 515']);
+});
+
 t.test('who waits is refused when the origin stops', async (t) => {
   const fetches = silentFetches();
   for (let index = 0; index < 512; index++) await fetches.begin(nameOf(index), ALL, never);
