@@ -148,8 +148,10 @@ export class Transport {
     );
     discard(answer);
     if (answer.status === 200 && !isPage(answer)) return undefined;
-    if (answer.status !== 401) throw unclear(answer, this.#deps.upstream, this.#deps.nowMs());
-    return this.#authority.asked(answer.headers['www-authenticate']);
+    const asked =
+      answer.status === 401 ? this.#authority.asked(answer.headers['www-authenticate']) : undefined;
+    if (asked === undefined) throw unclear(answer, this.#deps.upstream, this.#deps.nowMs());
+    return asked;
   }
 
   /**
@@ -338,8 +340,9 @@ export function carriesPassword(authorization: string | undefined): boolean {
 function unclear(answer: Answer, upstream: string, nowMs: number): CodedError {
   const { status, url } = answer;
   const retryAfter = retryAfterOf(answer, nowMs);
+  const how = status === 401 ? ' and names no way to log in that may be followed' : '';
   return new CodedError(status === 429 ? 'UPSTREAM_LIMITED' : 'BACKEND_DOWN', {
-    message: `${url.host} does not say who may come in: /v2/ answered ${status}${isPage(answer) ? ' with a web page' : ''}`,
+    message: `${url.host} does not say who may come in: /v2/ answered ${status}${isPage(answer) ? ' with a web page' : how}`,
     detail: {
       upstream,
       host: url.host,

@@ -12,6 +12,12 @@ const UNCLEAR: Readonly<Record<string, Misbehaviour>> = {
   '403 of a firewall': { type: 'status', status: 403 },
   '302 to a login page': { type: 'redirect', to: '/login' },
   '204 of a health page': { type: 'status', status: 204 },
+  '401 of a firewall, without a way in': { type: 'status', status: 401 },
+  '401 with a token service that nobody is sent to': {
+    type: 'status',
+    status: 401,
+    headers: { 'www-authenticate': 'Bearer realm="http://a:b@127.0.0.1/token",service="x"' },
+  },
   '429': { type: 'status', status: 429 },
   'no answer': { type: 'reset' },
 };
