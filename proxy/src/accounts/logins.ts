@@ -1,5 +1,5 @@
 import type { Audit } from '@sepia/base/audit';
-import { CodedError, isCoded } from '@sepia/base/errors';
+import { CodedError, isCoded, isUnjudged } from '@sepia/base/errors';
 import type { AccessAnswer, TokenAnswer, TokenRequest } from '@sepia/cluster/api/access';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { AccessTokens } from '@sepia/face/access/access-tokens';
@@ -112,13 +112,14 @@ export class Logins {
           return { isRight: true, value: await origins.token(request, credentials) };
         } catch (error) {
           if (!isCoded(error, 'UPSTREAM_DENIED')) throw error;
-          return { isRight: false, value: error };
+          return { isRight: isUnjudged(error) ? undefined : false, value: error };
         }
       },
       () => audit.note({ ...facts, outcome: 'limited' }),
     );
     audit.note({ ...facts, outcome: answer instanceof CodedError ? 'failed' : 'ok' });
     if (!(answer instanceof CodedError)) return answer;
+    if (isUnjudged(answer)) throw answer;
     throw new CodedError('AUTH_REQUIRED', { message: WRONG, detail: { upstream }, cause: answer });
   }
 }

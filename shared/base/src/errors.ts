@@ -211,6 +211,18 @@ export function isCoded(error: unknown, code?: ErrorCode): error is CodedError {
 /** `detail.reason` of a `BACKEND_DOWN` that asking again does not change: the registry leads where nobody is sent. */
 export const REDIRECT_REFUSED = 'redirect-refused';
 
+/** `detail.reason` of an `UPSTREAM_DENIED` because a token service stands where nobody is sent. */
+export const ADDRESS_REFUSED = 'address-refused';
+/** `detail.reason` of an `UPSTREAM_DENIED` because a token service is not one that a password is shown to. */
+export const NOT_SHOWN = 'not-shown';
+
+/** True for a refusal that says nothing about the password that was brought: nobody looked at it. */
+export function isUnjudged(error: CodedError): boolean {
+  return (
+    error.code === 'UPSTREAM_DENIED' && [ADDRESS_REFUSED, NOT_SHOWN].includes(String(error.detail['reason']))
+  );
+}
+
 /** True where a disk takes no writes: it is full, read-only or fails. What is to be kept goes on elsewhere, or by it. */
 export function takesNoWrites(error: unknown): error is CodedError {
   return isCoded(error, 'DISK_FULL') || isCoded(error, 'DISK_FAILED');

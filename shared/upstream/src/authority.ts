@@ -1,5 +1,5 @@
 import { SingleFlight } from '@sepia/base/async/single-flight';
-import { CodedError, isCoded } from '@sepia/base/errors';
+import { CodedError, isCoded, NOT_SHOWN } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { LatestMap } from '@sepia/base/latest-map';
 import type { Logger } from '@sepia/base/log';
@@ -314,7 +314,7 @@ export class Authority {
   #denied(message: string): CodedError {
     return new CodedError('UPSTREAM_DENIED', {
       message,
-      detail: { upstream: this.#deps.upstream, status: 401 },
+      detail: { upstream: this.#deps.upstream, status: 401, reason: NOT_SHOWN },
     });
   }
 }

@@ -1,5 +1,5 @@
 import type { LookupFunction } from 'node:net';
-import { CodedError, REDIRECT_REFUSED } from '@sepia/base/errors';
+import { ADDRESS_REFUSED, CodedError, REDIRECT_REFUSED } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { FOREIGN_NAME_KEPT_MS } from '@sepia/http/deadlines/sockets';
 import { LastingNames } from '@sepia/http/names/lasting-names';
@@ -165,7 +165,7 @@ export class UpstreamSockets {
     const detail = { upstream, host: hostname };
     // Without a token nobody is let in; where a redirect leads says nothing about who may read.
     if (purpose === 'realm')
-      throw new CodedError('UPSTREAM_DENIED', { message, detail: { ...detail, reason: 'address-refused' } });
+      throw new CodedError('UPSTREAM_DENIED', { message, detail: { ...detail, reason: ADDRESS_REFUSED } });
     throw new CodedError('BACKEND_DOWN', { message, detail: { ...detail, reason: REDIRECT_REFUSED } });
   }
 }
