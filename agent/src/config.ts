@@ -35,7 +35,7 @@ const DEADLINES = z
     'download-progress': duration({ least: '1s', most: '1h' })
       .prefault('10s')
       .describe(
-        'A download of which no byte was read fails when nothing of it comes, here or at the fetching origin, for this long; keep it below body-stall.',
+        'A download of which no byte was read fails when nothing of it comes, here or at the fetching origin, for this long; keep it below body-stall. Where a slow line is busy with other blobs it may take up to four body-stalls.',
       ),
     'body-stall': duration({ least: '1s', most: '1h' })
       .prefault('30s')

@@ -12,6 +12,7 @@ export class EnduringBlob implements ReadableBlob {
   readonly digest: Digest;
   readonly sizeBytes: number;
   readonly provesWhole = true;
+  readonly givesUp = true;
   readonly #download: Download;
   readonly #passBy: () => RemoteBlob;
   #passage: RemoteBlob | undefined;

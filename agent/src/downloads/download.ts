@@ -361,6 +361,7 @@ export class Download implements ReadableBlob {
       if (this.isLeft && this.#patience.silentMs(nowMs) > RANGES_IDLE_MS) this.end();
       return;
     }
+    this.#patience.arrived(this.#swarm.arrived(), this.#swarm.stats().links.length > 0, nowMs);
     if (this.#asking) return;
     const step = this.#patience.next(nowMs, this.partial.metainfo.state === 'open');
     if (step === 'look') this.#run(this.#lookForProgress());

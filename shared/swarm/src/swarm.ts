@@ -1,6 +1,7 @@
 import type { Bitfield } from '@sepia/base/bitfield';
 import type { Digest } from '@sepia/base/digest';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
+import type { Arrived } from './core/line/shared-line.ts';
 
 /** Where the pieces of one blob lie; given to a swarm by whoever joins it. Indexes are 0-based. */
 export interface PieceStore {
@@ -102,6 +103,8 @@ export interface Swarm {
   /** Nobody can serve: ask the tracker again. At most once a second. */
   onWantPeers(listener: () => void): Unsubscribe;
   stats(): SwarmStats;
+  /** Bytes that came so far, verified or not: of this swarm, and of all of the engine. */
+  arrived(): Arrived;
   /**
    * Standard clients may take part for so long, under the infohash (20 bytes) of a torrent of this blob; a later call
    * prolongs it. What they send is checked as everybody's.

@@ -71,7 +71,7 @@ export class SimNode {
       seed: init.seed,
       nowMs: startMs,
       limits: init.limits,
-      line: init.machine.line,
+      line: init.machine.line.place(),
     });
     this.#disk = new Disk(init.have);
     this.#http = new HttpGets(init.name, init.machine, (event) => this.tell(event));

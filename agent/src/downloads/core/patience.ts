@@ -8,10 +8,21 @@ export interface PatienceLimits {
 
 /** The origins are asked so often within `progressMs`. */
 const LOOKS = 5;
+/** A download that a slow line holds up may be without progress for so many times as long. */
+const SLOW_LINE = 4;
+
+/** What came over this machine's line so far, in bytes, verified or not. */
+export interface Arrived {
+  /** Of this blob. */
+  readonly ownBytes: number;
+  /** Of all blobs. */
+  readonly lineBytes: number;
+}
 
 /**
- * When a download is given up: nothing of it came for too long, neither here nor from the upstream to whoever fetches it.
- * Pure: time is passed in.
+ * When a download is given up: nothing of it came for too long, neither here nor from the upstream to whoever fetches it. Progress
+ * is a piece; on a slow line that several blobs share one takes long, so while its bytes come, or those of the others while somebody
+ * serves it, there is patience, to a limit. Pure: time is passed in.
  */
 export class Patience {
   readonly #limits: PatienceLimits;
@@ -22,14 +33,18 @@ export class Patience {
   #lookedMs: number;
   /** What the last look brought has not been judged. */
   #hasNews = false;
+  #arrived: Arrived = { ownBytes: 0, lineBytes: 0 };
+  /** When the line last brought something that counts. */
+  #arrivedMs: number;
 
   constructor(limits: PatienceLimits, nowMs: number) {
     this.#limits = limits;
     this.#progressMs = nowMs;
     this.#lookedMs = nowMs;
+    this.#arrivedMs = nowMs;
   }
 
-  /** Notes progress: bytes came, or a new reader, whose wait begins now. */
+  /** Notes progress: a piece came, or a new reader, whose wait begins now. */
   progress(nowMs: number): void {
     this.#progressMs = nowMs;
   }
@@ -62,12 +77,22 @@ export class Patience {
     this.#progressMs = nowMs;
   }
 
+  /** Notes what came so far; called often. `isServed`: there are peers that may have pieces of this blob. */
+  arrived(now: Arrived, isServed: boolean, nowMs: number): void {
+    const { ownBytes, lineBytes } = this.#arrived;
+    if (now.ownBytes > ownBytes || (isServed && now.lineBytes > lineBytes)) this.#arrivedMs = nowMs;
+    this.#arrived = now;
+  }
+
   #isLookDue(nowMs: number): boolean {
     return nowMs - Math.max(this.#progressMs, this.#lookedMs) >= this.#limits.progressMs / LOOKS;
   }
 
   #isOver(nowMs: number): boolean {
     const { progressMs, stallMs } = this.#limits;
-    return this.silentMs(nowMs) > (this.#hasBegun ? Math.max(progressMs, stallMs) : progressMs);
+    const mostMs = Math.max(progressMs, stallMs);
+    const limitMs = this.#hasBegun ? mostMs : progressMs;
+    if (this.silentMs(nowMs) <= limitMs) return false;
+    return nowMs - this.#arrivedMs > limitMs || this.silentMs(nowMs) > SLOW_LINE * mostMs;
   }
 }

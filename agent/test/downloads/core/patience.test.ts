@@ -83,3 +83,40 @@ t.test('bytes that come while a short limit passes are progress', async (t) => {
   }
   t.ok(bytes > 10, `${bytes}`);
 });
+
+t.test('while a slow line brings bytes of it there is patience, though no piece is whole', async (t) => {
+  const patience = new Patience(LIMITS, 0);
+  for (let nowMs = 500; nowMs <= 40_000; nowMs += 500) {
+    patience.arrived({ ownBytes: nowMs, lineBytes: 8 * nowMs }, true, nowMs);
+    t.notOk(isOver(patience, nowMs), `after ${nowMs} ms`);
+  }
+  patience.arrived({ ownBytes: 40_000, lineBytes: 8 * 40_000 }, true, 40_500);
+  t.notOk(isOver(patience, 50_000));
+  t.ok(isOver(patience, 50_001), 'nothing comes any more');
+});
+
+t.test(
+  'bytes of other blobs on the same line are a reason to wait where somebody serves this one',
+  async (t) => {
+    const served = new Patience(LIMITS, 0);
+    const alone = new Patience(LIMITS, 0);
+    for (let nowMs = 500; nowMs <= 20_000; nowMs += 500) {
+      served.arrived({ ownBytes: 0, lineBytes: nowMs }, true, nowMs);
+      alone.arrived({ ownBytes: 0, lineBytes: nowMs }, false, nowMs);
+    }
+    t.notOk(isOver(served, 20_000));
+    t.ok(isOver(alone, 20_000));
+  },
+);
+
+t.test('bytes that never become a piece are not waited for for ever', async (t) => {
+  const patience = new Patience(LIMITS, 0);
+  const at = (nowMs: number): boolean => {
+    patience.arrived({ ownBytes: nowMs, lineBytes: nowMs }, true, nowMs);
+    return isOver(patience, nowMs);
+  };
+  for (let nowMs = 500; nowMs <= 120_000; nowMs += 500) t.notOk(at(nowMs));
+  t.ok(at(120_500));
+  patience.progress(120_500);
+  t.notOk(at(121_000));
+});

@@ -16,6 +16,8 @@ export interface ReadableBlob {
   readonly provesWhole: boolean;
   /** True if all of it lies on this machine: reads may overlap, in any order, and nothing is lent. */
   readonly isWholeHere?: boolean;
+  /** True if reads that wait end with `NO_PEERS` once nothing comes of the blob any more: it knows better than a clock when. */
+  readonly givesUp?: boolean;
   /** True if a piece can be read without waiting for it. */
   has(piece: number): boolean;
   /**

@@ -38,9 +38,12 @@ export interface BodySink {
 interface BodyLimits {
   /** How long the first bytes may take, in ms. */
   readonly firstPieceMs: number;
-  /** How long each further read may take, in ms. */
+  /** How long each further read may take, in ms; so many times as long where the blob gives up by itself: {@link SELF_ENDING}. */
   readonly stallMs: number;
 }
+
+/** On a slow line one piece may be late while others come. More than the patience of a blob with itself. */
+const SELF_ENDING = 5;
 
 /**
  * Sends a body window by window; to a client that is quick the next ones are read meanwhile. `gone` is aborted when
@@ -124,12 +127,13 @@ class Sender {
 
   async #sendPart({ range, head }: BodyPart, limits: BodyLimits, reader: BlobReader): Promise<void> {
     let piece = -1;
+    const stallMs = limits.stallMs * (this.#blob.givesUp ? SELF_ENDING : 1);
     for (let at = range.start; at <= range.end; ) {
       if (Math.floor(at / PIECE_BYTES) !== piece) {
         piece = Math.floor(at / PIECE_BYTES);
         reader.move(piece);
       }
-      const chunk = await this.#next(range, at, this.#begun ? limits.stallMs : limits.firstPieceMs);
+      const chunk = await this.#next(range, at, this.#begun ? stallMs : limits.firstPieceMs);
       try {
         if (!this.#begun) this.#sink.begin();
         this.#begun = true;

@@ -98,3 +98,32 @@ for (const [isWholeHere, most] of [
     t.equal(blob.most, most);
     t.equal(readBuffers.lent.large + readBuffers.lent.usual, 0, 'all are given back');
   });
+
+for (const givesUp of [true, false])
+  t.test(
+    `a late piece of a blob that ${givesUp ? 'gives up by itself is waited for' : 'does not is not'}`,
+    async (t) => {
+      const blob = Object.assign(new FakeBlob(2 * 1024 * 1024, 'late'), { givesUp });
+      blob.land(0);
+      let got = 0;
+      const sink = {
+        begin: () => undefined,
+        write: async (bytes: Uint8Array) => {
+          got += bytes.length;
+          if (got === 1024 * 1024) setTimeout(() => blob.land(1), 1_000);
+        },
+      };
+      const range = { start: 0, end: blob.sizeBytes - 1, withhold: false };
+      const limits = { firstPieceMs: 60_000, stallMs: 300 };
+      const sending = sendBody(
+        blob,
+        { parts: [{ range, head: '' }], tail: '' },
+        sink,
+        limits,
+        new AbortController().signal,
+      );
+      if (givesUp) await sending;
+      else await t.rejects(sending, { code: 'NO_PEERS' });
+      t.equal(got, givesUp ? blob.sizeBytes : 1024 * 1024);
+    },
+  );

@@ -1,7 +1,7 @@
 import type { Bitfield } from '@sepia/base/bitfield';
 import type { Bans } from './bans.ts';
 import type { CoreLimits } from './limits.ts';
-import type { SharedLine } from './line/shared-line.ts';
+import type { LinePlace } from './line/shared-line.ts';
 
 /** What a core is told once. `have` is copied. */
 export interface CoreInit {
@@ -21,6 +21,6 @@ export interface CoreInit {
   readonly limits?: Partial<CoreLimits>;
   /** Shared with other swarms; own ones when left out. */
   readonly bans?: Bans;
-  /** The machine's, shared with its other swarms; one of its own when left out. */
-  readonly line?: SharedLine;
+  /** On the machine's line, which it shares with its other swarms; one of its own when left out. */
+  readonly line?: LinePlace;
 }

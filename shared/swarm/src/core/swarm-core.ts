@@ -67,7 +67,7 @@ export class SwarmCore {
     this.#zones = new ZoneMeter(this.limits.farShare);
     this.#wireByteMs = init.nowMs;
     this.#lack = new Lack(this.limits.wantPeersMs, init.nowMs);
-    this.#line = (init.line ?? new SharedLine(init.nowMs)).place();
+    this.#line = init.line ?? new SharedLine(init.nowMs).place();
     const parts = {
       ...{ limits: this.limits, chance: this.#chance, have: this.have, links: this.#links },
       ...{ pieces: this.#pieces, readers: this.#readers, line: this.#line },
@@ -264,7 +264,7 @@ export class SwarmCore {
     const link = this.#links.get(event.link);
     if (link === undefined) return;
     link.onBytes(event.index, event.bytes, nowMs);
-    this.#line.rate.add(event.bytes, nowMs);
+    this.#line.came(event.bytes, nowMs);
     this.#hearing.mayWait &&= !this.#fetching.mayAskMore;
     if (link.kind !== 'wire' || link.isStranger) return;
     this.#wireByteMs = nowMs;

@@ -8,6 +8,7 @@ import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { pieceLength } from '@sepia/metainfo/tree';
 import type { LinkId, SwarmEffect, SwarmEvent } from '../core/events.ts';
 import { CORE_LIMITS } from '../core/limits.ts';
+import type { Arrived, LinePlace } from '../core/line/shared-line.ts';
 import { strangerId } from '../core/strangers/stranger-id.ts';
 import { SwarmCore } from '../core/swarm-core.ts';
 import type {
@@ -40,6 +41,7 @@ export class SwarmShell implements Swarm {
   leech: boolean;
   readonly #parts: EngineParts;
   readonly #core: SwarmCore;
+  readonly #line: LinePlace;
   readonly #onLeave: () => void;
   readonly #links = new Map<LinkId, PeerLink>();
   readonly #http: HttpLinks;
@@ -61,6 +63,7 @@ export class SwarmShell implements Swarm {
 
   constructor(parts: EngineParts, id: Uint8Array, join: JoinInit, seed: number, onLeave: () => void) {
     this.#parts = parts;
+    this.#line = parts.line.place();
     this.#onLeave = onLeave;
     this.id = id;
     this.digest = join.digest;
@@ -85,7 +88,7 @@ export class SwarmShell implements Swarm {
       nowMs: performance.now(),
       limits: parts.limits,
       bans: parts.bans,
-      line: parts.line,
+      line: this.#line,
     });
     this.#fresh = new FreshPieces(parts.slabs, {
       opened: (reader, index, last) =>
@@ -205,6 +208,10 @@ export class SwarmShell implements Swarm {
       upBytes: link.wire.line.uploadedBytes,
     }));
     return { ...this.#arrivals.stats, uploadedBytes: this.#uploadedBytes, links };
+  }
+
+  arrived(): Arrived {
+    return this.#line.arrived();
   }
 
   setLeech(leech: boolean): void {

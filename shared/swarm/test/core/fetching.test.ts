@@ -245,7 +245,7 @@ t.test('on a line that many keep busy for long a reader’s next piece waits for
   const others = Array.from({ length: 7 }, () => shared.place());
   for (const { asked } of others) asked.note(1);
   others[0]!.rate.add(2 ** 20, 1_000);
-  const one = start({ line: shared });
+  const one = start({ line: shared.place() });
   one.wire('a', all());
   one.wire('b', all());
   const head = (index: number, atMs: number): number =>
@@ -265,7 +265,7 @@ t.test('on a line that many keep busy for long a reader’s next piece waits for
 
 t.test('a swarm that ends leaves its share of the line to others', async (t) => {
   const shared = new SharedLine(0);
-  const one = start({ line: shared });
+  const one = start({ line: shared.place() });
   const { link } = one.wire('a', all());
   const other = shared.place();
   t.equal(other.asked.swarms(), 2);

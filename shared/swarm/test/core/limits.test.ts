@@ -108,7 +108,7 @@ const busyLine = (bytesPerSec = 0): SharedLine => {
   return line;
 };
 const beside = (limits: Partial<CoreLimits>, bytesPerSec: number) => {
-  const one = start({ limits: { depthMin: 9, ...limits }, line: busyLine(bytesPerSec) });
+  const one = start({ limits: { depthMin: 9, ...limits }, line: busyLine(bytesPerSec).place() });
   one.wire('a', all());
   return total(one);
 };
@@ -316,7 +316,7 @@ governs('settledMs', [1_000, 'second'], [9_000, 'first'], (limits) => {
 });
 
 const origin = (limits: Partial<CoreLimits>, line = new SharedLine(0)) =>
-  start({ limits, line, origin: true, leech: false, have: Bitfield.full(PIECES) });
+  start({ limits, line: line.place(), origin: true, leech: false, have: Bitfield.full(PIECES) });
 governs(
   'suggestions',
   [1, 1],

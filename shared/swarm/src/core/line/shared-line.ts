@@ -6,6 +6,7 @@ import { Rate } from './rate.ts';
  */
 export class SharedLine {
   readonly #rate: Rate;
+  #bytes = 0;
   readonly #asked = new Sum();
   readonly #suggested = new Sum();
   readonly #senders = new Senders();
@@ -16,8 +17,15 @@ export class SharedLine {
 
   /** A place on the line for one swarm. */
   place(): LinePlace {
+    let ownBytes = 0;
     return {
       rate: this.#rate,
+      came: (bytes, nowMs) => {
+        ownBytes += bytes;
+        this.#bytes += bytes;
+        this.#rate.add(bytes, nowMs);
+      },
+      arrived: () => ({ ownBytes, lineBytes: this.#bytes }),
       asked: this.#asked.share(),
       suggested: this.#suggested.share(),
       senders: this.#senders,
@@ -29,11 +37,20 @@ export class SharedLine {
 export interface LinePlace {
   /** What comes, of all swarms together. */
   readonly rate: Rate;
+  /** So many bytes of this swarm came. */
+  came(bytes: number, nowMs: number): void;
+  arrived(): Arrived;
   /** Pieces on their way here. */
   readonly asked: Share;
   /** Pieces that were suggested to peers, and that those do not have yet. */
   readonly suggested: Share;
   readonly senders: Senders;
+}
+
+/** Bytes that came, verified or not: of one swarm, and of all swarms of the machine; both only grow. */
+export interface Arrived {
+  readonly ownBytes: number;
+  readonly lineBytes: number;
 }
 
 /** What one swarm has of something that is counted over all of them. */

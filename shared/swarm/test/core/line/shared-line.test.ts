@@ -14,8 +14,11 @@ t.test('swarms count what they have on one line, each with its own of now', asyn
   t.equal(three.suggested.swarms(), 1, 'what is suggested is another thing');
   one.asked.note(0);
   t.same([two.asked.swarms(), two.asked.total(2)], [1, 2], 'who ends leaves its share to others');
-  two.rate.add(2 ** 20, 1_000);
+  two.came(2 ** 20, 1_000);
   t.equal(one.rate.bytesPerSec, 2 ** 20, 'what comes is of all together');
+  three.came(10, 1_100);
+  t.same(two.arrived(), { ownBytes: 2 ** 20, lineBytes: 2 ** 20 + 10 });
+  t.same(one.arrived(), { ownBytes: 0, lineBytes: 2 ** 20 + 10 });
 });
 
 t.test('pieces on their way are counted by sender, and nobody is kept in mind for nothing', async (t) => {
