@@ -215,15 +215,16 @@ export class ImageCopy {
     const signal = AbortSignal.any([this.#signal, failed.signal]);
     const sent = await Promise.allSettled(
       [...blobs.values()].map(async (one) => {
-        const release = await this.#target.gate.acquire(signal);
+        // Who joins what another copy sends holds no slot, and it goes on for who is left.
+        const send = async (wanted: AbortSignal): Promise<void> => {
+          const release = await this.#target.gate.acquire(wanted, laneOf(name));
+          await this.#blob(name, to, one, wanted, isAgain).finally(release);
+        };
         try {
-          const send = async (): Promise<void> => await this.#blob(name, to, one, signal, isAgain);
-          await this.#target.sending.share(`${to}@${one.digest}`, send, signal);
+          await this.#target.sending.run(`${to}@${one.digest}`, send, signal);
         } catch (error) {
           failed.abort(error);
           throw error;
-        } finally {
-          release();
         }
       }),
     );
@@ -330,6 +331,11 @@ export class ImageCopy {
       await this.#referrers(name, to, referrer, depth + 1);
     }
   }
+}
+
+/** Images take turns at the target: one of many layers holds up no other. */
+function laneOf({ upstream, repository, reference }: CopyName): string {
+  return [upstream, repository, reference].join('\n');
 }
 
 /** Whose referrers a manifest lists that stands under `tag`; undefined for any other. */

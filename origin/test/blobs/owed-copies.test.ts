@@ -82,3 +82,37 @@ t.test('a push counts no copy that began while the blob was a cached one', async
   await until(() => done.length === 2, 'nothing is owed');
   t.same(sent.sort(), ['o2 cached', 'o2 pushed', 'o3 pushed']);
 });
+
+t.test('copies that are owed to a silent origin hold up none that are owed to others', async (t) => {
+  const owedTo = (target: string, text: string): Hint => {
+    return { digest: digestOf(Buffer.from(text)), target, upstream: 'u', repository: 'r' };
+  };
+  const owed = [...['a', 'b', 'c', 'd'].map((text) => owedTo('hangs', text)), owedTo('lives', 'e')];
+  const asked: string[] = [];
+  const made = Promise.withResolvers<void>();
+  const attrs = { class: 'pushed', provenance: [], writtenBack: false };
+  const stored = { sizeBytes: 1, attrs, read: async () => Buffer.from('x'), close: async () => undefined };
+  const deps = {
+    hints: {
+      ...{ news: new News(), all: async () => owed, owes: async () => true },
+      done: () => made.resolve(),
+    },
+    members: {
+      ...{ selfId: 'o1', epoch: 1, isSuspect: () => false, find: () => ({}) },
+      placement: () => ({ owners: ['o1'] }),
+      attended: async (id: string) => {
+        asked.push(id);
+        if (id === 'hangs') throw new CodedError('TIMEOUT', { message: 'it takes no bytes' });
+      },
+    },
+    store: { has: async () => true, stat: async () => stored, open: async () => stored },
+    ...{ log: silentLogger(), upstreams: { keepsPushes: () => false }, lookAgain: async () => undefined },
+  };
+  const replicator = new Replicator(deps as unknown as ConstructorParameters<typeof Replicator>[0], {
+    stragglerMs: 1_000,
+  });
+  t.teardown(async () => await replicator.stop());
+  replicator.start();
+  await made.promise;
+  t.same(asked, ['hangs', 'hangs', 'lives'], 'two are made at once');
+});

@@ -1,3 +1,4 @@
+import { SingleFlight } from '@sepia/base/async/single-flight';
 import { type Digest, digestOf } from '@sepia/base/digest';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import t from 'tap';
@@ -42,7 +43,7 @@ async function copied(during: (here: Map<string, Digest>, there: Map<string, Dig
     },
     referrers: { there: async () => undefined, added: async () => undefined },
     gate: { acquire: async () => () => undefined },
-    sending: { share: async (_key: string, send: () => Promise<void>) => await send() },
+    sending: new SingleFlight(),
     places: new Map(),
   } as unknown as Target;
   const deps = {

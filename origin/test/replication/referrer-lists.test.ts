@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { SingleFlight } from '@sepia/base/async/single-flight';
 import { type Digest, digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
@@ -119,7 +120,7 @@ t.test('a list that is a tag here goes into the one at the target', async (t) =>
       rule: { name: 'dr', referrers: { max: 9, depth: 2 } },
       matcher: { target: (repository: string) => repository, onlyWithSubject: () => false },
       gate: { acquire: async () => () => undefined },
-      sending: { share: async (_key: string, send: () => Promise<void>) => await send() },
+      sending: new SingleFlight(),
       ...{ client, referrers: lists },
     } as unknown as ConstructorParameters<typeof ImageCopy>[1];
     const name = { upstream: 'local', repository: parseRepositoryName('app'), reference: tag };
