@@ -5,7 +5,8 @@ import { SingleFlight } from '@sepia/base/async/single-flight';
 import { Verdict } from '@sepia/base/async/verdict';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { ignoreFailure, isBug, logFailure, throwIfBug } from '@sepia/base/failure';
+import { ignoreFailure, isBug, logFailure, outcomeOf, throwIfBug } from '@sepia/base/failure';
+import { LatestMap } from '@sepia/base/latest-map';
 import type { Logger } from '@sepia/base/log';
 import type { Where } from '@sepia/cluster/api/blob-answers';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
@@ -31,6 +32,8 @@ import {
 
 /** Copies under way at once beside those that a push waits for. */
 const BACKGROUND_COPIES = 2;
+/** Owed copies of which it is remembered that they failed; others are tried again sooner. */
+const MAX_FAILING = 20_000;
 /** Memberships that one push may see. */
 const MAX_EPOCHS = 5;
 
@@ -53,7 +56,7 @@ export class Replicator {
   readonly #stragglerMs: number;
   readonly #failures: CopyFailures;
   readonly #passes: Passes;
-  readonly #backoff = new Map<string, { failures: number; untilMs: number }>();
+  readonly #backoff = new LatestMap<string, { failures: number; untilMs: number }>(MAX_FAILING);
   /** Copies under way, by digest, target and upstream: who wants one of them joins it. */
   readonly #copies = new SingleFlight<string, { readonly links?: unknown; readonly taken?: LinksTaken }>();
   /** Pushes and copies that need the blob in this store: it is not handed over meanwhile. */
@@ -294,17 +297,22 @@ export class Replicator {
 
   async #retry(signal: AbortSignal): Promise<void> {
     const due = (await this.#deps.hints.all()).filter((hint) => this.#isDue(hint));
-    const handBack = async (hint: Hint): Promise<void> =>
-      await this.#handBack(hint).catch((error: unknown) =>
+    // Who took nothing once takes no other either: those that are owed to others have their turn.
+    const silent = new Set<string>();
+    const handBack = async (hint: Hint): Promise<void> => {
+      if (silent.has(hint.target)) return;
+      await this.#handBack(hint, silent).catch((error: unknown) =>
         logFailure(this.#deps.log, error, 'owed copy not made', { digest: hint.digest }),
       );
+    };
     await fewAtOnce(due, BACKGROUND_COPIES, handBack, signal);
   }
 
-  async #handBack(hint: Hint): Promise<void> {
+  async #handBack(hint: Hint, silent: Set<string>): Promise<void> {
     const { hints, store, members, log } = this.#deps;
     const key = keyOf(hint.digest, hint.target);
     if (!(await store.has(hint.digest)) || members.find(hint.target) === undefined) {
+      this.#backoff.delete(key);
       log.warn({ ...hint }, 'owed copy is void: the blob or the member is gone');
       return hints.done(hint);
     }
@@ -316,6 +324,7 @@ export class Replicator {
       this.#backoff.delete(key);
       log.info({ digest: hint.digest, target: hint.target }, 'owed copy made');
     } catch (error) {
+      if (outcomeOf(error) === 'silence') silent.add(hint.target);
       const failures = (this.#backoff.get(key)?.failures ?? 0) + 1;
       this.#backoff.set(key, {
         failures,
