@@ -126,10 +126,12 @@ async function fetchFrom(
   const asked = { repository: name.repository, digest: name.digest, sizeBytes: partial.sizeBytes, ...range };
   guide.thinks(true);
   const answer = await client.getBlob(asked, signal).finally(() => guide.thinks(false));
-  if (answer.sizeBytes !== undefined && answer.sizeBytes !== partial.sizeBytes)
+  if (answer.sizeBytes !== undefined && answer.sizeBytes !== partial.sizeBytes) {
+    answer.body.destroy();
     throw new CodedError('SIZE_MISMATCH', {
       detail: { expected: partial.sizeBytes, found: answer.sizeBytes },
     });
+  }
   let at = answer.start;
   let piece = Buffer.allocUnsafe(PIECE_BYTES);
   let fill = 0;

@@ -10,7 +10,11 @@ t.test('a body of another size than the blob has is let go of', async (t) => {
   const digest = digestOf(Buffer.from('x'));
   const name = { digest, upstream: 'hub', repository: parseRepositoryName('app') };
   let isOpen = true;
-  const body = { destroy: () => void (isOpen = false) };
+  const body = {
+    destroy: (): void => {
+      isOpen = false;
+    },
+  };
   const client = { getBlob: async () => ({ status: 'whole', start: 0, sizeBytes: 5, body }) };
   const partial = { sizeBytes: 10, have: new Bitfield(1) };
   const hooks = { guide: new SourceGuide(name, 10), onPiece: () => undefined };
