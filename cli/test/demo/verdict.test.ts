@@ -1,7 +1,8 @@
+import { stripVTControlCharacters } from 'node:util';
 import t from 'tap';
 import { parseAgentBytes, peerShare } from '../../src/demo/agent-bytes.ts';
 import type { PullResult } from '../../src/demo/pull-race.ts';
-import { verdict } from '../../src/demo/result-table.ts';
+import { resultTable, verdict } from '../../src/demo/result-table.ts';
 
 const MIB = 1024 * 1024;
 
@@ -33,4 +34,12 @@ t.test('the demo is passed only with every digest right and half of the bytes fr
   t.equal(verdict([result(100, 0), result(100, 0, 'wrong')], MIB).passed, false);
   t.equal(verdict([result(0, 0)], MIB).passed, false, 'bytes from the cache prove nothing');
   t.equal(peerShare([{ peer: 3, origin: 1, upstream: 0, cache: 100 }]), 0.75);
+});
+
+t.test('the table fits 80 columns', async (t) => {
+  const bytes = { peer: 149 * MIB, origin: 43 * MIB, upstream: 99.9 * MIB, cache: 0 };
+  const slow = { ...result(0, 0), totalMs: 65_000, firstByteMs: 12_000, bytes };
+  const lines = resultTable([slow], process.stdout).split('\n').map(stripVTControlCharacters);
+  t.equal(lines.length, 5);
+  for (const line of lines) t.ok(line.length <= 80, line);
 });

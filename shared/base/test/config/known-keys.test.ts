@@ -33,6 +33,7 @@ t.test('a slip is taken for the key that was meant, and nothing else for any', a
     ['listener', 'listeners'],
     ['listen', 'listeners'],
     ['logs', 'log'],
+    ['lgo', 'log'],
     ['ip', 'id'],
     ['colour', undefined],
     ['x', undefined],
