@@ -283,6 +283,7 @@ t.test('pace: retries with growing pauses, ends without progress, lingers for re
   t.equal(errorWeight({ code: 'BACKEND_DOWN' }), 'passing');
   t.equal(errorWeight({ code: 'BACKEND_DOWN', detail: { reason: 'timeout' } }), 'passing');
   t.equal(errorWeight({ code: 'BACKEND_DOWN', detail: { reason: 'redirect-refused' } }), 'certain');
+  t.equal(errorWeight({ code: 'BACKEND_DOWN', detail: { reason: 'blob-too-large' } }), 'certain');
   t.equal(errorWeight({ code: 'UPSTREAM_DENIED' }), 'certain');
   t.equal(retryDelayMs(50, undefined), 2_000);
   t.equal(retryDelayMs(0, 7), 7_000);

@@ -3,6 +3,7 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { delay } from '@sepia/base/lifecycle';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { Cluster } from '@sepia/cluster/cluster';
+import { requireKept } from '@sepia/metainfo/metainfo';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
 import { type BackToSourcePolicy, sourceDelayMs } from './core/back-to-source.ts';
 import type { SourceGate } from './source-gate.ts';
@@ -41,6 +42,7 @@ export class BackToSource {
     const { repository, digest } = name;
     const sizeBytes = (await client.headBlob({ repository, digest }, signal)).sizeBytes ?? told;
     if (sizeBytes === undefined) throw asUnavailable(cause);
+    requireKept(sizeBytes, name);
     return { sizeBytes, client };
   }
 

@@ -5,7 +5,7 @@ import { type CodedError, takesNoWrites } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
-import { Metainfo } from '@sepia/metainfo/metainfo';
+import { Metainfo, requireKept } from '@sepia/metainfo/metainfo';
 import { foldLeaves, PIECE_BYTES, pieceLeaves } from '@sepia/metainfo/tree';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { DiskRoom } from '@sepia/store/disk-room';
@@ -110,13 +110,14 @@ export function missingBytes({ sizeBytes, have }: PartialBlob): number {
   return Math.max(0, sizeBytes - have.count * PIECE_BYTES);
 }
 
-/** The partial of a blob; pieces of another upstream in it are dropped. `adopt`: the attempt to go on with. */
+/** The partial of a blob; pieces of another upstream in it are dropped. `adopt`: the attempt to go on with. @throws as {@link requireKept} */
 export async function openOwn(
   store: BlobStore,
   { digest, upstream: source }: BlobName,
   sizeBytes: number,
   adopt: Metainfo | undefined,
 ): Promise<PartialBlob> {
+  requireKept(sizeBytes, { digest, upstream: source });
   const init = adopt === undefined ? {} : { metainfo: Metainfo.decode(adopt.encode()) };
   const partial = await store.openPartial(digest, sizeBytes, { source, ...init });
   try {

@@ -136,3 +136,21 @@ t.test('a HEAD that says 0 is not believed', async (t) => {
   t.equal(head.headers['sepia-blob-size'] ?? head.headers['content-length'], String(blob.length));
   t.ok((await all.c.get('o1', path)).bytes.equals(blob));
 });
+
+t.test(
+  'an upstream that states more than any blob may have is asked once, and named in the answer',
+  async (t) => {
+    const { upstream, c } = await setUp(t);
+    const digest = upstream.addBlob(randomBytes(5_000)) as Digest;
+    upstream.fault = (req, res, bytes) => {
+      res.writeHead(200, { 'content-length': '99999999999999' });
+      if (req.method === 'HEAD') res.end();
+      else res.write(bytes);
+      return true;
+    };
+    const got = await c.get('o1', `/v1/blobs/${digest}?${HUB}`);
+    t.equal(got.status, 503);
+    t.match(got.bytes.toString('latin1'), /upstream hub states 99999999999999 bytes .* 1 TiB/);
+    t.equal(upstream.requests.filter((line) => line.startsWith('GET /v2/lib/x/blobs/')).length, 1);
+  },
+);

@@ -210,6 +210,8 @@ export function isCoded(error: unknown, code?: ErrorCode): error is CodedError {
 
 /** `detail.reason` of a `BACKEND_DOWN` that asking again does not change: the registry leads where nobody is sent. */
 export const REDIRECT_REFUSED = 'redirect-refused';
+/** The same, of a blob that the registry states to be larger than any that is kept. */
+export const BLOB_TOO_LARGE = 'blob-too-large';
 
 /** `detail.reason` of an `UPSTREAM_DENIED` because a token service stands where nobody is sent. */
 export const ADDRESS_REFUSED = 'address-refused';

@@ -1,11 +1,26 @@
 import { hash } from 'node:crypto';
 import { Bitfield } from '@sepia/base/bitfield';
 import { type Digest, isDigest } from '@sepia/base/digest';
-import { CodedError } from '@sepia/base/errors';
+import { BLOB_TOO_LARGE, CodedError } from '@sepia/base/errors';
 import { HASH_BYTES, pieceCount } from './tree.ts';
 
 /** Blobs above this have no metainfo (a piece layer of 32 MiB): 1 TiB. */
 export const MAX_BLOB_BYTES = 2 ** 40;
+
+/**
+ * For the size that a registry states of a blob, before anything is begun for it.
+ * @throws {CodedError} `BACKEND_DOWN` above {@link MAX_BLOB_BYTES}, with a reason by which nobody asks again
+ */
+export function requireKept(
+  sizeBytes: number,
+  { digest, upstream }: { digest: Digest; upstream: string },
+): void {
+  if (sizeBytes <= MAX_BLOB_BYTES) return;
+  throw new CodedError('BACKEND_DOWN', {
+    message: `upstream ${upstream} states ${sizeBytes} bytes for a blob; none of more than 1 TiB is kept`,
+    detail: { upstream, digest, sizeBytes, reason: BLOB_TOO_LARGE },
+  });
+}
 
 const MAGIC = 'SPM1';
 const ATTEMPT_BYTES = 16;

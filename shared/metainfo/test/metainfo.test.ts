@@ -3,7 +3,7 @@ import { CodedError } from '@sepia/base/errors';
 import { fc } from '@sepia/test-support/property';
 import { seededBytes } from '@sepia/test-support/upstream/fake-upstream';
 import t from 'tap';
-import { FINAL_ATTEMPT, firstAttempt, MAX_BLOB_BYTES, Metainfo } from '../src/metainfo.ts';
+import { FINAL_ATTEMPT, firstAttempt, MAX_BLOB_BYTES, Metainfo, requireKept } from '../src/metainfo.ts';
 import { HASH_BYTES, PIECE_BYTES } from '../src/tree.ts';
 
 const DIGEST = digestOf(Buffer.from('blob'));
@@ -218,4 +218,15 @@ t.test('the first attempt at a blob is the same in every version, and another fo
   t.equal(firstAttempt(DIGEST), '28a4d51917d7650afe0aa04dfb4c0811');
   t.not(firstAttempt(SHA512), firstAttempt(DIGEST));
   t.not(firstAttempt(DIGEST), FINAL_ATTEMPT);
+});
+
+t.test('a registry that states more than any blob may have is told from one that has gone', async (t) => {
+  const name = { digest: DIGEST, upstream: 'hub' };
+  t.doesNotThrow(() => requireKept(MAX_BLOB_BYTES, name));
+  const refusal = {
+    code: 'BACKEND_DOWN',
+    message: /hub states .* 1 TiB/,
+    detail: { reason: 'blob-too-large' },
+  };
+  t.throws(() => requireKept(MAX_BLOB_BYTES + 1, name), refusal);
 });

@@ -1,6 +1,6 @@
 import { backoffMs } from '@sepia/base/async/backoff';
 import { boundedMs } from '@sepia/base/bounded-ms';
-import { type ErrorCode, REDIRECT_REFUSED } from '@sepia/base/errors';
+import { BLOB_TOO_LARGE, type ErrorCode, REDIRECT_REFUSED } from '@sepia/base/errors';
 import { FETCH_RETRY_MS, MAX_FETCH_RETRY_MS, MOST_ASKED_MS } from '../../deadlines/upstreams.ts';
 
 /** New bytes of one connection that are much, whatever is missing. */
@@ -24,7 +24,7 @@ export function errorWeight({ code, detail }: Failed): 'certain' | 'passing' {
     case 'DRAINING':
       return 'certain';
     case 'BACKEND_DOWN':
-      return detail?.['reason'] === REDIRECT_REFUSED ? 'certain' : 'passing';
+      return [REDIRECT_REFUSED, BLOB_TOO_LARGE].includes(String(detail?.['reason'])) ? 'certain' : 'passing';
     default:
       return 'passing';
   }
