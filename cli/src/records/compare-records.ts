@@ -1,6 +1,6 @@
 import { canonicalJson } from '@sepia/records/core/join';
 import type { RecordSpace } from '@sepia/records/core/record-space';
-import { settledValue } from '@sepia/records/register/register-client';
+import { settledValue } from '@sepia/records/register/envelope';
 import type { DumpedRecord } from '@sepia/records/store/record-dump';
 
 /** What a record says, whoever keeps it: neither ballots nor clocks. Undefined: nothing is there. Pure. */

@@ -25,6 +25,8 @@ export const PATIENT_MISSES = 5;
 
 export type MemberCall = Omit<InternalRequest, 'url' | 'to' | 'headersTimeoutMs'> & {
   readonly headersTimeoutMs?: number;
+  /** Aborted after so long without an answer it counts as a failure; default: a small question after {@link SILENT_MS}, others never. */
+  readonly silentMs?: number;
   /** Of the membership that the call counts under; the other refuses an older one. */
   readonly epoch?: number;
 };
@@ -116,6 +118,11 @@ export class Members {
 
   isSuspect(id: string): boolean {
     return this.#deps.health.isSuspect(id);
+  }
+
+  /** True for one that has failed for so long that patience would be in vain. */
+  isGone(id: string): boolean {
+    return this.#deps.health.isGone(id);
   }
 
   /** The first owner that is not suspected. */
@@ -237,7 +244,7 @@ export class Members {
         detail: { id },
       });
     const startedMs = nowMs();
-    const { epoch, ...rest } = call;
+    const { epoch, silentMs = call.headersTimeoutMs === undefined ? SILENT_MS : undefined, ...rest } = call;
     const headers = {
       ...call.headers,
       [H_RECORDS]: this.#deps.records ?? 'embedded',
@@ -252,7 +259,7 @@ export class Members {
     } catch (error) {
       throwIfBug(error);
       if (call.signal?.aborted === true) {
-        if (call.headersTimeoutMs === undefined && nowMs() - startedMs >= SILENT_MS) this.#failed(id);
+        if (silentMs !== undefined && nowMs() - startedMs >= silentMs) this.#failed(id);
         throw error;
       }
       // Who refuses our signature (a clock is off) is as good as dead to us.

@@ -24,12 +24,16 @@ export const MAX_FAILED_REST_MS = 15_000;
 // Owners of records.
 /** Rounds of a register without majority are not repeated longer: the caller has other ways or answers 503. */
 export const REGISTER_MS = 5_000;
+/** An owner of a register may take this long for a message where nobody has another way: a slow disk is no dead one. */
+export const REGISTER_PATIENT_MS = QUICK_MS * 5;
+/** As {@link REGISTER_MS}, with such owners: two messages of theirs, and tries without patience. */
+export const PATIENT_REGISTER_MS = 2 * REGISTER_MS;
 /** A shared table tries again on its own; it is waited for so much longer than it tries. */
 export const SHARED_SLACK_MS = 1_000;
 /** An intent runs when the push that noted it must have ended: its register has given up. */
-export const INTENT_MS = 2 * REGISTER_MS;
+export const INTENT_MS = PATIENT_REGISTER_MS + REGISTER_MS;
 /** A noted tag is looked at this long after its job went: its register has given up. */
-export const TAG_CHECK_MS = 2 * REGISTER_MS;
+export const TAG_CHECK_MS = PATIENT_REGISTER_MS + REGISTER_MS;
 /** An owner reads all of the repository before it answers, or takes its tombstones off the disk. */
 export const FLOOR_MS = 60_000;
 /** A page of another owner's floors, or of what stands above one. */

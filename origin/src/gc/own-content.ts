@@ -1,8 +1,8 @@
 import { type Digest, isDigest } from '@sepia/base/digest';
 import { linkKey } from '@sepia/base/names/blob-name';
 import { INDEX_HOME } from '@sepia/cluster/api/layer-binding';
+import { settledValue } from '@sepia/records/register/envelope';
 import type { Ballot } from '@sepia/records/register/register';
-import { settledValue } from '@sepia/records/register/register-client';
 import { type RecordStore, tagKey } from '@sepia/records/store/record-store';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Swarms } from '../blobs/swarms.ts';

@@ -7,7 +7,7 @@ import { fits } from '@sepia/cluster/message';
 import { serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
 import { RECORD_SPACES, type RecordSpace, shardOfRecord } from '@sepia/records/core/record-space';
-import { settledValue } from '@sepia/records/register/register-client';
+import { settledValue } from '@sepia/records/register/envelope';
 import type { DumpedRecord } from '@sepia/records/store/record-dump';
 import type { RecordStore } from '@sepia/records/store/record-store';
 import { z } from 'zod';

@@ -11,13 +11,21 @@ import { type AcceptorStore, parseRegisterReply } from '@sepia/records/register/
 import type { RegisterReply, RegisterRequest } from '@sepia/records/register/register';
 import {
   type Owners,
+  type RegisterCall,
   RegisterClient,
   type RegisterClientDeps,
   type SentReply,
 } from '@sepia/records/register/register-client';
 import { type RecordStore, tagKey } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
-import { QUICK_MS, REGISTER_MS, SHARED_SLACK_MS } from '../deadlines/members.ts';
+import {
+  PATIENT_REGISTER_MS,
+  QUICK_MS,
+  REGISTER_MS,
+  REGISTER_PATIENT_MS,
+  SHARED_SLACK_MS,
+  SILENT_MS,
+} from '../deadlines/members.ts';
 import { mayMove, type TagMover, type TagRules } from '../upstream/core/tag-policy.ts';
 import { shardOf } from './core/record-shard.ts';
 import {
@@ -66,6 +74,8 @@ interface Taking {
 
 /** Rounds without majority are not repeated long: the caller has other ways or answers 503. */
 const REGISTER_OPTIONS = { deadlineMs: REGISTER_MS, requestTimeoutMs: QUICK_MS, quorumTries: 2 };
+/** For what nobody has another way: owners whose disks are slow get time. */
+const PATIENCE = { messageMs: REGISTER_PATIENT_MS, deadlineMs: PATIENT_REGISTER_MS };
 /** A shared table tries again on its own. */
 const SHARED_OPTIONS = {
   deadlineMs: DATABASE_DEADLINE_MS,
@@ -74,7 +84,7 @@ const SHARED_OPTIONS = {
 };
 
 interface TagsDeps extends Partial<Pick<RegisterClientDeps, 'chance' | 'delay' | 'incarnation'>> {
-  readonly members: Pick<Members, 'selfId' | 'shard' | 'counted' | 'isSuspect'>;
+  readonly members: Pick<Members, 'selfId' | 'shard' | 'counted' | 'isSuspect' | 'isGone'>;
   readonly records: RecordStore;
   readonly standing: Pick<OwnStanding, 'require' | 'sender' | 'standing'>;
   readonly nowMs: () => number;
@@ -92,10 +102,11 @@ export class Tags {
     this.#deps = deps;
     this.#registers = new RegisterClient(
       {
-        transport: async (id, request, signal) => await this.#send(id, request, signal),
+        transport: async (...sent) => await this.#send(...sent),
         chance: deps.chance ?? chance,
         nowMs: deps.nowMs,
         isSuspect: (id) => deps.members.isSuspect(id),
+        isGone: (id) => deps.members.isGone(id),
         ...(deps.delay === undefined ? {} : { delay: deps.delay }),
         ...(deps.incarnation === undefined ? {} : { incarnation: deps.incarnation }),
       },
@@ -108,14 +119,18 @@ export class Tags {
     this.#reach = reach;
   }
 
-  /** Quorum read. @throws `QUORUM_LOST`, `CONFLICT` */
-  async read(name: TagName): Promise<TagRecord | undefined> {
-    return recordOf(await this.state(name));
+  /** Quorum read. `isPatient`: nobody has another way, so slow owners get time. @throws `QUORUM_LOST`, `CONFLICT` */
+  async read(name: TagName, how: { readonly isPatient?: boolean } = {}): Promise<TagRecord | undefined> {
+    return recordOf(await this.state(name, how));
   }
 
   /** As {@link read}, with the tag's history; also of one that was taken away. */
-  async state(name: TagName): Promise<TagState | undefined> {
-    return await this.#registers.read<TagState>(keyOf(name), this.#owners(name));
+  async state(
+    name: TagName,
+    { isPatient = false }: { readonly isPatient?: boolean } = {},
+  ): Promise<TagState | undefined> {
+    const patience = isPatient ? PATIENCE : undefined;
+    return await this.#registers.read<TagState>(keyOf(name), this.#owners(name), { patience });
   }
 
   /**
@@ -155,21 +170,18 @@ export class Tags {
       if (mover === 'revalidate') return current;
       throw new CodedError('TAG_IMMUTABLE', { detail: { tag: name.tag, digest: current?.digest } });
     };
-    const state = await this.#registers.change(keyOf(name), this.#owners(name), fn, undefined, change);
+    // What a registry behind said counts without the register as well.
+    const patience = mover === 'revalidate' ? undefined : PATIENCE;
+    const state = await this.#change(name, fn, { id: change, patience });
     // Of a change that another origin made already the tag may be gone again.
     return recordOf(state) ?? { digest, checkedAtMs: move.atMs };
   }
 
   /** The upstream does not have the tag any more. A newer revalidation by somebody else stays: false then. */
   async drop(name: TagName, seen: TagRecord): Promise<boolean> {
-    return await this.#takeAway(
-      name,
-      'delete',
-      (current) =>
-        current.owed === undefined &&
-        current.digest === seen.digest &&
-        current.checkedAtMs <= seen.checkedAtMs,
-    );
+    const isMeant = (current: TagRecord): boolean =>
+      current.owed === undefined && current.digest === seen.digest && current.checkedAtMs <= seen.checkedAtMs;
+    return await this.#takeAway(name, 'delete', isMeant, {}, false);
   }
 
   /**
@@ -179,7 +191,7 @@ export class Tags {
   async paid(name: TagName, seen: Digest | undefined, isNew: boolean): Promise<boolean> {
     const atMs = this.#deps.dateMs();
     let isLost = false;
-    await this.#registers.change<TagState>(keyOf(name), this.#owners(name), (current) => {
+    await this.#change(name, (current) => {
       isLost = isNew && isReplaced(current, seen);
       if (!isLost) return paid(current, seen, atMs);
       return owing(current, { ...current!, checkedAtMs: atMs }, seen ?? null);
@@ -189,17 +201,13 @@ export class Tags {
 
   /** The registry behind lost a tag that is `digest` here, see {@link owedAgain}. @throws `QUORUM_LOST`, `CONFLICT` */
   async owedAgain(name: TagName, digest: Digest): Promise<TagState | undefined> {
-    return await this.#registers.change<TagState>(keyOf(name), this.#owners(name), (current) =>
-      owedAgain(current, digest),
-    );
+    return await this.#change(name, (current) => owedAgain(current, digest));
   }
 
   /** The registry behind wins a conflict, see {@link yielded}. @throws `QUORUM_LOST`, `CONFLICT` */
   async yield(name: TagName, lost: Digest | undefined, won: Digest | null): Promise<void> {
     const move = { atMs: this.#deps.dateMs(), by: this.#deps.members.selfId };
-    await this.#registers.change<TagState>(keyOf(name), this.#owners(name), (current) =>
-      yielded(current, lost, won, move),
-    );
+    await this.#change(name, (current) => yielded(current, lost, won, move));
   }
 
   /**
@@ -213,7 +221,7 @@ export class Tags {
     how: Extract<TagMoveKind, 'delete' | 'purge'> = 'delete',
     { seen, ...taking }: Taking & { readonly seen?: Pick<TagState, 'checkedAtMs'> } = {},
   ): Promise<boolean> {
-    if ((await this.read(name)) === undefined) return false;
+    if ((await this.read(name, { isPatient: true })) === undefined) return false;
     const isMeant = (current: TagRecord): boolean =>
       (digest === undefined || current.digest === digest) &&
       (seen === undefined || current.checkedAtMs === seen.checkedAtMs);
@@ -222,16 +230,15 @@ export class Tags {
 
   /** Puts the state of a backup back, unless something later is there. */
   async restore(name: TagName, backup: TagState): Promise<void> {
-    await this.#registers.change<TagState>(keyOf(name), this.#owners(name), (current) =>
-      restored(current, backup),
-    );
+    await this.#change(name, (current) => restored(current, backup));
   }
 
   async #takeAway(
     name: TagName,
     how: Extract<TagMoveKind, 'delete' | 'purge'>,
     isMeant: (current: TagRecord) => boolean,
-    { change, behind, signal }: Taking = {},
+    { change, behind, signal }: Taking,
+    isPatient = true,
   ): Promise<boolean> {
     const move = { atMs: this.#deps.dateMs(), how, by: this.#deps.members.selfId };
     let isTaken = false;
@@ -243,20 +250,33 @@ export class Tags {
       const next = takenAway(current, move)!;
       return behind === undefined ? next : owing(current, next, behind.has);
     };
-    await this.#registers.change(keyOf(name), this.#owners(name), fn, undefined, change);
+    await this.#change(name, fn, { id: change, patience: isPatient ? PATIENCE : undefined });
     return isTaken;
   }
 
   /** Brings every owner of a tag to what is chosen, by an identity round. @throws `QUORUM_LOST`, `CONFLICT` */
   async settle(key: string, owners: Owners): Promise<void> {
-    await this.#registers.change(key, owners, (current) => current);
+    await this.#registers.change(key, owners, (current) => current, { patience: PATIENCE });
+  }
+
+  async #change(
+    name: TagName,
+    fn: (current: TagState | undefined) => TagState | undefined,
+    call: RegisterCall = { patience: PATIENCE },
+  ): Promise<TagState | undefined> {
+    return await this.#registers.change(keyOf(name), this.#owners(name), fn, call);
   }
 
   #owners(name: TagName): Owners {
     return () => this.#deps.members.shard(shardKey(name.upstream, name.repository));
   }
 
-  async #send(id: string, request: RegisterRequest, signal: AbortSignal): Promise<SentReply> {
+  async #send(
+    id: string,
+    request: RegisterRequest,
+    signal: AbortSignal,
+    timeoutMs: number,
+  ): Promise<SentReply> {
     const { members, records, standing } = this.#deps;
     if (id === members.selfId) {
       const reply = await answerRegister({ members, standing, registers: records.registers }, request);
@@ -266,6 +286,8 @@ export class Tags {
       ...to(ORIGIN_RECORDS.register),
       json: request,
       signal,
+      // Who asks gives up in time; a socket's own clock is a coarse one.
+      ...(timeoutMs > QUICK_MS ? { headersTimeoutMs: 2 * timeoutMs, silentMs: SILENT_MS } : {}),
     });
     const reply = parseRegisterReply(answer);
     if (reply.type === 'outdated') await this.#reach?.(reply.epoch, id);

@@ -5,7 +5,7 @@ import { LatestMap } from '@sepia/base/latest-map';
 import type { Logger } from '@sepia/base/log';
 import { isRepositoryName, isTag, parseRepositoryName, parseTag } from '@sepia/base/names/repository';
 import { shardKey } from '@sepia/cluster/cluster';
-import { settledValue } from '@sepia/records/register/register-client';
+import { settledValue } from '@sepia/records/register/envelope';
 import { type RecordStore, tagKey } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
 import { TAG_CHECK_MS } from '../deadlines/members.ts';

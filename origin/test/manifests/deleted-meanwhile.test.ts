@@ -123,7 +123,12 @@ t.test('a registry that was asked before takes no tag back', async (t) => {
   let nowMs = 10;
   const tags = new Tags({
     records,
-    members: { selfId: 'a', isSuspect: () => false, shard: () => ({ epoch: 0, sets: [['a']] }) },
+    members: {
+      selfId: 'a',
+      isSuspect: () => false,
+      isGone: () => false,
+      shard: () => ({ epoch: 0, sets: [['a']] }),
+    },
     standing: {
       require: () => undefined,
       sender: { id: 'a', generation: 1, known: {} },

@@ -24,7 +24,12 @@ async function tagsOn(t: Test, name: string) {
   const clock = { nowMs: 10 };
   const tags = new Tags({
     records,
-    members: { selfId: 'a', isSuspect: () => false, shard: () => ({ epoch: 0, sets: [['a']] }) },
+    members: {
+      selfId: 'a',
+      isSuspect: () => false,
+      isGone: () => false,
+      shard: () => ({ epoch: 0, sets: [['a']] }),
+    },
     standing: {
       require: () => undefined,
       sender: { id: 'a', generation: 1, known: {} },

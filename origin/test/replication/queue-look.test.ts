@@ -1,4 +1,5 @@
 import t from 'tap';
+import { INTENT_MS } from '../../src/deadlines/members.ts';
 import { QueueLook } from '../../src/replication/queue-look.ts';
 import type { OpenJob, ReplicationJob } from '../../src/replication/replication-jobs.ts';
 
@@ -80,7 +81,7 @@ t.test('an intent is ripe when it was seen for long; dead ones are counted only'
   const clock = { nowMs: 5_000 };
   const look = lookAt(() => [job(1, { state: 'intent' }), job(2, { state: 'dead' })], clock);
   t.same((await look.look(new Set(), () => true)).groups, []);
-  clock.nowMs += 10_000;
+  clock.nowMs += INTENT_MS;
   const { groups, backlogs } = await look.look(new Set(), () => true);
   t.same(
     groups.map(({ jobs }) => jobs[0]!.id),

@@ -181,13 +181,14 @@ export class TagSimulation {
     const died = new AbortController();
     const records = new RecordStore({ table: new LevelTable({ db: this.#database(member, died.signal) }) });
     const nowMs = (): number => Math.round(this.#nowMs + member.skewMs);
-    const members: Pick<Members, 'selfId' | 'shard' | 'counted' | 'isSuspect'> = {
+    const members: Pick<Members, 'selfId' | 'shard' | 'counted' | 'isSuspect' | 'isGone'> = {
       selfId: member.id,
       shard: () => {
         const at = MEMBERS.indexOf(member.id) % OWNERS.length;
         return { epoch: 0, sets: [this.#bug === 'quorum-of-one' ? [OWNERS[at]!] : OWNERS] };
       },
       isSuspect: () => false,
+      isGone: () => false,
       counted: async <T>(id: string, call: { readonly json?: unknown }) => ({
         sender: { id, generation: 0, known: {} },
         answer: (await this.#send(member, died.signal, id, call.json)) as T,

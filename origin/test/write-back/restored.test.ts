@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { RecordSpace } from '@sepia/records/core/record-space';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
+import { TAG_CHECK_MS } from '../../src/deadlines/members.ts';
 import { backupOf, restoreAt } from '../support/backup.ts';
 import { Hub } from '../support/hub.ts';
 
@@ -64,6 +65,6 @@ t.test('a tag whose job comes later from the same backup gets no second one', as
     await delay(500);
   }
   await atEach(jobs, 'j1');
-  await delay(13_000);
+  await delay(TAG_CHECK_MS + 3_000);
   t.equal(new Set((await after.jobs()).map(({ id }) => id)).size, 1);
 });

@@ -17,10 +17,12 @@ interface Pulse {
   readonly lastOkMs: number;
   /** In a row. */
   readonly failures: number;
+  /** When the first of them was noted. */
+  readonly failedMs: number;
   readonly suspectUntilMs: number;
 }
 
-const UNHEARD: Pulse = { lastOkMs: Number.NEGATIVE_INFINITY, failures: 0, suspectUntilMs: 0 };
+const UNHEARD: Pulse = { lastOkMs: Number.NEGATIVE_INFINITY, failures: 0, failedMs: 0, suspectUntilMs: 0 };
 
 /**
  * When each member answered last, and who fails. Health never changes who owns what: it only orders the tries and names
@@ -40,20 +42,29 @@ export class Health {
   /** The member answered anything at all. True if it had failed before. */
   answered(id: string): boolean {
     const hadFailed = this.#of(id).failures > 0;
-    this.#pulses.set(id, { lastOkMs: this.#nowMs(), failures: 0, suspectUntilMs: 0 });
+    this.#pulses.set(id, { ...UNHEARD, lastOkMs: this.#nowMs() });
     return hadFailed;
   }
 
   /** The member was silent or could not be reached. */
   failed(id: string): void {
-    const { lastOkMs, failures: before } = this.#of(id);
+    const { lastOkMs, failures: before, failedMs: sinceMs } = this.#of(id);
     const failures = before + 1;
+    const failedMs = before === 0 ? this.#nowMs() : sinceMs;
     const restMs = backoffMs(failures, this.#rest.firstMs, this.#rest.maxMs);
-    this.#pulses.set(id, { lastOkMs, failures, suspectUntilMs: this.#nowMs() + restMs });
+    this.#pulses.set(id, { lastOkMs, failures, failedMs, suspectUntilMs: this.#nowMs() + restMs });
   }
 
   isSuspect(id: string): boolean {
     return this.#of(id).suspectUntilMs > this.#nowMs();
+  }
+
+  /**
+   * True for a suspect that has failed for {@link PATIENCE_MS}, without an answer: to wait longer for it than for others is in
+   * vain. One that was slow a moment ago is no such.
+   */
+  isGone(id: string): boolean {
+    return this.isSuspect(id) && this.#nowMs() - this.#of(id).failedMs >= PATIENCE_MS;
   }
 
   /** Those that are passed over now. */

@@ -63,6 +63,24 @@ t.test('silent: never heard of, or failing for longer than patience', async (t) 
   t.same(health.silent(['a']), [], 'one answer ends it');
 });
 
+t.test(
+  'gone: a suspect that failed for longer than patience; one that was slow just now is none',
+  async (t) => {
+    const { health, at } = made({ firstMs: 1_000, maxMs: 15_000 });
+    t.notOk(health.isGone('a'), 'never heard of');
+    at(1e6).failed('a');
+    t.notOk(health.isGone('a'), 'it may not have answered for long: nobody had asked it');
+    at(1e6 + PATIENCE_MS).failed('a');
+    t.ok(health.isGone('a'));
+    t.notOk(at(1e6 + PATIENCE_MS + 2_000).isGone('a'), 'it gets a chance where it is no suspect any more');
+    health.failed('a');
+    t.ok(health.isGone('a'));
+    t.ok(health.answered('a'));
+    health.failed('a');
+    t.notOk(health.isGone('a'), 'it has answered since');
+  },
+);
+
 t.test('probes go to suspects and to those of which no call told', async (t) => {
   const { health, at } = made(UNTIL_IT_ANSWERS);
   t.same(health.unheard(['a', 'b'], 100), ['a', 'b']);

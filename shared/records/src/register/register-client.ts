@@ -2,10 +2,11 @@ import { randomBytes } from 'node:crypto';
 import { backoffMs } from '@sepia/base/async/backoff';
 import { OVER } from '@sepia/base/async/over';
 import { Verdict } from '@sepia/base/async/verdict';
-import { CodedError, isCoded, laterFormat } from '@sepia/base/errors';
+import { CodedError, isCoded } from '@sepia/base/errors';
 import { isBug, readElsewhere, throwIfBug } from '@sepia/base/failure';
 import { delay as realDelay } from '@sepia/base/lifecycle';
 import type { Shard } from '@sepia/cluster/ring';
+import { type Patience, Waits } from '../core/patience.ts';
 import { counted, isQuorum, type Sender } from '../core/standing.ts';
 import {
   MAX_REGISTER_REST_MS,
@@ -15,6 +16,7 @@ import {
   REGISTER_REQUEST_MS,
   REGISTER_REST_MS,
 } from '../deadlines.ts';
+import { envelope, parseEnvelope } from './envelope.ts';
 import {
   agreedState,
   type Ballot,
@@ -32,14 +34,24 @@ export type SentReply = RegisterReply & { readonly sender?: Sender | undefined }
 export type Owners = readonly string[] | (() => Shard);
 
 export interface RegisterClientDeps {
-  /** Sends a request to one owner; rejects when it does not answer. A reply may come late or never: it is timed out here. */
-  readonly transport: (memberId: string, request: RegisterRequest, signal: AbortSignal) => Promise<SentReply>;
+  /**
+   * Sends a request to one owner; rejects when it does not answer. A reply may come late or never: after `timeoutMs` it is
+   * timed out here.
+   */
+  readonly transport: (
+    memberId: string,
+    request: RegisterRequest,
+    signal: AbortSignal,
+    timeoutMs: number,
+  ) => Promise<SentReply>;
   /** 0 ≤ x < 1, for back-off. */
   readonly chance: () => number;
   readonly nowMs: () => number;
   readonly delay?: (ms: number, signal?: AbortSignal) => Promise<void>;
   /** True for an owner that did not answer of late: it is asked last. */
   readonly isSuspect?: (memberId: string) => boolean;
+  /** True for an owner that failed for so long that patience would be in vain. */
+  readonly isGone?: (memberId: string) => boolean;
   /** Makes proposer ids unique per process: two that share one could break a register. Default: random. */
   readonly incarnation?: string;
 }
@@ -59,6 +71,21 @@ export interface RegisterClientOptions {
   readonly graceMs?: number;
 }
 
+/** How one value is read or changed. */
+export interface RegisterCall {
+  readonly signal?: AbortSignal | undefined;
+  /** Of a change that several proposers are given: it is made once. */
+  readonly id?: string | undefined;
+  /** Where nobody has another way: owners that are slow get time. */
+  readonly patience?: Patience | undefined;
+}
+
+/** As {@link RegisterCall}, under way. */
+interface Running extends RegisterCall {
+  readonly waits: Waits;
+  readonly untilMs: number;
+}
+
 const REGISTER_CLIENT_DEFAULTS: Readonly<Required<Omit<RegisterClientOptions, 'proposerId'>>> = Object.freeze(
   {
     deadlineMs: REGISTER_MS,
@@ -69,16 +96,6 @@ const REGISTER_CLIENT_DEFAULTS: Readonly<Required<Omit<RegisterClientOptions, 'p
     graceMs: REGISTER_GRACE_MS,
   },
 );
-
-/** What a register holds on its acceptors: the value, and the newest changes that made it, oldest first. */
-interface Envelope {
-  readonly v: 1;
-  readonly value?: RegisterValue;
-  readonly recent: readonly string[];
-}
-
-/** Changes remembered in a register: one of them whose answer was lost is not made again. */
-const RECENT_CHANGES = 32;
 
 type StateReply = Extract<RegisterReply, { type: 'state' }>;
 
@@ -112,20 +129,25 @@ export class RegisterClient {
    * The value of a register, undefined if never written. One round when a majority agrees, else a whole one that
    * settles it. @throws `QUORUM_LOST`, `CONFLICT`
    */
-  async read<T = RegisterValue>(key: string, owners: Owners, signal?: AbortSignal): Promise<T | undefined> {
+  async read<T = RegisterValue>(
+    key: string,
+    owners: Owners,
+    call: RegisterCall = {},
+  ): Promise<T | undefined> {
     const shard = shardNow(owners);
+    const running = this.#begun(call);
     const agreedOf = (replies: readonly Counted<StateReply>[]): StateReply | undefined =>
       agreedState(replies, (agreeing) => isQuorum(idsOf(agreeing), shard.sets));
     const round = await this.#ask(
       shard,
       { type: 'read', key },
       isState,
-      signal,
+      running,
       (replies) => agreedOf(replies) !== undefined,
     );
     const agreed = round.type === 'quorum' ? agreedOf(round.replies) : undefined;
     if (agreed !== undefined) return parseEnvelope(key, agreed.value).value as T | undefined;
-    return this.change<T>(key, owners, (current) => current, signal);
+    return await this.#change<T>(key, owners, (current) => current, this.#begun(call, running.waits));
   }
 
   /**
@@ -138,10 +160,25 @@ export class RegisterClient {
     key: string,
     owners: Owners,
     fn: (current: T | undefined) => T | undefined,
-    signal?: AbortSignal,
-    id?: string,
+    call: RegisterCall = {},
   ): Promise<T | undefined> {
-    const untilMs = this.#deps.nowMs() + this.#options.deadlineMs;
+    return await this.#change(key, owners, fn, this.#begun(call));
+  }
+
+  #begun(call: RegisterCall, waits?: Waits): Running {
+    const nowMs = this.#deps.nowMs();
+    const { deadlineMs, requestTimeoutMs } = this.#options;
+    const untilMs = nowMs + Math.max(deadlineMs, call.patience?.deadlineMs ?? 0);
+    return { ...call, untilMs, waits: waits ?? new Waits(requestTimeoutMs, call.patience, nowMs) };
+  }
+
+  async #change<T>(
+    key: string,
+    owners: Owners,
+    fn: (current: T | undefined) => T | undefined,
+    running: Running,
+  ): Promise<T | undefined> {
+    const { signal, untilMs } = running;
     const proposed = new Map<string, T | undefined>();
     let lost = 0;
     for (let tries = 0; ; tries++) {
@@ -149,7 +186,7 @@ export class RegisterClient {
       const shard = shardNow(owners);
       const detail = { key, owners: shard.sets.length === 1 ? shard.sets[0] : shard.sets };
       if (shard.sets.some((set) => set.length === 0)) throw new CodedError('QUORUM_LOST', { detail });
-      const outcome = await this.#attempt(key, shard, fn, proposed, signal, id);
+      const outcome = await this.#attempt(key, shard, fn, proposed, running);
       if (outcome.type === 'done') return outcome.value;
       if (outcome.type === 'threw') throw outcome.error;
       if (outcome.type === 'lost') lost += 1;
@@ -167,12 +204,12 @@ export class RegisterClient {
     shard: Shard,
     fn: (current: T | undefined) => T | undefined,
     proposed: Map<string, T | undefined>,
-    signal?: AbortSignal,
-    id?: string,
+    running: Running,
   ) {
+    const { id } = running;
     const ballot = nextBallot(this.#counter, this.#proposer);
     this.#counter = ballot.counter;
-    const prepared = await this.#ask(shard, { type: 'prepare', key, ballot }, isState, signal);
+    const prepared = await this.#ask(shard, { type: 'prepare', key, ballot }, isState, running);
     if (prepared.type !== 'quorum') return prepared;
     for (const { accepted } of prepared.replies) this.#saw(accepted);
     const newest = newestValue(prepared.replies);
@@ -195,7 +232,7 @@ export class RegisterClient {
       ballot,
       ...(value === undefined ? {} : { value }),
     };
-    const accepted = await this.#ask(shard, request, isAccepted, signal);
+    const accepted = await this.#ask(shard, request, isAccepted, running);
     if (accepted.type !== 'quorum') return accepted;
     return made.type === 'value'
       ? { type: 'done' as const, value: made.value }
@@ -212,9 +249,10 @@ export class RegisterClient {
     shard: Shard,
     request: RegisterRequest,
     isGood: (reply: RegisterReply) => reply is R,
-    signal?: AbortSignal,
+    running: Running,
     enough: (replies: readonly Counted<R>[]) => boolean = () => true,
   ): Promise<Round<R>> {
+    const { signal } = running;
     const owners = this.#inOrder(shard);
     const sent = shard.epoch === 0 ? request : { ...request, epoch: shard.epoch };
     const good: Counted<R>[] = [];
@@ -241,7 +279,7 @@ export class RegisterClient {
       else if (replies.length + open.size < owners.length) askRest();
     };
     const ask = (owner: string): void => {
-      const answered = this.#send(owner, sent, signal).then(
+      const answered = this.#send(owner, sent, running).then(
         (reply) => {
           const sender = reply.sender ?? { id: owner, generation: 0, known: {} };
           if (isGood(reply)) good.push({ ...reply, sender } as Counted<R>);
@@ -285,14 +323,17 @@ export class RegisterClient {
     return [...new Set(sets.flat())].sort((a, b) => rank(a) - rank(b));
   }
 
-  async #send(owner: string, request: RegisterRequest, signal?: AbortSignal): Promise<SentReply> {
+  async #send(owner: string, request: RegisterRequest, { signal, waits }: Running): Promise<SentReply> {
+    const { transport, nowMs, isGone = () => false } = this.#deps;
+    const timeoutMs = waits.messageMs(owner, nowMs(), isGone(owner));
     const ended = new AbortController();
     const either = signal === undefined ? ended.signal : AbortSignal.any([ended.signal, signal]);
-    const timedOut = (this.#deps.delay ?? realDelay)(this.#options.requestTimeoutMs, either).then(() => {
+    const timedOut = (this.#deps.delay ?? realDelay)(timeoutMs, either).then(() => {
+      waits.silent(owner, timeoutMs);
       throw new CodedError('TIMEOUT', { detail: { owner } });
     });
     try {
-      return await Promise.race([this.#deps.transport(owner, request, either), timedOut]);
+      return await Promise.race([transport(owner, request, either, timeoutMs), timedOut]);
     } finally {
       readElsewhere(timedOut);
       ended.abort(OVER);
@@ -325,23 +366,6 @@ function quorumOf(owners: readonly string[], sets: Shard['sets']): number {
 
 function idsOf(replies: readonly { readonly sender: Sender }[]): string[] {
   return replies.map(({ sender }) => sender.id);
-}
-
-/** The value within what an acceptor keeps of a register (it need not be chosen). @throws `DISK_FORMAT` */
-export function settledValue<T>(key: string, found: RegisterValue): T | undefined {
-  return parseEnvelope(key, found).value as T | undefined;
-}
-
-function envelope(value: RegisterValue, recent: readonly string[]): Envelope {
-  return { v: 1, ...(value === undefined ? {} : { value }), recent: recent.slice(-RECENT_CHANGES) };
-}
-
-/** @throws `DISK_FORMAT` for a record of a newer version */
-function parseEnvelope(key: string, found: RegisterValue): Envelope {
-  if (found === undefined) return { v: 1, recent: [] };
-  const one = found as Partial<Envelope> | null;
-  if (typeof one === 'object' && one?.v === 1 && Array.isArray(one.recent)) return one as Envelope;
-  throw laterFormat('the content of a register', one?.v, 1, { key });
 }
 
 function attemptFn<T>(fn: (current: T | undefined) => T | undefined, current: T | undefined) {

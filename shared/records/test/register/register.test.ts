@@ -217,7 +217,7 @@ t.test('a proposer that always loses ends with CONFLICT, an aborted one with its
   );
   const hanging = clientOver(() => new Promise(() => undefined), { requestTimeoutMs: 60_000 });
   const abort = new AbortController();
-  const waiting = hanging.read('k', ['o1'], abort.signal);
+  const waiting = hanging.read('k', ['o1'], { signal: abort.signal });
   abort.abort(new Error('enough'));
   await t.rejects(waiting, { message: 'enough' });
 });
@@ -257,9 +257,9 @@ t.test('a change with an id is made once, also by a proposer that comes late', a
     return new RegisterClient(deps, { proposerId: 'p', backoffMs: 1 });
   }
   const add = (text: string) => (current: string | undefined) => `${current ?? ''}${text}`;
-  t.equal(await first.change('k', owners, add('x'), undefined, 'push-1'), 'x');
-  t.equal(await second.change('k', owners, add('y'), undefined, 'push-2'), 'xy');
-  t.equal(await second.change('k', owners, add('x'), undefined, 'push-1'), 'xy', 'somebody else made it');
+  t.equal(await first.change('k', owners, add('x'), { id: 'push-1' }), 'x');
+  t.equal(await second.change('k', owners, add('y'), { id: 'push-2' }), 'xy');
+  t.equal(await second.change('k', owners, add('x'), { id: 'push-1' }), 'xy', 'somebody else made it');
   t.equal(await first.read('k', owners), 'xy');
   t.equal(await first.change('k', owners, add('x')), 'xyx', 'without an id each is one of its own');
 });

@@ -174,7 +174,7 @@ async function registers(t: Test, ground: Ground): Promise<void> {
       );
     const fn = (count = 0): number => count + 1;
     const made = ['p', 'q', 'p'].map(
-      async (name) => await clientOf(name).change<number>('k', ['all'], fn, undefined, 'one'),
+      async (name) => await clientOf(name).change<number>('k', ['all'], fn, { id: 'one' }),
     );
     t.same(await Promise.all(made), [1, 1, 1]);
     const replies = await Promise.all(
