@@ -79,6 +79,8 @@ export const UPLOAD_CANCEL_MS = 1_000;
 export const STORE_MS = 60_000;
 /** One origin's part in a register of Harbor's jobs and events. */
 export const RECORD_REQUEST_MS = 1_500;
+/** As {@link RECORD_REQUEST_MS}, of an origin that may only be slow: once in each read or write. */
+export const RECORD_PATIENT_MS = 4_000;
 /** A read or write of such a register as a whole: several attempts, while origins come back. */
 export const RECORD_MS = 15_000;
 /** Longest rest between two attempts. */

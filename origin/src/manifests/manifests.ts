@@ -125,11 +125,12 @@ export class Manifests {
     const rules = upstreams.tagRules(name);
     const seenMs = links.seenMs();
     let state: TagState | undefined;
+    // Only of an upstream that takes no pushes may another's word be asked for instead.
+    const isAlone = rules.mode !== 'pull-through';
     try {
-      state = await tags.state(name);
+      state = await tags.state(name, { isPatient: isAlone });
     } catch (error) {
-      // Only of an upstream that takes no pushes may another's word be asked for instead.
-      if (rules.mode !== 'pull-through' || !isQuorumProblem(error)) throw error;
+      if (isAlone || !isQuorumProblem(error)) throw error;
     }
     const [record, seen] = [recordOf(state), { seenMs, knownMs: state?.checkedAtMs }];
     const decided = decideTag(record, rules, nowMs());

@@ -84,10 +84,10 @@ export class Deletes {
   /** The tag as it is here; if it is not known here and the upstream has a registry behind, as it is there. */
   async #record(name: TagName): Promise<{ readonly digest: Digest } | undefined> {
     const { tags, upstreams, manifests } = this.#deps;
-    const record = await tags.read(name);
+    const record = await tags.read(name, { isPatient: true });
     if (record !== undefined || upstreams.client(name.upstream) === undefined) return record;
     await manifests.get(name, { kind: 'tag', tag: name.tag }, 'ask');
-    return await tags.read(name);
+    return await tags.read(name, { isPatient: true });
   }
 
   /** Deletes a tag, only while it points at `digest` if one is given. False if there was nothing to delete. */

@@ -86,7 +86,7 @@ export class Removals {
     const digests = new Set<Digest>();
     let root = digest;
     if (tag !== undefined) {
-      const record = await this.#deps.tags.read({ ...name, tag });
+      const record = await this.#deps.tags.read({ ...name, tag }, { isPatient: true });
       signal?.throwIfAborted();
       if (record !== undefined && (await this.#removeTag(name, tag, { signal }))) tags.push(tag);
       root = record?.digest;

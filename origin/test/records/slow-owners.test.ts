@@ -4,6 +4,7 @@ import { parseRepositoryName, parseTag } from '@sepia/base/names/repository';
 import { shardKey } from '@sepia/cluster/cluster';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import { ungenerated } from '@sepia/records/core/standing';
+import { AcceptorStore } from '@sepia/records/register/acceptor-store';
 import {
   type AcceptorState,
   acceptorStep,
@@ -21,6 +22,8 @@ import { startCluster } from '../support/cluster.ts';
 const IDS = ['o1', 'o2', 'o3'];
 const NAME = { upstream: 'local', repository: parseRepositoryName('team/app'), tag: parseTag('v1') };
 const RULES: TagRules = { mode: 'none', policy: 'mutable', ttlMs: 0, staleLimitMs: 0 };
+/** Longer than a small question may take, shorter than one with patience. */
+const SLOW_MS = 1_200;
 const [ONE, TWO] = [digestOf(Buffer.from('one')), digestOf(Buffer.from('two'))];
 
 /** Tags of origin o1, whose owners each take `tookMs` for an answer, under a virtual clock. */
@@ -71,21 +74,39 @@ t.test(
   },
 );
 
-t.test('a push is taken by origins whose disks take more than a second for each write', async (t) => {
-  const c = await startCluster(t, { origins: 3 });
+/** From now on each change of a record in this process, and each answer about a tag, takes more than a second. */
+function slowDisks(t: Test): void {
   const { change } = LevelTable.prototype;
-  t.teardown(() => Object.assign(LevelTable.prototype, { change }));
+  const { handle } = AcceptorStore.prototype;
+  t.teardown(() => {
+    Object.assign(LevelTable.prototype, { change });
+    Object.assign(AcceptorStore.prototype, { handle });
+  });
   LevelTable.prototype.change = async function <A>(
     this: LevelTable,
     ...asked: Parameters<typeof change<A>>
   ): Promise<A> {
     const answer = await (change<A>).apply(this, asked);
-    await delay(1_200);
+    await delay(SLOW_MS);
     return answer;
   };
+  AcceptorStore.prototype.handle = async function (this: AcceptorStore, request: RegisterRequest) {
+    if (request.type === 'read') await delay(SLOW_MS);
+    return await handle.call(this, request);
+  };
+}
+
+t.test('a tag is pushed, read and deleted where all origins have slow disks', async (t) => {
+  const c = await startCluster(t, { origins: 3 });
+  slowDisks(t);
   const [leader = ''] = c.cluster.origins(shardKey('local', 'team/app')).order;
   const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: OCI_MANIFEST, layers: [] }));
   const path = '/v1/manifests?upstream=local&repository=team/app&reference=v1';
   const pushed = await c.put(leader, path, bytes, { 'content-type': OCI_MANIFEST });
   t.equal(pushed.status, 201, pushed.bytes.toString());
+  const found = await c.get(leader, path);
+  t.equal(found.status, 200, found.bytes.toString());
+  const deleted = await c.call(leader, { method: 'DELETE', path });
+  t.ok(deleted.status < 300, deleted.bytes.toString());
+  t.equal((await c.get(leader, path)).headers['sepia-error'], 'TAG_UNKNOWN');
 });

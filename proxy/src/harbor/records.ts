@@ -9,7 +9,7 @@ import { parseRegisterReply } from '@sepia/records/register/acceptor-store';
 import { RegisterClient } from '@sepia/records/register/register-client';
 import { senderOf } from '@sepia/records/sender-header';
 import type { Origins } from '../cluster/origins.ts';
-import { RECORD_MS, RECORD_REQUEST_MS, RECORD_REST_MS } from '../deadlines.ts';
+import { RECORD_MS, RECORD_PATIENT_MS, RECORD_REQUEST_MS, RECORD_REST_MS } from '../deadlines.ts';
 
 const MAX_REPLY_BYTES = 1024 * 1024;
 /** Harbor waits 30 s for an answer and takes an error for a failed job: a majority is waited for. */
@@ -19,6 +19,8 @@ const OPTIONS = {
   quorumTries: 8,
   maxBackoffMs: RECORD_REST_MS,
 };
+/** Nobody has another way. */
+const PATIENCE = { messageMs: RECORD_PATIENT_MS, deadlineMs: RECORD_MS };
 
 /** Registers on the origins, for what must outlive this proxy. */
 export class Records {
@@ -35,13 +37,14 @@ export class Records {
     this.#nowMs = nowMs;
     this.#client = new RegisterClient(
       {
-        transport: async (id, request, signal) => {
+        transport: async (id, request, signal, timeoutMs) => {
           const answer = await origins.call(id, {
             ...to(ORIGIN_RECORDS.register),
             body: JSON.stringify(request),
             headers: { 'content-type': 'application/json' },
-            headersTimeoutMs: RECORD_REQUEST_MS,
-            bodyTimeoutMs: RECORD_REQUEST_MS,
+            // Who asks gives up in time; a socket's own clock is a coarse one.
+            headersTimeoutMs: 2 * timeoutMs,
+            bodyTimeoutMs: 2 * timeoutMs,
             signal,
           });
           const bytes = await readLimited(answer.body, MAX_REPLY_BYTES, id);
@@ -51,6 +54,7 @@ export class Records {
         chance,
         nowMs,
         isSuspect: (id) => origins.health.isSuspect(id),
+        isGone: (id) => origins.health.isGone(id),
       },
       { proposerId: memberId, ...OPTIONS },
     );
@@ -58,7 +62,7 @@ export class Records {
 
   /** A quorum read. @throws `QUORUM_LOST`, `CONFLICT` */
   async read<T>(key: string): Promise<T | undefined> {
-    return await this.#client.read<T>(key, () => this.#origins.shard(key));
+    return await this.#client.read<T>(key, () => this.#origins.shard(key), { patience: PATIENCE });
   }
 
   /**
@@ -69,7 +73,8 @@ export class Records {
     const untilMs = this.#nowMs() + OPTIONS.deadlineMs;
     return await this.#turns.run(key, async () => {
       if (this.#nowMs() > untilMs) throw new CodedError('CONFLICT', { detail: { key } });
-      return await this.#client.change<T>(key, () => this.#origins.shard(key), change);
+      const call = { patience: PATIENCE };
+      return await this.#client.change<T>(key, () => this.#origins.shard(key), change, call);
     });
   }
 }

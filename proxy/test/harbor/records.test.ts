@@ -1,11 +1,13 @@
 import { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
+import { delay as virtualDelay } from '@sepia/base/lifecycle';
 import {
   type AcceptorState,
   acceptorStep,
   EMPTY_ACCEPTOR,
   type RegisterRequest,
 } from '@sepia/records/register/register';
+import { VirtualTime } from '@sepia/test-support/virtual-time';
 import t from 'tap';
 import { Records } from '../../src/harbor/records.ts';
 
@@ -13,18 +15,22 @@ type Origins = ConstructorParameters<typeof Records>[0]['origins'];
 const IDS = ['o1', 'o2', 'o3'];
 
 /** Registers on three origins that take a moment to answer. */
-function start(options: { nowMs?: () => number } = {}): { records: Records; asked: RegisterRequest[] } {
+function start(options: { nowMs?: () => number; takes?: () => Promise<void> } = {}): {
+  records: Records;
+  asked: RegisterRequest[];
+} {
+  const { takes = async () => await delay(1) } = options;
   const states = new Map<string, AcceptorState>();
   const asked: RegisterRequest[] = [];
   const call = async (id: string, { body }: { body: string }): Promise<unknown> => {
-    await delay(1);
+    await takes();
     const request = JSON.parse(body) as RegisterRequest;
     asked.push(request);
     const { next, reply } = acceptorStep(states.get(id) ?? EMPTY_ACCEPTOR, request);
     states.set(id, next);
     return { body: Readable.from([Buffer.from(JSON.stringify(reply))]), headers: {} };
   };
-  const health = { isSuspect: () => false };
+  const health = { isSuspect: () => false, isGone: () => false };
   const origins = { call, health, shard: () => ({ epoch: 0, sets: [IDS] }) } as unknown as Origins;
   const { nowMs = () => Date.now() } = options;
   return { records: new Records({ origins, memberId: 'p1', nowMs }), asked };
@@ -68,4 +74,12 @@ t.test('whose turn comes after its deadline does not ask any more', async (t) =>
   await t.rejects(late, { code: 'CONFLICT' });
   t.equal(asked.length, before);
   t.equal(await records.change('events', () => 3), 3, 'later ones go on');
+});
+
+t.test('origins that all take three seconds for an answer keep and tell what they are given', async (t) => {
+  const time = new VirtualTime().install();
+  t.teardown(() => time.uninstall());
+  const { records } = start({ takes: async () => await virtualDelay(3_000) });
+  t.equal(await time.settle(records.change('events', () => 1)), 1);
+  t.equal(await time.settle(records.read('events')), 1);
 });
