@@ -83,7 +83,8 @@ export class Jobs {
     authorization: string | undefined,
   ): Promise<JobRecord> {
     if (this.#stopping) throw new CodedError('DRAINING');
-    if (this.#running.size >= MAX_RUNNING)
+    // Those on their way onto the record will run, too.
+    if (this.#running.size + this.#claims.size >= MAX_RUNNING)
       throw new CodedError('OVERLOADED', {
         message: `${MAX_RUNNING} preheat jobs run here; try again later`,
       });

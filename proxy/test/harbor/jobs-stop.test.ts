@@ -65,3 +65,22 @@ t.test('so is one that is taken over beside a stop', async (t) => {
   t.equal(jobs.size, 0);
   t.match(record(), { state: 'PENDING', heldAtMs: 0, runs: 2 });
 });
+
+t.test('as many jobs as may run are taken, however many come at once', async (t) => {
+  const go = Promise.withResolvers<void>();
+  let claimed = 0;
+  const { jobs } = jobsOver(async () => {
+    claimed += 1;
+    await go.promise;
+  });
+  const creating = Array.from({ length: 70 }, async () => {
+    await jobs.create(IMAGE, 'http://hub', 'single_seed_peer', undefined);
+  });
+  const ends = Promise.allSettled(creating);
+  await new Promise((resolve) => setImmediate(resolve));
+  t.equal(claimed, 64);
+  await t.rejects(jobs.create(IMAGE, 'http://hub', 'single_seed_peer', undefined), { code: 'OVERLOADED' });
+  const stopping = jobs.stop();
+  go.resolve();
+  await Promise.all([stopping, ends]);
+});
